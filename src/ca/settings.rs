@@ -1,0 +1,59 @@
+//! `[party.<name>]` and `[pki]`
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::status::CustodyLevel;
+
+/// What a party is; decides which keys it makes and which verbs it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartyKind {
+    Bank,
+    SecurityCompany,
+    AgentHost,
+}
+
+/// The party that this daemon hosts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartySettings {
+    pub kind: PartyKind,
+    /// Name of the `[hsm.<token>]` section that holds its keys.
+    pub token: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PkiSettings {
+    /// Trust domain of every SPIFFE ID.
+    pub trust_domain: String,
+    /// Base of the private OIDs, dotted.
+    pub oid_base: String,
+    /// Life of an agent's certificates, in hours.
+    pub agent_life_hours: u32,
+    /// Life of TLS server and signing-role certificates, in days.
+    pub service_life_days: u32,
+    /// Time from a CRL's thisUpdate to its nextUpdate, in hours.
+    pub crl_life_hours: u32,
+    /// The least custody that the bank accepts.
+    pub custody_min: CustodyLevel,
+    /// Where CRLs will be served: goes into the certificates' distribution point.
+    pub crl_base_url: String,
+    /// Host names and addresses in the TLS server's certificate.
+    pub tls_names: Vec<String>,
+}
+
+impl Default for PkiSettings {
+    fn default() -> Self {
+        Self {
+            trust_domain: "countersign.example".into(),
+            oid_base: "1.3.6.1.4.1.32473".into(),
+            agent_life_hours: 24,
+            service_life_days: 90,
+            crl_life_hours: 24,
+            custody_min: CustodyLevel::CustodyStated,
+            crl_base_url: "http://pki.countersign.example".into(),
+            tls_names: vec!["localhost".into(), "127.0.0.1".into()],
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What every verb has: the state directory, the output form, the way to the daemon.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::front::admin::{AdminAnswer, AdminCall, AdminRequest};
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+
+/// Options that every verb shares.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub state: StateDir,
+    /// Print JSON instead of text.
+    pub json: bool,
+    /// `--operator NAME`: only in a demo.
+    pub operator: Option<String>,
+}
+
+impl Context {
+    /// Asks the daemon of the state directory; with the daemon down, starts one without network listeners for the
+    /// length of this call.
+    ///
+    /// # Errors
+    /// The daemon's own [`Failure`], or `daemon_unreachable`, `daemon_did_not_start`.
+    pub fn call(&self, call: AdminCall) -> Result<Value, Failure> {
+        let request = AdminRequest { operator: self.operator.clone(), call };
+        match UnixStream::connect(self.state.admin_socket()) {
+            Ok(stream) => exchange(stream, &request),
+            Err(_) => {
+                let offline = OfflineDaemon::start(&self.state)?;
+                let stream = UnixStream::connect(self.state.admin_socket()).map_err(|error| unreachable_(&error))?;
+                let answer = exchange(stream, &request);
+                drop(offline);
+                answer
+            }
+        }
+    }
+
+    /// Prints `value` as JSON, or what `text` makes of it.
+    pub fn print(&self, value: &Value, text: impl FnOnce(&Value) -> String) {
+        let shown = if self.json { format!("{value:#}") } else { text(value) };
+        // A reader that went away is no failure of ours.
+        let _ = writeln!(std::io::stdout(), "{}", shown.trim_end());
+    }
+}
+
+fn unreachable_(error: &std::io::Error) -> Failure {
+    Failure::busy(
+        "daemon_unreachable",
+        format!("the daemon's admin socket did not answer: {error}"),
+        "see the daemon's log; `countersign serve` starts it",
+    )
+}
+
+fn exchange(stream: UnixStream, request: &AdminRequest) -> Result<Value, Failure> {
+    let text = serde_json::to_string(request)
+        .map_err(|error| Failure::fault("request_unwritable", error.to_string(), "report this as a defect"))?;
+    let mut line = String::new();
+    let sent = (&stream).write_all(format!("{text}\n").as_bytes());
+    sent.and_then(|()| BufReader::new(&stream).read_line(&mut line)).map_err(|error| unreachable_(&error))?;
+    if line.is_empty() {
+        return Err(Failure::unknown(
+            "daemon_hung_up",
+            "the daemon closed the connection without an answer",
+            "see the daemon's log, then ask for the state before repeating",
+        ));
+    }
+    match serde_json::from_str(&line) {
+        Ok(AdminAnswer::Ok(value)) => Ok(value),
+        Ok(AdminAnswer::Error(failure)) => Err(failure),
+        Err(error) => Err(Failure::fault(
+            "answer_unreadable",
+            format!("the daemon's answer was not understood: {error}"),
+            "check that CLI and daemon are the same version",
+        )),
+    }
+}
+
+/// A daemon without listeners, for one command.
+struct OfflineDaemon(Child);
+
+impl OfflineDaemon {
+    fn start(state: &StateDir) -> Result<Self, Failure> {
+        let failed = |message: String| {
+            Failure::fault(
+                "daemon_did_not_start",
+                message,
+                "run `countersign doctor`, or `countersign serve` to see why",
+            )
+        };
+        let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+        let mut child = Command::new(program)
+            .args(["serve", "--offline", "--state"])
+            .arg(state.root())
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        // The supervisor prints one line when its front is ready, or one line that says why it is not.
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).map_err(|error| failed(error.to_string()))?;
+        }
+        match serde_json::from_str::<Value>(&line) {
+            Ok(value) if value["ready"] == true => Ok(Self(child)),
+            Ok(value) => {
+                let _ = child.wait();
+                match serde_json::from_value::<Failure>(value["error"].clone()) {
+                    Ok(failure) => Err(failure),
+                    Err(_) => Err(failed(format!("it said: {}", line.trim_end()))),
+                }
+            }
+            Err(_) => {
+                let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
+                Err(failed(format!("it ended before it was ready ({status})")))
+            }
+        }
+    }
+}
+
+impl Drop for OfflineDaemon {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.0.wait();
+    }
+}

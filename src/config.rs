@@ -1,0 +1,120 @@
+//! `countersign.toml`: joins the settings that each module owns, and checks what only the whole can show.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::settings::AuditSettings;
+use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
+use crate::front::settings::{DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
+use crate::hsm::settings::HsmSettings;
+use crate::kernel::types::{Money, PartyName};
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::payment::settings::{PaymentSettings, PolicySettings};
+use crate::store::settings::StoreSettings;
+
+/// The whole configuration of one daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The parties this daemon hosts: exactly one so far.
+    pub party: BTreeMap<PartyName, PartySettings>,
+    /// Tokens by name.
+    pub hsm: BTreeMap<String, HsmSettings>,
+    #[serde(default)]
+    pub listen: ListenSettings,
+    #[serde(default)]
+    pub store: StoreSettings,
+    /// Needed by a bank.
+    #[serde(default)]
+    pub policy: Option<PolicySettings>,
+    #[serde(default)]
+    pub payment: PaymentSettings,
+    #[serde(default)]
+    pub audit: AuditSettings,
+    #[serde(default)]
+    pub pki: PkiSettings,
+    /// Needed by an agent host's bridge.
+    #[serde(default)]
+    pub upstream: Option<UpstreamSettings>,
+    #[serde(default)]
+    pub operator: Vec<OperatorSettings>,
+    #[serde(default)]
+    pub demo: DemoSettings,
+}
+
+impl Config {
+    /// Reads and checks the file of a state directory.
+    ///
+    /// # Errors
+    /// `config_missing`, `config_unreadable`, `config_invalid`: with the key and the line.
+    pub fn load(state: &StateDir) -> Result<Self, Failure> {
+        let path = state.config();
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Failure::usage(
+                "config_missing",
+                format!("there is no configuration at {}", path.display()),
+                "run `countersign init` first, or name the state directory with --state",
+            ),
+            _ => Failure::usage(
+                "config_unreadable",
+                format!("{} cannot be read: {error}", path.display()),
+                "check its owner and mode",
+            ),
+        })?;
+        Self::parse(&text, &path)
+    }
+
+    /// Parses and checks the text; `path` is only for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let invalid = |message: String| {
+            Failure::usage(
+                "config_invalid",
+                format!("{}: {}", path.display(), message.trim_end()),
+                "correct the file; `countersign check` explains every key",
+            )
+        };
+        let config: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        config.consistent().map_err(invalid)?;
+        Ok(config)
+    }
+
+    /// The one party and its token's settings.
+    pub fn hosted(&self) -> (&PartyName, &PartySettings, &HsmSettings) {
+        let (name, party) = self.party.first_key_value().expect("checked when the configuration was parsed");
+        (name, party, &self.hsm[&party.token])
+    }
+
+    fn consistent(&self) -> Result<(), String> {
+        let [(_, party)] = self.party.iter().collect::<Vec<_>>()[..] else {
+            return Err("exactly one [party.<name>] section is needed".into());
+        };
+        let Some(hsm) = self.hsm.get(&party.token) else {
+            return Err(format!("token = \"{}\" names no [hsm.{}] section", party.token, party.token));
+        };
+        let pins = [hsm.pin_file.is_some(), hsm.pin_credential.is_some(), hsm.pin_fd.is_some()];
+        if pins.iter().filter(|given| **given).count() > 1 {
+            return Err("give one of pin_file, pin_credential and pin_fd".into());
+        }
+        if hsm.workers != 1 {
+            return Err("hsm workers: only 1 is available so far".into());
+        }
+        if self.demo.asserted_operators && !self.demo.enabled {
+            return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
+        }
+        if party.kind == PartyKind::Bank {
+            let policy = self.policy.as_ref().ok_or("a bank needs a [policy] section")?;
+            let amounts = [
+                Some(&policy.unattended_per_transaction),
+                Some(&policy.unattended_per_day),
+                policy.deny_above.as_ref(),
+            ];
+            for amount in amounts.into_iter().flatten() {
+                Money::parse_positive(amount, policy.currency).map_err(|error| format!("[policy]: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+}

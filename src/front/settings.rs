@@ -1,0 +1,78 @@
+//! `[listen]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]`
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::types::OperatorName;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenSettings {
+    /// Address of the MCP listener (mutual TLS), for example `127.0.0.1:8443`; port 0 picks a free one.
+    pub mcp: Option<std::net::SocketAddr>,
+    pub limits: LimitSettings,
+}
+
+/// Limits of the MCP listener, each with its unit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    pub connections_max: u32,
+    pub handshakes_max: u32,
+    pub handshake_timeout_ms: u64,
+    pub header_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub body_bytes_max: usize,
+    pub json_depth_max: usize,
+    pub request_timeout_ms: u64,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            handshakes_max: 64,
+            handshake_timeout_ms: 10_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
+            body_bytes_max: 65_536,
+            json_depth_max: 16,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// A human who may use the admin socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSettings {
+    pub name: OperatorName,
+    /// Unix user id that the admin socket must see.
+    pub uid: u32,
+    /// `officer`, `approver`, `auditor`, `administrator`
+    pub roles: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DemoSettings {
+    /// Marks the whole configuration as a demo.
+    pub enabled: bool,
+    /// Lets `--operator NAME` choose among operators of one uid. Every record says `asserted`.
+    pub asserted_operators: bool,
+}
+
+/// The bank as an agent host reaches it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// `https://host:port/mcp`; or the path of the bank's `run/ports.json` in `ports_file`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Local demo: the port is read from here at each connection.
+    #[serde(default)]
+    pub ports_file: Option<PathBuf>,
+    /// The bank's root certificate, PEM; nothing else is trusted.
+    pub bank_root: PathBuf,
+}

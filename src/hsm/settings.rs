@@ -1,0 +1,45 @@
+//! `[hsm.<token>]`: where a token is and how its PIN is found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One token. Paths that are not absolute start at the state directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HsmSettings {
+    /// RFC 7512 URI that selects the slot by token label or serial: `pkcs11:token=bank`.
+    pub uri: String,
+    /// Path of the PKCS#11 module.
+    pub module: PathBuf,
+    /// Environment of the worker process, and all of it: for SoftHSM2 `SOFTHSM2_CONF`. `{state}` is replaced.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Reserved string for C_Initialize; NSS softokn needs one.
+    #[serde(default)]
+    pub init_args: Option<String>,
+    /// A file that holds the PIN, mode 0600, read by the supervisor only.
+    #[serde(default)]
+    pub pin_file: Option<PathBuf>,
+    /// Name of a systemd credential that holds the PIN.
+    #[serde(default)]
+    pub pin_credential: Option<String>,
+    /// Number of an inherited file descriptor that holds the PIN.
+    #[serde(default)]
+    pub pin_fd: Option<u32>,
+    /// Worker processes. One is enough for SoftHSM2 on a small machine.
+    #[serde(default = "one")]
+    pub workers: u32,
+    /// Deadline of one call. A worker that misses it is killed and replaced.
+    #[serde(default = "deadline_default_ms")]
+    pub deadline_ms: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn deadline_default_ms() -> u64 {
+    5_000
+}

@@ -1,0 +1,420 @@
+//! The vocabulary between services and the store: what is asked, by whom, and what came of it.
+//!
+//! A [`Command`] is decided, recorded and audited in one commit. It carries everything the decision needs that is
+//! not in the store: time, randomness, ids, rules. The decision itself is pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{
+    AccountId, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId, ProductId,
+    RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+};
+
+/// Who asks. Only a verified connection or peer credentials make one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    Agent(AgentPrincipal),
+    Operator(OperatorPrincipal),
+    /// The daemon itself: sweeper, sequencer, set-up.
+    System {
+        component: String,
+    },
+}
+
+/// An agent as its certificate pair names it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AgentPrincipal {
+    pub spiffe_id: SpiffeId,
+    pub key: KeyId,
+    /// Subject key identifier of the bank's issuing CA, hexadecimal, and B's serial number.
+    pub bank_issuer: String,
+    pub bank_serial: Serial,
+    /// The same of S.
+    pub company_issuer: String,
+    pub company_serial: Serial,
+    /// The earlier of both certificates' notAfter.
+    pub not_after: UnixMillis,
+}
+
+/// A human at the admin socket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperatorPrincipal {
+    pub name: OperatorName,
+    pub uid: u32,
+    pub roles: Vec<String>,
+    /// True when the name was chosen with `--operator` in a demo instead of proven.
+    pub asserted: bool,
+}
+
+/// What every command carries besides its act.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    pub request_id: RequestId,
+    pub wall: UnixMillis,
+    pub boot_ms: i64,
+    /// Hides a guessable leaf body: the leaf commits to SHA-256(salt ‖ body).
+    pub leaf_salt: [u8; 32],
+}
+
+/// One unit of work for the store.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub stamp: Stamp,
+    pub actor: Actor,
+    pub act: Act,
+}
+
+/// The rules in force for money acts, versioned and shared.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rules {
+    pub policy_version: String,
+    pub catalogue_version: u64,
+    /// Tools of each role: the signed catalogue narrowed by local policy.
+    pub role_tools: BTreeMap<RoleName, Vec<String>>,
+    pub merchants_allowed: Vec<MerchantId>,
+    /// Above it → `requires_approval`.
+    pub unattended_per_transaction: Money,
+    /// Above it (executed and held today, approved ones apart) → `requires_approval`.
+    pub unattended_per_day: Money,
+    /// Above it → denied. None: no ceiling.
+    pub deny_above: Option<Money>,
+    pub authorization_ttl_ms: i64,
+    pub approval_ttl_ms: i64,
+    pub open_holds_max: u32,
+    /// When true an agent needs a CRL of the security company that is not past its next update.
+    pub company_crl_required: bool,
+}
+
+/// How a transaction or approval is named by the caller.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorizationRef {
+    TransactionId(TransactionId),
+    ApprovalId(ApprovalId),
+}
+
+/// An agent's tool call, parsed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "tool", rename_all = "snake_case")]
+pub enum ToolCall {
+    ListAccounts {},
+    GetAccountBalance {
+        account_id: AccountId,
+    },
+    ListTransactions {
+        account_id: AccountId,
+        limit: u32,
+    },
+    SearchProducts {
+        query: String,
+        max_price: Option<Money>,
+        merchant: Option<MerchantId>,
+    },
+    AuthorizePurchase {
+        product_id: ProductId,
+        price: Money,
+        merchant: MerchantId,
+        from_account: Option<AccountId>,
+        idempotency_key: IdempotencyKey,
+    },
+    ExecutePurchase {
+        transaction_id: TransactionId,
+        product_id: ProductId,
+    },
+    AuthorizeTransfer {
+        from_account: Option<AccountId>,
+        to_account: AccountId,
+        amount: Money,
+        idempotency_key: IdempotencyKey,
+    },
+    ExecuteTransfer {
+        transaction_id: TransactionId,
+        from_account: Option<AccountId>,
+        to_account: AccountId,
+        amount: Money,
+    },
+    CancelAuthorization {
+        reference: AuthorizationRef,
+    },
+    GetTransaction {
+        transaction_id: TransactionId,
+    },
+    GetApprovalStatus {
+        approval_id: ApprovalId,
+    },
+    RequestReversal {
+        transaction_id: TransactionId,
+        amount: Option<Money>,
+        idempotency_key: IdempotencyKey,
+    },
+}
+
+impl ToolCall {
+    /// The MCP tool name.
+    pub fn tool(&self) -> &'static str {
+        match self {
+            Self::ListAccounts {} => "list_accounts",
+            Self::GetAccountBalance { .. } => "get_account_balance",
+            Self::ListTransactions { .. } => "list_transactions",
+            Self::SearchProducts { .. } => "search_products",
+            Self::AuthorizePurchase { .. } => "authorize_purchase",
+            Self::ExecutePurchase { .. } => "execute_purchase",
+            Self::AuthorizeTransfer { .. } => "authorize_transfer",
+            Self::ExecuteTransfer { .. } => "execute_transfer",
+            Self::CancelAuthorization { .. } => "cancel_authorization",
+            Self::GetTransaction { .. } => "get_transaction",
+            Self::GetApprovalStatus { .. } => "get_approval_status",
+            Self::RequestReversal { .. } => "request_reversal",
+        }
+    }
+}
+
+/// Fresh ids a tool call may need; unused ones are dropped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FreshIds {
+    pub transaction: TransactionId,
+    pub approval: ApprovalId,
+}
+
+/// A human's answer to an approval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Approve,
+    Deny,
+}
+
+/// What an agent may do with an account.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    Read,
+    Purchase,
+    Transfer,
+    Reverse,
+}
+
+/// What is revoked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationTarget {
+    /// Every pair of the agent, and its key, for ever.
+    Agent(SpiffeId),
+    /// Subject key identifier of the issuing CA (hexadecimal) and serial number.
+    Certificate {
+        issuer: String,
+        serial: Serial,
+    },
+    Key(KeyId),
+}
+
+/// A certificate that one of our CAs issued, in its two phases.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CertificateRecord {
+    /// `crt_` + ULID
+    pub id: String,
+    /// Profile name: `issuing`, `agent-s`, `agent-b`, `tls-server`, …
+    pub profile: String,
+    /// Agent's SPIFFE ID, or the subject's common name.
+    pub subject: String,
+    /// Subject key identifier of the issuer, hexadecimal.
+    pub issuer: String,
+    pub serial: Serial,
+    pub key: KeyId,
+    pub not_after: UnixMillis,
+    /// TBSCertificate, DER: durable before it is signed.
+    pub tbs: Vec<u8>,
+    /// The whole certificate, DER: the first signature stored is the only one ever released.
+    pub der: Option<Vec<u8>>,
+}
+
+/// What a command does.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// An agent's tool call under these rules. `parameters` is the call as received, for the leaf.
+    Tool {
+        call: ToolCall,
+        rules: Arc<Rules>,
+        fresh: FreshIds,
+    },
+
+    // The bank's people and systems
+    OpenAccount {
+        account: AccountId,
+        owner: OwnerId,
+        currency: Currency,
+        opening: Option<Money>,
+    },
+    /// Money from outside the bank arrives on an account; idempotent by reference.
+    IncomingPayment {
+        account: AccountId,
+        amount: Money,
+        reference: IdempotencyKey,
+    },
+    AddMerchant {
+        merchant: MerchantId,
+        name: String,
+        currency: Currency,
+    },
+    AddProduct {
+        merchant: MerchantId,
+        product: ProductId,
+        title: String,
+        price: Money,
+    },
+    AddGrant {
+        agent: SpiffeId,
+        account: AccountId,
+        owner: OwnerId,
+        verbs: Vec<Verb>,
+        per_transaction_max: Option<Money>,
+        expires: UnixMillis,
+    },
+    RevokeGrant {
+        agent: SpiffeId,
+        account: AccountId,
+    },
+    DecideApproval {
+        approval: ApprovalId,
+        verdict: Verdict,
+        note: String,
+    },
+    /// Releases holds of expired authorizations and approvals, and of revoked agents.
+    Sweep {
+        limit: u32,
+    },
+
+    // Certificates
+    /// Phase one: the TBS is durable. Refused `already_exists` when the serial number was used.
+    JournalCertificate {
+        record: CertificateRecord,
+    },
+    /// Phase two: the finished certificate. A second signature for the same id answers the first.
+    ReleaseCertificate {
+        id: String,
+        der: Vec<u8>,
+    },
+    Revoke {
+        target: RevocationTarget,
+        reason: String,
+    },
+    /// Another party's CRL, verified by the caller: replaces the view of that issuer when newer.
+    ImportCrl {
+        issuer: String,
+        number: u64,
+        this_update: UnixMillis,
+        next_update: UnixMillis,
+        serials: Vec<Serial>,
+    },
+    /// The number of the next CRL of our issuer, never used twice.
+    NextCrlNumber {
+        issuer: String,
+    },
+
+    // The audit log and signatures over batches
+    /// Stores the transaction key's signature over a batch root. The first stored one stands.
+    SignBatch {
+        batch: i64,
+        signature: Vec<u8>,
+        key: KeyId,
+    },
+    /// A decision that has no state of its own but needs a leaf: enrolment steps, refusals before a commit.
+    Record {
+        tool: String,
+        decision: Value,
+    },
+}
+
+/// What came of a command, with the place of its leaf.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub outcome: Result<Effect, Refusal>,
+    /// The leaf of this decision; `None` only for acts that write no leaf (`SignBatch`, an empty `Sweep`).
+    pub leaf: Option<LeafRef>,
+}
+
+/// A leaf that was written in the same commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeafRef {
+    pub row: i64,
+    pub commitment: Sha256,
+}
+
+/// What a permitted command did.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// A read tool's structured answer.
+    Answer(Value),
+    Approved {
+        transaction_id: TransactionId,
+    },
+    RequiresApproval {
+        approval_id: ApprovalId,
+        transaction_id: TransactionId,
+        expires: UnixMillis,
+    },
+    /// Money moved, now or (`repeated`) earlier. The receipt waits for the batch's signature.
+    Posted(Posted),
+    Cancelled {
+        transaction_id: TransactionId,
+    },
+    Decided {
+        approval_id: ApprovalId,
+        transaction_id: TransactionId,
+        verdict: Verdict,
+    },
+    Swept {
+        released: u32,
+    },
+    Revoked {
+        certificates: u32,
+        authorizations: u32,
+        already: bool,
+    },
+    /// A certificate as it stands: `der` is the released one.
+    Certificate(CertificateRecord),
+    CrlNumber(u64),
+    /// Done; nothing to tell. `changed` is false when a repeat found everything in place.
+    Done {
+        changed: bool,
+    },
+}
+
+/// A posted transaction and its place in the batch whose root is signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Posted {
+    pub transaction_id: TransactionId,
+    pub batch: i64,
+    pub index_in_batch: u32,
+    /// The canonical statement of what moved; its SHA-256 is the batch leaf.
+    pub statement: Vec<u8>,
+    pub repeated: bool,
+}
+
+/// `statement` of a posted transaction, as canonical JSON (RFC 8785): minor units as decimal strings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransactionStatement {
+    pub schema: String,
+    pub transaction_id: TransactionId,
+    pub kind: String,
+    pub agent: Option<SpiffeId>,
+    pub agent_key: Option<KeyId>,
+    pub debit_account: String,
+    pub credit_account: String,
+    pub amount_minor: String,
+    pub currency: Currency,
+    pub merchant: Option<MerchantId>,
+    pub product_id: Option<ProductId>,
+    pub approval_id: Option<ApprovalId>,
+    pub approver: Option<String>,
+    pub posted_at: String,
+    pub policy_version: String,
+    pub catalogue_version: String,
+}

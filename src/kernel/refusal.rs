@@ -1,0 +1,83 @@
+//! Every way in which the rules say no to an agent's or an operator's money request.
+//!
+//! Names are the product's vocabulary: stable, shown to agents, written to the audit log. Names of certificate
+//! refusals are in `credential`.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $message:literal, $next:literal;)*) => {
+        /// A rule said no. Closed; one name a rule.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        pub enum Refusal {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Refusal {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for a reader.
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message,)* }
+            }
+
+            /// What the reader can do next.
+            pub fn next_step(self) -> &'static str {
+                match self { $(Self::$variant => $next,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    InvalidCertificate = "invalid_certificate", "the certificate pair is not acceptable", "see `countersign cert verify`";
+    AgentRevoked = "agent_revoked", "the agent, its key or one of its certificates is revoked", "enrol the agent anew with a new key";
+    AgentFrozen = "agent_frozen", "the agent is frozen", "ask the party that froze it";
+    EndorsementStatusStale = "endorsement_status_stale", "the security company's revocation list is missing or past its next update", "import a fresh CRL with `countersign crl import`";
+    AccountNotGranted = "account_not_granted", "the account does not exist or its owner has not granted it to this agent", "ask the owner for a grant";
+    GrantAmbiguous = "grant_ambiguous", "more than one granted account fits", "name from_account";
+    VerbNotGranted = "verb_not_granted", "the grant does not cover this action", "ask the owner for a wider grant";
+    ToolDenied = "tool_denied", "the role may not call this tool", "use a tool of the role";
+    CurrencyMismatch = "currency_mismatch", "the currencies differ", "use the account's currency";
+    UnknownProduct = "unknown_product", "no such product at this merchant", "search again with search_products";
+    PriceChanged = "price_changed", "the price is not the merchant's current offer", "search again and use the current price";
+    UnauthorizedMerchant = "unauthorized_merchant", "the merchant is not on the allow-list", "choose a merchant of the allow-list";
+    GrantLimitExceeded = "grant_limit_exceeded", "the amount is above the owner's limit for this agent", "ask the owner for a higher limit";
+    AboveHardCeiling = "above_hard_ceiling", "the amount is above the hard ceiling", "no approval lifts a hard ceiling";
+    InsufficientFunds = "insufficient_funds", "the available balance is too small", "lower the amount or add funds";
+    AccountNotActive = "account_not_active", "the account is frozen or closed", "ask the bank";
+    UnknownDestination = "unknown_destination", "the destination account does not exist", "check to_account";
+    SameAccount = "same_account", "source and destination are the same account", "choose another destination";
+    TooManyOpenHolds = "too_many_open_holds", "too many open authorizations", "execute or cancel some first";
+    IdempotencyKeyReused = "idempotency_key_reused", "the idempotency key was used for another request", "use a fresh key for a new intent";
+    UnknownTransaction = "unknown_transaction", "no such transaction of this agent", "check transaction_id";
+    UnknownApproval = "unknown_approval", "no such approval", "check approval_id";
+    AuthorizationMismatch = "authorization_mismatch", "the parameters are not those that were authorized", "authorize these parameters first";
+    AuthorizationExpired = "authorization_expired", "the authorization has expired", "authorize again";
+    AuthorizationCancelled = "authorization_cancelled", "the authorization was cancelled", "authorize again";
+    AlreadyExecuted = "already_executed", "the transaction was executed already", "see get_transaction";
+    ApprovalPending = "approval_pending", "a human has not decided yet", "ask get_approval_status";
+    ApprovalDenied = "approval_denied", "a human said no", "do not retry";
+    ApprovalExpired = "approval_expired", "nobody decided in time", "authorize again";
+    AlreadyDecided = "already_decided", "the approval was decided already", "see `countersign approvals show`";
+    MakerIsChecker = "maker_is_checker", "nobody approves what they made", "another person must decide";
+    OperatorNotPermitted = "operator_not_permitted", "the operator has no role for this", "ask someone whose role covers it";
+    AlreadyExists = "already_exists", "it exists already with other content", "choose another name or remove it first";
+    UnknownAccount = "unknown_account", "no such account", "see `countersign account list`";
+    UnknownAgent = "unknown_agent", "no such agent, serial or key", "see `countersign cert list`";
+    UnknownMerchant = "unknown_merchant", "no such merchant", "add it with `countersign merchant add`";
+    AmountTooLarge = "amount_too_large", "the sum leaves the range the ledger counts in", "split the amount";
+    ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
+    StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.message())
+    }
+}

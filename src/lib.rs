@@ -1,0 +1,17 @@
+//! Countersign lets an AI agent move money at a bank only when two organisations have signed for it, every key
+//! lives in an HSM, and every step can be proven afterwards.
+//!
+//! The map is `docs/ARCHITECTURE.md`. A module names only modules of lower rank; `tests/tidy.rs` checks it.
+
+#![warn(missing_debug_implementations)]
+
+pub mod audit;
+pub mod ca;
+pub mod cli;
+pub mod config;
+pub mod front;
+pub mod hsm;
+pub mod kernel;
+pub mod ops;
+pub mod payment;
+pub mod store;

@@ -1,0 +1,28 @@
+//! Time and randomness, read at the edge and passed down as arguments: the kernel never asks for either.
+
+use crate::kernel::types::UnixMillis;
+
+/// The wall clock.
+pub fn now() -> UnixMillis {
+    let nanos = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
+    UnixMillis(i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds since boot, sleep included (CLOCK_BOOTTIME): the clock that leases and deadlines count on.
+pub fn boot_ms() -> i64 {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    at.tv_sec.saturating_mul(1000).saturating_add(at.tv_nsec / 1_000_000)
+}
+
+/// Fresh random bytes from the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source cannot fail after start-up");
+    bytes
+}
+
+/// A fresh id: the prefix and a ULID of now, for example `txn_01JD…`.
+pub fn fresh_id(prefix: &str) -> String {
+    let millis = u64::try_from(now().0).unwrap_or(0);
+    format!("{prefix}{}", ulid::Ulid::from_parts(millis, u128::from_be_bytes(random::<16>())))
+}

@@ -1,0 +1,6 @@
+//! What every service needs from its surroundings: time, places, failures.
+
+pub mod clock;
+pub mod failure;
+pub mod paths;
+pub mod registry;

@@ -1,0 +1,37 @@
+//! `[policy]` and `[payment]`
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::types::{Currency, MerchantId};
+
+/// The bank's rules for agents. Amounts are decimal strings in `currency`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySettings {
+    pub currency: Currency,
+    pub merchants_allowed: Vec<MerchantId>,
+    /// A single amount above it waits for a human.
+    pub unattended_per_transaction: String,
+    /// A day's sum above it waits for a human; amounts that a human approved do not count.
+    pub unattended_per_day: String,
+    /// Amounts above it are denied; leave out for none.
+    #[serde(default)]
+    pub deny_above: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PaymentSettings {
+    /// An approved authorization that is not executed by then returns its funds.
+    pub authorization_ttl_s: u32,
+    /// A human has this long to decide.
+    pub approval_ttl_s: u32,
+    /// Open holds of one agent on one account.
+    pub open_holds_max: u32,
+}
+
+impl Default for PaymentSettings {
+    fn default() -> Self {
+        Self { authorization_ttl_s: 900, approval_ttl_s: 86_400, open_holds_max: 50 }
+    }
+}

@@ -1,0 +1,165 @@
+//! Durable state: one trait of domain verbs, each one atomic unit; SQLite here, PostgreSQL to come.
+
+pub mod settings;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
+use crate::kernel::status::StatusSnapshot;
+use crate::kernel::types::{ApprovalId, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::ops::failure::Failure;
+
+/// Why the store did not answer with a decision.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// The bounded queue is full; nothing was recorded.
+    #[error("the store's queue is full")]
+    Busy,
+    /// I/O error, or an error at or after COMMIT: it may or may not have happened.
+    #[error("the store failed and the outcome is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// Failed before anything was written.
+    #[error("the store failed before anything was recorded: {0}")]
+    NotRecorded(String),
+    /// The schema on disk is newer than this program.
+    #[error("the store's schema is version {found}, this program knows up to {known}")]
+    SchemaTooNew { found: i64, known: i64 },
+}
+
+impl From<StoreFault> for Failure {
+    fn from(fault: StoreFault) -> Self {
+        let message = fault.to_string();
+        match fault {
+            StoreFault::Busy => Self::busy("store_busy", message, "try again in a moment"),
+            StoreFault::OutcomeUnknown(_) => {
+                Self::unknown("outcome_unknown", message, "repeat with the same idempotency key to learn what happened")
+            }
+            StoreFault::NotRecorded(_) => Self::fault("store_failed", message, "see the daemon's log and the disk"),
+            StoreFault::SchemaTooNew { .. } => {
+                Self::fault("schema_too_new", message, "run the version of countersign that wrote it, or a newer one")
+            }
+        }
+    }
+}
+
+/// A revoked certificate of one issuer, for its CRL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RevokedEntry {
+    pub serial: Serial,
+    pub at: UnixMillis,
+    pub reason: String,
+}
+
+/// One leaf as stored. `body` is opaque to the log; `key_id` names the sealing key, none yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeafRecord {
+    pub row: i64,
+    pub commitment: Sha256,
+    pub salt: [u8; 32],
+    pub body: Vec<u8>,
+    pub key_id: Option<String>,
+    /// Place in the tree, once the sequencer has given it.
+    pub index: Option<u64>,
+}
+
+/// A batch of posted transactions and the signature over its root.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BatchRecord {
+    pub batch: i64,
+    /// The canonical document that the transaction key signs.
+    pub document: Vec<u8>,
+    /// SHA-256 of each statement, in order.
+    pub leaves: Vec<Sha256>,
+    pub signature: Option<Vec<u8>>,
+    pub key: Option<KeyId>,
+}
+
+/// A checkpoint in its two phases: `note` is the text without signatures, durable before it is signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CheckpointRecord {
+    pub size: u64,
+    pub root: Sha256,
+    pub note: Vec<u8>,
+    /// The signed note, once there.
+    pub signed: Option<Vec<u8>>,
+}
+
+/// What one sequencing step adds, in one commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SequenceStep {
+    /// The tree's size before the step: refused when the store is elsewhere.
+    pub size_before: u64,
+    /// Leaf rows in tree order; they get `size_before`, `size_before + 1`, …
+    pub rows: Vec<i64>,
+    /// Complete subtree hashes that became final: (level, index, hash) as RFC 9162 nodes.
+    pub nodes: Vec<(u8, u64, Sha256)>,
+    pub checkpoint: CheckpointRecord,
+}
+
+/// An approval as operators see it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ApprovalView {
+    pub approval_id: ApprovalId,
+    pub transaction_id: TransactionId,
+    pub status: String,
+    pub agent: SpiffeId,
+    pub summary: Value,
+    pub created: String,
+    pub expires: String,
+    pub decided_by: Option<String>,
+    pub reasons: Vec<String>,
+}
+
+/// Durable state of one party.
+///
+/// Contract. *Durability*: `apply`, `sequence` and `store_signed_checkpoint` return after a commit with full sync.
+/// *Atomicity*: each command is applied wholly or not at all, with its leaf. *Isolation*: commands are decided one
+/// after the other, each seeing those before it, revocations included. *Idempotence*: as each [`Act`] says.
+/// *Time*: only from the command. *Errors*: as [`StoreFault`]; after `OutcomeUnknown` the store reopens, recovers
+/// and serves again. Reads see committed state only. The store never calls the HSM.
+///
+/// [`Act`]: crate::kernel::command::Act
+pub trait Store: Send + Sync {
+    /// Decides and records the commands in order, grouped into one commit with others that wait.
+    fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault>;
+
+    fn status(&self) -> Result<StatusSnapshot, StoreFault>;
+    fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
+    fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
+    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault>;
+    /// Accounts, balances, holds, grants, merchants and products as JSON lists: `accounts`, `grants`, …
+    fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
+    fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
+
+    fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault>;
+    /// Batches that wait for their signature, oldest first.
+    fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault>;
+
+    fn leaf(&self, row: i64) -> Result<Option<LeafRecord>, StoreFault>;
+    /// The leaf of the decision that posted a transaction.
+    fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault>;
+    /// Leaves without a place in the tree, oldest row first.
+    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
+    /// Leaves by tree index, in order.
+    fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
+    fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault>;
+    /// The newest checkpoint, signed or not.
+    fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault>;
+    /// The newest signed checkpoint.
+    fn signed_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault>;
+    /// Gives leaves their places and makes the unsigned checkpoint durable, in one commit.
+    fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault>;
+    /// Keeps the first signed note of this size; a later one is ignored.
+    fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
+}
+
+/// What [`Store::listing`] lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listing {
+    Accounts,
+    Grants,
+    Merchants,
+    Products,
+    Transactions,
+}
