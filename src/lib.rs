@@ -3,7 +3,7 @@
 //!
 //! The map is `docs/ARCHITECTURE.md`. A module names only modules of lower rank; `tests/tidy.rs` checks it.
 
-#![warn(missing_debug_implementations)]
+#![forbid(unsafe_code)]
 
 pub mod audit;
 pub mod ca;

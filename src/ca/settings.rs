@@ -37,6 +37,8 @@ pub struct PkiSettings {
     pub crl_life_hours: u32,
     /// The least custody that the bank accepts.
     pub custody_min: CustodyLevel,
+    /// Whether an agent needs a CRL of the security company that is not past its next update.
+    pub company_crl_required: bool,
     /// Where CRLs will be served: goes into the certificates' distribution point.
     pub crl_base_url: String,
     /// Host names and addresses in the TLS server's certificate.
@@ -52,6 +54,7 @@ impl Default for PkiSettings {
             service_life_days: 90,
             crl_life_hours: 24,
             custody_min: CustodyLevel::CustodyStated,
+            company_crl_required: true,
             crl_base_url: "http://pki.countersign.example".into(),
             tls_names: vec!["localhost".into(), "127.0.0.1".into()],
         }

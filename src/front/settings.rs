@@ -32,7 +32,7 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            handshakes_max: 64,
+            handshakes_max: 1024,
             handshake_timeout_ms: 10_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,

@@ -4,9 +4,24 @@
 //! worker itself (`worker`, the only process that loads a vendor module), and the supervisor (`supervisor`, the
 //! only process that reads a PIN source).
 
+pub mod channel;
+pub mod client;
+pub mod confine;
+pub mod embedded;
+mod flow;
+mod keeper;
+pub mod label;
+pub mod lint;
+pub mod messages;
+pub mod pin;
+pub mod provision;
 pub mod settings;
 #[cfg(test)]
 pub mod software;
+pub mod supervisor;
+pub mod uri;
+mod wire;
+pub mod worker;
 
 use serde::{Deserialize, Serialize};
 

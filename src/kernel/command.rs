@@ -392,7 +392,7 @@ pub struct Posted {
     pub transaction_id: TransactionId,
     pub batch: i64,
     pub index_in_batch: u32,
-    /// The canonical statement of what moved; its SHA-256 is the batch leaf.
+    /// The canonical statement of what moved; `kernel::merkle::leaf_hash` of it is the batch leaf.
     pub statement: Vec<u8>,
     pub repeated: bool,
 }
@@ -414,6 +414,9 @@ pub struct TransactionStatement {
     pub product_id: Option<ProductId>,
     pub approval_id: Option<ApprovalId>,
     pub approver: Option<String>,
+    /// The transaction that a reversal undoes.
+    #[serde(default)]
+    pub original_transaction_id: Option<TransactionId>,
     pub posted_at: String,
     pub policy_version: String,
     pub catalogue_version: String,

@@ -1,6 +1,16 @@
 //! The trusted core: pure functions on values. No I/O, clock, randomness, async or locks.
 
+pub mod canon;
+pub mod catalogue;
 pub mod command;
+pub mod credential;
+pub mod decide;
+pub mod json;
+pub mod ledger;
+pub mod merkle;
+pub mod note;
+pub mod policy;
+pub mod receipt;
 pub mod refusal;
 pub mod sign;
 pub mod status;

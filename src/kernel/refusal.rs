@@ -71,6 +71,7 @@ refusals! {
     UnknownAccount = "unknown_account", "no such account", "see `countersign account list`";
     UnknownAgent = "unknown_agent", "no such agent, serial or key", "see `countersign cert list`";
     UnknownMerchant = "unknown_merchant", "no such merchant", "add it with `countersign merchant add`";
+    AmountNotPositive = "amount_not_positive", "the amount must be greater than zero", "give a positive amount";
     AmountTooLarge = "amount_too_large", "the sum leaves the range the ledger counts in", "split the amount";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";

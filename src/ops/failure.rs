@@ -54,7 +54,8 @@ pub struct Failure {
     pub next_step: String,
     pub retry: bool,
     pub may_have_happened: MayHaveHappened,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Written also when it is none: the frames between processes have no field names to tell what is left out.
+    #[serde(default)]
     pub request_id: Option<String>,
 }
 

@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod failure;
+pub mod ipc;
 pub mod paths;
 pub mod registry;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::kernel::command::AgentPrincipal;
+use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::status::StatusSnapshot;
 
 /// What is revoked, as this process knows it. Replaced as a whole; readers keep what they hold.
@@ -25,7 +25,7 @@ impl LiveStatus {
 #[derive(Debug, Default)]
 struct Open {
     last_id: u64,
-    by_id: BTreeMap<u64, (AgentPrincipal, CancellationToken)>,
+    by_id: BTreeMap<u64, (Arc<VerifiedAgent>, CancellationToken)>,
 }
 
 /// Every accepted connection. The lock guards the map only and is held for no call.
@@ -44,7 +44,7 @@ pub struct Registration {
 impl Connections {
     /// Registers a connection. The caller checks the revocation status *after* this, so that no revocation can
     /// fall between check and registration.
-    pub fn register(self: &Arc<Self>, agent: AgentPrincipal, cut: CancellationToken) -> Registration {
+    pub fn register(self: &Arc<Self>, agent: Arc<VerifiedAgent>, cut: CancellationToken) -> Registration {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.last_id += 1;
         let id = open.last_id;
@@ -53,7 +53,7 @@ impl Connections {
     }
 
     /// Cuts every connection whose agent the predicate names; answers how many.
-    pub fn cut(&self, doomed: impl Fn(&AgentPrincipal) -> bool) -> usize {
+    pub fn cut(&self, doomed: impl Fn(&VerifiedAgent) -> bool) -> usize {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = 0;
         for (agent, cut) in open.by_id.values() {

@@ -1,0 +1,224 @@
+//! What the worker checks of an input before a key touches it.
+//!
+//! The front may be taken over; the worker then still signs only what has the shape its kind promises. Bytes that
+//! could be read as two kinds of input are refused here, and so is what speaks of another key than the one that is
+//! to sign. The rules for certificates, lists and requests are the kernel's.
+
+use super::HsmFault;
+use crate::kernel::canon;
+use crate::kernel::credential::lint::{self as credential, LintRefusal};
+use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::types::KeyId;
+
+/// Largest payload of one input, by kind. A CRL of 8 MiB holds some 200,000 entries.
+pub fn bytes_max(input: &SignInput) -> usize {
+    match input {
+        SignInput::Certificate { .. } | SignInput::CertificationRequest { .. } => 64 * 1024,
+        SignInput::Crl { .. } => 8 * 1024 * 1024,
+        SignInput::RelatedCertRequest { .. } => 4 * 1024,
+        SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => 64,
+        SignInput::Document { .. } => 1024 * 1024,
+        SignInput::TreeHead { .. } | SignInput::Cosignature { .. } => 4 * 1024,
+    }
+}
+
+/// Payload bytes of an input.
+pub fn bytes(input: &SignInput) -> usize {
+    match input {
+        SignInput::Certificate { tbs } | SignInput::Crl { tbs } => tbs.len(),
+        SignInput::CertificationRequest { info } => info.len(),
+        SignInput::RelatedCertRequest { cert_id, request_time } => cert_id.len() + request_time.len(),
+        SignInput::TlsCertificateVerify { transcript_hash, .. } => transcript_hash.len(),
+        SignInput::Document { canonical_json, .. } => canonical_json.len(),
+        SignInput::TreeHead { note } => note.len(),
+        SignInput::Cosignature { message } => message.len(),
+        SignInput::SelfTest { nonce } => nonce.len(),
+    }
+}
+
+/// Passes an input that this key, of this purpose, may sign.
+///
+/// # Errors
+/// `Refused` with the name `wrong_purpose`, `input_too_large`, `input_malformed` or the kernel's `lint_…`; nothing
+/// was signed.
+pub fn lint(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), HsmFault> {
+    if !purpose.permits(input) {
+        return Err(refused(
+            "wrong_purpose",
+            format!("a key of purpose {} does not sign {}", purpose.slug(), input.kind()),
+        ));
+    }
+    if bytes(input) > bytes_max(input) {
+        return Err(refused(
+            "input_too_large",
+            format!("{} has {} bytes, at most {} are signed", input.kind(), bytes(input), bytes_max(input)),
+        ));
+    }
+    credential::lint_names_signer(input, signer).map_err(linted)?;
+    let malformed = |why: String| refused("input_malformed", format!("{}: {why}", input.kind()));
+    match input {
+        SignInput::Certificate { tbs } => credential::lint_tbs_certificate(purpose, tbs).map_err(linted),
+        SignInput::Crl { tbs } => credential::lint_tbs_crl(tbs).map_err(linted),
+        SignInput::CertificationRequest { info } => credential::lint_request_info(info).map_err(linted),
+        SignInput::RelatedCertRequest { cert_id, request_time } => {
+            credential::lint_related_request(cert_id, request_time).map_err(linted)
+        }
+        SignInput::TlsCertificateVerify { transcript_hash, .. } => match transcript_hash.len() {
+            32 | 48 => Ok(()),
+            length => Err(malformed(format!("a transcript hash has 32 or 48 bytes, not {length}"))),
+        },
+        SignInput::Document { canonical_json, .. } => document(canonical_json).map_err(malformed),
+        SignInput::TreeHead { note } => tree_head(note).map_err(malformed),
+        SignInput::Cosignature { message } => cosignature(message).map_err(malformed),
+        SignInput::SelfTest { .. } => Ok(()),
+    }
+}
+
+fn linted(refusal: LintRefusal) -> HsmFault {
+    refused(refusal.name(), refusal.to_string())
+}
+
+fn refused(name: &str, message: String) -> HsmFault {
+    HsmFault::Refused { name: name.into(), message }
+}
+
+/// A JSON object in canonical form (RFC 8785): one value has one byte string.
+fn document(bytes: &[u8]) -> Result<(), String> {
+    if bytes.first() != Some(&b'{') {
+        return Err("it is not a JSON object".into());
+    }
+    if !canon::is_canonical(bytes) {
+        return Err("it is not in canonical form".into());
+    }
+    Ok(())
+}
+
+/// Origin, size and base64 root, each ended by a newline (C2SP tlog-checkpoint).
+fn tree_head(note: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(note).map_err(|_| "it is not UTF-8")?;
+    let lines: Vec<&str> = text.strip_suffix('\n').ok_or("it does not end with a newline")?.split('\n').collect();
+    let [origin, size, root] = lines[..] else {
+        return Err(format!("a tree head has 3 lines, not {}", lines.len()));
+    };
+    let origin_plain = !origin.is_empty() && origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
+    if !origin_plain || origin == COSIGNATURE_HEADER {
+        return Err("its origin is not plain printable text".into());
+    }
+    if decimal(size).is_none() {
+        return Err("its size is not a plain decimal number".into());
+    }
+    let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, root);
+    match decoded {
+        Ok(root) if root.len() == 32 => Ok(()),
+        Ok(_) | Err(_) => Err("its root is not 32 bytes in base64".into()),
+    }
+}
+
+const COSIGNATURE_HEADER: &str = "cosignature/v1";
+
+/// `cosignature/v1`, `time <seconds>`, then a tree head (C2SP tlog-cosignature).
+fn cosignature(message: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(message).map_err(|_| "it is not UTF-8")?;
+    let mut parts = text.splitn(3, '\n');
+    if parts.next() != Some(COSIGNATURE_HEADER) {
+        return Err("it does not start with cosignature/v1".into());
+    }
+    let time = parts.next().and_then(|line| line.strip_prefix("time "));
+    time.and_then(decimal).ok_or("its time is not a plain decimal number")?;
+    tree_head(parts.next().unwrap_or_default().as_bytes())
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|value: &u64| value.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sign::{DocumentTag, TlsSide};
+
+    const SIGNER: KeyId = crate::kernel::types::Sha256([7; 32]);
+    const ROOT: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    fn tree(note: String) -> (Purpose, SignInput) {
+        (Purpose::Checkpoint, SignInput::TreeHead { note: note.into_bytes() })
+    }
+
+    fn document_of(text: &str) -> (Purpose, SignInput) {
+        let tag = DocumentTag::BatchRoot;
+        (Purpose::Transaction, SignInput::Document { tag, canonical_json: text.as_bytes().to_vec() })
+    }
+
+    fn cosigned(text: String) -> (Purpose, SignInput) {
+        (Purpose::Witness, SignInput::Cosignature { message: text.into_bytes() })
+    }
+
+    fn related(cert_id: &[u8], request_time: &[u8]) -> (Purpose, SignInput) {
+        let (cert_id, request_time) = (cert_id.to_vec(), request_time.to_vec());
+        (Purpose::Agent, SignInput::RelatedCertRequest { cert_id, request_time })
+    }
+
+    #[test]
+    fn well_formed_inputs_pass() {
+        for (purpose, input) in [
+            tree(format!("bank.example/log\n7\n{ROOT}\n")),
+            cosigned(format!("cosignature/v1\ntime 1700000000\nbank.example/log\n7\n{ROOT}\n")),
+            document_of(r#"{"a":"1","b":[true,null]}"#),
+            (Purpose::TokenIdentity, SignInput::SelfTest { nonce: [0; 32] }),
+        ] {
+            assert_eq!(lint(purpose, SIGNER, &input), Ok(()), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_inputs_are_refused_by_name() {
+        for (purpose, input) in [
+            tree(String::new()),
+            tree(format!("bank.example/log\n7\n{ROOT}")),
+            tree(format!("bank.example/log\n07\n{ROOT}\n")),
+            tree(format!("bank.example/log\n-7\n{ROOT}\n")),
+            tree(format!("bank example\n7\n{ROOT}\n")),
+            tree(format!("\n7\n{ROOT}\n")),
+            tree(format!("cosignature/v1\n7\n{ROOT}\n")),
+            tree("bank.example/log\n7\nAAAA\n".into()),
+            tree(format!("bank.example/log\n7\n{ROOT}\nextension\n")),
+            cosigned(format!("bank.example/log\n7\n{ROOT}\n")),
+            cosigned(format!("cosignature/v1\ntime 01\nbank.example/log\n7\n{ROOT}\n")),
+            cosigned("cosignature/v1\ntime 1\n".into()),
+            document_of(""),
+            document_of("[]"),
+            document_of(r#"{"a": 1}"#),
+            document_of(r#"{"b":1,"a":2}"#),
+            document_of(r#"{"a":1,"a":2}"#),
+            document_of("{\"a\":1}\n"),
+            related(&[], &[2, 1, 5]),
+            related(&[0x30, 2, 2, 0, 9], &[2, 1, 5]),
+            related(&[0x30, 0x81, 2, 2, 0], &[2, 1, 5]),
+            related(&[0x30, 2, 2, 0], &[]),
+            related(&[0x30, 2, 2, 0], &[2, 1, 5, 0]),
+            related(&[0x30, 2, 2, 0], &[0x30, 1, 5]),
+            (Purpose::Issuing, SignInput::Certificate { tbs: vec![] }),
+            (Purpose::Issuing, SignInput::Certificate { tbs: vec![0x30, 0] }),
+            (Purpose::Issuing, SignInput::Crl { tbs: vec![0x30, 0] }),
+            (Purpose::Agent, SignInput::CertificationRequest { info: vec![0x30, 0] }),
+            (
+                Purpose::TlsServer,
+                SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 20] },
+            ),
+        ] {
+            let fault = lint(purpose, SIGNER, &input).unwrap_err();
+            assert!(
+                matches!(fault.name(), "input_malformed" | "lint_malformed" | "lint_crl" | "lint_request"),
+                "{input:?}: {fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn purpose_and_size_come_before_shape() {
+        let (_, head) = tree(String::new());
+        assert_eq!(lint(Purpose::Transaction, SIGNER, &head).unwrap_err().name(), "wrong_purpose");
+        let (purpose, long) = tree("x".repeat(5000));
+        assert_eq!(lint(purpose, SIGNER, &long).unwrap_err().name(), "input_too_large");
+    }
+}

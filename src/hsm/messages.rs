@@ -1,0 +1,116 @@
+//! What supervisor, workers and front say to each other over their packet sockets, as JSON.
+//!
+//! Small and rare: the busy path (front ↔ worker) has its own frames in `wire`. A PIN is never part of these: it
+//! travels as a packet of its own.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, Packet};
+use super::settings::HsmSettings;
+use super::{KeyInfo, TokenInfo};
+use crate::kernel::types::KeyId;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+
+/// Supervisor → worker, first packet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerOrders {
+    /// Absolute path of the PKCS#11 module.
+    pub module: PathBuf,
+    /// RFC 7512.
+    pub uri: String,
+    pub job: WorkerJob,
+}
+
+impl WorkerOrders {
+    /// Orders for the token of these settings.
+    ///
+    /// # Errors
+    /// `init_args_unavailable`: a reserved string for C_Initialize is a raw pointer, and cryptoki takes it only
+    /// through `unsafe`.
+    pub fn new(state: &StateDir, settings: &HsmSettings, job: WorkerJob) -> Result<Self, Failure> {
+        if settings.init_args.is_some() {
+            return Err(Failure::usage(
+                "init_args_unavailable",
+                "hsm.<token>.init_args is not available so far",
+                "remove it; modules that need it (NSS softokn) cannot be used yet",
+            ));
+        }
+        Ok(Self { module: state.resolve(&settings.module), uri: settings.uri.clone(), job })
+    }
+}
+
+/// What a worker is started for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum WorkerJob {
+    /// The PIN follows as a packet with the service socket's descriptor.
+    Serve { expected_identity: Option<KeyId> },
+    /// Makes the token if it is not there. No PIN is sent: the worker makes it or reads it.
+    Provision { token_name: String, pin_file: PathBuf },
+}
+
+/// Worker → supervisor, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum WorkerReport {
+    /// Logged in, keys loaded and tested.
+    Ready {
+        token: TokenInfo,
+        identity: KeyInfo,
+    },
+    Provisioned {
+        created: TokenOrigin,
+        token: TokenInfo,
+        identity: KeyInfo,
+    },
+    Failed(Failure),
+}
+
+/// Whether provisioning made the token or found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenOrigin {
+    Created,
+    Existing,
+}
+
+/// Front → supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum FrontMessage {
+    /// Every door is open.
+    Ready { ports: serde_json::Value },
+    /// The front cannot start; it exits next.
+    Failed(Failure),
+    /// This worker missed a deadline or broke its connection: replace it.
+    Kill { worker: u64, reason: String },
+}
+
+/// Supervisor → front.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum SupervisorMessage {
+    /// Carries the daemon lock's descriptor: it stays held until supervisor *and* front are gone.
+    Lock,
+    /// Carries the front's end of a new worker's service socket.
+    Worker {
+        worker: u64,
+    },
+    /// A worker ended or could not start. After `pin_refused` no other follows.
+    WorkerDown {
+        failure: Failure,
+    },
+    Stop,
+}
+
+/// Sends one message, at once or not at all.
+pub fn send<T: Serialize>(channel: &Channel, message: &T, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    channel.send(&serde_json::to_vec(message)?, descriptor)
+}
+
+/// Reads a packet as a message.
+pub fn parse<T: DeserializeOwned>(packet: Packet) -> io::Result<(T, Option<OwnedFd>)> {
+    Ok((serde_json::from_slice(&packet.bytes)?, packet.descriptor))
+}

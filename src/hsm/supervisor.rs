@@ -1,0 +1,278 @@
+//! `countersign serve`: the process that has no network, reads the PIN and keeps the others alive.
+//!
+//! Order: non-dumpable → lock → PIN → worker (alone, so that a wrong PIN is tried once) → front → until stopped.
+//! Its standard output is one line: `{"ready":true,"ports":{…},"pid":N}` or `{"error":{…}}`.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::process::DumpableBehavior;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::channel::Channel;
+use super::keeper::{self, Inbox, Keeper, KeeperEvent, WorkerPlan};
+use super::messages::{self, FrontMessage, SupervisorMessage};
+use super::pin;
+use super::settings::HsmSettings;
+use crate::kernel::types::KeyId;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+
+/// Time for the front to close its doors and finish what it began; then it is killed.
+const FRONT_STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// What `serve` runs.
+#[derive(Clone, Debug)]
+pub struct SupervisorPlan {
+    pub state: StateDir,
+    pub token_name: String,
+    pub settings: HsmSettings,
+    /// Starts the front without network listeners.
+    pub offline: bool,
+    /// The token's identity key as provisioning recorded it; `None`: the first one seen is kept to.
+    pub expected_identity: Option<KeyId>,
+}
+
+/// The running binary itself, even after its file was replaced: all processes of a daemon are one version.
+pub fn own_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+/// Runs a daemon until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// Before Ready: why it could not start, also printed as the one line of output. After: `front_died`.
+pub fn run(plan: SupervisorPlan) -> Result<(), Failure> {
+    let mut told = Told::Nothing;
+    let outcome = start(plan, &mut told);
+    if let (Err(failure), Told::Nothing) = (&outcome, told) {
+        print_line(&failure.to_json());
+    }
+    outcome
+}
+
+/// What the one line of output was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Nothing,
+    Ready,
+}
+
+fn start(plan: SupervisorPlan, told: &mut Told) -> Result<(), Failure> {
+    make_undumpable()?;
+    let lock = take_lock(&plan.state)?;
+    let pin = pin::read(&plan.state, &plan.token_name, &plan.settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::fault("supervisor_failed", format!("no event loop: {error}"), "check the process limits")
+    })?;
+    runtime.block_on(supervise(plan, pin, lock, told))
+}
+
+/// Keeps debuggers, core dumps and /proc readers of the same user out of this process.
+///
+/// # Errors
+/// `not_confined`: a PIN is never read without it.
+pub fn make_undumpable() -> Result<(), Failure> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| {
+        Failure::fault(
+            "not_confined",
+            format!("the process cannot be made non-dumpable: {error}"),
+            "check seccomp rules of the service manager or container",
+        )
+    })
+}
+
+/// Takes the lock of a state directory; it is held until every copy of the descriptor is closed.
+///
+/// # Errors
+/// `already_running`, `state_unusable`.
+pub fn take_lock(state: &StateDir) -> Result<OwnedFd, Failure> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = state.lock();
+    let unusable = |error: std::io::Error| {
+        Failure::fault(
+            "state_unusable",
+            format!("{} cannot be locked: {error}", path.display()),
+            "run `countersign init`, or name the state directory with --state",
+        )
+    };
+    let mut options = std::fs::OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(unusable)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+            return Err(Failure::busy(
+                "already_running",
+                format!("a daemon already runs on {} (process {})", state.root().display(), holder.trim()),
+                "stop it first, or name another state directory with --state",
+            ));
+        }
+        Err(error) => return Err(unusable(error.into())),
+    }
+    // For the message above only; the lock itself is the truth.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+    Ok(file.into())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+struct Front {
+    child: Child,
+    control: Inbox,
+}
+
+/// How the main part ended.
+enum End {
+    Asked,
+    FrontGone(Failure),
+}
+
+async fn supervise(
+    plan: SupervisorPlan,
+    pin: secrecy::SecretString,
+    lock: OwnedFd,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::fault("supervisor_failed", format!("a process could not be started: {error}"), "check its limits")
+    };
+    let mut signals = Signals::catch().map_err(failed)?;
+    let mut keeper = Keeper::new(WorkerPlan {
+        program: own_program(),
+        state: plan.state.clone(),
+        settings: plan.settings.clone(),
+        expected_identity: plan.expected_identity,
+        pin,
+    });
+    let first = tokio::select! {
+        event = keeper.event() => event,
+        () = signals.stop() => {
+            keeper.stop().await;
+            return Err(Failure::fault("stopped", "stopped before it was ready", "start it again"));
+        }
+    };
+    let (worker, service) = match first {
+        KeeperEvent::Handover { worker, service } => (worker, service),
+        KeeperEvent::Down(failure) => return Err(failure),
+    };
+    let mut front = match Front::start(&plan) {
+        Ok(front) => front,
+        Err(error) => {
+            keeper.stop().await;
+            return Err(failed(error));
+        }
+    };
+    front.tell(&SupervisorMessage::Lock, Some(lock.as_fd()));
+    front.tell(&SupervisorMessage::Worker { worker }, Some(service.as_fd()));
+    drop(service);
+    let end = attend(&mut signals, &mut keeper, &mut front, told).await;
+    if matches!(end, End::Asked) {
+        front.tell(&SupervisorMessage::Stop, None);
+    }
+    if tokio::time::timeout(FRONT_STOP_LIMIT, front.child.wait()).await.is_err() {
+        tracing::error!("the front did not stop in time, killed");
+        let _ = front.child.kill().await;
+    }
+    keeper.stop().await;
+    drop(lock);
+    match end {
+        End::Asked => Ok(()),
+        End::FrontGone(failure) => Err(failure),
+    }
+}
+
+/// The long part: hands over workers, carries out kill orders, until told to stop or the front is gone.
+async fn attend(signals: &mut Signals, keeper: &mut Keeper, front: &mut Front, told: &mut Told) -> End {
+    let mut failure = None;
+    loop {
+        tokio::select! {
+            () = signals.stop() => return End::Asked,
+            event = keeper.event() => match event {
+                KeeperEvent::Handover { worker, service } => {
+                    front.tell(&SupervisorMessage::Worker { worker }, Some(service.as_fd()));
+                }
+                KeeperEvent::Down(failure) => {
+                    tracing::warn!(name = failure.name, message = failure.message, "HSM worker down");
+                    front.tell(&SupervisorMessage::WorkerDown { failure }, None);
+                }
+            },
+            packet = front.control.receive() => match packet {
+                Some(packet) => match messages::parse(packet) {
+                    Ok((FrontMessage::Ready { ports }, _)) if *told == Told::Nothing => {
+                        *told = Told::Ready;
+                        print_line(&serde_json::json!({"ready": true, "ports": ports, "pid": std::process::id()}));
+                    }
+                    Ok((FrontMessage::Ready { .. }, _)) => tracing::warn!("the front was ready twice"),
+                    Ok((FrontMessage::Failed(reason), _)) => failure = Some(reason),
+                    Ok((FrontMessage::Kill { worker, reason }, _)) => keeper.kill(worker, &reason),
+                    Err(error) => tracing::warn!(%error, "a message of the front was not understood"),
+                },
+                None => {
+                    let status = tokio::time::timeout(FRONT_STOP_LIMIT, front.child.wait()).await;
+                    return End::FrontGone(failure.unwrap_or_else(|| front_died(&format!("{status:?}"))));
+                }
+            },
+        }
+    }
+}
+
+impl Front {
+    fn start(plan: &SupervisorPlan) -> std::io::Result<Self> {
+        let (control, stdin) = Channel::pair()?;
+        let mut command = std::process::Command::new(own_program());
+        command.arg0("countersign").args(["front", "--state"]).arg(plan.state.root());
+        if plan.offline {
+            command.arg("--offline");
+        }
+        // Where credentials are is the supervisor's business; standard output is its one line.
+        command.env_remove("CREDENTIALS_DIRECTORY").process_group(0);
+        command.stdin(Stdio::from(stdin)).stdout(keeper::to_stderr());
+        let child = Command::from(command).kill_on_drop(true).spawn()?;
+        Ok(Self { child, control: Inbox::open(control)? })
+    }
+
+    /// A front that does not read its socket has missed far more than this message; its exit is noticed elsewhere.
+    fn tell(&self, message: &SupervisorMessage, descriptor: Option<std::os::fd::BorrowedFd<'_>>) {
+        if let Err(error) = messages::send(self.control.channel(), message, descriptor) {
+            tracing::warn!(%error, "the front could not be told");
+        }
+    }
+}
+
+fn front_died(how: &str) -> Failure {
+    Failure::fault(
+        "front_died",
+        format!("the front process ended without being asked: {how}"),
+        "see its last lines in the log; the service manager starts the daemon again",
+    )
+}
+
+fn print_line(value: &serde_json::Value) {
+    let mut out = std::io::stdout().lock();
+    // A reader that went away is no failure of ours.
+    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+}

@@ -1,0 +1,255 @@
+//! Loads a PKCS#11 module, finds the slot, logs in. Every way this fails has a name and a next step.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
+use cryptoki::error::{Error, RvError};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
+
+use crate::hsm::TokenInfo;
+use crate::hsm::uri::SlotUri;
+use crate::ops::failure::Failure;
+
+/// Two processes that initialise at once now and then see no token: look again, this often.
+const LOOKS: u32 = 5;
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// An initialised module and the slot that the URI selects.
+#[derive(Debug)]
+pub struct OpenToken {
+    pub pkcs11: Pkcs11,
+    pub slot: Slot,
+    module: PathBuf,
+}
+
+/// One slot's token as seen while looking.
+#[derive(Debug)]
+struct Seen {
+    slot: Slot,
+    label: String,
+    serial: String,
+    initialised: bool,
+    matches: bool,
+}
+
+/// Loads and initialises the module.
+///
+/// # Errors
+/// `module_unusable`.
+pub fn load(module: &Path) -> Result<Pkcs11, Failure> {
+    let unusable = |why: String| {
+        Failure::fault(
+            "module_unusable",
+            format!("{} is not a usable PKCS#11 module: {why}", module.display()),
+            "check hsm.<token>.module; SoftHSM2 on Debian is /usr/lib/softhsm/libsofthsm2.so (package softhsm2)",
+        )
+    };
+    if !module.is_file() {
+        return Err(unusable("there is no such file".into()));
+    }
+    let pkcs11 = Pkcs11::new(module).map_err(|error| unusable(error.to_string()))?;
+    pkcs11
+        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(pkcs11)
+}
+
+/// Opens the one token that the URI selects.
+///
+/// # Errors
+/// `module_unusable`, `hsm_uri_invalid`, `token_missing` (with what is there), `token_ambiguous`.
+pub fn open(module: &Path, uri: &str) -> Result<OpenToken, Failure> {
+    let wanted = SlotUri::parse(uri)?;
+    let mut look = 1;
+    loop {
+        let pkcs11 = load(module)?;
+        let seen = look_around(&pkcs11, &wanted)?;
+        let matching: Vec<&Seen> = seen.iter().filter(|seen| seen.matches && seen.initialised).collect();
+        match matching[..] {
+            [one] => return Ok(OpenToken { slot: one.slot, pkcs11, module: module.to_owned() }),
+            [] if look < LOOKS => {
+                finalize(pkcs11);
+                look += 1;
+                std::thread::sleep(LOOK_PAUSE);
+            }
+            [] => {
+                let failure = missing(uri, &seen);
+                finalize(pkcs11);
+                return Err(failure);
+            }
+            [..] => {
+                let failure = ambiguous(uri, &matching);
+                finalize(pkcs11);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// A slot whose token is not initialised yet.
+///
+/// # Errors
+/// `no_free_slot`, `module_failed`.
+pub fn free_slot(pkcs11: &Pkcs11) -> Result<Slot, Failure> {
+    let seen = look_around(pkcs11, &SlotUri::default())?;
+    seen.iter().find(|seen| !seen.initialised).map(|seen| seen.slot).ok_or_else(|| {
+        Failure::fault(
+            "no_free_slot",
+            format!("no slot has an uninitialised token; {}", shown(&seen)),
+            "insert a blank token or make a partition, then run it again",
+        )
+    })
+}
+
+impl OpenToken {
+    /// Opens a session and logs the user in, exactly once: a refused PIN is never tried again.
+    ///
+    /// # Errors
+    /// `pin_refused`, `module_failed`.
+    pub fn log_in(&self, pin: &AuthPin) -> Result<Session, Failure> {
+        let session = self.pkcs11.open_rw_session(self.slot).map_err(|error| module_failed(&error))?;
+        match session.login(UserType::User, Some(pin)) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
+            Err(Error::Pkcs11(error, _)) if is_about_the_pin(error) => Err(Failure::fault(
+                "pin_refused",
+                format!("the token refused its PIN ({error:?}); it was tried once and is not tried again"),
+                "correct the PIN source named in hsm.<token>, then start the daemon again",
+            )),
+            Err(error) => Err(module_failed(&error)),
+        }
+    }
+
+    /// What module and token say about themselves.
+    ///
+    /// # Errors
+    /// `module_failed`.
+    pub fn describe(&self) -> Result<TokenInfo, Failure> {
+        let library = self.pkcs11.get_library_info().map_err(|error| module_failed(&error))?;
+        let info = self.pkcs11.get_token_info(self.slot).map_err(|error| module_failed(&error))?;
+        let mechanisms = self.pkcs11.get_mechanism_list(self.slot).map_err(|error| module_failed(&error))?;
+        Ok(TokenInfo {
+            module: format!(
+                "{} {} ({})",
+                trimmed(library.library_description()),
+                library.library_version(),
+                self.module.display()
+            ),
+            label: trimmed(info.label()),
+            serial: trimmed(info.serial_number()),
+            manufacturer: trimmed(info.manufacturer_id()),
+            mechanisms: mechanisms.iter().map(ToString::to_string).collect(),
+            worker_pid: std::process::id(),
+        })
+    }
+
+    /// True when the user PIN was set: false after an initialisation that was cut off.
+    ///
+    /// # Errors
+    /// `module_failed`.
+    pub fn has_user_pin(&self) -> Result<bool, Failure> {
+        let info = self.pkcs11.get_token_info(self.slot).map_err(|error| module_failed(&error))?;
+        Ok(info.user_pin_initialized())
+    }
+
+    /// Finalizes the module. Every session must be dropped before.
+    pub fn finalize(self) {
+        finalize(self.pkcs11);
+    }
+}
+
+/// A module call failed in a way that is nobody's fault here.
+pub fn module_failed(error: &Error) -> Failure {
+    Failure::busy(
+        "module_failed",
+        format!("the PKCS#11 module failed: {error}"),
+        "check the token and its device; the daemon tries again by itself",
+    )
+}
+
+/// Finalizes a module whose sessions are gone. Nothing is left to do when it fails.
+pub fn finalize(pkcs11: Pkcs11) {
+    if let Err(error) = pkcs11.finalize() {
+        tracing::debug!(%error, "C_Finalize failed");
+    }
+}
+
+fn is_about_the_pin(error: RvError) -> bool {
+    matches!(
+        error,
+        RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::PinExpired
+            | RvError::PinLocked
+            | RvError::UserPinNotInitialized
+    )
+}
+
+fn look_around(pkcs11: &Pkcs11, wanted: &SlotUri) -> Result<Vec<Seen>, Failure> {
+    let slots = pkcs11.get_slots_with_token().map_err(|error| module_failed(&error))?;
+    let mut all = Vec::new();
+    for slot in slots {
+        // Some modules have slots whose token information cannot be read: they are none of ours, unless named by
+        // number, which is what slot-id is for.
+        let Ok(info) = pkcs11.get_token_info(slot) else {
+            if wanted.slot_id == Some(slot.id()) {
+                let (label, serial) = (String::new(), String::new());
+                all.push(Seen { slot, label, serial, initialised: true, matches: true });
+            }
+            continue;
+        };
+        let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| *wanted == found.trim());
+        let matches = is(&wanted.token, info.label())
+            && is(&wanted.serial, info.serial_number())
+            && is(&wanted.manufacturer, info.manufacturer_id())
+            && is(&wanted.model, info.model())
+            && wanted.slot_id.is_none_or(|id| id == slot.id());
+        all.push(Seen {
+            slot,
+            label: trimmed(info.label()),
+            serial: trimmed(info.serial_number()),
+            initialised: info.token_initialized(),
+            matches,
+        });
+    }
+    Ok(all)
+}
+
+fn missing(uri: &str, seen: &[Seen]) -> Failure {
+    Failure::fault(
+        "token_missing",
+        format!("no token matches {uri}; {}", shown(seen)),
+        "put the token in place, or correct hsm.<token>.uri; a new one is made with `countersign init`",
+    )
+}
+
+fn ambiguous(uri: &str, matching: &[&Seen]) -> Failure {
+    let serials: Vec<&str> = matching.iter().map(|seen| seen.serial.as_str()).collect();
+    Failure::usage(
+        "token_ambiguous",
+        format!("{} tokens match {uri}: serials {}", matching.len(), serials.join(", ")),
+        "add ;serial=<serial> to hsm.<token>.uri",
+    )
+}
+
+fn shown(seen: &[Seen]) -> String {
+    let tokens: Vec<String> = seen
+        .iter()
+        .filter(|seen| seen.initialised)
+        .map(|seen| format!("`{}` (serial {})", seen.label, seen.serial))
+        .collect();
+    if tokens.is_empty() { "the module shows no token".into() } else { format!("there is {}", tokens.join(", ")) }
+}
+
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches(['\0', ' ']).trim().to_owned()
+}
+
+/// True for an error that leaves the session unusable for signing until it is replaced.
+pub fn may_have_signed(error: &Error) -> bool {
+    // Only a failure of C_Sign itself comes after the key was used.
+    matches!(error, Error::Pkcs11(_, Function::Sign))
+}

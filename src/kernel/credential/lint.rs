@@ -1,0 +1,312 @@
+//! What the HSM worker asks before a CA or agent key signs: is this exactly one of the things this key may sign?
+//!
+//! The worker has no configuration and trusts no caller. A root key signs CA certificates and revocation lists; an
+//! issuing key signs end-entity certificates of our profiles and revocation lists; an agent key signs requests for
+//! its own certificates. The base of private object identifiers is taken from the certificate itself, so any base
+//! under 1.3.6.1.4.1 passes; that it is the configured one is checked by whoever accepts the certificate.
+
+use super::certificate::Tbs;
+use super::crl::{CrlRefusal, TbsCrl};
+use super::der::{NotDer, Reader};
+use super::oid::{self, OidBase};
+use super::profile::{Profile, ProfileRule, key_identifier};
+use super::related::{self, BindingRule};
+use super::request::{self, RequestRefusal};
+use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::types::KeyId;
+
+/// Why the worker will not sign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LintRefusal {
+    /// Not strict DER, or bytes after the end.
+    Malformed(NotDer),
+    /// The input speaks of another key than the one that is to sign.
+    AnotherKey,
+    /// A key of this purpose signs no certificates at all.
+    PurposeSignsNoCertificates,
+    /// A root key signs CA certificates only.
+    RootSignsOnlyCas,
+    /// An issuing key signs end-entity certificates only.
+    IssuingSignsNoCas,
+    /// The extended key usage is none of ours.
+    NoProfile,
+    Profile(ProfileRule),
+    Binding,
+    Crl(CrlRefusal),
+    Request(RequestRefusal),
+}
+
+impl LintRefusal {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "lint_malformed",
+            Self::AnotherKey => "lint_another_key",
+            Self::PurposeSignsNoCertificates => "lint_purpose_signs_no_certificates",
+            Self::RootSignsOnlyCas => "lint_root_signs_only_cas",
+            Self::IssuingSignsNoCas => "lint_issuing_signs_no_cas",
+            Self::NoProfile => "lint_no_profile",
+            Self::Profile(_) => "lint_profile_violated",
+            Self::Binding => "lint_binding",
+            Self::Crl(_) => "lint_crl",
+            Self::Request(_) => "lint_request",
+        }
+    }
+}
+
+impl std::fmt::Display for LintRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(what) => what.fmt(f),
+            Self::AnotherKey => f.write_str("the input speaks of another key than the one that is to sign it"),
+            Self::PurposeSignsNoCertificates => f.write_str("a key of this purpose signs no certificates"),
+            Self::RootSignsOnlyCas => f.write_str("a root key signs only its own and issuing CA certificates"),
+            Self::IssuingSignsNoCas => f.write_str("an issuing key signs no CA certificates"),
+            Self::NoProfile => f.write_str("the certificate is of none of our profiles"),
+            Self::Profile(rule) => write!(f, "the certificate breaks its profile: {rule}"),
+            Self::Binding => f.write_str("the certificate's binding is not exactly one SHA-256 RelatedCertificate"),
+            Self::Crl(refusal) => refusal.fmt(f),
+            Self::Request(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LintRefusal {}
+
+impl From<NotDer> for LintRefusal {
+    fn from(error: NotDer) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// Checks a TBSCertificate that a key of this purpose is asked to sign.
+///
+/// # Errors
+/// [`LintRefusal`]
+pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefusal> {
+    let tbs = Tbs::read(tbs)?;
+    let claims_ca = tbs.extension(oid::BASIC_CONSTRAINTS).is_some_and(|extension| extension.value != [0x30, 0x00]);
+    match purpose {
+        Purpose::Root => {
+            if !claims_ca {
+                return Err(LintRefusal::RootSignsOnlyCas);
+            }
+            let profile = if tbs.issuer == tbs.subject { Profile::Root } else { Profile::Issuing };
+            // CAs carry no private object identifier: any base will do.
+            profile.check(&tbs, &documentation_base()).map(drop).map_err(LintRefusal::Profile)
+        }
+        Purpose::Issuing => {
+            if claims_ca {
+                return Err(LintRefusal::IssuingSignsNoCas);
+            }
+            let (profile, base) = profile_by_usage(&tbs)?;
+            profile.check(&tbs, &base).map_err(LintRefusal::Profile)?;
+            if profile == Profile::AgentB {
+                related::binding_of(&tbs).map_err(|_: BindingRule| LintRefusal::Binding)?;
+            }
+            Ok(())
+        }
+        Purpose::TlsServer
+        | Purpose::Agent
+        | Purpose::HostIdentity
+        | Purpose::Checkpoint
+        | Purpose::Witness
+        | Purpose::Transaction
+        | Purpose::Catalogue
+        | Purpose::RevocationReceipt
+        | Purpose::TokenIdentity => Err(LintRefusal::PurposeSignsNoCertificates),
+    }
+}
+
+/// Checks that what a key is asked to sign speaks of this very key: a root's own certificate is over it, everything
+/// else that a CA key signs names it as authority, a request asks for it.
+///
+/// # Errors
+/// [`LintRefusal::AnotherKey`], [`LintRefusal::Malformed`]
+pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRefusal> {
+    let authority = key_identifier(signer);
+    let fits = match input {
+        SignInput::Certificate { tbs } => {
+            let tbs = Tbs::read(tbs)?;
+            if tbs.issuer == tbs.subject {
+                tbs.key() == signer
+            } else {
+                tbs.authority_key_identifier() == Some(&authority)
+            }
+        }
+        SignInput::Crl { tbs } => TbsCrl::read(tbs)?.authority().map_err(LintRefusal::Crl)? == authority,
+        SignInput::CertificationRequest { info } => {
+            request::read_info(info).map_err(LintRefusal::Request)?.key() == signer
+        }
+        SignInput::RelatedCertRequest { .. }
+        | SignInput::TlsCertificateVerify { .. }
+        | SignInput::Document { .. }
+        | SignInput::TreeHead { .. }
+        | SignInput::Cosignature { .. }
+        | SignInput::SelfTest { .. } => true,
+    };
+    if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
+}
+
+/// Checks a TBSCertList: full, direct, with number and key identifier.
+///
+/// # Errors
+/// [`LintRefusal`]
+pub fn lint_tbs_crl(tbs: &[u8]) -> Result<(), LintRefusal> {
+    TbsCrl::read(tbs)?.check().map_err(LintRefusal::Crl)
+}
+
+/// Checks a CertificationRequestInfo: a P-256 key, one SPIFFE ID, nothing but a related-certificate proof besides.
+///
+/// # Errors
+/// [`LintRefusal`]
+pub fn lint_request_info(info: &[u8]) -> Result<(), LintRefusal> {
+    request::read_info(info).map(drop).map_err(LintRefusal::Request)
+}
+
+/// Checks the two parts of a related-certificate proof (RFC 9763, 3.1).
+///
+/// # Errors
+/// [`LintRefusal::Malformed`]
+pub fn lint_related_request(cert_id: &[u8], request_time: &[u8]) -> Result<(), LintRefusal> {
+    related::decode_cert_id(cert_id)?;
+    related::decode_binary_time(request_time)?;
+    Ok(())
+}
+
+/// The profile that the one extended key usage names, and the base of its private identifiers.
+fn profile_by_usage(tbs: &Tbs<'_>) -> Result<(Profile, OidBase), LintRefusal> {
+    let usage = tbs.extension(oid::EXTENDED_KEY_USAGE).ok_or(LintRefusal::NoProfile)?;
+    let mut reader = Reader::whole_sequence(usage.value)?;
+    let usage = reader.oid()?;
+    reader.finish()?;
+    if usage == oid::SERVER_AUTH {
+        return Ok((Profile::TlsServer, documentation_base()));
+    }
+    if usage == oid::CLIENT_AUTH {
+        return Ok((Profile::AgentB, base_of_policy(tbs).ok_or(LintRefusal::NoProfile)?));
+    }
+    let (base, arcs) = OidBase::split(usage).ok_or(LintRefusal::NoProfile)?;
+    let profile = Profile::ALL.into_iter().find(|profile| profile.private_usage() == Some(arcs));
+    profile.map(|profile| (profile, base)).ok_or(LintRefusal::NoProfile)
+}
+
+/// The base of the first custody policy.
+fn base_of_policy(tbs: &Tbs<'_>) -> Option<OidBase> {
+    let value = tbs.extension(oid::CERTIFICATE_POLICIES)?.value;
+    let mut policies = Reader::whole_sequence(value).ok()?;
+    let policy = policies.sequence().ok()?.oid().ok()?;
+    OidBase::split(policy).map(|(base, _)| base)
+}
+
+/// 1.3.6.1.4.1.32473, for profiles without private identifiers.
+fn documentation_base() -> OidBase {
+    "1.3.6.1.4.1.32473".parse().expect("a constant that parses")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::credential::der;
+    use crate::kernel::credential::testkit::*;
+
+    #[test]
+    fn what_speaks_of_another_key_is_not_signed() {
+        let world = World::new();
+        let (agent, stranger) = (Key::new(), Key::new());
+        let issued = world.bank.draft(Profile::TlsServer, "subject", &agent.spki()).tbs();
+        let issued = SignInput::Certificate { tbs: issued };
+        let root = &world.bank.root_key;
+        let own = draft(Profile::Root, "bank root", &root.spki(), (&world.bank.root_name, root)).tbs();
+        let foreign = draft(Profile::Root, "bank root", &stranger.spki(), (&world.bank.root_name, root)).tbs();
+        let table = [
+            (&issued, world.bank.issuing_key.id(), Ok(())),
+            (&issued, stranger.id(), Err(LintRefusal::AnotherKey)),
+            (&issued, root.id(), Err(LintRefusal::AnotherKey)),
+            (&SignInput::Certificate { tbs: own.clone() }, root.id(), Ok(())),
+            (&SignInput::Certificate { tbs: own }, stranger.id(), Err(LintRefusal::AnotherKey)),
+            (&SignInput::Certificate { tbs: foreign }, root.id(), Err(LintRefusal::AnotherKey)),
+        ];
+        for (input, signer, expected) in table {
+            assert_eq!(lint_names_signer(input, signer), expected);
+        }
+    }
+
+    #[test]
+    fn every_profile_passes_under_its_own_authority_only() {
+        let world = World::new();
+        for profile in Profile::ALL {
+            let spki = match profile.algorithm() {
+                crate::kernel::sign::Algorithm::P256 => Key::new().spki(),
+                crate::kernel::sign::Algorithm::Ed25519 => ed25519_spki(),
+            };
+            let mut draft = match profile {
+                Profile::Root => draft(profile, "bank root", &spki, (&world.bank.root_name, &world.bank.root_key)),
+                _ => world.bank.draft(profile, "subject", &spki),
+            };
+            if profile == Profile::AgentB {
+                draft = World::bind(draft, b"S");
+            }
+            let passes = |purpose| lint_tbs_certificate(purpose, &draft.tbs()).is_ok();
+            assert_eq!((passes(Purpose::Root), passes(Purpose::Issuing)), (profile.is_ca(), !profile.is_ca()));
+            for purpose in Purpose::ALL {
+                if !matches!(purpose, Purpose::Root | Purpose::Issuing) {
+                    let refused = lint_tbs_certificate(purpose, &draft.tbs());
+                    assert_eq!(refused, Err(LintRefusal::PurposeSignsNoCertificates));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_issuing_key_signs_nothing_outside_our_profiles() {
+        use ProfileRule as Rule;
+        type Bend = fn(&mut Draft);
+        let table: &[(Bend, LintRefusal)] = &[
+            (|b| b.set(oid::BASIC_CONSTRAINTS, vec![0x30, 3, 1, 1, 0xff]), LintRefusal::IssuingSignsNoCas),
+            (|b| b.set(oid::KEY_USAGE, vec![3, 2, 2, 4]), LintRefusal::Profile(Rule::KeyUsage)),
+            (|b| b.remove(oid::EXTENDED_KEY_USAGE), LintRefusal::NoProfile),
+            (|b| b.set(oid::EXTENDED_KEY_USAGE, eku(&[0x55, 0x1d, 0x25, 0])), LintRefusal::NoProfile),
+            (|b| b.set(oid::EXTENDED_KEY_USAGE, eku(&base().child([2, 9]))), LintRefusal::NoProfile),
+            (|b| b.remove(oid::RELATED_CERTIFICATE), LintRefusal::Binding),
+            (|b| b.serial = vec![1; 7], LintRefusal::Profile(Rule::SerialNumber)),
+            (|b| b.subject = b.issuer.clone(), LintRefusal::Profile(Rule::Name)),
+            (|b| b.not_after = utc_time(NOW.plus_ms(30 * 24 * HOUR_MS)), LintRefusal::Profile(Rule::ValidityPeriod)),
+            (|b| b.add(&[0x2a, 3], false, vec![5, 0]), LintRefusal::Profile(Rule::UnexpectedExtension)),
+            (
+                |b| b.set(oid::SUBJECT_ALT_NAME, uri_names(&[SPIFFE, SPIFFE])),
+                LintRefusal::Profile(Rule::SubjectAltName),
+            ),
+        ];
+        let world = World::new();
+        for (bend, expected) in table {
+            let mut b = World::bind(world.draft_b(), b"S");
+            bend(&mut b);
+            assert_eq!(lint_tbs_certificate(Purpose::Issuing, &b.tbs()), Err(*expected));
+        }
+        let b = World::bind(world.draft_b(), b"S").tbs();
+        assert_eq!(lint_tbs_certificate(Purpose::Root, &b), Err(LintRefusal::RootSignsOnlyCas));
+        let longer = [b.as_slice(), &[0]].concat();
+        assert!(matches!(lint_tbs_certificate(Purpose::Issuing, &longer), Err(LintRefusal::Malformed(_))));
+    }
+
+    #[test]
+    fn a_root_key_signs_no_longer_path() {
+        let world = World::new();
+        let parent = (world.bank.root_name.as_slice(), &world.bank.root_key);
+        let mut issuing = draft(Profile::Issuing, "issuing", &Key::new().spki(), parent);
+        issuing.set(oid::BASIC_CONSTRAINTS, der::sequence(&[&[1, 1, 0xff], &[2, 1, 1]]));
+        let refused = lint_tbs_certificate(Purpose::Root, &issuing.tbs());
+        assert_eq!(refused, Err(LintRefusal::Profile(ProfileRule::PathLength)));
+    }
+
+    #[test]
+    fn a_related_certificate_proof_is_exactly_its_two_parts() {
+        let cert_id = related::encode_cert_id(&name("issuer"), &[1, 2]);
+        let time = related::encode_binary_time(NOW);
+        assert!(lint_related_request(&cert_id, &time).is_ok());
+        assert!(lint_related_request(&time, &cert_id).is_err());
+        assert!(lint_related_request(&[cert_id.as_slice(), &time].concat(), &time).is_err());
+        assert!(lint_related_request(&cert_id, &[2, 1, 0xff]).is_err());
+    }
+}

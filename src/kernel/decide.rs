@@ -1,0 +1,227 @@
+//! The decision: what a command may do, as orders for the store.
+//!
+//! [`decide`] reads rows by key through [`Book`], says yes or one name of no, and returns the changes that make it
+//! so. It runs inside the commit that records its outcome, so nothing it read can have moved. The order of the
+//! rules for a payment is in `authorize`, for its execution in `execute`.
+
+mod authorize;
+mod bank;
+mod execute;
+mod leaf;
+mod posting;
+mod read;
+mod registry;
+mod reversal;
+mod rows;
+
+pub use leaf::leaf_body;
+pub use posting::{batch_document, bound_parameters, commitment};
+pub use rows::{Binding, Book, Change, Grant, HistoryLine, Mark, Merchant, Offer, Place, Signed};
+
+use posting::{hash_of, posted, release};
+
+use crate::kernel::canon::CanonRefused;
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb};
+use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{AccountId, Serial, UnixMillis};
+
+/// What a command comes to, before it is written.
+#[derive(Debug)]
+#[must_use]
+pub struct Decided {
+    pub outcome: Result<Effect, Refusal>,
+    /// Empty when refused.
+    pub changes: Vec<Change>,
+}
+
+impl Decided {
+    /// True when the decision is recorded as a leaf: all but `SignBatch` and a sweep that found nothing.
+    pub fn has_leaf(&self, act: &Act) -> bool {
+        match act {
+            Act::SignBatch { .. } => false,
+            Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
+            Act::Tool { .. }
+            | Act::OpenAccount { .. }
+            | Act::IncomingPayment { .. }
+            | Act::AddMerchant { .. }
+            | Act::AddProduct { .. }
+            | Act::AddGrant { .. }
+            | Act::RevokeGrant { .. }
+            | Act::DecideApproval { .. }
+            | Act::JournalCertificate { .. }
+            | Act::ReleaseCertificate { .. }
+            | Act::Revoke { .. }
+            | Act::ImportCrl { .. }
+            | Act::NextCrlNumber { .. }
+            | Act::Record { .. } => true,
+        }
+    }
+}
+
+/// Something broke while rows were read; the store knows what kind of error it is.
+pub type RowFault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a decision stopped: a rule, or a fault of the rows.
+#[derive(Debug)]
+pub enum Stop {
+    Refused(Refusal),
+    Fault(RowFault),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Inconsistent> for Stop {
+    fn from(inconsistent: Inconsistent) -> Self {
+        Self::Fault(Box::new(inconsistent))
+    }
+}
+
+impl From<CanonRefused> for Stop {
+    fn from(refused: CanonRefused) -> Self {
+        Self::Fault(Box::new(refused))
+    }
+}
+
+/// The result of a step.
+pub type Ruled<T> = Result<T, Stop>;
+
+/// Every mark that would stop this agent.
+pub fn marks_of(agent: &AgentPrincipal) -> [String; 4] {
+    let certificate =
+        |issuer: &str, serial: &Serial| Mark::Certificate { issuer: issuer.to_owned(), serial: serial.clone() }.text();
+    [
+        Mark::Agent(agent.spiffe_id.clone()).text(),
+        Mark::Key(agent.key).text(),
+        certificate(&agent.bank_issuer, &agent.bank_serial),
+        certificate(&agent.company_issuer, &agent.company_serial),
+    ]
+}
+
+/// Decides one command on the rows of `book`. Pure: time, ids and rules come with the command.
+///
+/// # Errors
+/// What the rows reported; a rule that says no is in [`Decided::outcome`].
+pub fn decide(book: &dyn Book, command: &Command) -> Result<Decided, RowFault> {
+    match ruled(book, command) {
+        Ok((effect, changes)) => Ok(Decided { outcome: Ok(effect), changes }),
+        Err(Stop::Refused(refusal)) => Ok(Decided { outcome: Err(refusal), changes: vec![] }),
+        Err(Stop::Fault(fault)) => Err(fault),
+    }
+}
+
+type Orders = (Effect, Vec<Change>);
+
+fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
+    let at = &command.stamp;
+    match &command.act {
+        Act::Tool { call, rules, fresh } => tool(&Case::of(book, command, rules, fresh)?, call),
+        Act::OpenAccount { .. }
+        | Act::IncomingPayment { .. }
+        | Act::AddMerchant { .. }
+        | Act::AddProduct { .. }
+        | Act::AddGrant { .. }
+        | Act::RevokeGrant { .. } => bank::set_up(book, command),
+        Act::DecideApproval { approval, verdict, note } => {
+            bank::decide_approval(book, command, approval, *verdict, note)
+        }
+        Act::Sweep { limit } => bank::sweep(book, at.wall, *limit),
+        Act::JournalCertificate { .. }
+        | Act::ReleaseCertificate { .. }
+        | Act::Revoke { .. }
+        | Act::ImportCrl { .. }
+        | Act::NextCrlNumber { .. }
+        | Act::SignBatch { .. } => registry::act(book, command),
+        Act::Record { .. } => Ok((Effect::Done { changed: true }, vec![])),
+    }
+}
+
+/// One agent's call that is being decided.
+struct Case<'a> {
+    book: &'a dyn Book,
+    stamp: &'a Stamp,
+    agent: &'a AgentPrincipal,
+    rules: &'a Rules,
+    fresh: &'a FreshIds,
+}
+
+impl<'a> Case<'a> {
+    /// Rule one of every call: the agent, its key and both certificates stand.
+    fn of(book: &'a dyn Book, command: &'a Command, rules: &'a Rules, fresh: &'a FreshIds) -> Ruled<Self> {
+        let Actor::Agent(agent) = &command.actor else {
+            return Err(Refusal::OperatorNotPermitted.into());
+        };
+        let now = command.stamp.wall;
+        if book.any_revoked(&marks_of(agent))? {
+            return Err(Refusal::AgentRevoked.into());
+        }
+        if now > agent.not_after {
+            return Err(Refusal::InvalidCertificate.into());
+        }
+        if rules.company_crl_required {
+            let fresh_until = book.crl(&agent.company_issuer)?.map(|crl| crl.next_update);
+            if fresh_until.is_none_or(|until| now > until) {
+                return Err(Refusal::EndorsementStatusStale.into());
+            }
+        }
+        Ok(Self { book, stamp: &command.stamp, agent, rules, fresh })
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.stamp.wall
+    }
+
+    /// The unexpired grant of this account that covers `verb`.
+    fn granted(&self, account: &AccountId, verb: Verb) -> Ruled<Grant> {
+        let grant = self.book.grant(&self.agent.spiffe_id, account)?.filter(|grant| self.now() < grant.expires);
+        let grant = grant.ok_or(Refusal::AccountNotGranted)?;
+        if !grant.verbs.contains(&verb) {
+            return Err(Refusal::VerbNotGranted.into());
+        }
+        Ok(grant)
+    }
+
+    fn role_may(&self, call: &ToolCall) -> Ruled<()> {
+        Ok(crate::kernel::policy::tool_of_role(self.rules, self.agent.spiffe_id.role(), call.tool())?)
+    }
+
+    /// The account of a grant. It exists: grants name accounts that do.
+    fn account(&self, name: &str) -> Ruled<Account> {
+        existing(self.book, name)
+    }
+
+    /// A transaction that this very agent (name and key) asked for.
+    fn own(&self, found: Option<Transaction>, otherwise: Refusal) -> Ruled<Transaction> {
+        let mine = |transaction: &Transaction| {
+            transaction
+                .agent()
+                .is_some_and(|maker| maker.spiffe_id == self.agent.spiffe_id && maker.key == self.agent.key)
+        };
+        Ok(found.filter(mine).ok_or(otherwise)?)
+    }
+}
+
+fn tool(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
+    match call {
+        ToolCall::ListAccounts {}
+        | ToolCall::GetAccountBalance { .. }
+        | ToolCall::ListTransactions { .. }
+        | ToolCall::SearchProducts { .. }
+        | ToolCall::GetTransaction { .. }
+        | ToolCall::GetApprovalStatus { .. } => Ok((Effect::Answer(read::answer(case, call)?), vec![])),
+        ToolCall::AuthorizePurchase { .. } | ToolCall::AuthorizeTransfer { .. } => authorize::payment(case, call),
+        ToolCall::ExecutePurchase { .. } | ToolCall::ExecuteTransfer { .. } => execute::payment(case, call),
+        ToolCall::CancelAuthorization { reference } => execute::cancel(case, call, reference),
+        ToolCall::RequestReversal { transaction_id, amount, idempotency_key } => {
+            reversal::request(case, call, transaction_id, *amount, idempotency_key)
+        }
+    }
+}
+
+fn existing(book: &dyn Book, name: &str) -> Ruled<Account> {
+    Ok(book.account(name)?.ok_or_else(|| Inconsistent(format!("account {name} is named but not there")))?)
+}

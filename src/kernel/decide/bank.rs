@@ -1,0 +1,375 @@
+//! The bank's people: accounts, merchants, offers, grants, incoming payments, approvals, and the sweeper.
+//!
+//! A repeat with the same content changes nothing; with other content it is `already_exists`.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{
+    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, existing, hash_of, marks_of,
+    posted, release,
+};
+use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Posted, Stamp, Verdict};
+use crate::kernel::ledger::{
+    Account, AccountKind, AccountStatus, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind,
+    TransactionState, post,
+};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{ApprovalId, Money, TransactionId, UnixMillis};
+
+/// Grants that differ only by less than this in their expiry are the same grant entered twice.
+const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
+
+/// Acts that fill the book; each needs one of the roles named here.
+pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
+    let at = &command.stamp;
+    match &command.act {
+        Act::OpenAccount { account, owner, currency, opening } => {
+            permitted(&command.actor, &["administrator"])?;
+            if opening.is_some_and(|opening| opening.currency() != *currency) {
+                return Err(Refusal::CurrencyMismatch.into());
+            }
+            let new = Account::new(account.to_string(), owner.to_string(), AccountKind::Customer, *currency);
+            open_account(book, command, new, *opening)
+        }
+        Act::IncomingPayment { account, amount, reference } => {
+            permitted(&command.actor, &["officer", "administrator"])?;
+            let request = hash_of(&json!([account, amount]))?;
+            let scope = hash_of(&json!(["incoming", reference]))?;
+            if let Some(before) = book.binding(&scope)? {
+                return repeated_payment(book, &before, request);
+            }
+            let customer = |account: &Account| account.kind == AccountKind::Customer;
+            let account = book.account(account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
+            if account.status != AccountStatus::Active {
+                return Err(Refusal::AccountNotActive.into());
+            }
+            let (posted, mut changes) = from_outside(book, command, &account, *amount, TransactionKind::Incoming)?;
+            let binding = Binding { request, transaction_id: Some(posted.transaction_id.clone()) };
+            changes.push(Change::Bind { scope, binding, at: at.wall });
+            Ok((Effect::Posted(posted), changes))
+        }
+        Act::AddMerchant { merchant, name, currency } => {
+            permitted(&command.actor, &["administrator"])?;
+            let new = Merchant { merchant: merchant.clone(), name: name.clone(), currency: *currency };
+            if let Some(there) = book.merchant(merchant)? {
+                return unchanged(there == new);
+            }
+            let account =
+                Account::new(Account::merchant_name(merchant), merchant.to_string(), AccountKind::Merchant, *currency);
+            done(vec![Change::InsertAccount(account), Change::PutMerchant(new)])
+        }
+        Act::AddProduct { merchant, product, title, price } => {
+            permitted(&command.actor, &["administrator"])?;
+            if price.minor() <= 0 {
+                return Err(Refusal::AmountNotPositive.into());
+            }
+            let seller = book.merchant(merchant)?.ok_or(Refusal::UnknownMerchant)?;
+            if seller.currency != price.currency() {
+                return Err(Refusal::CurrencyMismatch.into());
+            }
+            let new =
+                Offer { merchant: merchant.clone(), product: product.clone(), title: title.clone(), price: *price };
+            match book.offer(merchant, product)? {
+                Some(there) => unchanged(there == new),
+                None => done(vec![Change::PutOffer(new)]),
+            }
+        }
+        Act::AddGrant { agent, account, owner, verbs, per_transaction_max, expires } => {
+            let (entered_by, asserted) = permitted(&command.actor, &["officer", "administrator"])?;
+            let customer = |account: &Account| account.kind == AccountKind::Customer;
+            let row = book.account(account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
+            if row.owner != owner.as_str() {
+                return Err(Refusal::AccountNotGranted.into());
+            }
+            if per_transaction_max.is_some_and(|max| max.currency() != row.currency) {
+                return Err(Refusal::CurrencyMismatch.into());
+            }
+            let mut verbs = verbs.clone();
+            verbs.sort_unstable();
+            verbs.dedup();
+            let new = Grant {
+                agent: agent.clone(),
+                account: account.clone(),
+                owner: owner.clone(),
+                verbs,
+                per_transaction_max: *per_transaction_max,
+                expires: *expires,
+                entered_by,
+                asserted,
+            };
+            match book.grant(agent, account)?.filter(|there| at.wall < there.expires) {
+                Some(there) => unchanged(same_grant(&there, &new)),
+                None => done(vec![Change::PutGrant(new)]),
+            }
+        }
+        Act::RevokeGrant { agent, account } => {
+            permitted(&command.actor, &["officer", "administrator"])?;
+            if book.grant(agent, account)?.is_none() {
+                return Ok((Effect::Done { changed: false }, vec![]));
+            }
+            done(vec![Change::RevokeGrant { agent: agent.clone(), account: account.clone(), at: at.wall }])
+        }
+        Act::Tool { .. }
+        | Act::DecideApproval { .. }
+        | Act::Sweep { .. }
+        | Act::JournalCertificate { .. }
+        | Act::ReleaseCertificate { .. }
+        | Act::Revoke { .. }
+        | Act::ImportCrl { .. }
+        | Act::NextCrlNumber { .. }
+        | Act::SignBatch { .. }
+        | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
+    }
+}
+
+/// A human's answer. Order: role → the approval is there → open → in time → not the maker → the agent stands.
+/// Saying no needs no standing agent. An approved reversal posts here and now.
+pub(super) fn decide_approval(
+    book: &dyn Book,
+    command: &Command,
+    approval_id: &ApprovalId,
+    verdict: Verdict,
+    note: &str,
+) -> Ruled<Orders> {
+    let at = &command.stamp;
+    let Actor::Operator(operator) = &command.actor else {
+        return Err(Refusal::OperatorNotPermitted.into());
+    };
+    permitted(&command.actor, &["approver"])?;
+    let transaction = book.transaction_of_approval(approval_id)?.ok_or(Refusal::UnknownApproval)?;
+    awaiting(&transaction, at)?;
+    if is_maker(&transaction, operator) {
+        return Err(Refusal::MakerIsChecker.into());
+    }
+    let decided = decided(&transaction, operator, at, note)?;
+    let effect =
+        Effect::Decided { approval_id: approval_id.clone(), transaction_id: decided.transaction_id.clone(), verdict };
+    match verdict {
+        Verdict::Deny => {
+            let account = existing(book, &decided.debit)?;
+            Ok((effect, release(&account, &decided, TransactionState::Denied)?))
+        }
+        Verdict::Approve => {
+            if let Some(maker) = decided.agent()
+                && book.any_revoked(&marks_of(maker))?
+            {
+                return Err(Refusal::AgentRevoked.into());
+            }
+            Ok((effect, approved(book, decided, at)?))
+        }
+    }
+}
+
+/// Closes what lapsed and what revoked agents left open, at most `limit` of them.
+pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Orders> {
+    let voided = book.open_of_revoked(limit)?;
+    let room = limit.saturating_sub(u32::try_from(voided.len()).unwrap_or(limit));
+    let lapsed = book.lapsed(now, limit)?;
+    let lapsed = lapsed
+        .into_iter()
+        .filter(|late| voided.iter().all(|void| void.transaction_id != late.transaction_id))
+        .take(room as usize);
+    let mut closing: Vec<(Transaction, TransactionState)> = vec![];
+    closing.extend(lapsed.map(|late| {
+        let state = match late.state {
+            TransactionState::PendingApproval => TransactionState::ApprovalExpired,
+            TransactionState::Approved
+            | TransactionState::Posted
+            | TransactionState::Denied
+            | TransactionState::Cancelled
+            | TransactionState::Expired
+            | TransactionState::ApprovalExpired
+            | TransactionState::Voided => TransactionState::Expired,
+        };
+        (late, state)
+    }));
+    let every_revocation_done = room > 0;
+    closing.extend(voided.into_iter().map(|void| (void, TransactionState::Voided)));
+    let released = u32::try_from(closing.len()).unwrap_or(u32::MAX);
+    // Several holds of one account: each release starts from what the one before left.
+    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+    let mut changes = vec![];
+    for (transaction, state) in closing {
+        let account = match accounts.get(&transaction.debit) {
+            Some(account) => account.clone(),
+            None => existing(book, &transaction.debit)?,
+        };
+        for change in release(&account, &transaction, state)? {
+            if let Change::UpdateAccount(account) = &change {
+                accounts.insert(account.name.clone(), account.clone());
+            }
+            changes.push(change);
+        }
+    }
+    if every_revocation_done {
+        changes.push(Change::RevocationsSwept);
+    }
+    Ok((Effect::Swept { released }, changes))
+}
+
+/// The operator's name and whether it was only asserted, if a role fits. The daemon itself may set up.
+fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool), Refusal> {
+    match actor {
+        Actor::Operator(operator) if operator.roles.iter().any(|role| roles.contains(&role.as_str())) => {
+            Ok((operator.name.to_string(), operator.asserted))
+        }
+        Actor::System { component } => Ok((format!("system:{component}"), false)),
+        Actor::Operator(_) | Actor::Agent(_) => Err(Refusal::OperatorNotPermitted),
+    }
+}
+
+fn done(changes: Vec<Change>) -> Ruled<Orders> {
+    Ok((Effect::Done { changed: true }, changes))
+}
+
+fn unchanged(same: bool) -> Ruled<Orders> {
+    if same { Ok((Effect::Done { changed: false }, vec![])) } else { Err(Refusal::AlreadyExists.into()) }
+}
+
+fn same_grant(there: &Grant, new: &Grant) -> bool {
+    there.owner == new.owner
+        && there.verbs == new.verbs
+        && there.per_transaction_max == new.per_transaction_max
+        && there.expires.0.abs_diff(new.expires.0) < GRANT_EXPIRY_SLACK_MS.unsigned_abs()
+}
+
+fn open_account(book: &dyn Book, command: &Command, new: Account, opening: Option<Money>) -> Ruled<Orders> {
+    let request = hash_of(&json!([new.name, new.owner, new.currency, opening]))?;
+    let scope = hash_of(&json!(["opening", new.name]))?;
+    if book.account(&new.name)?.is_some() {
+        let before = book.binding(&scope)?;
+        return unchanged(before.is_some_and(|before| before.request == request));
+    }
+    let mut changes = vec![Change::InsertAccount(new.clone())];
+    let mut transaction_id = None;
+    if let Some(amount) = opening {
+        let (posted, posting) = from_outside(book, command, &new, amount, TransactionKind::Opening)?;
+        transaction_id = Some(posted.transaction_id);
+        changes.extend(posting);
+    }
+    changes.push(Change::Bind { scope, binding: Binding { request, transaction_id }, at: command.stamp.wall });
+    done(changes)
+}
+
+/// Posts `amount` from the clearing account, which is opened when it is first needed.
+fn from_outside(
+    book: &dyn Book,
+    command: &Command,
+    account: &Account,
+    amount: Money,
+    kind: TransactionKind,
+) -> Ruled<(Posted, Vec<Change>)> {
+    let at = command.stamp.wall;
+    let mut changes = vec![];
+    let new = Account::clearing(amount.currency());
+    let clearing = match book.account(&new.name)? {
+        Some(clearing) => clearing,
+        None => {
+            changes.push(Change::InsertAccount(new.clone()));
+            new
+        }
+    };
+    let transaction = Transaction {
+        transaction_id: transaction_of_request(&command.stamp)?,
+        kind,
+        state: TransactionState::Approved,
+        maker: command.actor.clone(),
+        parameters: bound_parameters(kind.name(), &clearing.name, &account.name, amount, None)?,
+        debit: clearing.name.clone(),
+        credit: account.name.clone(),
+        amount,
+        merchant: None,
+        product: None,
+        original: None,
+        counts_on: None,
+        created: at,
+        expires: at,
+        authorization_ttl_ms: 0,
+        policy_version: String::new(),
+        catalogue_version: 0,
+        approval: None,
+    };
+    let posting = post(&clearing, account, amount, Funds::Available)?;
+    let (effect, posting) = posted(book, &transaction, posting, at)?;
+    changes.push(Change::InsertTransaction(transaction));
+    changes.extend(posting);
+    Ok((effect, changes))
+}
+
+/// A payment that no authorization named takes the ULID of its request.
+fn transaction_of_request(stamp: &Stamp) -> Result<TransactionId, Inconsistent> {
+    let ulid = stamp.request_id.as_str().trim_start_matches("req_");
+    format!("txn_{ulid}").parse().map_err(|_| Inconsistent(format!("{} has no ULID", stamp.request_id)))
+}
+
+fn repeated_payment(book: &dyn Book, before: &Binding, request: crate::kernel::types::Sha256) -> Ruled<Orders> {
+    if before.request != request {
+        return Err(Refusal::IdempotencyKeyReused.into());
+    }
+    let posted = before.transaction_id.as_ref().map(|id| book.posted(id)).transpose()?.flatten();
+    let posted = posted.ok_or_else(|| Inconsistent("a reference is taken but nothing was posted".into()))?;
+    Ok((Effect::Posted(Posted { repeated: true, ..posted }), vec![]))
+}
+
+fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
+    match transaction.state {
+        TransactionState::PendingApproval if at.wall >= transaction.expires => Err(Refusal::ApprovalExpired),
+        TransactionState::PendingApproval => Ok(()),
+        TransactionState::Approved
+        | TransactionState::Posted
+        | TransactionState::Denied
+        | TransactionState::Expired => Err(Refusal::AlreadyDecided),
+        TransactionState::Cancelled => Err(Refusal::AuthorizationCancelled),
+        TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired),
+        TransactionState::Voided => Err(Refusal::AgentRevoked),
+    }
+}
+
+fn is_maker(transaction: &Transaction, operator: &OperatorPrincipal) -> bool {
+    match &transaction.maker {
+        Actor::Operator(maker) => maker.name == operator.name,
+        Actor::Agent(_) | Actor::System { .. } => false,
+    }
+}
+
+/// The transaction with this operator's answer on its approval.
+fn decided(
+    transaction: &Transaction,
+    operator: &OperatorPrincipal,
+    at: &Stamp,
+    note: &str,
+) -> Result<Transaction, Inconsistent> {
+    let mut decided = transaction.clone();
+    let approval = decided.approval.as_mut();
+    let approval = approval.ok_or_else(|| Inconsistent("an approval without its question".into()))?;
+    approval.decided = Some(ApprovalDecided {
+        by: operator.name.to_string(),
+        at: at.wall,
+        note: note.to_owned(),
+        asserted: operator.asserted,
+    });
+    Ok(decided)
+}
+
+fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<Change>> {
+    let state = TransactionState::Approved;
+    let expires = at.wall.plus_ms(transaction.authorization_ttl_ms);
+    let transaction = Transaction { state, expires, ..transaction };
+    if transaction.kind.holds_funds() {
+        return Ok(vec![Change::UpdateTransaction(transaction)]);
+    }
+    let debit = existing(book, &transaction.debit)?;
+    let credit = existing(book, &transaction.credit)?;
+    for account in [&debit, &credit] {
+        if account.status != AccountStatus::Active {
+            return Err(Refusal::AccountNotActive.into());
+        }
+    }
+    let posting = post(&debit, &credit, transaction.amount, Funds::Available)?;
+    let (_, posting) = posted(book, &transaction, posting, at.wall)?;
+    let mut changes = vec![Change::UpdateTransaction(transaction)];
+    changes.extend(posting);
+    Ok(changes)
+}

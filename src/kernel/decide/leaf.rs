@@ -1,0 +1,129 @@
+//! The body of an audit leaf: who asked for what, under which rules, and what came of it.
+
+use serde_json::{Value, json};
+
+use crate::kernel::canon::{CanonRefused, canonical};
+use crate::kernel::command::{Act, Actor, Command, Effect, Verdict};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::Sha256;
+
+/// The canonical JSON (RFC 8785) that a leaf commits to.
+///
+/// Parameters are those received; certificates and signatures appear as their SHA-256, read answers not at all.
+///
+/// # Errors
+/// [`CanonRefused`] when an [`Act::Record`] carries what has no canonical form.
+pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result<Vec<u8>, CanonRefused> {
+    let asserted = match &command.actor {
+        Actor::Operator(operator) => operator.asserted,
+        Actor::Agent(_) | Actor::System { .. } => false,
+    };
+    let mut body = json!({
+        "schema": "countersign/leaf/v1",
+        "request_id": command.stamp.request_id,
+        "at": command.stamp.wall.rfc3339(),
+        "actor": command.actor,
+        "decision": if outcome.is_ok() { "permitted" } else { "refused" },
+        "reason": outcome.as_ref().err().map(|refusal| refusal.name()),
+        "result": outcome.as_ref().map_or(Value::Null, result),
+        "asserted": asserted,
+    });
+    let (kind, name, parameters) = named(&command.act);
+    body[kind] = json!(name);
+    body["parameters"] = parameters;
+    if let Act::Tool { rules, .. } = &command.act {
+        body["policy_version"] = json!(rules.policy_version);
+        body["catalogue_version"] = json!(rules.catalogue_version.to_string());
+    }
+    canonical(&body)
+}
+
+fn named(act: &Act) -> (&'static str, &str, Value) {
+    match act {
+        Act::Tool { call, .. } => ("tool", call.tool(), json!(call)),
+        Act::Record { tool, decision } => ("act", tool, decision.clone()),
+        Act::OpenAccount { account, owner, currency, opening } => (
+            "act",
+            "open_account",
+            json!({ "account": account, "owner": owner, "currency": currency, "opening": opening }),
+        ),
+        Act::IncomingPayment { account, amount, reference } => {
+            ("act", "incoming_payment", json!({ "account": account, "amount": amount, "reference": reference }))
+        }
+        Act::AddMerchant { merchant, name, currency } => {
+            ("act", "add_merchant", json!({ "merchant": merchant, "name": name, "currency": currency }))
+        }
+        Act::AddProduct { merchant, product, title, price } => {
+            ("act", "add_product", json!({ "merchant": merchant, "product": product, "title": title, "price": price }))
+        }
+        Act::AddGrant { agent, account, owner, verbs, per_transaction_max, expires } => (
+            "act",
+            "add_grant",
+            json!({
+                "agent": agent, "account": account, "owner": owner, "verbs": verbs,
+                "per_transaction_max": per_transaction_max, "expires": expires.rfc3339(),
+            }),
+        ),
+        Act::RevokeGrant { agent, account } => ("act", "revoke_grant", json!({ "agent": agent, "account": account })),
+        Act::DecideApproval { approval, verdict, note } => {
+            ("act", "decide_approval", json!({ "approval_id": approval, "verdict": verdict, "note": note }))
+        }
+        Act::Sweep { limit } => ("act", "sweep", json!({ "limit": limit })),
+        Act::JournalCertificate { record } => (
+            "act",
+            "journal_certificate",
+            json!({
+                "id": record.id, "profile": record.profile, "subject": record.subject, "issuer": record.issuer,
+                "serial": record.serial, "key": record.key, "not_after": record.not_after.rfc3339(),
+                "tbs_sha256": Sha256::of(&[&record.tbs]),
+            }),
+        ),
+        Act::ReleaseCertificate { id, der } => {
+            ("act", "release_certificate", json!({ "id": id, "der_sha256": Sha256::of(&[der]) }))
+        }
+        Act::Revoke { target, reason } => ("act", "revoke", json!({ "target": target, "reason": reason })),
+        Act::ImportCrl { issuer, number, this_update, next_update, serials } => (
+            "act",
+            "import_crl",
+            json!({
+                "issuer": issuer, "number": number.to_string(), "this_update": this_update.rfc3339(),
+                "next_update": next_update.rfc3339(), "serials": serials,
+            }),
+        ),
+        Act::NextCrlNumber { issuer } => ("act", "next_crl_number", json!({ "issuer": issuer })),
+        Act::SignBatch { batch, signature, key } => (
+            "act",
+            "sign_batch",
+            json!({ "batch": batch.to_string(), "signature_sha256": Sha256::of(&[signature]), "key": key }),
+        ),
+    }
+}
+
+fn result(effect: &Effect) -> Value {
+    match effect {
+        Effect::Answer(_) => json!({ "status": "answered" }),
+        Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
+        Effect::RequiresApproval { approval_id, transaction_id, expires } => json!({
+            "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
+            "expires": expires.rfc3339(),
+        }),
+        Effect::Posted(posted) => json!({
+            "status": "executed", "transaction_id": posted.transaction_id, "batch": posted.batch.to_string(),
+            "index_in_batch": posted.index_in_batch.to_string(),
+            "statement_sha256": Sha256::of(&[&posted.statement]), "repeated": posted.repeated,
+        }),
+        Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
+        Effect::Decided { approval_id, transaction_id, verdict } => json!({
+            "status": match verdict { Verdict::Approve => "approved", Verdict::Deny => "denied" },
+            "approval_id": approval_id, "transaction_id": transaction_id,
+        }),
+        Effect::Swept { released } => json!({ "status": "swept", "released": released }),
+        Effect::Revoked { certificates, authorizations, already } => json!({
+            "status": "revoked", "certificates": certificates, "authorizations": authorizations,
+            "already": already,
+        }),
+        Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
+        Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
+        Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
+    }
+}

@@ -1,0 +1,141 @@
+//! Certificates in two phases, revocations, CRLs, and signatures over batches.
+//!
+//! Agents may do none of this. Nothing here un-revokes: an imported CRL adds to what is revoked.
+
+use super::{Book, Change, Mark, Orders, Ruled, Signed};
+use crate::kernel::command::{Act, Actor, CertificateRecord, Command, Effect, RevocationTarget};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::status::CrlStatus;
+use crate::kernel::types::{SpiffeId, UnixMillis};
+
+/// Acts of the certificate authorities and of the batch signer.
+pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
+    if let Actor::Agent(_) = command.actor {
+        return Err(Refusal::OperatorNotPermitted.into());
+    }
+    match &command.act {
+        Act::JournalCertificate { record } => journal(book, record),
+        Act::ReleaseCertificate { id, der } => release(book, id, der),
+        Act::Revoke { target, reason } => revoke(book, target, reason, command.stamp.wall),
+        Act::ImportCrl { issuer, number, this_update, next_update, serials } => {
+            let status = CrlStatus { number: *number, this_update: *this_update, next_update: *next_update };
+            match book.crl(issuer)? {
+                Some(there) if there == status => return Ok((Effect::Done { changed: false }, vec![])),
+                Some(there) if there.number >= status.number => return Err(Refusal::StaleCrl.into()),
+                Some(_) | None => {}
+            }
+            let mark = |serial: &crate::kernel::types::Serial| Change::Revoke {
+                mark: Mark::Imported { issuer: issuer.clone(), serial: serial.clone() },
+                at: command.stamp.wall,
+                reason: "named by the issuer's CRL".into(),
+            };
+            let mut changes: Vec<Change> = serials.iter().map(mark).collect();
+            changes.push(Change::PutCrl { issuer: issuer.clone(), status });
+            Ok((Effect::Done { changed: true }, changes))
+        }
+        Act::NextCrlNumber { issuer } => {
+            let number = book.crl_number(issuer)?.checked_add(1).ok_or(Refusal::AmountTooLarge)?;
+            Ok((Effect::CrlNumber(number), vec![Change::PutCrlNumber { issuer: issuer.clone(), number }]))
+        }
+        Act::SignBatch { batch, signature, key } => match book.batch_is_signed(*batch)? {
+            None => Err(Refusal::UnknownTransaction.into()),
+            Some(Signed::Yes) => Ok((Effect::Done { changed: false }, vec![])),
+            Some(Signed::NotYet) => {
+                let change = Change::SignBatch { batch: *batch, signature: signature.clone(), key: *key };
+                Ok((Effect::Done { changed: true }, vec![change]))
+            }
+        },
+        Act::Tool { .. }
+        | Act::OpenAccount { .. }
+        | Act::IncomingPayment { .. }
+        | Act::AddMerchant { .. }
+        | Act::AddProduct { .. }
+        | Act::AddGrant { .. }
+        | Act::RevokeGrant { .. }
+        | Act::DecideApproval { .. }
+        | Act::Sweep { .. }
+        | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
+    }
+}
+
+/// Phase one. A repeat of the same bytes answers what is there; nothing is journalled for what is revoked.
+fn journal(book: &dyn Book, record: &CertificateRecord) -> Ruled<Orders> {
+    if let Some(there) = book.certificate(&record.id)? {
+        let same = there.tbs == record.tbs && there.issuer == record.issuer && there.serial == record.serial;
+        return if same { Ok((Effect::Certificate(there), vec![])) } else { Err(Refusal::AlreadyExists.into()) };
+    }
+    if book.certificate_of_serial(&record.issuer, &record.serial)?.is_some() {
+        return Err(Refusal::AlreadyExists.into());
+    }
+    let mut marks = vec![Mark::Key(record.key).text()];
+    if let Ok(agent) = record.subject.parse::<SpiffeId>() {
+        marks.push(Mark::Agent(agent).text());
+    }
+    if book.any_revoked(&marks)? {
+        return Err(Refusal::AgentRevoked.into());
+    }
+    let record = CertificateRecord { der: None, ..record.clone() };
+    Ok((Effect::Certificate(record.clone()), vec![Change::JournalCertificate(record)]))
+}
+
+/// Phase two. The first signature stored is the only one ever released.
+fn release(book: &dyn Book, id: &str, der: &[u8]) -> Ruled<Orders> {
+    let there = book.certificate(id)?.ok_or(Refusal::UnknownAgent)?;
+    if there.der.is_some() {
+        return Ok((Effect::Certificate(there), vec![]));
+    }
+    let mark = Mark::Certificate { issuer: there.issuer.clone(), serial: there.serial.clone() };
+    if book.any_revoked(&[mark.text(), Mark::Key(there.key).text()])? {
+        return Err(Refusal::AgentRevoked.into());
+    }
+    let released = CertificateRecord { der: Some(der.to_vec()), ..there };
+    Ok((Effect::Certificate(released), vec![Change::ReleaseCertificate { id: id.to_owned(), der: der.to_vec() }]))
+}
+
+/// Marks only; every unexecuted authorization is void from here on, the sweeper returns the holds.
+fn revoke(book: &dyn Book, target: &RevocationTarget, reason: &str, at: UnixMillis) -> Ruled<Orders> {
+    let mut marks = vec![];
+    let certificates = match target {
+        RevocationTarget::Agent(agent) => {
+            let certificates = book.certificates_of_subject(&agent.to_string())?;
+            if certificates.is_empty() && !book.agent_is_known(agent)? {
+                return Err(Refusal::UnknownAgent.into());
+            }
+            marks.push(Mark::Agent(agent.clone()));
+            marks.extend(certificates.iter().map(|certificate| Mark::Key(certificate.key)));
+            certificates
+        }
+        RevocationTarget::Key(key) => {
+            let certificates = book.certificates_of_key(key)?;
+            if certificates.is_empty() {
+                return Err(Refusal::UnknownAgent.into());
+            }
+            marks.push(Mark::Key(*key));
+            certificates
+        }
+        RevocationTarget::Certificate { issuer, serial } => {
+            vec![book.certificate_of_serial(issuer, serial)?.ok_or(Refusal::UnknownAgent)?]
+        }
+    };
+    marks.extend(
+        certificates
+            .into_iter()
+            .map(|certificate| Mark::Certificate { issuer: certificate.issuer, serial: certificate.serial }),
+    );
+    marks.sort();
+    marks.dedup();
+
+    let mut fresh = vec![];
+    for mark in marks {
+        if !book.any_revoked(&[mark.text()])? {
+            fresh.push(mark);
+        }
+    }
+    let texts: Vec<String> = fresh.iter().map(Mark::text).collect();
+    let authorizations = book.open_under(&texts)?;
+    let is_certificate = |mark: &&Mark| matches!(mark, Mark::Certificate { .. });
+    let certificates = u32::try_from(fresh.iter().filter(is_certificate).count()).unwrap_or(u32::MAX);
+    let effect = Effect::Revoked { certificates, authorizations, already: fresh.is_empty() };
+    let order = |mark: Mark| Change::Revoke { mark, at, reason: reason.to_owned() };
+    Ok((effect, fresh.into_iter().map(order).collect()))
+}

@@ -1,0 +1,204 @@
+//! What decisions read and what they order: the language between the rules and a store.
+
+use super::Ruled;
+use crate::kernel::command::{CertificateRecord, Posted, Verb};
+use crate::kernel::ledger::{Account, Entry, Transaction};
+use crate::kernel::status::CrlStatus;
+use crate::kernel::types::{
+    AccountId, ApprovalId, Currency, Day, KeyId, MerchantId, Money, OwnerId, ProductId, Serial, Sha256, SpiffeId,
+    TransactionId, UnixMillis,
+};
+
+/// What an owner lets an agent do with an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    pub agent: SpiffeId,
+    pub account: AccountId,
+    pub owner: OwnerId,
+    pub verbs: Vec<Verb>,
+    pub per_transaction_max: Option<Money>,
+    pub expires: UnixMillis,
+    /// The operator who entered it for the owner.
+    pub entered_by: String,
+    pub asserted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Merchant {
+    pub merchant: MerchantId,
+    pub name: String,
+    pub currency: Currency,
+}
+
+/// A merchant's current offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    pub merchant: MerchantId,
+    pub product: ProductId,
+    pub title: String,
+    pub price: Money,
+}
+
+/// One posted line of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HistoryLine {
+    pub transaction: Transaction,
+    /// Credits positive, debits negative.
+    pub amount: i64,
+    pub posted_at: UnixMillis,
+}
+
+/// What a key that may be used once was used for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// Hash of the request that used it first.
+    pub request: Sha256,
+    pub transaction_id: Option<TransactionId>,
+}
+
+/// Where the next posting of this commit goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub batch: i64,
+    pub index: u32,
+}
+
+/// The rows a decision reads, as they are inside the deciding commit. Grants are unrevoked ones, expired or not.
+pub trait Book {
+    /// True when any of the marks is revoked.
+    fn any_revoked(&self, marks: &[String]) -> Ruled<bool>;
+    fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>>;
+    fn account(&self, name: &str) -> Ruled<Option<Account>>;
+    fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>>;
+    fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>>;
+    fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>>;
+    fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>>;
+    fn offers(&self, merchant: Option<&MerchantId>, limit: u32) -> Ruled<Vec<Offer>>;
+    fn transaction(&self, id: &TransactionId) -> Ruled<Option<Transaction>>;
+    fn transaction_of_approval(&self, id: &ApprovalId) -> Ruled<Option<Transaction>>;
+    fn posted(&self, id: &TransactionId) -> Ruled<Option<Posted>>;
+    /// Newest first.
+    fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>>;
+    /// Open authorizations of this agent that debit the account.
+    fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32>;
+    /// Unattended amounts of the agent that count on this day, minor units.
+    fn spent(&self, agent: &SpiffeId, day: Day) -> Ruled<i64>;
+    /// Sum of the reversals of this transaction that are posted or waiting, minor units.
+    fn reversed(&self, original: &TransactionId) -> Ruled<i64>;
+    fn binding(&self, scope: &Sha256) -> Ruled<Option<Binding>>;
+    /// Open transactions that lapsed, oldest first.
+    fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>>;
+    /// Open transactions of revoked agents, keys or certificates.
+    fn open_of_revoked(&self, limit: u32) -> Ruled<Vec<Transaction>>;
+    /// How many open transactions these marks void.
+    fn open_under(&self, marks: &[String]) -> Ruled<u32>;
+    fn next_place(&self) -> Ruled<Place>;
+    fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>>;
+    fn certificate(&self, id: &str) -> Ruled<Option<CertificateRecord>>;
+    fn certificate_of_serial(&self, issuer: &str, serial: &Serial) -> Ruled<Option<CertificateRecord>>;
+    fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>>;
+    fn certificates_of_key(&self, key: &KeyId) -> Ruled<Vec<CertificateRecord>>;
+    fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool>;
+    fn crl_number(&self, issuer: &str) -> Ruled<u64>;
+}
+
+/// Whether a batch has its signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signed {
+    Yes,
+    NotYet,
+}
+
+/// One order to the store. Orders of a decision are carried out in turn and always succeed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    InsertAccount(Account),
+    /// Status, balance and hold of an account as they are now.
+    UpdateAccount(Account),
+    PutMerchant(Merchant),
+    PutOffer(Offer),
+    PutGrant(Grant),
+    RevokeGrant {
+        agent: SpiffeId,
+        account: AccountId,
+        at: UnixMillis,
+    },
+    InsertTransaction(Transaction),
+    /// State, expiry and approval of a transaction as they are now.
+    UpdateTransaction(Transaction),
+    /// Entries and statement of a transaction that moves money now.
+    Post {
+        transaction: TransactionId,
+        entries: [Entry; 2],
+        statement: Vec<u8>,
+        at: UnixMillis,
+    },
+    /// Adds to a day's unattended sum; negative returns.
+    Spend {
+        agent: SpiffeId,
+        day: Day,
+        minor: i64,
+    },
+    Bind {
+        scope: Sha256,
+        binding: Binding,
+        at: UnixMillis,
+    },
+    JournalCertificate(CertificateRecord),
+    ReleaseCertificate {
+        id: String,
+        der: Vec<u8>,
+    },
+    /// Marks something as revoked; what is marked already stays as it was.
+    Revoke {
+        mark: Mark,
+        at: UnixMillis,
+        reason: String,
+    },
+    /// The freshness of an imported CRL; its serial numbers come as [`Change::Revoke`].
+    PutCrl {
+        issuer: String,
+        status: CrlStatus,
+    },
+    PutCrlNumber {
+        issuer: String,
+        number: u64,
+    },
+    SignBatch {
+        batch: i64,
+        signature: Vec<u8>,
+        key: KeyId,
+    },
+    /// Every open transaction of what was revoked so far is released.
+    RevocationsSwept,
+}
+
+/// What a revocation names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Mark {
+    Agent(SpiffeId),
+    Key(KeyId),
+    /// A certificate of one of our issuers.
+    Certificate {
+        issuer: String,
+        serial: Serial,
+    },
+    /// A certificate that another party's CRL names.
+    Imported {
+        issuer: String,
+        serial: Serial,
+    },
+}
+
+impl Mark {
+    /// The text under which it is kept and looked up.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Agent(agent) => format!("agent:{agent}"),
+            Self::Key(key) => format!("key:{key}"),
+            Self::Certificate { issuer, serial } | Self::Imported { issuer, serial } => {
+                format!("cert:{issuer}:{serial}")
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The bank's rules as small questions. Their order is in `decide`.
+
+use crate::kernel::command::Rules;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{MerchantId, Money, RoleName};
+
+/// A limit that asks for a human and never denies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SoftLimit {
+    PerTransaction,
+    PerDay,
+    /// A reversal always waits for a human.
+    Reversal,
+}
+
+impl SoftLimit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerTransaction => "above_unattended_per_transaction",
+            Self::PerDay => "above_unattended_per_day",
+            Self::Reversal => "reversals_need_a_human",
+        }
+    }
+}
+
+/// # Errors
+/// `tool_denied` unless the signed catalogue, narrowed by local policy, gives the role this tool.
+pub fn tool_of_role(rules: &Rules, role: &RoleName, tool: &str) -> Result<(), Refusal> {
+    let allowed = rules.role_tools.get(role).is_some_and(|tools| tools.iter().any(|name| name == tool));
+    if allowed { Ok(()) } else { Err(Refusal::ToolDenied) }
+}
+
+/// # Errors
+/// `unauthorized_merchant`
+pub fn merchant_on_list(rules: &Rules, merchant: &MerchantId) -> Result<(), Refusal> {
+    if rules.merchants_allowed.contains(merchant) { Ok(()) } else { Err(Refusal::UnauthorizedMerchant) }
+}
+
+/// The owner's ceiling for this agent, then the bank's.
+///
+/// # Errors
+/// `grant_limit_exceeded`, `above_hard_ceiling`; a ceiling in another currency cannot be compared:
+/// `currency_mismatch`.
+pub fn hard_ceilings(rules: &Rules, owner_max: Option<Money>, amount: Money) -> Result<(), Refusal> {
+    let above = |ceiling: Money| {
+        if ceiling.currency() == amount.currency() {
+            Ok(amount.minor() > ceiling.minor())
+        } else {
+            Err(Refusal::CurrencyMismatch)
+        }
+    };
+    if owner_max.map(above).transpose()?.unwrap_or(false) {
+        return Err(Refusal::GrantLimitExceeded);
+    }
+    if rules.deny_above.map(above).transpose()?.unwrap_or(false) {
+        return Err(Refusal::AboveHardCeiling);
+    }
+    Ok(())
+}
+
+/// The soft limits that `amount` is above. `spent_minor`: today's executed and held unattended amounts.
+pub fn soft_limits(rules: &Rules, spent_minor: i64, amount: Money) -> Vec<SoftLimit> {
+    let above = |limit: Money, minor: Option<i64>| {
+        limit.currency() != amount.currency() || minor.is_none_or(|minor| minor > limit.minor())
+    };
+    let mut reached = Vec::new();
+    if above(rules.unattended_per_transaction, Some(amount.minor())) {
+        reached.push(SoftLimit::PerTransaction);
+    }
+    if above(rules.unattended_per_day, spent_minor.checked_add(amount.minor())) {
+        reached.push(SoftLimit::PerDay);
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd(minor: i64) -> Money {
+        Money::from_minor(minor, "USD".parse().unwrap())
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            policy_version: "p".into(),
+            catalogue_version: 1,
+            role_tools: [("purchaser".parse().unwrap(), vec!["authorize_purchase".into()])].into(),
+            merchants_allowed: vec!["amazon.com".parse().unwrap()],
+            unattended_per_transaction: usd(200_000),
+            unattended_per_day: usd(500_000),
+            deny_above: Some(usd(2_000_000)),
+            authorization_ttl_ms: 1,
+            approval_ttl_ms: 1,
+            open_holds_max: 1,
+            company_crl_required: false,
+        }
+    }
+
+    #[test]
+    fn only_tools_of_the_role_and_merchants_of_the_list_pass() {
+        let role = |name: &str| name.parse().unwrap();
+        assert_eq!(tool_of_role(&rules(), &role("purchaser"), "authorize_purchase"), Ok(()));
+        for (name, tool) in [("purchaser", "authorize_transfer"), ("viewer", "authorize_purchase"), ("purchaser", "")] {
+            assert_eq!(tool_of_role(&rules(), &role(name), tool), Err(Refusal::ToolDenied), "{name} {tool}");
+        }
+        assert_eq!(merchant_on_list(&rules(), &"amazon.com".parse().unwrap()), Ok(()));
+        for merchant in ["www.amazon.com", "amazon.co", "example.org"] {
+            let refused = merchant_on_list(&rules(), &merchant.parse().unwrap());
+            assert_eq!(refused, Err(Refusal::UnauthorizedMerchant), "{merchant}");
+        }
+    }
+
+    #[test]
+    fn hard_ceilings_deny_above_and_not_at_the_limit() {
+        assert_eq!(hard_ceilings(&rules(), Some(usd(2_000_000)), usd(2_000_000)), Ok(()));
+        assert_eq!(hard_ceilings(&rules(), None, usd(2_000_001)), Err(Refusal::AboveHardCeiling));
+        assert_eq!(hard_ceilings(&rules(), Some(usd(9)), usd(10)), Err(Refusal::GrantLimitExceeded));
+        let euro = Money::from_minor(1, "EUR".parse().unwrap());
+        assert_eq!(hard_ceilings(&rules(), Some(euro), usd(1)), Err(Refusal::CurrencyMismatch));
+        assert_eq!(hard_ceilings(&rules(), None, euro), Err(Refusal::CurrencyMismatch));
+    }
+
+    #[test]
+    fn soft_limits_count_the_day_with_this_amount_in_it() {
+        use SoftLimit::*;
+        let table = [
+            (0, 200_000, vec![]),
+            (300_000, 200_000, vec![]),
+            (0, 200_001, vec![PerTransaction]),
+            (300_001, 200_000, vec![PerDay]),
+            (500_000, 1, vec![PerDay]),
+            (0, 1_000_000, vec![PerTransaction, PerDay]),
+            (i64::MAX, 1, vec![PerDay]),
+        ];
+        for (spent, minor, reached) in table {
+            assert_eq!(soft_limits(&rules(), spent, usd(minor)), reached, "{spent} {minor}");
+        }
+    }
+}
