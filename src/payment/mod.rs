@@ -1,1 +1,15 @@
+//! The story of one transaction, told once for live calls and for recovery.
+//!
+//! Verified agent → permit → decision, durable with its leaf → posted → receipt. The commit comes first;
+//! the transaction key's signature over the batch follows and gates the answer `executed`. When the HSM is late or
+//! down the answer is `posted` with a pending receipt, and recovery signs the same bytes.
+
+mod answer;
+mod operators;
+mod rules;
 pub mod settings;
+mod story;
+
+pub use answer::{Receipt, ToolFailure};
+pub use rules::rules;
+pub use story::{Payments, PaymentsSetup};

@@ -1,6 +1,7 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; SQLite here, PostgreSQL to come.
 
 pub mod settings;
+pub mod sqlite;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,7 +70,7 @@ pub struct BatchRecord {
     pub batch: i64,
     /// The canonical document that the transaction key signs.
     pub document: Vec<u8>,
-    /// SHA-256 of each statement, in order.
+    /// `kernel::merkle::leaf_hash` of each statement, in order: the leaves of the document's root.
     pub leaves: Vec<Sha256>,
     pub signature: Option<Vec<u8>>,
     pub key: Option<KeyId>,
@@ -162,4 +163,6 @@ pub enum Listing {
     Merchants,
     Products,
     Transactions,
+    /// Every account's balance and hold as kept and as its entries and open transactions add up.
+    Balances,
 }

@@ -1,0 +1,266 @@
+//! What the bank's people do at the admin socket. The role rules are part of each decision, so they are in its leaf.
+
+use serde_json::{Value, json};
+
+use super::answer::Receipt;
+use super::answer::unexpected;
+use super::story::{Payments, fresh, stamp};
+use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Posted, Verb, Verdict};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{
+    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId,
+};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::store::Listing;
+
+const DAY_MS: i64 = 86_400_000;
+/// The longest grant that can be entered.
+const GRANT_DAYS_MAX: u32 = 3_660;
+
+impl Payments {
+    /// Opens a customer's account, with an opening balance from the clearing account. Role: administrator.
+    pub fn account_open(
+        &self,
+        operator: &OperatorPrincipal,
+        account: AccountId,
+        owner: OwnerId,
+        currency: Currency,
+        opening: Option<Money>,
+    ) -> Result<Value, Failure> {
+        let act = Act::OpenAccount { account: account.clone(), owner, currency, opening };
+        let changed = self.done(operator, act)?;
+        self.recover()?;
+        Ok(json!({ "account_id": account, "changed": changed }))
+    }
+
+    /// Money from outside arrives; the same reference never books twice. Roles: officer, administrator.
+    pub fn account_incoming(
+        &self,
+        operator: &OperatorPrincipal,
+        account: AccountId,
+        amount: Money,
+        reference: IdempotencyKey,
+    ) -> Result<Value, Failure> {
+        let act = Act::IncomingPayment { account: account.clone(), amount, reference };
+        let Effect::Posted(posted) = self.operate(operator, act)? else {
+            return Err(unexpected());
+        };
+        Ok(json!({
+            "account_id": account,
+            "amount": amount,
+            "transaction_id": posted.transaction_id,
+            "receipt": receipt_word(self.settle(posted.batch)),
+            "changed": !posted.repeated,
+        }))
+    }
+
+    /// Role: administrator.
+    pub fn merchant_add(
+        &self,
+        operator: &OperatorPrincipal,
+        merchant: MerchantId,
+        name: String,
+        currency: Currency,
+    ) -> Result<Value, Failure> {
+        let allowed = self.rules().merchants_allowed.contains(&merchant);
+        let changed = self.done(operator, Act::AddMerchant { merchant: merchant.clone(), name, currency })?;
+        Ok(json!({ "merchant": merchant, "on_allow_list": allowed, "changed": changed }))
+    }
+
+    /// Role: administrator.
+    pub fn product_add(
+        &self,
+        operator: &OperatorPrincipal,
+        merchant: MerchantId,
+        product: ProductId,
+        title: String,
+        price: Money,
+    ) -> Result<Value, Failure> {
+        let act = Act::AddProduct { merchant: merchant.clone(), product: product.clone(), title, price };
+        let changed = self.done(operator, act)?;
+        Ok(json!({ "merchant": merchant, "product_id": product, "price": price, "changed": changed }))
+    }
+
+    /// Records a grant as entered by this operator for the owner. Roles: officer, administrator.
+    ///
+    /// # Errors
+    /// `unknown_agent`, `agent_ambiguous`; what the decision refuses.
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the admin verb")]
+    pub fn grant_add(
+        &self,
+        operator: &OperatorPrincipal,
+        agent: &AgentName,
+        account: AccountId,
+        owner: OwnerId,
+        verbs: Vec<Verb>,
+        per_transaction_max: Option<Money>,
+        days: u32,
+    ) -> Result<Value, Failure> {
+        if days == 0 || days > GRANT_DAYS_MAX || verbs.is_empty() {
+            return Err(Failure::usage(
+                "grant_invalid",
+                format!("a grant needs at least one verb and 1 to {GRANT_DAYS_MAX} days"),
+                "see `countersign grant add --help`",
+            ));
+        }
+        let agent = self.agent_named(agent)?;
+        let expires = clock::now().plus_ms(i64::from(days) * DAY_MS);
+        let act = Act::AddGrant {
+            agent: agent.clone(),
+            account: account.clone(),
+            owner: owner.clone(),
+            verbs,
+            per_transaction_max,
+            expires,
+        };
+        let changed = self.done(operator, act)?;
+        Ok(json!({
+            "agent": agent, "account_id": account, "owner": owner, "expires": expires.rfc3339(),
+            "entered_by": operator.name, "asserted": operator.asserted, "changed": changed,
+        }))
+    }
+
+    /// Roles: officer, administrator.
+    pub fn grant_revoke(
+        &self,
+        operator: &OperatorPrincipal,
+        agent: &AgentName,
+        account: AccountId,
+    ) -> Result<Value, Failure> {
+        let agent = self.agent_named(agent)?;
+        let changed = self.done(operator, Act::RevokeGrant { agent: agent.clone(), account: account.clone() })?;
+        Ok(json!({ "agent": agent, "account_id": account, "changed": changed }))
+    }
+
+    /// A human's answer to an approval. Role: approver; never the maker. An approved reversal is posted at once.
+    pub fn approvals_decide(
+        &self,
+        operator: &OperatorPrincipal,
+        approval: ApprovalId,
+        verdict: Verdict,
+        note: String,
+    ) -> Result<Value, Failure> {
+        let act = Act::DecideApproval { approval, verdict, note };
+        let Effect::Decided { approval_id, transaction_id, verdict } = self.operate(operator, act)? else {
+            return Err(unexpected());
+        };
+        let status = match verdict {
+            Verdict::Approve => "approved",
+            Verdict::Deny => "denied",
+        };
+        let mut value = json!({
+            "approval_id": approval_id, "transaction_id": transaction_id, "status": status,
+            "decided_by": operator.name, "asserted": operator.asserted,
+        });
+        if let Some(Posted { batch, .. }) = self.store.posted(&transaction_id)? {
+            value["status"] = json!("executed");
+            value["receipt"] = json!(receipt_word(self.settle(batch)));
+        }
+        Ok(value)
+    }
+
+    pub fn approvals_list(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {
+        reader(operator)?;
+        Ok(json!({ "items": self.store.approvals()?, "next": null }))
+    }
+
+    /// # Errors
+    /// `unknown_approval`
+    pub fn approvals_show(&self, operator: &OperatorPrincipal, approval: &ApprovalId) -> Result<Value, Failure> {
+        reader(operator)?;
+        let found = self.store.approvals()?.into_iter().find(|view| view.approval_id == *approval);
+        found.map(|view| json!(view)).ok_or_else(|| refused(Refusal::UnknownApproval))
+    }
+
+    /// Accounts, grants, merchants, products or transactions, as a list. Any role.
+    pub fn list(&self, operator: &OperatorPrincipal, what: Listing) -> Result<Value, Failure> {
+        reader(operator)?;
+        Ok(json!({ "items": self.store.listing(what)?, "next": null }))
+    }
+
+    /// Recomputes every balance from entries, every hold from open authorizations, and each currency's sum.
+    pub fn ledger_check(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {
+        reader(operator)?;
+        let accounts = self.store.listing(Listing::Balances)?;
+        let differs = |account: &&Value| {
+            account["balance_minor"] != account["entries_minor"] || account["held_minor"] != account["open_minor"]
+        };
+        let differences: Vec<&Value> = accounts.iter().filter(differs).collect();
+        let mut sums = std::collections::BTreeMap::<&str, i128>::new();
+        for account in &accounts {
+            let minor: i128 = account["entries_minor"].as_str().and_then(|text| text.parse().ok()).unwrap_or(i128::MAX);
+            let sum = sums.entry(account["currency"].as_str().unwrap_or("?")).or_default();
+            *sum = sum.saturating_add(minor);
+        }
+        let unbalanced: Vec<&str> = sums.iter().filter(|(_, sum)| **sum != 0).map(|(currency, _)| *currency).collect();
+        Ok(json!({
+            "ok": differences.is_empty() && unbalanced.is_empty(),
+            "accounts": accounts.len(),
+            "currencies": sums.keys().collect::<Vec<_>>(),
+            "differences": differences,
+            "unbalanced_currencies": unbalanced,
+        }))
+    }
+
+    /// The agent of this name that the bank issued certificates to.
+    fn agent_named(&self, name: &AgentName) -> Result<SpiffeId, Failure> {
+        let certificates = self.store.certificates()?;
+        let mut named: Vec<SpiffeId> = certificates
+            .iter()
+            .filter_map(|certificate| certificate.subject.parse::<SpiffeId>().ok())
+            .filter(|agent| agent.name() == name)
+            .collect();
+        named.sort();
+        named.dedup();
+        match named.as_slice() {
+            [] => Err(refused(Refusal::UnknownAgent)),
+            [only] => Ok(only.clone()),
+            several => Err(Failure::refused(
+                "agent_ambiguous",
+                format!("{} agents are named {name}, in different roles", several.len()),
+                "revoke the one that is not meant, or enrol it under another name",
+            )),
+        }
+    }
+
+    fn operate(&self, operator: &OperatorPrincipal, act: Act) -> Result<Effect, Failure> {
+        let stamp = stamp(fresh("req_")?);
+        let request = stamp.request_id.clone();
+        let command = Command { stamp, actor: Actor::Operator(operator.clone()), act };
+        let with_request = |failure: Failure| failure.with_request(request.as_str());
+        let decision = self.decide(command).map_err(with_request)?;
+        decision.outcome.map_err(|refusal| with_request(refused(refusal)))
+    }
+
+    fn done(&self, operator: &OperatorPrincipal, act: Act) -> Result<bool, Failure> {
+        match self.operate(operator, act)? {
+            Effect::Done { changed } => Ok(changed),
+            Effect::Answer(_)
+            | Effect::Approved { .. }
+            | Effect::RequiresApproval { .. }
+            | Effect::Posted(_)
+            | Effect::Cancelled { .. }
+            | Effect::Decided { .. }
+            | Effect::Swept { .. }
+            | Effect::Revoked { .. }
+            | Effect::Certificate(_)
+            | Effect::CrlNumber(_) => Err(unexpected()),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::refused(refusal.name(), refusal.message(), refusal.next_step())
+}
+
+fn reader(operator: &OperatorPrincipal) -> Result<(), Failure> {
+    if operator.roles.is_empty() { Err(refused(Refusal::OperatorNotPermitted)) } else { Ok(()) }
+}
+
+fn receipt_word(receipt: Receipt) -> &'static str {
+    match receipt {
+        Receipt::Signed => "signed",
+        Receipt::Pending => "pending",
+    }
+}

@@ -1,0 +1,84 @@
+//! Settings and the signed catalogue as the rules that decisions are made under.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::settings::{PaymentSettings, PolicySettings};
+use crate::kernel::canon::canonical;
+use crate::kernel::command::Rules;
+use crate::kernel::types::{Money, RoleName, Sha256};
+use crate::ops::failure::Failure;
+
+/// Hexadecimal digits of a policy version.
+const VERSION_DIGITS: usize = 16;
+
+/// The rules in force. `policy_version` is the start of the SHA-256 of the settings' canonical form.
+///
+/// # Errors
+/// `config_invalid` when an amount of the policy is not one.
+pub fn rules(
+    policy: &PolicySettings,
+    payment: &PaymentSettings,
+    role_tools: BTreeMap<RoleName, Vec<String>>,
+    catalogue_version: u64,
+    company_crl_required: bool,
+) -> Result<Rules, Failure> {
+    let invalid = |key: &str, error: &dyn std::fmt::Display| {
+        Failure::usage("config_invalid", format!("[policy] {key}: {error}"), "correct countersign.toml")
+    };
+    let amount =
+        |key: &str, text: &str| Money::parse_positive(text, policy.currency).map_err(|error| invalid(key, &error));
+    let settings = json!({ "policy": policy, "payment": payment, "company_crl_required": company_crl_required });
+    let canonical = canonical(&settings).map_err(|error| invalid("version", &error))?;
+    let mut policy_version = Sha256::of(&[&canonical]).hex();
+    policy_version.truncate(VERSION_DIGITS);
+    Ok(Rules {
+        policy_version,
+        catalogue_version,
+        role_tools,
+        merchants_allowed: policy.merchants_allowed.clone(),
+        unattended_per_transaction: amount("unattended_per_transaction", &policy.unattended_per_transaction)?,
+        unattended_per_day: amount("unattended_per_day", &policy.unattended_per_day)?,
+        deny_above: policy.deny_above.as_deref().map(|text| amount("deny_above", text)).transpose()?,
+        authorization_ttl_ms: i64::from(payment.authorization_ttl_s) * 1000,
+        approval_ttl_ms: i64::from(payment.approval_ttl_s) * 1000,
+        open_holds_max: payment.open_holds_max,
+        company_crl_required,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(per_day: &str) -> PolicySettings {
+        PolicySettings {
+            currency: "USD".parse().unwrap(),
+            merchants_allowed: vec!["amazon.com".parse().unwrap()],
+            unattended_per_transaction: "2000".into(),
+            unattended_per_day: per_day.into(),
+            deny_above: None,
+        }
+    }
+
+    #[test]
+    fn another_policy_has_another_version_and_the_same_one_the_same() {
+        let version = |per_day| {
+            let settings = PaymentSettings::default();
+            rules(&policy(per_day), &settings, BTreeMap::new(), 1, false).unwrap().policy_version
+        };
+        assert_eq!(version("5000"), version("5000"));
+        assert_ne!(version("5000"), version("5001"));
+        assert_eq!(version("5000").len(), VERSION_DIGITS);
+    }
+
+    #[test]
+    fn amounts_that_are_none_are_refused_with_their_key() {
+        for bad in ["", "-1", "0", "1e3", "1.999"] {
+            let refused = rules(&policy(bad), &PaymentSettings::default(), BTreeMap::new(), 1, false).unwrap_err();
+            assert_eq!(refused.name, "config_invalid");
+            assert!(refused.message.contains("unattended_per_day"), "{refused}");
+        }
+    }
+}

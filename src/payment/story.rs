@@ -1,0 +1,259 @@
+//! From a verified agent's call to its receipt.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+
+use serde_json::Value;
+
+use super::answer::{self, Receipt, ToolFailure, unexpected};
+use crate::hsm::{KeyInfo, Token};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
+use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
+use crate::kernel::types::RequestId;
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::store::{BatchRecord, Store};
+
+/// Batches that one recovery signs before it looks again.
+const RECOVERY_BATCHES: u32 = 1_000;
+/// Rows that one sweep releases in one commit.
+const SWEEP_ROWS: u32 = 128;
+
+/// What [`Payments`] is made of.
+pub struct PaymentsSetup {
+    pub store: Arc<dyn Store>,
+    pub token: Arc<dyn Token>,
+    /// The key of purpose `transaction` that signs batches.
+    pub transaction_key: KeyInfo,
+    pub rules: Arc<Rules>,
+}
+
+impl fmt::Debug for PaymentsSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaymentsSetup").field("transaction_key", &self.transaction_key.label).finish_non_exhaustive()
+    }
+}
+
+/// Money acts of one bank. Every method blocks: at most for the store's commit and one HSM signature.
+pub struct Payments {
+    pub(super) store: Arc<dyn Store>,
+    token: Arc<dyn Token>,
+    transaction_key: KeyInfo,
+    /// Replaced as a whole when a catalogue is installed; a decision keeps the rules it started with.
+    rules: RwLock<Arc<Rules>>,
+    /// Batches that are being signed now. The lock guards the map only.
+    flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
+}
+
+impl fmt::Debug for Payments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payments").field("transaction_key", &self.transaction_key.label).finish_non_exhaustive()
+    }
+}
+
+/// One signing of one batch, with everyone who waits for it.
+#[derive(Debug, Default)]
+struct Flight {
+    landed: Mutex<Option<Receipt>>,
+    landing: Condvar,
+}
+
+/// A verified agent's call with all that its decision needs. Only [`Payments::permit`] makes one; whether the call
+/// is allowed is decided inside the store's commit.
+#[derive(Debug)]
+struct Permit(Command);
+
+impl Payments {
+    pub fn new(setup: PaymentsSetup) -> Arc<Self> {
+        Arc::new(Self {
+            store: setup.store,
+            token: setup.token,
+            transaction_key: setup.transaction_key,
+            rules: RwLock::new(setup.rules),
+            flights: Mutex::default(),
+        })
+    }
+
+    /// The rules in force now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts new rules in force for every decision from here on.
+    pub fn replace_rules(&self, rules: Arc<Rules>) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// The whole story of one call.
+    ///
+    /// Refusals of acting tools are answers (`status: "denied"`).
+    ///
+    /// # Errors
+    /// [`ToolFailure::Refused`] for a refused read; [`ToolFailure::Failed`] says whether it may have happened.
+    pub fn call_tool(&self, agent: &AgentPrincipal, call: ToolCall, request: RequestId) -> Result<Value, ToolFailure> {
+        let Permit(command) = self.permit(agent, &call, &request)?;
+        let decision = self.decide(command).map_err(|failure| failure.with_request(request.as_str()))?;
+        match decision.outcome {
+            Err(refusal) => answer::refused(&call, refusal),
+            Ok(effect) => {
+                let receipt = self.receipt(&effect);
+                answer::permitted(effect, receipt)
+            }
+        }
+    }
+
+    /// Signs every batch that waits, by the same function as live calls. Answers how many still wait.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub fn recover(&self) -> Result<usize, Failure> {
+        loop {
+            let waiting = self.store.unsigned_batches(RECOVERY_BATCHES)?;
+            let pending = waiting.iter().filter(|batch| self.settle(batch.batch) == Receipt::Pending).count();
+            if pending > 0 || waiting.len() < RECOVERY_BATCHES as usize {
+                return Ok(pending);
+            }
+        }
+    }
+
+    /// Releases what lapsed and what revoked agents left open. Answers how many authorizations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn sweep(&self) -> Result<u32, Failure> {
+        let mut all = 0_u32;
+        loop {
+            let actor = Actor::System { component: "sweeper".into() };
+            let command = Command { stamp: stamp(fresh("req_")?), actor, act: Act::Sweep { limit: SWEEP_ROWS } };
+            let Ok(Effect::Swept { released }) = self.decide(command)?.outcome else {
+                return Err(unexpected());
+            };
+            all = all.saturating_add(released);
+            if released < SWEEP_ROWS {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {
+        let fresh = FreshIds { transaction: fresh("txn_")?, approval: fresh("apr_")? };
+        let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh };
+        Ok(Permit(Command { stamp: stamp(request.clone()), actor: Actor::Agent(agent.clone()), act }))
+    }
+
+    /// One command, decided and durable.
+    pub(super) fn decide(&self, command: Command) -> Result<Decision, Failure> {
+        self.store.apply(vec![command])?.pop().ok_or_else(unexpected)
+    }
+
+    pub(super) fn receipt(&self, effect: &Effect) -> Option<Receipt> {
+        match effect {
+            Effect::Posted(posted) => Some(self.settle(posted.batch)),
+            Effect::Answer(_)
+            | Effect::Approved { .. }
+            | Effect::RequiresApproval { .. }
+            | Effect::Cancelled { .. }
+            | Effect::Decided { .. }
+            | Effect::Swept { .. }
+            | Effect::Revoked { .. }
+            | Effect::Certificate(_)
+            | Effect::CrlNumber(_)
+            | Effect::Done { .. } => None,
+        }
+    }
+
+    /// Sees to the signature of a durable batch. Callers of one batch share one signing and its outcome.
+    pub(super) fn settle(&self, batch: i64) -> Receipt {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&batch).map(Arc::clone) {
+            drop(flights);
+            return flight.wait();
+        }
+        let flight = Arc::new(Flight::default());
+        flights.insert(batch, Arc::clone(&flight));
+        drop(flights);
+
+        let mut landing = Landing { payments: self, batch, flight: &flight, receipt: Receipt::Pending };
+        match self.sign(batch) {
+            Ok(()) => landing.receipt = Receipt::Signed,
+            Err(failure) => {
+                let (name, message) = (&failure.name, &failure.message);
+                tracing::warn!(batch, %name, %message, "a batch waits for its signature");
+            }
+        }
+        landing.receipt
+    }
+
+    /// Signs the journalled document, verifies, and keeps the first signature.
+    fn sign(&self, batch: i64) -> Result<(), Failure> {
+        let Some(BatchRecord { document, signature, .. }) = self.store.batch(batch)? else {
+            return Err(unexpected());
+        };
+        if signature.is_some() {
+            return Ok(());
+        }
+        let key = &self.transaction_key;
+        let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: document };
+        let message = input.message();
+        let signature = self.token.sign(key.id, input)?;
+        if !signature_is_valid(&key.spki, &message, &signature) {
+            return Err(Failure::fault(
+                "signature_invalid",
+                format!("the token's signature over batch {batch} does not verify under {}", key.label),
+                "check the token; nothing was released",
+            ));
+        }
+        let actor = Actor::System { component: "transaction-signer".into() };
+        let act = Act::SignBatch { batch, signature, key: key.id };
+        let decision = self.decide(Command { stamp: stamp(fresh("req_")?), actor, act })?;
+        match decision.outcome {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step())),
+        }
+    }
+}
+
+/// Tells everyone who waits how a signing ended, also when it ended by a panic.
+struct Landing<'a> {
+    payments: &'a Payments,
+    batch: i64,
+    flight: &'a Flight,
+    receipt: Receipt,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.payments.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.batch);
+        self.flight.land(self.receipt);
+    }
+}
+
+impl Flight {
+    /// The outcome of whoever signs; the HSM's and the store's own deadlines bound the wait.
+    fn wait(&self) -> Receipt {
+        let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(receipt) = *landed {
+                return receipt;
+            }
+            landed = self.landing.wait(landed).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn land(&self, receipt: Receipt) {
+        *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt);
+        self.landing.notify_all();
+    }
+}
+
+/// Time and salt of a command that begins now.
+pub(super) fn stamp(request_id: RequestId) -> Stamp {
+    Stamp { request_id, wall: clock::now(), boot_ms: clock::boot_ms(), leaf_salt: clock::random() }
+}
+
+/// A fresh id of this prefix.
+pub(super) fn fresh<T: std::str::FromStr>(prefix: &str) -> Result<T, Failure> {
+    let malformed = || Failure::fault("id_malformed", format!("no {prefix} id could be made"), "check the clock");
+    clock::fresh_id(prefix).parse().map_err(|_| malformed())
+}

@@ -1,0 +1,265 @@
+//! The rows a decision reads, inside the commit that decides.
+
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::rows;
+use crate::kernel::command::{AgentPrincipal, CertificateRecord, Posted};
+use crate::kernel::decide::{Binding, Book, Grant, HistoryLine, Merchant, Offer, Place, Ruled, Signed, Stop, marks_of};
+use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::status::CrlStatus;
+use crate::kernel::types::{
+    AccountId, ApprovalId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+};
+
+/// One commit in the making: its connection and where its next posting goes.
+#[derive(Debug)]
+pub(super) struct Commit<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) batch: i64,
+    /// Leaf hashes of the statements posted in this commit so far.
+    pub(super) statements: Vec<Sha256>,
+}
+
+pub(super) fn stop(error: rusqlite::Error) -> Stop {
+    Stop::Fault(Box::new(error))
+}
+
+impl Commit<'_> {
+    fn one<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Ruled<Option<T>> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(stop)?;
+        statement.query_row(params, read).optional().map_err(stop)
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Ruled<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(stop)?;
+        let rows = statement.query_map(params, read).map_err(stop)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(stop)
+    }
+}
+
+impl Book for Commit<'_> {
+    fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
+        for mark in marks {
+            if self.one("SELECT 1 FROM revocations WHERE mark = ?1", &[mark], |_| Ok(()))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>> {
+        self.one("SELECT number, this_update, next_update FROM crls WHERE issuer = ?1", &[&issuer], |row| {
+            Ok(CrlStatus {
+                number: rows::unsigned(row, 0)?,
+                this_update: UnixMillis(row.get(1)?),
+                next_update: UnixMillis(row.get(2)?),
+            })
+        })
+    }
+
+    fn account(&self, name: &str) -> Ruled<Option<Account>> {
+        self.one(&format!("SELECT {} FROM accounts WHERE name = ?1", rows::ACCOUNT), &[&name], rows::account)
+    }
+
+    fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>> {
+        let sql =
+            format!("SELECT {} FROM grants WHERE agent = ?1 AND account = ?2 AND revoked_at IS NULL", rows::GRANT);
+        self.one(&sql, &[&agent.to_string(), &account.as_str()], rows::grant)
+    }
+
+    fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
+        let sql =
+            format!("SELECT {} FROM grants WHERE agent = ?1 AND revoked_at IS NULL ORDER BY account", rows::GRANT);
+        self.all(&sql, &[&agent.to_string()], rows::grant)
+    }
+
+    fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {
+        let sql = "SELECT merchant, name, currency FROM merchants WHERE merchant = ?1";
+        self.one(sql, &[&merchant.as_str()], rows::merchant)
+    }
+
+    fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>> {
+        let sql = format!("SELECT {} FROM offers WHERE merchant = ?1 AND product = ?2", rows::OFFER);
+        self.one(&sql, &[&merchant.as_str(), &product.as_str()], rows::offer)
+    }
+
+    fn offers(&self, merchant: Option<&MerchantId>, limit: u32) -> Ruled<Vec<Offer>> {
+        let sql = format!(
+            "SELECT {} FROM offers WHERE merchant = ?1 OR ?1 IS NULL ORDER BY merchant, product LIMIT ?2",
+            rows::OFFER
+        );
+        self.all(&sql, &[&merchant.map(MerchantId::as_str), &limit], rows::offer)
+    }
+
+    fn transaction(&self, id: &TransactionId) -> Ruled<Option<Transaction>> {
+        let sql = format!("SELECT {} FROM {} WHERE t.name = ?1", rows::TRANSACTION, rows::TRANSACTION_FROM);
+        self.one(&sql, &[&id.as_str()], rows::transaction)
+    }
+
+    fn transaction_of_approval(&self, id: &ApprovalId) -> Ruled<Option<Transaction>> {
+        let sql = format!(
+            "SELECT {} FROM approvals a JOIN transactions t ON t.name = a.transaction_name WHERE a.name = ?1",
+            rows::TRANSACTION
+        );
+        self.one(&sql, &[&id.as_str()], rows::transaction)
+    }
+
+    fn posted(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
+        self.one(POSTED, &[&id.as_str()], rows::posted)
+    }
+
+    fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>> {
+        let sql = format!(
+            "WITH RECURSIVE line (entry, depth) AS (
+                 SELECT newest_entry, 1 FROM accounts WHERE name = ?1 AND newest_entry IS NOT NULL
+                 UNION ALL
+                 SELECT e.previous, depth + 1 FROM line JOIN entries e ON e.id = line.entry
+                 WHERE e.previous IS NOT NULL AND depth < ?2)
+             SELECT {}, e.amount, t.posted_at
+             FROM line JOIN entries e ON e.id = line.entry JOIN transactions t ON t.id = e.transaction_row
+             LEFT JOIN approvals a ON a.transaction_name = t.name ORDER BY e.id DESC",
+            rows::TRANSACTION
+        );
+        self.all(&sql, &[&account, &limit], |row| {
+            Ok(HistoryLine {
+                transaction: rows::transaction(row)?,
+                amount: row.get(25)?,
+                posted_at: UnixMillis(row.get(26)?),
+            })
+        })
+    }
+
+    fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32> {
+        let sql = "SELECT count(*) FROM transactions
+                   WHERE agent = ?1 AND debit = ?2 AND state IN ('approved', 'pending_approval')";
+        Ok(self.one(sql, &[&agent.to_string(), &account], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    fn spent(&self, agent: &SpiffeId, day: Day) -> Ruled<i64> {
+        let sql = "SELECT minor FROM spending WHERE agent = ?1 AND day = ?2";
+        Ok(self.one(sql, &[&agent.to_string(), &day.0], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    fn reversed(&self, original: &TransactionId) -> Ruled<i64> {
+        let sql = "SELECT coalesce(sum(amount), 0) FROM transactions
+                   WHERE original = ?1 AND state IN ('approved', 'pending_approval', 'executed')";
+        Ok(self.one(sql, &[&original.as_str()], |row| row.get(0))?.unwrap_or(0))
+    }
+
+    fn binding(&self, scope: &Sha256) -> Ruled<Option<Binding>> {
+        let sql = "SELECT request, transaction_name FROM bindings WHERE scope = ?1";
+        self.one(sql, &[&scope.0], |row| {
+            Ok(Binding { request: rows::sha256(row, 0)?, transaction_id: rows::text_or_none(row, 1)? })
+        })
+    }
+
+    fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>> {
+        let sql = format!(
+            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval') AND t.expires <= ?1
+             ORDER BY t.expires LIMIT ?2",
+            rows::TRANSACTION,
+            rows::TRANSACTION_FROM
+        );
+        self.all(&sql, &[&now.0, &limit], rows::transaction)
+    }
+
+    fn open_of_revoked(&self, limit: u32) -> Ruled<Vec<Transaction>> {
+        let unswept = self.one("SELECT 1 FROM revocations WHERE swept = 0 LIMIT 1", &[], |_| Ok(()))?;
+        if unswept.is_none() {
+            return Ok(vec![]);
+        }
+        let mut found = vec![];
+        for transaction in self.open()? {
+            if found.len() >= limit as usize {
+                break;
+            }
+            let Some(agent) = transaction.agent() else { continue };
+            if self.any_revoked(&marks_of(agent))? {
+                found.push(transaction);
+            }
+        }
+        Ok(found)
+    }
+
+    fn open_under(&self, marks: &[String]) -> Ruled<u32> {
+        if marks.is_empty() {
+            return Ok(0);
+        }
+        let under = |agent: &AgentPrincipal| marks_of(agent).iter().any(|mark| marks.contains(mark));
+        let count = self.open()?.iter().filter(|open| open.agent().is_some_and(under)).count();
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    fn next_place(&self) -> Ruled<Place> {
+        Ok(Place { batch: self.batch, index: u32::try_from(self.statements.len()).unwrap_or(u32::MAX) })
+    }
+
+    fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>> {
+        self.one("SELECT signature IS NOT NULL FROM batches WHERE batch = ?1", &[&batch], |row| {
+            Ok(if row.get::<_, bool>(0)? { Signed::Yes } else { Signed::NotYet })
+        })
+    }
+
+    fn certificate(&self, id: &str) -> Ruled<Option<CertificateRecord>> {
+        self.one(&certificates_where("id = ?1"), &[&id], rows::certificate)
+    }
+
+    fn certificate_of_serial(&self, issuer: &str, serial: &Serial) -> Ruled<Option<CertificateRecord>> {
+        self.one(
+            &certificates_where("issuer = ?1 AND serial = ?2"),
+            params![issuer, serial.as_bytes()],
+            rows::certificate,
+        )
+    }
+
+    fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>> {
+        self.all(&certificates_where("subject = ?1"), &[&subject], rows::certificate)
+    }
+
+    fn certificates_of_key(&self, key: &KeyId) -> Ruled<Vec<CertificateRecord>> {
+        self.all(&certificates_where("key = ?1"), &[&key.0], rows::certificate)
+    }
+
+    fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM grants WHERE agent = ?1)
+                   OR EXISTS (SELECT 1 FROM spending WHERE agent = ?1)
+                   OR EXISTS (SELECT 1 FROM revocations WHERE mark = 'agent:' || ?1)";
+        Ok(self.one(sql, &[&agent.to_string()], |row| row.get(0))?.unwrap_or(false))
+    }
+
+    fn crl_number(&self, issuer: &str) -> Ruled<u64> {
+        let sql = "SELECT number FROM crl_numbers WHERE issuer = ?1";
+        Ok(self.one(sql, &[&issuer], |row| rows::unsigned(row, 0))?.unwrap_or(0))
+    }
+}
+
+impl Commit<'_> {
+    /// Every open transaction: read only when something was revoked.
+    fn open(&self) -> Ruled<Vec<Transaction>> {
+        let sql = format!(
+            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval') ORDER BY t.expires",
+            rows::TRANSACTION,
+            rows::TRANSACTION_FROM
+        );
+        self.all(&sql, &[], rows::transaction)
+    }
+}
+
+/// A posted transaction's place and statement.
+pub(super) const POSTED: &str = "SELECT name, batch, index_in_batch, statement FROM transactions
+     WHERE name = ?1 AND statement IS NOT NULL";
+
+fn certificates_where(condition: &str) -> String {
+    format!("SELECT {} FROM certificates WHERE {condition} ORDER BY id", rows::CERTIFICATE)
+}

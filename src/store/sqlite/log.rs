@@ -1,0 +1,169 @@
+//! The audit log's rows and the batches of posted transactions.
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::rows;
+use crate::kernel::decide::RowFault;
+use crate::kernel::types::{Sha256, TransactionId};
+use crate::store::{BatchRecord, CheckpointRecord, LeafRecord, SequenceStep};
+
+type Read<T> = rusqlite::Result<T>;
+
+/// The most rows one read answers, whatever was asked.
+const ROWS_MAX: u32 = 100_000;
+
+const LEAF: &str = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, l.place FROM leaves l";
+const BATCH: &str = "SELECT batch, document, leaves, signature, key FROM batches";
+const CHECKPOINT: &str = "SELECT size, root, note, signed FROM checkpoints";
+
+pub(super) fn batch(connection: &Connection, batch: i64) -> Read<Option<BatchRecord>> {
+    one(connection, &format!("{BATCH} WHERE batch = ?1"), [batch], batch_row)
+}
+
+pub(super) fn unsigned_batches(connection: &Connection, limit: u32) -> Read<Vec<BatchRecord>> {
+    let sql = format!("{BATCH} WHERE signature IS NULL ORDER BY batch LIMIT ?1");
+    all(connection, &sql, [limit.min(ROWS_MAX)], batch_row)
+}
+
+pub(super) fn leaf(connection: &Connection, row: i64) -> Read<Option<LeafRecord>> {
+    one(connection, &format!("{LEAF} WHERE l.row = ?1"), [row], leaf_row)
+}
+
+pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &TransactionId) -> Read<Option<LeafRecord>> {
+    let sql = format!("{LEAF} JOIN transactions t ON t.leaf = l.row WHERE t.name = ?1");
+    one(connection, &sql, [transaction.as_str()], leaf_row)
+}
+
+pub(super) fn unsequenced(connection: &Connection, limit: u32) -> Read<Vec<LeafRecord>> {
+    let sql = format!("{LEAF} WHERE l.place IS NULL ORDER BY l.row LIMIT ?1");
+    all(connection, &sql, [limit.min(ROWS_MAX)], leaf_row)
+}
+
+pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRecord>> {
+    let sql = format!("{LEAF} WHERE l.place >= ?1 ORDER BY l.place LIMIT ?2");
+    all(connection, &sql, params![i64::try_from(from).unwrap_or(i64::MAX), limit.min(ROWS_MAX)], leaf_row)
+}
+
+pub(super) fn node(connection: &Connection, level: u8, index: u64) -> Read<Option<Sha256>> {
+    let sql = "SELECT hash FROM nodes WHERE level = ?1 AND place = ?2";
+    let index = i64::try_from(index).unwrap_or(i64::MAX);
+    one(connection, sql, params![level, index], |row| rows::sha256(row, 0))
+}
+
+pub(super) fn newest_checkpoint(connection: &Connection) -> Read<Option<CheckpointRecord>> {
+    one(connection, &format!("{CHECKPOINT} ORDER BY size DESC LIMIT 1"), [], checkpoint_row)
+}
+
+pub(super) fn signed_checkpoint(connection: &Connection) -> Read<Option<CheckpointRecord>> {
+    let sql = format!("{CHECKPOINT} WHERE signed IS NOT NULL ORDER BY size DESC LIMIT 1");
+    one(connection, &sql, [], checkpoint_row)
+}
+
+/// A step that does not fit what is stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Misplaced {
+    #[error("the log has {found} leaves, the step starts at {expected}")]
+    Size { found: u64, expected: u64 },
+    #[error("leaf row {0} is not there or has its place already")]
+    Leaf(i64),
+    #[error("a checkpoint of {size} leaves does not follow a step that ends at {end}")]
+    Checkpoint { size: u64, end: u64 },
+    #[error("there is no checkpoint of {0} leaves")]
+    NoCheckpoint(u64),
+}
+
+/// Gives leaves their places. Refused when the tree is not where the step starts.
+pub(super) fn sequence(connection: &Connection, step: &SequenceStep) -> Result<(), RowFault> {
+    let newest = "SELECT coalesce(max(place) + 1, 0) FROM leaves WHERE place IS NOT NULL";
+    let found: u64 = connection.prepare_cached(newest)?.query_row([], |row| rows::unsigned(row, 0))?;
+    if found != step.size_before {
+        return Err(Box::new(Misplaced::Size { found, expected: step.size_before }));
+    }
+    let end = step.size_before.saturating_add(u64::try_from(step.rows.len())?);
+    if step.checkpoint.size != end {
+        return Err(Box::new(Misplaced::Checkpoint { size: step.checkpoint.size, end }));
+    }
+    let mut place = connection.prepare_cached("UPDATE leaves SET place = ?2 WHERE row = ?1 AND place IS NULL")?;
+    for (index, row) in (step.size_before..).zip(&step.rows) {
+        if place.execute(params![row, i64::try_from(index)?])? != 1 {
+            return Err(Box::new(Misplaced::Leaf(*row)));
+        }
+    }
+    let mut node = connection.prepare_cached("INSERT INTO nodes (level, place, hash) VALUES (?1, ?2, ?3)")?;
+    for (level, index, hash) in &step.nodes {
+        node.execute(params![level, i64::try_from(*index)?, hash.0])?;
+    }
+    // A step without leaves names the size that has its checkpoint already: the first note stands.
+    let sql = "INSERT INTO checkpoints (size, root, note) VALUES (?1, ?2, ?3) ON CONFLICT (size) DO NOTHING";
+    let checkpoint = &step.checkpoint;
+    let mut insert = connection.prepare_cached(sql)?;
+    insert.execute(params![i64::try_from(checkpoint.size)?, checkpoint.root.0, checkpoint.note])?;
+    Ok(())
+}
+
+/// Keeps the first signed note of this size.
+pub(super) fn store_signed_checkpoint(connection: &Connection, size: u64, signed: &[u8]) -> Result<(), RowFault> {
+    let number = i64::try_from(size)?;
+    let there = "SELECT 1 FROM checkpoints WHERE size = ?1";
+    if one(connection, there, [number], |_| Ok(()))?.is_none() {
+        return Err(Box::new(Misplaced::NoCheckpoint(size)));
+    }
+    let sql = "UPDATE checkpoints SET signed = ?2 WHERE size = ?1 AND signed IS NULL";
+    connection.prepare_cached(sql)?.execute(params![number, signed])?;
+    Ok(())
+}
+
+fn batch_row(row: &Row<'_>) -> Read<BatchRecord> {
+    let leaves: Vec<u8> = row.get(2)?;
+    let (hashes, _) = leaves.as_chunks::<32>();
+    let key = row.get::<_, Option<[u8; 32]>>(4)?;
+    Ok(BatchRecord {
+        batch: row.get(0)?,
+        document: row.get(1)?,
+        leaves: hashes.iter().copied().map(Sha256).collect(),
+        signature: row.get(3)?,
+        key: key.map(Sha256),
+    })
+}
+
+fn leaf_row(row: &Row<'_>) -> Read<LeafRecord> {
+    let index = match row.get::<_, Option<i64>>(5)? {
+        Some(_) => Some(rows::unsigned(row, 5)?),
+        None => None,
+    };
+    Ok(LeafRecord {
+        row: row.get(0)?,
+        commitment: rows::sha256(row, 1)?,
+        salt: row.get(2)?,
+        body: row.get(3)?,
+        key_id: row.get(4)?,
+        index,
+    })
+}
+
+fn checkpoint_row(row: &Row<'_>) -> Read<CheckpointRecord> {
+    Ok(CheckpointRecord {
+        size: rows::unsigned(row, 0)?,
+        root: rows::sha256(row, 1)?,
+        note: row.get(2)?,
+        signed: row.get(3)?,
+    })
+}
+
+pub(super) fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Read<T>,
+) -> Read<Option<T>> {
+    connection.prepare_cached(sql)?.query_row(params, read).optional()
+}
+
+pub(super) fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> Read<T>,
+) -> Read<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}

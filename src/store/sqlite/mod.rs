@@ -1,0 +1,219 @@
+//! The embedded store: SQLite in WAL mode with full sync, one writer, readers apart.
+//!
+//! `writer` owns the only connection that writes and groups what waits into one commit; `book` is what a decision
+//! reads there, `changes` what it orders; `reads` and `log` answer from committed state.
+
+mod book;
+mod changes;
+mod log;
+mod reads;
+mod rows;
+mod schema;
+mod writer;
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::{
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Store, StoreFault,
+};
+use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
+use crate::kernel::status::StatusSnapshot;
+use crate::kernel::types::{Sha256, TransactionId};
+use writer::{Answer, Work, Writer};
+
+/// A connection waits this long for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Checkpoints of the write-ahead log every this many pages: measured 1.6 × over the default of 1,000.
+const WAL_CHECKPOINT_PAGES: i64 = 20_000;
+/// Idle reading connections that are kept.
+const READERS_IDLE_MAX: usize = 8;
+/// Prepared statements that a connection keeps.
+const STATEMENTS_CACHED: usize = 128;
+
+/// One party's durable state in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Writer,
+    /// Idle readers. The lock guards the list only; no call is made under it.
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it (mode 0600, its directory 0700), and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the file cannot be used.
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreFault> {
+        Self::open_with(path, writer::commit)
+    }
+
+    fn open_with(path: &Path, commit: writer::CommitStep) -> Result<Arc<Self>, StoreFault> {
+        make_private(path).map_err(|error| unusable(path, &error))?;
+        let connection = open_writing(path)?;
+        let writer = Writer::start(path.to_owned(), connection, commit)?;
+        Ok(Arc::new(Self { path: path.to_owned(), writer, readers: Mutex::default() }))
+    }
+
+    /// Runs `read` on one snapshot of committed state.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let answer = (|| {
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => open_reading(&self.path)?,
+            };
+            let snapshot = connection.transaction()?;
+            let value = read(&snapshot)?;
+            snapshot.finish()?;
+            Ok((value, connection))
+        })();
+        let (value, connection) =
+            answer.map_err(|error: rusqlite::Error| StoreFault::NotRecorded(format!("reading failed: {error}")))?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < READERS_IDLE_MAX {
+            readers.push(connection);
+        }
+        Ok(value)
+    }
+}
+
+impl Store for SqliteStore {
+    fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
+        match self.writer.call(Work::Apply(commands))? {
+            Answer::Decisions(decisions) => Ok(decisions),
+            Answer::Done => Ok(vec![]),
+        }
+    }
+
+    fn status(&self) -> Result<StatusSnapshot, StoreFault> {
+        self.read(reads::status)
+    }
+
+    fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault> {
+        self.read(|connection| reads::revoked_of(connection, issuer))
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read(reads::certificates)
+    }
+
+    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
+        self.read(reads::approvals)
+    }
+
+    fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {
+        self.read(|connection| reads::listing(connection, what))
+    }
+
+    fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        self.read(|connection| reads::posted(connection, transaction))
+    }
+
+    fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {
+        self.read(|connection| log::batch(connection, batch))
+    }
+
+    fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        self.read(|connection| log::unsigned_batches(connection, limit))
+    }
+
+    fn leaf(&self, row: i64) -> Result<Option<LeafRecord>, StoreFault> {
+        self.read(|connection| log::leaf(connection, row))
+    }
+
+    fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
+        self.read(|connection| log::leaf_of_transaction(connection, transaction))
+    }
+
+    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read(|connection| log::unsequenced(connection, limit))
+    }
+
+    fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read(|connection| log::leaves(connection, from_index, limit))
+    }
+
+    fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
+        self.read(|connection| log::node(connection, level, index))
+    }
+
+    fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
+        self.read(log::newest_checkpoint)
+    }
+
+    fn signed_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
+        self.read(log::signed_checkpoint)
+    }
+
+    fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault> {
+        self.writer.call(Work::Sequence(step)).map(|_| ())
+    }
+
+    fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
+        self.writer.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StoreFault {
+    StoreFault::NotRecorded(format!("{} cannot be opened: {error}", path.display()))
+}
+
+/// Makes directory and file readable by their owner only, before SQLite writes a byte.
+fn make_private(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
+/// The writing connection, its schema brought up to date.
+fn open_writing(path: &Path) -> Result<Connection, StoreFault> {
+    let open = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        Ok(connection)
+    };
+    let mut connection = open().map_err(|error: rusqlite::Error| unusable(path, &error))?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// The same after a failure: every page is read before the file is trusted again.
+fn reopen_writing(path: &Path) -> Result<Connection, StoreFault> {
+    let connection = open_writing(path)?;
+    let checked: rusqlite::Result<String> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    match checked {
+        Ok(word) if word == "ok" => Ok(connection),
+        Ok(damage) => Err(unusable(path, &damage)),
+        Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+fn open_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests;

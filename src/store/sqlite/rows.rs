@@ -1,0 +1,176 @@
+//! Rows to values and back. What cannot be read as its type is a fault, never a guess.
+
+use rusqlite::Row;
+use rusqlite::types::Type;
+
+use crate::kernel::command::{CertificateRecord, Posted};
+use crate::kernel::decide::{Grant, Merchant, Offer};
+use crate::kernel::ledger::{
+    Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
+};
+use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
+
+type Read<T> = rusqlite::Result<T>;
+
+pub(super) const ACCOUNT: &str = "name, owner, kind, currency, status, balance, held";
+pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
+pub(super) const OFFER: &str = "merchant, product, title, price, currency";
+pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
+     t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
+     t.policy_version, t.catalogue_version, a.name, a.reasons, a.expires, a.decided_by, a.decided_at, a.note, \
+     a.asserted";
+pub(super) const TRANSACTION_FROM: &str = "transactions t LEFT JOIN approvals a ON a.transaction_name = t.name";
+pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
+
+/// A text column as one of our types.
+pub(super) fn text<T>(row: &Row<'_>, column: usize) -> Read<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    parsed(column, row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
+}
+
+pub(super) fn text_or_none<T>(row: &Row<'_>, column: usize) -> Read<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.get::<_, Option<String>>(column)?.map(|text| parsed(column, &text)).transpose()
+}
+
+pub(super) fn sha256(row: &Row<'_>, column: usize) -> Read<Sha256> {
+    Ok(Sha256(row.get::<_, [u8; 32]>(column)?))
+}
+
+pub(super) fn money(row: &Row<'_>, minor: usize, currency: usize) -> Read<Money> {
+    Ok(Money::from_minor(row.get(minor)?, text(row, currency)?))
+}
+
+pub(super) fn serial(row: &Row<'_>, column: usize) -> Read<Serial> {
+    let bytes: Vec<u8> = row.get(column)?;
+    Serial::from_bytes(&bytes).map_err(|error| bad(column, error))
+}
+
+pub(super) fn account(row: &Row<'_>) -> Read<Account> {
+    Ok(Account {
+        name: row.get(0)?,
+        owner: row.get(1)?,
+        kind: named(row, 2, &AccountKind::ALL, AccountKind::name)?,
+        currency: text(row, 3)?,
+        status: named(row, 4, &AccountStatus::ALL, AccountStatus::name)?,
+        balance: row.get(5)?,
+        held: row.get(6)?,
+    })
+}
+
+pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
+    let currency = text(row, 5)?;
+    Ok(Grant {
+        agent: text(row, 0)?,
+        account: text(row, 1)?,
+        owner: text(row, 2)?,
+        verbs: json(row, 3)?,
+        per_transaction_max: row.get::<_, Option<i64>>(4)?.map(|minor| Money::from_minor(minor, currency)),
+        expires: UnixMillis(row.get(6)?),
+        entered_by: row.get(7)?,
+        asserted: row.get(8)?,
+    })
+}
+
+pub(super) fn merchant(row: &Row<'_>) -> Read<Merchant> {
+    Ok(Merchant { merchant: text(row, 0)?, name: row.get(1)?, currency: text(row, 2)? })
+}
+
+pub(super) fn offer(row: &Row<'_>) -> Read<Offer> {
+    Ok(Offer { merchant: text(row, 0)?, product: text(row, 1)?, title: row.get(2)?, price: money(row, 3, 4)? })
+}
+
+/// Columns [`TRANSACTION`].
+pub(super) fn transaction(row: &Row<'_>) -> Read<Transaction> {
+    Ok(Transaction {
+        transaction_id: text(row, 0)?,
+        kind: named(row, 1, &TransactionKind::ALL, TransactionKind::name)?,
+        state: named(row, 2, &TransactionState::ALL, TransactionState::name)?,
+        maker: json(row, 3)?,
+        debit: row.get(4)?,
+        credit: row.get(5)?,
+        amount: money(row, 6, 7)?,
+        merchant: text_or_none(row, 8)?,
+        product: text_or_none(row, 9)?,
+        original: text_or_none(row, 10)?,
+        parameters: sha256(row, 11)?,
+        counts_on: row.get::<_, Option<i32>>(12)?.map(Day),
+        created: UnixMillis(row.get(13)?),
+        expires: UnixMillis(row.get(14)?),
+        authorization_ttl_ms: row.get(15)?,
+        policy_version: row.get(16)?,
+        catalogue_version: unsigned(row, 17)?,
+        approval: approval(row)?,
+    })
+}
+
+fn approval(row: &Row<'_>) -> Read<Option<Approval>> {
+    let Some(approval_id) = text_or_none(row, 18)? else {
+        return Ok(None);
+    };
+    let decided = match row.get::<_, Option<String>>(21)? {
+        None => None,
+        Some(by) => {
+            Some(ApprovalDecided { by, at: UnixMillis(row.get(22)?), note: row.get(23)?, asserted: row.get(24)? })
+        }
+    };
+    Ok(Some(Approval { approval_id, reasons: json(row, 19)?, expires: UnixMillis(row.get(20)?), decided }))
+}
+
+/// Columns name, batch, index_in_batch, statement of a posted transaction.
+pub(super) fn posted(row: &Row<'_>) -> Read<Posted> {
+    Ok(Posted {
+        transaction_id: text(row, 0)?,
+        batch: row.get(1)?,
+        index_in_batch: row.get(2)?,
+        statement: row.get(3)?,
+        repeated: false,
+    })
+}
+
+pub(super) fn certificate(row: &Row<'_>) -> Read<CertificateRecord> {
+    Ok(CertificateRecord {
+        id: row.get(0)?,
+        profile: row.get(1)?,
+        subject: row.get(2)?,
+        issuer: row.get(3)?,
+        serial: serial(row, 4)?,
+        key: sha256(row, 5)?,
+        not_after: UnixMillis(row.get(6)?),
+        tbs: row.get(7)?,
+        der: row.get(8)?,
+    })
+}
+
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Read<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|error| bad(column, error))
+}
+
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Read<T> {
+    let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    serde_json::from_str(text).map_err(|error| bad(column, error))
+}
+
+fn named<T: Copy>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
+    let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    let unknown = || bad(column, std::io::Error::other(format!("unknown word {text}")));
+    all.iter().copied().find(|value| name(*value) == text).ok_or_else(unknown)
+}
+
+fn parsed<T>(column: usize, text: &str) -> Read<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error| bad(column, error))
+}
+
+fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}

@@ -1,0 +1,259 @@
+//! The one writer: commands of many callers become one commit, answered when it is on disk.
+//!
+//! A fault of a decision or a constraint before COMMIT rolls back and the batch is redone one job at a time, so
+//! that no command can fail its neighbours. An I/O error, or any error of COMMIT itself, leaves the outcome
+//! unknown: callers are told so, the connection is thrown away, and the writer reopens and checks the file before
+//! it serves again.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::book::Commit;
+use super::{log, reopen_writing};
+use crate::kernel::command::{Command, Decision};
+use crate::kernel::decide::{RowFault, batch_document};
+use crate::kernel::types::UnixMillis;
+use crate::store::{SequenceStep, StoreFault};
+
+/// Commands in one commit: measured, larger groups gain nothing.
+const GROUP_COMMANDS_MAX: usize = 256;
+/// Calls that may wait; one more is [`StoreFault::Busy`].
+const QUEUE_MAX: usize = 4_096;
+/// Between attempts to reopen after a failure.
+const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a caller wants written.
+pub(super) enum Work {
+    Apply(Vec<Command>),
+    Sequence(SequenceStep),
+    SignedCheckpoint { size: u64, signed: Vec<u8> },
+}
+
+pub(super) enum Answer {
+    Decisions(Vec<Decision>),
+    Done,
+}
+
+/// The last step of a commit; tests put failures here.
+pub(super) type CommitStep = fn(&Connection) -> rusqlite::Result<()>;
+
+pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("COMMIT")
+}
+
+struct Job {
+    work: Work,
+    reply: SyncSender<Result<Answer, StoreFault>>,
+}
+
+/// The queue in front of the writer thread. Dropping it ends the thread when the queue is empty.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(path: PathBuf, connection: Connection, commit: CommitStep) -> Result<Self, StoreFault> {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || Serving { path, connection, commit, jobs }.run())
+            .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Queues the work and waits for its commit.
+    pub(super) fn call(&self, work: Work) -> Result<Answer, StoreFault> {
+        let ended = || StoreFault::NotRecorded("the writer has ended".into());
+        let (reply, answer) = sync_channel(1);
+        match self.queue.as_ref().ok_or_else(ended)?.try_send(Job { work, reply }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(StoreFault::Busy),
+            Err(TrySendError::Disconnected(_)) => return Err(ended()),
+        }
+        answer.recv().unwrap_or_else(|_| Err(StoreFault::OutcomeUnknown("the writer ended".into())))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer was reported by its own thread; here is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why a commit did not come about.
+enum Failed {
+    /// Nothing was written and the connection is sound.
+    RolledBack(String),
+    /// Nothing was written; the connection is not to be used again.
+    NotBegun(String),
+    /// Nobody knows; the connection is not to be used again.
+    Unknown(String),
+}
+
+struct Serving {
+    path: PathBuf,
+    connection: Connection,
+    commit: CommitStep,
+    jobs: Receiver<Job>,
+}
+
+impl Serving {
+    fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
+            let mut size = weight(&first);
+            let mut group = vec![first];
+            while size < GROUP_COMMANDS_MAX
+                && let Ok(next) = self.jobs.try_recv()
+            {
+                size += weight(&next);
+                group.push(next);
+            }
+            if self.serve(group).is_err() && self.reopen().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Answers every job of the group. `Err` means that the connection must be replaced.
+    fn serve(&self, group: Vec<Job>) -> Result<(), ()> {
+        match self.attempt(&group) {
+            Ok(answers) => {
+                for (job, answer) in group.into_iter().zip(answers) {
+                    // A caller that went away learns the outcome from its idempotency key.
+                    let _ = job.reply.send(Ok(answer));
+                }
+                Ok(())
+            }
+            Err(Failed::RolledBack(message)) if group.len() == 1 => {
+                fail(group, &StoreFault::NotRecorded(message));
+                Ok(())
+            }
+            Err(Failed::RolledBack(_)) => {
+                let mut alone = group.into_iter();
+                while let Some(job) = alone.next() {
+                    if self.serve(vec![job]).is_err() {
+                        let message = "another command's commit failed before this one began".to_owned();
+                        fail(alone.collect(), &StoreFault::NotRecorded(message));
+                        return Err(());
+                    }
+                }
+                Ok(())
+            }
+            Err(Failed::NotBegun(message)) => {
+                tracing::error!(%message, "the store cannot begin a commit");
+                fail(group, &StoreFault::NotRecorded(message));
+                Err(())
+            }
+            Err(Failed::Unknown(message)) => {
+                tracing::error!(%message, "a commit failed, its outcome is unknown");
+                fail(group, &StoreFault::OutcomeUnknown(message));
+                Err(())
+            }
+        }
+    }
+
+    /// One transaction for the whole group.
+    fn attempt(&self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
+        let connection = &self.connection;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| Failed::NotBegun(error.to_string()))?;
+        match write(connection, group) {
+            Ok(answers) => {
+                (self.commit)(connection).map_err(|error| Failed::Unknown(error.to_string()))?;
+                Ok(answers)
+            }
+            Err(fault) if is_of_the_decision(&fault) => match connection.execute_batch("ROLLBACK") {
+                Ok(()) => Err(Failed::RolledBack(fault.to_string())),
+                Err(error) => Err(Failed::Unknown(error.to_string())),
+            },
+            Err(fault) => Err(Failed::Unknown(fault.to_string())),
+        }
+    }
+
+    /// Replaces the connection by one whose file was recovered and checked. `Err` when nobody asks any more.
+    fn reopen(&mut self) -> Result<(), ()> {
+        loop {
+            match reopen_writing(&self.path) {
+                Ok(connection) => {
+                    self.connection = connection;
+                    tracing::warn!("the store was reopened and serves again");
+                    return Ok(());
+                }
+                Err(fault) => tracing::error!(%fault, "the store cannot be reopened yet"),
+            }
+            let waiting = StoreFault::NotRecorded("the store is being reopened after a failure".into());
+            match self.jobs.recv_timeout(REOPEN_PAUSE) {
+                Ok(job) => fail(vec![job], &waiting),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(()),
+            }
+        }
+    }
+}
+
+fn weight(job: &Job) -> usize {
+    match &job.work {
+        Work::Apply(commands) => commands.len(),
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } => 1,
+    }
+}
+
+fn fail(group: Vec<Job>, fault: &StoreFault) {
+    for job in group {
+        let _ = job.reply.send(Err(fault.clone()));
+    }
+}
+
+fn write(connection: &Connection, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
+    let next = "SELECT coalesce(max(batch), 0) + 1 FROM batches";
+    let batch = connection.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+    let mut commit = Commit { connection, batch, statements: vec![] };
+    let mut answers = Vec::with_capacity(group.len());
+    let mut at = UnixMillis(0);
+    for job in group {
+        answers.push(match &job.work {
+            Work::Apply(commands) => {
+                let mut decisions = Vec::with_capacity(commands.len());
+                for command in commands {
+                    decisions.push(commit.apply(command)?);
+                    at = at.max(command.stamp.wall);
+                }
+                Answer::Decisions(decisions)
+            }
+            Work::Sequence(step) => {
+                log::sequence(connection, step)?;
+                Answer::Done
+            }
+            Work::SignedCheckpoint { size, signed } => {
+                log::store_signed_checkpoint(connection, *size, signed)?;
+                Answer::Done
+            }
+        });
+    }
+    if !commit.statements.is_empty() {
+        let document = batch_document(batch, &commit.statements, at)?;
+        let leaves: Vec<u8> = commit.statements.iter().flat_map(|leaf| leaf.0).collect();
+        let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
+    }
+    Ok(answers)
+}
+
+/// True for faults that say nothing about the disk: constraints, values of a wrong shape, our own checks.
+fn is_of_the_decision(fault: &RowFault) -> bool {
+    match fault.downcast_ref::<rusqlite::Error>() {
+        Some(rusqlite::Error::SqliteFailure(error, _)) => {
+            matches!(error.code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+        }
+        Some(_) | None => true,
+    }
+}

@@ -1,0 +1,320 @@
+//! One transaction's story: what agents and operators are told, and what happens when the HSM fails.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, Op, Reply, Token};
+use countersign::kernel::command::*;
+use countersign::kernel::refusal::Refusal;
+use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
+use countersign::kernel::types::*;
+use countersign::ops::clock;
+use countersign::payment::{Payments, PaymentsSetup, ToolFailure};
+use countersign::store::sqlite::SqliteStore;
+use countersign::store::{Listing, Store};
+use serde_json::Value;
+
+use crate::store::world::{agent, operator, rules, usd};
+
+/// How the token answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    Down,
+    /// Signs, and the answer is lost.
+    Lost,
+    /// Signs, and a bit flips.
+    Flipped,
+}
+
+struct FaultyToken {
+    pair: EcdsaKeyPair,
+    mood: Mutex<Mood>,
+    signed: AtomicU32,
+}
+
+impl FaultyToken {
+    fn mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn key(&self) -> KeyInfo {
+        let spki = spki_der(Algorithm::P256, self.pair.public_key().as_ref());
+        KeyInfo {
+            id: Sha256::of(&[&spki]),
+            label: "bank-transaction-v1".into(),
+            purpose: Purpose::Transaction,
+            agent: None,
+            version: 1,
+            algorithm: Algorithm::P256,
+            spki,
+            custody: CustodyAttributes {
+                sensitive: true,
+                always_sensitive: true,
+                never_extractable: true,
+                extractable: false,
+                local: true,
+            },
+        }
+    }
+}
+
+impl Token for FaultyToken {
+    fn call(&self, op: Op) -> Result<Reply, HsmFault> {
+        let Op::Sign { input, .. } = op else { panic!("only signatures are asked for") };
+        assert!(Purpose::Transaction.permits(&input));
+        let unavailable = |maybe_signed| HsmFault::Unavailable {
+            name: "deadline_missed".into(),
+            message: "planted".into(),
+            maybe_signed,
+        };
+        let mood = *self.mood.lock().unwrap();
+        if mood == Mood::Down {
+            return Err(unavailable(false));
+        }
+        self.signed.fetch_add(1, Ordering::SeqCst);
+        let mut signature = self.pair.sign(&SystemRandom::new(), &input.message()).unwrap().as_ref().to_vec();
+        match mood {
+            Mood::Well | Mood::Down => Ok(Reply::Signature(signature)),
+            Mood::Lost => Err(unavailable(true)),
+            Mood::Flipped => {
+                *signature.last_mut().unwrap() ^= 1;
+                Ok(Reply::Signature(signature))
+            }
+        }
+    }
+}
+
+struct Bank {
+    _directory: tempfile::TempDir,
+    store: Arc<SqliteStore>,
+    token: Arc<FaultyToken>,
+    payments: Arc<Payments>,
+    shopper: AgentPrincipal,
+}
+
+fn bank() -> Bank {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
+    let token = Arc::new(FaultyToken {
+        pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(),
+        mood: Mutex::new(Mood::Well),
+        signed: AtomicU32::new(0),
+    });
+    let payments = Payments::new(PaymentsSetup {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        token: Arc::clone(&token) as Arc<dyn Token>,
+        transaction_key: token.key(),
+        rules: Arc::new(rules()),
+    });
+    let mut shopper = agent("purchaser", "shopper");
+    shopper.not_after = clock::now().plus_ms(86_400_000);
+    let bank = Bank { _directory: directory, store, token, payments, shopper };
+    bank.fill();
+    bank
+}
+
+fn usd_currency() -> Currency {
+    "USD".parse().unwrap()
+}
+
+fn ada() -> OperatorPrincipal {
+    operator("ada", &["administrator", "officer"])
+}
+
+const VERBS: [Verb; 4] = [Verb::Read, Verb::Purchase, Verb::Transfer, Verb::Reverse];
+
+impl Bank {
+    fn fill(&self) {
+        for (account, owner, opening) in [("CHK_001", "OWN_001", "5247.83"), ("SAV_001", "OWN_001", "100")] {
+            let (account, owner) = (account.parse().unwrap(), owner.parse().unwrap());
+            self.payments.account_open(&ada(), account, owner, usd_currency(), Some(usd(opening))).unwrap();
+        }
+        let amazon: MerchantId = "amazon.com".parse().unwrap();
+        self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency()).unwrap();
+        let product = "B08N5WRWNW".parse().unwrap();
+        self.payments.product_add(&ada(), amazon, product, "Laptop computer".into(), usd("1899.99")).unwrap();
+        let record = CertificateRecord {
+            id: "crt_1".into(),
+            profile: "agent-b".into(),
+            subject: self.shopper.spiffe_id.to_string(),
+            issuer: self.shopper.bank_issuer.clone(),
+            serial: self.shopper.bank_serial.clone(),
+            key: self.shopper.key,
+            not_after: self.shopper.not_after,
+            tbs: vec![1],
+            der: None,
+        };
+        let stamp = Stamp { request_id: request(), wall: clock::now(), boot_ms: 0, leaf_salt: [0; 32] };
+        let actor = Actor::System { component: "test".into() };
+        self.store.apply(vec![Command { stamp, actor, act: Act::JournalCertificate { record } }]).unwrap();
+        self.grant().unwrap();
+    }
+
+    fn grant(&self) -> Result<Value, countersign::ops::failure::Failure> {
+        let (account, owner) = ("CHK_001".parse().unwrap(), "OWN_001".parse().unwrap());
+        self.payments.grant_add(&ada(), &"shopper".parse().unwrap(), account, owner, VERBS.to_vec(), None, 90)
+    }
+
+    fn call(&self, call: ToolCall) -> Result<Value, ToolFailure> {
+        self.payments.call_tool(&self.shopper, call, request())
+    }
+
+    fn authorized(&self, key: &str) -> TransactionId {
+        let answer = self.call(buy(key, "1899.99")).unwrap();
+        assert_eq!(answer["status"], "approved");
+        answer["transaction_id"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn execute(&self, transaction: &TransactionId) -> Value {
+        self.call(execute(transaction)).unwrap()
+    }
+
+    /// The signature over a transaction's batch, verified as a stranger would.
+    fn signature(&self, transaction: &TransactionId) -> Option<Vec<u8>> {
+        let posted = self.store.posted(transaction).unwrap().unwrap();
+        let batch = self.store.batch(posted.batch).unwrap().unwrap();
+        let signature = batch.signature?;
+        let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: batch.document };
+        assert!(signature_is_valid(&self.token.key().spki, &input.message(), &signature));
+        assert_eq!(batch.key, Some(self.token.key().id));
+        Some(signature)
+    }
+}
+
+fn request() -> RequestId {
+    clock::fresh_id("req_").parse().unwrap()
+}
+
+fn buy(key: &str, price: &str) -> ToolCall {
+    ToolCall::AuthorizePurchase {
+        product_id: "B08N5WRWNW".parse().unwrap(),
+        price: usd(price),
+        merchant: "amazon.com".parse().unwrap(),
+        from_account: None,
+        idempotency_key: key.parse().unwrap(),
+    }
+}
+
+fn execute(transaction: &TransactionId) -> ToolCall {
+    ToolCall::ExecutePurchase { transaction_id: transaction.clone(), product_id: "B08N5WRWNW".parse().unwrap() }
+}
+
+#[test]
+fn a_purchase_is_executed_with_a_signed_receipt_and_repeated_without_a_second_signature() {
+    let bank = bank();
+    let transaction = bank.authorized("k1");
+    let before = bank.token.signed.load(Ordering::SeqCst);
+    let first = bank.execute(&transaction);
+    assert_eq!((&first["status"], &first["receipt"]), (&"executed".into(), &"signed".into()));
+    assert_eq!((&first["amount"], &first["repeated"]), (&"1899.99".into(), &false.into()));
+    let again = bank.execute(&transaction);
+    assert_eq!((&again["transaction_id"], &again["repeated"]), (&first["transaction_id"], &true.into()));
+    assert!(bank.signature(&transaction).is_some());
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), before + 1);
+}
+
+#[test]
+fn without_an_hsm_the_payment_is_posted_and_recovery_signs_the_same_batch() {
+    for mood in [Mood::Down, Mood::Lost, Mood::Flipped] {
+        let bank = bank();
+        let transaction = bank.authorized("k1");
+        bank.token.mood(mood);
+        let answer = bank.execute(&transaction);
+        assert_eq!((&answer["status"], &answer["receipt"]), (&"posted".into(), &"pending".into()));
+        assert_eq!(bank.payments.recover().unwrap(), 1);
+        assert_eq!(bank.signature(&transaction), None);
+        bank.token.mood(Mood::Well);
+        assert_eq!(bank.payments.recover().unwrap(), 0);
+        assert!(bank.signature(&transaction).is_some());
+        let again = bank.execute(&transaction);
+        assert_eq!((&again["status"], &again["repeated"]), (&"executed".into(), &true.into()));
+    }
+}
+
+#[test]
+fn callers_of_one_batch_sign_it_once() {
+    let bank = bank();
+    let transaction = bank.authorized("k1");
+    bank.token.mood(Mood::Down);
+    bank.execute(&transaction);
+    bank.token.mood(Mood::Well);
+    let before = bank.token.signed.load(Ordering::SeqCst);
+    let together = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                together.wait();
+                assert_eq!(bank.execute(&transaction)["receipt"], "signed");
+            });
+        }
+    });
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), before + 1);
+}
+
+#[test]
+fn refused_acts_are_answers_and_refused_reads_are_failures() {
+    let bank = bank();
+    let denied = bank.call(buy("k1", "1")).unwrap();
+    assert_eq!((&denied["status"], &denied["reason"]), (&"denied".into(), &"price_changed".into()));
+    assert!(denied["next_step"].is_string() && denied["message"].is_string());
+    let read = ToolCall::GetAccountBalance { account_id: "SAV_001".parse().unwrap() };
+    assert_eq!(bank.call(read), Err(ToolFailure::Refused(Refusal::AccountNotGranted)));
+    let read = ToolCall::GetAccountBalance { account_id: "CHK_001".parse().unwrap() };
+    let answer = bank.call(read).unwrap();
+    assert_eq!((&answer["balance"], &answer["currency"]), (&"5247.83".into(), &"USD".into()));
+}
+
+#[test]
+fn an_approved_reversal_is_executed_with_a_signed_receipt() {
+    let bank = bank();
+    let transaction = bank.authorized("k1");
+    bank.execute(&transaction);
+    let reversal =
+        ToolCall::RequestReversal { transaction_id: transaction, amount: None, idempotency_key: "k2".parse().unwrap() };
+    let answer = bank.call(reversal).unwrap();
+    assert_eq!(answer["status"], "requires_approval");
+    let approval: ApprovalId = answer["approval_id"].as_str().unwrap().parse().unwrap();
+    let decide =
+        |who: &OperatorPrincipal| bank.payments.approvals_decide(who, approval.clone(), Verdict::Approve, "ok".into());
+    assert_eq!(decide(&ada()).unwrap_err().name, "operator_not_permitted");
+    let decided = decide(&operator("bob", &["approver"])).unwrap();
+    assert_eq!((&decided["status"], &decided["receipt"]), (&"executed".into(), &"signed".into()));
+    assert_eq!(decide(&operator("bob", &["approver"])).unwrap_err().name, "already_decided");
+    let shown = bank.payments.approvals_show(&ada(), &approval).unwrap();
+    assert_eq!((&shown["status"], &shown["decided_by"]), (&"executed".into(), &"bob".into()));
+}
+
+#[test]
+fn operators_are_told_what_changed_and_what_is_refused() {
+    let bank = bank();
+    assert_eq!(bank.grant().unwrap()["changed"], false);
+    let pay = |reference: &str, amount| {
+        let (account, reference) = ("CHK_001".parse().unwrap(), reference.parse().unwrap());
+        bank.payments.account_incoming(&ada(), account, usd(amount), reference)
+    };
+    assert_eq!(pay("r1", "6000").unwrap()["receipt"], "signed");
+    assert_eq!(pay("r1", "6000").unwrap()["changed"], false);
+    assert_eq!(pay("r1", "6001").unwrap_err().name, "idempotency_key_reused");
+    let nobody = "nobody".parse().unwrap();
+    let unknown = bank.payments.grant_revoke(&ada(), &nobody, "CHK_001".parse().unwrap()).unwrap_err();
+    assert_eq!(unknown.name, "unknown_agent");
+    let without_role = operator("eve", &[]);
+    assert_eq!(bank.payments.list(&without_role, Listing::Accounts).unwrap_err().name, "operator_not_permitted");
+    let grants = bank.payments.list(&ada(), Listing::Grants).unwrap();
+    assert_eq!((&grants["items"][0]["entered_by"], &grants["items"][0]["asserted"]), (&"ada".into(), &true.into()));
+    assert_eq!(bank.payments.ledger_check(&ada()).unwrap()["ok"], true);
+    assert_eq!(bank.payments.sweep().unwrap(), 0);
+}
+
+#[test]
+fn a_tampered_balance_is_found_by_the_ledger_check() {
+    let bank = bank();
+    let path = bank._directory.path().join("store.sqlite3");
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.execute("UPDATE accounts SET balance = balance + 1 WHERE name = 'CHK_001'", []).unwrap();
+    let checked = bank.payments.ledger_check(&ada()).unwrap();
+    assert_eq!((&checked["ok"], &checked["differences"][0]["account_id"]), (&false.into(), &"CHK_001".into()));
+}

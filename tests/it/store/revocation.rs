@@ -1,0 +1,163 @@
+//! Revocation, certificates and CRLs.
+
+use super::world::*;
+use countersign::kernel::command::*;
+use countersign::kernel::refusal::Refusal;
+use countersign::kernel::types::*;
+use std::sync::Arc;
+
+sentences! {
+    a_revocation_voids_everything_unexecuted_at_once: |w| {
+        w.bank();
+        let transaction = w.approved(transfer("100", "k1"));
+        let (approval, _) = w.waiting(transfer("2500", "k2"));
+        assert_eq!(w.revoke_shopper(), Ok(Effect::Revoked { certificates: 0, authorizations: 2, already: false }));
+        assert_eq!(w.revoke_shopper(), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: true }));
+        let execute = execute_transfer(&transaction, "SAV_001", "100");
+        for call in [execute, balance_of("CHK_001"), ToolCall::ListAccounts {}, cancel(&transaction)] {
+            assert_eq!(w.call(call), Err(Refusal::AgentRevoked));
+        }
+        assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(Refusal::AgentRevoked));
+        assert_eq!(w.sweep(), 2);
+        assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "0.00".into()));
+        assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(Refusal::AgentRevoked));
+        assert!(w.store.status().unwrap().agents.contains(&shopper().spiffe_id));
+    };
+    a_revocation_in_the_same_batch_stops_the_commands_after_it: |w| {
+        w.bank();
+        let revoke = Act::Revoke { target: RevocationTarget::Agent(shopper().spiffe_id), reason: "now".into() };
+        let officer = Actor::Operator(operator("ada", &["officer"]));
+        let decisions = w
+            .store
+            .apply(vec![
+                w.tool_command(&shopper(), transfer("1", "k1")),
+                w.command(officer, revoke),
+                w.tool_command(&shopper(), transfer("1", "k2")),
+            ])
+            .unwrap();
+        assert!(decisions[0].outcome.is_ok() && decisions[1].outcome.is_ok());
+        assert_eq!(decisions[2].outcome, Err(Refusal::AgentRevoked));
+    };
+    a_revoked_certificate_voids_what_was_authorized_under_it: |w| {
+        w.bank();
+        let transaction = w.approved(transfer("100", "k1"));
+        let shopper = shopper();
+        let record = CertificateRecord {
+            serial: shopper.bank_serial.clone(),
+            key: shopper.key,
+            ..certificate("crt_1", &shopper.spiffe_id.to_string(), 1)
+        };
+        w.system(Act::JournalCertificate { record }).outcome.unwrap();
+        let target = RevocationTarget::Certificate { issuer: "bb".into(), serial: shopper.bank_serial.clone() };
+        let revoked = w.admin(Act::Revoke { target, reason: "rotated".into() });
+        assert_eq!(revoked, Ok(Effect::Revoked { certificates: 1, authorizations: 1, already: false }));
+        assert_eq!(w.call(balance_of("CHK_001")), Err(Refusal::AgentRevoked));
+        let renewed = AgentPrincipal { bank_serial: Serial::from_bytes(&[99]).unwrap(), ..shopper };
+        assert!(w.call_as(&renewed, balance_of("CHK_001")).is_ok());
+        let execute = execute_transfer(&transaction, "SAV_001", "100");
+        assert_eq!(w.call_as(&renewed, execute), Err(Refusal::AgentRevoked));
+        assert_eq!(w.store.revoked_of("bb").unwrap().len(), 1);
+    };
+    a_key_revocation_names_every_certificate_of_the_key: |w| {
+        for (id, serial) in [("crt_1", 1), ("crt_2", 2)] {
+            w.system(Act::JournalCertificate { record: certificate(id, "someone", serial) }).outcome.unwrap();
+        }
+        let key = Sha256::of(&[b"someone"]);
+        let revoked = w.admin(Act::Revoke { target: RevocationTarget::Key(key), reason: "leak".into() });
+        assert_eq!(revoked, Ok(Effect::Revoked { certificates: 2, authorizations: 0, already: false }));
+        assert!(w.store.status().unwrap().keys.contains(&key));
+        let another = w.system(Act::JournalCertificate { record: certificate("crt_3", "someone", 3) });
+        assert_eq!(another.outcome, Err(Refusal::AgentRevoked));
+    };
+    what_is_unknown_cannot_be_revoked: |w| {
+        for target in [
+            RevocationTarget::Agent(shopper().spiffe_id),
+            RevocationTarget::Key(Sha256([1; 32])),
+            RevocationTarget::Certificate { issuer: "bb".into(), serial: Serial::from_bytes(&[1]).unwrap() },
+        ] {
+            assert_eq!(w.admin(Act::Revoke { target, reason: "x".into() }), Err(Refusal::UnknownAgent));
+        }
+    };
+    an_expired_pair_is_refused: |w| {
+        w.bank();
+        w.later(31 * DAY_MS);
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::InvalidCertificate));
+    };
+    an_imported_crl_revokes_and_never_goes_back: |w| {
+        w.bank();
+        let crl = |number, serials: Vec<Serial>| Act::ImportCrl {
+            issuer: "cc".into(),
+            number,
+            this_update: UnixMillis(START),
+            next_update: UnixMillis(START + DAY_MS),
+            serials,
+        };
+        assert_eq!(w.system(crl(2, vec![shopper().company_serial])).outcome, Ok(Effect::Done { changed: true }));
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        assert_eq!(w.system(crl(2, vec![shopper().company_serial])).outcome, Ok(Effect::Done { changed: false }));
+        assert_eq!(w.system(crl(1, vec![])).outcome, Err(Refusal::StaleCrl));
+        assert_eq!(w.system(crl(3, vec![])).outcome, Ok(Effect::Done { changed: true }));
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        let status = w.store.status().unwrap();
+        assert_eq!(status.crls["cc"].number, 3);
+        assert!(status.certificates.contains(&("cc".into(), shopper().company_serial)));
+        assert!(w.store.revoked_of("cc").unwrap().is_empty());
+    };
+    a_missing_or_stale_crl_stops_agents_when_the_rules_need_one: |w| {
+        w.bank();
+        let strict = || {
+            let mut command = w.tool_command(&shopper(), ToolCall::ListAccounts {});
+            let Act::Tool { rules: under, .. } = &mut command.act else { panic!() };
+            *under = Arc::new(Rules { company_crl_required: true, ..rules() });
+            w.store.apply(vec![command]).unwrap().pop().unwrap().outcome
+        };
+        assert_eq!(strict(), Err(Refusal::EndorsementStatusStale));
+        w.system(Act::ImportCrl {
+            issuer: "cc".into(),
+            number: 1,
+            this_update: UnixMillis(START),
+            next_update: UnixMillis(START + DAY_MS),
+            serials: vec![],
+        })
+        .outcome
+        .unwrap();
+        assert!(strict().is_ok());
+        w.later(DAY_MS + 1);
+        assert_eq!(strict(), Err(Refusal::EndorsementStatusStale));
+    };
+    a_serial_number_is_never_used_twice: |w| {
+        let first = certificate("crt_1", "a", 1);
+        let journal = |record| w.system(Act::JournalCertificate { record }).outcome;
+        assert_eq!(journal(first.clone()), Ok(Effect::Certificate(first.clone())));
+        assert_eq!(journal(first.clone()), Ok(Effect::Certificate(first)));
+        assert_eq!(journal(certificate("crt_2", "b", 1)), Err(Refusal::AlreadyExists));
+        assert_eq!(journal(certificate("crt_1", "b", 2)), Err(Refusal::AlreadyExists));
+        assert_eq!(w.store.certificates().unwrap().len(), 1);
+    };
+    the_first_signature_of_a_certificate_stands: |w| {
+        w.system(Act::JournalCertificate { record: certificate("crt_1", "a", 1) }).outcome.unwrap();
+        let release = |der: &[u8]| w.system(Act::ReleaseCertificate { id: "crt_1".into(), der: der.to_vec() }).outcome;
+        let Effect::Certificate(first) = release(b"first").unwrap() else { panic!() };
+        assert_eq!(first.der.as_deref(), Some(b"first".as_slice()));
+        assert_eq!(release(b"second"), Ok(Effect::Certificate(first)));
+        let unknown = w.system(Act::ReleaseCertificate { id: "crt_9".into(), der: vec![] });
+        assert_eq!(unknown.outcome, Err(Refusal::UnknownAgent));
+    };
+    crl_numbers_are_never_used_twice: |w| {
+        for (issuer, number) in [("aa", 1), ("aa", 2), ("bb", 1), ("aa", 3)] {
+            let next = w.system(Act::NextCrlNumber { issuer: issuer.into() });
+            assert_eq!(next.outcome, Ok(Effect::CrlNumber(number)));
+        }
+    };
+    agents_touch_no_certificates: |w| {
+        let actor = || Actor::Agent(shopper());
+        for act in [
+            Act::JournalCertificate { record: certificate("crt_1", "a", 1) },
+            Act::NextCrlNumber { issuer: "aa".into() },
+            Act::Revoke { target: RevocationTarget::Agent(shopper().spiffe_id), reason: "x".into() },
+            Act::SignBatch { batch: 1, signature: vec![], key: Sha256([1; 32]) },
+        ] {
+            assert_eq!(w.decision(actor(), act).outcome, Err(Refusal::OperatorNotPermitted));
+        }
+    };
+}
