@@ -1,1 +1,234 @@
+//! The audit log: leaves in tree order, signed checkpoints, receipts, and the check that rebuilds everything.
+//!
+//! The store is the only truth. The sequencer keeps no state of its own, so the live path and recovery after a
+//! crash are the same function, [`Log::advance`].
+
+mod check;
+mod issue;
+mod sequencer;
 pub mod settings;
+mod show;
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::audit::settings::AuditSettings;
+use crate::hsm::{CertifiedKey, Token};
+use crate::kernel::merkle::NodeId;
+use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
+use crate::kernel::types::Sha256;
+use crate::ops::failure::Failure;
+use crate::store::{CheckpointRecord, Store};
+
+pub use sequencer::Advance;
+
+/// What a log is made of.
+pub struct LogSetup {
+    pub store: Arc<dyn Store>,
+    pub token: Arc<dyn Token>,
+    /// Signs checkpoints (Ed25519).
+    pub checkpoint: CertifiedKey,
+    /// Signs the batches of a bank; its chain goes into receipts.
+    pub transaction: Option<CertifiedKey>,
+    pub settings: AuditSettings,
+    /// Base of the private OIDs (`pki.oid_base`): receipts are verified under it before they are released.
+    pub oid_base: String,
+}
+
+impl std::fmt::Debug for LogSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogSetup").field("origin", &self.settings.origin).finish_non_exhaustive()
+    }
+}
+
+/// Where the log stands, for `doctor`.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct LogState {
+    pub origin: String,
+    /// Leaves that have a place in the tree.
+    pub size: u64,
+    /// Leaves that the newest signed checkpoint covers.
+    pub signed_size: u64,
+    /// `size - signed_size`: more than 0 for longer than a moment means that the HSM or the store is in trouble.
+    pub lag: u64,
+    /// False before `start` and after `stop`.
+    pub running: bool,
+    /// The failure that the sequencer is retrying, if any.
+    pub fault: Option<Failure>,
+}
+
+/// One party's audit log. Shared; the sequencer thread is the only one that writes.
+pub struct Log {
+    setup: LogSetup,
+    /// Guards the small state below only; never held across a store or HSM call.
+    shared: Mutex<Shared>,
+    /// Wakes the sequencer: work or stop.
+    work: Condvar,
+    /// Wakes those who wait for a receipt: something was signed, or the log stopped.
+    progress: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    running: bool,
+    stopping: bool,
+    /// Notifications since the sequencer last looked.
+    notified: u32,
+    /// Counts everything that may complete a receipt.
+    progressed: u64,
+    fault: Option<Failure>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Takes up the log of a store. Does not sign anything yet: see [`Self::start`].
+    ///
+    /// # Errors
+    /// `log_key_unfit` when the checkpoint key cannot sign notes of this origin; `log_origin_changed` when the
+    /// store holds a log of another name; `log_damaged` when the newest checkpoint is unreadable.
+    pub fn open(setup: LogSetup) -> Result<Arc<Self>, Failure> {
+        let origin = &setup.settings.origin;
+        key_id(SignatureType::Ed25519, origin, &setup.checkpoint.key.spki).map_err(|_| {
+            Failure::usage(
+                "log_key_unfit",
+                format!("the checkpoint key is not Ed25519, or the log's name {origin:?} cannot name a key"),
+                "set audit.origin to a name without spaces and '+', and make the checkpoint key with `countersign init`",
+            )
+        })?;
+        if let Some(record) = setup.store.newest_checkpoint()? {
+            let checkpoint = read_checkpoint(&record)?;
+            if checkpoint.origin != *origin {
+                return Err(Failure::usage(
+                    "log_origin_changed",
+                    format!("the store holds the log {:?}, the configuration names {origin:?}", checkpoint.origin),
+                    "set audit.origin back: a log keeps its name for ever",
+                ));
+            }
+        }
+        Ok(Arc::new(Self {
+            setup,
+            shared: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            thread: Mutex::default(),
+        }))
+    }
+
+    /// Starts the sequencer thread, which lives until [`Self::stop`]. Does nothing when it runs already.
+    ///
+    /// # Errors
+    /// `thread_failed` when the system gives no thread.
+    pub fn start(self: &Arc<Self>) -> Result<(), Failure> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return Ok(());
+        }
+        {
+            let mut shared = self.lock();
+            shared.running = true;
+            shared.stopping = false;
+            // A crash may have left work behind.
+            shared.notified = shared.notified.saturating_add(1);
+        }
+        let log = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name("audit-sequencer".into()).spawn(move || log.run());
+        match spawned {
+            Ok(handle) => {
+                *thread = Some(handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.lock().running = false;
+                Err(Failure::fault(
+                    "thread_failed",
+                    format!("the sequencer's thread did not start: {error}"),
+                    "check the limit on processes of this user",
+                ))
+            }
+        }
+    }
+
+    /// Says that leaves were committed or a batch was signed. Cheap; called after each commit.
+    pub fn notify(&self) {
+        let mut shared = self.lock();
+        shared.notified = shared.notified.saturating_add(1);
+        shared.progressed += 1;
+        drop(shared);
+        self.work.notify_all();
+        self.progress.notify_all();
+    }
+
+    /// Ends the sequencer after the step it is in and joins it. What is left is done at the next start.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.work.notify_all();
+        let handle = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(handle) = handle
+            && handle.join().is_err()
+        {
+            tracing::error!("the sequencer ended in a panic; leaves wait for the next start");
+        }
+        self.lock().running = false;
+        self.progress.notify_all();
+    }
+
+    /// Where the log stands, read from the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn state(&self) -> Result<LogState, Failure> {
+        // Signed first: the other order could show a signed size beyond the size.
+        let signed_size = self.setup.store.signed_checkpoint()?.map_or(0, |record| record.size);
+        let size = self.setup.store.newest_checkpoint()?.map_or(0, |record| record.size);
+        let shared = self.lock();
+        Ok(LogState {
+            origin: self.setup.settings.origin.clone(),
+            size,
+            signed_size,
+            lag: size.saturating_sub(signed_size),
+            running: shared.running,
+            fault: shared.fault.clone(),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stored subtree that must be there.
+    fn node(&self, node: NodeId) -> Result<Sha256, Failure> {
+        let stored = self.setup.store.node(node.level, node.index)?;
+        stored.ok_or_else(|| damaged(format!("tree node {}/{} is missing", node.level, node.index)))
+    }
+
+    /// How long a wait for a condition may last before the store is looked at again without being told: another
+    /// process may share the store.
+    const RECHECK: Duration = Duration::from_millis(250);
+}
+
+/// Reads a stored checkpoint's text and compares it with the record's own columns.
+fn read_checkpoint(record: &CheckpointRecord) -> Result<Checkpoint, Failure> {
+    let text = std::str::from_utf8(&record.note).map_err(|_| NoteRefused::NotText);
+    let checkpoint = text
+        .and_then(Checkpoint::parse)
+        .map_err(|refused| damaged(format!("checkpoint {} is unreadable: {refused}", record.size)))?;
+    if checkpoint.size != record.size || checkpoint.root != record.root {
+        return Err(damaged(format!("checkpoint {} disagrees with its own text", record.size)));
+    }
+    Ok(checkpoint)
+}
+
+fn damaged(message: String) -> Failure {
+    Failure::fault(
+        "log_damaged",
+        message,
+        "stop the daemon, keep the store as evidence, and restore it from a backup that `countersign audit check` accepts",
+    )
+}

@@ -1,0 +1,159 @@
+//! Puts a receipt together from what the store holds, and verifies it before it leaves the house.
+
+use std::time::{Duration, Instant};
+
+use super::{Log, damaged, read_checkpoint};
+use crate::hsm::CertifiedKey;
+use crate::kernel::command::Posted;
+use crate::kernel::merkle::{inclusion_path, inclusion_path_from};
+use crate::kernel::note::SignedNote;
+use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify};
+use crate::kernel::types::TransactionId;
+use crate::ops::failure::Failure;
+use crate::store::{BatchRecord, CheckpointRecord, LeafRecord};
+
+/// Everything a receipt is made of, all of it signed.
+struct Evidence {
+    posted: Posted,
+    batch: BatchRecord,
+    batch_signature: Vec<u8>,
+    leaf: LeafRecord,
+    leaf_index: u64,
+    checkpoint: CheckpointRecord,
+    note: SignedNote,
+}
+
+impl Log {
+    /// The receipt of a posted transaction. Waits until its batch is signed and its leaf is in a signed checkpoint,
+    /// at most for `deadline`.
+    ///
+    /// # Errors
+    /// `unknown_transaction` when nothing was posted under this id; `receipt_pending` (busy) when the deadline
+    /// passed or the log stopped; `signing_key_replaced` when a signature is by an earlier key, whose certificates
+    /// are not at hand; `receipt_unverifiable`; `log_damaged`; the store's.
+    pub fn receipt(&self, transaction: &TransactionId, deadline: Duration) -> Result<Receipt, Failure> {
+        let end = Instant::now() + deadline;
+        loop {
+            // Read before the store, so that no progress between the two is missed.
+            let seen = self.lock().progressed;
+            if let Some(evidence) = self.evidence(transaction)? {
+                let receipt = self.compose(evidence)?;
+                self.verify_own(&receipt)?;
+                return Ok(receipt);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let shared = self.lock();
+            if left.is_zero() || !shared.running {
+                let cause = shared.fault.as_ref().map_or(String::new(), |fault| format!(": {}", fault.message));
+                return Err(Failure::busy(
+                    "receipt_pending",
+                    format!("{transaction} is posted, its receipt is not signed yet{cause}"),
+                    "ask again in a moment; the money has moved once and will not move again",
+                ));
+            }
+            let wait = left.min(Self::RECHECK);
+            drop(self.progress.wait_timeout_while(shared, wait, |shared| shared.running && shared.progressed == seen));
+        }
+    }
+
+    /// What is there, or `None` while something is not signed yet.
+    fn evidence(&self, transaction: &TransactionId) -> Result<Option<Evidence>, Failure> {
+        let store = &self.setup.store;
+        let posted = store.posted(transaction)?.ok_or_else(|| {
+            Failure::refused(
+                "unknown_transaction",
+                format!("no posted transaction {transaction}"),
+                "see `countersign transaction list`; only executed transactions have a receipt",
+            )
+        })?;
+        let batch = store
+            .batch(posted.batch)?
+            .ok_or_else(|| damaged(format!("batch {} of {transaction} is missing", posted.batch)))?;
+        let leaf = store
+            .leaf_of_transaction(transaction)?
+            .ok_or_else(|| damaged(format!("the leaf of {transaction} is missing")))?;
+        let Some(checkpoint) = store.signed_checkpoint()? else {
+            return Ok(None);
+        };
+        let (Some(batch_signature), Some(leaf_index)) = (batch.signature.clone(), leaf.index) else {
+            return Ok(None);
+        };
+        if leaf_index >= checkpoint.size {
+            return Ok(None);
+        }
+        let signed = checkpoint.signed.as_deref().unwrap_or_default();
+        let note = SignedNote::parse(signed).map_err(|refused| {
+            damaged(format!("the signed checkpoint {} is unreadable: {refused}", checkpoint.size))
+        })?;
+        Ok(Some(Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note }))
+    }
+
+    /// What a reader with our root will do: a receipt that would fail there must not leave here.
+    fn verify_own(&self, receipt: &Receipt) -> Result<(), Failure> {
+        let root = self.transaction_role()?.chain.last().map(Vec::as_slice).unwrap_or_default();
+        let verified = receipt.to_bytes().and_then(|bytes| verify(&bytes, root, &self.setup.oid_base));
+        verified.map(|_| ()).map_err(|refusal| {
+            Failure::fault(
+                "receipt_unverifiable",
+                format!("the receipt would not verify ({}): {refusal}", refusal.name()),
+                "run `countersign audit check` and see the certificates of the transaction and checkpoint roles",
+            )
+        })
+    }
+
+    fn transaction_role(&self) -> Result<&CertifiedKey, Failure> {
+        self.setup.transaction.as_ref().ok_or_else(|| {
+            Failure::usage("not_a_bank", "only a bank posts transactions", "name the bank's state directory")
+        })
+    }
+
+    fn compose(&self, evidence: Evidence) -> Result<Receipt, Failure> {
+        let Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note } = evidence;
+        let transaction = &posted.transaction_id;
+        let role = self.transaction_role()?;
+        if batch.key != Some(role.key.id) {
+            return Err(key_replaced("transaction", format!("batch {}", batch.batch)));
+        }
+        if note.verify(&read_checkpoint(&checkpoint)?.origin, &self.setup.checkpoint.key.spki).is_err() {
+            return Err(key_replaced("checkpoint", format!("checkpoint {}", checkpoint.size)));
+        }
+        let index = u64::from(posted.index_in_batch);
+        let text = |bytes: Vec<u8>, what: &str| {
+            String::from_utf8(bytes).map_err(|_| damaged(format!("{what} of {transaction} is not UTF-8 text")))
+        };
+        Ok(Receipt {
+            schema: RECEIPT_SCHEMA.to_owned(),
+            batch: BatchEvidence {
+                document: text(batch.document, "the batch document")?,
+                index,
+                count: batch.leaves.len() as u64,
+                path: inclusion_path(&batch.leaves, index),
+                signature: Base64(batch_signature),
+                chain: chain_of(role),
+            },
+            log: LogEvidence {
+                leaf_index,
+                salt: Salt(leaf.salt),
+                body: text(leaf.body, "the leaf")?,
+                commitment: leaf.commitment,
+                path: inclusion_path_from(leaf_index, checkpoint.size, |node| self.node(node))?,
+                checkpoint: note.compose(),
+                chain: chain_of(&self.setup.checkpoint),
+                cosignatures: Vec::new(),
+            },
+            statement: text(posted.statement, "the statement")?,
+        })
+    }
+}
+
+fn chain_of(key: &CertifiedKey) -> Vec<Base64> {
+    key.chain.iter().cloned().map(Base64).collect()
+}
+
+fn key_replaced(role: &str, what: String) -> Failure {
+    Failure::fault(
+        "signing_key_replaced",
+        format!("{what} was signed by an earlier {role} key, whose certificates are not at hand"),
+        "use the receipt that was written when the transaction was posted",
+    )
+}
