@@ -1,1 +1,25 @@
+//! One party's certificates: its own authorities and roles, its side of every agent's pair, its revocations.
+//!
+//! [`Authority`] is the service. What each kind of party does with it: the security company endorses (S), the bank
+//! issues (B) and revokes, the agent host asks and installs. Rules are in `kernel::credential`; here is the order
+//! of steps: what is journalled, what is signed, what is released.
+
+mod authority;
+mod build;
+mod catalogue;
+mod enrol;
+mod files;
+mod identity;
+mod issue;
+pub mod offline;
+mod revoke;
 pub mod settings;
+mod setup;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, AuthoritySetup};
+pub use enrol::{AGENT_REQUEST_SCHEMA, AgentRequest};
+pub use revoke::RevokeMode;
+pub use show::{described, described_pair};

@@ -1,0 +1,251 @@
+//! The service itself: what it holds, who may ask, and how every step leaves its leaf.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Value, json};
+
+use crate::ca::settings::{PartyKind, PkiSettings};
+use crate::hsm::{KeyInfo, Token};
+use crate::kernel::command::{Act, Actor, Command, Effect, Stamp};
+use crate::kernel::credential::oid::OidBase;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{PartyName, SpiffeId};
+use crate::ops::clock;
+use crate::ops::failure::{Failure, Kind};
+use crate::ops::paths::StateDir;
+use crate::store::Store;
+
+/// Operators' roles.
+pub(super) const OFFICER: &str = "officer";
+pub(super) const ADMINISTRATOR: &str = "administrator";
+
+/// What an [`Authority`] is made of.
+pub struct AuthoritySetup {
+    pub party: PartyName,
+    pub kind: PartyKind,
+    pub state: StateDir,
+    pub pki: PkiSettings,
+    pub token: Arc<dyn Token>,
+    pub store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for AuthoritySetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthoritySetup").field("party", &self.party).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// One party's certificate authority and enrolment service. Blocking; safe to share between threads.
+///
+/// Contract. *Durability*: the bytes of a certificate are in the store before they are signed, the signature
+/// before the certificate is released. *Idempotence*: repeating a verb finds what it did before; a verb that was
+/// interrupted goes on from its journal, signing the same bytes. *Audit*: every verb that changes something or is
+/// refused leaves a leaf.
+pub struct Authority {
+    pub(super) party: PartyName,
+    pub(super) kind: PartyKind,
+    pub(super) state: StateDir,
+    pub(super) pki: PkiSettings,
+    pub(super) base: OidBase,
+    pub(super) token: Arc<dyn Token>,
+    pub(super) store: Arc<dyn Store>,
+    /// True while keys or certificates are being made: what is looked up first must still be so afterwards, or two
+    /// commands at once would make two roots, or give one name to two keys.
+    issuing: AtomicBool,
+    on_status_change: OnceLock<StatusListener>,
+}
+
+/// Called when the revocation status has changed.
+type StatusListener = Box<dyn Fn() + Send + Sync>;
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("party", &self.party).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Checks the settings and opens the service. Touches neither token nor files.
+    ///
+    /// # Errors
+    /// `config_invalid`: an `oid_base` or `trust_domain` that is none, or a life that its profile does not allow.
+    pub fn open(setup: AuthoritySetup) -> Result<Arc<Self>, Failure> {
+        let AuthoritySetup { party, kind, state, pki, token, store } = setup;
+        let invalid =
+            |why: String| Failure::usage("config_invalid", format!("[pki]: {why}"), "correct countersign.toml");
+        let base: OidBase = pki.oid_base.parse().map_err(|error| invalid(format!("{error}")))?;
+        let role = "role".parse().expect("a role name");
+        let name = "name".parse().expect("an agent name");
+        SpiffeId::new(&pki.trust_domain, role, name).map_err(|error| invalid(error.to_string()))?;
+        if !(1..=7 * 24).contains(&pki.agent_life_hours) {
+            return Err(invalid("agent_life_hours must be 1 to 168".into()));
+        }
+        if !(1..=398).contains(&pki.service_life_days) {
+            return Err(invalid("service_life_days must be 1 to 398".into()));
+        }
+        if !(1..=31 * 24).contains(&pki.crl_life_hours) {
+            return Err(invalid("crl_life_hours must be 1 to 744".into()));
+        }
+        if !pki.crl_base_url.starts_with("http://") {
+            return Err(invalid("crl_base_url must start with http:// (RFC 5280, 4.2.1.13: not https)".into()));
+        }
+        Ok(Arc::new(Self {
+            party,
+            kind,
+            state,
+            pki,
+            base,
+            token,
+            store,
+            issuing: AtomicBool::new(false),
+            on_status_change: OnceLock::new(),
+        }))
+    }
+
+    /// Names the one listener that hears of every change of the revocation status: after it is durable, before
+    /// anything is signed about it. For refreshing the live status and cutting connections.
+    pub fn listen(&self, listener: impl Fn() + Send + Sync + 'static) {
+        // A second listener would be a wiring error of the composition root; the first one stands.
+        let _ = self.on_status_change.set(Box::new(listener));
+    }
+
+    pub fn party(&self) -> &PartyName {
+        &self.party
+    }
+
+    pub fn kind(&self) -> PartyKind {
+        self.kind
+    }
+
+    pub(super) fn status_changed(&self) {
+        if let Some(listener) = self.on_status_change.get() {
+            listener();
+        }
+    }
+
+    /// Operators with one of these roles, and the daemon itself, may go on.
+    pub(super) fn permit(&self, actor: &Actor, roles: &[&str]) -> Result<(), Failure> {
+        let permitted = match actor {
+            Actor::Operator(operator) => operator.roles.iter().any(|role| roles.contains(&role.as_str())),
+            Actor::System { .. } => true,
+            Actor::Agent(_) => false,
+        };
+        if permitted { Ok(()) } else { Err(refused(Refusal::OperatorNotPermitted)) }
+    }
+
+    /// Only parties of these kinds have the verb.
+    pub(super) fn only_for(&self, kinds: &[PartyKind]) -> Result<(), Failure> {
+        if kinds.contains(&self.kind) {
+            return Ok(());
+        }
+        Err(Failure::refused(
+            "not_this_party",
+            format!("{} does not do this: it is another party's part", self.party),
+            "run the command with the state directory of the party whose part it is",
+        ))
+    }
+
+    /// Runs a verb and leaves a leaf about it, done or refused. Without the leaf there is no answer.
+    pub(super) fn recorded(
+        &self,
+        actor: &Actor,
+        verb: &str,
+        about: &Value,
+        run: impl FnOnce() -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        let result = self.refusal_recorded(actor, verb, about, run)?;
+        self.record(actor, verb, json!({ "outcome": "done", "about": about }))?;
+        Ok(result)
+    }
+
+    /// Runs a verb whose acts leave leaves of their own; a refusal gets one here.
+    pub(super) fn refusal_recorded(
+        &self,
+        actor: &Actor,
+        verb: &str,
+        about: &Value,
+        run: impl FnOnce() -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        run().or_else(|failure| {
+            if failure.kind == Kind::Refused {
+                let refusal = json!({ "outcome": "refused", "reason": failure.name, "about": about });
+                self.record(actor, verb, refusal)?;
+            }
+            Err(failure)
+        })
+    }
+
+    fn record(&self, actor: &Actor, verb: &str, decision: Value) -> Result<(), Failure> {
+        self.apply(actor, Act::Record { tool: verb.to_owned(), decision }).map(drop)
+    }
+
+    /// One act in one commit.
+    pub(super) fn apply(&self, actor: &Actor, act: Act) -> Result<Effect, Failure> {
+        let stamp = Stamp {
+            request_id: clock::fresh_id("req_").parse().expect("a fresh request id is well formed"),
+            wall: clock::now(),
+            boot_ms: clock::boot_ms(),
+            leaf_salt: clock::random(),
+        };
+        let decisions = self.store.apply(vec![Command { stamp, actor: actor.clone(), act }])?;
+        let decision = decisions.into_iter().next().ok_or_else(|| unexpected_effect("nothing"))?;
+        decision.outcome.map_err(refused)
+    }
+
+    /// The newest key of a purpose.
+    pub(super) fn newest_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<Option<KeyInfo>, Failure> {
+        let keys = self.token.keys()?;
+        let fitting = keys.into_iter().filter(|key| key.purpose == purpose && key.agent.as_deref() == agent);
+        Ok(fitting.max_by_key(|key| key.version))
+    }
+
+    /// The newest key of a purpose, made if there is none.
+    pub(super) fn key_or_new(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
+        let key = match self.newest_key(purpose, agent)? {
+            Some(key) => key,
+            None => self.token.generate(self.party.as_str(), purpose, agent)?,
+        };
+        if key.custody.is_sound() {
+            return Ok(key);
+        }
+        Err(Failure::refused(
+            "custody_attributes_unsound",
+            format!("the key {} was not made in its token or could leave it", key.label),
+            "make the key anew in the token; imported keys are not used",
+        ))
+    }
+
+    /// Marks that keys or certificates are being made, until dropped. Not a lock: a second command is told to come
+    /// back, so that nobody waits for a slow HSM.
+    pub(super) fn begin_issuing(&self) -> Result<Issuing<'_>, Failure> {
+        if self.issuing.swap(true, Ordering::AcqRel) {
+            return Err(Failure::busy(
+                "issuance_in_progress",
+                "keys or certificates are being made by another command",
+                "try again in a moment",
+            ));
+        }
+        Ok(Issuing(&self.issuing))
+    }
+}
+
+#[must_use]
+pub(super) struct Issuing<'a>(&'a AtomicBool);
+
+impl Drop for Issuing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A refusal of the kernel, as a failure.
+pub(super) fn refused(refusal: Refusal) -> Failure {
+    Failure::refused(refusal.name(), refusal.message(), refusal.next_step())
+}
+
+/// The store answered with something that this act does not produce.
+pub(super) fn unexpected_effect(found: &str) -> Failure {
+    Failure::fault("store_answer_unexpected", format!("the store answered with {found}"), "report this as a defect")
+}

@@ -1,0 +1,168 @@
+//! The role catalogue: each party adds its signature, the bank puts it in force.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::files;
+use crate::ca::settings::PartyKind;
+use crate::kernel::catalogue::{self, CatalogueRefusal, CatalogueSignature, SignedCatalogue, VerifiedCatalogue};
+use crate::kernel::command::Actor;
+use crate::kernel::sign::Purpose;
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// The catalogue in force, with both signatures.
+const IN_FORCE: &str = "catalogue.json";
+/// The newest catalogue that this party signed.
+const SIGNED_HERE: &str = "catalogue-signed.json";
+
+impl Authority {
+    /// Adds this party's signature to a catalogue, bare or signed by the other party already. Answers the signed
+    /// catalogue. Never signs an older version than before, nor another content under the same version.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `catalogue_malformed`, `catalogue_inconsistent`,
+    /// `catalogue_older`, the token's.
+    pub fn catalogue_sign(&self, actor: &Actor, catalogue: &Value) -> Result<Value, Failure> {
+        self.recorded(actor, "catalogue_sign", catalogue, || {
+            self.permit(actor, &[OFFICER])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let mut signed = read(catalogue)?;
+            let input = signed.catalogue.sign_input().map_err(refused)?;
+            if let Some(before) = self.catalogue_file(SIGNED_HERE)? {
+                not_older(&signed, &before)?;
+            }
+            let role = self.signing_role(Purpose::Catalogue)?;
+            let signature = self.token.sign(role.key.id, input)?;
+            let party = self.party.to_string();
+            signed.signatures.retain(|earlier| earlier.party != party);
+            signed.signatures.push(CatalogueSignature {
+                party,
+                signature: BASE64_STANDARD.encode(signature),
+                chain: role.chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
+            });
+            let answer = json!(signed);
+            files::write_durable(&self.state.certs().join(SIGNED_HERE), format!("{answer:#}\n").as_bytes())?;
+            Ok(answer)
+        })
+    }
+
+    /// Puts a catalogue in force once both parties signed it; never an older version than the one in force.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, the names of [`CatalogueRefusal`], `catalogue_older`, `anchors_missing`.
+    pub fn catalogue_install(&self, actor: &Actor, catalogue: &Value) -> Result<Value, Failure> {
+        self.recorded(actor, "catalogue_install", catalogue, || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let signed = read(catalogue)?;
+            let verified = self.verify_catalogue(&signed)?;
+            let before = self.catalogue_file(IN_FORCE)?;
+            if let Some(before) = &before {
+                not_older(&signed, before)?;
+            }
+            let changed = before.as_ref() != Some(&signed);
+            if changed {
+                let text = format!("{:#}\n", json!(signed));
+                files::write_durable(&self.state.certs().join(IN_FORCE), text.as_bytes())?;
+            }
+            Ok(json!({ "version": verified.version(), "roles": verified.role_tools(), "changed": changed }))
+        })
+    }
+
+    /// The catalogue in force, verified anew.
+    ///
+    /// # Errors
+    /// `catalogue_missing`, the names of [`CatalogueRefusal`].
+    pub fn catalogue(&self) -> Result<VerifiedCatalogue, Failure> {
+        let signed = self.catalogue_file(IN_FORCE)?.ok_or_else(|| {
+            Failure::refused(
+                "catalogue_missing",
+                "no role catalogue is in force: no role may call any tool",
+                "have both parties sign one with `countersign catalogue sign`, then `countersign catalogue install`",
+            )
+        })?;
+        self.verify_catalogue(&signed)
+    }
+
+    /// Whether a role may be endorsed: it must be in the catalogue this party knows, once it knows one.
+    pub(super) fn role_is_known(&self, role: &str) -> Result<(), Failure> {
+        let known = match self.catalogue_file(IN_FORCE)? {
+            Some(catalogue) => Some(catalogue),
+            None => self.catalogue_file(SIGNED_HERE)?,
+        };
+        let Some(known) = known else {
+            return Ok(());
+        };
+        if known.catalogue.roles.iter().any(|entry| entry.role.as_str() == role) {
+            return Ok(());
+        }
+        Err(Failure::refused(
+            "role_unknown",
+            format!("the role catalogue has no role {role}"),
+            "add the role to the catalogue, or use one of its roles",
+        ))
+    }
+
+    fn verify_catalogue(&self, signed: &SignedCatalogue) -> Result<VerifiedCatalogue, Failure> {
+        let (bank, company) = self.sides()?;
+        catalogue::verify(signed, &bank.root, &company.root, &self.base, clock::now()).map_err(refused)
+    }
+
+    fn catalogue_file(&self, name: &str) -> Result<Option<SignedCatalogue>, Failure> {
+        let Some(text) = files::read_optional(&self.state.certs().join(name))? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Failure::fault(
+                "catalogue_unreadable",
+                format!("certs/{name} cannot be read: {error}"),
+                "install the catalogue again",
+            )
+        })
+    }
+}
+
+/// Takes a signed catalogue, or a bare one as it is before the first signature.
+fn read(value: &Value) -> Result<SignedCatalogue, Failure> {
+    let read = if value.get("catalogue").is_some() {
+        serde_json::from_value(value.clone())
+    } else {
+        serde_json::from_value(value.clone()).map(|catalogue| SignedCatalogue { catalogue, signatures: Vec::new() })
+    };
+    read.map_err(|error| {
+        Failure::refused(
+            CatalogueRefusal::Malformed.name(),
+            format!("the role catalogue cannot be read: {error}"),
+            "compare it with the sample in the documentation",
+        )
+    })
+}
+
+fn not_older(new: &SignedCatalogue, before: &SignedCatalogue) -> Result<(), Failure> {
+    let newer = new.catalogue.version > before.catalogue.version;
+    if newer || new.catalogue == before.catalogue {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        "catalogue_older",
+        format!(
+            "catalogue version {} is not newer than version {} and differs from it",
+            new.catalogue.version, before.catalogue.version
+        ),
+        "raise the version and have both parties sign it",
+    ))
+}
+
+fn refused(refusal: CatalogueRefusal) -> Failure {
+    let next_step = match refusal {
+        CatalogueRefusal::Malformed | CatalogueRefusal::Inconsistent => "correct the catalogue",
+        CatalogueRefusal::SignerUntrusted => "see `countersign trust add`, or have the right party sign",
+        CatalogueRefusal::SignerExpired | CatalogueRefusal::SignatureInvalid => "have both parties sign it again",
+        CatalogueRefusal::BankSignatureMissing => "run `countersign catalogue sign` at the bank",
+        CatalogueRefusal::CompanySignatureMissing => "run `countersign catalogue sign` at the security company",
+    };
+    Failure::refused(refusal.name(), refusal.to_string(), next_step)
+}

@@ -1,0 +1,77 @@
+//! Files of the state directory that others read: written whole, durable, never half.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use crate::ops::failure::Failure;
+
+/// Larger files are not ours.
+const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Replaces a file atomically: temporary file, fsync, rename, fsync of the directory.
+pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::fault(
+            "file_unwritable",
+            format!("{} cannot be written: {error}", path.display()),
+            "check the disk and the owner of the state directory, then repeat the command",
+        )
+    };
+    let directory = path.parent().ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
+    fs::create_dir_all(directory).map_err(failed)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", hex::encode(crate::ops::clock::random::<8>())));
+    let written = (|| {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    })();
+    written.map_err(|error| {
+        // What is left of the attempt is of no use to anyone; the first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+        failed(error)
+    })
+}
+
+/// The text of a file, or `None` when there is none.
+pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
+    let failed = |why: String| {
+        Failure::fault(
+            "file_unreadable",
+            format!("{} cannot be read: {why}", path.display()),
+            "check the owner and mode of the state directory",
+        )
+    };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error.to_string())),
+        Ok(found) if found.len() > FILE_BYTES_MAX => return Err(failed("it is too large".into())),
+        Ok(_) => {}
+    }
+    fs::read_to_string(path).map(Some).map_err(|error| failed(error.to_string()))
+}
+
+/// File names of a directory in order; empty when there is no directory.
+pub fn names(directory: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::fault(
+            "file_unreadable",
+            format!("{} cannot be listed: {error}", directory.display()),
+            "check the owner and mode of the state directory",
+        )
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}

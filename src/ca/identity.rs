@@ -1,0 +1,146 @@
+//! What the rest of the daemon takes from here: conditions of acceptance, and keys with their certificates.
+
+use std::sync::Arc;
+
+use crate::ca::authority::Authority;
+use crate::ca::files;
+use crate::ca::settings::PartyKind;
+use crate::hsm::CertifiedKey;
+use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::chain::PartyAnchors;
+use crate::kernel::credential::pair::Acceptance;
+use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::AgentName;
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+impl Authority {
+    /// Under which conditions this party accepts an agent's pair.
+    ///
+    /// # Errors
+    /// `party_not_initialised`, `anchors_missing`, `not_this_party` (an agent host accepts nobody).
+    pub fn acceptance(&self) -> Result<Arc<Acceptance>, Failure> {
+        let (bank, company) = self.sides()?;
+        Ok(Arc::new(self.acceptance_of(bank, company)))
+    }
+
+    pub(super) fn acceptance_of(&self, bank: PartyAnchors, company: PartyAnchors) -> Acceptance {
+        Acceptance {
+            bank,
+            company,
+            trust_domain: self.pki.trust_domain.clone(),
+            oid_base: self.base.clone(),
+            custody_min: self.pki.custody_min,
+            company_crl_required: self.pki.company_crl_required,
+        }
+    }
+
+    /// The bank's and the security company's anchors.
+    pub(super) fn sides(&self) -> Result<(PartyAnchors, PartyAnchors), Failure> {
+        self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+        let (_, root) = self.own_authority()?;
+        let issuing = self.own_authorities()?.into_iter().filter(|(_, its_root)| its_root.der == root.der);
+        let own = PartyAnchors { root: root.der.clone(), issuing: issuing.map(|(issuing, _)| issuing.der).collect() };
+        // The first other party is the other side: there are two so far.
+        let other = self.known_anchors()?.into_values().next().ok_or_else(|| {
+            Failure::refused(
+                "anchors_missing",
+                "the other party's root and issuing CA are not known here",
+                "run `countersign trust add` with the other party's certificates",
+            )
+        })?;
+        Ok(if self.kind == PartyKind::Bank { (own, other) } else { (other, own) })
+    }
+
+    /// The TLS server's key and chain: leaf, issuing CA.
+    ///
+    /// # Errors
+    /// As [`Self::signing_role`].
+    pub fn tls_identity(&self) -> Result<CertifiedKey, Failure> {
+        let mut identity = self.signing_role(Purpose::TlsServer)?;
+        identity.chain.truncate(2);
+        Ok(identity)
+    }
+
+    /// A role's key and chain: leaf, issuing CA, root. An agent host's checkpoint key has no certificate: its
+    /// chain is empty.
+    ///
+    /// # Errors
+    /// `party_not_initialised`; `role_certificate_expired` when set-up has to be run again; the token's.
+    pub fn signing_role(&self, purpose: Purpose) -> Result<CertifiedKey, Failure> {
+        let missing = || {
+            Failure::refused(
+                "party_not_initialised",
+                format!("{} has no {} key yet", self.party, purpose.slug()),
+                "run `countersign init` for this state directory first",
+            )
+        };
+        let key = self.newest_key(purpose, None)?.ok_or_else(missing)?;
+        if self.kind == PartyKind::AgentHost {
+            return Ok(CertifiedKey { key, chain: Vec::new() });
+        }
+        let profile = Profile::of_purpose(purpose).ok_or_else(missing)?;
+        let now = clock::now();
+        let records = self.store.certificates()?.into_iter();
+        let newest = records
+            .filter(|record| record.profile == profile.name() && record.key == key.id && record.not_after > now)
+            .filter_map(|record| Some((record.not_after, record.issuer, record.der?)))
+            .max_by_key(|(not_after, ..)| *not_after);
+        let (_, issuer, leaf) = newest.ok_or_else(|| {
+            Failure::refused(
+                "role_certificate_expired",
+                format!("the certificate of {} has expired or was never finished", key.label),
+                "run `countersign init` again: it renews what has expired",
+            )
+        })?;
+        let authorities = self.own_authorities()?;
+        let (issuing, root) =
+            authorities.into_iter().find(|(issuing, _)| issuing.identifier == issuer).ok_or_else(missing)?;
+        Ok(CertifiedKey { key, chain: vec![leaf, issuing.der, root.der] })
+    }
+
+    /// An agent's key and pair: B, S.
+    ///
+    /// # Errors
+    /// `agent_not_installed`, `agent_key_missing`, the token's.
+    pub fn agent_identity(&self, name: &AgentName) -> Result<CertifiedKey, Failure> {
+        let [bank, endorsement] = self.installed_pair(name)?.ok_or_else(|| {
+            Failure::refused(
+                "agent_not_installed",
+                format!("{name} has no certificate pair here"),
+                "see `countersign cert request` and `countersign cert install`",
+            )
+        })?;
+        let id = Certificate::read(&bank).map(|certificate| certificate.tbs.key());
+        let keys = self.token.keys()?.into_iter();
+        let key = keys.filter(|key| key.purpose == Purpose::Agent).find(|key| Ok(key.id) == id);
+        let key = key.ok_or_else(|| {
+            Failure::refused(
+                "agent_key_missing",
+                format!("the key of {name}'s certificates is not in the token"),
+                "use the token that made the request, or enrol the agent anew",
+            )
+        })?;
+        Ok(CertifiedKey { key, chain: vec![bank, endorsement] })
+    }
+
+    /// The installed B and S of an agent (DER).
+    pub(super) fn installed_pair(&self, name: &AgentName) -> Result<Option<[Vec<u8>; 2]>, Failure> {
+        let directory = self.state.certs().join("agents").join(name.as_str());
+        let read = |file: &str| -> Result<Option<Vec<u8>>, Failure> {
+            let Some(text) = files::read_optional(&directory.join(file))? else {
+                return Ok(None);
+            };
+            pem::decode_one(Kind::Certificate, &text).map(Some).map_err(|error| {
+                Failure::fault(
+                    "certificate_unreadable",
+                    format!("certs/agents/{name}/{file}: {error}"),
+                    "install the pair again with `countersign cert install`",
+                )
+            })
+        };
+        Ok(read("bank.pem")?.zip(read("endorsement.pem")?).map(<[_; 2]>::from))
+    }
+}

@@ -1,0 +1,268 @@
+//! Two-phase issuance: journal the bytes, sign the bytes, verify, release. Recovery is the same function.
+
+use crate::ca::authority::{Authority, refused, unexpected_effect};
+use crate::ca::build::{self, AgentPlan, CertificatePlan};
+use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
+use crate::kernel::credential::certificate::{Certificate, Tbs};
+use crate::kernel::credential::profile::{self, BACKDATE_MS, Profile};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::sign::{SignInput, signature_is_valid};
+use crate::kernel::types::{KeyId, Serial, Sha256, UnixMillis};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// A wish for a certificate: everything but serial number and times.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    pub profile: Profile,
+    /// Agent's SPIFFE ID, or the common name: what the record is found under.
+    pub subject: String,
+    pub organization: Option<String>,
+    pub common_name: String,
+    pub spki: Vec<u8>,
+    pub life_ms: i64,
+    pub agent: Option<AgentPlan>,
+    pub server_names: Vec<String>,
+    /// The issuing certificate (DER); `None` for a self-signed root.
+    pub issuer: Option<Vec<u8>>,
+}
+
+/// One of our own CA certificates: what it takes to sign under it.
+#[derive(Clone, Debug)]
+pub(super) struct OwnCa {
+    pub der: Vec<u8>,
+    pub key: KeyId,
+    /// Subject key identifier, hexadecimal.
+    pub identifier: String,
+    pub not_after: UnixMillis,
+}
+
+impl Authority {
+    /// The certificate that fulfils the wish: one that is there already and has a quarter of its life left and
+    /// satisfies `fits`, one whose journal was left unfinished, or a new one.
+    pub(super) fn certificate_for(
+        &self,
+        actor: &Actor,
+        wish: &Wish,
+        fits: impl Fn(&Tbs<'_>) -> bool,
+    ) -> Result<CertificateRecord, Failure> {
+        let now = clock::now();
+        let key = Sha256::of(&[&wish.spki]);
+        let issuer = match &wish.issuer {
+            Some(der) => OwnCa::of(der)?,
+            None => OwnCa {
+                der: Vec::new(),
+                key,
+                identifier: hex::encode(profile::key_identifier(key)),
+                not_after: UnixMillis(i64::MAX),
+            },
+        };
+        let revoked = self.store.status()?.certificates;
+        let lasting = now.plus_ms(wish.life_ms / 4);
+        let mut found: Vec<CertificateRecord> = self.store.certificates()?;
+        found.retain(|record| {
+            record.profile == wish.profile.name()
+                && record.subject == wish.subject
+                && record.key == key
+                && record.issuer == issuer.identifier
+                && record.not_after > lasting
+                && !revoked.contains(&(record.issuer.clone(), record.serial.clone()))
+                && Tbs::read(&record.tbs).is_ok_and(|tbs| fits(&tbs))
+        });
+        // Finished ones first, then the longest-lived.
+        found.sort_by_key(|record| (record.der.is_none(), std::cmp::Reverse(record.not_after)));
+        match found.into_iter().next() {
+            Some(record) if record.der.is_some() => Ok(record),
+            Some(unfinished) => self.sign_and_release(actor, unfinished, wish.profile, &issuer),
+            None => {
+                let journalled = self.journal(actor, wish, &issuer, now)?;
+                self.sign_and_release(actor, journalled, wish.profile, &issuer)
+            }
+        }
+    }
+
+    /// Phase one: the bytes, durable.
+    fn journal(
+        &self,
+        actor: &Actor,
+        wish: &Wish,
+        issuer: &OwnCa,
+        now: UnixMillis,
+    ) -> Result<CertificateRecord, Failure> {
+        let not_after = now.plus_ms(wish.life_ms).min(issuer.not_after);
+        let plan = CertificatePlan {
+            profile: wish.profile,
+            organization: wish.organization.clone(),
+            common_name: wish.common_name.clone(),
+            spki: wish.spki.clone(),
+            serial: fresh_serial(),
+            not_before: now.plus_ms(-BACKDATE_MS),
+            // Whole seconds, as in the certificate.
+            not_after: UnixMillis(not_after.seconds() * 1000),
+            agent: wish.agent.clone(),
+            server_names: wish.server_names.clone(),
+        };
+        let tbs = build::certificate(&plan, wish.issuer.as_deref(), &self.pki.crl_base_url, &self.base)?;
+        let record = CertificateRecord {
+            id: clock::fresh_id("crt_"),
+            profile: wish.profile.name().to_owned(),
+            subject: wish.subject.clone(),
+            issuer: issuer.identifier.clone(),
+            serial: plan.serial,
+            key: Sha256::of(&[&wish.spki]),
+            not_after: plan.not_after,
+            tbs,
+            der: None,
+        };
+        let effect = self.apply(actor, Act::JournalCertificate { record: record.clone() })?;
+        if let Effect::Certificate(journalled) = effect {
+            return Ok(journalled);
+        }
+        if matches!(effect, Effect::Done { .. }) {
+            Ok(record)
+        } else {
+            Err(unexpected_effect("no journalled certificate"))
+        }
+    }
+
+    /// Phase two: signs the journalled bytes, whatever builds certificates today; the first signature stands.
+    fn sign_and_release(
+        &self,
+        actor: &Actor,
+        record: CertificateRecord,
+        profile: Profile,
+        issuer: &OwnCa,
+    ) -> Result<CertificateRecord, Failure> {
+        let signature = self.token.sign(issuer.key, SignInput::Certificate { tbs: record.tbs.clone() })?;
+        let der = build::assemble(&record.tbs, &signature);
+        self.verify_before_release(&der, profile, issuer)?;
+        if let Effect::Certificate(released) = self.apply(actor, Act::ReleaseCertificate { id: record.id, der })?
+            && released.der.is_some()
+        {
+            return Ok(released);
+        }
+        Err(unexpected_effect("no released certificate"))
+    }
+
+    fn verify_before_release(&self, der: &[u8], profile: Profile, issuer: &OwnCa) -> Result<(), Failure> {
+        let unsound = |why: String| {
+            Failure::fault(
+                "certificate_unsound",
+                format!("a certificate that was just signed does not verify: {why}; it was not released"),
+                "report this as a defect; nothing was handed out",
+            )
+        };
+        let certificate = Certificate::read(der).map_err(|error| unsound(error.to_string()))?;
+        profile.check_certificate(&certificate, &self.base).map_err(|rule| unsound(rule.to_string()))?;
+        let issuer_spki = match profile {
+            Profile::Root => certificate.tbs.spki.to_vec(),
+            Profile::Issuing
+            | Profile::AgentS
+            | Profile::AgentB
+            | Profile::TlsServer
+            | Profile::Checkpoint
+            | Profile::Witness
+            | Profile::Transaction
+            | Profile::Catalogue
+            | Profile::RevocationReceipt => {
+                let issuer = Certificate::read(&issuer.der).map_err(|error| unsound(error.to_string()))?;
+                if certificate.tbs.issuer != issuer.tbs.subject {
+                    return Err(unsound("its issuer has another name".into()));
+                }
+                issuer.tbs.spki.to_vec()
+            }
+        };
+        if signature_is_valid(&issuer_spki, certificate.tbs.raw, certificate.signature) {
+            Ok(())
+        } else {
+            Err(unsound("its signature is not by its issuer's key".into()))
+        }
+    }
+
+    /// Our issuing CA and its root, newest first where there are several generations.
+    pub(super) fn own_authorities(&self) -> Result<Vec<(OwnCa, OwnCa)>, Failure> {
+        let now = clock::now();
+        let records = self.store.certificates()?;
+        let released = |wanted: Profile| -> Vec<OwnCa> {
+            let fitting = records.iter().filter(|record| record.profile == wanted.name() && record.not_after > now);
+            let mut found: Vec<OwnCa> = fitting.filter_map(|record| OwnCa::of(record.der.as_deref()?).ok()).collect();
+            found.sort_by_key(|ca| std::cmp::Reverse(ca.not_after));
+            found
+        };
+        let roots = released(Profile::Root);
+        let pairs = released(Profile::Issuing).into_iter().filter_map(|issuing| {
+            let certificate = Certificate::read(&issuing.der).ok()?;
+            let authority = hex::encode(certificate.tbs.authority_key_identifier()?);
+            let root = roots.iter().find(|root| root.identifier == authority)?.clone();
+            Some((issuing, root))
+        });
+        Ok(pairs.collect())
+    }
+
+    /// Our newest issuing CA and its root.
+    ///
+    /// # Errors
+    /// `party_not_initialised`
+    pub(super) fn own_authority(&self) -> Result<(OwnCa, OwnCa), Failure> {
+        self.own_authorities()?.into_iter().next().ok_or_else(|| {
+            Failure::refused(
+                "party_not_initialised",
+                format!("{} has no certificate authority yet", self.party),
+                "run `countersign init` for this state directory first",
+            )
+        })
+    }
+
+    /// Neither the agent nor the key is revoked here, and no other key has this name.
+    pub(super) fn may_certify(&self, profile: Profile, subject: &str, key: KeyId) -> Result<(), Failure> {
+        let status = self.store.status()?;
+        let spiffe_revoked = status.agents.iter().any(|agent| agent.to_string() == subject);
+        if spiffe_revoked || status.keys.contains(&key) {
+            return Err(refused(Refusal::AgentRevoked));
+        }
+        let now = clock::now();
+        let taken = self.store.certificates()?.into_iter().any(|record| {
+            record.profile == profile.name()
+                && record.subject == subject
+                && record.key != key
+                && record.not_after > now
+                && !status.keys.contains(&record.key)
+                && !status.certificates.contains(&(record.issuer, record.serial))
+        });
+        if taken {
+            return Err(Failure::refused(
+                "agent_name_taken",
+                format!("{subject} has a valid certificate over another key"),
+                "revoke that key first, or choose another name",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl OwnCa {
+    pub(super) fn of(der: &[u8]) -> Result<Self, Failure> {
+        let unreadable = || {
+            Failure::fault(
+                "ca_certificate_unreadable",
+                "one of our own CA certificates cannot be read",
+                "restore the store from a backup",
+            )
+        };
+        let certificate = Certificate::read(der).map_err(|_| unreadable())?;
+        let identifier = certificate.tbs.subject_key_identifier().ok_or_else(unreadable)?;
+        Ok(Self {
+            der: der.to_vec(),
+            key: certificate.tbs.key(),
+            identifier: hex::encode(identifier),
+            not_after: certificate.tbs.not_after.at,
+        })
+    }
+}
+
+/// 16 random bytes; the two highest bits make it positive and always of that length.
+fn fresh_serial() -> Serial {
+    let mut bytes = clock::random::<16>();
+    bytes[0] = (bytes[0] & 0x3f) | 0x40;
+    Serial::from_bytes(&bytes).expect("sixteen bytes, the first not zero")
+}

@@ -1,0 +1,326 @@
+//! Set-up: a party's keys and certificates, whom it trusts, which agent hosts it has enrolled.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::files;
+use crate::ca::issue::Wish;
+use crate::ca::settings::PartyKind;
+use crate::hsm::KeyInfo;
+use crate::kernel::command::{Actor, CertificateRecord};
+use crate::kernel::credential::chain::{PartyAnchors, verify_authority};
+use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
+use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::credential::profile::{self, Profile};
+use crate::kernel::sign::{Algorithm, Purpose, raw_public_key};
+use crate::kernel::types::PartyName;
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+const DAY_MS: i64 = 86_400_000;
+const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
+const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
+
+/// Roles of a party: keys that get a certificate of their own under the issuing CA.
+fn roles(kind: PartyKind) -> &'static [Purpose] {
+    match kind {
+        PartyKind::Bank => &[
+            Purpose::TlsServer,
+            Purpose::Transaction,
+            Purpose::Checkpoint,
+            Purpose::Catalogue,
+            Purpose::RevocationReceipt,
+        ],
+        PartyKind::SecurityCompany => {
+            &[Purpose::Checkpoint, Purpose::Catalogue, Purpose::RevocationReceipt, Purpose::Witness]
+        }
+        PartyKind::AgentHost => &[],
+    }
+}
+
+impl Authority {
+    /// Makes whatever this party does not have yet: root, issuing CA, roles; an agent host its identity key and
+    /// its log's key. Repeating it finds everything in place, renews role certificates in the last quarter of
+    /// their life and goes on where it was interrupted.
+    ///
+    /// Answers `{party, kind, keys: [{purpose, label, id}], certificates: [{profile, subject, serial, not_after}]}`.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `issuance_in_progress`, `custody_attributes_unsound`, and the token's, the store's
+    /// and the file system's.
+    pub fn init_party(&self, actor: &Actor) -> Result<Value, Failure> {
+        self.recorded(actor, "init_party", &json!({ "party": self.party }), || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            let _issuing = self.begin_issuing()?;
+            match self.kind {
+                PartyKind::Bank | PartyKind::SecurityCompany => self.init_authority(actor),
+                PartyKind::AgentHost => self.init_host(),
+            }
+        })
+    }
+
+    fn init_authority(&self, actor: &Actor) -> Result<Value, Failure> {
+        let mut keys = Vec::new();
+        let mut certificates = Vec::new();
+
+        let root_key = self.key_or_new(Purpose::Root, None)?;
+        let root = self.certificate_for(actor, &self.ca_wish(&root_key, None), |_| true)?;
+        let root_der = released(&root)?;
+        let issuing_key = self.key_or_new(Purpose::Issuing, None)?;
+        let issuing = self.certificate_for(actor, &self.ca_wish(&issuing_key, Some(root_der.clone())), |_| true)?;
+        let issuing_der = released(&issuing)?;
+        self.write_certificates("root.pem", &[&root_der])?;
+        self.write_certificates("issuing.pem", &[&issuing_der])?;
+        keys.extend([root_key, issuing_key]);
+        certificates.extend([root, issuing]);
+
+        for purpose in roles(self.kind) {
+            let key = self.key_or_new(*purpose, None)?;
+            let profile = Profile::of_purpose(*purpose).expect("every role has a profile");
+            let wish = self.role_wish(profile, &key, issuing_der.clone());
+            let names = wish.server_names.clone();
+            let certificate = self.certificate_for(actor, &wish, |tbs| {
+                profile != Profile::TlsServer || profile::server_names(tbs).as_ref() == Some(&names)
+            })?;
+            self.write_certificates(&format!("{}.pem", profile.name()), &[&released(&certificate)?, &issuing_der])?;
+            keys.push(key);
+            certificates.push(certificate);
+        }
+        Ok(self.summary(&keys, &certificates))
+    }
+
+    fn init_host(&self) -> Result<Value, Failure> {
+        let keys = [self.key_or_new(Purpose::HostIdentity, None)?, self.key_or_new(Purpose::Checkpoint, None)?];
+        Ok(self.summary(&keys, &[]))
+    }
+
+    fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
+        let (profile, life_ms, what) = match root {
+            None => (Profile::Root, ROOT_LIFE_MS, "root CA"),
+            Some(_) => (Profile::Issuing, ISSUING_LIFE_MS, "issuing CA"),
+        };
+        let common_name = format!("{what} v{}", key.version);
+        Wish {
+            profile,
+            subject: common_name.clone(),
+            organization: Some(self.party.to_string()),
+            common_name,
+            spki: key.spki.clone(),
+            life_ms,
+            agent: None,
+            server_names: Vec::new(),
+            issuer: root,
+        }
+    }
+
+    fn role_wish(&self, profile: Profile, key: &KeyInfo, issuing: Vec<u8>) -> Wish {
+        let common_name = format!("{} v{}", profile.name(), key.version);
+        Wish {
+            profile,
+            subject: common_name.clone(),
+            organization: Some(self.party.to_string()),
+            common_name,
+            spki: key.spki.clone(),
+            life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
+            agent: None,
+            server_names: if profile == Profile::TlsServer { self.pki.tls_names.clone() } else { Vec::new() },
+            issuer: Some(issuing),
+        }
+    }
+
+    fn summary(&self, keys: &[KeyInfo], certificates: &[CertificateRecord]) -> Value {
+        let keys: Vec<Value> =
+            keys.iter().map(|key| json!({ "purpose": key.purpose.slug(), "label": key.label, "id": key.id })).collect();
+        let certificates: Vec<Value> = certificates
+            .iter()
+            .map(|record| {
+                json!({
+                    "profile": record.profile,
+                    "subject": record.subject,
+                    "serial": record.serial,
+                    "not_after": record.not_after.rfc3339(),
+                })
+            })
+            .collect();
+        json!({ "party": self.party, "kind": self.kind, "keys": keys, "certificates": certificates })
+    }
+
+    /// Writes certificates into a file below `certs/`.
+    pub(super) fn write_certificates(&self, name: &str, chain: &[&[u8]]) -> Result<(), Failure> {
+        let text: String = chain.iter().map(|der| pem::encode(Kind::Certificate, der)).collect();
+        files::write_durable(&self.state.certs().join(name), text.as_bytes())
+    }
+
+    /// Trusts another party's root and issuing CAs, after checking that each issuing CA chains to the root.
+    /// The same ones again are fine.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `anchor_invalid`, `anchor_own_party`, `anchor_conflict`.
+    pub fn trust_add(
+        &self,
+        actor: &Actor,
+        party: &PartyName,
+        root_pem: &str,
+        issuing_pem: &str,
+    ) -> Result<Value, Failure> {
+        self.recorded(actor, "trust_add", &json!({ "party": party }), || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            if *party == self.party {
+                return Err(Failure::refused(
+                    "anchor_own_party",
+                    format!("{party} is this party itself"),
+                    "name the other party",
+                ));
+            }
+            let anchors = read_anchors(root_pem, issuing_pem)?;
+            let now = clock::now();
+            for issuing in &anchors.issuing {
+                verify_authority(issuing, &anchors.root, &self.base, now).map_err(|rule| {
+                    anchor_invalid(format!("the issuing CA of {party} is not acceptable under that root: {rule}"))
+                })?;
+            }
+            let known = self.known_anchors()?;
+            let own_root = self.own_authorities()?.into_iter().any(|(_, root)| root.der == anchors.root);
+            let other_root = known.iter().any(|(name, other)| name != party && other.root == anchors.root);
+            if own_root || other_root {
+                return Err(anchor_invalid("this root belongs to another party already".into()));
+            }
+            let changed = match known.get(party) {
+                None => true,
+                Some(same) if *same == anchors => false,
+                Some(_) => {
+                    return Err(Failure::refused(
+                        "anchor_conflict",
+                        format!("other certificates are trusted for {party} already"),
+                        format!("if the change is intended, remove anchors/{party}-*.pem by hand first"),
+                    ));
+                }
+            };
+            if changed {
+                let root = pem::encode(Kind::Certificate, &anchors.root);
+                let issuing: String = anchors.issuing.iter().map(|der| pem::encode(Kind::Certificate, der)).collect();
+                let directory = self.state.anchors();
+                // The root last: anchors count once both files are there, and the root decides.
+                files::write_durable(&directory.join(format!("{party}-issuing.pem")), issuing.as_bytes())?;
+                files::write_durable(&directory.join(format!("{party}-root.pem")), root.as_bytes())?;
+            }
+            Ok(json!({ "party": party, "changed": changed, "issuing": anchors.issuing.len() }))
+        })
+    }
+
+    /// The other parties' anchors, by name.
+    pub(super) fn known_anchors(&self) -> Result<BTreeMap<PartyName, PartyAnchors>, Failure> {
+        let directory = self.state.anchors();
+        let mut known = BTreeMap::new();
+        for name in files::names(&directory)? {
+            let Some(party) = name.strip_suffix("-root.pem").and_then(|party| party.parse::<PartyName>().ok()) else {
+                continue;
+            };
+            let root = files::read_optional(&directory.join(&name))?;
+            let issuing = files::read_optional(&directory.join(format!("{party}-issuing.pem")))?;
+            if let (Some(root), Some(issuing)) = (root, issuing) {
+                known.insert(party, read_anchors(&root, &issuing)?);
+            }
+        }
+        Ok(known)
+    }
+
+    /// The agent host's identity, to be enrolled by the other parties.
+    ///
+    /// # Errors
+    /// `not_this_party`, `party_not_initialised`, the token's.
+    pub fn host_show(&self, actor: &Actor) -> Result<Value, Failure> {
+        self.permit(actor, &[ADMINISTRATOR, OFFICER])?;
+        self.only_for(&[PartyKind::AgentHost])?;
+        let key = self.host_key()?;
+        let host = EnrolledHost {
+            schema: HOST_SCHEMA.to_owned(),
+            party: self.party.to_string(),
+            host_key: key.id,
+            spki: BASE64_STANDARD.encode(&key.spki),
+            token_serial: self.token.describe()?.serial,
+        };
+        Ok(json!(host))
+    }
+
+    pub(super) fn host_key(&self) -> Result<KeyInfo, Failure> {
+        self.newest_key(Purpose::HostIdentity, None)?.ok_or_else(|| {
+            Failure::refused(
+                "party_not_initialised",
+                format!("{} has no host identity key yet", self.party),
+                "run `countersign init` for this state directory first",
+            )
+        })
+    }
+
+    /// Enrols an agent host: its custody statements are believed from now on. To be done with the host's operator
+    /// in person.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `host_malformed`.
+    pub fn host_enrol(&self, actor: &Actor, host: &Value) -> Result<Value, Failure> {
+        self.recorded(actor, "host_enrol", host, || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let malformed = |why: String| {
+                Failure::refused("host_malformed", why, "take the output of `countersign host show` as it is")
+            };
+            let enrolled: EnrolledHost = serde_json::from_value(host.clone())
+                .map_err(|error| malformed(format!("the host's identity cannot be read: {error}")))?;
+            let spki = enrolled.key_der().ok_or_else(|| malformed("the host's key is not the one it names".into()))?;
+            if !matches!(raw_public_key(&spki), Some((Algorithm::P256, _))) {
+                return Err(malformed("the host's key is not a P-256 key".into()));
+            }
+            let path = self.state.anchors().join(format!("host-{}.json", enrolled.host_key));
+            let changed = files::read_optional(&path)?.is_none();
+            files::write_durable(&path, format!("{host:#}\n").as_bytes())?;
+            Ok(json!({ "host_key": enrolled.host_key, "token_serial": enrolled.token_serial, "changed": changed }))
+        })
+    }
+
+    /// Every enrolled agent host.
+    pub(super) fn enrolled_hosts(&self) -> Result<Vec<EnrolledHost>, Failure> {
+        let directory = self.state.anchors();
+        let mut hosts = Vec::new();
+        for name in files::names(&directory)? {
+            if !(name.starts_with("host-") && name.ends_with(".json")) {
+                continue;
+            }
+            let text = files::read_optional(&directory.join(&name))?.unwrap_or_default();
+            let host = serde_json::from_str(&text).map_err(|error| {
+                Failure::fault(
+                    "host_unreadable",
+                    format!("anchors/{name} cannot be read: {error}"),
+                    "enrol the host again with `countersign host enrol`",
+                )
+            })?;
+            hosts.push(host);
+        }
+        Ok(hosts)
+    }
+}
+
+/// The released certificate of a record.
+pub(super) fn released(record: &CertificateRecord) -> Result<Vec<u8>, Failure> {
+    record.der.clone().ok_or_else(|| crate::ca::authority::unexpected_effect("a certificate without its signature"))
+}
+
+pub(super) fn read_anchors(root_pem: &str, issuing_pem: &str) -> Result<PartyAnchors, Failure> {
+    let invalid = |error: pem::NotPem| anchor_invalid(error.to_string());
+    Ok(PartyAnchors {
+        root: pem::decode_one(Kind::Certificate, root_pem).map_err(invalid)?,
+        issuing: pem::decode_all(Kind::Certificate, issuing_pem).map_err(invalid)?,
+    })
+}
+
+fn anchor_invalid(message: String) -> Failure {
+    Failure::refused(
+        "anchor_invalid",
+        message,
+        "take certs/root.pem and certs/issuing.pem of the other party as they are",
+    )
+}
