@@ -6,12 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod bridge;
 pub mod ca;
-pub mod cli;
-pub mod config;
-pub mod front;
 pub mod hsm;
 pub mod kernel;
+pub mod mcp;
 pub mod ops;
 pub mod payment;
 pub mod store;
+pub mod tls;

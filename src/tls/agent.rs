@@ -1,0 +1,88 @@
+//! The agent socket: what a bridge asks its agent host, and the bridge's end of it.
+//!
+//! One question a connection. The only signature on offer is a TLS 1.3 client CertificateVerify.
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::types::AgentName;
+use crate::ops::failure::Failure;
+use crate::ops::ipc;
+use crate::tls::TlsSigner;
+
+/// Longer than the daemon's own deadline for its HSM.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bridge → agent host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum AgentAsk {
+    /// The agent's certificates, `[B, S]`.
+    Identity { agent: AgentName },
+    /// A signature over a TLS 1.3 client CertificateVerify message, with the agent's key.
+    SignTls { agent: AgentName, message: Vec<u8> },
+}
+
+/// Agent host → bridge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum AgentSays {
+    Identity { chain: Vec<Vec<u8>> },
+    Signature(Vec<u8>),
+    Failed(Failure),
+}
+
+/// One agent, reached over its host's socket.
+#[derive(Clone, Debug)]
+pub struct AgentSocket {
+    path: PathBuf,
+    agent: AgentName,
+}
+
+impl AgentSocket {
+    pub fn new(path: PathBuf, agent: AgentName) -> Self {
+        Self { path, agent }
+    }
+
+    /// The agent's certificates, `[B, S]`, DER.
+    ///
+    /// # Errors
+    /// `agent_host_unreachable`; the daemon's own, `unknown_agent` among them.
+    pub fn chain(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        match self.ask(&AgentAsk::Identity { agent: self.agent.clone() })? {
+            AgentSays::Identity { chain } => Ok(chain),
+            AgentSays::Failed(failure) => Err(failure),
+            AgentSays::Signature(_) => Err(unreachable_("it answered another question")),
+        }
+    }
+
+    fn ask(&self, question: &AgentAsk) -> Result<AgentSays, Failure> {
+        let gone = |error: std::io::Error| unreachable_(&error.to_string());
+        let mut stream = UnixStream::connect(&self.path).map_err(gone)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(gone)?;
+        ipc::write_frame(&mut stream, question).map_err(gone)?;
+        let answer = ipc::read_frame(&mut BufReader::new(stream)).map_err(gone)?;
+        answer.ok_or_else(|| unreachable_("it hung up"))
+    }
+}
+
+impl TlsSigner for AgentSocket {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+        let question = AgentAsk::SignTls { agent: self.agent.clone(), message: message.to_vec() };
+        match self.ask(&question) {
+            Ok(AgentSays::Signature(signature)) => Ok(signature),
+            Ok(AgentSays::Failed(failure)) | Err(failure) => Err(failure.message),
+            Ok(AgentSays::Identity { .. }) => Err("the agent host answered another question".into()),
+        }
+    }
+}
+
+fn unreachable_(reason: &str) -> Failure {
+    Failure::busy(
+        "agent_host_unreachable",
+        format!("the agent host's daemon did not answer: {reason}"),
+        "start it with `countersign serve --state DIR`, and name the same directory with --state",
+    )
+}
