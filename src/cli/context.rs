@@ -3,12 +3,20 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::config::Config;
 use crate::front::admin::{AdminAnswer, AdminCall, AdminRequest};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+
+/// A daemon that another command started for itself is gone by then.
+const DAEMON_WAIT: Duration = Duration::from_secs(10);
+const DAEMON_POLL: Duration = Duration::from_millis(20);
+/// What a command meets while another one's daemon starts or ends.
+const WAITED_OUT: [&str; 2] = ["already_running", "daemon_unreachable"];
 
 /// Options that every verb shares.
 #[derive(Clone, Debug)]
@@ -28,16 +36,27 @@ impl Context {
     /// The daemon's own [`Failure`], or `daemon_unreachable`, `daemon_did_not_start`.
     pub fn call(&self, call: AdminCall) -> Result<Value, Failure> {
         let request = AdminRequest { operator: self.operator.clone(), call };
-        match UnixStream::connect(self.state.admin_socket()) {
-            Ok(stream) => exchange(stream, &request),
-            Err(_) => {
-                let offline = OfflineDaemon::start(&self.state)?;
-                let stream = UnixStream::connect(self.state.admin_socket()).map_err(|error| unreachable_(&error))?;
-                let answer = exchange(stream, &request);
-                drop(offline);
-                answer
+        let deadline = Instant::now() + DAEMON_WAIT;
+        loop {
+            match self.attempt(&request) {
+                // Another command's daemon starts or ends at this moment; nothing of ours was read.
+                Err(failure) if WAITED_OUT.contains(&failure.name.as_str()) && Instant::now() < deadline => {
+                    std::thread::sleep(DAEMON_POLL);
+                }
+                answer => return answer,
             }
         }
+    }
+
+    fn attempt(&self, request: &AdminRequest) -> Result<Value, Failure> {
+        if let Ok(stream) = UnixStream::connect(self.state.admin_socket()) {
+            return exchange(stream, request);
+        }
+        let offline = OfflineDaemon::start(&self.state)?;
+        let stream = UnixStream::connect(self.state.admin_socket()).map_err(|error| unreachable_(&error))?;
+        let answer = exchange(stream, request);
+        drop(offline);
+        answer
     }
 
     /// Prints `value` as JSON, or what `text` makes of it.
@@ -61,7 +80,11 @@ fn exchange(stream: UnixStream, request: &AdminRequest) -> Result<Value, Failure
         .map_err(|error| Failure::fault("request_unwritable", error.to_string(), "report this as a defect"))?;
     let mut line = String::new();
     let sent = (&stream).write_all(format!("{text}\n").as_bytes());
-    sent.and_then(|()| BufReader::new(&stream).read_line(&mut line)).map_err(|error| unreachable_(&error))?;
+    let read = BufReader::new(&stream).read_line(&mut line);
+    if line.is_empty() {
+        // A daemon that turns callers away answers before it is asked: what it said counts more than a failed write.
+        sent.and(read).map_err(|error| unreachable_(&error))?;
+    }
     if line.is_empty() {
         return Err(Failure::unknown(
             "daemon_hung_up",
@@ -92,12 +115,14 @@ impl OfflineDaemon {
                 "run `countersign doctor`, or `countersign serve` to see why",
             )
         };
+        // A wrong configuration is named here, once.
+        Config::load(state)?;
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut child = Command::new(program)
-            .args(["serve", "--offline", "--state"])
+            .args(["serve", "--offline", "--until-eof", "--state"])
             .arg(state.root())
             .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| failed(error.to_string()))?;

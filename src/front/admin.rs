@@ -1,14 +1,23 @@
-//! The admin socket's vocabulary: what the CLI asks a daemon. One JSON object a line, one answer a line.
+//! The admin socket: its vocabulary, and what each verb does. One JSON object a line, one answer a line.
+
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kernel::command::{Verb, Verdict};
+use crate::ca::RevokeMode;
+use crate::front::doctor;
+use crate::front::services::{Services, take_status_change};
+use crate::kernel::command::{Actor, OperatorPrincipal, Verb, Verdict};
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, PartyName, ProductId,
     RoleName, TransactionId,
 };
 use crate::ops::failure::Failure;
+use crate::store::Listing;
+
+/// How long `receipt show` waits for the log's next checkpoint.
+const RECEIPT_WAIT: Duration = Duration::from_secs(10);
 
 /// One request on the admin socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -143,4 +152,131 @@ pub enum AdminCall {
         limit: u32,
     },
     AuditCheck {},
+}
+
+/// Carries out one request of the peer with this uid. Blocking.
+pub fn serve(services: &Services, uid: u32, request: AdminRequest) -> AdminAnswer {
+    let answer = services
+        .setup
+        .operators
+        .identify(uid, request.operator.as_deref())
+        .and_then(|operator| dispatch(services, &operator, request.call));
+    if let Ok(log) = services.log() {
+        log.notify();
+    }
+    match answer {
+        Ok(value) => AdminAnswer::Ok(value),
+        Err(failure) => {
+            tracing::info!(name = %failure.name, "admin request not done");
+            AdminAnswer::Error(failure)
+        }
+    }
+}
+
+fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) -> Result<Value, Failure> {
+    let authority = &services.setup.authority;
+    let actor = Actor::Operator(operator.clone());
+    let bank = || services.payments();
+    match call {
+        AdminCall::Status {} => doctor::status(services),
+        AdminCall::Doctor {} => doctor::report(services),
+
+        AdminCall::InitParty {} => completed(services, authority.init_party(&actor)),
+        AdminCall::TrustAdd { party, root_pem, issuing_pem } => {
+            completed(services, authority.trust_add(&actor, &party, &root_pem, &issuing_pem))
+        }
+        AdminCall::HostShow {} => authority.host_show(&actor),
+        AdminCall::HostEnrol { host } => authority.host_enrol(&actor, &host),
+        AdminCall::CatalogueSign { catalogue } => authority.catalogue_sign(&actor, &catalogue),
+        AdminCall::CatalogueInstall { catalogue } => {
+            completed(services, authority.catalogue_install(&actor, &catalogue))
+        }
+
+        AdminCall::CertRequest { name, role, endorsement_pem } => {
+            authority.cert_request(&actor, &name, &role, endorsement_pem.as_deref())
+        }
+        AdminCall::CertEndorse { request } => authority.cert_endorse(&actor, &request),
+        AdminCall::CertIssue { request } => authority.cert_issue(&actor, &request),
+        AdminCall::CertInstall { name, bank_pem, endorsement_pem } => {
+            authority.cert_install(&actor, &name, &bank_pem, &endorsement_pem)
+        }
+        AdminCall::CertList {} => authority.cert_list(&actor),
+        AdminCall::CertShow { name } => authority.cert_show(&actor, &name),
+        AdminCall::Revoke { target, reason, dry_run } => {
+            let mode = if dry_run { RevokeMode::DryRun } else { RevokeMode::Effective };
+            revoke(services, &actor, &target, &reason, mode)
+        }
+        AdminCall::CrlExport {} => authority.crl_export(&actor),
+        AdminCall::CrlImport { crl_pem } => {
+            let start = Instant::now();
+            let _ = take_status_change();
+            Ok(with_change(authority.crl_import(&actor, &crl_pem)?, start))
+        }
+
+        AdminCall::AccountOpen { account, owner, currency, opening } => {
+            bank()?.account_open(operator, account, owner, currency, opening)
+        }
+        AdminCall::AccountList {} => bank()?.list(operator, Listing::Accounts),
+        AdminCall::AccountIncoming { account, amount, reference } => {
+            bank()?.account_incoming(operator, account, amount, reference)
+        }
+        AdminCall::MerchantAdd { merchant, name, currency } => bank()?.merchant_add(operator, merchant, name, currency),
+        AdminCall::MerchantList {} => bank()?.list(operator, Listing::Merchants),
+        AdminCall::ProductAdd { merchant, product, title, price } => {
+            bank()?.product_add(operator, merchant, product, title, price)
+        }
+        AdminCall::ProductList {} => bank()?.list(operator, Listing::Products),
+        AdminCall::GrantAdd { agent, account, owner, verbs, per_transaction_max, days } => {
+            bank()?.grant_add(operator, &agent, account, owner, verbs, per_transaction_max, days)
+        }
+        AdminCall::GrantRevoke { agent, account } => bank()?.grant_revoke(operator, &agent, account),
+        AdminCall::GrantList {} => bank()?.list(operator, Listing::Grants),
+        AdminCall::ApprovalsList {} => bank()?.approvals_list(operator),
+        AdminCall::ApprovalsShow { approval } => bank()?.approvals_show(operator, &approval),
+        AdminCall::ApprovalsDecide { approval, verdict, note } => {
+            bank()?.approvals_decide(operator, approval, verdict, note)
+        }
+        AdminCall::TransactionList {} => bank()?.list(operator, Listing::Transactions),
+        AdminCall::LedgerCheck {} => bank()?.ledger_check(operator),
+
+        AdminCall::Receipt { transaction } => {
+            let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;
+            serde_json::to_value(&receipt)
+                .map_err(|error| Failure::fault("receipt_unwritable", error.to_string(), "report this as a defect"))
+        }
+        AdminCall::AuditShow { limit } => services.log()?.show(limit),
+        AdminCall::AuditCheck {} => services.log()?.check(),
+    }
+}
+
+/// After a set-up step: opens what it made possible.
+fn completed(services: &Services, done: Result<Value, Failure>) -> Result<Value, Failure> {
+    let value = done?;
+    services.complete()?;
+    Ok(value)
+}
+
+/// Records the revocation and cuts live connections; receipt and CRL follow. *Effective* means here that this node,
+/// the only one that serves, refuses: every later commit reads the status in its own transaction.
+fn revoke(services: &Services, actor: &Actor, target: &str, reason: &str, mode: RevokeMode) -> Result<Value, Failure> {
+    let start = Instant::now();
+    let _ = take_status_change();
+    let report = services.setup.authority.revoke(actor, target, reason, mode)?;
+    Ok(with_change(report, start))
+}
+
+/// Adds what the change of the revocation status on this thread did, and when, to a report.
+fn with_change(mut report: Value, start: Instant) -> Value {
+    if let Some(change) = take_status_change() {
+        report["recorded_ms"] = millis(change.recorded - start);
+        report["effective_ms"] = millis(change.effective - start);
+        report["connections_cut"] = change.cut.into();
+    }
+    report
+}
+
+/// Milliseconds with two decimals.
+fn millis(elapsed: Duration) -> Value {
+    let micros = elapsed.as_micros();
+    json!(format!("{}.{:02}", micros / 1000, micros % 1000 / 10))
 }

@@ -1,4 +1,12 @@
-//! The doors: MCP listener and admin socket.
+//! The doors: MCP listener, admin socket, agent socket; and the services behind them.
 
 pub mod admin;
+pub mod admin_socket;
+pub mod agent_socket;
+pub mod doctor;
+pub mod gates;
+pub mod http;
+pub mod listener;
+pub mod operators;
+pub mod services;
 pub mod settings;

@@ -1,0 +1,233 @@
+//! The composition root: the only place that names adapters and puts the parts of a front together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::ca::settings::PartyKind;
+use crate::ca::{Authority, AuthoritySetup};
+use crate::config::Config;
+use crate::front::admin_socket;
+use crate::front::agent_socket;
+use crate::front::gates::{AgentKeysGate, Gates};
+use crate::front::listener::{Listener, ListenerSetup};
+use crate::front::operators::Operators;
+use crate::front::services::{FrontSettings, Services, ServicesSetup};
+use crate::hsm::client::{self, ControlHandle, WorkerPool};
+use crate::hsm::confine;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+
+/// How often expired holds go back and refused handshakes are written down.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Set-up may complete while the daemon runs: how soon the listener notices.
+const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Which doors a front opens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doors {
+    All,
+    /// The admin socket only: a daemon started for one command.
+    AdminOnly,
+}
+
+/// Runs the front process: standard input is the control socket to the supervisor.
+///
+/// # Errors
+/// Whatever kept it from starting; the supervisor shows it.
+pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
+    let control = client::control_from_stdin()?;
+    let config = Config::load(state)?;
+    // Before any thread starts: threads inherit the confinement.
+    let confinement = confine::confine_front(state);
+    let (_, _, hsm_settings) = config.hosted();
+    let (hsm, control) = WorkerPool::attach(control, Duration::from_millis(hsm_settings.deadline_ms))?;
+    let started = start(state, &config, hsm, confinement, doors);
+    match started {
+        Ok(front) => front.run(&control),
+        Err(failure) => {
+            // The supervisor shows it; saying it here too would say it twice.
+            control.failed(&failure)
+        }
+    }
+}
+
+struct Front {
+    runtime: tokio::runtime::Runtime,
+    services: Arc<Services>,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    ports: Value,
+}
+
+fn start(
+    state: &StateDir,
+    config: &Config,
+    hsm: Arc<WorkerPool>,
+    confinement: confine::Confinement,
+    doors: Doors,
+) -> Result<Front, Failure> {
+    let (party, party_settings, hsm_settings) = config.hosted();
+    let store: Arc<dyn Store> = SqliteStore::open(&store_path(state, config)?)?;
+    let authority = Authority::open(AuthoritySetup {
+        party: party.clone(),
+        kind: party_settings.kind,
+        state: state.clone(),
+        pki: config.pki.clone(),
+        token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
+        store: Arc::clone(&store),
+    })?;
+    let services = Services::open(ServicesSetup {
+        party: party.clone(),
+        kind: party_settings.kind,
+        state: state.clone(),
+        settings: FrontSettings {
+            policy: config.policy.clone(),
+            payment: config.payment.clone(),
+            audit: config.audit.clone(),
+            pki: config.pki.clone(),
+            pin_file: hsm_settings.pin_file.clone(),
+        },
+        operators: Operators::new(config.operator.clone(), config.demo.clone()),
+        hsm,
+        store,
+        authority,
+        confinement,
+    })?;
+
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("front")
+        .build()
+        .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
+    let stop = CancellationToken::new();
+    let mut tasks = Vec::new();
+    let _entered = runtime.enter();
+
+    let admin = admin_socket::bind(&state.admin_socket())?;
+    tasks.push(runtime.spawn(admin_socket::serve(admin, Arc::clone(&services), stop.clone())));
+    let mut ports = json!({});
+    if doors == Doors::All {
+        tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        if party_settings.kind == PartyKind::AgentHost {
+            let keys = Arc::new(AgentKeysGate::new(Arc::clone(&services)));
+            let socket = admin_socket::bind(&state.agent_socket())?;
+            tasks.push(runtime.spawn(agent_socket::serve(socket, keys, stop.clone())));
+        }
+        if let Some(address) = config.listen.mcp {
+            let listening = std::net::TcpListener::bind(address).map_err(|error| {
+                Failure::fault(
+                    "address_in_use",
+                    format!("{address} cannot be listened on: {error}"),
+                    "choose another address in [listen] mcp, or port 0 for a free one",
+                )
+            })?;
+            let bound = listening.local_addr().map_err(|error| {
+                Failure::fault("address_unknown", error.to_string(), "choose another address in [listen] mcp")
+            })?;
+            ports["mcp"] = bound.to_string().into();
+            tasks.push(runtime.spawn(listen(listening, config.clone(), Arc::clone(&services), stop.clone())));
+        }
+        std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
+            Failure::fault("ports_unwritable", format!("run/ports.json: {error}"), "check the state directory")
+        })?;
+    }
+    drop(_entered);
+    Ok(Front { runtime, services, stop, tasks, ports })
+}
+
+impl Front {
+    /// Serves until the supervisor says stop or is gone; then lets what is in progress end.
+    fn run(self, control: &ControlHandle) -> Result<(), Failure> {
+        control.ready(self.ports)?;
+        tracing::info!(party = %self.services.setup.party, "serving");
+        control.wait_stop();
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ = self.runtime.block_on(task);
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(10));
+        self.services.stop();
+        tracing::info!(party = %self.services.setup.party, "stopped");
+        Ok(())
+    }
+}
+
+/// Serves the MCP listener from the moment that the bank is set up. The port is bound from the start, so that
+/// clients that come early wait instead of being turned away.
+async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<Services>, stop: CancellationToken) {
+    while !services.missing().is_empty() {
+        tokio::select! {
+            () = tokio::time::sleep(SETUP_POLL_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+    let Some(policy) = &config.policy else {
+        return;
+    };
+    let gates = Arc::new(Gates::new(Arc::clone(&services)));
+    let started = services.setup.authority.tls_identity().and_then(|identity| {
+        Listener::start(ListenerSetup {
+            listening,
+            identity,
+            token: services.token(),
+            limits: config.listen.limits.clone(),
+            pair_gate: Arc::clone(&gates) as Arc<dyn crate::tls::PairGate>,
+            tool_gate: gates,
+            connections: Arc::clone(&services.connections),
+            currency: policy.currency,
+            hosts: config.pki.tls_names.clone(),
+        })
+    });
+    match started {
+        Ok(listener) => {
+            stop.cancelled().await;
+            listener.stop().await;
+        }
+        Err(failure) => tracing::error!(name = %failure.name, message = %failure.message, "the listener did not start"),
+    }
+}
+
+async fn maintain(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
+            () = stop.cancelled() => {}
+        }
+        let turn = Arc::clone(&services);
+        match tokio::task::spawn_blocking(move || turn.maintain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(name = %failure.name, "maintenance will be tried again"),
+            Err(_) => tracing::error!("maintenance met a defect"),
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Every connection is a descriptor, and the usual soft limit is 1,024: takes what the hard limit allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn store_path(state: &StateDir, config: &Config) -> Result<PathBuf, Failure> {
+    let path = config.store.url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+    path.map(|path| state.resolve(path)).ok_or_else(|| {
+        Failure::usage(
+            "store_url_unknown",
+            format!("[store] url = {:?} is not sqlite:<path>", config.store.url),
+            "only SQLite is available so far",
+        )
+    })
+}

@@ -1,0 +1,149 @@
+//! `countersign bank load`: fills the book from a TOML file, again and again without harm.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::account::amount;
+use super::context::Context;
+use super::table::cell;
+use crate::front::admin::AdminCall;
+use crate::kernel::types::{AccountId, Currency, MerchantId, OwnerId, ProductId};
+use crate::ops::failure::Failure;
+
+/// Load accounts, merchants and products from a file
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Open the accounts and add the merchants and products of a file (administrator). What is there stays.
+    #[command(after_help = "Example:\n  countersign bank load scripts/demo-bank.toml")]
+    Load { file: PathBuf },
+}
+
+/// The file: `[[account]]`, `[[merchant]]` and `[[product]]`, all of one currency.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Book {
+    currency: Currency,
+    #[serde(default)]
+    account: Vec<Account>,
+    #[serde(default)]
+    merchant: Vec<Merchant>,
+    #[serde(default)]
+    product: Vec<Product>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Account {
+    id: AccountId,
+    owner: OwnerId,
+    /// Decimal string; leave out for an empty account.
+    opening: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merchant {
+    domain: MerchantId,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Product {
+    id: ProductId,
+    merchant: MerchantId,
+    title: String,
+    /// Decimal string.
+    price: String,
+}
+
+/// # Errors
+/// `bank_file_unreadable`, `bank_file_invalid`, `amount_malformed`; what the daemon answers. What was loaded before
+/// a failure stays, and loading again goes on from there.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Load { file } => {
+            let calls = calls(&read(&file)?)?;
+            let mut changed = 0_u32;
+            let total = calls.len();
+            for call in calls {
+                changed += u32::from(context.call(call)?["changed"] == true);
+            }
+            let answer = json!({ "entries": total, "changed": changed });
+            context.print(&answer, |answer: &Value| {
+                format!("{} entries read, {} of them new", cell(&answer["entries"]), cell(&answer["changed"]))
+            });
+            Ok(())
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Book, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", file.display());
+        Failure::usage("bank_file_unreadable", message, "check the path")
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let message = format!("{}: {}", file.display(), error.to_string().trim_end());
+        Failure::usage("bank_file_invalid", message, "see scripts/demo-bank.toml for the form")
+    })
+}
+
+/// Merchants before their products. Every amount is checked before the first call.
+fn calls(book: &Book) -> Result<Vec<AdminCall>, Failure> {
+    let currency = book.currency;
+    let mut calls = vec![];
+    for account in &book.account {
+        calls.push(AdminCall::AccountOpen {
+            account: account.id.clone(),
+            owner: account.owner.clone(),
+            currency,
+            opening: account.opening.as_deref().map(|text| amount(text, currency)).transpose()?,
+        });
+    }
+    for merchant in &book.merchant {
+        calls.push(AdminCall::MerchantAdd { merchant: merchant.domain.clone(), name: merchant.name.clone(), currency });
+    }
+    for product in &book.product {
+        calls.push(AdminCall::ProductAdd {
+            merchant: product.merchant.clone(),
+            product: product.id.clone(),
+            title: product.title.clone(),
+            price: amount(&product.price, currency)?,
+        });
+    }
+    Ok(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_bank_is_read_whole() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo-bank.toml");
+        let calls = calls(&read(&path).unwrap()).unwrap();
+        assert_eq!(calls.len(), 3 + 3 + 8);
+        let laptop = calls.iter().any(|call| {
+            matches!(call, AdminCall::ProductAdd { product, price, .. }
+                if product.as_str() == "B08N5WRWNW" && price.decimal() == "1899.99")
+        });
+        assert!(laptop);
+    }
+
+    #[test]
+    fn a_bad_amount_is_refused_before_anything_is_loaded() {
+        let text = "currency = \"USD\"\n[[account]]\nid = \"A\"\nowner = \"O\"\nopening = \"1.999\"\n";
+        assert_eq!(calls(&toml::from_str(text).unwrap()).unwrap_err().name, "amount_malformed");
+        assert!(toml::from_str::<Book>("currency = \"USD\"\nsurprise = 1\n").is_err());
+    }
+}

@@ -1,0 +1,346 @@
+//! `countersign cert …`: an agent's certificates, from the request to the verdict.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::ca::offline::{OfflineJudge, anchors_from_pem, refused_pair};
+use crate::ca::settings::PkiSettings;
+use crate::ca::{described, described_pair};
+use crate::cli::context::Context;
+use crate::cli::documents::{self, text};
+use crate::config::Config;
+use crate::front::admin::AdminCall;
+use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::status::CustodyLevel;
+use crate::kernel::types::{AgentName, RoleName, UnixMillis};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// Request, endorse, issue, install, show and verify an agent's certificates.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+The way of an agent to its pair (S travels as a file):
+  agent host        countersign cert request shopper --role purchaser --out shopper.req.json
+  security company  countersign cert endorse --request shopper.req.json --out shopper.S.pem
+  agent host        countersign cert request shopper --role purchaser --endorsement shopper.S.pem --out shopper.req2.json
+  bank              countersign cert issue --request shopper.req2.json --out shopper.B.pem
+  agent host        countersign cert install shopper --bank shopper.B.pem --endorsement shopper.S.pem")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// At the agent host: make a request; the agent's key is generated in the token on first use.
+    Request {
+        /// The agent's name, a DNS label.
+        name: AgentName,
+        /// A role of the signed catalogue.
+        #[arg(long)]
+        role: RoleName,
+        /// Where the request goes (JSON).
+        #[arg(long)]
+        out: PathBuf,
+        /// The security company's certificate S: makes the request one for the bank.
+        #[arg(long)]
+        endorsement: Option<PathBuf>,
+    },
+    /// At the security company: endorse an agent (certificate S).
+    Endorse(Exchange),
+    /// At the bank: issue an agent's certificate (B), bound to the endorsement in the request.
+    Issue(Exchange),
+    /// At the agent host: check the pair and put it where the bridge finds it.
+    Install {
+        /// The agent's name.
+        name: AgentName,
+        /// The bank's certificate B (PEM).
+        #[arg(long)]
+        bank: PathBuf,
+        /// The security company's certificate S (PEM).
+        #[arg(long)]
+        endorsement: PathBuf,
+    },
+    /// List this party's certificates, or the pairs installed at an agent host.
+    List,
+    /// Show an agent's certificates by name, or what certificate files say.
+    #[command(after_help = "Examples:\n  countersign cert show shopper\n  countersign cert show B.pem S.pem")]
+    Show {
+        /// An agent's name, or files in PEM.
+        #[arg(required = true)]
+        what: Vec<String>,
+    },
+    /// Judge a pair without a daemon. Exit code 0: acceptable; 3: refused, with the rule that it breaks.
+    Verify(VerifyArgs),
+}
+
+#[derive(ClapArgs, Debug)]
+struct Exchange {
+    /// The request as `cert request` wrote it (JSON).
+    #[arg(long)]
+    request: PathBuf,
+    /// Where the certificate goes (PEM).
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  countersign cert verify --bank-root bank/root.pem --bank-issuing bank/issuing.pem \\
+      --company-root secco/root.pem --company-issuing secco/issuing.pem --crl secco.crl pair.pem
+  countersign cert verify --state /var/lib/countersign B.pem S.pem
+Without the four anchor files they are taken from the state directory, its lists too.")]
+struct VerifyArgs {
+    /// The bank's root certificate (PEM).
+    #[arg(long, requires_all = ["bank_issuing", "company_root", "company_issuing"])]
+    bank_root: Option<PathBuf>,
+    /// The bank's issuing CAs (PEM, one or more).
+    #[arg(long, requires = "bank_root")]
+    bank_issuing: Option<PathBuf>,
+    /// The security company's root certificate (PEM).
+    #[arg(long, requires = "bank_root")]
+    company_root: Option<PathBuf>,
+    /// The security company's issuing CAs (PEM, one or more).
+    #[arg(long, requires = "bank_root")]
+    company_issuing: Option<PathBuf>,
+    /// Revocation lists (PEM); with at least one, the endorsement's status is required.
+    #[arg(long)]
+    crl: Vec<PathBuf>,
+    /// The moment in question, RFC 3339; now if left out.
+    #[arg(long, value_parser = rfc3339)]
+    at: Option<UnixMillis>,
+    /// The least custody to accept.
+    #[arg(long)]
+    custody: Option<Custody>,
+    /// Trust domain of the SPIFFE ID.
+    #[arg(long)]
+    trust_domain: Option<String>,
+    /// Base of the private object identifiers.
+    #[arg(long)]
+    oid_base: Option<String>,
+    /// B and S in this order, in one file or two (PEM).
+    #[arg(required = true, num_args = 1..=2)]
+    chain: Vec<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Custody {
+    CustodyStated,
+    CustodyObserved,
+}
+
+impl From<Custody> for CustodyLevel {
+    fn from(custody: Custody) -> Self {
+        match custody {
+            Custody::CustodyStated => Self::CustodyStated,
+            Custody::CustodyObserved => Self::CustodyObserved,
+        }
+    }
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// The daemon's failures; `document_unreadable`, `document_malformed`, `document_unwritable`; for `verify` the
+/// names of the acceptance rule.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Request { name, role, out, endorsement } => request(context, name, role, &out, endorsement.as_deref()),
+        Verb::Endorse(exchange) => {
+            let request = documents::read_json(&exchange.request)?;
+            certificate(context, AdminCall::CertEndorse { request }, &exchange.out)
+        }
+        Verb::Issue(exchange) => {
+            let request = documents::read_json(&exchange.request)?;
+            certificate(context, AdminCall::CertIssue { request }, &exchange.out)
+        }
+        Verb::Install { name, bank, endorsement } => install(context, name, &bank, &endorsement),
+        Verb::List => {
+            let list = context.call(AdminCall::CertList {})?;
+            context.print(&list, list_text);
+            Ok(())
+        }
+        Verb::Show { what } => show(context, &what),
+        Verb::Verify(args) => verify(context, args),
+    }
+}
+
+fn request(
+    context: &Context,
+    name: AgentName,
+    role: RoleName,
+    out: &Path,
+    endorsement: Option<&Path>,
+) -> Result<(), Failure> {
+    let endorsement_pem = endorsement.map(documents::read).transpose()?;
+    let next =
+        if endorsement_pem.is_some() { "the bank: `cert issue`" } else { "the security company: `cert endorse`" };
+    let request = context.call(AdminCall::CertRequest { name, role, endorsement_pem })?;
+    documents::write(out, &format!("{request:#}\n"))?;
+    context.print(&request, |request| {
+        let statement = &request["custody"]["statement"];
+        format!(
+            "request for {} (role {}) written to {}\n  key   {}\n  token {}\n  next  {next}",
+            text(request, "name"),
+            text(request, "role"),
+            out.display(),
+            text(statement, "agent_key"),
+            text(statement, "token_serial"),
+        )
+    });
+    Ok(())
+}
+
+fn certificate(context: &Context, call: AdminCall, out: &Path) -> Result<(), Failure> {
+    let issued = context.call(call)?;
+    documents::write(out, text(&issued, "certificate_pem"))?;
+    context.print(&issued, |issued| format!("{}\nwritten to {}", certificate_text(issued), out.display()));
+    Ok(())
+}
+
+fn install(context: &Context, name: AgentName, bank: &Path, endorsement: &Path) -> Result<(), Failure> {
+    let (bank_pem, endorsement_pem) = (documents::read(bank)?, documents::read(endorsement)?);
+    let installed = context.call(AdminCall::CertInstall { name, bank_pem, endorsement_pem })?;
+    context.print(&installed, |installed| {
+        format!(
+            "installed {}\n  identity {}\n  key      {}\n  custody  {}\n  until    {}",
+            text(installed, "name"),
+            text(installed, "spiffe_id"),
+            text(installed, "key"),
+            text(installed, "custody"),
+            text(installed, "not_after"),
+        )
+    });
+    Ok(())
+}
+
+fn show(context: &Context, what: &[String]) -> Result<(), Failure> {
+    if let [name] = what
+        && !Path::new(name).exists()
+    {
+        let name: AgentName = name.parse().map_err(|error| {
+            Failure::usage(
+                "document_unreadable",
+                format!("{name} is neither a file nor an agent's name: {error}"),
+                "name an agent or give certificate files",
+            )
+        })?;
+        let shown = context.call(AdminCall::CertShow { name })?;
+        context.print(&shown, shown_text);
+        return Ok(());
+    }
+    let certificates = read_certificates(what.iter().map(Path::new))?;
+    let shown = match certificates.as_slice() {
+        [bank, endorsement] => described_pair(bank, endorsement),
+        all => json!({ "certificates": all.iter().map(|der| described(der)).collect::<Vec<_>>() }),
+    };
+    context.print(&shown, shown_text);
+    Ok(())
+}
+
+fn verify(context: &Context, args: VerifyArgs) -> Result<(), Failure> {
+    let at = args.at.unwrap_or_else(clock::now);
+    let presented = read_certificates(args.chain.iter().map(PathBuf::as_path))?;
+    let crls: Vec<String> = args.crl.iter().map(|path| documents::read(path)).collect::<Result<_, _>>()?;
+    let files = args.bank_root.zip(args.bank_issuing).zip(args.company_root.zip(args.company_issuing));
+    let config = if files.is_none() { Some(Config::load(&context.state)?) } else { None };
+    let mut pki = config.as_ref().map_or_else(PkiSettings::default, |config| config.pki.clone());
+    pki.custody_min = args.custody.map_or(pki.custody_min, CustodyLevel::from);
+    pki.trust_domain = args.trust_domain.unwrap_or(pki.trust_domain);
+    pki.oid_base = args.oid_base.unwrap_or(pki.oid_base);
+    let judge = match (files, &config) {
+        (Some(((bank_root, bank_issuing), (company_root, company_issuing))), _) => {
+            let bank = anchors_from_pem(&documents::read(&bank_root)?, &documents::read(&bank_issuing)?)?;
+            let company = anchors_from_pem(&documents::read(&company_root)?, &documents::read(&company_issuing)?)?;
+            OfflineJudge::from_files(bank, company, &crls, &pki, at)?
+        }
+        (None, Some(config)) => {
+            let (_, party, _) = config.hosted();
+            OfflineJudge::from_state(&context.state, party.kind, &pki, &presented, at)?
+        }
+        (None, None) => unreachable!("the configuration is read whenever the four files are not given"),
+    };
+    let (verdict, refusal) = judge.judge(presented, at);
+    context.print(&verdict, verdict_text);
+    refusal.map_or(Ok(()), |refusal| Err(refused_pair(refusal)))
+}
+
+fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut found = Vec::new();
+    for path in paths {
+        let text = documents::read(path)?;
+        found.extend(pem::decode_all(Kind::Certificate, &text).map_err(|error| {
+            Failure::usage("document_malformed", format!("{}: {error}", path.display()), "give certificates in PEM")
+        })?);
+    }
+    Ok(found)
+}
+
+fn rfc3339(text: &str) -> Result<UnixMillis, String> {
+    let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+        .map_err(|_| "expected RFC 3339, for example 2026-11-21T04:20:00Z".to_owned())?;
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|error| error.to_string())
+}
+
+fn certificate_text(value: &Value) -> String {
+    format!(
+        "{}\n  serial      {}\n  issuer      {}\n  key         {}\n  valid       {} to {}\n  fingerprint {}",
+        text(value, "subject"),
+        text(value, "serial"),
+        text(value, "issuer"),
+        text(value, "key"),
+        text(value, "not_before"),
+        text(value, "not_after"),
+        text(value, "fingerprint"),
+    )
+}
+
+fn shown_text(value: &Value) -> String {
+    if let Some(certificates) = value["certificates"].as_array() {
+        return certificates.iter().map(certificate_text).collect::<Vec<_>>().join("\n\n");
+    }
+    let binding = &value["binding"];
+    let matches = if binding["matches"] == true { "is that of S" } else { "is NOT that of S" };
+    format!(
+        "B, by the bank: {}\n\nS, by the security company: {}\n\nbinding (RFC 9763): SHA-256 {} {matches}",
+        certificate_text(&value["bank"]),
+        certificate_text(&value["endorsement"]),
+        text(binding, "hash_of_endorsement"),
+    )
+}
+
+fn verdict_text(verdict: &Value) -> String {
+    if verdict["accepted"] == true {
+        return format!(
+            "accepted: {}\n  key        {}\n  custody    {}\n  until      {}\n  revocation {}",
+            text(verdict, "spiffe_id"),
+            text(verdict, "key"),
+            text(verdict, "custody"),
+            text(verdict, "not_after"),
+            text(verdict, "revocation"),
+        );
+    }
+    let detail = verdict["detail"].as_str().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!("refused: {}{detail}\n  {}", text(verdict, "rule"), text(verdict, "message"))
+}
+
+fn list_text(list: &Value) -> String {
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        return "no certificates".into();
+    }
+    let lines = items.iter().map(|item| {
+        format!(
+            "{:<19} {:<10} {} until {}  {}",
+            text(item, "profile"),
+            text(item, "status"),
+            text(item, "serial"),
+            text(item, "not_after"),
+            text(item, "subject"),
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,121 @@
+//! `countersign check`: explains a configuration, or says what is wrong with it.
+
+use std::path::PathBuf;
+
+use super::context::Context;
+use crate::config::Config;
+use crate::ops::failure::Failure;
+
+/// Check a configuration file without starting anything.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  countersign check --state ./bank
+  countersign check ./bank/countersign.toml --json")]
+pub struct Args {
+    /// The file; by default the state directory's countersign.toml.
+    file: Option<PathBuf>,
+}
+
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let config = match &args.file {
+        None => Config::load(&context.state)?,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::usage("config_unreadable", format!("{}: {error}", path.display()), "check the path")
+            })?;
+            Config::parse(&text, path)?
+        }
+    };
+    let value = serde_json::to_value(&config)
+        .map_err(|error| Failure::fault("config_unprintable", error.to_string(), "report this as a defect"))?;
+    context.print(&value, |_| {
+        let (party, settings, hsm) = config.hosted();
+        let mut lines = vec![
+            format!("party {party} ({})", kind_word(settings.kind)),
+            format!("token {} through {}", hsm.uri, hsm.module.display()),
+            format!("store {}", config.store.url),
+        ];
+        if let Some(address) = config.listen.mcp {
+            lines.push(format!("MCP over mutual TLS on {address}"));
+        }
+        if let Some(policy) = &config.policy {
+            lines.push(format!(
+                "above {} {} a payment or {} a day a human decides; {}",
+                policy.unattended_per_transaction,
+                policy.currency,
+                policy.unattended_per_day,
+                match &policy.deny_above {
+                    Some(ceiling) => format!("above {ceiling} denied"),
+                    None => "no hard ceiling".into(),
+                }
+            ));
+        }
+        if config.demo.enabled {
+            lines.push("this is a demo configuration".into());
+        }
+        lines.push("ok".into());
+        lines.join("\n")
+    });
+    Ok(())
+}
+
+fn kind_word(kind: crate::ca::settings::PartyKind) -> &'static str {
+    use crate::ca::settings::PartyKind;
+    match kind {
+        PartyKind::Bank => "bank",
+        PartyKind::SecurityCompany => "security company",
+        PartyKind::AgentHost => "agent host",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::cli::init::fill;
+    use crate::config::Config;
+
+    const OPERATOR: &str = "[[operator]]\nname = \"operator\"\nuid = 0\nroles = [\"officer\"]\n";
+
+    fn filled(sample: &str, demo: &str) -> String {
+        fill(sample, Path::new("/m.so"), 0, "url = \"https://localhost:8443/mcp\"", OPERATOR).replace("@DEMO@", demo)
+    }
+
+    const SAMPLES: [&str; 3] = [
+        include_str!("../../docs/config/bank.toml"),
+        include_str!("../../docs/config/security-company.toml"),
+        include_str!("../../docs/config/agent-host.toml"),
+    ];
+
+    #[test]
+    fn every_shipped_configuration_is_accepted() {
+        for sample in SAMPLES {
+            for demo in ["true", "false"] {
+                Config::parse(&filled(sample, demo), Path::new("sample")).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn configurations_that_break_a_rule_are_refused_with_the_reason() {
+        let bank = filled(SAMPLES[0], "false");
+        let table = [
+            (bank.replace("[audit]", "[audit]\nsurprise = 1"), "unknown field"),
+            (bank.replace("token = \"bank\"    ", "token = \"other\"    "), "names no [hsm.other]"),
+            (bank.replace("asserted_operators = false", "asserted_operators = true"), "needs demo.enabled"),
+            (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"-1\""), "greater than zero"),
+            (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"1.999\""), "decimals"),
+            (bank.replace("workers = 1", "workers = 2"), "only 1"),
+            (bank.replace("[party.bank]", "[party.a]\nkind = \"bank\"\ntoken = \"bank\"\n[party.bank]"), "exactly one"),
+            (bank.replace("workers = 1", "pin_fd = 3\nworkers = 1"), "one of pin_file"),
+            (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),
+            (bank.replace("currency = \"USD\"", "currency = \"usd\""), "ISO 4217"),
+            ("not toml".into(), "sample"),
+        ];
+        for (text, reason) in table {
+            let failure = Config::parse(&text, Path::new("sample")).unwrap_err();
+            assert_eq!(failure.name, "config_invalid");
+            assert!(failure.message.contains(reason), "{reason}: {}", failure.message);
+        }
+    }
+}

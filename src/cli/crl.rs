@@ -1,0 +1,64 @@
+//! `countersign crl …`: revocation lists between the parties.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use crate::cli::context::Context;
+use crate::cli::documents::{self, text};
+use crate::front::admin::AdminCall;
+use crate::ops::failure::Failure;
+
+/// Sign a fresh revocation list, or take over the other party's.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  security company  countersign crl export --out secco.crl
+  bank              countersign crl import secco.crl")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Sign a fresh full list of this party's issuing CA.
+    Export {
+        /// Also write it to this file (PEM); it is in certs/crl/ in any case.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Verify another party's list and act on it; an older one than the one in force is refused.
+    Import {
+        /// The list (PEM).
+        file: PathBuf,
+    },
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// The daemon's failures; `document_unreadable`, `document_unwritable`.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let list = match args.verb {
+        Verb::Export { out } => {
+            let exported = context.call(AdminCall::CrlExport {})?;
+            if let Some(out) = out {
+                documents::write(&out, text(&exported, "crl_pem"))?;
+            }
+            exported
+        }
+        Verb::Import { file } => context.call(AdminCall::CrlImport { crl_pem: documents::read(&file)? })?,
+    };
+    context.print(&list, |list| {
+        format!(
+            "revocation list {} of {}\n  revoked {}\n  from    {}\n  until   {}",
+            list["number"],
+            text(list, "issuer"),
+            list["revoked"],
+            text(list, "this_update"),
+            text(list, "next_update"),
+        )
+    });
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `countersign host …`: the agent host's identity, and enrolling it at the other parties.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use crate::cli::context::Context;
+use crate::cli::documents::{self, text};
+use crate::front::admin::AdminCall;
+use crate::ops::failure::Failure;
+
+/// Show this agent host's identity, or enrol an agent host.
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Enrolment is done in person: compare the key on both screens.
+  agent host               countersign host show --out host.json
+  bank, security company   countersign host enrol host.json")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// At the agent host: its identity key and token.
+    Show {
+        /// Also write it to a file (JSON).
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// At the bank or the security company: believe this host's custody statements from now on.
+    Enrol {
+        /// What `host show` wrote (JSON).
+        host: PathBuf,
+    },
+}
+
+/// Carries the verb out.
+///
+/// # Errors
+/// The daemon's failures; `document_unreadable`, `document_malformed`, `document_unwritable`.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Show { out } => {
+            let host = context.call(AdminCall::HostShow {})?;
+            if let Some(out) = out {
+                documents::write(&out, &format!("{host:#}\n"))?;
+            }
+            context.print(&host, |host| {
+                format!("host key {}\ntoken    {}", text(host, "host_key"), text(host, "token_serial"))
+            });
+        }
+        Verb::Enrol { host } => {
+            let host = documents::read_json(&host)?;
+            let enrolled = context.call(AdminCall::HostEnrol { host })?;
+            context.print(&enrolled, |enrolled| {
+                let state = if enrolled["changed"] == true { "enrolled" } else { "was enrolled already:" };
+                format!("{state} host key {} (token {})", text(enrolled, "host_key"), text(enrolled, "token_serial"))
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `countersign init`: from an empty directory to a party with a token, keys and certificates.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::context::Context;
+use crate::ca::settings::PartyKind;
+use crate::config::Config;
+use crate::front::admin::AdminCall;
+use crate::hsm::provision::{self, TokenOrigin};
+use crate::ops::failure::Failure;
+
+/// Make a state directory: configuration, token, PIN, keys and certificates. Safe to repeat.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  countersign init --kind bank --state /var/lib/countersign
+  countersign init --kind agent-host --state ./agent --bank-url https://bank.example:8443/mcp
+A configuration that is there already is kept and used; keys and certificates that are there are not made anew.")]
+pub struct Args {
+    /// What this party is.
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// PKCS#11 module to write into a new configuration.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// Bank: port of the MCP listener in a new configuration; 0 picks a free one.
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// Agent host: the bank's MCP address in a new configuration.
+    #[arg(long, default_value = "https://localhost:8443/mcp", conflicts_with = "bank_ports_file")]
+    bank_url: String,
+    /// Agent host on the bank's machine: take the port from the bank's run/ports.json.
+    #[arg(long)]
+    bank_ports_file: Option<PathBuf>,
+    /// Mark a new configuration as a demo: several operators of one uid, chosen with --operator.
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Bank,
+    SecurityCompany,
+    AgentHost,
+}
+
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    make_directories(context.state.root())?;
+    let path = context.state.config();
+    if !path.exists() {
+        write_new(&path, &configuration(&args))?;
+    }
+    let config = Config::load(&context.state)?;
+    let (party, settings, hsm) = config.hosted();
+    if settings.kind != PartyKind::from(args.kind) {
+        return Err(Failure::usage(
+            "kind_differs",
+            format!("{} is the configuration of another kind of party", path.display()),
+            "name another state directory, or leave --kind as it was",
+        ));
+    }
+    let provisioned = provision::provision(&context.state, &settings.token, hsm)?;
+    let new = provisioned.origin == TokenOrigin::Created;
+    let mut made = context.call(AdminCall::InitParty {})?;
+    made["state"] = context.state.root().display().to_string().into();
+    made["party"] = party.as_str().into();
+    made["token"] = serde_json::json!({
+        "label": settings.token,
+        "module": hsm.module,
+        "new": new,
+        "pin_file": hsm.pin_file,
+    });
+    context.print(&made, |made| {
+        let listed = made["certificates"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = listed.iter().filter_map(|name| name.as_str()).collect();
+        format!(
+            "{party}: token `{}` {}, certificates: {}\nnext: `countersign serve --state {}`",
+            settings.token,
+            if new { "provisioned" } else { "was there" },
+            names.join(", "),
+            context.state.root().display(),
+        )
+    });
+    Ok(())
+}
+
+impl From<Kind> for PartyKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Bank => Self::Bank,
+            Kind::SecurityCompany => Self::SecurityCompany,
+            Kind::AgentHost => Self::AgentHost,
+        }
+    }
+}
+
+/// The shipped sample with its places filled in.
+fn configuration(args: &Args) -> String {
+    let sample = match args.kind {
+        Kind::Bank => include_str!("../../docs/config/bank.toml"),
+        Kind::SecurityCompany => include_str!("../../docs/config/security-company.toml"),
+        Kind::AgentHost => include_str!("../../docs/config/agent-host.toml"),
+    };
+    let upstream = match &args.bank_ports_file {
+        Some(file) => format!("ports_file = {:?}", file.display().to_string()),
+        None => format!("url = {:?}", args.bank_url),
+    };
+    fill(sample, &args.module, args.port, &upstream, &operators(args))
+        .replace("@DEMO@", if args.demo { "true" } else { "false" })
+}
+
+/// Fills the places of a sample other than the demo mark.
+pub(crate) fn fill(sample: &str, module: &Path, port: u16, upstream: &str, operators: &str) -> String {
+    sample
+        .replace("@MODULE@", &module.display().to_string())
+        .replace("@PORT@", &port.to_string())
+        .replace("@UPSTREAM@", upstream)
+        .replace("@OPERATORS@", operators)
+}
+
+/// One operator with every role, or in a demo the people of the story, all under this uid.
+fn operators(args: &Args) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let people: &[(&str, &str)] = match (args.demo, args.kind) {
+        (false, _) => &[("operator", r#""administrator", "officer", "approver", "auditor""#)],
+        (true, Kind::Bank) => &[
+            ("bank-admin", r#""administrator""#),
+            ("bank-officer", r#""officer""#),
+            ("alice", r#""approver""#),
+            ("auditor", r#""auditor""#),
+        ],
+        (true, Kind::SecurityCompany) => &[("secco-admin", r#""administrator""#), ("secco-officer", r#""officer""#)],
+        (true, Kind::AgentHost) => &[("host-admin", r#""administrator", "officer""#)],
+    };
+    people
+        .iter()
+        .map(|(name, roles)| format!("[[operator]]\nname = \"{name}\"\nuid = {uid}\nroles = [{roles}]\n"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn make_directories(root: &Path) -> Result<(), Failure> {
+    for inside in ["", "run", "store", "pins", "anchors", "certs", "tiles", "receipts"] {
+        let path = root.join(inside);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+            Failure::usage(
+                "state_not_writable",
+                format!("{} cannot be made: {error}", path.display()),
+                "choose a directory you own with --state",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        Failure::usage("config_unwritable", format!("{}: {error}", path.display()), "check the directory's owner")
+    })
+}

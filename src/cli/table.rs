@@ -1,0 +1,56 @@
+//! Lists as text: aligned columns of JSON members.
+
+use serde_json::Value;
+
+/// A title and the JSON member it shows.
+pub type Column = (&'static str, &'static str);
+
+/// `items` of a list answer as an aligned table, or `none` in words when there are none.
+pub fn table(answer: &Value, columns: &[Column], none: &str) -> String {
+    let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        return none.to_owned();
+    }
+    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
+    rows.extend(items.iter().map(|item| columns.iter().map(|(_, member)| cell(&item[*member])).collect()));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A value in words: strings bare, lists with commas, nothing as `-`.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
+        Value::Object(members) => match (members.get("amount"), members.get("currency")) {
+            (Some(amount), Some(currency)) => format!("{} {}", cell(amount), cell(currency)),
+            _ => value.to_string(),
+        },
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// `, nothing changed` for a repeat that found everything in place.
+pub fn unless_changed(answer: &Value) -> &'static str {
+    if answer["changed"] == false { " (was there already, nothing changed)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_missing_members_are_dashes() {
+        let answer = json!({ "items": [{ "a": "x", "b": ["p", "q"] }, { "a": "longer", "b": null }] });
+        assert_eq!(table(&answer, &[("A", "a"), ("B", "b")], "none"), "A       B\nx       p,q\nlonger  -");
+        assert_eq!(table(&json!({ "items": [] }), &[("A", "a")], "none"), "none");
+    }
+}

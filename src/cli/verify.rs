@@ -1,0 +1,190 @@
+//! `countersign verify`: checks evidence offline. No daemon, no token, no network; only the bank's root.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use x509_parser::pem::Pem;
+
+use crate::cli::context::Context;
+use crate::config::Config;
+use crate::kernel::receipt::{RECEIPT_BYTES_MAX, ReceiptRefusal, ReceiptVerdict, verify};
+use crate::kernel::types::{Money, Sha256};
+use crate::ops::failure::Failure;
+
+/// Verify evidence offline
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  countersign verify receipt receipt.json --root bank-root.pem")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Verb {
+    /// Verify a receipt: exit code 0 when it proves the transaction, 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign verify receipt receipt.json --root bank-root.pem
+  countersign verify receipt receipt.json --json")]
+    Receipt {
+        /// The receipt, as `receipt show --out` wrote it
+        file: PathBuf,
+        /// The bank's root certificate, PEM [default: certs/root.pem or anchors/bank-root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+}
+
+/// Verifies and prints line by line what was checked and what it proves.
+///
+/// # Errors
+/// The [`ReceiptRefusal`] by name (exit code 3); `file_unreadable`, `root_not_found`, `root_unreadable` (2).
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let Verb::Receipt { file, root, oid_base } = args.verb;
+    let receipt = read_limited(&file)?;
+    let root = match root {
+        Some(path) => read_root(&path)?,
+        None => read_root(&root_of_state(context)?)?,
+    };
+    let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
+    let verdict = verify(&receipt, &root, &oid_base).map_err(|refusal| refused(&file, &refusal))?;
+    context.print(&verdict_json(&verdict, &root), |_| verdict_text(&file, &verdict, &root));
+    Ok(())
+}
+
+fn refused(file: &Path, refusal: &ReceiptRefusal) -> Failure {
+    Failure::refused(
+        refusal.name(),
+        format!("{} is not a valid receipt: {refusal}", file.display()),
+        "do not rely on it; fetch it again with `countersign receipt show`, and check that --root is the bank's root",
+    )
+}
+
+fn verdict_text(file: &Path, verdict: &ReceiptVerdict, root: &[u8]) -> String {
+    let statement = verdict.statement();
+    let (transaction_signer, checkpoint_signer) = verdict.signers();
+    let mut lines = vec![
+        "ok  file: exactly the canonical JSON of a receipt, nothing added or left out".to_owned(),
+        format!(
+            "ok  transaction key: certified for transactions under your root, valid at posting ({transaction_signer})"
+        ),
+        "ok  batch: document signed by that key; the statement is one of its leaves".to_owned(),
+        format!(
+            "ok  decision: its record says that this statement of {} was executed; it is what the leaf commits to",
+            statement.transaction_id
+        ),
+        format!("ok  checkpoint key: certified for checkpoints under your root ({checkpoint_signer})"),
+        format!(
+            "ok  log: checkpoint of {} leaves of {} signed by that key; the record is leaf {}",
+            verdict.checkpoint().size,
+            verdict.checkpoint().origin,
+            verdict.leaf_index()
+        ),
+        format!("    root: SHA-256 {}", Sha256::of(&[root])),
+        String::new(),
+        format!("{} is valid. It proves that the bank posted and recorded:", file.display()),
+    ];
+    lines.extend(facts(verdict).into_iter().map(|(name, value)| format!("  {name:<12} {value}")));
+    lines.push(
+        "It does not prove that the root is the bank's (that is for you to know), nor what happened later.".into(),
+    );
+    lines.join("\n")
+}
+
+fn facts(verdict: &ReceiptVerdict) -> Vec<(&'static str, String)> {
+    let statement = verdict.statement();
+    let amount = statement.amount_minor.parse().map(|minor| Money::from_minor(minor, statement.currency).to_string());
+    let text = |value: &dyn ToString| Some(value.to_string());
+    [
+        ("transaction", text(&statement.transaction_id)),
+        ("kind", text(&statement.kind)),
+        ("amount", Some(amount.unwrap_or_else(|_| format!("{} minor units", statement.amount_minor)))),
+        ("from", text(&statement.debit_account)),
+        ("to", text(&statement.credit_account)),
+        ("merchant", statement.merchant.as_ref().map(ToString::to_string)),
+        ("product", statement.product_id.as_ref().map(ToString::to_string)),
+        ("agent", statement.agent.as_ref().map(ToString::to_string)),
+        ("agent key", statement.agent_key.as_ref().map(ToString::to_string)),
+        ("approval", statement.approval_id.as_ref().map(ToString::to_string)),
+        ("approver", statement.approver.clone()),
+        ("posted at", text(&statement.posted_at)),
+        ("policy", text(&statement.policy_version)),
+        ("catalogue", text(&statement.catalogue_version)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| (name, value)))
+    .collect()
+}
+
+fn verdict_json(verdict: &ReceiptVerdict, root: &[u8]) -> Value {
+    let (transaction_signer, checkpoint_signer) = verdict.signers();
+    json!({
+        "valid": true,
+        "statement": verdict.statement(),
+        "transaction_signer": transaction_signer,
+        "checkpoint_signer": checkpoint_signer,
+        "log": {
+            "origin": verdict.checkpoint().origin,
+            "size": verdict.checkpoint().size,
+            "root": verdict.checkpoint().root,
+            "leaf_index": verdict.leaf_index(),
+        },
+        "bank_root_sha256": Sha256::of(&[root]),
+    })
+}
+
+/// Reads one byte more than a receipt may have, so that the rule and not the machine decides.
+fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let limit = RECEIPT_BYTES_MAX as u64 + 1;
+    let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::usage(
+            "file_unreadable",
+            format!("{} cannot be read: {error}", path.display()),
+            "name the file that `countersign receipt show --out` wrote",
+        )),
+    }
+}
+
+fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
+    let places = [context.state.certs().join("root.pem"), context.state.anchors().join("bank-root.pem")];
+    places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        Failure::usage(
+            "root_not_found",
+            format!("there is no certs/root.pem or anchors/bank-root.pem in {}", context.state.root().display()),
+            "name the bank's root certificate with --root",
+        )
+    })
+}
+
+fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable = |message: String| {
+        Failure::usage(
+            "root_unreadable",
+            format!("{} is not one PEM certificate: {message}", path.display()),
+            "name the bank's root certificate with --root",
+        )
+    };
+    let text = read_limited(path)?;
+    let mut blocks = Pem::iter_from_buffer(&text);
+    let (first, second) = (blocks.next(), blocks.next());
+    match (first, second) {
+        (Some(Ok(pem)), None) if pem.label == "CERTIFICATE" => Ok(pem.contents),
+        (Some(Ok(_)), None) => Err(unreadable("it holds something else".into())),
+        (Some(Ok(_)), Some(_)) => Err(unreadable("it holds more than one block".into())),
+        (Some(Err(error)), _) => Err(unreadable(error.to_string())),
+        (None, _) => Err(unreadable("it holds no PEM block".into())),
+    }
+}
+
+/// The configuration's word when there is one; verification must work on a machine that has none.
+fn oid_base_of_state(context: &Context) -> String {
+    Config::load(&context.state)
+        .map_or_else(|_| crate::ca::settings::PkiSettings::default().oid_base, |config| config.pki.oid_base)
+}

@@ -1,0 +1,125 @@
+//! The admin socket's transport: lines of JSON over a Unix socket, the peer known by its credentials.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::front::admin::{self, AdminAnswer, AdminRequest};
+use crate::front::services::Services;
+use crate::ops::failure::Failure;
+
+/// One request, a certificate request with its custody statement included, is far below it.
+const REQUEST_BYTES_MAX: u64 = 1 << 20;
+/// Operators are few; more than this at once is a mistake.
+const CONNECTIONS_MAX: usize = 64;
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// When accepting fails: out of descriptors, most likely, and connections that end make room again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a local socket, mode 0660 inside the state directory: who connects is told by peer credentials.
+///
+/// # Errors
+/// `socket_unusable`
+pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
+    let unusable = |error: std::io::Error| {
+        Failure::fault(
+            "socket_unusable",
+            format!("{} cannot be bound: {error}", path.display()),
+            "check the state directory's owner and mode; Unix socket paths end at 107 bytes",
+        )
+    };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(unusable)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(unusable)?;
+    Ok(listener)
+}
+
+/// Serves until `stop`, then lets calls in progress end.
+pub async fn serve(listener: UnixListener, services: Arc<Services>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "an admin connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            turn_away(&stream);
+            continue;
+        };
+        let services = Arc::clone(&services);
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Err(error) = converse(stream, services).await {
+                tracing::debug!(%error, "admin connection ended early");
+            }
+        });
+    }
+    // Each connection holds one slot: all of them back means that nothing is in progress.
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(READ_TIMEOUT, slots.acquire_many(all)).await;
+}
+
+/// Says that the door is full. An answer this short fits into a fresh socket's buffer: nobody is waited for.
+fn turn_away(stream: &UnixStream) {
+    let busy = AdminAnswer::Error(Failure::busy(
+        "too_many_connections",
+        format!("{CONNECTIONS_MAX} admin connections are open already"),
+        "end those that are not needed, then try again",
+    ));
+    tracing::warn!("an admin connection was turned away: all places are taken");
+    if let Ok(mut text) = serde_json::to_vec(&busy) {
+        text.push(b'\n');
+        let _ = stream.try_write(&text);
+    }
+}
+
+async fn converse(stream: UnixStream, services: Arc<Services>) -> std::io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(read.take(REQUEST_BYTES_MAX));
+    tokio::time::timeout(READ_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
+    if line.is_empty() {
+        return Ok(());
+    }
+    let answer = match serde_json::from_slice::<AdminRequest>(&line) {
+        Err(_) if line.len() as u64 >= REQUEST_BYTES_MAX => AdminAnswer::Error(Failure::usage(
+            "request_too_long",
+            format!("the request is longer than {REQUEST_BYTES_MAX} bytes"),
+            "send a smaller document",
+        )),
+        Ok(request) => tokio::task::spawn_blocking(move || admin::serve(&services, uid, request))
+            .await
+            .unwrap_or_else(|_| AdminAnswer::Error(defect())),
+        Err(error) => AdminAnswer::Error(Failure::usage(
+            "request_malformed",
+            format!("the request was not understood: {error}"),
+            "check that CLI and daemon are the same version",
+        )),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    write.write_all(&text).await?;
+    write.shutdown().await
+}
+
+fn defect() -> Failure {
+    Failure::unknown("internal_defect", "the daemon met a defect of its own", "see its log and report it")
+}

@@ -1,0 +1,135 @@
+//! The three questions that the doors ask, answered by the services: who is this, may they still, what do they want.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::front::agent_socket::AgentKeys;
+use crate::front::services::{Services, stamp};
+use crate::hsm::CertifiedKey;
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Stamp, ToolCall};
+use crate::kernel::credential::pair::VerifiedAgent;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::sign::SignInput;
+use crate::kernel::types::{AgentName, RequestId};
+use crate::mcp::server::{ToolGate, ToolRefused};
+use crate::ops::failure::Failure;
+use crate::payment::ToolFailure;
+use crate::tls::PairGate;
+
+/// A bank's gates.
+#[derive(Debug)]
+pub struct Gates {
+    services: Arc<Services>,
+}
+
+impl Gates {
+    pub fn new(services: Arc<Services>) -> Self {
+        Self { services }
+    }
+}
+
+impl PairGate for Gates {
+    fn accept(&self, presented: &[Vec<u8>]) -> Result<VerifiedAgent, String> {
+        self.services.accept(presented)
+    }
+
+    fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
+        self.services.still_acceptable(agent)
+    }
+
+    fn count_refusal(&self, name: &'static str) {
+        self.services.count_refusal(name);
+    }
+}
+
+impl ToolGate for Gates {
+    fn tools_for(&self, agent: &AgentPrincipal) -> Vec<String> {
+        match self.services.payments() {
+            Ok(payments) => payments.rules().role_tools.get(agent.spiffe_id.role()).cloned().unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, ToolRefused> {
+        let payments = self.services.payments().map_err(|failure| failed(&failure))?;
+        let answer = payments.call_tool(agent, call, request_id);
+        if let Ok(log) = self.services.log() {
+            log.notify();
+        }
+        answer.map_err(|failure| match failure {
+            ToolFailure::Refused(refusal) => refused(refusal),
+            ToolFailure::Failed(failure) => failed(&failure),
+        })
+    }
+
+    fn record_refusal(
+        &self,
+        agent: &AgentPrincipal,
+        tool: &str,
+        refusal: &ToolRefused,
+        request_id: RequestId,
+    ) -> Result<(), ToolRefused> {
+        let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
+        let command = Command {
+            stamp: Stamp { request_id, ..stamp() },
+            actor: Actor::Agent(agent.clone()),
+            act: Act::Record { tool: shortened(tool), decision },
+        };
+        let recorded = self.services.setup.store.apply(vec![command]).map_err(Failure::from);
+        recorded.map_err(|failure| failed(&failure))?;
+        if let Ok(log) = self.services.log() {
+            log.notify();
+        }
+        Ok(())
+    }
+}
+
+/// Longest tool name and reason that a leaf keeps of what a stranger to the rules sent.
+const RECORDED_CHARS_MAX: usize = 200;
+
+fn shortened(text: &str) -> String {
+    text.chars().take(RECORDED_CHARS_MAX).collect()
+}
+
+fn refused(refusal: Refusal) -> ToolRefused {
+    ToolRefused {
+        name: refusal.name().to_owned(),
+        message: refusal.message().to_owned(),
+        next_step: refusal.next_step().to_owned(),
+    }
+}
+
+fn failed(failure: &Failure) -> ToolRefused {
+    ToolRefused { name: failure.name.clone(), message: failure.message.clone(), next_step: failure.next_step.clone() }
+}
+
+/// An agent host's keys, for the bridge.
+#[derive(Debug)]
+pub struct AgentKeysGate {
+    services: Arc<Services>,
+}
+
+impl AgentKeysGate {
+    pub fn new(services: Arc<Services>) -> Self {
+        Self { services }
+    }
+}
+
+impl AgentKeys for AgentKeysGate {
+    fn identity(&self, agent: &AgentName) -> Result<CertifiedKey, Failure> {
+        self.services.setup.authority.agent_identity(agent)
+    }
+
+    fn sign_tls(&self, agent: &AgentName, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let identity = self.identity(agent)?;
+        let input = SignInput::from_tls_message(message).ok_or_else(|| {
+            Failure::refused(
+                "not_a_tls_message",
+                "only a TLS 1.3 handshake is signed here",
+                "use `countersign connect`",
+            )
+        })?;
+        Ok(self.services.token().sign(identity.key.id, input)?)
+    }
+}

@@ -1,0 +1,234 @@
+//! The MCP listener: TCP, TLS handshakes on threads of their own, one registered connection an agent.
+//!
+//! A handshake signs with the HSM and blocks its thread for as long; established connections live on the main
+//! runtime and never wait for it. A connection is registered before its agent is judged again, so that no revocation
+//! can fall between the two.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::front::http::Edge;
+use crate::front::settings::LimitSettings;
+use crate::hsm::{CertifiedKey, Token};
+use crate::kernel::types::Currency;
+use crate::mcp::server::{Endpoint, ToolGate};
+use crate::ops::failure::Failure;
+use crate::ops::registry::Connections;
+use crate::tls::{self, PairGate, PairVerifier};
+
+/// Threads that only do handshakes: each may wait for the HSM.
+const HANDSHAKE_THREADS: usize = 16;
+/// A request in progress may end within this time after stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a listener is made of.
+pub struct ListenerSetup {
+    pub listening: std::net::TcpListener,
+    pub identity: CertifiedKey,
+    pub token: Arc<dyn Token>,
+    pub limits: LimitSettings,
+    pub pair_gate: Arc<dyn PairGate>,
+    pub tool_gate: Arc<dyn ToolGate>,
+    pub connections: Arc<Connections>,
+    pub currency: Currency,
+    /// Names under which the bank is reached: other Host headers are refused.
+    pub hosts: Vec<String>,
+}
+
+/// A running listener.
+pub struct Listener {
+    shared: Arc<Shared>,
+    accepting: tokio::task::JoinHandle<()>,
+    handshakes: Option<Runtime>,
+}
+
+struct Shared {
+    acceptor: TlsAcceptor,
+    edge: Edge,
+    limits: LimitSettings,
+    gate: Arc<dyn PairGate>,
+    connections: Arc<Connections>,
+    slots: Arc<Semaphore>,
+    handshake_slots: Arc<Semaphore>,
+    /// Where established connections live.
+    main: Handle,
+    stop: CancellationToken,
+}
+
+impl Listener {
+    /// Starts serving on the current runtime.
+    ///
+    /// # Errors
+    /// `tls_key_unusable`, `listener_failed`
+    pub fn start(setup: ListenerSetup) -> Result<Self, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::fault("listener_failed", error.to_string(), "check process limits");
+        let verifier = PairVerifier::new(Arc::clone(&setup.pair_gate));
+        let config = tls::server_config(&setup.identity, setup.token, verifier)?;
+        setup.listening.set_nonblocking(true).map_err(failed)?;
+        let listening = TcpListener::from_std(setup.listening).map_err(failed)?;
+        let handshakes = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HANDSHAKE_THREADS)
+            .thread_name("handshake")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let (limits, stop) = (setup.limits, CancellationToken::new());
+        let slots = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX >> 4)));
+        let endpoint = Endpoint::new(setup.tool_gate, setup.currency, &setup.hosts, limits.body_bytes_max);
+        let shared = Arc::new(Shared {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            edge: Edge::new(endpoint, Arc::clone(&setup.pair_gate), limits.clone()),
+            gate: setup.pair_gate,
+            connections: setup.connections,
+            slots: slots(limits.connections_max),
+            handshake_slots: slots(limits.handshakes_max),
+            limits,
+            main: Handle::current(),
+            stop,
+        });
+        let handle = handshakes.handle().clone();
+        let accepting = tokio::spawn(accept(Arc::clone(&shared), listening, handle));
+        Ok(Self { shared, accepting, handshakes: Some(handshakes) })
+    }
+
+    /// Accepts nothing more, lets requests in progress end, then cuts what is left.
+    pub async fn stop(mut self) {
+        self.shared.stop.cancel();
+        let _ = (&mut self.accepting).await;
+        let all = self.shared.limits.connections_max;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.shared.slots.acquire_many(all)).await;
+        self.shared.connections.cut(|_| true);
+        if let Some(handshakes) = self.handshakes.take() {
+            handshakes.shutdown_background();
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listening: TcpListener, handshakes: Handle) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listening.accept() => accepted,
+            () = shared.stop.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: connections that end make room again.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&shared.slots).try_acquire_owned() else {
+            shared.gate.count_refusal("too_many_connections");
+            continue;
+        };
+        let Ok(handshake_slot) = Arc::clone(&shared.handshake_slots).try_acquire_owned() else {
+            shared.gate.count_refusal("too_many_handshakes");
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        handshakes.spawn(async move {
+            let shaken = handshake(&shared, stream, peer).await;
+            drop(handshake_slot);
+            if let Some(stream) = shaken {
+                let main = shared.main.clone();
+                main.spawn(serve(shared, stream, slot));
+            }
+        });
+    }
+}
+
+async fn handshake(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    let timeout = Duration::from_millis(shared.limits.handshake_timeout_ms);
+    // Small answers must not wait for more.
+    let _ = stream.set_nodelay(true);
+    match tokio::time::timeout(timeout, shared.acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            let name = refusal_name(&error);
+            // A judged pair was counted by the gate under its own name.
+            if let Some(name) = name {
+                shared.gate.count_refusal(name);
+            }
+            tracing::debug!(%peer, %error, "handshake failed");
+            None
+        }
+        Err(_) => {
+            shared.gate.count_refusal("handshake_timeout");
+            None
+        }
+    }
+}
+
+/// The name of a handshake that failed before a pair was judged.
+fn refusal_name(error: &std::io::Error) -> Option<&'static str> {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::NoCertificatesPresented) => Some("no_certificate"),
+        Some(rustls::Error::InvalidCertificate(_)) => None,
+        Some(rustls::Error::PeerIncompatible(_)) => Some("tls_incompatible"),
+        Some(rustls::Error::InvalidMessage(_)) => Some("not_tls"),
+        Some(_) | None => Some("handshake_failed"),
+    }
+}
+
+async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: OwnedSemaphorePermit) {
+    let _slot = slot;
+    let presented: Vec<Vec<u8>> = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .into_iter()
+        .flatten()
+        .map(|certificate| certificate.as_ref().to_vec())
+        .collect();
+    let Ok(agent) = shared.gate.accept(&presented).map(Arc::new) else {
+        return;
+    };
+    let cut = CancellationToken::new();
+    let _registration = shared.connections.register(Arc::clone(&agent), cut.clone());
+    if shared.gate.still_acceptable(&agent).is_err() {
+        return;
+    }
+    let serving = Arc::clone(&shared);
+    let service = service_fn(move |request| {
+        let (shared, agent) = (Arc::clone(&serving), Arc::clone(&agent));
+        async move { Ok::<_, Infallible>(shared.edge.answer(agent, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(shared.limits.header_timeout_ms))
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            // Revoked: the stream is dropped where it stands.
+            () = cut.cancelled() => return,
+            () = shared.stop.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

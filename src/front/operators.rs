@@ -1,0 +1,102 @@
+//! Which human is at the admin socket: peer credentials against the configured operators.
+
+use crate::front::settings::{DemoSettings, OperatorSettings};
+use crate::kernel::command::OperatorPrincipal;
+use crate::ops::failure::Failure;
+
+/// The configured humans of this party.
+#[derive(Clone, Debug)]
+pub struct Operators {
+    known: Vec<OperatorSettings>,
+    demo: DemoSettings,
+}
+
+impl Operators {
+    pub fn new(known: Vec<OperatorSettings>, demo: DemoSettings) -> Self {
+        Self { known, demo }
+    }
+
+    /// True when `--operator` may choose: `doctor` warns about it.
+    pub fn may_be_asserted(&self) -> bool {
+        self.demo.enabled && self.demo.asserted_operators
+    }
+
+    /// The operator of this peer uid. `asserted` names one among several of the same uid, in a demo only.
+    ///
+    /// # Errors
+    /// `operator_unknown`, `operator_ambiguous`, `assertion_refused`.
+    pub fn identify(&self, uid: u32, asserted: Option<&str>) -> Result<OperatorPrincipal, Failure> {
+        let mut of_uid = self.known.iter().filter(|operator| operator.uid == uid);
+        if let Some(name) = asserted {
+            if !self.may_be_asserted() {
+                return Err(Failure::refused(
+                    "assertion_refused",
+                    "--operator is only accepted by a daemon whose configuration is marked as a demo",
+                    "leave --operator out and act under your own user id",
+                ));
+            }
+            let found = of_uid.find(|operator| operator.name.as_str() == name);
+            return found.map(|operator| principal(operator, uid, true)).ok_or_else(|| unknown(uid, Some(name)));
+        }
+        let first = of_uid.next().ok_or_else(|| unknown(uid, None))?;
+        if of_uid.next().is_some() {
+            return Err(Failure::usage(
+                "operator_ambiguous",
+                format!("several operators have uid {uid}"),
+                "say which one with --operator NAME",
+            ));
+        }
+        Ok(principal(first, uid, false))
+    }
+}
+
+fn principal(operator: &OperatorSettings, uid: u32, asserted: bool) -> OperatorPrincipal {
+    OperatorPrincipal { name: operator.name.clone(), uid, roles: operator.roles.clone(), asserted }
+}
+
+fn unknown(uid: u32, name: Option<&str>) -> Failure {
+    let who = name.map_or_else(|| format!("uid {uid}"), |name| format!("operator {name:?} with uid {uid}"));
+    Failure::refused(
+        "operator_unknown",
+        format!("the configuration names no {who}"),
+        "add an [[operator]] section, or use a user id that has one",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operators(asserted_operators: bool) -> Operators {
+        let person =
+            |name: &str, uid| OperatorSettings { name: name.parse().unwrap(), uid, roles: vec!["officer".into()] };
+        Operators::new(
+            vec![person("alice", 7), person("bob", 7), person("carol", 8)],
+            DemoSettings { enabled: asserted_operators, asserted_operators },
+        )
+    }
+
+    #[test]
+    fn nobody_is_taken_for_somebody_else() {
+        let table = [
+            (true, 9, None, "operator_unknown"),
+            (true, 9, Some("alice"), "operator_unknown"),
+            (true, 8, Some("alice"), "operator_unknown"),
+            (true, 7, Some("mallory"), "operator_unknown"),
+            (true, 7, None, "operator_ambiguous"),
+            (false, 7, Some("alice"), "assertion_refused"),
+            (false, 8, Some("carol"), "assertion_refused"),
+        ];
+        for (demo, uid, asserted, name) in table {
+            assert_eq!(operators(demo).identify(uid, asserted).unwrap_err().name, name, "{uid} {asserted:?}");
+        }
+    }
+
+    #[test]
+    fn a_chosen_operator_is_marked_as_asserted() {
+        let chosen = operators(true).identify(7, Some("bob")).unwrap();
+        assert_eq!((chosen.name.as_str(), chosen.asserted), ("bob", true));
+        let own = operators(false).identify(8, None).unwrap();
+        assert_eq!((own.name.as_str(), own.asserted), ("carol", false));
+    }
+}

@@ -1,0 +1,310 @@
+//! Everything one daemon serves, and how far it is set up.
+//!
+//! A fresh party has a token and nothing else. Each administrative step can complete a part: the log and the book
+//! after `init`, the MCP listener of a bank once the security company is trusted and a catalogue is in force. So
+//! [`Services::complete`] runs at start and after every step, and says what is still missing.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::audit::{Log, LogSetup};
+use crate::ca::Authority;
+use crate::ca::settings::PartyKind;
+use crate::front::operators::Operators;
+use crate::hsm::client::WorkerPool;
+use crate::hsm::confine::Confinement;
+use crate::hsm::{CertifiedKey, Token};
+use crate::kernel::command::{Act, Actor, Command, Stamp};
+use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{PartyName, RequestId};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::ops::registry::{Connections, LiveStatus};
+use crate::payment::{Payments, PaymentsSetup};
+use crate::store::Store;
+
+/// What the composition root hands over.
+pub struct ServicesSetup {
+    pub party: PartyName,
+    pub kind: PartyKind,
+    pub state: StateDir,
+    pub settings: FrontSettings,
+    pub operators: Operators,
+    pub hsm: Arc<WorkerPool>,
+    pub store: Arc<dyn Store>,
+    pub authority: Arc<Authority>,
+    pub confinement: Confinement,
+}
+
+/// The parts of the configuration that services read.
+#[derive(Clone, Debug)]
+pub struct FrontSettings {
+    pub policy: Option<crate::payment::settings::PolicySettings>,
+    pub payment: crate::payment::settings::PaymentSettings,
+    pub audit: crate::audit::settings::AuditSettings,
+    pub pki: crate::ca::settings::PkiSettings,
+    pub pin_file: Option<std::path::PathBuf>,
+}
+
+/// One daemon's services.
+pub struct Services {
+    pub setup: ServicesSetup,
+    pub live: Arc<LiveStatus>,
+    pub connections: Arc<Connections>,
+    log: OnceLock<Arc<Log>>,
+    payments: OnceLock<Arc<Payments>>,
+    /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
+    acceptance: RwLock<Option<Arc<Acceptance>>>,
+    /// What keeps the daemon from serving agents, in words. Empty: nothing.
+    missing: Mutex<Vec<String>>,
+    /// Handshakes that were refused, by name, since the last leaf about them.
+    refused: Mutex<BTreeMap<String, u64>>,
+    refused_total: Mutex<BTreeMap<String, u64>>,
+}
+
+/// When a change of the revocation status was durable and when this node acted on it.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusChange {
+    pub recorded: Instant,
+    pub effective: Instant,
+    /// Live connections that were cut.
+    pub cut: usize,
+}
+
+thread_local! {
+    /// The change that the call on this thread made: several operators may revoke at once.
+    static LAST_CHANGE: Cell<Option<StatusChange>> = const { Cell::new(None) };
+}
+
+/// Takes the change that was made on this thread since the last call.
+pub fn take_status_change() -> Option<StatusChange> {
+    LAST_CHANGE.take()
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("party", &self.setup.party).finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    pub fn open(setup: ServicesSetup) -> Result<Arc<Self>, Failure> {
+        let services = Arc::new(Self {
+            setup,
+            live: Arc::default(),
+            connections: Arc::default(),
+            log: OnceLock::new(),
+            payments: OnceLock::new(),
+            acceptance: RwLock::new(None),
+            missing: Mutex::default(),
+            refused: Mutex::default(),
+            refused_total: Mutex::default(),
+        });
+        // Weak: the authority is part of the services and must not keep them alive.
+        let listening = Arc::downgrade(&services);
+        services.setup.authority.listen(move || {
+            if let Some(services) = listening.upgrade() {
+                services.status_changed();
+            }
+        });
+        services.complete()?;
+        Ok(services)
+    }
+
+    /// A change of the revocation status is durable: from here on this node refuses, then cuts.
+    fn status_changed(&self) {
+        let recorded = Instant::now();
+        match self.refresh_status() {
+            Ok(cut) => LAST_CHANGE.set(Some(StatusChange { recorded, effective: Instant::now(), cut })),
+            // Every commit reads the status itself; only live reads wait for the next refresh.
+            Err(failure) => tracing::error!(name = %failure.name, "the live revocation status could not be read"),
+        }
+    }
+
+    /// Opens what can be opened now; notes in words what is missing.
+    pub fn complete(&self) -> Result<(), Failure> {
+        let setup = &self.setup;
+        self.refresh_status()?;
+        let mut missing = Vec::new();
+        if self.log.get().is_none() {
+            match setup.authority.signing_role(Purpose::Checkpoint) {
+                Ok(checkpoint) => self.open_log(checkpoint)?,
+                Err(_) => missing.push("the party's keys and certificates: run `countersign init`".to_owned()),
+            }
+        }
+        if setup.kind == PartyKind::Bank {
+            self.complete_bank(&mut missing)?;
+        }
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        Ok(())
+    }
+
+    fn open_log(&self, checkpoint: CertifiedKey) -> Result<(), Failure> {
+        let setup = &self.setup;
+        let log = Log::open(LogSetup {
+            store: Arc::clone(&setup.store),
+            token: self.token(),
+            checkpoint,
+            transaction: setup.authority.signing_role(Purpose::Transaction).ok(),
+            settings: setup.settings.audit.clone(),
+            oid_base: setup.settings.pki.oid_base.clone(),
+        })?;
+        log.start()?;
+        let _ = self.log.set(log);
+        Ok(())
+    }
+
+    fn complete_bank(&self, missing: &mut Vec<String>) -> Result<(), Failure> {
+        let setup = &self.setup;
+        match setup.authority.acceptance() {
+            Ok(acceptance) => {
+                *self.acceptance.write().unwrap_or_else(PoisonError::into_inner) = Some(acceptance);
+            }
+            Err(_) => missing.push("the security company's certificates: `countersign trust add`".to_owned()),
+        }
+        let catalogue = setup.authority.catalogue();
+        let (role_tools, catalogue_version) = match &catalogue {
+            Ok(catalogue) => (catalogue.role_tools().clone(), catalogue.version()),
+            Err(_) => {
+                missing.push("a role catalogue signed by both parties: `countersign catalogue install`".to_owned());
+                (BTreeMap::new(), 0)
+            }
+        };
+        let Some(policy) = &setup.settings.policy else {
+            return Ok(());
+        };
+        let rules = crate::payment::rules(
+            policy,
+            &setup.settings.payment,
+            role_tools,
+            catalogue_version,
+            setup.settings.pki.company_crl_required,
+        )?;
+        if let Some(payments) = self.payments.get() {
+            payments.replace_rules(Arc::new(rules));
+            return Ok(());
+        }
+        let Ok(transaction) = setup.authority.signing_role(Purpose::Transaction) else {
+            return Ok(());
+        };
+        let payments = Payments::new(PaymentsSetup {
+            store: Arc::clone(&setup.store),
+            token: self.token(),
+            transaction_key: transaction.key,
+            rules: Arc::new(rules),
+        });
+        payments.recover()?;
+        let _ = self.payments.set(payments);
+        Ok(())
+    }
+
+    /// Reads what is revoked from the store and cuts every connection that it hits. Answers how many were cut.
+    pub fn refresh_status(&self) -> Result<usize, Failure> {
+        let snapshot = self.setup.store.status()?;
+        self.live.replace(snapshot.clone());
+        Ok(self.connections.cut(|agent| agent.still_acceptable(&snapshot, clock::now()).is_err()))
+    }
+
+    pub fn token(&self) -> Arc<dyn Token> {
+        Arc::clone(&self.setup.hsm) as Arc<dyn Token>
+    }
+
+    /// What is missing before agents can be served, in words.
+    pub fn missing(&self) -> Vec<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn log(&self) -> Result<&Arc<Log>, Failure> {
+        self.log.get().ok_or_else(not_set_up)
+    }
+
+    pub fn payments(&self) -> Result<&Arc<Payments>, Failure> {
+        if self.setup.kind != PartyKind::Bank {
+            return Err(Failure::usage(
+                "not_a_bank",
+                "this daemon does not host a bank",
+                "name the bank's state directory",
+            ));
+        }
+        self.payments.get().ok_or_else(not_set_up)
+    }
+
+    /// The acceptance rule on what a peer presented; a refusal is counted by name.
+    pub fn accept(&self, presented: &[Vec<u8>]) -> Result<VerifiedAgent, String> {
+        let acceptance = self.acceptance.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(acceptance) = acceptance else {
+            return Err(self.count_refusal("not_set_up"));
+        };
+        let chains = PeerChains { presented: presented.to_vec() };
+        pair::accept(&chains, &acceptance, &self.live.current(), clock::now())
+            .map_err(|refusal| self.count_refusal(refusal.name()))
+    }
+
+    /// Whether an accepted agent may still be served: asked again on every request.
+    pub fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
+        agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
+    }
+
+    /// Counts a handshake that ended without an accepted agent.
+    pub fn count_refusal(&self, name: &str) -> String {
+        for counts in [&self.refused, &self.refused_total] {
+            *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+        }
+        name.to_owned()
+    }
+
+    /// Refused handshakes by name since the start.
+    pub fn refused_handshakes(&self) -> Value {
+        json!(*self.refused_total.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What has to be done now and then: expired holds go back, refusals are written into one leaf.
+    pub fn maintain(&self) -> Result<(), Failure> {
+        if let Some(payments) = self.payments.get() {
+            payments.recover()?;
+            payments.sweep()?;
+        }
+        let counts = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let act = Act::Record { tool: "handshakes_refused".into(), decision: json!({ "counts": counts }) };
+        let actor = Actor::System { component: "listener".into() };
+        self.setup.store.apply(vec![Command { stamp: stamp(), actor, act }])?;
+        if let Some(log) = self.log.get() {
+            log.notify();
+        }
+        Ok(())
+    }
+
+    /// Joins the threads that were started. Afterwards nothing writes any more.
+    pub fn stop(&self) {
+        if let Some(log) = self.log.get() {
+            log.stop();
+        }
+    }
+}
+
+/// A stamp of now with a fresh request id and salt.
+pub fn stamp() -> Stamp {
+    Stamp { request_id: fresh_request_id(), wall: clock::now(), boot_ms: clock::boot_ms(), leaf_salt: clock::random() }
+}
+
+/// `req_` + ULID
+pub fn fresh_request_id() -> RequestId {
+    clock::fresh_id("req_").parse().expect("a fresh id has the form that RequestId asks for")
+}
+
+fn not_set_up() -> Failure {
+    Failure::usage(
+        "not_set_up",
+        "this party has no keys and certificates yet",
+        "run `countersign init` for its directory",
+    )
+}

@@ -1,0 +1,338 @@
+//! Receipts as an outsider attacks them: every byte, every rule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::kernel::canon::canonical;
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote};
+use countersign::kernel::receipt::{Base64, Receipt, Salt, verify};
+use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
+use countersign::kernel::types::Sha256;
+use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use serde_json::json;
+
+use super::log::{advance_all, open};
+use super::memory::MemoryStore;
+use super::parties::{Bank, OID_BASE, usage};
+
+/// A receipt from a real log: the third of five in its batch, among other leaves.
+fn issued() -> (Bank, Receipt) {
+    let (bank, store) = (Bank::new(), Arc::new(MemoryStore::default()));
+    store.add_leaves(9);
+    let ids = store.post(&bank, 7, 5);
+    store.add_leaves(4);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    let receipt = log.receipt(&ids[2], Duration::ZERO).unwrap();
+    (bank, receipt)
+}
+
+fn refusal(bank: &Bank, bytes: &[u8]) -> Option<&'static str> {
+    verify(bytes, &bank.root, OID_BASE).err().map(|refusal| refusal.name())
+}
+
+fn chain(certificates: Vec<Vec<u8>>) -> Vec<Base64> {
+    certificates.into_iter().map(Base64).collect()
+}
+
+#[test]
+fn a_receipt_proves_its_transaction() {
+    let (bank, receipt) = issued();
+    let bytes = receipt.to_bytes().unwrap();
+    let verdict = verify(&bytes, &bank.root, OID_BASE).unwrap();
+    assert_eq!(verdict.statement().amount_minor, "189999");
+    assert_eq!((verdict.leaf_index(), verdict.checkpoint().size), (11, 18));
+    assert!(verdict.signers().0.contains("bank transaction") && verdict.signers().1.contains("bank checkpoint"));
+}
+
+#[test]
+fn every_single_changed_byte_of_a_receipt_is_refused() {
+    let (bank, receipt) = issued();
+    let bytes = receipt.to_bytes().unwrap();
+    assert_eq!(refusal(&bank, &bytes), None);
+    // The lowest bit, and the bit between upper and lower case, space and NUL, '=' and GS.
+    let try_all = |positions: std::ops::Range<usize>| {
+        let mut changed = bytes.clone();
+        for position in positions {
+            for bit in [0x01, 0x20] {
+                changed[position] ^= bit;
+                assert_ne!(refusal(&bank, &changed), None, "byte {position} ^ {bit:#x}");
+                changed[position] ^= bit;
+            }
+        }
+    };
+    let middle = bytes.len() / 2;
+    std::thread::scope(|scope| {
+        scope.spawn(|| try_all(0..middle));
+        scope.spawn(|| try_all(middle..bytes.len()));
+    });
+}
+
+#[test]
+fn nothing_can_be_added_to_a_receipt_or_left_out() {
+    let (bank, receipt) = issued();
+    let bytes = receipt.to_bytes().unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let cases = [
+        ("no newline", text.trim_end().to_owned()),
+        ("two newlines", format!("{text}\n")),
+        ("a space first", format!(" {text}")),
+        ("CRLF", text.replace('\n', "\r\n")),
+        ("pretty-printed", format!("{:#}\n", serde_json::to_value(&receipt).unwrap())),
+    ];
+    for (what, changed) in cases {
+        assert_eq!(refusal(&bank, changed.as_bytes()), Some("receipt_not_canonical"), "{what}");
+    }
+    let malformed = [
+        ("empty", String::new()),
+        ("half", text[..text.len() / 2].to_owned()),
+        ("an unknown field", text.replacen("{\"batch\"", "{\"a\":1,\"batch\"", 1)),
+        ("a duplicate field", text.replacen("{\"batch\"", "{\"schema\":\"x\",\"batch\"", 1)),
+        ("a missing field", text.replacen("\"cosignatures\":[],", "", 1)),
+        ("unpadded base64", text.replacen("==\"", "\"", 1)),
+        ("an array", "[]".to_owned()),
+        ("deep nesting", "[".repeat(100_000)),
+    ];
+    for (what, changed) in malformed {
+        assert_ne!(changed, text, "{what} changes nothing");
+        assert_eq!(refusal(&bank, changed.as_bytes()), Some("receipt_malformed"), "{what}");
+    }
+    assert_eq!(refusal(&bank, &vec![b' '; 1024 * 1024 + 1]), Some("receipt_too_large"));
+}
+
+#[test]
+fn each_broken_rule_has_its_name() {
+    type Break = fn(&Bank, &mut Receipt);
+    let table: [(&str, &str, Break); 31] = [
+        ("another schema", "receipt_unknown_schema", |_, receipt| receipt.schema = "countersign/receipt/v2".into()),
+        ("a spaced statement", "statement_not_canonical", |_, receipt| receipt.statement.insert(1, ' ')),
+        ("another statement", "statement_malformed", |_, receipt| receipt.statement = "{}".into()),
+        ("a time in another form", "posted_at_malformed", |_, receipt| {
+            receipt.statement = receipt.statement.replace(".125Z", ".125+00:00");
+        }),
+        ("a larger amount", "statement_not_in_batch", |_, receipt| {
+            receipt.statement = receipt.statement.replace("189999", "199999");
+        }),
+        ("another place in the batch", "statement_not_in_batch", |_, receipt| receipt.batch.index += 1),
+        ("a place beyond the batch", "statement_not_in_batch", |_, receipt| receipt.batch.index = 5),
+        ("a short batch path", "statement_not_in_batch", |_, receipt| receipt.batch.path.truncate(1)),
+        ("another count", "batch_count_differs", |_, receipt| receipt.batch.count += 1),
+        ("a batch document without a root", "batch_document_malformed", |_, receipt| {
+            receipt.batch.document = "{\"count\":5,\"schema\":\"countersign/batch/v1\"}".into();
+        }),
+        ("a batch document of another schema", "batch_document_malformed", |_, receipt| {
+            receipt.batch.document = receipt.batch.document.replace("batch/v1", "batch/v2");
+        }),
+        ("a spaced batch document", "batch_document_malformed", |_, receipt| receipt.batch.document.push(' ')),
+        ("a batch document nobody signed", "batch_signature_invalid", |_, receipt| {
+            receipt.batch.document = receipt.batch.document.replace("\"batch\":7", "\"batch\":8");
+        }),
+        ("a signature under another tag", "batch_signature_invalid", |bank, receipt| {
+            let pair = bank.keys.key(Purpose::Transaction).1;
+            let canonical_json = receipt.batch.document.clone().into_bytes();
+            let input = SignInput::Document { tag: DocumentTag::Catalogue, canonical_json };
+            receipt.batch.signature = Base64(rcgen::SigningKey::sign(pair, &input.message()).unwrap());
+        }),
+        ("the transaction key's chain for the checkpoint", "chain_wrong_purpose", |_, receipt| {
+            receipt.log.chain = receipt.batch.chain.clone();
+        }),
+        ("a body that is no JSON", "body_malformed", |_, receipt| receipt.log.body.push('x')),
+        ("a body that is a list", "body_malformed", |_, receipt| receipt.log.body = "[]".into()),
+        ("a body without a transaction", "body_names_another", |_, receipt| receipt.log.body = "{}".into()),
+        ("a spaced body", "body_malformed", |_, receipt| receipt.log.body.insert(1, ' ')),
+        ("the record of a repeat", "body_not_this_posting", |_, receipt| {
+            receipt.log.body = receipt.log.body.replace("\"repeated\":false", "\"repeated\":true");
+        }),
+        ("the record of the authorization", "body_not_this_posting", |_, receipt| {
+            receipt.log.body = receipt.log.body.replace("executed", "approved");
+        }),
+        ("the record of another statement", "body_not_this_posting", |_, receipt| {
+            let hash = Sha256::of(&[receipt.statement.as_bytes()]).hex();
+            receipt.log.body = receipt.log.body.replace(&hash, &Sha256::of(&[]).hex());
+        }),
+        ("another body", "commitment_differs", |_, receipt| {
+            receipt.log.body = receipt.log.body.replace("execute_purchase", "execute_transfer");
+        }),
+        ("another salt", "commitment_differs", |_, receipt| receipt.log.salt = Salt([0; 32])),
+        ("body and commitment of our own", "leaf_not_in_log", |_, receipt| {
+            receipt.log.body = receipt.log.body.replace("execute_purchase", "execute_transfer");
+            receipt.log.commitment = Sha256::of(&[&receipt.log.salt.0, receipt.log.body.as_bytes()]);
+        }),
+        ("another place in the log", "leaf_not_in_log", |_, receipt| receipt.log.leaf_index -= 1),
+        ("no log path", "leaf_not_in_log", |_, receipt| receipt.log.path.clear()),
+        ("a second signature line", "checkpoint_malformed", |_, receipt| {
+            receipt.log.checkpoint.push_str("\u{2014} someone AAAAAAA=\n");
+        }),
+        ("a checkpoint nobody signed", "checkpoint_signature_invalid", |_, receipt| {
+            receipt.log.checkpoint = receipt.log.checkpoint.replace("\n18\n", "\n19\n");
+        }),
+        ("a checkpoint under another name", "checkpoint_signature_invalid", |bank, receipt| {
+            let root = Sha256::of(&[b"another tree"]);
+            let text = Checkpoint { origin: "other.example".into(), size: 18, root }.text();
+            let signature = bank.sign(Purpose::Checkpoint, SignInput::TreeHead { note: text.clone().into_bytes() });
+            let spki = &bank.keys.key(Purpose::Checkpoint).0.spki;
+            let mut line = NoteSignature::new(SignatureType::Ed25519, "other.example", spki, &signature).unwrap();
+            line.name = "bank.countersign.example/log".into();
+            receipt.log.checkpoint = SignedNote { text, signatures: vec![line] }.compose();
+        }),
+        ("a cosignature nobody checks", "cosignatures_not_understood", |_, receipt| {
+            receipt.log.cosignatures.push("\u{2014} w AAAAAAA=".into());
+        }),
+    ];
+    let (bank, receipt) = issued();
+    for (what, name, change) in table {
+        let mut changed = receipt.clone();
+        change(&bank, &mut changed);
+        assert_eq!(refusal(&bank, &changed.to_bytes().unwrap()), Some(name), "{what}");
+    }
+}
+
+#[test]
+fn each_broken_chain_has_its_name() {
+    let (bank, receipt) = issued();
+    let other = Bank::new();
+    let p256 = KeyPair::generate().unwrap();
+    let transaction = Purpose::Transaction;
+    let flipped_signature = {
+        let mut certificates = bank.chain(transaction, |_| {});
+        let last = certificates[0].len() - 1;
+        certificates[0][last] ^= 1;
+        certificates
+    };
+    let shuffled = |order: [usize; 3]| {
+        let certificates = bank.chain(transaction, |_| {});
+        order.map(|index| certificates[index].clone()).to_vec()
+    };
+    let trailing = {
+        let mut certificates = bank.chain(transaction, |_| {});
+        certificates[0].push(0);
+        certificates
+    };
+    let with_issuing_of_another = {
+        let mut certificates = other.chain(transaction, |_| {});
+        certificates[2] = bank.root.clone();
+        certificates
+    };
+    let table = [
+        ("an empty chain", "chain_length", vec![]),
+        ("no root", "chain_length", bank.chain(transaction, |_| {})[..2].to_vec()),
+        ("another bank's chain", "chain_root_differs", other.chain(transaction, |_| {})),
+        ("own and issuing exchanged", "chain_issuer_differs", shuffled([1, 0, 2])),
+        ("the issuing CA twice", "chain_issuer_differs", shuffled([1, 1, 2])),
+        ("another bank's chain under this root", "chain_signature_invalid", with_issuing_of_another),
+        ("a byte after the certificate", "chain_certificate_malformed", trailing),
+        ("a flipped bit in a signature", "chain_signature_invalid", flipped_signature),
+        (
+            "an unknown critical extension",
+            "chain_critical_extension",
+            bank.chain(transaction, |params| {
+                let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 9], vec![5, 0]);
+                extension.set_criticality(true);
+                params.custom_extensions.push(extension);
+            }),
+        ),
+        ("an issuer that is no CA", "chain_not_ca", bank.chain_under(transaction, |params| params.is_ca = IsCa::NoCa)),
+        (
+            "an issuer that may sign CRLs only",
+            "chain_not_ca",
+            bank.chain_under(transaction, |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]),
+        ),
+        (
+            "a signing certificate that is a CA",
+            "chain_not_for_signing",
+            bank.chain(transaction, |params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained)),
+        ),
+        (
+            "a further key usage",
+            "chain_not_for_signing",
+            bank.chain(transaction, |params| params.key_usages.push(KeyUsagePurpose::KeyAgreement)),
+        ),
+        ("no key usage", "chain_not_for_signing", bank.chain(transaction, |params| params.key_usages.clear())),
+        (
+            "a catalogue key's purpose",
+            "chain_wrong_purpose",
+            bank.chain(transaction, |params| params.extended_key_usages = vec![usage(5)]),
+        ),
+        (
+            "no extended key usage",
+            "chain_wrong_purpose",
+            bank.chain(transaction, |params| params.extended_key_usages.clear()),
+        ),
+        (
+            "TLS beside the purpose",
+            "chain_wrong_purpose",
+            bank.chain(transaction, |params| {
+                params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            }),
+        ),
+        (
+            "an Ed25519 key for transactions",
+            "chain_key_type",
+            bank.chain_of_key(transaction, bank.keys.key(Purpose::Checkpoint).1, |_| {}),
+        ),
+        (
+            "expired when posted",
+            "chain_not_valid_then",
+            bank.chain(transaction, |params| params.not_after = date_time_ymd(2026, 11, 21)),
+        ),
+        (
+            "not yet valid when posted",
+            "chain_not_valid_then",
+            bank.chain(transaction, |params| params.not_before = date_time_ymd(2026, 11, 22)),
+        ),
+        (
+            "an issuer that had expired",
+            "chain_not_valid_then",
+            bank.chain_under(transaction, |params| params.not_after = date_time_ymd(2026, 6, 1)),
+        ),
+        ("another certified key", "batch_signature_invalid", bank.chain_of_key(transaction, &p256, |_| {})),
+    ];
+    for (what, name, certificates) in table {
+        let mut changed = receipt.clone();
+        changed.batch.chain = chain(certificates);
+        assert_eq!(refusal(&bank, &changed.to_bytes().unwrap()), Some(name), "{what}");
+    }
+}
+
+#[test]
+fn a_checkpoint_key_may_be_younger_than_the_posting_but_not_expired_before_it() {
+    let (bank, receipt) = issued();
+    let with = |certificates: Vec<Vec<u8>>| {
+        let mut changed = receipt.clone();
+        changed.log.chain = chain(certificates);
+        refusal(&bank, &changed.to_bytes().unwrap())
+    };
+    let younger = bank.chain(Purpose::Checkpoint, |params| params.not_before = date_time_ymd(2026, 12, 1));
+    assert_eq!(with(younger), None);
+    let expired = bank.chain(Purpose::Checkpoint, |params| params.not_after = date_time_ymd(2026, 11, 21));
+    assert_eq!(with(expired), Some("chain_not_valid_then"));
+    let p256 = KeyPair::generate().unwrap();
+    assert_eq!(with(bank.chain_of_key(Purpose::Checkpoint, &p256, |_| {})), Some("chain_key_type"));
+}
+
+#[test]
+fn a_receipt_counts_only_under_the_root_and_the_oids_of_its_reader() {
+    let (bank, receipt) = issued();
+    let bytes = receipt.to_bytes().unwrap();
+    let name = |root: &[u8], base: &str| verify(&bytes, root, base).unwrap_err().name();
+    assert_eq!(name(&Bank::new().root, OID_BASE), "chain_root_differs");
+    assert_eq!(name(&[], OID_BASE), "chain_root_differs");
+    assert_eq!(name(&bank.issuing, OID_BASE), "chain_root_differs");
+    assert_eq!(name(&bank.root, "1.3.6.1.4.1.99999"), "chain_wrong_purpose");
+    assert_eq!(name(&bank.root, ""), "chain_wrong_purpose");
+}
+
+#[test]
+fn a_statement_for_one_transaction_cannot_borrow_the_decision_of_another() {
+    let (bank, store) = (Bank::new(), Arc::new(MemoryStore::default()));
+    let ids = store.post(&bank, 1, 2);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    let mut one = log.receipt(&ids[0], Duration::ZERO).unwrap();
+    one.log = log.receipt(&ids[1], Duration::ZERO).unwrap().log;
+    assert_eq!(refusal(&bank, &one.to_bytes().unwrap()), Some("body_names_another"));
+    // A body that mentions the transaction elsewhere than in its result names nothing.
+    let body = canonical(&json!({ "request": { "transaction_id": ids[0] }, "result": null })).unwrap();
+    one.log.body = String::from_utf8(body).unwrap();
+    assert_eq!(refusal(&bank, &one.to_bytes().unwrap()), Some("body_names_another"));
+}

@@ -1,0 +1,142 @@
+//! An MCP client of the newest generation, line by line: every tool once, each answer in the shape its schema says.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+
+/// Three daemons with agent `assistant`, stopped when the test ends.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let output = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(world.0.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        world
+    }
+
+    fn run(&self, party: &str, arguments: &[&str]) -> String {
+        let state = self.0.path().join(party);
+        let output = Command::new(PROGRAM).arg("--state").arg(state).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for party in ["secco", "bank", "agent"] {
+            self.run(party, &["stop"]);
+        }
+    }
+}
+
+/// `countersign connect`, as an MCP client starts it.
+struct Bridge {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    last_id: u64,
+}
+
+impl Bridge {
+    fn start(agent_host: &Path) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["connect", "--agent", "assistant", "--state"])
+            .arg(agent_host)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output, last_id: 0 }
+    }
+
+    fn ask(&mut self, method: &str, mut params: Value) -> Value {
+        self.last_id += 1;
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        });
+        let request = json!({ "jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params });
+        writeln!(self.input, "{request}").unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer["id"], self.last_id, "{answer}");
+        answer["result"].clone()
+    }
+}
+
+/// Every set of members that the schema asks for, one of which must be there.
+fn required(schema: &Value) -> Vec<Vec<String>> {
+    let names = |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).unwrap_or_default() };
+    match schema["anyOf"].as_array() {
+        Some(either) => either.iter().map(|one| names(&one["required"])).collect(),
+        None => vec![names(&schema["required"])],
+    }
+}
+
+#[test]
+fn every_tool_answers_in_the_shape_that_its_schema_says() {
+    let world = World::new();
+    let mut bridge = Bridge::start(&world.0.path().join("agent"));
+    assert_eq!(bridge.ask("server/discover", json!({}))["resultType"], "complete");
+    let listed = bridge.ask("tools/list", json!({}));
+    let tools = listed["tools"].as_array().unwrap().clone();
+    assert_eq!((tools.len(), &listed["cacheScope"]), (12, &json!("private")));
+
+    let mut called = std::collections::BTreeSet::new();
+    let mut call = |tool: &str, arguments: Value| {
+        called.insert(tool.to_owned());
+        let result = bridge.ask("tools/call", json!({ "name": tool, "arguments": arguments }));
+        let content = result["structuredContent"].clone();
+        let schema = &tools.iter().find(|listed| listed["name"] == tool).unwrap()["outputSchema"];
+        let fits = |names: &Vec<String>| names.iter().all(|name| content.get(name).is_some());
+        assert!(required(schema).iter().any(fits), "{tool}: {result} does not fit {schema}");
+        content
+    };
+    call("list_accounts", json!({}));
+    assert_eq!(call("get_account_balance", json!({ "account_id": "CHK_001" }))["currency"], "USD");
+    assert_eq!(call("get_account_balance", json!({ "account_id": "CHK_002" }))["reason"], "account_not_granted");
+    assert_eq!(call("get_account_balance", json!({ "account_id": "NONE" }))["reason"], "account_not_granted");
+    call("list_transactions", json!({ "account_id": "CHK_001", "limit": 3 }));
+    call("search_products", json!({ "query": "laptop", "max_price": "2000" }));
+
+    let sleeve = json!({
+        "product_id": "B07SLEEVE1", "price": 24.90, "merchant": "amazon.com", "idempotency_key": "sleeve",
+    });
+    let bought = call("authorize_purchase", sleeve.clone());
+    assert_eq!(call("authorize_purchase", sleeve)["transaction_id"], bought["transaction_id"]);
+    let execution = json!({ "transaction_id": bought["transaction_id"], "product_id": "B07SLEEVE1" });
+    assert_eq!(call("execute_purchase", execution.clone())["repeated"], false);
+    assert_eq!(call("execute_purchase", execution)["repeated"], true);
+    call("get_transaction", json!({ "transaction_id": bought["transaction_id"] }));
+    let reversal = json!({ "transaction_id": bought["transaction_id"], "idempotency_key": "back" });
+    assert_eq!(call("request_reversal", reversal)["status"], "requires_approval");
+
+    let transfer = |amount: &str, key: &str| json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": amount, "idempotency_key": key });
+    let held = call("authorize_transfer", transfer("5.00", "small"));
+    let reference = json!({ "transaction_id": held["transaction_id"] });
+    assert_eq!(call("cancel_authorization", reference)["status"], "cancelled");
+    let late = json!({ "transaction_id": held["transaction_id"], "to_account": "SAV_001", "amount": "5.00" });
+    assert_eq!(call("execute_transfer", late)["reason"], "authorization_cancelled");
+    let asked = call("authorize_transfer", transfer("2500", "large"));
+    let waiting = call("get_approval_status", json!({ "approval_id": asked["approval_id"] }));
+    assert_eq!((&waiting["status"], waiting.get("transaction_id")), (&json!("pending"), None));
+    let approval = asked["approval_id"].as_str().unwrap();
+    world.run("bank", &["--operator", "alice", "approvals", "deny", approval]);
+    assert_eq!(call("get_approval_status", json!({ "approval_id": approval }))["status"], "denied");
+
+    assert_eq!(call("get_account_balance", json!({ "account": "CHK_001" }))["reason"], "invalid_arguments");
+    assert_eq!(called.len(), 12);
+    let leaves = world.run("bank", &["--operator", "auditor", "--json", "audit", "show", "--limit", "3"]);
+    assert!(leaves.contains("invalid_arguments"), "a refused call left no leaf: {leaves}");
+    drop(bridge.input);
+    assert!(bridge.child.wait().unwrap().success());
+}

@@ -1,0 +1,3 @@
+//! What several areas' tests need.
+
+pub mod token;
