@@ -75,12 +75,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     });
     context.print(&made, |made| {
         let listed = made["certificates"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: Vec<&str> = listed.iter().filter_map(|name| name.as_str()).collect();
+        let names: Vec<&str> = listed.iter().filter_map(|one| one["profile"].as_str()).collect();
         format!(
             "{party}: token `{}` {}, certificates: {}\nnext: `countersign serve --state {}`",
             settings.token,
             if new { "provisioned" } else { "was there" },
-            names.join(", "),
+            if names.is_empty() { "none needed".to_owned() } else { names.join(", ") },
             context.state.root().display(),
         )
     });
