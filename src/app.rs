@@ -72,7 +72,7 @@ fn start(
     confinement: confine::Confinement,
     doors: Doors,
 ) -> Result<Front, Failure> {
-    let (party, party_settings, hsm_settings) = config.hosted();
+    let (party, party_settings, _) = config.hosted();
     let store: Arc<dyn Store> = SqliteStore::open(&store_path(state, config)?)?;
     let authority = Authority::open(AuthoritySetup {
         party: party.clone(),
@@ -91,7 +91,6 @@ fn start(
             payment: config.payment.clone(),
             audit: config.audit.clone(),
             pki: config.pki.clone(),
-            pin_file: hsm_settings.pin_file.clone(),
         },
         operators: Operators::new(config.operator.clone(), config.demo.clone()),
         hsm,

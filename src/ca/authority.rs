@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ca::settings::{PartyKind, PkiSettings};
 use crate::hsm::{KeyInfo, Token};
-use crate::kernel::command::{Act, Actor, Command, Effect, Stamp};
+use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::Purpose;
@@ -183,12 +183,7 @@ impl Authority {
 
     /// One act in one commit.
     pub(super) fn apply(&self, actor: &Actor, act: Act) -> Result<Effect, Failure> {
-        let stamp = Stamp {
-            request_id: clock::fresh_id("req_").parse().expect("a fresh request id is well formed"),
-            wall: clock::now(),
-            boot_ms: clock::boot_ms(),
-            leaf_salt: clock::random(),
-        };
+        let stamp = clock::stamp(clock::fresh_request_id());
         let decisions = self.store.apply(vec![Command { stamp, actor: actor.clone(), act }])?;
         let decision = decisions.into_iter().next().ok_or_else(|| unexpected_effect("nothing"))?;
         decision.outcome.map_err(refused)

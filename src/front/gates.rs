@@ -5,14 +5,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::front::agent_socket::AgentKeys;
-use crate::front::services::{Services, stamp};
+use crate::front::services::Services;
 use crate::hsm::CertifiedKey;
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Stamp, ToolCall};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{AgentName, RequestId};
 use crate::mcp::server::{ToolGate, ToolRefused};
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::ToolFailure;
 use crate::tls::PairGate;
@@ -72,7 +73,7 @@ impl ToolGate for Gates {
     ) -> Result<(), ToolRefused> {
         let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
         let command = Command {
-            stamp: Stamp { request_id, ..stamp() },
+            stamp: clock::stamp(request_id),
             actor: Actor::Agent(agent.clone()),
             act: Act::Record { tool: shortened(tool), decision },
         };

@@ -18,10 +18,10 @@ use crate::front::operators::Operators;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
-use crate::kernel::command::{Act, Actor, Command, Stamp};
+use crate::kernel::command::{Act, Actor, Command};
 use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::{PartyName, RequestId};
+use crate::kernel::types::PartyName;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -49,7 +49,6 @@ pub struct FrontSettings {
     pub payment: crate::payment::settings::PaymentSettings,
     pub audit: crate::audit::settings::AuditSettings,
     pub pki: crate::ca::settings::PkiSettings,
-    pub pin_file: Option<std::path::PathBuf>,
 }
 
 /// One daemon's services.
@@ -276,7 +275,7 @@ impl Services {
         }
         let act = Act::Record { tool: "handshakes_refused".into(), decision: json!({ "counts": counts }) };
         let actor = Actor::System { component: "listener".into() };
-        self.setup.store.apply(vec![Command { stamp: stamp(), actor, act }])?;
+        self.setup.store.apply(vec![Command { stamp: clock::stamp(clock::fresh_request_id()), actor, act }])?;
         if let Some(log) = self.log.get() {
             log.notify();
         }
@@ -289,16 +288,6 @@ impl Services {
             log.stop();
         }
     }
-}
-
-/// A stamp of now with a fresh request id and salt.
-pub fn stamp() -> Stamp {
-    Stamp { request_id: fresh_request_id(), wall: clock::now(), boot_ms: clock::boot_ms(), leaf_salt: clock::random() }
-}
-
-/// `req_` + ULID
-pub fn fresh_request_id() -> RequestId {
-    clock::fresh_id("req_").parse().expect("a fresh id has the form that RequestId asks for")
 }
 
 fn not_set_up() -> Failure {

@@ -15,7 +15,7 @@ mod reversal;
 mod rows;
 
 pub use leaf::leaf_body;
-pub use posting::{batch_document, bound_parameters, commitment};
+pub use posting::{batch_document, bound_parameters};
 pub use rows::{Binding, Book, Change, Grant, HistoryLine, Mark, Merchant, Offer, Place, Signed};
 
 use posting::{hash_of, posted, release};

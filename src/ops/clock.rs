@@ -1,6 +1,7 @@
 //! Time and randomness, read at the edge and passed down as arguments: the kernel never asks for either.
 
-use crate::kernel::types::UnixMillis;
+use crate::kernel::command::Stamp;
+use crate::kernel::types::{RequestId, UnixMillis};
 
 /// The wall clock.
 pub fn now() -> UnixMillis {
@@ -25,4 +26,14 @@ pub fn random<const N: usize>() -> [u8; N] {
 pub fn fresh_id(prefix: &str) -> String {
     let millis = u64::try_from(now().0).unwrap_or(0);
     format!("{prefix}{}", ulid::Ulid::from_parts(millis, u128::from_be_bytes(random::<16>())))
+}
+
+/// A fresh `req_` id.
+pub fn fresh_request_id() -> RequestId {
+    fresh_id("req_").parse().expect("a fresh id has the form that RequestId asks for")
+}
+
+/// Time and salt of a command that begins now.
+pub fn stamp(request_id: RequestId) -> Stamp {
+    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random() }
 }

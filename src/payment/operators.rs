@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::Receipt;
 use super::answer::unexpected;
-use super::story::{Payments, fresh, stamp};
+use super::story::Payments;
 use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Posted, Verb, Verdict};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
@@ -225,7 +225,7 @@ impl Payments {
     }
 
     fn operate(&self, operator: &OperatorPrincipal, act: Act) -> Result<Effect, Failure> {
-        let stamp = stamp(fresh("req_")?);
+        let stamp = clock::stamp(clock::fresh_request_id());
         let request = stamp.request_id.clone();
         let command = Command { stamp, actor: Actor::Operator(operator.clone()), act };
         let with_request = |failure: Failure| failure.with_request(request.as_str());

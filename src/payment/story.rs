@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::answer::{self, Receipt, ToolFailure, unexpected};
 use crate::hsm::{KeyInfo, Token};
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, ToolCall};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::RequestId;
 use crate::ops::clock;
@@ -125,7 +125,11 @@ impl Payments {
         let mut all = 0_u32;
         loop {
             let actor = Actor::System { component: "sweeper".into() };
-            let command = Command { stamp: stamp(fresh("req_")?), actor, act: Act::Sweep { limit: SWEEP_ROWS } };
+            let command = Command {
+                stamp: clock::stamp(clock::fresh_request_id()),
+                actor,
+                act: Act::Sweep { limit: SWEEP_ROWS },
+            };
             let Ok(Effect::Swept { released }) = self.decide(command)?.outcome else {
                 return Err(unexpected());
             };
@@ -139,7 +143,7 @@ impl Payments {
     fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {
         let fresh = FreshIds { transaction: fresh("txn_")?, approval: fresh("apr_")? };
         let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh };
-        Ok(Permit(Command { stamp: stamp(request.clone()), actor: Actor::Agent(agent.clone()), act }))
+        Ok(Permit(Command { stamp: clock::stamp(request.clone()), actor: Actor::Agent(agent.clone()), act }))
     }
 
     /// One command, decided and durable.
@@ -206,7 +210,7 @@ impl Payments {
         }
         let actor = Actor::System { component: "transaction-signer".into() };
         let act = Act::SignBatch { batch, signature, key: key.id };
-        let decision = self.decide(Command { stamp: stamp(fresh("req_")?), actor, act })?;
+        let decision = self.decide(Command { stamp: clock::stamp(clock::fresh_request_id()), actor, act })?;
         match decision.outcome {
             Ok(_) => Ok(()),
             Err(refusal) => Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step())),
@@ -247,13 +251,8 @@ impl Flight {
     }
 }
 
-/// Time and salt of a command that begins now.
-pub(super) fn stamp(request_id: RequestId) -> Stamp {
-    Stamp { request_id, wall: clock::now(), boot_ms: clock::boot_ms(), leaf_salt: clock::random() }
-}
-
 /// A fresh id of this prefix.
-pub(super) fn fresh<T: std::str::FromStr>(prefix: &str) -> Result<T, Failure> {
+fn fresh<T: std::str::FromStr>(prefix: &str) -> Result<T, Failure> {
     let malformed = || Failure::fault("id_malformed", format!("no {prefix} id could be made"), "check the clock");
     clock::fresh_id(prefix).parse().map_err(|_| malformed())
 }

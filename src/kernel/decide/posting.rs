@@ -108,8 +108,3 @@ pub fn batch_document(batch: i64, statements: &[Sha256], at: UnixMillis) -> Resu
         "at": at.rfc3339(),
     }))
 }
-
-/// The commitment of a leaf: SHA-256(salt ‖ body).
-pub fn commitment(salt: &[u8; 32], body: &[u8]) -> Sha256 {
-    Sha256::of(&[salt, body])
-}

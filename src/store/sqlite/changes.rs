@@ -4,9 +4,10 @@ use rusqlite::{ToSql, params};
 
 use super::book::Commit;
 use crate::kernel::command::{Actor, Command, Decision, LeafRef};
-use crate::kernel::decide::{Change, Mark, RowFault, commitment, decide, leaf_body};
+use crate::kernel::decide::{Change, Mark, RowFault, decide, leaf_body};
 use crate::kernel::ledger::Transaction;
 use crate::kernel::merkle;
+use crate::kernel::receipt::commitment;
 use crate::kernel::types::TransactionId;
 
 type Written = Result<(), RowFault>;
