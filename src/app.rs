@@ -46,7 +46,8 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     // Before any thread starts: threads inherit the confinement.
     let confinement = confine::confine_front(state);
     let (_, _, hsm_settings) = config.hosted();
-    let (hsm, control) = WorkerPool::attach(control, Duration::from_millis(hsm_settings.deadline_ms))?;
+    let deadline = Duration::from_millis(hsm_settings.deadline_ms);
+    let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
     let started = start(state, &config, hsm, confinement, doors);
     match started {
         Ok(front) => front.run(&control),

@@ -98,8 +98,14 @@ impl Config {
         if pins.iter().filter(|given| **given).count() > 1 {
             return Err("give one of pin_file, pin_credential and pin_fd".into());
         }
-        if hsm.workers != 1 {
-            return Err("hsm workers: only 1 is available so far".into());
+        if !(1..=16).contains(&hsm.workers) {
+            return Err("hsm workers must be 1 to 16".into());
+        }
+        if !(1..=256).contains(&hsm.sessions) {
+            return Err("hsm sessions must be 1 to 256".into());
+        }
+        if !(100..=600_000).contains(&hsm.deadline_ms) {
+            return Err("hsm deadline_ms must be 100 to 600000".into());
         }
         if self.demo.asserted_operators && !self.demo.enabled {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());

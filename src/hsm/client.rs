@@ -1,25 +1,37 @@
 //! The front's end: a [`Token`] whose calls travel to a worker process, with a deadline on each.
 //!
-//! Three kinds of thread, all owned here and joined on drop: one hears the supervisor, one sends batches and
-//! watches deadlines, one a connection reads answers. Callers block on a channel of their own, never on a lock
-//! that is held across I/O.
+//! Callers send their calls themselves, or leave them to whoever is sending already. Three kinds of thread, all owned
+//! here and joined on drop: one hears the supervisor, one watches deadlines (and sends what is too large for a
+//! caller to wait for), one a connection reads answers and sends what waited for them. Callers block on a channel of
+//! their own, never on a lock that is held across I/O.
 
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::channel::Channel;
-pub use super::flow::HsmState;
 use super::flow::{Flow, Link, Outgoing};
+pub use super::flow::{HsmHealth, HsmState};
 use super::messages::{self, FrontMessage, SupervisorMessage};
 use super::wire::{self, FromWorker, Request, ToWorker};
 use super::{HsmFault, Op, Reply, Token, lint};
 use crate::ops::failure::Failure;
+
+/// Frames that a caller writes before it looks after its own answer.
+const CALLER_ROUNDS: usize = 4;
+/// Payload that callers and readers write themselves: it fits the socket's buffer, so that a busy worker does not
+/// block them. The watching thread writes what is larger.
+const SHORT_BYTES_MAX: usize = 64 * 1024;
+/// Sessions that a worker may claim to work with at once.
+const HANDS_MAX: usize = 256;
+/// Frames that a reader writes before it reads on.
+const READER_ROUNDS: usize = 4;
 
 /// A token behind worker processes. Dropping it ends its threads and tells the supervisor by closing the socket.
 #[derive(Debug)]
@@ -47,8 +59,10 @@ pub enum StopReason {
 struct Shared {
     /// Guards the book only; held for no I/O.
     flow: Mutex<Flow<Arc<UnixStream>>>,
-    /// Something to send, a new worker, or the end.
+    /// For the watching thread: calls are under way again, something large waits, or the end.
     changed: Condvar,
+    /// The watching thread rests: no call is under way.
+    resting: AtomicBool,
     control: Channel,
     deadline: Duration,
     stop: Mutex<Option<StopReason>>,
@@ -70,14 +84,15 @@ impl WorkerPool {
     ///
     /// # Errors
     /// `no_supervisor` when `control` is not a socket of a supervisor.
-    pub fn attach(control: OwnedFd, deadline: Duration) -> Result<(Arc<Self>, ControlHandle), Failure> {
+    pub fn attach(control: OwnedFd, workers: u32, deadline: Duration) -> Result<(Arc<Self>, ControlHandle), Failure> {
         rustix::net::sockopt::socket_type(&control)
             .ok()
             .filter(|kind| *kind == rustix::net::SocketType::SEQPACKET)
             .ok_or_else(|| no_supervisor(&io::Error::from(io::ErrorKind::InvalidInput)))?;
         let shared = Arc::new(Shared {
-            flow: Mutex::default(),
+            flow: Mutex::new(Flow::new(usize::try_from(workers).unwrap_or(1))),
             changed: Condvar::new(),
+            resting: AtomicBool::new(false),
             control: Channel::from(control),
             deadline,
             stop: Mutex::new(None),
@@ -90,14 +105,14 @@ impl WorkerPool {
                 Failure::fault("thread_refused", format!("no thread could be started: {error}"), "check the limits")
             })
         };
-        let threads = vec![spawn("hsm-control", hear_supervisor)?, spawn("hsm-send", send_batches)?];
+        let threads = vec![spawn("hsm-control", hear_supervisor)?, spawn("hsm-watch", watch)?];
         let pool = Arc::new(Self { shared: Arc::clone(&shared), threads: Mutex::new(threads) });
         Ok((pool, ControlHandle { shared }))
     }
 
     /// Readiness, for `doctor`, metrics and the breaker.
-    pub fn state(&self) -> HsmState {
-        self.shared.flow().state(Instant::now(), self.shared.deadline)
+    pub fn health(&self) -> HsmHealth {
+        self.shared.flow().health(Instant::now(), self.shared.deadline)
     }
 }
 
@@ -114,7 +129,7 @@ impl Token for WorkerPool {
         let deadline = Instant::now() + self.shared.deadline;
         let (answer, receiver) = sync_channel(1);
         let id = self.shared.flow().submit(Arc::clone(&op), deadline, answer)?;
-        self.shared.changed.notify_all();
+        self.shared.send_some(CALLER_ROUNDS, SHORT_BYTES_MAX);
         match receiver.recv_timeout(self.shared.deadline) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -192,11 +207,36 @@ impl Shared {
         self.stopped.notify_all();
     }
 
+    /// Sends what waits to workers that can use it, in at most so many frames; wakes the watching thread for the rest.
+    fn send_some(&self, rounds: usize, bytes_max: usize) {
+        let mut flow = self.flow();
+        for _ in 0..rounds {
+            let now = Instant::now();
+            let Some((link, batch)) = flow.take_batch(now, bytes_max) else {
+                break;
+            };
+            drop(flow);
+            let written = send(&link.stream, batch, now);
+            flow = self.flow();
+            flow.sent(link.worker);
+            if let Err(error) = written {
+                drop(flow);
+                self.give_up(&link, &format!("the connection broke: {error}"));
+                flow = self.flow();
+            }
+        }
+        let large = flow.next_exceeds(bytes_max);
+        let watched = flow.is_watched();
+        drop(flow);
+        if large || (watched && self.resting.swap(false, Ordering::Relaxed)) {
+            self.changed.notify_all();
+        }
+    }
+
     /// Books the loss of a worker, ends its connection, and asks for a new one.
     fn give_up(&self, link: &Link<Arc<UnixStream>>, reason: &str) {
         let was_current = self.flow().lost(link.worker, Instant::now());
         let _ = link.stream.shutdown(Shutdown::Both);
-        self.changed.notify_all();
         if was_current {
             tracing::warn!(worker = link.worker, reason, "HSM worker given up");
             self.ask_to_kill(link.worker, reason);
@@ -246,7 +286,6 @@ fn hear_supervisor(shared: &Arc<Shared>) {
             SupervisorMessage::WorkerDown { failure } => {
                 tracing::warn!(name = failure.name, message = failure.message, "HSM worker down");
                 shared.flow().down(failure);
-                shared.changed.notify_all();
             }
             // The token goes on serving: what is in flight at the front may still need a signature.
             SupervisorMessage::Stop => shared.end(StopReason::Asked),
@@ -261,33 +300,34 @@ fn hear_supervisor(shared: &Arc<Shared>) {
     }
 }
 
-/// Thread: sends what waits, as one frame a round, and gives up a worker that holds a call for too long.
-fn send_batches(shared: &Arc<Shared>) {
+/// Thread: gives up a worker that holds calls for too long, and sends what nobody else did.
+fn watch(shared: &Arc<Shared>) {
+    let tick = (shared.deadline / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
     let mut flow = shared.flow();
     while !flow.is_stopping() {
-        let now = Instant::now();
-        if let Some(link) = flow.overdue(now, shared.deadline) {
+        if let Some(link) = flow.overdue(Instant::now(), shared.deadline) {
             drop(flow);
             shared.give_up(&link, "deadline_missed");
             flow = shared.flow();
             continue;
         }
-        if let Some((link, batch)) = flow.take_batch(now) {
-            drop(flow);
-            if let Err(error) = send(&link.stream, batch, now) {
-                shared.give_up(&link, &format!("the connection broke: {error}"));
-            }
-            flow = shared.flow();
-            continue;
+        drop(flow);
+        shared.send_some(usize::MAX, usize::MAX);
+        flow = shared.flow();
+        if flow.is_stopping() {
+            return;
         }
-        flow = match flow.next_check(shared.deadline) {
-            Some(at) => {
-                let pause = at.saturating_duration_since(now);
-                shared.changed.wait_timeout(flow, pause).unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => shared.changed.wait(flow).unwrap_or_else(PoisonError::into_inner),
+        flow = if flow.is_watched() {
+            shared.changed.wait_timeout(flow, tick).unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            shared.resting.store(true, Ordering::Relaxed);
+            shared.changed.wait(flow).unwrap_or_else(PoisonError::into_inner)
         };
     }
+}
+
+fn hands(said: u32) -> usize {
+    usize::try_from(said).unwrap_or(usize::MAX).min(HANDS_MAX)
 }
 
 fn send(stream: &UnixStream, batch: Vec<Outgoing>, now: Instant) -> io::Result<()> {
@@ -310,15 +350,16 @@ fn read_replies(shared: &Arc<Shared>, link: &Link<Arc<UnixStream>>) {
     match hello {
         Ok(Some(FromWorker::Hello(hello))) => {
             let (token, identity) = (hello.token, hello.identity.id);
-            if let Err(failure) = shared.flow().connected(link.clone(), identity) {
+            let connected = shared.flow().connected(link.clone(), identity, hands(hello.hands), Instant::now());
+            if let Err(failure) = connected {
                 tracing::error!(name = failure.name, message = failure.message, "HSM worker refused");
                 shared.ask_to_kill(link.worker, &failure.name);
                 return;
             }
             tracing::info!(worker = link.worker, pid = token.worker_pid, token = token.label, "HSM worker ready");
-            shared.changed.notify_all();
+            shared.send_some(READER_ROUNDS, SHORT_BYTES_MAX);
         }
-        Ok(Some(FromWorker::Replies(_)) | None) | Err(_) => {
+        Ok(Some(FromWorker::Replies { .. }) | None) | Err(_) => {
             shared.ask_to_kill(link.worker, "no_hello");
             return;
         }
@@ -329,13 +370,14 @@ fn read_replies(shared: &Arc<Shared>, link: &Link<Arc<UnixStream>>) {
     }
     loop {
         match wire::read_frame(&mut stream) {
-            Ok(Some(FromWorker::Replies(replies))) => {
+            Ok(Some(FromWorker::Replies { hands: now_has, replies })) => {
                 let mut flow = shared.flow();
+                flow.heard(link.worker, hands(now_has), Instant::now());
                 for reply in replies {
-                    flow.answered(reply.id, reply.outcome);
+                    flow.answered(link.worker, reply.id, reply.outcome);
                 }
                 drop(flow);
-                shared.changed.notify_all();
+                shared.send_some(READER_ROUNDS, SHORT_BYTES_MAX);
             }
             Ok(Some(FromWorker::Hello(_))) => return shared.give_up(link, "a second Hello"),
             Ok(None) => return shared.give_up(link, "the worker closed its connection"),

@@ -55,7 +55,7 @@ impl Embedded {
             KeeperEvent::Down(failure) => return Err(failure),
         };
         let (control, theirs) = Channel::pair().map_err(failed)?;
-        let (pool, handle) = WorkerPool::attach(theirs, Duration::from_millis(settings.deadline_ms))?;
+        let (pool, handle) = WorkerPool::attach(theirs, settings.workers, Duration::from_millis(settings.deadline_ms))?;
         let message = SupervisorMessage::Worker { worker: first.0 };
         messages::send(&control, &message, Some(std::os::fd::AsFd::as_fd(&first.1))).map_err(failed)?;
         drop(first);
@@ -98,10 +98,10 @@ async fn attend(mut keeper: Keeper, control: Channel) {
                 let sent = match event {
                     KeeperEvent::Handover { worker, service } => {
                         let service = std::os::fd::AsFd::as_fd(&service);
-                        messages::send(control.channel(), &SupervisorMessage::Worker { worker }, Some(service))
+                        messages::send(&control.channel(), &SupervisorMessage::Worker { worker }, Some(service))
                     }
                     KeeperEvent::Down(failure) => {
-                        messages::send(control.channel(), &SupervisorMessage::WorkerDown { failure }, None)
+                        messages::send(&control.channel(), &SupervisorMessage::WorkerDown { failure }, None)
                     }
                 };
                 if let Err(error) = sent {

@@ -1,4 +1,4 @@
-//! The book of calls in the front: what waits, what is with a worker, what to do when a worker is lost.
+//! The book of calls in the front: what waits, what is with which worker, what to do when a worker is lost.
 //!
 //! Plain state without threads, sockets or clock (`now` is an argument), so that every rule can be tested alone.
 //! `client` puts it behind one lock.
@@ -16,13 +16,19 @@ pub type Answer = Result<Reply, HsmFault>;
 
 /// Calls that wait for a worker. One more is `Busy`.
 pub const QUEUE_MAX: usize = 1024;
-/// Calls that a worker holds at once: four a session, so that none of its sessions idles, and few enough that one
-/// which is in flight for the whole deadline means a stuck module, not a long queue.
-pub const WINDOW: usize = 32;
+/// A worker has more calls for each of its hands than it can take at once, so that none idles while an answer
+/// travels; below `hands × REFILL` it gets new ones.
+const REFILL: usize = 2;
+/// Calls a hand that a worker holds at most: what waits here can still go to another worker, what waits there cannot.
+const HELD: usize = 4;
+/// Calls that any worker may hold, however few hands it has: they travel in one frame.
+const HELD_MIN: usize = 16;
 /// Payload of one batch, so that a frame stays below its limit.
 const BATCH_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// A worker that was lost within this time makes the token `degraded`.
 const RECENT: Duration = Duration::from_secs(60);
+/// Workers that one call may outlive. An input that kills every worker does not do so for ever.
+const LOSSES_MAX: u8 = 3;
 
 /// One call and the way back to its caller.
 #[derive(Debug)]
@@ -34,6 +40,14 @@ struct Job {
     answer: SyncSender<Answer>,
 }
 
+/// A call that a worker has.
+#[derive(Debug)]
+struct Held {
+    worker: u64,
+    sent: Instant,
+    job: Job,
+}
+
 /// A call as it goes to a worker.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -42,11 +56,24 @@ pub struct Outgoing {
     pub op: Arc<Op>,
 }
 
-/// The connection to the current worker.
+/// The connection to a worker.
 #[derive(Clone, Debug)]
 pub struct Link<S> {
     pub worker: u64,
     pub stream: S,
+}
+
+/// A worker that said Hello, and how busy it is.
+#[derive(Debug)]
+struct Linked<S> {
+    link: Link<S>,
+    /// Calls that it works on at once, as it last said.
+    hands: usize,
+    in_flight: usize,
+    /// Someone is writing to it.
+    sending: bool,
+    /// Its last answer, or the moment when it got its first call.
+    progress: Instant,
 }
 
 /// Readiness of a token, for `doctor`, metrics and the breaker.
@@ -54,7 +81,7 @@ pub struct Link<S> {
 #[serde(rename_all = "snake_case")]
 pub enum HsmState {
     Up,
-    /// Answers, but slowly, or a worker was lost within the last minute.
+    /// Answers, but slowly, or with fewer workers than it should, or one was lost within the last minute.
     Degraded,
     /// No worker, and the last attempts to start one failed.
     Down,
@@ -62,10 +89,31 @@ pub enum HsmState {
     Probing,
 }
 
+impl HsmState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Probing => "probing",
+        }
+    }
+}
+
+/// A token's readiness with the reason when it is not simply `up`.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct HsmHealth {
+    pub state: HsmState,
+    /// Workers that answer now.
+    pub workers: usize,
+    /// The last failure's name, message and next step, while it matters.
+    pub reason: Option<Failure>,
+}
+
 /// What was left of a call whose caller gave up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Abandoned {
-    /// Never with a worker, or with one that was lost: the flag says which.
+    /// Never with a worker, or with ones that were lost: so many.
     Waiting {
         lost_before: u8,
     },
@@ -77,8 +125,10 @@ pub enum Abandoned {
 #[derive(Debug)]
 pub struct Flow<S> {
     queue: VecDeque<(u64, Job)>,
-    in_flight: BTreeMap<u64, (Instant, Job)>,
-    link: Option<Link<S>>,
+    in_flight: BTreeMap<u64, Held>,
+    links: Vec<Linked<S>>,
+    /// Workers there should be.
+    workers: usize,
     /// The identity key first seen: every later worker must show the same.
     identity: Option<KeyId>,
     down: Option<Failure>,
@@ -89,12 +139,13 @@ pub struct Flow<S> {
     last_id: u64,
 }
 
-impl<S> Default for Flow<S> {
-    fn default() -> Self {
+impl<S: Clone> Flow<S> {
+    pub fn new(workers: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             in_flight: BTreeMap::new(),
-            link: None,
+            links: Vec::new(),
+            workers,
             identity: None,
             down: None,
             failures: 0,
@@ -103,9 +154,7 @@ impl<S> Default for Flow<S> {
             last_id: 0,
         }
     }
-}
 
-impl<S: Clone> Flow<S> {
     /// Queues a call and answers its id.
     ///
     /// # Errors
@@ -125,38 +174,76 @@ impl<S: Clone> Flow<S> {
         Ok(self.last_id)
     }
 
-    /// Takes the next calls for the current worker and books them as in flight. Calls past their deadline are
-    /// dropped: their callers have left.
-    pub fn take_batch(&mut self, now: Instant) -> Option<(Link<S>, Vec<Outgoing>)> {
-        let link = self.link.clone()?;
+    /// Takes the next calls for the least busy worker that can use some, books them as in flight, and keeps other
+    /// senders off that worker until [`Flow::sent`]. Calls that change the token go one at a time. Calls past their deadline are dropped: their callers have left.
+    pub fn take_batch(&mut self, now: Instant, bytes_max: usize) -> Option<(Link<S>, Vec<Outgoing>)> {
+        let bytes_max = bytes_max.min(BATCH_BYTES_MAX);
+        let outstanding = self.queue.len() + self.in_flight.len();
+        let fair_share = outstanding.div_ceil(self.links.len().max(1));
+        let usable = |linked: &&mut Linked<S>| !linked.sending && linked.in_flight <= linked.hands * REFILL;
+        let linked = self.links.iter_mut().filter(usable).min_by_key(|linked| linked.in_flight)?;
+        let room = fair_share.max(linked.in_flight + 1).min((linked.hands * HELD).max(HELD_MIN));
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while self.in_flight.len() < WINDOW {
-            let Some((_, next)) = self.queue.front() else {
+        // Versions are counted by looking at the token: two workers must not make keys at the same time.
+        let mut changing = self.in_flight.values().any(|held| !repeatable(&held.job.op));
+        while linked.in_flight < room {
+            let Some(place) = self.queue.iter().position(|(_, job)| !changing || repeatable(&job.op)) else {
                 break;
             };
-            let size = payload_bytes(&next.op);
-            if bytes + size > BATCH_BYTES_MAX {
+            let size = payload_bytes(&self.queue[place].1.op);
+            if bytes + size > bytes_max {
                 break;
             }
-            let Some((id, job)) = self.queue.pop_front() else {
+            let Some((id, job)) = self.queue.remove(place) else {
                 break;
             };
+            changing |= !repeatable(&job.op);
             if job.deadline <= now {
                 continue;
             }
             bytes += size;
             batch.push(Outgoing { id, deadline: job.deadline, op: Arc::clone(&job.op) });
-            self.in_flight.insert(id, (now, job));
+            if linked.in_flight == 0 {
+                linked.progress = now;
+            }
+            linked.in_flight += 1;
+            self.in_flight.insert(id, Held { worker: linked.link.worker, sent: now, job });
         }
-        (!batch.is_empty()).then_some((link, batch))
+        if batch.is_empty() {
+            return None;
+        }
+        linked.sending = true;
+        Some((linked.link.clone(), batch))
     }
 
-    /// Hands a worker's answer to its caller. An unknown id is an answer that came after its worker was given up.
-    pub fn answered(&mut self, id: u64, outcome: Answer) {
-        if let Some((_, job)) = self.in_flight.remove(&id) {
+    /// The batch for this worker is written, or its connection broke.
+    pub fn sent(&mut self, worker: u64) {
+        if let Some(linked) = self.linked(worker) {
+            linked.sending = false;
+        }
+    }
+
+    /// A worker answered: it made progress, and says how many hands it has now.
+    pub fn heard(&mut self, worker: u64, hands: usize, now: Instant) {
+        if let Some(linked) = self.linked(worker) {
+            linked.hands = hands.max(1);
+            linked.progress = now;
+        }
+    }
+
+    /// Hands a worker's answer to its caller. An unknown id is an answer that came after its worker was given up, and
+    /// only the worker that holds a call can answer it.
+    pub fn answered(&mut self, worker: u64, id: u64, outcome: Answer) {
+        if self.in_flight.get(&id).is_none_or(|held| held.worker != worker) {
+            return;
+        }
+        if let Some(held) = self.in_flight.remove(&id) {
+            if let Some(linked) = self.linked(worker) {
+                linked.in_flight -= 1;
+            }
             // The caller may have left; then nobody needs it.
-            let _ = job.answer.try_send(outcome);
+            let _ = held.job.answer.try_send(outcome);
         }
     }
 
@@ -169,48 +256,61 @@ impl<S: Clone> Flow<S> {
         if self.in_flight.contains_key(&id) { Abandoned::InFlight } else { Abandoned::Answered }
     }
 
-    /// The current worker when it has held a call for `limit` or longer.
+    /// A worker that is stuck: it holds calls and gave no answer at all for `limit`, or it holds one call for twice as
+    /// long while it answers others (one of its sessions hangs). A slow device is neither.
     pub fn overdue(&self, now: Instant, limit: Duration) -> Option<Link<S>> {
-        let oldest = self.oldest_in_flight()?;
-        if now.duration_since(oldest) < limit {
-            return None;
-        }
-        self.link.clone()
+        let silent = |linked: &&Linked<S>| {
+            let oldest =
+                || self.in_flight.values().filter(|held| held.worker == linked.link.worker).map(|held| held.sent);
+            linked.in_flight > 0
+                && (now.duration_since(linked.progress) >= limit
+                    || oldest().min().is_some_and(|sent| now.duration_since(sent) >= limit * 2))
+        };
+        self.links.iter().find(silent).map(|linked| linked.link.clone())
     }
 
-    /// When `overdue` has to be asked again.
-    pub fn next_check(&self, limit: Duration) -> Option<Instant> {
-        self.oldest_in_flight().map(|sent| sent + limit)
+    /// True when the next call that waits is larger than this.
+    pub fn next_exceeds(&self, bytes: usize) -> bool {
+        self.queue.front().is_some_and(|(_, job)| payload_bytes(&job.op) > bytes)
+    }
+
+    /// True while a worker holds calls, so that `overdue` has to be asked again.
+    pub fn is_watched(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// A new worker said Hello.
     ///
     /// # Errors
     /// `wrong_token` when its identity key is not the one first seen.
-    pub fn connected(&mut self, link: Link<S>, identity: KeyId) -> Result<(), Failure> {
+    pub fn connected(&mut self, link: Link<S>, identity: KeyId, hands: usize, now: Instant) -> Result<(), Failure> {
         let known = *self.identity.get_or_insert(identity);
         if known != identity {
             let failure = wrong_token(known, identity);
             self.down = Some(failure.clone());
             return Err(failure);
         }
-        self.link = Some(link);
-        self.down = None;
+        self.links.push(Linked { link, hands: hands.max(1), in_flight: 0, sending: false, progress: now });
+        // A PIN that was refused since then stays refused.
+        self.down = self.down.take().filter(|failure| failure.name == "pin_refused");
         self.failures = 0;
         Ok(())
     }
 
-    /// The worker's connection is gone. Harmless calls go back to the head of the queue, once; the others are
-    /// answered as unknown. False when it was not the current worker.
+    /// A worker's connection is gone. Harmless calls go back to the head of the queue; the others, and what was lost
+    /// too often, are answered as unknown. False when it was given up before.
     pub fn lost(&mut self, worker: u64, now: Instant) -> bool {
-        if self.link.as_ref().map(|link| link.worker) != Some(worker) {
+        let known = self.links.len();
+        self.links.retain(|linked| linked.link.worker != worker);
+        if self.links.len() == known {
             return false;
         }
-        self.link = None;
         self.lost_at = Some(now);
-        let held = std::mem::take(&mut self.in_flight);
-        for (id, (_, mut job)) in held.into_iter().rev() {
-            if job.lost > 0 || !repeatable(&job.op) {
+        let (held, kept) = std::mem::take(&mut self.in_flight).into_iter().partition(|(_, held)| held.worker == worker);
+        self.in_flight = kept;
+        let held: BTreeMap<u64, Held> = held;
+        for (id, Held { mut job, .. }) in held.into_iter().rev() {
+            if job.lost >= LOSSES_MAX || !repeatable(&job.op) {
                 let maybe = unavailable("worker_lost", "the HSM worker ended during the call", leaves_traces(&job.op));
                 let _ = job.answer.try_send(Err(maybe));
                 continue;
@@ -219,6 +319,9 @@ impl<S: Clone> Flow<S> {
                 job.lost += 1;
                 self.queue.push_front((id, job));
             }
+        }
+        if let Some(fault) = self.latched() {
+            self.fail_all(&fault);
         }
         true
     }
@@ -235,7 +338,7 @@ impl<S: Clone> Flow<S> {
     /// No more calls; what waits is answered.
     pub fn stop(&mut self) {
         self.stopping = true;
-        self.link = None;
+        self.links.clear();
         self.fail_all(&unavailable("hsm_stopping", "the daemon is stopping", false));
     }
 
@@ -248,43 +351,54 @@ impl<S: Clone> Flow<S> {
         let lost_before = match abandoned {
             Abandoned::Waiting { lost_before } => lost_before,
             Abandoned::InFlight | Abandoned::Answered => {
-                let message = "the HSM did not answer within hsm.<token>.deadline_ms; its worker is replaced";
+                let message = "the HSM did not answer within hsm.<token>.deadline_ms; a stuck worker is replaced";
                 return unavailable("deadline_missed", message, leaves_traces(op));
             }
         };
         let maybe_signed = lost_before > 0 && leaves_traces(op);
-        match (&self.link, &self.down) {
-            (None, Some(failure)) => unavailable(&failure.name, &failure.message, maybe_signed),
-            (None, None) => unavailable("hsm_starting", "no HSM worker is ready yet", maybe_signed),
-            (Some(_), _) => unavailable("hsm_overloaded", "the call waited in the queue for too long", maybe_signed),
+        match (self.links.is_empty(), &self.down) {
+            (true, Some(failure)) => unavailable(&failure.name, &failure.message, maybe_signed),
+            (true, None) => unavailable("hsm_starting", "no HSM worker is ready yet", maybe_signed),
+            (false, _) => unavailable("hsm_overloaded", "the call waited in the queue for too long", maybe_signed),
         }
     }
 
-    pub fn state(&self, now: Instant, limit: Duration) -> HsmState {
-        if self.link.is_none() {
+    pub fn health(&self, now: Instant, limit: Duration) -> HsmHealth {
+        let state = self.state(now, limit);
+        let reason = self.down.clone().filter(|_| state != HsmState::Up);
+        HsmHealth { state, workers: self.links.len(), reason }
+    }
+
+    fn state(&self, now: Instant, limit: Duration) -> HsmState {
+        if self.links.is_empty() {
             let failing = self.failures > 1 || self.latched().is_some();
             return if failing { HsmState::Down } else { HsmState::Probing };
         }
         let recently_lost = self.lost_at.is_some_and(|lost| now.duration_since(lost) < RECENT);
-        let slow = self.oldest_in_flight().is_some_and(|sent| now.duration_since(sent) > limit / 2);
-        if recently_lost || slow { HsmState::Degraded } else { HsmState::Up }
+        let slow = self.in_flight.values().any(|held| now.duration_since(held.sent) > limit / 2);
+        let short = self.links.len() < self.workers && self.down.is_some();
+        if recently_lost || slow || short { HsmState::Degraded } else { HsmState::Up }
     }
 
+    fn linked(&mut self, worker: u64) -> Option<&mut Linked<S>> {
+        self.links.iter_mut().find(|linked| linked.link.worker == worker)
+    }
+
+    /// A refused PIN counts once no worker is left: one that is logged in goes on.
     fn latched(&self) -> Option<HsmFault> {
-        let failure = self.down.as_ref().filter(|failure| failure.name == "pin_refused")?;
+        let failure = self.down.as_ref().filter(|failure| self.links.is_empty() && failure.name == "pin_refused")?;
         Some(HsmFault::PinRefused { message: failure.message.clone() })
     }
 
     fn fail_all(&mut self, fault: &HsmFault) {
         let waiting = std::mem::take(&mut self.queue).into_iter().map(|(_, job)| job);
-        let held = std::mem::take(&mut self.in_flight).into_values().map(|(_, job)| job);
+        let held = std::mem::take(&mut self.in_flight).into_values().map(|held| held.job);
         for job in waiting.chain(held) {
             let _ = job.answer.try_send(Err(fault.clone()));
         }
-    }
-
-    fn oldest_in_flight(&self) -> Option<Instant> {
-        self.in_flight.values().map(|(sent, _)| *sent).min()
+        for linked in &mut self.links {
+            linked.in_flight = 0;
+        }
     }
 }
 
@@ -351,59 +465,141 @@ mod tests {
         (flow.submit(op, now + LIMIT, answer).unwrap(), receiver)
     }
 
+    /// A batch that is written at once.
+    fn take(flow: &mut Flow<()>, now: Instant) -> Option<(Link<()>, Vec<Outgoing>)> {
+        let taken = flow.take_batch(now, usize::MAX)?;
+        flow.sent(taken.0.worker);
+        Some(taken)
+    }
+
     fn pin_refused() -> Failure {
         Failure::fault("pin_refused", "wrong", "correct it")
     }
 
     #[test]
     fn a_call_that_waits_for_a_worker_goes_to_the_next_one() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
+        let (mut flow, now) = (Flow::new(1), Instant::now());
         let (id, receiver) = submitted(&mut flow, sign(), now);
-        assert!(flow.take_batch(now).is_none());
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
-        assert_eq!(flow.take_batch(now).unwrap().1[0].id, id);
-        flow.answered(id, Ok(Reply::Signature(vec![1])));
+        assert!(take(&mut flow, now).is_none());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        assert_eq!(take(&mut flow, now).unwrap().1[0].id, id);
+        flow.answered(1, id, Ok(Reply::Signature(vec![1])));
         assert_eq!(receiver.try_recv().unwrap(), Ok(Reply::Signature(vec![1])));
     }
 
     #[test]
-    fn a_lost_worker_gives_its_signatures_to_the_next_one_once_and_generation_never() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
+    fn a_lost_worker_gives_its_signatures_to_others_three_times_and_generation_never() {
+        let (mut flow, now) = (Flow::new(1), Instant::now());
         let identity = Sha256([1; 32]);
-        flow.connected(link(1), identity).unwrap();
+        flow.connected(link(1), identity, 8, now).unwrap();
         let (signing, signed) = submitted(&mut flow, sign(), now);
         let (_, generated) = submitted(&mut flow, generate(), now);
-        flow.take_batch(now).unwrap();
+        take(&mut flow, now).unwrap();
         assert!(!flow.lost(7, now));
         assert!(flow.lost(1, now));
+        assert!(!flow.lost(1, now));
         assert!(matches!(
             generated.try_recv().unwrap(),
             Err(HsmFault::Unavailable { name, maybe_signed: true, .. }) if name == "worker_lost"
         ));
-        flow.connected(link(2), identity).unwrap();
-        assert_eq!(flow.take_batch(now).unwrap().1[0].id, signing);
-        flow.lost(2, now);
+        for worker in 2..=4 {
+            assert!(signed.try_recv().is_err());
+            flow.connected(link(worker), identity, 8, now).unwrap();
+            assert_eq!(take(&mut flow, now).unwrap().1[0].id, signing);
+            flow.lost(worker, now);
+        }
         assert!(matches!(signed.try_recv().unwrap(), Err(HsmFault::Unavailable { maybe_signed: true, .. })));
     }
 
     #[test]
-    fn a_call_held_for_the_whole_deadline_makes_its_worker_overdue() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
+    fn a_worker_is_overdue_when_it_is_silent_or_one_call_hangs_but_not_when_it_is_slow() {
+        let (mut flow, now) = (Flow::new(1), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         let (id, _receiver) = submitted(&mut flow, sign(), now);
         assert!(flow.overdue(now + LIMIT, LIMIT).is_none());
-        flow.take_batch(now).unwrap();
+        take(&mut flow, now).unwrap();
+        assert!(flow.is_watched());
         assert!(flow.overdue(now + LIMIT / 2, LIMIT).is_none());
         assert_eq!(flow.overdue(now + LIMIT, LIMIT).unwrap().worker, 1);
-        assert_eq!(flow.next_check(LIMIT), Some(now + LIMIT));
         assert_eq!(flow.abandon(id), Abandoned::InFlight);
         let fault = flow.deadline_fault(&sign(), Abandoned::InFlight);
         assert!(matches!(fault, HsmFault::Unavailable { maybe_signed: true, .. }));
+
+        flow.heard(1, 8, now + LIMIT / 2);
+        assert!(flow.overdue(now + LIMIT, LIMIT).is_none(), "it answers others");
+        flow.heard(1, 8, now + LIMIT * 3 / 2);
+        assert_eq!(flow.overdue(now + LIMIT * 2, LIMIT).unwrap().worker, 1, "one session hangs");
+    }
+
+    #[test]
+    fn the_least_busy_worker_gets_the_next_calls_and_none_takes_more_than_its_share() {
+        let (mut flow, now) = (Flow::new(2), Instant::now());
+        for worker in [1, 2] {
+            flow.connected(link(worker), Sha256([1; 32]), 1, now).unwrap();
+        }
+        let calls: Vec<_> = (0..16).map(|_| submitted(&mut flow, sign(), now)).collect();
+        let (first, batch) = take(&mut flow, now).unwrap();
+        assert_eq!(batch.len(), 8);
+        let (second, batch) = take(&mut flow, now).unwrap();
+        assert_eq!((batch.len(), first.worker != second.worker), (8, true));
+        let (_, late) = submitted(&mut flow, sign(), now);
+        assert!(take(&mut flow, now).is_none(), "both have enough");
+        // An answer by another than the one that holds the call counts for nothing.
+        let held = calls.iter().map(|(id, _)| *id).find(|id| flow.in_flight[id].worker == first.worker).unwrap();
+        flow.answered(second.worker, held, Ok(Reply::Signature(vec![])));
+        assert_eq!(flow.in_flight.len(), 16);
+        let ids: Vec<u64> = flow.in_flight.iter().filter(|(_, held)| held.worker == 1).map(|(id, _)| *id).collect();
+        for id in &ids[..6] {
+            flow.answered(1, *id, Ok(Reply::Signature(vec![])));
+        }
+        assert_eq!(take(&mut flow, now).unwrap().0.worker, 1);
+        assert!(late.try_recv().is_err());
+    }
+
+    #[test]
+    fn nobody_else_writes_to_a_worker_while_a_batch_is_being_written() {
+        let (mut flow, now) = (Flow::new(1), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        let _first = submitted(&mut flow, sign(), now);
+        assert!(flow.take_batch(now, usize::MAX).is_some());
+        let _second = submitted(&mut flow, sign(), now);
+        assert!(flow.take_batch(now, usize::MAX).is_none());
+        flow.sent(1);
+        assert!(flow.take_batch(now, usize::MAX).is_some());
+    }
+
+    #[test]
+    fn calls_that_change_the_token_go_one_at_a_time_and_do_not_hold_up_the_others() {
+        let (mut flow, now) = (Flow::new(2), Instant::now());
+        for worker in [1, 2] {
+            flow.connected(link(worker), Sha256([1; 32]), 8, now).unwrap();
+        }
+        let (first, _first) = submitted(&mut flow, generate(), now);
+        let (second, _second) = submitted(&mut flow, generate(), now);
+        let (signing, _signed) = submitted(&mut flow, sign(), now);
+        let mut sent = Vec::new();
+        while let Some((link, batch)) = take(&mut flow, now) {
+            sent.extend(batch.into_iter().map(|call| (link.worker, call.id)));
+        }
+        assert_eq!(sent.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [first, signing]);
+        flow.answered(sent[0].0, first, Ok(Reply::Keys(vec![])));
+        assert_eq!(take(&mut flow, now).unwrap().1[0].id, second);
+    }
+
+    #[test]
+    fn what_is_large_is_left_to_the_thread_that_may_wait() {
+        let (mut flow, now) = (Flow::new(1), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        let _call = submitted(&mut flow, sign(), now);
+        assert!(flow.next_exceeds(10));
+        assert!(flow.take_batch(now, 10).is_none());
+        assert!(!flow.next_exceeds(64 * 1024));
+        assert!(flow.take_batch(now, 64 * 1024).is_some());
     }
 
     #[test]
     fn a_call_that_only_waited_certainly_signed_nothing() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
+        let (mut flow, now) = (Flow::new(1), Instant::now());
         let (id, _receiver) = submitted(&mut flow, sign(), now);
         let abandoned = flow.abandon(id);
         assert!(matches!(
@@ -412,33 +608,33 @@ mod tests {
         ));
         flow.down(Failure::fault("token_missing", "gone", "put it back"));
         assert_eq!(flow.deadline_fault(&sign(), abandoned).name(), "token_missing");
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         assert_eq!(flow.deadline_fault(&sign(), abandoned).name(), "hsm_overloaded");
-        assert!(flow.take_batch(now).is_none());
+        assert!(take(&mut flow, now).is_none());
     }
 
     #[test]
     fn expired_calls_are_never_sent() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
+        let (mut flow, now) = (Flow::new(1), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         let (_, _receiver) = submitted(&mut flow, sign(), now);
-        assert!(flow.take_batch(now + LIMIT).is_none());
+        assert!(take(&mut flow, now + LIMIT).is_none());
     }
 
     #[test]
     fn a_full_queue_is_busy_and_a_worker_holds_no_more_than_its_window() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
+        let (mut flow, now) = (Flow::new(1), Instant::now());
         let _held: Vec<_> = (0..QUEUE_MAX).map(|_| submitted(&mut flow, sign(), now)).collect();
         let (answer, _receiver) = sync_channel(1);
         assert_eq!(flow.submit(sign(), now + LIMIT, answer), Err(HsmFault::Busy));
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
-        assert_eq!(flow.take_batch(now).unwrap().1.len(), WINDOW);
-        assert!(flow.take_batch(now).is_none());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        assert_eq!(take(&mut flow, now).unwrap().1.len(), 8 * HELD);
+        assert!(take(&mut flow, now).is_none());
     }
 
     #[test]
     fn a_refused_pin_answers_every_waiting_and_later_call() {
-        let (mut flow, now) = (Flow::default(), Instant::now());
+        let (mut flow, now) = (Flow::new(1), Instant::now());
         let (_, receiver) = submitted(&mut flow, sign(), now);
         flow.down(pin_refused());
         assert!(matches!(receiver.try_recv().unwrap(), Err(HsmFault::PinRefused { .. })));
@@ -448,26 +644,38 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_logged_in_goes_on_when_the_pin_of_its_successor_is_refused() {
+        let (mut flow, now) = (Flow::new(2), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        flow.down(pin_refused());
+        let (_, receiver) = submitted(&mut flow, sign(), now);
+        assert!(take(&mut flow, now).is_some());
+        assert_eq!(flow.state(now, LIMIT), HsmState::Degraded);
+        flow.lost(1, now);
+        assert!(matches!(receiver.try_recv().unwrap(), Err(HsmFault::PinRefused { .. })));
+    }
+
+    #[test]
     fn another_token_in_the_slot_is_refused() {
-        let mut flow = Flow::default();
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
-        flow.lost(1, Instant::now());
-        assert_eq!(flow.connected(link(2), Sha256([2; 32])).unwrap_err().name, "wrong_token");
-        assert!(flow.take_batch(Instant::now()).is_none());
+        let (mut flow, now) = (Flow::new(1), Instant::now());
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
+        flow.lost(1, now);
+        assert_eq!(flow.connected(link(2), Sha256([2; 32]), 8, now).unwrap_err().name, "wrong_token");
+        assert!(take(&mut flow, now).is_none());
     }
 
     #[test]
     fn the_state_follows_the_workers() {
-        let (mut flow, now) = (Flow::<()>::default(), Instant::now());
+        let (mut flow, now) = (Flow::<()>::new(1), Instant::now());
         assert_eq!(flow.state(now, LIMIT), HsmState::Probing);
-        flow.connected(link(1), Sha256([1; 32])).unwrap();
+        flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         assert_eq!(flow.state(now, LIMIT), HsmState::Up);
         flow.lost(1, now);
         flow.down(Failure::fault("worker_died", "x", "y"));
         assert_eq!(flow.state(now, LIMIT), HsmState::Probing);
         flow.down(Failure::fault("token_missing", "x", "y"));
         assert_eq!(flow.state(now, LIMIT), HsmState::Down);
-        flow.connected(link(3), Sha256([1; 32])).unwrap();
+        flow.connected(link(3), Sha256([1; 32]), 8, now).unwrap();
         assert_eq!(flow.state(now, LIMIT), HsmState::Degraded);
         assert_eq!(flow.state(now + RECENT, LIMIT), HsmState::Up);
     }

@@ -24,6 +24,10 @@ pub struct WorkerOrders {
     pub module: PathBuf,
     /// RFC 7512.
     pub uri: String,
+    /// Sessions that the worker opens at most.
+    pub sessions: u32,
+    /// Workers of the pool: they share the machine's processors.
+    pub workers: u32,
     pub job: WorkerJob,
 }
 
@@ -41,22 +45,33 @@ impl WorkerOrders {
                 "remove it; modules that need it (NSS softokn) cannot be used yet",
             ));
         }
-        Ok(Self { module: state.resolve(&settings.module), uri: settings.uri.clone(), job })
+        Ok(Self {
+            module: state.resolve(&settings.module),
+            uri: settings.uri.clone(),
+            sessions: settings.sessions,
+            workers: settings.workers,
+            job,
+        })
     }
 }
 
 /// What a worker is started for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum WorkerJob {
-    /// The PIN follows as a packet with the service socket's descriptor.
+    /// The orders carry the service socket's descriptor. Each [`WorkerReport::LoginWanted`] is answered by a packet
+    /// that is the PIN, when no other worker of the token is logging in.
     Serve { expected_identity: Option<KeyId> },
     /// Makes the token if it is not there. No PIN is sent: the worker makes it or reads it.
     Provision { token_name: String, pin_file: PathBuf },
 }
 
-/// Worker → supervisor, once.
+/// Worker → supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum WorkerReport {
+    /// The next step is C_Login.
+    LoginWanted,
+    /// The token took the PIN: others may log in.
+    LoggedIn,
     /// Logged in, keys loaded and tested.
     Ready {
         token: TokenInfo,

@@ -76,7 +76,9 @@ pub fn provision_with(
     let (origin, token, identity) = match report {
         WorkerReport::Provisioned { created, token, identity } => (created, token, identity),
         WorkerReport::Failed(failure) => return Err(failure),
-        WorkerReport::Ready { .. } => return Err(failed("the worker answered another question")),
+        WorkerReport::LoginWanted | WorkerReport::LoggedIn | WorkerReport::Ready { .. } => {
+            return Err(failed("the worker answered another question"));
+        }
     };
     match expected {
         Some(expected) if expected != identity.id => return Err(super::flow::wrong_token(expected, identity.id)),

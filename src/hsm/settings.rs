@@ -28,16 +28,23 @@ pub struct HsmSettings {
     /// Number of an inherited file descriptor that holds the PIN.
     #[serde(default)]
     pub pin_fd: Option<u32>,
-    /// Worker processes. One is enough for SoftHSM2 on a small machine.
-    #[serde(default = "one")]
+    /// Worker processes, 1 to 16. With two, one goes on while the other is replaced.
+    #[serde(default = "workers_default")]
     pub workers: u32,
+    /// Sessions a worker opens at most, 1 to 256. A device that allows 16 in all gets 8 for each of two workers.
+    #[serde(default = "sessions_default")]
+    pub sessions: u32,
     /// Deadline of one call. A worker that misses it is killed and replaced.
     #[serde(default = "deadline_default_ms")]
     pub deadline_ms: u64,
 }
 
-fn one() -> u32 {
-    1
+fn workers_default() -> u32 {
+    2
+}
+
+fn sessions_default() -> u32 {
+    8
 }
 
 fn deadline_default_ms() -> u64 {

@@ -1,6 +1,7 @@
 //! `countersign serve`: the process that has no network, reads the PIN and keeps the others alive.
 //!
-//! Order: non-dumpable → lock → PIN → worker (alone, so that a wrong PIN is tried once) → front → until stopped.
+//! Order: non-dumpable → lock → PIN → first worker (alone, so that a wrong PIN is tried once) → front and the other
+//! workers → until stopped. What dies is started again: a worker at once, a front (with new workers) soon.
 //! Its standard output is one line: `{"ready":true,"ports":{…},"pid":N}` or `{"error":{…}}`.
 
 use std::io::Write;
@@ -23,6 +24,12 @@ use super::settings::HsmSettings;
 use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+
+/// A front that ends without being asked is replaced, later each time it does not live long, and not for ever.
+const FRONT_BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const FRONT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+const FRONT_SETTLED: Duration = Duration::from_secs(60);
+const FRONT_DEATHS_MAX: u32 = 6;
 
 /// Time for the front to close its doors and finish what it began; then it is killed.
 const FRONT_STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -179,29 +186,69 @@ async fn supervise(
         KeeperEvent::Handover { worker, service } => (worker, service),
         KeeperEvent::Down(failure) => return Err(failure),
     };
-    let mut front = match Front::start(&plan) {
-        Ok(front) => front,
-        Err(error) => {
-            keeper.stop().await;
-            return Err(failed(error));
+    let mut fronts = Fronts::default();
+    let mut handover = Some((worker, service));
+    let end = loop {
+        let mut front = match Front::start(&plan) {
+            Ok(front) => front,
+            Err(error) => break End::FrontGone(failed(error)),
+        };
+        front.tell(&SupervisorMessage::Lock, Some(lock.as_fd()));
+        if let Some((worker, service)) = handover.take() {
+            front.tell(&SupervisorMessage::Worker { worker }, Some(service.as_fd()));
+        }
+        let end = attend(&mut signals, &mut keeper, &mut front, told).await;
+        if matches!(end, End::Asked) {
+            front.tell(&SupervisorMessage::Stop, None);
+        }
+        if tokio::time::timeout(FRONT_STOP_LIMIT, front.child.wait()).await.is_err() {
+            tracing::error!("the front did not stop in time, killed");
+            let _ = front.child.kill().await;
+        }
+        match end {
+            End::FrontGone(failure) if *told == Told::Ready => match fronts.died() {
+                Some(pause) => {
+                    tracing::error!(message = failure.message, "the front ended; another is started");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = signals.stop() => break End::Asked,
+                    }
+                }
+                None => break End::FrontGone(failure),
+            },
+            end => break end,
         }
     };
-    front.tell(&SupervisorMessage::Lock, Some(lock.as_fd()));
-    front.tell(&SupervisorMessage::Worker { worker }, Some(service.as_fd()));
-    drop(service);
-    let end = attend(&mut signals, &mut keeper, &mut front, told).await;
-    if matches!(end, End::Asked) {
-        front.tell(&SupervisorMessage::Stop, None);
-    }
-    if tokio::time::timeout(FRONT_STOP_LIMIT, front.child.wait()).await.is_err() {
-        tracing::error!("the front did not stop in time, killed");
-        let _ = front.child.kill().await;
-    }
     keeper.stop().await;
     drop(lock);
     match end {
         End::Asked => Ok(()),
         End::FrontGone(failure) => Err(failure),
+    }
+}
+
+/// Counts the fronts that died young.
+struct Fronts {
+    deaths: u32,
+    started: tokio::time::Instant,
+}
+
+impl Default for Fronts {
+    fn default() -> Self {
+        Self { deaths: 0, started: tokio::time::Instant::now() }
+    }
+}
+
+impl Fronts {
+    /// How long to wait before the next one; `None` when it is no use.
+    fn died(&mut self) -> Option<Duration> {
+        if self.started.elapsed() >= FRONT_SETTLED {
+            self.deaths = 0;
+        }
+        self.deaths += 1;
+        let pause = FRONT_BACKOFF_FIRST.saturating_mul(1 << self.deaths.min(8)).min(FRONT_BACKOFF_MAX);
+        self.started = tokio::time::Instant::now() + pause;
+        (self.deaths < FRONT_DEATHS_MAX).then_some(pause)
     }
 }
 
@@ -226,7 +273,7 @@ async fn attend(signals: &mut Signals, keeper: &mut Keeper, front: &mut Front, t
                         *told = Told::Ready;
                         print_line(&serde_json::json!({"ready": true, "ports": ports, "pid": std::process::id()}));
                     }
-                    Ok((FrontMessage::Ready { .. }, _)) => tracing::warn!("the front was ready twice"),
+                    Ok((FrontMessage::Ready { .. }, _)) => tracing::info!("the front is ready again"),
                     Ok((FrontMessage::Failed(reason), _)) => failure = Some(reason),
                     Ok((FrontMessage::Kill { worker, reason }, _)) => keeper.kill(worker, &reason),
                     Err(error) => tracing::warn!(%error, "a message of the front was not understood"),
@@ -257,7 +304,7 @@ impl Front {
 
     /// A front that does not read its socket has missed far more than this message; its exit is noticed elsewhere.
     fn tell(&self, message: &SupervisorMessage, descriptor: Option<std::os::fd::BorrowedFd<'_>>) {
-        if let Err(error) = messages::send(self.control.channel(), message, descriptor) {
+        if let Err(error) = messages::send(&self.control.channel(), message, descriptor) {
             tracing::warn!(%error, "the front could not be told");
         }
     }

@@ -13,7 +13,11 @@ pub use crate::ops::ipc::{read_frame, write_frame};
 pub enum FromWorker {
     /// First frame of a connection.
     Hello(Box<Hello>),
-    Replies(Vec<Response>),
+    Replies {
+        /// Calls that the worker works on at once, from now on.
+        hands: u32,
+        replies: Vec<Response>,
+    },
 }
 
 /// Whom the front is talking to.
@@ -21,6 +25,8 @@ pub enum FromWorker {
 pub struct Hello {
     pub token: TokenInfo,
     pub identity: KeyInfo,
+    /// Calls that the worker works on at once.
+    pub hands: u32,
 }
 
 /// Front → worker.

@@ -176,7 +176,92 @@ fn a_killed_worker_is_replaced_and_the_next_call_succeeds() {
         assert_ne!(token.describe().unwrap().worker_pid, pid);
     }
     assert_eq!(running.workers_started(), 3);
-    assert_eq!(running.pool().state(), HsmState::Degraded);
+    assert_eq!(running.pool().health().state, HsmState::Degraded);
+}
+
+/// A pool of two.
+fn pool_of_two() -> RealToken {
+    let mut running = RealToken::provisioned("bank");
+    running.settings.workers = 2;
+    running.start().unwrap();
+    let began = Instant::now();
+    while running.pool().health().workers < 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the second worker joins");
+        std::thread::yield_now();
+    }
+    running
+}
+
+#[test]
+fn a_pool_serves_on_while_one_of_its_workers_is_killed_again_and_again() {
+    let running = pool_of_two();
+    let token = running.token();
+    let key = generate(&token, Purpose::Transaction);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for caller in 0..8_u8 {
+            let (token, key, done) = (&token, &key, &done);
+            scope.spawn(move || {
+                let mut round = 0_u32;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    round += 1;
+                    let input = SignInput::Document {
+                        tag: DocumentTag::BatchRoot,
+                        canonical_json: format!(r#"{{"caller":"{caller}","round":"{round}"}}"#).into_bytes(),
+                    };
+                    let signature = token.sign(key.id, input.clone()).unwrap();
+                    assert!(signature_is_valid(&key.spki, &input.message(), &signature));
+                }
+            });
+        }
+        for _ in 0..4 {
+            let before = running.workers_started();
+            signal(token.describe().unwrap().worker_pid, Signal::KILL);
+            let began = Instant::now();
+            while running.workers_started() == before || running.pool().health().workers < 2 {
+                assert!(began.elapsed() < Duration::from_secs(60), "the lost worker is replaced");
+                std::thread::yield_now();
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(running.pool().health().state, HsmState::Degraded);
+}
+
+#[test]
+fn keys_that_one_worker_made_are_used_by_the_other() {
+    let running = pool_of_two();
+    let token = running.token();
+    let keys: Vec<KeyInfo> = (0..6).map(|_| generate(&token, Purpose::Transaction)).collect();
+    let versions: Vec<u32> = keys.iter().map(|key| key.version).collect();
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let (token, keys) = (&token, &keys);
+            scope.spawn(move || {
+                for key in keys {
+                    let input = input_for(Purpose::Transaction);
+                    let signature = token.sign(key.id, input.clone()).unwrap();
+                    assert!(signature_is_valid(&key.spki, &input.message(), &signature));
+                }
+            });
+        }
+    });
+    for _ in 0..4 {
+        assert_eq!(token.sign(Sha256([9; 32]), input_for(Purpose::Transaction)).unwrap_err().name(), "unknown_key");
+    }
+}
+
+#[test]
+fn two_workers_that_make_keys_at_once_never_give_a_version_twice() {
+    let running = pool_of_two();
+    let token = running.token();
+    let mut versions: Vec<u32> = std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| generate(&token, Purpose::Transaction).version)).collect();
+        makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+    });
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=8).collect::<Vec<u32>>());
 }
 
 #[test]
@@ -224,7 +309,7 @@ fn a_wrong_pin_is_tried_once_and_latched() {
         std::thread::yield_now();
     }
     assert_eq!(running.workers_started(), 2);
-    assert_eq!(running.pool().state(), HsmState::Down);
+    assert_eq!(running.pool().health().state, HsmState::Down);
 }
 
 /// Changes the token's PIN behind the worker's back: in a process of its own, since the module reads its
@@ -336,7 +421,7 @@ impl Daemon {
     fn start(token: &RealToken) -> Self {
         let config = format!(
             "[party.secco]\nkind = \"security-company\"\ntoken = \"{0}\"\n[hsm.{0}]\nuri = \"pkcs11:token={0}\"\n\
-             module = \"{1}\"\npin_file = \"pins/{0}.pin\"\nenv = {{ SOFTHSM2_CONF = \"{{state}}/softhsm/softhsm2.conf\" }}\n",
+             module = \"{1}\"\nworkers = 1\npin_file = \"pins/{0}.pin\"\nenv = {{ SOFTHSM2_CONF = \"{{state}}/softhsm/softhsm2.conf\" }}\n",
             token.name, MODULE,
         );
         std::fs::write(token.state.config(), config).unwrap();
@@ -451,13 +536,26 @@ fn front_and_worker_end_by_themselves_when_the_supervisor_is_killed() {
 }
 
 #[test]
-fn a_daemon_whose_front_dies_ends_with_its_worker() {
+fn a_front_that_dies_is_replaced_and_served_by_new_workers() {
     let token = RealToken::provisioned("secco");
-    let mut daemon = Daemon::start(&token);
-    let worker = daemon.child_process("hsm-worker");
-    signal(daemon.child_process("front"), Signal::KILL);
-    assert_eq!(daemon.child.wait().unwrap().code(), Some(1));
-    wait_gone(worker);
+    let daemon = Daemon::start(&token);
+    for _ in 0..2 {
+        let (front, worker) = (daemon.child_process("front"), daemon.child_process("hsm-worker"));
+        signal(front, Signal::KILL);
+        wait_gone(front);
+        wait_gone(worker);
+        let began = Instant::now();
+        loop {
+            // Answered by the new front: nobody is an operator of this token, and it says so.
+            let asked = Command::new(program()).args(["status", "--state"]).arg(token.state.root()).output().unwrap();
+            if String::from_utf8_lossy(&asked.stderr).contains("operator_unknown") {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "the daemon serves again");
+        }
+        assert_ne!(daemon.child_process("front"), front);
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use cryptoki::error::Error;
+use cryptoki::context::Function;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -87,6 +88,38 @@ impl Keyring {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// Looks for one key in the token itself, so that a key that another worker made is found, and one that it
+    /// destroyed is forgotten. True when it is there.
+    ///
+    /// # Errors
+    /// The module's; also when the token shows no identity key, since an empty answer is then no proof.
+    pub fn look_again(&self, session: &Session, id: KeyId) -> Result<bool, Error> {
+        let wanted = |class| [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.0.to_vec())];
+        let public = session.find_objects(&wanted(ObjectClass::PUBLIC_KEY))?.first().copied();
+        let private = session.find_objects(&wanted(ObjectClass::PRIVATE_KEY))?.first().copied();
+        let (Some(public), Some(private)) = (public, private) else {
+            let identity = self.identity().map(|identity| identity.info.id);
+            if !identity.is_some_and(|identity| shows(session, identity).unwrap_or(false)) {
+                return Err(Error::Pkcs11(RvError::TokenNotPresent, Function::FindObjects));
+            }
+            self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            return Ok(false);
+        };
+        let (_, _, point) = id_label_point(session, public)?;
+        let (_, label, _) = id_label_point(session, private)?;
+        match accepted(session, private, &id.0, &label, Some(&point)) {
+            Ok(key) => {
+                self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(key));
+                Ok(true)
+            }
+            Err(why) => {
+                tracing::warn!(label, why, "a private key of the token is not used");
+                self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                Ok(false)
+            }
+        }
+    }
+
     /// The key that recognises the token: the first version, should there be several.
     pub fn identity(&self) -> Option<Arc<LoadedKey>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +190,30 @@ impl Keyring {
             }
         }
     }
+}
+
+/// True when the token shows the public half of this key, also before a login.
+///
+/// # Errors
+/// The module's.
+pub fn shows(session: &Session, id: KeyId) -> Result<bool, Error> {
+    let wanted = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Token(true), Attribute::Id(id.0.to_vec())];
+    Ok(!session.find_objects(&wanted)?.is_empty())
+}
+
+/// An identity key whose public half the token shows.
+///
+/// # Errors
+/// The module's.
+pub fn shown_identity(session: &Session) -> Result<Option<KeyId>, Error> {
+    for public in session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Token(true)])? {
+        let (id, label, _) = id_label_point(session, public)?;
+        let is_identity = KeyLabel::parse(&label).is_some_and(|label| label.purpose == Purpose::TokenIdentity);
+        if let (true, Ok(id)) = (is_identity, id.try_into()) {
+            return Ok(Some(Sha256(id)));
+        }
+    }
+    Ok(None)
 }
 
 /// 1 + the highest version of this label on any object of the token: private, public, or a left-over half.

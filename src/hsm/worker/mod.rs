@@ -1,19 +1,23 @@
 //! `countersign hsm-worker`: the only process that loads a vendor module.
 //!
-//! Started by a supervisor, which is its standard input: first the orders, then the PIN with the socket to serve.
-//! When that socket ends, or the supervisor does, it joins its threads, finalizes the module and exits.
+//! Started by a supervisor, which is its standard input: first the orders with the socket to serve, then a PIN each
+//! time it asks for one. When that socket ends, or the supervisor does, it joins its threads, finalizes the module and
+//! exits.
 
+mod desk;
 mod keyring;
+mod login;
 mod provision;
 mod serve;
 mod signing;
+mod superior;
 mod token;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use superior::Superior;
 
 use super::channel::Channel;
 use super::messages::{self, WorkerJob, WorkerOrders, WorkerReport};
@@ -47,14 +51,12 @@ pub fn run(mode: Mode) -> ExitCode {
 
 fn obey(mode: Mode, channel: &Arc<Channel>) -> Result<(), Failure> {
     let packet = channel.receive().ok().flatten().ok_or_else(orphan)?;
-    let (orders, _): (WorkerOrders, _) = messages::parse(packet).map_err(|_| orphan())?;
+    let (orders, descriptor): (WorkerOrders, _) = messages::parse(packet).map_err(|_| orphan())?;
     match (&orders.job, mode) {
         (WorkerJob::Serve { expected_identity }, Mode::Serve) => {
-            let packet = channel.receive().ok().flatten().ok_or_else(orphan)?;
-            let pin = std::str::from_utf8(&packet.bytes).map_err(|_| orphan())?;
-            let pin = SecretString::from(pin.to_owned());
-            let service = packet.descriptor.ok_or_else(orphan)?;
-            serve::serve(&orders, *expected_identity, pin, service.into(), channel)
+            let service = descriptor.ok_or_else(orphan)?;
+            let superior = Superior::listen(Arc::clone(channel))?;
+            serve::serve(&orders, *expected_identity, service.into(), &superior)
         }
         (WorkerJob::Provision { token_name, pin_file }, Mode::Provision) => {
             let report = provision::provision(&orders, token_name, pin_file)?;

@@ -9,8 +9,11 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
+use super::keyring;
 use crate::hsm::TokenInfo;
+use crate::hsm::flow::wrong_token;
 use crate::hsm::uri::SlotUri;
+use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 
 /// Two processes that initialise at once now and then see no token: look again, this often.
@@ -18,7 +21,7 @@ const LOOKS: u32 = 5;
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// An initialised module and the slot that the URI selects.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenToken {
     pub pkcs11: Pkcs11,
     pub slot: Slot,
@@ -119,6 +122,30 @@ impl OpenToken {
                 "correct the PIN source named in hsm.<token>, then start the daemon again",
             )),
             Err(error) => Err(module_failed(&error)),
+        }
+    }
+
+    /// A session that can also make keys; a read-only one where the token takes no others.
+    ///
+    /// # Errors
+    /// The module's.
+    pub fn open_session(&self) -> Result<Session, Error> {
+        self.pkcs11.open_rw_session(self.slot).or_else(|_| self.pkcs11.open_ro_session(self.slot))
+    }
+
+    /// Refuses a token that shows another identity key than this one, before any PIN is presented to it. A token
+    /// that shows no identity key at all is left to the login.
+    ///
+    /// # Errors
+    /// `wrong_token`, `module_failed`.
+    pub fn must_show_identity(&self, expected: KeyId) -> Result<(), Failure> {
+        let session = self.open_session().map_err(|error| module_failed(&error))?;
+        if keyring::shows(&session, expected).map_err(|error| module_failed(&error))? {
+            return Ok(());
+        }
+        match keyring::shown_identity(&session).map_err(|error| module_failed(&error))? {
+            Some(other) => Err(wrong_token(expected, other)),
+            None => Ok(()),
         }
     }
 

@@ -28,6 +28,7 @@ pub fn settings(name: &str) -> HsmSettings {
         pin_credential: None,
         pin_fd: None,
         workers: 1,
+        sessions: 8,
         deadline_ms: 10_000,
     }
 }
