@@ -16,7 +16,7 @@ use crate::kernel::credential::chain::{PartyAnchors, verify_authority};
 use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{self, Profile};
-use crate::kernel::sign::{Algorithm, Purpose, raw_public_key};
+use crate::kernel::sign::{Purpose, raw_public_key};
 use crate::kernel::types::PartyName;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -272,8 +272,9 @@ impl Authority {
             let enrolled: EnrolledHost = serde_json::from_value(host.clone())
                 .map_err(|error| malformed(format!("the host's identity cannot be read: {error}")))?;
             let spki = enrolled.key_der().ok_or_else(|| malformed("the host's key is not the one it names".into()))?;
-            if !matches!(raw_public_key(&spki), Some((Algorithm::P256, _))) {
-                return Err(malformed("the host's key is not a P-256 key".into()));
+            let permitted = Purpose::HostIdentity.algorithms();
+            if !raw_public_key(&spki).is_some_and(|(algorithm, _)| permitted.contains(&algorithm)) {
+                return Err(malformed("the host's key is of a kind that no host identity has".into()));
             }
             let path = self.state.anchors().join(format!("host-{}.json", enrolled.host_key));
             let changed = files::read_optional(&path)?.is_none();

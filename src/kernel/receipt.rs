@@ -20,7 +20,7 @@ use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
 use crate::kernel::note::{Checkpoint, SignedNote};
-use crate::kernel::sign::{Algorithm, DocumentTag, SignInput, signature_is_valid};
+use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 
 /// The only schema there is.
@@ -56,7 +56,7 @@ pub struct BatchEvidence {
     pub index: u64,
     pub count: u64,
     pub path: Vec<Sha256>,
-    /// DER `ECDSA-Sig-Value` over [`DocumentTag::BatchRoot`] and the document.
+    /// The transaction key's signature over [`DocumentTag::BatchRoot`] and the document.
     pub signature: Base64,
     /// The transaction key's certificate, issuing CA, root.
     pub chain: Vec<Base64>,
@@ -288,11 +288,11 @@ fn certified(
     posted_at: UnixMillis,
 ) -> Result<Certified, ReceiptRefusal> {
     let chain: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
-    let (arc, algorithm, made) = match signer {
-        Signer::Transaction => ("2.3", Algorithm::P256, Made::At(posted_at)),
-        Signer::Checkpoint => ("2.2", Algorithm::Ed25519, Made::NotBefore(posted_at)),
+    let (arc, purpose, made) = match signer {
+        Signer::Transaction => ("2.3", Purpose::Transaction, Made::At(posted_at)),
+        Signer::Checkpoint => ("2.2", Purpose::Checkpoint, Made::NotBefore(posted_at)),
     };
-    let role = Role { purpose: &format!("{oid_base}.{arc}"), algorithm, made };
+    let role = Role { purpose: &format!("{oid_base}.{arc}"), algorithms: purpose.algorithms(), made };
     certified_key(&chain, root, role).map_err(|refusal| ReceiptRefusal::Chain(signer, refusal))
 }
 

@@ -3,8 +3,11 @@
 //! Started by a supervisor, which is its standard input: first the orders, then the PIN with the socket to serve.
 //! When that socket ends, or the supervisor does, it joins its threads, finalizes the module and exits.
 
+mod attributes;
 mod keyring;
+mod keys;
 mod provision;
+mod sealing;
 mod serve;
 mod signing;
 mod token;

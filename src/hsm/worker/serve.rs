@@ -15,14 +15,16 @@ use cryptoki::error::Error;
 use cryptoki::session::Session;
 use secrecy::SecretString;
 
-use super::keyring::{GenerationFault, Keyring, LoadedKey};
+use super::keyring::{Keyring, LoadedKey};
+use super::keys::{self, KeyFault};
+use super::sealing;
 use super::signing::{self, SigningFault};
 use super::token::{self, OpenToken, may_have_signed, module_failed};
 use crate::hsm::channel::Channel;
 use crate::hsm::flow::{WINDOW, wrong_token};
 use crate::hsm::messages::{self, WorkerOrders, WorkerReport};
 use crate::hsm::wire::{self, FromWorker, Hello, Request, Response, ToWorker};
-use crate::hsm::{HsmFault, Op, Reply, lint};
+use crate::hsm::{HsmFault, KeyInfo, Op, Plaintext, Reply, lint};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::KeyId;
 use crate::ops::clock;
@@ -175,21 +177,21 @@ fn perform(shared: &Shared, session: &mut Option<Session>, op: Op) -> Result<Rep
         Op::ListKeys => with_session(shared, session, |session| shared.keyring.list(session))
             .map(Reply::Keys)
             .map_err(|error| shared.doom(module_failed(&error))),
-        Op::Generate { party, purpose, agent } => generate(shared, &party, purpose, agent.as_deref()).map(Reply::Key),
+        Op::Generate(order) => {
+            changing(shared, |session| keys::generate(&shared.keyring, &shared.token, session, &order))
+        }
         Op::Sign { key, input } => sign(shared, session, key, &input).map(Reply::Signature),
+        Op::Seal { key, context, plaintext } => seal(shared, session, key, &context, &plaintext).map(Reply::Sealed),
+        Op::Unseal { key, context, sealed } => unseal(shared, session, key, &context, &sealed).map(Reply::Opened),
+        Op::Retire { key } => changing(shared, |session| keys::retire(&shared.keyring, session, key)),
+        Op::Destroy { key } => changing(shared, |session| keys::destroy(&shared.keyring, session, key)),
     }
 }
 
 fn sign(shared: &Shared, session: &mut Option<Session>, id: KeyId, input: &SignInput) -> Result<Vec<u8>, HsmFault> {
-    let key = shared.keyring.find(id).ok_or_else(|| {
-        let message = format!("the token has no usable key {id}");
-        HsmFault::Refused { name: "unknown_key".into(), message }
-    })?;
-    lint::lint(key.info.purpose, id, input)?;
-    if !key.info.custody.is_sound() {
-        let message = format!("{} could have left the token or was not born in it", key.info.label);
-        return Err(HsmFault::Refused { name: "custody_unsound".into(), message });
-    }
+    let key = key(shared, session, id)?;
+    lint::lint(&key.info, input)?;
+    keys::ensure_active(&key.info)?;
     let error = match with_session(shared, session, |session| sign_with(session, &key, input)) {
         Ok(Some(signature)) => return Ok(signature),
         Ok(None) => {
@@ -198,14 +200,14 @@ fn sign(shared: &Shared, session: &mut Option<Session>, id: KeyId, input: &SignI
         }
         Err(error) => error,
     };
-    // Twice, the second time on a fresh session. The module or this one key? Another key tells.
+    // Twice, the second time on a fresh session. The module or this one key? The key itself may tell, or another one.
+    if let Ok(Some(refusal)) = with_session(shared, session, |session| Ok(keys::why_not(&shared.keyring, session, id)))
+    {
+        return Err(refusal);
+    }
     let maybe_signed = may_have_signed(&error);
-    let probe = shared.keyring.identity().filter(|identity| identity.info.id != id);
-    let nonce = SignInput::SelfTest { nonce: clock::random() };
-    let others_work = probe.is_some_and(|identity| {
-        with_session(shared, session, |session| sign_with(session, &identity, &nonce)).is_ok_and(|good| good.is_some())
-    });
-    if others_work {
+    let is_identity = key.info.purpose == Purpose::TokenIdentity;
+    if !is_identity && identity_signs(shared, session) {
         let message = format!("key {} does not sign any more: {error}", key.info.label);
         return Err(unavailable("key_failed", &message, maybe_signed));
     }
@@ -224,23 +226,91 @@ fn sign_with(session: &Session, key: &LoadedKey, input: &SignInput) -> Result<Op
     }
 }
 
-fn generate(
+/// The key, remembered or found in the token.
+fn key(shared: &Shared, session: &mut Option<Session>, id: KeyId) -> Result<Arc<LoadedKey>, HsmFault> {
+    if let Some(key) = shared.keyring.find(id) {
+        return Ok(key);
+    }
+    let found = with_session(shared, session, |session| match keys::look_up(&shared.keyring, session, id) {
+        Err(KeyFault::Module(error)) => Err(error),
+        decided => Ok(decided),
+    });
+    found.map_err(|error| shared.doom(module_failed(&error)))?.map_err(HsmFault::from)
+}
+
+fn seal(
     shared: &Shared,
-    party: &str,
-    purpose: Purpose,
-    agent: Option<&str>,
-) -> Result<crate::hsm::KeyInfo, HsmFault> {
+    session: &mut Option<Session>,
+    id: KeyId,
+    context: &[u8],
+    plaintext: &Plaintext,
+) -> Result<Vec<u8>, HsmFault> {
+    let key = wrapping_key(shared, session, id)?;
+    keys::ensure_active(&key.info)?;
+    worked(shared, session, &key, |session| sealing::seal(session, &key.info, key.private, context, plaintext))?
+        .ok_or_else(|| unavailable("key_failed", &format!("{} does not seal as it should", key.info.label), false))
+}
+
+fn unseal(
+    shared: &Shared,
+    session: &mut Option<Session>,
+    id: KeyId,
+    context: &[u8],
+    sealed: &[u8],
+) -> Result<Plaintext, HsmFault> {
+    let key = wrapping_key(shared, session, id)?;
+    worked(shared, session, &key, |session| sealing::unseal(session, &key.info, key.private, context, sealed))?
+        .ok_or_else(|| {
+            let message = format!("the text was not sealed under {} with this context", key.info.label);
+            HsmFault::Refused { name: "not_sealed_here".into(), message }
+        })
+}
+
+fn wrapping_key(shared: &Shared, session: &mut Option<Session>, id: KeyId) -> Result<Arc<LoadedKey>, HsmFault> {
+    let key = key(shared, session, id)?;
+    if key.info.purpose.seals() {
+        return Ok(key);
+    }
+    let message = format!("a key of purpose {} seals and opens nothing", key.info.purpose.slug());
+    Err(HsmFault::Refused { name: "wrong_purpose".into(), message })
+}
+
+/// Work with a key that leaves no trace. `None`: the token did it, and the outcome is not sound.
+fn worked<T>(
+    shared: &Shared,
+    session: &mut Option<Session>,
+    key: &LoadedKey,
+    work: impl Fn(&Session) -> Result<T, SigningFault>,
+) -> Result<Option<T>, HsmFault> {
+    let outcome = with_session(shared, session, |session| match work(session) {
+        Ok(done) => Ok(Some(done)),
+        Err(SigningFault::Unverified) => Ok(None),
+        Err(SigningFault::Module(error)) => Err(error),
+    });
+    let error = match outcome {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    let why = with_session(shared, session, |session| Ok(keys::why_not(&shared.keyring, session, key.info.id)));
+    if let Ok(Some(refusal)) = why {
+        return Err(refusal);
+    }
+    if identity_signs(shared, session) { Ok(None) } else { Err(shared.doom(module_failed(&error))) }
+}
+
+/// True when the module still works with another key.
+fn identity_signs(shared: &Shared, session: &mut Option<Session>) -> bool {
+    let nonce = SignInput::SelfTest { nonce: clock::random() };
+    shared.keyring.identity().is_some_and(|identity| {
+        with_session(shared, session, |session| sign_with(session, &identity, &nonce)).is_ok_and(|good| good.is_some())
+    })
+}
+
+/// Makes or changes a key, on a read-write session of its own.
+fn changing(shared: &Shared, change: impl FnOnce(&Session) -> Result<KeyInfo, KeyFault>) -> Result<Reply, HsmFault> {
     let session = shared.token.pkcs11.open_rw_session(shared.token.slot);
     let session = session.map_err(|error| shared.doom(module_failed(&error)))?;
-    shared.keyring.generate(&session, party, purpose, agent).map_err(|fault| match fault {
-        GenerationFault::Refused(name, message) => HsmFault::Refused { name: name.into(), message },
-        GenerationFault::Unverified => {
-            unavailable("key_unusable", "the new key did not pass its check and is not used", false)
-        }
-        GenerationFault::Module(error) => {
-            unavailable("generation_failed", &format!("the module made no key: {error}"), false)
-        }
-    })
+    change(&session).map(Reply::Key).map_err(HsmFault::from)
 }
 
 /// Runs a read-only piece of work on this thread's session; after a failure once more on a fresh one, since an

@@ -68,6 +68,11 @@ impl RealToken {
         Ok(())
     }
 
+    /// One more worker of the same token, with a front of its own.
+    pub fn another(&self) -> Embedded {
+        Embedded::start(program(), &self.state, &self.name, &self.settings).expect("a second worker starts")
+    }
+
     /// The token as the product sees it.
     pub fn token(&self) -> Arc<dyn Token> {
         self.pool()

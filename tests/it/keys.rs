@@ -1,0 +1,195 @@
+//! The life of keys in a real token: algorithms, sealing, retiring, destroying, and what several workers see of it.
+
+use std::sync::Arc;
+
+use countersign::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState, Plaintext, Token};
+use countersign::kernel::sign::{
+    Algorithm, DocumentTag, Purpose, SignInput, TlsSide, raw_public_key, signature_is_valid,
+};
+use zeroize::Zeroizing;
+
+use crate::support::token::RealToken;
+
+/// Making RSA keys takes seconds where two cores are shared.
+const SLOW_MS: u64 = 60_000;
+
+fn slow(name: &str) -> RealToken {
+    let mut token = RealToken::provisioned(name);
+    token.settings.deadline_ms = SLOW_MS;
+    token.start().expect("the worker starts");
+    token
+}
+
+fn make(token: &Arc<dyn Token>, purpose: Purpose, algorithm: Algorithm) -> Result<KeyInfo, HsmFault> {
+    token.make(KeyOrder { party: "bank".into(), purpose, agent: None, algorithm })
+}
+
+fn batch(text: &str) -> SignInput {
+    SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: format!(r#"{{"a":"{text}"}}"#).into_bytes() }
+}
+
+fn secret(text: &[u8]) -> Plaintext {
+    Plaintext(Zeroizing::new(text.to_vec()))
+}
+
+fn name<T: std::fmt::Debug>(outcome: Result<T, HsmFault>) -> String {
+    outcome.unwrap_err().name().to_owned()
+}
+
+#[test]
+fn a_key_of_each_algorithm_signs_what_others_can_verify() {
+    let running = slow("bank");
+    let token = running.token();
+    for algorithm in Purpose::Transaction.algorithms() {
+        let key = make(&token, Purpose::Transaction, *algorithm).unwrap();
+        assert_eq!((key.algorithm, key.state), (*algorithm, KeyState::Active));
+        assert_eq!(raw_public_key(&key.spki).map(|(read, _)| read), Some(*algorithm));
+        assert!(key.custody.is_sound());
+        let input = batch("1");
+        let signature = token.sign(key.id, input.clone()).unwrap();
+        assert!(signature_is_valid(&key.spki, &input.message(), &signature), "{algorithm:?}");
+        assert!(!signature_is_valid(&key.spki, &batch("2").message(), &signature), "{algorithm:?}");
+    }
+    let versions: Vec<u32> = token.keys().unwrap().iter().map(|key| key.version).collect();
+    assert_eq!(versions, [1, 1, 2, 3, 4], "the identity key, and four of one label");
+}
+
+#[test]
+fn a_purpose_has_its_own_algorithms_and_no_others() {
+    let running = RealToken::running("bank");
+    let token = running.token();
+    for (purpose, algorithm) in [
+        (Purpose::Checkpoint, Algorithm::P256),
+        (Purpose::TlsServer, Algorithm::Ed25519),
+        (Purpose::Root, Algorithm::Ed25519),
+        (Purpose::Issuing, Algorithm::Aes256),
+        (Purpose::VaultWrapping, Algorithm::P256),
+    ] {
+        assert_eq!(name(make(&token, purpose, algorithm)), "algorithm_not_permitted");
+    }
+    let key = make(&token, Purpose::TlsServer, Algorithm::P384).unwrap();
+    let input = SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![7; 48] };
+    let signature = token.sign(key.id, input.clone()).unwrap();
+    assert!(signature_is_valid(&key.spki, &input.message(), &signature));
+    assert_eq!(token.keys().unwrap().len(), 2, "refusals leave nothing behind");
+}
+
+#[test]
+fn a_wrapping_key_opens_what_it_sealed_and_nothing_else() {
+    let running = RealToken::running("bank");
+    let token = running.token();
+    let vault = token.generate("bank", Purpose::VaultWrapping, None).unwrap();
+    let data = token.generate("bank", Purpose::DataWrapping, None).unwrap();
+    assert_eq!((vault.label.as_str(), vault.algorithm), ("bank-vault-wrapping-v1", Algorithm::Aes256));
+    assert!(vault.custody.is_sound() && vault.spki.is_empty());
+
+    let sealed = token.seal(vault.id, b"card 7", secret(b"a secret")).unwrap();
+    assert_eq!(sealed.len(), 12 + 8 + 16);
+    assert_ne!(sealed, token.seal(vault.id, b"card 7", secret(b"a secret")).unwrap(), "a nonce is used once");
+    assert_eq!(token.unseal(vault.id, b"card 7", sealed.clone()).unwrap(), secret(b"a secret"));
+    assert_eq!(format!("{:?}", secret(b"a secret")), "[redacted]");
+    let empty = token.seal(data.id, b"", secret(b"")).unwrap();
+    assert_eq!(token.unseal(data.id, b"", empty).unwrap(), secret(b""));
+
+    assert_eq!(name(token.unseal(vault.id, b"card 8", sealed.clone())), "not_sealed_here");
+    assert_eq!(name(token.unseal(data.id, b"card 7", sealed.clone())), "not_sealed_here");
+    for index in [0, 12, sealed.len() - 1] {
+        let mut changed = sealed.clone();
+        changed[index] ^= 1;
+        assert_eq!(name(token.unseal(vault.id, b"card 7", changed)), "not_sealed_here");
+    }
+    for length in [0, 11, 27] {
+        assert_eq!(name(token.unseal(vault.id, b"card 7", sealed[..length].to_vec())), "not_sealed_here");
+    }
+    assert_eq!(name(token.seal(vault.id, b"", secret(&[0; 4097]))), "input_too_large");
+    assert_eq!(name(token.seal(vault.id, &[0; 1025], secret(b""))), "input_too_large");
+    assert_eq!(name(token.sign(vault.id, SignInput::SelfTest { nonce: [0; 32] })), "wrong_purpose");
+    let identity = token.keys().unwrap().into_iter().find(|key| key.purpose == Purpose::TokenIdentity).unwrap();
+    assert_eq!(name(token.seal(identity.id, b"", secret(b""))), "wrong_purpose");
+    assert_eq!(running.workers_started(), 1, "bad texts are no reason to start anew");
+}
+
+#[test]
+fn a_retired_key_signs_nothing_more_and_a_destroyed_one_keeps_its_version() {
+    let mut running = RealToken::running("bank");
+    let token = running.token();
+    let key = make(&token, Purpose::Transaction, Algorithm::P256).unwrap();
+    let signature = token.sign(key.id, batch("1")).unwrap();
+    assert_eq!(name(token.destroy(key.id)), "key_still_active");
+
+    let retired = token.retire(key.id).unwrap();
+    assert_eq!(retired, KeyInfo { state: KeyState::VerifyOnly, ..key.clone() });
+    assert_eq!(token.retire(key.id).unwrap(), retired, "a second time changes nothing");
+    assert_eq!(name(token.sign(key.id, batch("2"))), "key_verify_only");
+    assert!(signature_is_valid(&retired.spki, &batch("1").message(), &signature));
+    drop(token);
+
+    running.start().unwrap();
+    let token = running.token();
+    assert!(token.keys().unwrap().contains(&retired), "a restart changes nothing");
+    assert_eq!(name(token.sign(key.id, batch("2"))), "key_verify_only");
+
+    let destroyed = token.destroy(key.id).unwrap();
+    assert_eq!((destroyed.state, &destroyed.spki), (KeyState::Destroyed, &key.spki));
+    assert_eq!(token.destroy(key.id).unwrap(), destroyed);
+    assert_eq!(name(token.sign(key.id, batch("2"))), "key_destroyed");
+    assert_eq!(name(token.retire(key.id)), "key_destroyed");
+    assert!(token.keys().unwrap().contains(&destroyed));
+    assert_eq!(token.generate("bank", Purpose::Transaction, None).unwrap().version, 2);
+}
+
+#[test]
+fn a_retired_wrapping_key_still_opens_and_a_destroyed_one_keeps_its_version() {
+    let running = RealToken::running("bank");
+    let token = running.token();
+    let key = token.generate("bank", Purpose::DataWrapping, None).unwrap();
+    let sealed = token.seal(key.id, b"row", secret(b"x")).unwrap();
+    assert_eq!(token.retire(key.id).unwrap().state, KeyState::VerifyOnly);
+    assert_eq!(name(token.seal(key.id, b"row", secret(b"x"))), "key_verify_only");
+    assert_eq!(token.unseal(key.id, b"row", sealed.clone()).unwrap(), secret(b"x"));
+    let destroyed = token.destroy(key.id).unwrap();
+    assert_eq!((destroyed.state, destroyed.label.as_str()), (KeyState::Destroyed, "bank-data-wrapping-v1"));
+    assert_eq!(name(token.unseal(key.id, b"row", sealed)), "key_destroyed");
+    assert!(token.keys().unwrap().contains(&destroyed));
+    assert_eq!(token.generate("bank", Purpose::DataWrapping, None).unwrap().version, 2);
+}
+
+#[test]
+fn the_identity_key_is_never_retired_and_unknown_keys_are_named() {
+    let running = RealToken::running("bank");
+    let token = running.token();
+    let identity = token.keys().unwrap().remove(0);
+    assert_eq!(name(token.retire(identity.id)), "identity_not_retired");
+    assert_eq!(name(token.destroy(identity.id)), "key_still_active");
+    let unknown = countersign::kernel::types::Sha256([9; 32]);
+    assert_eq!(name(token.retire(unknown)), "unknown_key");
+    assert_eq!(name(token.destroy(unknown)), "unknown_key");
+    assert_eq!(name(token.seal(unknown, b"", secret(b""))), "unknown_key");
+}
+
+#[test]
+fn what_one_worker_does_to_a_key_the_others_see() {
+    let running = RealToken::running("bank");
+    let (one, another) = (running.token(), running.another());
+    let another = another.pool() as Arc<dyn Token>;
+    assert_eq!(another.keys().unwrap().len(), 1);
+
+    let key = make(&one, Purpose::Transaction, Algorithm::P256).unwrap();
+    assert!(another.sign(key.id, batch("1")).is_ok(), "a key that another worker made is found by its id");
+    let wrapping = one.generate("bank", Purpose::DataWrapping, None).unwrap();
+    let sealed = another.seal(wrapping.id, b"", secret(b"x")).unwrap();
+
+    one.retire(key.id).unwrap();
+    one.retire(wrapping.id).unwrap();
+    assert_eq!(name(another.sign(key.id, batch("2"))), "key_verify_only");
+    assert_eq!(name(another.seal(wrapping.id, b"", secret(b"x"))), "key_verify_only");
+    assert_eq!(another.unseal(wrapping.id, b"", sealed.clone()).unwrap(), secret(b"x"));
+    one.destroy(key.id).unwrap();
+    one.destroy(wrapping.id).unwrap();
+    assert_eq!(name(another.sign(key.id, batch("2"))), "key_verify_only");
+    assert_eq!(name(another.unseal(wrapping.id, b"", sealed)), "key_destroyed");
+    assert_eq!(one.keys().unwrap(), another.keys().unwrap());
+    assert_eq!(name(another.sign(key.id, batch("2"))), "key_destroyed");
+    assert_eq!(one.generate("bank", Purpose::Transaction, None).unwrap().version, 2);
+    assert_eq!(another.generate("bank", Purpose::Transaction, None).unwrap().version, 3);
+}
