@@ -98,6 +98,12 @@ impl Config {
         if pins.iter().filter(|given| **given).count() > 1 {
             return Err("give one of pin_file, pin_credential and pin_fd".into());
         }
+        for (purpose, algorithm) in &hsm.algorithms {
+            if !purpose.algorithms().contains(algorithm) {
+                let permitted: Vec<&str> = purpose.algorithms().iter().map(|algorithm| algorithm.slug()).collect();
+                return Err(format!("hsm algorithms: a {} key is {}", purpose.slug(), permitted.join(" or ")));
+            }
+        }
         if hsm.workers != 1 {
             return Err("hsm workers: only 1 is available so far".into());
         }

@@ -7,10 +7,12 @@
 mod authority;
 mod build;
 mod catalogue;
+mod custody_report;
 mod enrol;
 mod files;
 mod identity;
 mod issue;
+mod keys;
 pub mod offline;
 mod revoke;
 pub mod settings;

@@ -26,7 +26,7 @@ const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
 const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
 
 /// Roles of a party: keys that get a certificate of their own under the issuing CA.
-fn roles(kind: PartyKind) -> &'static [Purpose] {
+pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
     match kind {
         PartyKind::Bank => &[
             Purpose::TlsServer,
@@ -80,17 +80,28 @@ impl Authority {
 
         for purpose in roles(self.kind) {
             let key = self.key_or_new(*purpose, None)?;
-            let profile = Profile::of_purpose(*purpose).expect("every role has a profile");
-            let wish = self.role_wish(profile, &key, issuing_der.clone());
-            let names = wish.server_names.clone();
-            let certificate = self.certificate_for(actor, &wish, |tbs| {
-                profile != Profile::TlsServer || profile::server_names(tbs).as_ref() == Some(&names)
-            })?;
-            self.write_certificates(&format!("{}.pem", profile.name()), &[&released(&certificate)?, &issuing_der])?;
+            let certificate = self.certify_role(actor, &key, &issuing_der)?;
             keys.push(key);
             certificates.push(certificate);
         }
         Ok(self.summary(&keys, &certificates))
+    }
+
+    /// The certificate of a role's key, found or made, and its file.
+    pub(super) fn certify_role(
+        &self,
+        actor: &Actor,
+        key: &KeyInfo,
+        issuing: &[u8],
+    ) -> Result<CertificateRecord, Failure> {
+        let profile = Profile::of_purpose(key.purpose).expect("every role has a profile");
+        let wish = self.role_wish(profile, key, issuing.to_vec());
+        let names = wish.server_names.clone();
+        let certificate = self.certificate_for(actor, &wish, |tbs| {
+            profile != Profile::TlsServer || profile::server_names(tbs).as_ref() == Some(&names)
+        })?;
+        self.write_certificates(&format!("{}.pem", profile.name()), &[&released(&certificate)?, issuing])?;
+        Ok(certificate)
     }
 
     fn init_host(&self) -> Result<Value, Failure> {

@@ -19,7 +19,7 @@ use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::{Sha256, TransactionId};
 use crate::ops::clock;
@@ -237,6 +237,10 @@ struct Party {
 }
 
 fn party(name: &str, kind: PartyKind) -> Party {
+    party_with(name, kind, BTreeMap::new())
+}
+
+fn party_with(name: &str, kind: PartyKind, algorithms: BTreeMap<Purpose, Algorithm>) -> Party {
     let directory = tempfile::tempdir().unwrap();
     let (store, token) = (Arc::new(MemoryStore::default()), Arc::new(LintingToken::default()));
     let authority = Authority::open(AuthoritySetup {
@@ -244,6 +248,7 @@ fn party(name: &str, kind: PartyKind) -> Party {
         kind,
         state: StateDir::new(directory.path()),
         pki: PkiSettings::default(),
+        algorithms,
         token: token.clone(),
         store: store.clone(),
     })
@@ -718,6 +723,7 @@ fn settings_that_cannot_work_are_refused_at_the_door() {
             kind: PartyKind::Bank,
             state: StateDir::new("/nonexistent"),
             pki,
+            algorithms: BTreeMap::new(),
             token: Arc::new(SoftwareToken::default()),
             store: Arc::new(MemoryStore::default()),
         })

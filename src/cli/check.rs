@@ -106,6 +106,11 @@ mod tests {
             (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"-1\""), "greater than zero"),
             (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"1.999\""), "decimals"),
             (bank.replace("workers = 1", "workers = 2"), "only 1"),
+            (
+                bank.replace("workers = 1", "algorithms = { root = \"ed25519\" }"),
+                "a root key is p256 or p384 or rsa3072",
+            ),
+            (bank.replace("workers = 1", "algorithms = { roof = \"p384\" }"), "unknown variant"),
             (bank.replace("[party.bank]", "[party.a]\nkind = \"bank\"\ntoken = \"bank\"\n[party.bank]"), "exactly one"),
             (bank.replace("workers = 1", "pin_fd = 3\nworkers = 1"), "one of pin_file"),
             (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),

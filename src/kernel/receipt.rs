@@ -13,8 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use chain::Certified;
 pub use chain::ChainRefusal;
-use chain::{Certified, Made, Role, certified_key};
+pub(super) use chain::{Made, Role, certified_key};
 
 use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
@@ -274,7 +275,7 @@ fn parse_statement(text: &str) -> Result<(TransactionStatement, UnixMillis), Rec
     Ok((statement, posted_at))
 }
 
-fn parse_time(text: &str) -> Option<UnixMillis> {
+pub(super) fn parse_time(text: &str) -> Option<UnixMillis> {
     let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     let millis = UnixMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?);
     (millis.rfc3339() == text).then_some(millis)

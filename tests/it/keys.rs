@@ -6,9 +6,12 @@ use countersign::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState, Plaintext, Token};
 use countersign::kernel::sign::{
     Algorithm, DocumentTag, Purpose, SignInput, TlsSide, raw_public_key, signature_is_valid,
 };
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::clients::Bridge;
 use crate::support::token::RealToken;
+use crate::support::world::World;
 
 /// Making RSA keys takes seconds where two cores are shared.
 const SLOW_MS: u64 = 60_000;
@@ -192,4 +195,156 @@ fn what_one_worker_does_to_a_key_the_others_see() {
     assert_eq!(name(another.sign(key.id, batch("2"))), "key_destroyed");
     assert_eq!(one.generate("bank", Purpose::Transaction, None).unwrap().version, 2);
     assert_eq!(another.generate("bank", Purpose::Transaction, None).unwrap().version, 3);
+}
+
+/// Buys a sleeve through the bridge; answers the transaction.
+fn buy(bridge: &mut Bridge, key: &str) -> String {
+    let mut call = |tool: &str, arguments: Value| {
+        bridge.ask("tools/call", json!({ "name": tool, "arguments": arguments }))["structuredContent"].clone()
+    };
+    let order = json!({
+        "product_id": "B07SLEEVE1", "price": 24.90, "merchant": "amazon.com", "idempotency_key": key,
+    });
+    let transaction = call("authorize_purchase", order)["transaction_id"].clone();
+    let executed = call("execute_purchase", json!({ "transaction_id": transaction, "product_id": "B07SLEEVE1" }));
+    assert_eq!((&executed["status"], &executed["receipt"]), (&json!("executed"), &json!("signed")), "{executed}");
+    transaction.as_str().unwrap().to_owned()
+}
+
+const ADMIN: [&str; 3] = ["--operator", "bank-admin", "--json"];
+
+fn as_admin(world: &World, arguments: &[&str]) -> Value {
+    serde_json::from_str(&world.run("bank", &[&ADMIN, arguments].concat())).unwrap()
+}
+
+/// Fetches a receipt into a file of the bank's directory and verifies it offline.
+fn proven(world: &World, transaction: &str, file: &str) {
+    let file = world.state("bank").join(file).display().to_string();
+    world.run("bank", &[&ADMIN, ["receipt", "show", transaction, "--out", file.as_str()].as_slice()].concat());
+    still_proven(world, &file);
+}
+
+fn still_proven(world: &World, file: &str) {
+    let file = world.state("bank").join(file).display().to_string();
+    world.run("bank", &["verify", "receipt", &file]);
+}
+
+fn state_of(world: &World, label: &str) -> String {
+    as_admin(world, &["key", "show", label])["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_running_bank_rotates_its_keys_and_everything_signed_before_stays_provable() {
+    let world = World::new();
+    let mut bridge = Bridge::start(&world.state("agent"));
+    let before = buy(&mut bridge, "before");
+    proven(&world, &before, "before.json");
+
+    for purpose in ["transaction", "checkpoint", "catalogue", "revocation-receipt"] {
+        let rotated = as_admin(&world, &["key", "rotate", purpose]);
+        assert_eq!((&rotated["version"], &rotated["effective"]), (&json!(2), &json!("now")));
+        assert_eq!(rotated["retired"], json!([format!("bank-{purpose}-v1")]));
+        assert_eq!(state_of(&world, &format!("bank-{purpose}-v1")), "verify-only");
+    }
+    let after = buy(&mut bridge, "after");
+    proven(&world, &after, "after.json");
+    proven(&world, &before, "before-again.json");
+    still_proven(&world, "before.json");
+    as_admin(&world, &["audit", "check"]);
+
+    for (arguments, refusal) in [
+        (["rotate", "root"], "rotation_not_possible"),
+        (["rotate", "issuing"], "rotation_not_possible"),
+        (["rotate", "agent"], "rotation_not_possible"),
+        (["rotate", "token-identity"], "rotation_not_possible"),
+        (["rotate", "witness"], "rotation_not_possible"),
+        (["retire", "bank-transaction-v2"], "key_in_use"),
+        (["retire", "bank-token-identity-v1"], "identity_not_retired"),
+        (["destroy", "bank-transaction-v2"], "key_still_active"),
+        (["show", "bank-transaction-v9"], "unknown_key"),
+    ] {
+        let arguments = [["--operator", "bank-admin", "key"].as_slice(), &arguments].concat();
+        assert_eq!(world.refused("bank", &arguments), (3, refusal.to_owned()), "{arguments:?}");
+    }
+    let by_others = world.refused("bank", &["--operator", "alice", "key", "rotate", "transaction"]);
+    assert_eq!(by_others, (3, "operator_not_permitted".into()));
+
+    let destroy = ["key", "destroy", "bank-transaction-v1"];
+    let announced = as_admin(&world, &destroy);
+    let confirm = announced["confirm"].as_str().unwrap();
+    assert_eq!(confirm.len(), 12);
+    assert!(announced["lost"][0].as_str().unwrap().contains("never sign again"));
+    assert_eq!(state_of(&world, "bank-transaction-v1"), "verify-only");
+    let attempt = |confirm: &str| {
+        let words = [["--operator", "bank-admin"].as_slice(), &destroy, &["--confirm", confirm]].concat();
+        world.refused("bank", &words)
+    };
+    assert_eq!(attempt("000000000000"), (3, "confirmation_wrong".into()));
+    assert_eq!(attempt(confirm), (3, "confirmation_wrong".into()), "a wrong try takes the confirmation with it");
+    let confirm = as_admin(&world, &destroy)["confirm"].as_str().unwrap().to_owned();
+    let destroyed = as_admin(&world, &[destroy.as_slice(), &["--confirm", &confirm]].concat());
+    assert_eq!((&destroyed["state"], &destroyed["custody"]), (&json!("destroyed"), &json!("gone")));
+    assert_eq!(attempt(&confirm), (3, "key_destroyed".into()));
+    still_proven(&world, "before.json");
+    proven(&world, &before, "before-once-more.json");
+    assert_eq!(as_admin(&world, &["key", "rotate", "transaction"])["version"], 3, "versions are never given again");
+    proven(&world, &buy(&mut bridge, "last"), "last.json");
+    bridge.close();
+}
+
+#[test]
+fn a_new_listener_key_is_in_use_after_a_restart_and_the_old_one_is_retired_then() {
+    let world = World::new();
+    let rotated = as_admin(&world, &["key", "rotate", "tls-server"]);
+    assert_eq!((&rotated["effective"], &rotated["retired"]), (&json!("after restart"), &json!([])));
+    let mut bridge = Bridge::start(&world.state("agent"));
+    buy(&mut bridge, "with-the-old-key");
+    bridge.close();
+    assert_eq!(state_of(&world, "bank-tls-server-v1"), "active");
+
+    world.run("bank", &["stop"]);
+    world.serve("bank");
+    let retired = (0..1000).any(|_| state_of(&world, "bank-tls-server-v1") == "verify-only");
+    assert!(retired, "the listener serves with the new key, and the old one is still active");
+    let mut bridge = Bridge::start(&world.state("agent"));
+    buy(&mut bridge, "with-the-new-key");
+    bridge.close();
+}
+
+#[test]
+fn a_custody_report_is_checked_offline_and_no_byte_of_it_can_change() {
+    let world = World::new();
+    let file = world.state("bank").join("custody.json").display().to_string();
+    let written = as_admin(&world, &["custody", "report", "--out", &file]);
+    assert_eq!((&written["signer"], &written["unsound"]), (&json!("bank-catalogue-v1"), &json!([])));
+    let verified: Value =
+        serde_json::from_str(&world.run("bank", &["--json", "verify", "custody-report", &file])).unwrap();
+    let keys = verified["report"]["keys"].as_array().unwrap();
+    let listed = as_admin(&world, &["key", "list"]);
+    assert_eq!(keys.len(), listed["items"].as_array().unwrap().len());
+    assert!(keys.iter().all(|key| key["verdict"] == "sound" && key["attributes"]["local"] == true), "{keys:?}");
+    assert_eq!(verified["report"]["module"]["sha256"].as_str().unwrap().len(), 64);
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (from, to, refusal) in [
+        ("\\\"state\\\":\\\"active\\\"", "\\\"state\\\":\\\"destroyed\\\"", "report_signature_invalid"),
+        ("custody-report/v1", "custody-report/v2", "report_unknown_schema"),
+        ("\n", "", "report_not_canonical"),
+        ("{", "{ ", "report_not_canonical"),
+    ] {
+        let changed = world.state("bank").join("changed.json");
+        std::fs::write(&changed, text.replacen(from, to, 1)).unwrap();
+        let changed = changed.display().to_string();
+        assert_eq!(world.refused("bank", &["verify", "custody-report", &changed]), (3, refusal.to_owned()));
+    }
+    let (code, refusal) = world.refused("secco", &["verify", "custody-report", &file]);
+    assert_eq!((code, refusal.as_str()), (3, "chain_root_differs"));
+
+    let report = world.state("agent").join("custody.json").display().to_string();
+    let host = world.state("agent").join("host.json").display().to_string();
+    world.run("agent", &["--operator", "host-admin", "host", "show", "--out", &host]);
+    world.run("agent", &["--operator", "host-admin", "custody", "report", "--out", &report]);
+    let said = world.run("bank", &["verify", "custody-report", &report, "--host", &host]);
+    assert!(said.contains("agent-host-agent.assistant-v1"), "{said}");
+    assert_eq!(world.refused("bank", &["verify", "custody-report", &file, "--host", &host]).1, "report_signer_unknown");
 }

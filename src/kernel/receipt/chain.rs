@@ -32,7 +32,7 @@ pub enum ChainRefusal {
     WrongPurpose,
     #[error("the signing key is of another type")]
     KeyType,
-    #[error("a certificate was not valid when the transaction was posted")]
+    #[error("a certificate was not valid when the signature was made")]
     NotValidThen,
 }
 
@@ -57,7 +57,7 @@ impl ChainRefusal {
 
 /// When a signature was made, as far as the receipt knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Made {
+pub(in crate::kernel) enum Made {
     /// At this time: every certificate must have been valid.
     At(UnixMillis),
     /// At this time or later: no certificate may have expired before.
@@ -66,7 +66,7 @@ pub(super) enum Made {
 
 /// What a role's certificate must say.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Role<'a> {
+pub(in crate::kernel) struct Role<'a> {
     /// Dotted OID: the only extended key usage.
     pub purpose: &'a str,
     /// What the signing key may be.
@@ -76,7 +76,7 @@ pub(super) struct Role<'a> {
 
 /// A key whose chain was verified: only [`certified_key`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Certified {
+pub(in crate::kernel) struct Certified {
     /// SubjectPublicKeyInfo, DER.
     pub spki: Vec<u8>,
     /// Subject of the own certificate, for readers.
@@ -87,7 +87,11 @@ pub(super) struct Certified {
 ///
 /// # Errors
 /// [`ChainRefusal`], in the order of its variants.
-pub(super) fn certified_key(chain: &[&[u8]], root: &[u8], role: Role<'_>) -> Result<Certified, ChainRefusal> {
+pub(in crate::kernel) fn certified_key(
+    chain: &[&[u8]],
+    root: &[u8],
+    role: Role<'_>,
+) -> Result<Certified, ChainRefusal> {
     let [own, issuing, last] = chain else {
         return Err(ChainRefusal::Length);
     };

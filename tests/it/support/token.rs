@@ -27,6 +27,7 @@ pub fn settings(name: &str) -> HsmSettings {
         pin_file: Some(format!("pins/{name}.pin").into()),
         pin_credential: None,
         pin_fd: None,
+        algorithms: std::collections::BTreeMap::new(),
         workers: 1,
         deadline_ms: 10_000,
     }
