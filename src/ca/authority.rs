@@ -217,9 +217,14 @@ impl Authority {
         Ok(key)
     }
 
+    /// What a new key of this purpose will be.
+    pub(super) fn algorithm_of(&self, purpose: Purpose) -> Algorithm {
+        self.algorithms.get(&purpose).copied().unwrap_or(purpose.default_algorithm())
+    }
+
     /// A new version, of the algorithm that the configuration names for the purpose.
     pub(super) fn new_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
-        let algorithm = self.algorithms.get(&purpose).copied().unwrap_or(purpose.default_algorithm());
+        let algorithm = self.algorithm_of(purpose);
         let (party, agent) = (self.party.to_string(), agent.map(str::to_owned));
         Ok(self.token.make(KeyOrder { party, purpose, agent, algorithm })?)
     }

@@ -5,17 +5,19 @@
 //! goes on, and there is always a key that signs. Destruction takes two calls, and the second needs what the first
 //! printed.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ca::authority::{ADMINISTRATOR, Authority, ensure_sound};
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
-use crate::ca::setup::roles;
+use crate::ca::setup::{DAY_MS, roles};
 use crate::hsm::{KeyInfo, KeyState};
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
-use crate::kernel::sign::Purpose;
+use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -34,7 +36,60 @@ struct Announced {
     until: UnixMillis,
 }
 
+/// A role's key and certificate, for `doctor`.
+#[derive(Clone, Debug)]
+pub struct RoleHealth {
+    pub purpose: Purpose,
+    /// The key that is in use.
+    pub label: String,
+    /// Active versions.
+    pub active: usize,
+    /// Of the certificate in use; none when it has ended or was never finished.
+    pub not_before: Option<UnixMillis>,
+    pub not_after: Option<UnixMillis>,
+    /// How long such a certificate lives.
+    pub life_ms: i64,
+}
+
 impl Authority {
+    /// How the roles' keys and certificates stand. A role without a key is left out.
+    ///
+    /// # Errors
+    /// The token's, the store's.
+    pub fn role_health(&self) -> Result<Vec<RoleHealth>, Failure> {
+        let mut all = Vec::new();
+        for purpose in roles(self.kind) {
+            let active = self.active_keys(*purpose, None)?;
+            let Some(newest) = active.first() else {
+                continue;
+            };
+            let role = self.signing_role(*purpose).ok();
+            let own = role.as_ref().and_then(|role| role.chain.first());
+            let validity = own
+                .and_then(|own| Certificate::read(own).ok())
+                .map(|certificate| (certificate.tbs.not_before.at, certificate.tbs.not_after.at));
+            all.push(RoleHealth {
+                purpose: *purpose,
+                label: role.as_ref().map_or(&newest.label, |role| &role.key.label).clone(),
+                active: active.len(),
+                not_before: validity.map(|(start, _)| start),
+                not_after: validity.map(|(_, end)| end),
+                life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Algorithms of the keys that this party has or will make.
+    pub fn needed_algorithms(&self) -> BTreeSet<Algorithm> {
+        let own: &[Purpose] = match self.kind {
+            PartyKind::Bank | PartyKind::SecurityCompany => &[Purpose::Root, Purpose::Issuing],
+            PartyKind::AgentHost => &[Purpose::HostIdentity, Purpose::Checkpoint, Purpose::Agent],
+        };
+        let purposes = own.iter().chain(roles(self.kind)).chain(&[Purpose::TokenIdentity]);
+        purposes.map(|purpose| self.algorithm_of(*purpose)).collect()
+    }
+
     /// Every key of the token.
     ///
     /// Answers `{items: [{label, id, purpose, agent, version, algorithm, state, custody}], next: null}`.

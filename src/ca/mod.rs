@@ -23,5 +23,6 @@ mod tests;
 
 pub use authority::{Authority, AuthoritySetup};
 pub use enrol::{AGENT_REQUEST_SCHEMA, AgentRequest};
+pub use keys::RoleHealth;
 pub use revoke::RevokeMode;
 pub use show::{described, described_pair};

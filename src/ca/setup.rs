@@ -21,7 +21,7 @@ use crate::kernel::types::PartyName;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
 const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
 

@@ -154,6 +154,16 @@ pub struct KeyOrder {
     pub algorithm: Algorithm,
 }
 
+/// What a key of this algorithm needs of a module: to be made, to be used.
+pub fn mechanism_names(algorithm: Algorithm) -> [&'static str; 2] {
+    match algorithm {
+        Algorithm::P256 | Algorithm::P384 => ["CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA"],
+        Algorithm::Ed25519 => ["CKM_EC_EDWARDS_KEY_PAIR_GEN", "CKM_EDDSA"],
+        Algorithm::Rsa3072 => ["CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS"],
+        Algorithm::Aes256 => ["CKM_AES_KEY_GEN", "CKM_AES_GCM"],
+    }
+}
+
 /// Bytes that were or will be sealed. Wiped when dropped, never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plaintext(pub Zeroizing<Vec<u8>>);

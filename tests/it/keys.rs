@@ -1,5 +1,8 @@
 //! The life of keys in a real token: algorithms, sealing, retiring, destroying, and what several workers see of it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use countersign::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState, Plaintext, Token};
@@ -347,4 +350,91 @@ fn a_custody_report_is_checked_offline_and_no_byte_of_it_can_change() {
     let said = world.run("bank", &["verify", "custody-report", &report, "--host", &host]);
     assert!(said.contains("agent-host-agent.assistant-v1"), "{said}");
     assert_eq!(world.refused("bank", &["verify", "custody-report", &file, "--host", &host]).1, "report_signer_unknown");
+}
+
+/// A file of Project Wycheproof's vectors, which are kept beside the checkout; `None` where they are not.
+fn vectors(file: &str) -> Option<Value> {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(1);
+    let mut places = above.map(|above| above.join("shared/testdata/wycheproof-subset.tar.xz"));
+    let Some(archive) = places.find(|path| path.exists()) else {
+        println!("skipped: ../shared/testdata/wycheproof-subset.tar.xz is not here");
+        return None;
+    };
+    let output = Command::new("tar").arg("-xJOf").arg(archive).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn signatures_are_judged_as_project_wycheproof_does() {
+    for (file, algorithm) in [
+        ("ecdsa_secp256r1_sha256_test.json", Algorithm::P256),
+        ("ecdsa_secp384r1_sha384_test.json", Algorithm::P384),
+        ("ed25519_test.json", Algorithm::Ed25519),
+        ("rsa_signature_3072_sha256_test.json", Algorithm::Rsa3072),
+    ] {
+        let Some(vectors) = vectors(file) else {
+            return;
+        };
+        let (mut accepted, mut refused) = (0, 0);
+        for group in vectors["testGroups"].as_array().unwrap() {
+            let spki = hex::decode(group["publicKeyDer"].as_str().unwrap()).unwrap();
+            let ours = raw_public_key(&spki).map(|(algorithm, _)| algorithm) == Some(algorithm);
+            for test in group["tests"].as_array().unwrap() {
+                let bytes = |member: &str| hex::decode(test[member].as_str().unwrap()).unwrap();
+                let valid = signature_is_valid(&spki, &bytes("msg"), &bytes("sig"));
+                match test["result"].as_str().unwrap() {
+                    "valid" => assert_eq!(valid, ours, "{file} {}", test["tcId"]),
+                    "invalid" => assert!(!valid, "{file} {}", test["tcId"]),
+                    // Old habits, which a verifier may know or not.
+                    _ => {}
+                }
+                if valid { accepted += 1 } else { refused += 1 }
+            }
+        }
+        assert!(accepted > 5 && refused > 20, "{file}: {accepted} accepted, {refused} refused");
+    }
+}
+
+/// What the doctor says about one thing: results in order.
+fn results<'a>(report: &'a Value, check: &str) -> Vec<&'a str> {
+    let items = report["items"].as_array().unwrap().iter();
+    items.filter(|item| item["check"] == check).map(|item| item["result"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let world = World::new();
+    let report = as_admin(&world, &["doctor"]);
+    for check in [
+        "hsm",
+        "module",
+        "token",
+        "pin",
+        "mechanisms",
+        "custody",
+        "keys",
+        "state directory",
+        "inner directories",
+        "configuration",
+        "clock",
+        "audit log",
+    ] {
+        assert_eq!(results(&report, check), ["ok"], "{check}: {report}");
+    }
+
+    let state = world.state("bank");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(state.join("pins"), open).unwrap();
+    let config = std::fs::read(state.join("countersign.toml")).unwrap();
+    std::fs::write(state.join("countersign.toml"), config).unwrap();
+    as_admin(&world, &["key", "rotate", "tls-server"]);
+    let output = world.output("bank", &[ADMIN.as_slice(), &["doctor"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results(&report, "inner directories"), ["fail"]);
+    assert_eq!(results(&report, "configuration"), ["warn"]);
+    assert_eq!(results(&report, "keys"), ["warn"], "two listener keys are active until the restart");
+    let wrong = report["items"].as_array().unwrap().iter().filter(|item| item["result"] != "ok");
+    assert!(wrong.into_iter().all(|item| item["next_step"].is_string()));
 }

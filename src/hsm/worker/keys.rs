@@ -1,7 +1,7 @@
 //! The life of a key in the token: made, retired, destroyed. Each needs a read-write session.
 
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
@@ -11,7 +11,7 @@ use super::keyring::{self, Keyring, LoadedKey, MARK, Presence, Publics};
 use super::signing;
 use super::token::OpenToken;
 use crate::hsm::label::KeyLabel;
-use crate::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState};
+use crate::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState, mechanism_names};
 use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::clock;
@@ -117,9 +117,10 @@ pub fn generate(
     if purpose == Purpose::TokenIdentity && keyring.identity().is_some() {
         return Err(refused("identity_exists", "a token has one identity key for its whole life"));
     }
-    let present = token.mechanisms()?;
-    if let Some(missing) = mechanisms(algorithm).into_iter().find(|needed| !present.contains(needed)) {
-        return Err(mechanism_missing(algorithm, &missing.to_string()));
+    let present: Vec<String> = token.mechanisms()?.iter().map(ToString::to_string).collect();
+    let missing = mechanism_names(algorithm).into_iter().find(|needed| !present.iter().any(|name| name == needed));
+    if let Some(missing) = missing {
+        return Err(mechanism_missing(algorithm, missing));
     }
     let turn = keyring.change();
     let mut label = KeyLabel { party, purpose, agent, version: 1 };
@@ -231,16 +232,6 @@ fn is_about_the_attribute(error: RvError) -> bool {
             | RvError::TemplateInconsistent
             | RvError::FunctionNotSupported
     )
-}
-
-/// What a key of this algorithm needs of the module: to be made, to be used.
-pub fn mechanisms(algorithm: Algorithm) -> [MechanismType; 2] {
-    match algorithm {
-        Algorithm::P256 | Algorithm::P384 => [MechanismType::ECC_KEY_PAIR_GEN, MechanismType::ECDSA],
-        Algorithm::Ed25519 => [MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, MechanismType::EDDSA],
-        Algorithm::Rsa3072 => [MechanismType::RSA_PKCS_KEY_PAIR_GEN, MechanismType::RSA_PKCS],
-        Algorithm::Aes256 => [MechanismType::AES_KEY_GEN, MechanismType::AES_GCM],
-    }
 }
 
 fn mechanism_missing(algorithm: Algorithm, what: &str) -> KeyFault {
