@@ -81,6 +81,21 @@ fn a_purpose_has_its_own_algorithms_and_no_others() {
 }
 
 #[test]
+fn a_module_without_the_mechanism_is_asked_for_nothing() {
+    let mut running = RealToken::provisioned("bank");
+    let path = running.state.resolve("softhsm/softhsm2.conf");
+    let mut config = std::fs::read_to_string(&path).unwrap();
+    config.push_str("\nslots.mechanisms = CKM_EC_KEY_PAIR_GEN,CKM_ECDSA,CKM_RSA_PKCS_KEY_PAIR_GEN,CKM_AES_KEY_GEN\n");
+    std::fs::write(&path, config).unwrap();
+    running.start().unwrap();
+    let token = running.token();
+    assert_eq!(name(make(&token, Purpose::Transaction, Algorithm::Rsa3072)), "mechanism_missing");
+    assert_eq!(name(make(&token, Purpose::DataWrapping, Algorithm::Aes256)), "mechanism_missing");
+    assert_eq!(token.keys().unwrap().len(), 1);
+    assert_eq!(make(&token, Purpose::Transaction, Algorithm::P384).unwrap().version, 1);
+}
+
+#[test]
 fn a_wrapping_key_opens_what_it_sealed_and_nothing_else() {
     let running = RealToken::running("bank");
     let token = running.token();
@@ -394,6 +409,30 @@ fn signatures_are_judged_as_project_wycheproof_does() {
         }
         assert!(accepted > 5 && refused > 20, "{file}: {accepted} accepted, {refused} refused");
     }
+}
+
+#[test]
+fn new_keys_have_the_algorithms_of_the_configuration() {
+    let world = World::new();
+    let path = world.state("bank").join("countersign.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let wanted = r#"algorithms = { tls-server = "p384", transaction = "rsa3072", catalogue = "ed25519" }"#;
+    let config = config.replace("deadline_ms = 5000", &format!("deadline_ms = {SLOW_MS}\n{wanted}"));
+    assert!(config.contains(wanted));
+    std::fs::write(&path, config).unwrap();
+    world.run("bank", &["stop"]);
+    world.serve("bank");
+    for (purpose, algorithm) in [("transaction", "rsa3072"), ("catalogue", "ed25519"), ("tls-server", "p384")] {
+        assert_eq!(as_admin(&world, &["key", "rotate", purpose])["algorithm"], algorithm);
+    }
+    world.run("bank", &["stop"]);
+    world.serve("bank");
+    let mut bridge = Bridge::start(&world.state("agent"));
+    proven(&world, &buy(&mut bridge, "other-algorithms"), "receipt.json");
+    bridge.close();
+    let file = world.state("bank").join("custody.json").display().to_string();
+    as_admin(&world, &["custody", "report", "--out", &file]);
+    world.run("bank", &["verify", "custody-report", &file]);
 }
 
 /// What the doctor says about one thing: results in order.
