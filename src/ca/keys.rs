@@ -214,7 +214,10 @@ impl Authority {
                 return Err(Failure::refused(
                     "key_in_use",
                     format!("{label} is the {} key that is in use", key.purpose.slug()),
-                    format!("make the next one with `countersign key rotate {}`", key.purpose.slug()),
+                    match self.ensure_rotatable(key.purpose) {
+                        Ok(()) => format!("make the next one with `countersign key rotate {}`", key.purpose.slug()),
+                        Err(refusal) => refusal.next_step,
+                    },
                 ));
             }
             Ok(listed(&self.token.retire(key.id)?))

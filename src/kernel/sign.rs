@@ -80,15 +80,17 @@ impl Purpose {
 
     /// Every algorithm that a key of this purpose may have. The first is made unless the configuration names another.
     ///
-    /// Checkpoints and cosignatures are signed notes, which are Ed25519 (C2SP signed-note). TLS 1.3 and requests are
-    /// ECDSA. Certificates are signed with what every reader of them knows, which Ed25519 is not.
+    /// Checkpoints and cosignatures are signed notes, which are Ed25519 (C2SP signed-note), and nothing else is: few
+    /// modules have it. TLS 1.3 and requests are ECDSA.
     pub fn algorithms(self) -> &'static [Algorithm] {
         match self {
-            Self::Root | Self::Issuing => Algorithm::OF_AUTHORITIES,
+            Self::Root
+            | Self::Issuing
+            | Self::HostIdentity
+            | Self::Transaction
+            | Self::Catalogue
+            | Self::RevocationReceipt => Algorithm::OF_AUTHORITIES,
             Self::TlsServer | Self::Agent => &[Algorithm::P256, Algorithm::P384],
-            Self::HostIdentity | Self::Transaction | Self::Catalogue | Self::RevocationReceipt => {
-                &[Algorithm::P256, Algorithm::P384, Algorithm::Ed25519, Algorithm::Rsa3072]
-            }
             Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
             Self::TokenIdentity => &[Algorithm::P256],
             Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
@@ -151,7 +153,7 @@ pub enum Algorithm {
 impl Algorithm {
     pub const ALL: [Self; 5] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa3072, Self::Aes256];
 
-    /// What certificates and revocation lists are signed with.
+    /// What certificates, revocation lists and documents are signed with.
     pub const OF_AUTHORITIES: &'static [Self] = &[Self::P256, Self::P384, Self::Rsa3072];
 
     /// The word in configurations and reports.
