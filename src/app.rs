@@ -18,6 +18,8 @@ use crate::front::operators::Operators;
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
+use crate::kernel::command::Actor;
+use crate::kernel::sign::Purpose;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::Store;
@@ -73,13 +75,14 @@ fn start(
     confinement: confine::Confinement,
     doors: Doors,
 ) -> Result<Front, Failure> {
-    let (party, party_settings, _) = config.hosted();
+    let (party, party_settings, hsm_settings) = config.hosted();
     let store: Arc<dyn Store> = SqliteStore::open(&store_path(state, config)?)?;
     let authority = Authority::open(AuthoritySetup {
         party: party.clone(),
         kind: party_settings.kind,
         state: state.clone(),
         pki: config.pki.clone(),
+        algorithms: hsm_settings.algorithms.clone(),
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
@@ -187,10 +190,24 @@ async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<
     });
     match started {
         Ok(listener) => {
+            retire_superseded(&services).await;
             stop.cancelled().await;
             listener.stop().await;
         }
         Err(failure) => tracing::error!(name = %failure.name, message = %failure.message, "the listener did not start"),
+    }
+}
+
+/// The listener has started with the newest certified key: the ones before it have no use any more.
+async fn retire_superseded(services: &Arc<Services>) {
+    let authority = Arc::clone(&services.setup.authority);
+    let actor = Actor::System { component: "listener".into() };
+    let retired = tokio::task::spawn_blocking(move || authority.retire_superseded(&actor, Purpose::TlsServer)).await;
+    match retired {
+        Ok(Ok(labels)) if labels.is_empty() => {}
+        Ok(Ok(labels)) => tracing::info!(keys = labels.join(" "), "replaced keys retired"),
+        Ok(Err(failure)) => tracing::warn!(name = %failure.name, "replaced keys will be retired at the next start"),
+        Err(_) => tracing::error!("retiring replaced keys met a defect"),
     }
 }
 

@@ -107,6 +107,12 @@ impl Config {
         if !(100..=600_000).contains(&hsm.deadline_ms) {
             return Err("hsm deadline_ms must be 100 to 600000".into());
         }
+        for (purpose, algorithm) in &hsm.algorithms {
+            if !purpose.algorithms().contains(algorithm) {
+                let permitted: Vec<&str> = purpose.algorithms().iter().map(|algorithm| algorithm.slug()).collect();
+                return Err(format!("hsm algorithms: a {} key is {}", purpose.slug(), permitted.join(" or ")));
+            }
+        }
         if self.demo.asserted_operators && !self.demo.enabled {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }

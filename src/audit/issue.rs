@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Log, damaged, read_checkpoint};
+use super::{Log, LogRoles, damaged, read_checkpoint};
 use crate::hsm::CertifiedKey;
 use crate::kernel::command::Posted;
 use crate::kernel::merkle::{inclusion_path, inclusion_path_from};
@@ -29,8 +29,8 @@ impl Log {
     ///
     /// # Errors
     /// `unknown_transaction` when nothing was posted under this id; `receipt_pending` (busy) when the deadline
-    /// passed or the log stopped; `signing_key_replaced` when a signature is by an earlier key, whose certificates
-    /// are not at hand; `receipt_unverifiable`; `log_damaged`; the store's.
+    /// passed or the log stopped; `signing_key_replaced` when a signature is by a key whose certificates are
+    /// not at hand; `receipt_unverifiable`; `log_damaged`; the store's.
     pub fn receipt(&self, transaction: &TransactionId, deadline: Duration) -> Result<Receipt, Failure> {
         let end = Instant::now() + deadline;
         loop {
@@ -90,7 +90,8 @@ impl Log {
 
     /// What a reader with our root will do: a receipt that would fail there must not leave here.
     fn verify_own(&self, receipt: &Receipt) -> Result<(), Failure> {
-        let root = self.transaction_role()?.chain.last().map(Vec::as_slice).unwrap_or_default();
+        let roles = self.roles();
+        let root = transaction_role(&roles)?.chain.last().map(Vec::as_slice).unwrap_or_default();
         let verified = receipt.to_bytes().and_then(|bytes| verify(&bytes, root, &self.setup.oid_base));
         verified.map(|_| ()).map_err(|refusal| {
             Failure::fault(
@@ -101,22 +102,16 @@ impl Log {
         })
     }
 
-    fn transaction_role(&self) -> Result<&CertifiedKey, Failure> {
-        self.setup.transaction.as_ref().ok_or_else(|| {
-            Failure::usage("not_a_bank", "only a bank posts transactions", "name the bank's state directory")
-        })
-    }
-
     fn compose(&self, evidence: Evidence) -> Result<Receipt, Failure> {
         let Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note } = evidence;
         let transaction = &posted.transaction_id;
-        let role = self.transaction_role()?;
-        if batch.key != Some(role.key.id) {
-            return Err(key_replaced("transaction", format!("batch {}", batch.batch)));
-        }
-        if note.verify(&read_checkpoint(&checkpoint)?.origin, &self.setup.checkpoint.key.spki).is_err() {
-            return Err(key_replaced("checkpoint", format!("checkpoint {}", checkpoint.size)));
-        }
+        let roles = self.roles();
+        transaction_role(&roles)?;
+        let role = batch.key.and_then(|key| roles.transaction_by(key));
+        let role = role.ok_or_else(|| key_unknown("transaction", format!("batch {}", batch.batch)))?;
+        let origin = read_checkpoint(&checkpoint)?.origin;
+        let log_role = roles.checkpoints().find(|role| note.verify(&origin, &role.key.spki).is_ok());
+        let log_role = log_role.ok_or_else(|| key_unknown("checkpoint", format!("checkpoint {}", checkpoint.size)))?;
         let index = u64::from(posted.index_in_batch);
         let text = |bytes: Vec<u8>, what: &str| {
             String::from_utf8(bytes).map_err(|_| damaged(format!("{what} of {transaction} is not UTF-8 text")))
@@ -138,7 +133,7 @@ impl Log {
                 commitment: leaf.commitment,
                 path: inclusion_path_from(leaf_index, checkpoint.size, |node| self.node(node))?,
                 checkpoint: note.compose(),
-                chain: chain_of(&self.setup.checkpoint),
+                chain: chain_of(log_role),
                 cosignatures: Vec::new(),
             },
             statement: text(posted.statement, "the statement")?,
@@ -150,10 +145,16 @@ fn chain_of(key: &CertifiedKey) -> Vec<Base64> {
     key.chain.iter().cloned().map(Base64).collect()
 }
 
-fn key_replaced(role: &str, what: String) -> Failure {
+fn transaction_role(roles: &LogRoles) -> Result<&CertifiedKey, Failure> {
+    roles.transaction.as_ref().ok_or_else(|| {
+        Failure::usage("not_a_bank", "only a bank posts transactions", "name the bank's state directory")
+    })
+}
+
+fn key_unknown(role: &str, what: String) -> Failure {
     Failure::fault(
         "signing_key_replaced",
-        format!("{what} was signed by an earlier {role} key, whose certificates are not at hand"),
+        format!("{what} was signed by a {role} key whose certificates are not at hand"),
         "use the receipt that was written when the transaction was posted",
     )
 }

@@ -9,7 +9,7 @@ mod sequencer;
 pub mod settings;
 mod show;
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::audit::settings::AuditSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::merkle::NodeId;
 use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
-use crate::kernel::types::Sha256;
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 use crate::store::{CheckpointRecord, Store};
 
@@ -58,9 +59,34 @@ pub struct LogState {
     pub fault: Option<Failure>,
 }
 
+/// The keys of a log: those that sign now, and every one whose signatures are still to be shown.
+#[derive(Clone, Debug)]
+pub struct LogRoles {
+    pub checkpoint: CertifiedKey,
+    pub transaction: Option<CertifiedKey>,
+    /// Keys of both roles from before a rotation.
+    pub earlier: Vec<CertifiedKey>,
+}
+
+impl LogRoles {
+    /// Every key that may have signed checkpoints, the present one first.
+    pub(crate) fn checkpoints(&self) -> impl Iterator<Item = &CertifiedKey> {
+        let earlier = self.earlier.iter().filter(|role| role.key.purpose == Purpose::Checkpoint);
+        std::iter::once(&self.checkpoint).chain(earlier)
+    }
+
+    /// The role of the key that signed a batch.
+    pub(crate) fn transaction_by(&self, key: KeyId) -> Option<&CertifiedKey> {
+        let earlier = self.earlier.iter().filter(|role| role.key.purpose == Purpose::Transaction);
+        self.transaction.iter().chain(earlier).find(|role| role.key.id == key)
+    }
+}
+
 /// One party's audit log. Shared; the sequencer thread is the only one that writes.
 pub struct Log {
     setup: LogSetup,
+    /// Replaced as a whole when a key is rotated. The lock guards the pointer only.
+    roles: RwLock<Arc<LogRoles>>,
     /// Guards the small state below only; never held across a store or HSM call.
     shared: Mutex<Shared>,
     /// Wakes the sequencer: work or stop.
@@ -112,7 +138,9 @@ impl Log {
                 ));
             }
         }
+        let (checkpoint, transaction) = (setup.checkpoint.clone(), setup.transaction.clone());
         Ok(Arc::new(Self {
+            roles: RwLock::new(Arc::new(LogRoles { checkpoint, transaction, earlier: Vec::new() })),
             setup,
             shared: Mutex::default(),
             work: Condvar::new(),
@@ -153,6 +181,16 @@ impl Log {
                 ))
             }
         }
+    }
+
+    /// The keys in force.
+    pub fn roles(&self) -> Arc<LogRoles> {
+        Arc::clone(&self.roles.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other keys in force for every checkpoint and receipt from here on.
+    pub fn replace_roles(&self, roles: LogRoles) {
+        *self.roles.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roles);
     }
 
     /// Says that leaves were committed or a batch was signed. Cheap; called after each commit.

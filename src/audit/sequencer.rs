@@ -67,7 +67,8 @@ impl Log {
     /// Signs the note of a durable checkpoint, byte for byte, and keeps the result.
     fn sign(&self, record: &CheckpointRecord) -> Result<Advance, Failure> {
         let checkpoint = read_checkpoint(record)?;
-        let key = &self.setup.checkpoint.key;
+        let roles = self.roles();
+        let key = &roles.checkpoint.key;
         let signature = self.setup.token.sign(key.id, SignInput::TreeHead { note: record.note.clone() })?;
         let line = NoteSignature::new(SignatureType::Ed25519, &checkpoint.origin, &key.spki, &signature);
         let signed = line.map(|line| SignedNote { text: checkpoint.text(), signatures: vec![line] });

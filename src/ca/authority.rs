@@ -1,16 +1,17 @@
 //! The service itself: what it holds, who may ask, and how every step leaves its leaf.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
 use crate::ca::settings::{PartyKind, PkiSettings};
-use crate::hsm::{KeyInfo, Token};
+use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
 use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::Purpose;
+use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{PartyName, SpiffeId};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
@@ -27,6 +28,8 @@ pub struct AuthoritySetup {
     pub kind: PartyKind,
     pub state: StateDir,
     pub pki: PkiSettings,
+    /// Algorithms of new keys, where not the purpose's own.
+    pub algorithms: BTreeMap<Purpose, Algorithm>,
     pub token: Arc<dyn Token>,
     pub store: Arc<dyn Store>,
 }
@@ -49,6 +52,7 @@ pub struct Authority {
     pub(super) state: StateDir,
     pub(super) pki: PkiSettings,
     pub(super) base: OidBase,
+    pub(super) algorithms: BTreeMap<Purpose, Algorithm>,
     pub(super) token: Arc<dyn Token>,
     pub(super) store: Arc<dyn Store>,
     /// True while keys or certificates are being made: what is looked up first must still be so afterwards, or two
@@ -72,7 +76,7 @@ impl Authority {
     /// # Errors
     /// `config_invalid`: an `oid_base` or `trust_domain` that is none, or a life that its profile does not allow.
     pub fn open(setup: AuthoritySetup) -> Result<Arc<Self>, Failure> {
-        let AuthoritySetup { party, kind, state, pki, token, store } = setup;
+        let AuthoritySetup { party, kind, state, pki, algorithms, token, store } = setup;
         let invalid =
             |why: String| Failure::usage("config_invalid", format!("[pki]: {why}"), "correct countersign.toml");
         let base: OidBase = pki.oid_base.parse().map_err(|error| invalid(format!("{error}")))?;
@@ -97,6 +101,7 @@ impl Authority {
             state,
             pki,
             base,
+            algorithms,
             token,
             store,
             issuing: AtomicBool::new(false),
@@ -189,27 +194,39 @@ impl Authority {
         decision.outcome.map_err(refused)
     }
 
-    /// The newest key of a purpose.
+    /// The active keys of a purpose, newest first.
+    pub(super) fn active_keys(&self, purpose: Purpose, agent: Option<&str>) -> Result<Vec<KeyInfo>, Failure> {
+        let mut keys = self.token.keys()?;
+        keys.retain(|key| key.purpose == purpose && key.agent.as_deref() == agent && key.state == KeyState::Active);
+        keys.sort_by_key(|key| std::cmp::Reverse(key.version));
+        Ok(keys)
+    }
+
+    /// The newest active key of a purpose.
     pub(super) fn newest_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<Option<KeyInfo>, Failure> {
-        let keys = self.token.keys()?;
-        let fitting = keys.into_iter().filter(|key| key.purpose == purpose && key.agent.as_deref() == agent);
-        Ok(fitting.max_by_key(|key| key.version))
+        Ok(self.active_keys(purpose, agent)?.into_iter().next())
     }
 
     /// The newest key of a purpose, made if there is none.
     pub(super) fn key_or_new(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
         let key = match self.newest_key(purpose, agent)? {
             Some(key) => key,
-            None => self.token.generate(self.party.as_str(), purpose, agent)?,
+            None => self.new_key(purpose, agent)?,
         };
-        if key.custody.is_sound() {
-            return Ok(key);
-        }
-        Err(Failure::refused(
-            "custody_attributes_unsound",
-            format!("the key {} was not made in its token or could leave it", key.label),
-            "make the key anew in the token; imported keys are not used",
-        ))
+        ensure_sound(&key)?;
+        Ok(key)
+    }
+
+    /// What a new key of this purpose will be.
+    pub(super) fn algorithm_of(&self, purpose: Purpose) -> Algorithm {
+        self.algorithms.get(&purpose).copied().unwrap_or(purpose.default_algorithm())
+    }
+
+    /// A new version, of the algorithm that the configuration names for the purpose.
+    pub(super) fn new_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
+        let algorithm = self.algorithm_of(purpose);
+        let (party, agent) = (self.party.to_string(), agent.map(str::to_owned));
+        Ok(self.token.make(KeyOrder { party, purpose, agent, algorithm })?)
     }
 
     /// Marks that keys or certificates are being made, until dropped. Not a lock: a second command is told to come
@@ -233,6 +250,18 @@ impl Drop for Issuing<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
+}
+
+/// Passes a key that was born in its token and never could leave it.
+pub(super) fn ensure_sound(key: &KeyInfo) -> Result<(), Failure> {
+    if key.custody.is_sound() {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        "custody_attributes_unsound",
+        format!("the key {} was not made in its token or could leave it", key.label),
+        "make the key anew in the token; imported keys are not used",
+    ))
 }
 
 /// A refusal of the kernel, as a failure.

@@ -8,17 +8,17 @@ use std::cell::RefCell;
 use rcgen::{
     Attribute, BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
     CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, RevocationReason, RevokedCertParams, SanType, SerialNumber,
-    SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, RevocationReason,
+    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::kernel::credential::der;
-use crate::kernel::credential::oid::{self, OidBase};
+use crate::kernel::credential::oid::OidBase;
 use crate::kernel::credential::profile::{self, Profile};
 use crate::kernel::credential::related::{self, RequesterCertificate};
-use crate::kernel::sign::raw_public_key;
+use crate::kernel::sign::{Algorithm, raw_public_key};
 use crate::kernel::status::CustodyLevel;
 use crate::kernel::types::{Serial, Sha256, SpiffeId, UnixMillis};
 use crate::ops::failure::Failure;
@@ -166,21 +166,34 @@ pub fn request_info(
     Ok(capture.into_message())
 }
 
-/// `SEQUENCE { signed part, ecdsa-with-SHA256, signature }`: certificate, list or request.
-pub fn assemble(signed_part: &[u8], signature: &[u8]) -> Vec<u8> {
-    der::sequence(&[signed_part, oid::ECDSA_WITH_SHA256_ALGORITHM, &der::bit_string(signature)])
+/// `SEQUENCE { signed part, algorithm, signature }`: certificate, list or request. `signer` is the public key (DER)
+/// of whoever signed.
+pub fn assemble(signed_part: &[u8], signer: &[u8], signature: &[u8]) -> Result<Vec<u8>, Failure> {
+    let algorithm = raw_public_key(signer).and_then(|(algorithm, _)| algorithm.signature_identifier());
+    let algorithm = algorithm.ok_or_else(|| unbuildable("the signer's key is of an unknown kind"))?;
+    Ok(der::sequence(&[signed_part, algorithm, &der::bit_string(signature)]))
 }
 
-/// A P-256 key that keeps what it is asked to sign.
+/// A key that keeps what it is asked to sign.
 struct Capture {
-    point: Vec<u8>,
+    algorithm: &'static SignatureAlgorithm,
+    /// The bare public key.
+    key: Vec<u8>,
     message: RefCell<Vec<u8>>,
 }
 
 impl Capture {
     fn of(spki: &[u8]) -> Result<Self, Failure> {
-        let (_, point) = raw_public_key(spki).ok_or_else(|| unbuildable("the key is of an unknown kind"))?;
-        Ok(Self { point: point.to_vec(), message: RefCell::default() })
+        let unknown = || unbuildable("the key is of an unknown kind");
+        let (algorithm, key) = raw_public_key(spki).ok_or_else(unknown)?;
+        let algorithm = match algorithm {
+            Algorithm::P256 => &PKCS_ECDSA_P256_SHA256,
+            Algorithm::P384 => &PKCS_ECDSA_P384_SHA384,
+            Algorithm::Ed25519 => &PKCS_ED25519,
+            Algorithm::Rsa3072 => &PKCS_RSA_SHA256,
+            Algorithm::Aes256 => return Err(unknown()),
+        };
+        Ok(Self { algorithm, key: key.to_vec(), message: RefCell::default() })
     }
 
     fn into_message(self) -> Vec<u8> {
@@ -190,11 +203,11 @@ impl Capture {
 
 impl PublicKeyData for Capture {
     fn der_bytes(&self) -> &[u8] {
-        &self.point
+        &self.key
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
+        self.algorithm
     }
 }
 

@@ -76,7 +76,7 @@ impl Authority {
                 schema: AGENT_REQUEST_SCHEMA.to_owned(),
                 name: name.clone(),
                 role: role.clone(),
-                csr_pem: pem::encode(Kind::Request, &build::assemble(&info, &signature)),
+                csr_pem: pem::encode(Kind::Request, &build::assemble(&info, &key.spki, &signature)?),
                 custody: self.state_custody(&key, &host)?,
             };
             Ok(json!(request))

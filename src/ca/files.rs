@@ -36,6 +36,23 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Removes a file for good; one that is not there is fine.
+pub fn remove_durable(path: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::fault(
+            "file_unwritable",
+            format!("{} cannot be removed: {error}", path.display()),
+            "check the owner of the state directory, then repeat the command",
+        )
+    };
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    }
+    path.parent().map_or(Ok(()), |directory| File::open(directory).and_then(|opened| opened.sync_all())).map_err(failed)
+}
+
 /// The text of a file, or `None` when there is none.
 pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
     let failed = |why: String| {

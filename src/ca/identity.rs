@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::ca::authority::Authority;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
-use crate::hsm::CertifiedKey;
+use crate::hsm::{CertifiedKey, KeyInfo};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::chain::PartyAnchors;
 use crate::kernel::credential::pair::Acceptance;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::AgentName;
+use crate::kernel::types::{AgentName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -65,7 +65,8 @@ impl Authority {
     }
 
     /// A role's key and chain: leaf, issuing CA, root. An agent host's checkpoint key has no certificate: its
-    /// chain is empty.
+    /// chain is empty. The newest active key that has a certificate: while a rotation is under way, or after it was
+    /// cut off, that is the one before.
     ///
     /// # Errors
     /// `party_not_initialised`; `role_certificate_expired` when set-up has to be run again; the token's.
@@ -77,28 +78,58 @@ impl Authority {
                 "run `countersign init` for this state directory first",
             )
         };
-        let key = self.newest_key(purpose, None)?.ok_or_else(missing)?;
+        let keys = self.active_keys(purpose, None)?;
+        let newest = keys.first().cloned().ok_or_else(missing)?;
         if self.kind == PartyKind::AgentHost {
-            return Ok(CertifiedKey { key, chain: Vec::new() });
+            return Ok(CertifiedKey { key: newest, chain: Vec::new() });
         }
-        let profile = Profile::of_purpose(purpose).ok_or_else(missing)?;
         let now = clock::now();
-        let records = self.store.certificates()?.into_iter();
-        let newest = records
-            .filter(|record| record.profile == profile.name() && record.key == key.id && record.not_after > now)
-            .filter_map(|record| Some((record.not_after, record.issuer, record.der?)))
-            .max_by_key(|(not_after, ..)| *not_after);
-        let (_, issuer, leaf) = newest.ok_or_else(|| {
-            Failure::refused(
-                "role_certificate_expired",
-                format!("the certificate of {} has expired or was never finished", key.label),
-                "run `countersign init` again: it renews what has expired",
-            )
-        })?;
+        self.certified(keys)?.into_iter().find(|(_, not_after)| *not_after > now).map(|(role, _)| role).ok_or_else(
+            || {
+                Failure::refused(
+                    "role_certificate_expired",
+                    format!("the certificate of {} has expired or was never finished", newest.label),
+                    "run `countersign init` again: it renews what has expired",
+                )
+            },
+        )
+    }
+
+    /// Every key that a role ever had, with its last certificate: what it signed must be provable. An agent host's
+    /// have none.
+    ///
+    /// # Errors
+    /// The token's, the store's.
+    pub fn role_history(&self, purpose: Purpose) -> Result<Vec<CertifiedKey>, Failure> {
+        let mut keys = self.token.keys()?;
+        keys.retain(|key| key.purpose == purpose && key.agent.is_none());
+        if self.kind == PartyKind::AgentHost {
+            return Ok(keys.into_iter().map(|key| CertifiedKey { key, chain: Vec::new() }).collect());
+        }
+        Ok(self.certified(keys)?.into_iter().map(|(role, _)| role).collect())
+    }
+
+    /// Those of these keys that have a certificate, with the longest-lived one and its end.
+    fn certified(&self, keys: Vec<KeyInfo>) -> Result<Vec<(CertifiedKey, UnixMillis)>, Failure> {
+        let records = self.store.certificates()?;
         let authorities = self.own_authorities()?;
-        let (issuing, root) =
-            authorities.into_iter().find(|(issuing, _)| issuing.identifier == issuer).ok_or_else(missing)?;
-        Ok(CertifiedKey { key, chain: vec![leaf, issuing.der, root.der] })
+        let mut all = Vec::new();
+        for key in keys {
+            let Some(profile) = Profile::of_purpose(key.purpose) else {
+                continue;
+            };
+            let own = records.iter().filter(|record| record.profile == profile.name() && record.key == key.id);
+            let newest = own.filter(|record| record.der.is_some()).max_by_key(|record| record.not_after);
+            let Some((record, leaf)) = newest.and_then(|record| Some((record, record.der.clone()?))) else {
+                continue;
+            };
+            let authority = authorities.iter().find(|(issuing, _)| issuing.identifier == record.issuer);
+            if let Some((issuing, root)) = authority {
+                let chain = vec![leaf, issuing.der.clone(), root.der.clone()];
+                all.push((CertifiedKey { key, chain }, record.not_after));
+            }
+        }
+        Ok(all)
     }
 
     /// An agent's key and pair: B, S.

@@ -6,7 +6,7 @@ use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::profile::{self, BACKDATE_MS, Profile};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::{SignInput, signature_is_valid};
+use crate::kernel::sign::SignInput;
 use crate::kernel::types::{KeyId, Serial, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -32,6 +32,8 @@ pub(super) struct Wish {
 pub(super) struct OwnCa {
     pub der: Vec<u8>,
     pub key: KeyId,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
     /// Subject key identifier, hexadecimal.
     pub identifier: String,
     pub not_after: UnixMillis,
@@ -53,6 +55,7 @@ impl Authority {
             None => OwnCa {
                 der: Vec::new(),
                 key,
+                spki: wish.spki.clone(),
                 identifier: hex::encode(profile::key_identifier(key)),
                 not_after: UnixMillis(i64::MAX),
             },
@@ -134,7 +137,7 @@ impl Authority {
         issuer: &OwnCa,
     ) -> Result<CertificateRecord, Failure> {
         let signature = self.token.sign(issuer.key, SignInput::Certificate { tbs: record.tbs.clone() })?;
-        let der = build::assemble(&record.tbs, &signature);
+        let der = build::assemble(&record.tbs, &issuer.spki, &signature)?;
         self.verify_before_release(&der, profile, issuer)?;
         if let Effect::Certificate(released) = self.apply(actor, Act::ReleaseCertificate { id: record.id, der })?
             && released.der.is_some()
@@ -172,7 +175,7 @@ impl Authority {
                 issuer.tbs.spki.to_vec()
             }
         };
-        if signature_is_valid(&issuer_spki, certificate.tbs.raw, certificate.signature) {
+        if certificate.is_signed_by(&issuer_spki) {
             Ok(())
         } else {
             Err(unsound("its signature is not by its issuer's key".into()))
@@ -254,6 +257,7 @@ impl OwnCa {
         Ok(Self {
             der: der.to_vec(),
             key: certificate.tbs.key(),
+            spki: certificate.tbs.spki.to_vec(),
             identifier: hex::encode(identifier),
             not_after: certificate.tbs.not_after.at,
         })

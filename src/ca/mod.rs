@@ -7,10 +7,12 @@
 mod authority;
 mod build;
 mod catalogue;
+mod custody_report;
 mod enrol;
 mod files;
 mod identity;
 mod issue;
+mod keys;
 pub mod offline;
 mod revoke;
 pub mod settings;
@@ -21,5 +23,6 @@ mod tests;
 
 pub use authority::{Authority, AuthoritySetup};
 pub use enrol::{AGENT_REQUEST_SCHEMA, AgentRequest};
+pub use keys::RoleHealth;
 pub use revoke::RevokeMode;
 pub use show::{described, described_pair};

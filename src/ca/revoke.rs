@@ -194,7 +194,7 @@ impl Authority {
         let next_update = this_update.plus_ms(i64::from(self.pki.crl_life_hours) * 3_600_000);
         let tbs = build::revocation_list(&issuing.der, number, this_update, next_update, &revoked)?;
         let signature = self.token.sign(issuing.key, SignInput::Crl { tbs: tbs.clone() })?;
-        let der = build::assemble(&tbs, &signature);
+        let der = build::assemble(&tbs, &issuing.spki, &signature)?;
         let verified = crl::verify(&der, &issuing.der, this_update).map_err(|refusal| {
             Failure::fault(
                 "crl_unsound",

@@ -16,17 +16,17 @@ use crate::kernel::credential::chain::{PartyAnchors, verify_authority};
 use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{self, Profile};
-use crate::kernel::sign::{Algorithm, Purpose, raw_public_key};
+use crate::kernel::sign::{Purpose, raw_public_key};
 use crate::kernel::types::PartyName;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
 const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
 
 /// Roles of a party: keys that get a certificate of their own under the issuing CA.
-fn roles(kind: PartyKind) -> &'static [Purpose] {
+pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
     match kind {
         PartyKind::Bank => &[
             Purpose::TlsServer,
@@ -80,17 +80,28 @@ impl Authority {
 
         for purpose in roles(self.kind) {
             let key = self.key_or_new(*purpose, None)?;
-            let profile = Profile::of_purpose(*purpose).expect("every role has a profile");
-            let wish = self.role_wish(profile, &key, issuing_der.clone());
-            let names = wish.server_names.clone();
-            let certificate = self.certificate_for(actor, &wish, |tbs| {
-                profile != Profile::TlsServer || profile::server_names(tbs).as_ref() == Some(&names)
-            })?;
-            self.write_certificates(&format!("{}.pem", profile.name()), &[&released(&certificate)?, &issuing_der])?;
+            let certificate = self.certify_role(actor, &key, &issuing_der)?;
             keys.push(key);
             certificates.push(certificate);
         }
         Ok(self.summary(&keys, &certificates))
+    }
+
+    /// The certificate of a role's key, found or made, and its file.
+    pub(super) fn certify_role(
+        &self,
+        actor: &Actor,
+        key: &KeyInfo,
+        issuing: &[u8],
+    ) -> Result<CertificateRecord, Failure> {
+        let profile = Profile::of_purpose(key.purpose).expect("every role has a profile");
+        let wish = self.role_wish(profile, key, issuing.to_vec());
+        let names = wish.server_names.clone();
+        let certificate = self.certificate_for(actor, &wish, |tbs| {
+            profile != Profile::TlsServer || profile::server_names(tbs).as_ref() == Some(&names)
+        })?;
+        self.write_certificates(&format!("{}.pem", profile.name()), &[&released(&certificate)?, issuing])?;
+        Ok(certificate)
     }
 
     fn init_host(&self) -> Result<Value, Failure> {
@@ -272,8 +283,9 @@ impl Authority {
             let enrolled: EnrolledHost = serde_json::from_value(host.clone())
                 .map_err(|error| malformed(format!("the host's identity cannot be read: {error}")))?;
             let spki = enrolled.key_der().ok_or_else(|| malformed("the host's key is not the one it names".into()))?;
-            if !matches!(raw_public_key(&spki), Some((Algorithm::P256, _))) {
-                return Err(malformed("the host's key is not a P-256 key".into()));
+            let permitted = Purpose::HostIdentity.algorithms();
+            if !raw_public_key(&spki).is_some_and(|(algorithm, _)| permitted.contains(&algorithm)) {
+                return Err(malformed("the host's key is of a kind that no host identity has".into()));
             }
             let path = self.state.anchors().join(format!("host-{}.json", enrolled.host_key));
             let changed = files::read_optional(&path)?.is_none();

@@ -19,7 +19,7 @@ use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::{Sha256, TransactionId};
 use crate::ops::clock;
@@ -237,6 +237,10 @@ struct Party {
 }
 
 fn party(name: &str, kind: PartyKind) -> Party {
+    party_with(name, kind, BTreeMap::new())
+}
+
+fn party_with(name: &str, kind: PartyKind, algorithms: BTreeMap<Purpose, Algorithm>) -> Party {
     let directory = tempfile::tempdir().unwrap();
     let (store, token) = (Arc::new(MemoryStore::default()), Arc::new(LintingToken::default()));
     let authority = Authority::open(AuthoritySetup {
@@ -244,6 +248,7 @@ fn party(name: &str, kind: PartyKind) -> Party {
         kind,
         state: StateDir::new(directory.path()),
         pki: PkiSettings::default(),
+        algorithms,
         token: token.clone(),
         store: store.clone(),
     })
@@ -291,10 +296,14 @@ struct Installation {
 
 /// Everything up to the point at which agents can be enrolled.
 fn installation() -> Installation {
+    installation_with(BTreeMap::new())
+}
+
+fn installation_with(algorithms: BTreeMap<Purpose, Algorithm>) -> Installation {
     let all = Installation {
-        secco: party("secco", PartyKind::SecurityCompany),
-        bank: party("bank", PartyKind::Bank),
-        host: party("agent", PartyKind::AgentHost),
+        secco: party_with("secco", PartyKind::SecurityCompany, algorithms.clone()),
+        bank: party_with("bank", PartyKind::Bank, algorithms.clone()),
+        host: party_with("agent", PartyKind::AgentHost, algorithms),
     };
     for party in [&all.secco, &all.bank, &all.host] {
         party.authority.init_party(&chief()).unwrap();
@@ -694,6 +703,55 @@ fn a_command_that_comes_while_another_issues_is_told_to_come_back() {
 }
 
 #[test]
+fn every_algorithm_of_authorities_and_agents_carries_a_pair_to_its_acceptance() {
+    for authority in Algorithm::OF_AUTHORITIES {
+        let others = if *authority == Algorithm::P256 { Algorithm::P256 } else { Algorithm::P384 };
+        let all = installation_with(BTreeMap::from([
+            (Purpose::Root, *authority),
+            (Purpose::Issuing, *authority),
+            (Purpose::Agent, others),
+            (Purpose::TlsServer, others),
+            (Purpose::HostIdentity, *authority),
+            (Purpose::Transaction, *authority),
+            (Purpose::Catalogue, *authority),
+        ]));
+        let (b, s) = all.enrol("shopper");
+        let presented = vec![der(&b), der(&s)];
+        let acceptance = all.bank.authority.acceptance().unwrap();
+        let status = all.bank.store.status().unwrap();
+        let accepted = accept(&PeerChains { presented }, &acceptance, &status, clock::now());
+        assert!(accepted.is_ok(), "{authority:?}: {accepted:?}");
+        assert_eq!(all.bank.authority.tls_identity().unwrap().key.algorithm, others);
+        let report = all.bank.authority.custody_report(&chief()).unwrap();
+        assert_eq!(report["unsound"], json!([]));
+        all.host.authority.custody_report(&chief()).unwrap();
+    }
+}
+
+#[test]
+fn a_rotation_that_was_cut_off_goes_on_with_the_version_it_made() {
+    let bank = party("bank", PartyKind::Bank);
+    bank.authority.init_party(&chief()).unwrap();
+    let rotate =
+        |in_use: fn() -> Result<(), Failure>| bank.authority.key_rotate(&chief(), Purpose::Transaction, in_use);
+    // After the new key and its certificate, before anything uses them.
+    let cut_off = || Err(Failure::fault("power_lost", "the power is gone", "switch it on"));
+    assert_eq!(rotate(cut_off).unwrap_err().name, "power_lost");
+    assert_eq!(bank.authority.active_keys(Purpose::Transaction, None).unwrap().len(), 2);
+    // After the new key, before its certificate: the role stays with the one that has a certificate.
+    bank.authority.new_key(Purpose::Catalogue, None).unwrap();
+    assert_eq!(bank.authority.signing_role(Purpose::Catalogue).unwrap().key.version, 1);
+
+    let rotated = rotate(|| Ok(())).unwrap();
+    assert_eq!((&rotated["version"], &rotated["retired"]), (&json!(2), &json!(["bank-transaction-v1"])));
+    assert_eq!(bank.authority.signing_role(Purpose::Transaction).unwrap().key.version, 2);
+    assert_eq!(bank.authority.role_history(Purpose::Transaction).unwrap().len(), 2);
+    let rotated = bank.authority.key_rotate(&chief(), Purpose::Catalogue, || Ok(())).unwrap();
+    assert_eq!((&rotated["version"], &rotated["retired"]), (&json!(2), &json!(["bank-catalogue-v1"])));
+    assert_eq!(rotate(|| Ok(())).unwrap()["version"], 3);
+}
+
+#[test]
 fn roles_have_keys_with_chains() {
     let all = installation();
     let tls = all.bank.authority.tls_identity().unwrap();
@@ -718,6 +776,7 @@ fn settings_that_cannot_work_are_refused_at_the_door() {
             kind: PartyKind::Bank,
             state: StateDir::new("/nonexistent"),
             pki,
+            algorithms: BTreeMap::new(),
             token: Arc::new(SoftwareToken::default()),
             store: Arc::new(MemoryStore::default()),
         })

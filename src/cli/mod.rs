@@ -10,6 +10,7 @@ pub mod check;
 pub mod connect;
 pub mod context;
 pub mod crl;
+pub mod custody;
 pub mod demo;
 pub mod doctor;
 mod documents;
@@ -18,6 +19,7 @@ pub mod grant;
 pub mod host;
 pub mod hsm_worker;
 pub mod init;
+pub mod key;
 pub mod ledger;
 pub mod merchant;
 pub mod product;
@@ -80,6 +82,8 @@ enum Verb {
     Catalogue(catalogue::Args),
     Cert(cert::Args),
     Crl(crl::Args),
+    Key(key::Args),
+    Custody(custody::Args),
     Revoke(revoke::Args),
     Bank(bank::Args),
     Account(account::Args),
@@ -138,6 +142,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
         Verb::Crl(args) => crl::run(args, context),
+        Verb::Key(args) => key::run(args, context),
+        Verb::Custody(args) => custody::run(args, context),
         Verb::Revoke(args) => revoke::run(args, context),
         Verb::Bank(args) => bank::run(args, context),
         Verb::Account(args) => account::run(args, context),

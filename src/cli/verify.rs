@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use x509_parser::pem::Pem;
 
 use crate::cli::context::Context;
+use crate::cli::documents;
 use crate::config::Config;
+use crate::kernel::credential::custody::EnrolledHost;
+use crate::kernel::custody_report::{self, Trust, VerifiedReport};
 use crate::kernel::receipt::{RECEIPT_BYTES_MAX, ReceiptRefusal, ReceiptVerdict, verify};
 use crate::kernel::types::{Money, Sha256};
 use crate::ops::failure::Failure;
@@ -15,7 +18,8 @@ use crate::ops::failure::Failure;
 /// Verify evidence offline
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
-  countersign verify receipt receipt.json --root bank-root.pem")]
+  countersign verify receipt receipt.json --root bank-root.pem
+  countersign verify custody-report custody.json --root bank-root.pem")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -37,6 +41,23 @@ enum Verb {
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
     },
+    /// Verify a custody report: exit code 0 when its signer said it, 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign verify custody-report custody.json --root bank-root.pem
+  countersign verify custody-report custody.json --host host.json")]
+    CustodyReport {
+        /// The report, as `custody report --out` wrote it
+        file: PathBuf,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
+        #[arg(long, value_name = "PEM", conflicts_with = "host")]
+        root: Option<PathBuf>,
+        /// For an agent host's report: its identity, as `host show` wrote it
+        #[arg(long, value_name = "JSON")]
+        host: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
 }
 
 /// Verifies and prints line by line what was checked and what it proves.
@@ -44,16 +65,77 @@ enum Verb {
 /// # Errors
 /// The [`ReceiptRefusal`] by name (exit code 3); `file_unreadable`, `root_not_found`, `root_unreadable` (2).
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Verb::Receipt { file, root, oid_base } = args.verb;
-    let receipt = read_limited(&file)?;
+    match args.verb {
+        Verb::Receipt { file, root, oid_base } => receipt(context, &file, root, oid_base),
+        Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
+    }
+}
+
+fn receipt(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: Option<String>) -> Result<(), Failure> {
+    let receipt = read_limited(file)?;
     let root = match root {
         Some(path) => read_root(&path)?,
         None => read_root(&root_of_state(context)?)?,
     };
     let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
-    let verdict = verify(&receipt, &root, &oid_base).map_err(|refusal| refused(&file, &refusal))?;
-    context.print(&verdict_json(&verdict, &root), |_| verdict_text(&file, &verdict, &root));
+    let verdict = verify(&receipt, &root, &oid_base).map_err(|refusal| refused(file, &refusal))?;
+    context.print(&verdict_json(&verdict, &root), |_| verdict_text(file, &verdict, &root));
     Ok(())
+}
+
+fn custody_report(
+    context: &Context,
+    file: &Path,
+    root: Option<PathBuf>,
+    host: Option<PathBuf>,
+    oid_base: Option<String>,
+) -> Result<(), Failure> {
+    let bytes = documents::read(file)?.into_bytes();
+    let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
+    let verdict = match host {
+        Some(path) => {
+            let host: EnrolledHost = serde_json::from_value(documents::read_json(&path)?).map_err(|error| {
+                Failure::usage(
+                    "document_malformed",
+                    format!("{} is not an agent host's identity: {error}", path.display()),
+                    "give what `countersign host show` wrote",
+                )
+            })?;
+            custody_report::verify(&bytes, Trust::Host(&host), &oid_base)
+        }
+        None => {
+            let root = root.unwrap_or_else(|| context.state.certs().join("root.pem"));
+            custody_report::verify(&bytes, Trust::Root(&read_root(&root)?), &oid_base)
+        }
+    };
+    let verified = verdict.map_err(|refusal| {
+        Failure::refused(
+            refusal.name(),
+            format!("{} is not a valid custody report: {refusal}", file.display()),
+            "do not rely on it; have it made again, and check that --root or --host is the party's own",
+        )
+    })?;
+    let report = verified.report();
+    let shown = json!({ "valid": true, "signer": verified.signer(), "report": report });
+    context.print(&shown, |_| custody_text(file, &verified));
+    Ok(())
+}
+
+fn custody_text(file: &Path, verified: &VerifiedReport) -> String {
+    let report = verified.report();
+    let module = &report.module;
+    let sha256 = module.sha256.map_or_else(|| "not read".to_owned(), |sha256| sha256.to_string());
+    let mut lines = vec![
+        format!("{} is valid. {} of {} said at {}:", file.display(), verified.signer(), report.party, report.made_at),
+        format!("  module  {} {} ({}), SHA-256 {sha256}", module.description, module.version, module.path),
+        format!("  token   {}, serial {}, {}", report.token.label, report.token.serial, report.token.manufacturer),
+    ];
+    for key in &report.keys {
+        let (algorithm, state) = (key.algorithm.slug(), &key.state);
+        lines.push(format!("  {:<8} {} ({algorithm}, {state}): {}", key.verdict, key.label, key.why));
+    }
+    lines.push("It proves that the party says so; what the attributes say is the module's word.".into());
+    lines.join("\n")
 }
 
 fn refused(file: &Path, refusal: &ReceiptRefusal) -> Failure {

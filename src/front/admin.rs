@@ -9,6 +9,7 @@ use crate::ca::RevokeMode;
 use crate::front::doctor;
 use crate::front::services::{Services, take_status_change};
 use crate::kernel::command::{Actor, OperatorPrincipal, Verb, Verdict};
+use crate::kernel::sign::Purpose;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, PartyName, ProductId,
     RoleName, TransactionId,
@@ -92,6 +93,23 @@ pub enum AdminCall {
     CrlImport {
         crl_pem: String,
     },
+
+    // keys
+    KeyList {},
+    KeyShow {
+        label: String,
+    },
+    KeyRotate {
+        purpose: Purpose,
+    },
+    KeyRetire {
+        label: String,
+    },
+    KeyDestroy {
+        label: String,
+        confirm: Option<String>,
+    },
+    CustodyReport {},
 
     // the bank's book
     AccountOpen {
@@ -212,6 +230,13 @@ fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) 
             let _ = take_status_change();
             Ok(with_change(authority.crl_import(&actor, &crl_pem)?, start))
         }
+
+        AdminCall::KeyList {} => authority.key_list(&actor),
+        AdminCall::KeyShow { label } => authority.key_show(&actor, &label),
+        AdminCall::KeyRotate { purpose } => services.rotate_key(&actor, purpose),
+        AdminCall::KeyRetire { label } => authority.key_retire(&actor, &label),
+        AdminCall::KeyDestroy { label, confirm } => authority.key_destroy(&actor, &label, confirm.as_deref()),
+        AdminCall::CustodyReport {} => authority.custody_report(&actor),
 
         AdminCall::AccountOpen { account, owner, currency, opening } => {
             bank()?.account_open(operator, account, owner, currency, opening)

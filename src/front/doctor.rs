@@ -1,5 +1,7 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
+mod token;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -35,9 +37,9 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
 /// `{"items":[{check, result, detail, next_step?}]}`: every check, `ok`, `warn` or `fail`.
 pub fn report(services: &Services) -> Result<Value, Failure> {
     let mut items = Vec::new();
-    check_hsm(services, &mut items);
-    check_custody(services, &mut items);
+    token::check(services, &mut items);
     check_files(services, &mut items);
+    check_clock(services, &mut items);
     check_guards(services, &mut items);
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
@@ -56,29 +58,6 @@ fn warn(check: &str, detail: impl Into<String>, next_step: &str) -> Value {
 
 fn fail(check: &str, detail: impl Into<String>, next_step: &str) -> Value {
     json!({ "check": check, "result": "fail", "detail": detail.into(), "next_step": next_step })
-}
-
-fn check_hsm(services: &Services, items: &mut Vec<Value>) {
-    let described = services.token().describe();
-    items.push(match described {
-        Ok(info) => ok(
-            "hsm",
-            format!("token `{}` serial {} of {} through {}", info.label, info.serial, info.manufacturer, info.module),
-        ),
-        Err(fault) => fail("hsm", fault.to_string(), "see the daemon's log; check module, token and PIN source"),
-    });
-}
-
-fn check_custody(services: &Services, items: &mut Vec<Value>) {
-    let Ok(keys) = services.token().keys() else {
-        return;
-    };
-    let unsound: Vec<&str> = keys.iter().filter(|key| !key.custody.is_sound()).map(|key| key.label.as_str()).collect();
-    items.push(if unsound.is_empty() {
-        ok("custody", format!("{} keys, all born in the token and not extractable", keys.len()))
-    } else {
-        fail("custody", format!("not born or not kept in the token: {}", unsound.join(", ")), "replace these keys")
-    });
 }
 
 fn check_files(services: &Services, items: &mut Vec<Value>) {
@@ -103,11 +82,51 @@ fn check_files(services: &Services, items: &mut Vec<Value>) {
             "run the front under a user id of its own, or on a kernel with Landlock",
         ),
     });
-    let now = clock::now();
-    items.push(if now.0 > 1_735_689_600_000 {
-        ok("clock", now.rfc3339())
+    items.push(inner_directories(state));
+    let changed = |path: std::path::PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    // The socket is made when the daemon starts.
+    let is_newer = changed(setup.state.config()) > changed(setup.state.admin_socket());
+    items.push(if is_newer {
+        warn(
+            "configuration",
+            "countersign.toml was changed after the daemon started",
+            "countersign check, then start the daemon again",
+        )
     } else {
-        fail("clock", format!("the clock says {}", now.rfc3339()), "set the clock: certificates depend on it")
+        ok("configuration", "the file is the one that the daemon runs with")
+    });
+}
+
+/// As far as the front may see: it reads the modes, not what is inside.
+fn inner_directories(state: &Path) -> Value {
+    let open: Vec<String> = ["pins", "softhsm", "softhsm/tokens", "store", "run"]
+        .into_iter()
+        .filter_map(|name| Some((name, mode_of(&state.join(name))?)))
+        .filter(|(_, mode)| mode & 0o077 != 0)
+        .map(|(name, mode)| format!("{name} mode {mode:o}"))
+        .collect();
+    if open.is_empty() {
+        return ok("inner directories", "PINs, token, store and sockets are closed to others");
+    }
+    fail("inner directories", format!("open to others: {}", open.join(", ")), "chmod 700 these directories")
+}
+
+/// Not before what is already signed: certificates and the newest leaf.
+fn check_clock(services: &Services, items: &mut Vec<Value>) {
+    let now = clock::now();
+    let roles = services.setup.authority.role_health().unwrap_or_default();
+    let certified = roles.iter().filter_map(|role| role.not_before).max();
+    let leaf = services.log().ok().and_then(|log| log.show(1).ok()).and_then(|shown| {
+        // RFC 3339 in UTC with milliseconds: texts of one length, ordered as the times are.
+        shown["items"][0]["body"]["at"].as_str().map(str::to_owned)
+    });
+    let said = now.rfc3339();
+    let is_behind = certified.is_some_and(|start| now < start) || leaf.as_ref().is_some_and(|leaf| *leaf > said);
+    items.push(if now.0 < 1_735_689_600_000 || is_behind {
+        let newest = leaf.map(|leaf| format!(", the newest leaf {leaf}")).unwrap_or_default();
+        fail("clock", format!("the clock says {said}{newest}"), "set the clock: it is behind what was signed already")
+    } else {
+        ok("clock", format!("{said}, after every certificate of ours and the newest leaf"))
     });
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::audit::{Log, LogSetup};
+use crate::audit::{Log, LogRoles, LogSetup};
 use crate::ca::Authority;
 use crate::ca::settings::PartyKind;
 use crate::front::operators::Operators;
@@ -137,6 +137,9 @@ impl Services {
                 Err(_) => missing.push("the party's keys and certificates: run `countersign init`".to_owned()),
             }
         }
+        if let Some(log) = self.log.get() {
+            log.replace_roles(self.log_roles()?);
+        }
         if setup.kind == PartyKind::Bank {
             self.complete_bank(&mut missing)?;
         }
@@ -157,6 +160,30 @@ impl Services {
         log.start()?;
         let _ = self.log.set(log);
         Ok(())
+    }
+
+    /// The log's keys as they are now, with those from before each rotation.
+    fn log_roles(&self) -> Result<LogRoles, Failure> {
+        let authority = &self.setup.authority;
+        let mut earlier = authority.role_history(Purpose::Checkpoint)?;
+        earlier.extend(authority.role_history(Purpose::Transaction)?);
+        let transaction = authority.signing_role(Purpose::Transaction).ok();
+        Ok(LogRoles { checkpoint: authority.signing_role(Purpose::Checkpoint)?, transaction, earlier })
+    }
+
+    /// Makes the next version of a role's key, has everything that signs use it, then retires the one before.
+    pub fn rotate_key(&self, actor: &Actor, purpose: Purpose) -> Result<Value, Failure> {
+        if purpose == Purpose::Transaction
+            && let Some(payments) = self.payments.get()
+            && payments.recover()? > 0
+        {
+            return Err(Failure::busy(
+                "batches_unsigned",
+                "posted transactions still wait for their signature: a certificate made now would be younger than they",
+                "try again when the HSM answers",
+            ));
+        }
+        self.setup.authority.key_rotate(actor, purpose, || self.complete())
     }
 
     fn complete_bank(&self, missing: &mut Vec<String>) -> Result<(), Failure> {
@@ -187,6 +214,7 @@ impl Services {
         )?;
         if let Some(payments) = self.payments.get() {
             payments.replace_rules(Arc::new(rules));
+            payments.replace_transaction_key(setup.authority.signing_role(Purpose::Transaction)?.key);
             return Ok(());
         }
         let Ok(transaction) = setup.authority.signing_role(Purpose::Transaction) else {

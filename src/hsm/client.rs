@@ -119,12 +119,7 @@ impl WorkerPool {
 impl Token for WorkerPool {
     fn call(&self, op: Op) -> Result<Reply, HsmFault> {
         // What the worker would refuse for its size is refused here, so that one call cannot break the connection.
-        if let Op::Sign { input, .. } = &op
-            && lint::bytes(input) > lint::bytes_max(input)
-        {
-            let message = format!("{} has {} bytes", input.kind(), lint::bytes(input));
-            return Err(HsmFault::Refused { name: "input_too_large".into(), message });
-        }
+        lint::lint_size(&op)?;
         let op = Arc::new(op);
         let deadline = Instant::now() + self.shared.deadline;
         let (answer, receiver) = sync_channel(1);

@@ -418,23 +418,31 @@ fn unavailable(name: &str, message: &str, maybe_signed: bool) -> HsmFault {
 /// Doing it again on a new worker changes nothing for anyone.
 fn repeatable(op: &Op) -> bool {
     match op {
-        Op::Describe | Op::ListKeys | Op::Sign { .. } => true,
-        Op::Generate { .. } => false,
+        Op::Describe
+        | Op::ListKeys
+        | Op::Sign { .. }
+        | Op::Seal { .. }
+        | Op::Unseal { .. }
+        | Op::Retire { .. }
+        | Op::Destroy { .. } => true,
+        Op::Generate(_) => false,
     }
 }
 
 /// A signature or a key may exist although no answer came.
 fn leaves_traces(op: &Op) -> bool {
     match op {
-        Op::Describe | Op::ListKeys => false,
-        Op::Sign { .. } | Op::Generate { .. } => true,
+        Op::Describe | Op::ListKeys | Op::Seal { .. } | Op::Unseal { .. } => false,
+        Op::Sign { .. } | Op::Generate(_) | Op::Retire { .. } | Op::Destroy { .. } => true,
     }
 }
 
 fn payload_bytes(op: &Op) -> usize {
     match op {
-        Op::Describe | Op::ListKeys | Op::Generate { .. } => 1024,
+        Op::Describe | Op::ListKeys | Op::Generate(_) | Op::Retire { .. } | Op::Destroy { .. } => 1024,
         Op::Sign { input, .. } => 1024 + lint::bytes(input),
+        Op::Seal { context, plaintext, .. } => 1024 + context.len() + plaintext.0.len(),
+        Op::Unseal { context, sealed, .. } => 1024 + context.len() + sealed.len(),
     }
 }
 
@@ -443,6 +451,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
+    use crate::hsm::KeyOrder;
     use crate::kernel::sign::{Purpose, SignInput};
     use crate::kernel::types::Sha256;
 
@@ -453,7 +462,8 @@ mod tests {
     }
 
     fn generate() -> Arc<Op> {
-        Arc::new(Op::Generate { party: "bank".into(), purpose: Purpose::Root, agent: None })
+        let (party, purpose, algorithm) = ("bank".into(), Purpose::Root, Purpose::Root.default_algorithm());
+        Arc::new(Op::Generate(KeyOrder { party, purpose, agent: None, algorithm }))
     }
 
     fn link(worker: u64) -> Link<()> {

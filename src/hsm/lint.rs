@@ -4,7 +4,7 @@
 //! could be read as two kinds of input are refused here, and so is what speaks of another key than the one that is
 //! to sign. The rules for certificates, lists and requests are the kernel's.
 
-use super::HsmFault;
+use super::{CONTEXT_BYTES_MAX, HsmFault, KeyInfo, Op, PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX};
 use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::sign::{Purpose, SignInput};
@@ -36,12 +36,49 @@ pub fn bytes(input: &SignInput) -> usize {
     }
 }
 
-/// Passes an input that this key, of this purpose, may sign.
+/// Passes a call whose payload is not larger than its kind may be.
+///
+/// # Errors
+/// `Refused` with the name `input_too_large`.
+pub fn lint_size(op: &Op) -> Result<(), HsmFault> {
+    let within = |what: &str, bytes: usize, max: usize| {
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(refused("input_too_large", format!("{what} has {bytes} bytes, at most {max} are taken")))
+    };
+    match op {
+        Op::Describe | Op::ListKeys | Op::Retire { .. } | Op::Destroy { .. } => Ok(()),
+        Op::Generate(order) => {
+            let longest = order.party.len().max(order.agent.as_ref().map_or(0, String::len));
+            within("a name in a key's label", longest, NAME_BYTES_MAX)
+        }
+        Op::Sign { input, .. } => within(input.kind(), bytes(input), bytes_max(input)),
+        Op::Seal { context, plaintext, .. } => {
+            within("a context", context.len(), CONTEXT_BYTES_MAX)?;
+            within("a plaintext", plaintext.0.len(), PLAINTEXT_BYTES_MAX)
+        }
+        Op::Unseal { context, sealed, .. } => {
+            within("a context", context.len(), CONTEXT_BYTES_MAX)?;
+            within("a sealed text", sealed.len(), SEALED_BYTES_MAX)
+        }
+    }
+}
+
+/// Longer than any name of a party or an agent.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Passes an input that this key may sign.
 ///
 /// # Errors
 /// `Refused` with the name `wrong_purpose`, `input_too_large`, `input_malformed` or the kernel's `lint_…`; nothing
 /// was signed.
-pub fn lint(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), HsmFault> {
+pub fn lint(key: &KeyInfo, input: &SignInput) -> Result<(), HsmFault> {
+    lint_for(key.purpose, key.id, input)?;
+    credential::lint_names_algorithm(input, key.algorithm).map_err(linted)
+}
+
+fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), HsmFault> {
     if !purpose.permits(input) {
         return Err(refused(
             "wrong_purpose",
@@ -166,7 +203,7 @@ mod tests {
             document_of(r#"{"a":"1","b":[true,null]}"#),
             (Purpose::TokenIdentity, SignInput::SelfTest { nonce: [0; 32] }),
         ] {
-            assert_eq!(lint(purpose, SIGNER, &input), Ok(()), "{input:?}");
+            assert_eq!(lint_for(purpose, SIGNER, &input), Ok(()), "{input:?}");
         }
     }
 
@@ -206,7 +243,7 @@ mod tests {
                 SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 20] },
             ),
         ] {
-            let fault = lint(purpose, SIGNER, &input).unwrap_err();
+            let fault = lint_for(purpose, SIGNER, &input).unwrap_err();
             assert!(
                 matches!(fault.name(), "input_malformed" | "lint_malformed" | "lint_crl" | "lint_request"),
                 "{input:?}: {fault}"
@@ -217,8 +254,8 @@ mod tests {
     #[test]
     fn purpose_and_size_come_before_shape() {
         let (_, head) = tree(String::new());
-        assert_eq!(lint(Purpose::Transaction, SIGNER, &head).unwrap_err().name(), "wrong_purpose");
+        assert_eq!(lint_for(Purpose::Transaction, SIGNER, &head).unwrap_err().name(), "wrong_purpose");
         let (purpose, long) = tree("x".repeat(5000));
-        assert_eq!(lint(purpose, SIGNER, &long).unwrap_err().name(), "input_too_large");
+        assert_eq!(lint_for(purpose, SIGNER, &long).unwrap_err().name(), "input_too_large");
     }
 }

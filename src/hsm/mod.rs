@@ -23,10 +23,14 @@ pub mod uri;
 mod wire;
 pub mod worker;
 
+use std::fmt;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
-use crate::kernel::types::KeyId;
+use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 
 /// The custody attributes of a private key, read back from the token (PKCS#11 v2.40, 4.9).
@@ -40,16 +44,45 @@ pub struct CustodyAttributes {
 }
 
 impl CustodyAttributes {
+    /// What is assumed where nothing can be read.
+    pub const WORST: Self =
+        Self { sensitive: false, always_sensitive: false, never_extractable: false, extractable: true, local: false };
+
     /// True when the key was born in the token and never could leave it.
     pub fn is_sound(self) -> bool {
         self.sensitive && self.always_sensitive && self.never_extractable && self.local && !self.extractable
     }
 }
 
+/// What a key still does. It only ever moves down this list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// Signs, or seals.
+    Active,
+    /// Signs nothing any more (CKA_SIGN is false, so the token itself refuses); what it signed still verifies. An AES
+    /// key opens what it sealed and seals nothing new (CKA_ENCRYPT is false).
+    VerifyOnly,
+    /// The private or secret key is gone. Its public half stays in the token, or for AES a mark: its label and version
+    /// are never given again.
+    Destroyed,
+}
+
+impl KeyState {
+    /// The word in lists and reports.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::VerifyOnly => "verify-only",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
 /// One key of a token, as read from the token itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyInfo {
-    /// SHA-256 of `spki`; the CKA_ID of both objects.
+    /// SHA-256 of `spki`, for AES 32 random bytes; the CKA_ID of its objects.
     pub id: KeyId,
     /// `<party>-<purpose>[.<agent>]-v<N>`
     pub label: String,
@@ -58,9 +91,11 @@ pub struct KeyInfo {
     pub agent: Option<String>,
     pub version: u32,
     pub algorithm: Algorithm,
-    /// SubjectPublicKeyInfo, DER.
+    /// SubjectPublicKeyInfo, DER; empty for AES.
     pub spki: Vec<u8>,
+    /// Of a destroyed key: nothing is known, so the worst.
     pub custody: CustodyAttributes,
+    pub state: KeyState,
 }
 
 /// A key with its certificates.
@@ -74,14 +109,77 @@ pub struct CertifiedKey {
 /// What the module and the token say about themselves.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TokenInfo {
+    /// Library description, version and path in one line.
     pub module: String,
+    pub library: LibraryInfo,
     pub label: String,
     pub serial: String,
     pub manufacturer: String,
     pub mechanisms: Vec<String>,
+    pub pin: PinState,
     /// Process id of the worker, for tests and `doctor`.
     pub worker_pid: u32,
 }
+
+/// The PKCS#11 module as the worker loaded it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LibraryInfo {
+    pub path: PathBuf,
+    pub description: String,
+    pub version: String,
+    /// SHA-256 of the file when the worker started; `None` when it could not be read.
+    pub sha256: Option<Sha256>,
+}
+
+/// What the token says about tries of its user PIN (PKCS#11 v2.40, 3.2: CKF_USER_PIN_…).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinState {
+    Sound,
+    /// A wrong PIN was tried since the last login.
+    CountLow,
+    /// One more wrong PIN locks it.
+    FinalTry,
+    Locked,
+}
+
+/// What a key is to be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyOrder {
+    pub party: String,
+    pub purpose: Purpose,
+    /// Named exactly by keys of purpose `agent`.
+    pub agent: Option<String>,
+    /// One of the purpose's algorithms.
+    pub algorithm: Algorithm,
+}
+
+/// What a key of this algorithm needs of a module: to be made, to be used.
+pub fn mechanism_names(algorithm: Algorithm) -> [&'static str; 2] {
+    match algorithm {
+        Algorithm::P256 | Algorithm::P384 => ["CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA"],
+        Algorithm::Ed25519 => ["CKM_EC_EDWARDS_KEY_PAIR_GEN", "CKM_EDDSA"],
+        Algorithm::Rsa3072 => ["CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS"],
+        Algorithm::Aes256 => ["CKM_AES_KEY_GEN", "CKM_AES_GCM"],
+    }
+}
+
+/// Bytes that were or will be sealed. Wiped when dropped, never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plaintext(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Plaintext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Most bytes that one call seals: keys and credentials, not documents.
+pub const PLAINTEXT_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes of a context.
+pub const CONTEXT_BYTES_MAX: usize = 1024;
+/// A nonce before and a tag after the text.
+pub const SEALED_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 12 + 16;
 
 /// One typed operation of a worker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -90,10 +188,18 @@ pub enum Op {
     Describe,
     /// Every key of ours, custody attributes read anew → [`Reply::Keys`].
     ListKeys,
-    /// Makes a key pair in the token with the next free version → [`Reply::Key`].
-    Generate { party: String, purpose: Purpose, agent: Option<String> },
+    /// Makes a key in the token with the next free version → [`Reply::Key`].
+    Generate(KeyOrder),
     /// Type check, lint, hash and sign; own signature verified before release → [`Reply::Signature`].
     Sign { key: KeyId, input: SignInput },
+    /// AES-256-GCM under a wrapping key, with a fresh nonce; the context is authenticated, not kept → [`Reply::Sealed`].
+    Seal { key: KeyId, context: Vec<u8>, plaintext: Plaintext },
+    /// The reverse; needs the same context → [`Reply::Opened`].
+    Unseal { key: KeyId, context: Vec<u8>, sealed: Vec<u8> },
+    /// Makes a key verify-only; one that is so already is left alone → [`Reply::Key`].
+    Retire { key: KeyId },
+    /// Destroys a verify-only key; one that is gone already is left alone → [`Reply::Key`].
+    Destroy { key: KeyId },
 }
 
 /// The answer to an [`Op`].
@@ -102,8 +208,11 @@ pub enum Reply {
     Token(TokenInfo),
     Keys(Vec<KeyInfo>),
     Key(KeyInfo),
-    /// P-256: DER `ECDSA-Sig-Value`; Ed25519: 64 bytes.
+    /// ECDSA: DER `ECDSA-Sig-Value`; Ed25519: 64 bytes; RSA: 384 bytes.
     Signature(Vec<u8>),
+    /// Nonce (12 bytes), ciphertext, tag (16 bytes).
+    Sealed(Vec<u8>),
+    Opened(Plaintext),
 }
 
 /// Why the token did not do it. Names are stable and shown.
@@ -168,34 +277,69 @@ pub trait Token: Send + Sync {
 impl dyn Token {
     /// Signs typed input with a key of the fitting purpose.
     pub fn sign(&self, key: KeyId, input: SignInput) -> Result<Vec<u8>, HsmFault> {
-        match self.call(Op::Sign { key, input })? {
-            Reply::Signature(signature) => Ok(signature),
-            Reply::Token(_) | Reply::Keys(_) | Reply::Key(_) => Err(mismatched()),
-        }
+        let Reply::Signature(signature) = self.call(Op::Sign { key, input })? else {
+            return Err(mismatched());
+        };
+        Ok(signature)
     }
 
-    /// All keys, with custody attributes as the token shows them now.
+    /// All keys, with custody attributes and state as the token shows them now.
     pub fn keys(&self) -> Result<Vec<KeyInfo>, HsmFault> {
-        match self.call(Op::ListKeys)? {
-            Reply::Keys(keys) => Ok(keys),
-            Reply::Token(_) | Reply::Signature(_) | Reply::Key(_) => Err(mismatched()),
-        }
+        let Reply::Keys(keys) = self.call(Op::ListKeys)? else {
+            return Err(mismatched());
+        };
+        Ok(keys)
     }
 
-    /// Makes a key pair; the version is the next free one of its label.
+    /// Makes a key of the purpose's default algorithm; the version is the next free one of its label.
     pub fn generate(&self, party: &str, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, HsmFault> {
-        let op = Op::Generate { party: party.to_owned(), purpose, agent: agent.map(str::to_owned) };
-        match self.call(op)? {
-            Reply::Key(key) => Ok(key),
-            Reply::Token(_) | Reply::Signature(_) | Reply::Keys(_) => Err(mismatched()),
-        }
+        let (party, agent, algorithm) = (party.to_owned(), agent.map(str::to_owned), purpose.default_algorithm());
+        self.make(KeyOrder { party, purpose, agent, algorithm })
+    }
+
+    /// Makes a key to order; the version is the next free one of its label.
+    pub fn make(&self, order: KeyOrder) -> Result<KeyInfo, HsmFault> {
+        self.key_of(Op::Generate(order))
+    }
+
+    /// Seals bytes under a wrapping key. Whoever opens them must name the same context.
+    pub fn seal(&self, key: KeyId, context: &[u8], plaintext: Plaintext) -> Result<Vec<u8>, HsmFault> {
+        let Reply::Sealed(sealed) = self.call(Op::Seal { key, context: context.to_vec(), plaintext })? else {
+            return Err(mismatched());
+        };
+        Ok(sealed)
+    }
+
+    /// Opens what [`Self::seal`] made.
+    pub fn unseal(&self, key: KeyId, context: &[u8], sealed: Vec<u8>) -> Result<Plaintext, HsmFault> {
+        let Reply::Opened(plaintext) = self.call(Op::Unseal { key, context: context.to_vec(), sealed })? else {
+            return Err(mismatched());
+        };
+        Ok(plaintext)
+    }
+
+    /// Makes a key verify-only.
+    pub fn retire(&self, key: KeyId) -> Result<KeyInfo, HsmFault> {
+        self.key_of(Op::Retire { key })
+    }
+
+    /// Destroys a verify-only key.
+    pub fn destroy(&self, key: KeyId) -> Result<KeyInfo, HsmFault> {
+        self.key_of(Op::Destroy { key })
     }
 
     pub fn describe(&self) -> Result<TokenInfo, HsmFault> {
-        match self.call(Op::Describe)? {
-            Reply::Token(info) => Ok(info),
-            Reply::Keys(_) | Reply::Signature(_) | Reply::Key(_) => Err(mismatched()),
-        }
+        let Reply::Token(info) = self.call(Op::Describe)? else {
+            return Err(mismatched());
+        };
+        Ok(info)
+    }
+
+    fn key_of(&self, op: Op) -> Result<KeyInfo, HsmFault> {
+        let Reply::Key(key) = self.call(op)? else {
+            return Err(mismatched());
+        };
+        Ok(key)
     }
 }
 

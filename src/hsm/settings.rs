@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::sign::{Algorithm, Purpose};
+
 /// One token. Paths that are not absolute start at the state directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,9 @@ pub struct HsmSettings {
     /// Number of an inherited file descriptor that holds the PIN.
     #[serde(default)]
     pub pin_fd: Option<u32>,
+    /// Algorithms of new keys by purpose, where not the purpose's own: `root = "p384"`.
+    #[serde(default)]
+    pub algorithms: BTreeMap<Purpose, Algorithm>,
     /// Worker processes, 1 to 16. With two, one goes on while the other is replaced.
     #[serde(default = "workers_default")]
     pub workers: u32,

@@ -4,6 +4,7 @@ pub mod canon;
 pub mod catalogue;
 pub mod command;
 pub mod credential;
+pub mod custody_report;
 pub mod decide;
 pub mod json;
 pub mod ledger;

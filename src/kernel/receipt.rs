@@ -13,14 +13,15 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use chain::Certified;
 pub use chain::ChainRefusal;
-use chain::{Certified, Made, Role, certified_key};
+pub(super) use chain::{Made, Role, certified_key};
 
 use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
 use crate::kernel::note::{Checkpoint, SignedNote};
-use crate::kernel::sign::{Algorithm, DocumentTag, SignInput, signature_is_valid};
+use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 
 /// The only schema there is.
@@ -56,7 +57,7 @@ pub struct BatchEvidence {
     pub index: u64,
     pub count: u64,
     pub path: Vec<Sha256>,
-    /// DER `ECDSA-Sig-Value` over [`DocumentTag::BatchRoot`] and the document.
+    /// The transaction key's signature over [`DocumentTag::BatchRoot`] and the document.
     pub signature: Base64,
     /// The transaction key's certificate, issuing CA, root.
     pub chain: Vec<Base64>,
@@ -274,7 +275,7 @@ fn parse_statement(text: &str) -> Result<(TransactionStatement, UnixMillis), Rec
     Ok((statement, posted_at))
 }
 
-fn parse_time(text: &str) -> Option<UnixMillis> {
+pub(super) fn parse_time(text: &str) -> Option<UnixMillis> {
     let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     let millis = UnixMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?);
     (millis.rfc3339() == text).then_some(millis)
@@ -288,11 +289,11 @@ fn certified(
     posted_at: UnixMillis,
 ) -> Result<Certified, ReceiptRefusal> {
     let chain: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
-    let (arc, algorithm, made) = match signer {
-        Signer::Transaction => ("2.3", Algorithm::P256, Made::At(posted_at)),
-        Signer::Checkpoint => ("2.2", Algorithm::Ed25519, Made::NotBefore(posted_at)),
+    let (arc, purpose, made) = match signer {
+        Signer::Transaction => ("2.3", Purpose::Transaction, Made::At(posted_at)),
+        Signer::Checkpoint => ("2.2", Purpose::Checkpoint, Made::NotBefore(posted_at)),
     };
-    let role = Role { purpose: &format!("{oid_base}.{arc}"), algorithm, made };
+    let role = Role { purpose: &format!("{oid_base}.{arc}"), algorithms: purpose.algorithms(), made };
     certified_key(&chain, root, role).map_err(|refusal| ReceiptRefusal::Chain(signer, refusal))
 }
 

@@ -32,10 +32,14 @@ pub enum Purpose {
     RevocationReceipt,
     /// Recognises the token; signs self-tests only.
     TokenIdentity,
+    /// AES: wraps the keys of the credential vault. Signs nothing.
+    VaultWrapping,
+    /// AES: wraps the data keys of the store's subjects. Signs nothing.
+    DataWrapping,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Root,
         Self::Issuing,
         Self::TlsServer,
@@ -47,6 +51,8 @@ impl Purpose {
         Self::Catalogue,
         Self::RevocationReceipt,
         Self::TokenIdentity,
+        Self::VaultWrapping,
+        Self::DataWrapping,
     ];
 
     /// The word in a key's label: `<party>-<purpose>[.<agent>]-v<N>`.
@@ -63,6 +69,8 @@ impl Purpose {
             Self::Catalogue => "catalogue",
             Self::RevocationReceipt => "revocation-receipt",
             Self::TokenIdentity => "token-identity",
+            Self::VaultWrapping => "vault-wrapping",
+            Self::DataWrapping => "data-wrapping",
         }
     }
 
@@ -70,19 +78,33 @@ impl Purpose {
         Self::ALL.into_iter().find(|purpose| purpose.slug() == slug)
     }
 
-    pub fn algorithm(self) -> Algorithm {
+    /// Every algorithm that a key of this purpose may have. The first is made unless the configuration names another.
+    ///
+    /// Checkpoints and cosignatures are signed notes, which are Ed25519 (C2SP signed-note), and nothing else is: few
+    /// modules have it. TLS 1.3 and requests are ECDSA.
+    pub fn algorithms(self) -> &'static [Algorithm] {
         match self {
-            Self::Checkpoint | Self::Witness => Algorithm::Ed25519,
             Self::Root
             | Self::Issuing
-            | Self::TlsServer
-            | Self::Agent
             | Self::HostIdentity
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt
-            | Self::TokenIdentity => Algorithm::P256,
+            | Self::RevocationReceipt => Algorithm::OF_AUTHORITIES,
+            Self::TlsServer | Self::Agent => &[Algorithm::P256, Algorithm::P384],
+            Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
+            Self::TokenIdentity => &[Algorithm::P256],
+            Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
         }
+    }
+
+    /// What a key of this purpose is unless the configuration names something else.
+    pub fn default_algorithm(self) -> Algorithm {
+        self.algorithms()[0]
+    }
+
+    /// True when keys of this purpose seal and open data, and sign nothing.
+    pub fn seals(self) -> bool {
+        matches!(self, Self::VaultWrapping | Self::DataWrapping)
     }
 
     /// True when a key of this purpose may sign this kind of input. Everything not named is refused.
@@ -100,22 +122,69 @@ impl Purpose {
                 DocumentTag::Catalogue => self == Self::Catalogue,
                 DocumentTag::BatchRoot => self == Self::Transaction,
                 DocumentTag::RevocationReceipt => self == Self::RevocationReceipt,
+                // A standing statement of the party about itself, like its catalogue; an agent host, which has no
+                // certificates, makes it with the key that the other parties enrolled.
+                DocumentTag::CustodyReport => matches!(self, Self::Catalogue | Self::HostIdentity),
             },
             SignInput::TreeHead { .. } => self == Self::Checkpoint,
             SignInput::Cosignature { .. } => self == Self::Witness,
-            SignInput::SelfTest { .. } => true,
+            SignInput::SelfTest { .. } => !self.seals(),
         }
     }
 }
 
-/// Key type and signature scheme. Signatures travel as DER `ECDSA-Sig-Value` or 64 bytes of Ed25519.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// Key type and what is done with it. Signatures travel as DER `ECDSA-Sig-Value`, as 64 bytes of Ed25519, or as 384
+/// bytes of RSA.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
     /// ECDSA on P-256 over SHA-256 of the message.
     P256,
+    /// ECDSA on P-384 over SHA-384 of the message.
+    P384,
     /// Ed25519 over the message (RFC 8032, pure).
     Ed25519,
+    /// RSA with 3072 bits and exponent 65537, PKCS #1 v1.5 over SHA-256 of the message (RFC 8017, 8.2).
+    Rsa3072,
+    /// AES-256-GCM; no public key, no signatures.
+    Aes256,
+}
+
+impl Algorithm {
+    pub const ALL: [Self; 5] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa3072, Self::Aes256];
+
+    /// What certificates, revocation lists and documents are signed with.
+    pub const OF_AUTHORITIES: &'static [Self] = &[Self::P256, Self::P384, Self::Rsa3072];
+
+    /// The word in configurations and reports.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::P256 => "p256",
+            Self::P384 => "p384",
+            Self::Ed25519 => "ed25519",
+            Self::Rsa3072 => "rsa3072",
+            Self::Aes256 => "aes256",
+        }
+    }
+
+    /// `AlgorithmIdentifier` (DER) of this algorithm's signatures in certificates, lists and requests (RFC 5758, 3.2;
+    /// RFC 8410, 3; RFC 4055, 5). `None`: it makes none.
+    pub fn signature_identifier(self) -> Option<&'static [u8]> {
+        match self {
+            Self::P256 => Some(&[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]),
+            Self::P384 => Some(&[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03]),
+            Self::Ed25519 => Some(&[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70]),
+            Self::Rsa3072 => {
+                Some(&[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00])
+            }
+            Self::Aes256 => None,
+        }
+    }
+
+    /// The algorithm of an authority whose signatures carry this `AlgorithmIdentifier` (DER).
+    pub fn of_authority_signature(identifier: &[u8]) -> Option<Self> {
+        Self::OF_AUTHORITIES.iter().copied().find(|algorithm| algorithm.signature_identifier() == Some(identifier))
+    }
 }
 
 /// Which end of a TLS connection proves possession.
@@ -134,6 +203,7 @@ pub enum DocumentTag {
     Catalogue,
     BatchRoot,
     RevocationReceipt,
+    CustodyReport,
 }
 
 impl DocumentTag {
@@ -143,6 +213,7 @@ impl DocumentTag {
             Self::Catalogue => "countersign/role-catalogue/v1",
             Self::BatchRoot => "countersign/batch-root/v1",
             Self::RevocationReceipt => "countersign/revocation-receipt/v1",
+            Self::CustodyReport => "countersign/custody-report/v1",
         }
     }
 }
@@ -187,7 +258,7 @@ impl SignInput {
         }
     }
 
-    /// The exact message that is signed (ECDSA: hashed with SHA-256 first; Ed25519: as it is).
+    /// The exact message that is signed (ECDSA and RSA: hashed first, as the algorithm says; Ed25519: as it is).
     pub fn message(&self) -> Vec<u8> {
         match self {
             Self::Certificate { tbs } | Self::Crl { tbs } => tbs.clone(),
@@ -220,42 +291,96 @@ impl SignInput {
 }
 
 /// True when `signature` over `message` is by the key of this SubjectPublicKeyInfo (DER).
-/// P-256 takes DER `ECDSA-Sig-Value`; Ed25519 takes 64 bytes. Any other key type is refused.
+/// ECDSA takes DER `ECDSA-Sig-Value`, Ed25519 64 bytes, RSA 384. Any other key is refused.
 #[must_use]
 pub fn signature_is_valid(spki_der: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+        VerificationAlgorithm,
+    };
     let Some((algorithm, key)) = raw_public_key(spki_der) else {
         return false;
     };
     let verification: &'static dyn VerificationAlgorithm = match algorithm {
         Algorithm::P256 => &ECDSA_P256_SHA256_ASN1,
+        Algorithm::P384 => &ECDSA_P384_SHA384_ASN1,
         Algorithm::Ed25519 => &ED25519,
+        Algorithm::Rsa3072 => &RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::Aes256 => return false,
     };
     UnparsedPublicKey::new(verification, key).verify(message, signature).is_ok()
+}
+
+/// As [`signature_is_valid`], for what carries the `AlgorithmIdentifier` (DER) of its signature: certificates, lists,
+/// requests. The identifier must be the one of the key's algorithm.
+#[must_use]
+pub fn is_signed_by(spki_der: &[u8], identifier: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let expected = raw_public_key(spki_der).and_then(|(algorithm, _)| algorithm.signature_identifier());
+    expected == Some(identifier) && signature_is_valid(spki_der, message, signature)
 }
 
 const SPKI_P256: &[u8] = &[
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
+const SPKI_P384: &[u8] = &[
+    0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
+    0x22, 0x03, 0x62, 0x00,
+];
 const SPKI_ED25519: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_RSA3072: &[u8] = &[
+    0x30, 0x82, 0x01, 0xa2, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+    0x03, 0x82, 0x01, 0x8f, 0x00,
+];
+/// `RSAPublicKey` (RFC 8017, A.1.1) around a modulus of exactly 3072 bits, with exponent 65537.
+const RSA3072_BEFORE_MODULUS: &[u8] = &[0x30, 0x82, 0x01, 0x8a, 0x02, 0x82, 0x01, 0x81, 0x00];
+const RSA3072_AFTER_MODULUS: &[u8] = &[0x02, 0x03, 0x01, 0x00, 0x01];
+const RSA3072_MODULUS_BYTES: usize = 384;
 
-/// The bare public key of a SubjectPublicKeyInfo: 65 bytes (uncompressed P-256 point) or 32 (Ed25519).
+/// The bare public key of a SubjectPublicKeyInfo: an uncompressed point (65 or 97 bytes), 32 bytes of Ed25519, or the
+/// DER `RSAPublicKey`. Only the one encoding of each is read.
 pub fn raw_public_key(spki_der: &[u8]) -> Option<(Algorithm, &[u8])> {
-    if let Some(point) = spki_der.strip_prefix(SPKI_P256) {
-        return (point.len() == 65 && point[0] == 4).then_some((Algorithm::P256, point));
-    }
-    let key = spki_der.strip_prefix(SPKI_ED25519)?;
-    (key.len() == 32).then_some((Algorithm::Ed25519, key))
+    let encodings = [
+        (Algorithm::P256, SPKI_P256),
+        (Algorithm::P384, SPKI_P384),
+        (Algorithm::Ed25519, SPKI_ED25519),
+        (Algorithm::Rsa3072, SPKI_RSA3072),
+    ];
+    let (algorithm, key) =
+        encodings.into_iter().find_map(|(algorithm, prefix)| Some((algorithm, spki_der.strip_prefix(prefix)?)))?;
+    let well_formed = match algorithm {
+        Algorithm::P256 => key.len() == 65 && key[0] == 4,
+        Algorithm::P384 => key.len() == 97 && key[0] == 4,
+        Algorithm::Ed25519 => key.len() == 32,
+        Algorithm::Rsa3072 => rsa3072_modulus(key).is_some(),
+        Algorithm::Aes256 => false,
+    };
+    well_formed.then_some((algorithm, key))
 }
 
-/// SubjectPublicKeyInfo (DER) of a bare public key: the reverse of [`raw_public_key`].
+/// The modulus of an `RSAPublicKey` (DER): 384 bytes, the highest bit set, odd.
+fn rsa3072_modulus(key: &[u8]) -> Option<&[u8]> {
+    let modulus = key.strip_prefix(RSA3072_BEFORE_MODULUS)?.strip_suffix(RSA3072_AFTER_MODULUS)?;
+    let ends = (*modulus.first()?, *modulus.last()?);
+    (modulus.len() == RSA3072_MODULUS_BYTES && ends.0 >= 0x80 && ends.1 % 2 == 1).then_some(modulus)
+}
+
+/// SubjectPublicKeyInfo (DER) of a bare public key: the reverse of [`raw_public_key`]. Empty for AES, which has none.
 pub fn spki_der(algorithm: Algorithm, key: &[u8]) -> Vec<u8> {
     let prefix = match algorithm {
         Algorithm::P256 => SPKI_P256,
+        Algorithm::P384 => SPKI_P384,
         Algorithm::Ed25519 => SPKI_ED25519,
+        Algorithm::Rsa3072 => SPKI_RSA3072,
+        Algorithm::Aes256 => return Vec::new(),
     };
     [prefix, key].concat()
+}
+
+/// `RSAPublicKey` (DER) of a modulus (big-endian, no leading zeros) with exponent 65537. Only 3072 bits are written.
+pub fn rsa3072_public_key(modulus: &[u8]) -> Option<Vec<u8>> {
+    let key = [RSA3072_BEFORE_MODULUS, modulus, RSA3072_AFTER_MODULUS].concat();
+    rsa3072_modulus(&key).is_some().then_some(key)
 }
 
 #[cfg(test)]
@@ -278,6 +403,7 @@ mod tests {
             DocumentTag::Catalogue,
             DocumentTag::BatchRoot,
             DocumentTag::RevocationReceipt,
+            DocumentTag::CustodyReport,
         ] {
             all.push(SignInput::Document { tag, canonical_json: b"{}".to_vec() });
         }
@@ -297,13 +423,15 @@ mod tests {
                 (Purpose::Issuing, 2),
                 (Purpose::TlsServer, 1),
                 (Purpose::Agent, 3),
-                (Purpose::HostIdentity, 1),
+                (Purpose::HostIdentity, 2),
                 (Purpose::Checkpoint, 1),
                 (Purpose::Witness, 1),
                 (Purpose::Transaction, 1),
-                (Purpose::Catalogue, 1),
+                (Purpose::Catalogue, 2),
                 (Purpose::RevocationReceipt, 1),
                 (Purpose::TokenIdentity, 0),
+                (Purpose::VaultWrapping, 0),
+                (Purpose::DataWrapping, 0),
             ]
         );
     }
@@ -327,5 +455,85 @@ mod tests {
         }
         let short = SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![7; 31] };
         assert_eq!(SignInput::from_tls_message(&short.message()), None);
+    }
+
+    #[test]
+    fn purposes_and_algorithms_fit_each_other() {
+        for purpose in Purpose::ALL {
+            assert_eq!(purpose.seals(), purpose.algorithms() == [Algorithm::Aes256], "{purpose:?}");
+            assert_eq!(purpose.permits(&SignInput::SelfTest { nonce: [0; 32] }), !purpose.seals());
+        }
+        for algorithm in Algorithm::ALL {
+            assert_eq!(serde_json::to_value(algorithm).unwrap(), algorithm.slug());
+            assert!(Purpose::ALL.iter().any(|purpose| purpose.algorithms().contains(&algorithm)));
+            let authority = Algorithm::OF_AUTHORITIES.contains(&algorithm);
+            let read = algorithm.signature_identifier().and_then(Algorithm::of_authority_signature);
+            assert_eq!(read, authority.then_some(algorithm));
+        }
+    }
+
+    /// A key pair of each kind, made by another library.
+    fn signed(algorithm: Algorithm, message: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+        let random = SystemRandom::new();
+        match algorithm {
+            Algorithm::P256 | Algorithm::P384 => {
+                let scheme = if algorithm == Algorithm::P256 {
+                    &signature::ECDSA_P256_SHA256_ASN1_SIGNING
+                } else {
+                    &signature::ECDSA_P384_SHA384_ASN1_SIGNING
+                };
+                let pair = EcdsaKeyPair::generate(scheme).unwrap();
+                let signature = pair.sign(&random, message).unwrap().as_ref().to_vec();
+                Some((spki_der(algorithm, pair.public_key().as_ref()), signature))
+            }
+            Algorithm::Ed25519 => {
+                let pair = Ed25519KeyPair::generate().unwrap();
+                Some((spki_der(algorithm, pair.public_key().as_ref()), pair.sign(message).as_ref().to_vec()))
+            }
+            Algorithm::Rsa3072 => {
+                let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa3072).unwrap();
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signature).unwrap();
+                Some((spki_der(algorithm, pair.public_key().as_ref()), signature))
+            }
+            Algorithm::Aes256 => None,
+        }
+    }
+
+    #[test]
+    fn each_algorithm_verifies_its_own_signature_and_no_changed_one() {
+        for algorithm in Algorithm::ALL {
+            let Some((spki, signature)) = signed(algorithm, b"message") else {
+                assert!(spki_der(algorithm, &[7; 32]).is_empty());
+                continue;
+            };
+            assert_eq!(raw_public_key(&spki).map(|(read, _)| read), Some(algorithm));
+            assert!(signature_is_valid(&spki, b"message", &signature), "{algorithm:?}");
+            assert!(!signature_is_valid(&spki, b"another", &signature), "{algorithm:?}");
+            assert!(!signature_is_valid(&spki, b"message", &signature[1..]), "{algorithm:?}");
+            for index in [0, 4, spki.len() - 1] {
+                let mut changed = spki.clone();
+                changed[index] ^= 1;
+                assert!(!signature_is_valid(&changed, b"message", &signature), "{algorithm:?} byte {index}");
+            }
+            assert_eq!(raw_public_key(&spki[..spki.len() - 1]), None);
+            assert_eq!(raw_public_key(&[spki.as_slice(), &[0]].concat()), None);
+        }
+    }
+
+    #[test]
+    fn rsa_keys_have_3072_bits_and_the_usual_exponent() {
+        let mut modulus = vec![0xc1; 384];
+        assert!(rsa3072_public_key(&modulus).is_some());
+        for bad in [vec![0xc1; 256], vec![0xc1; 385], vec![]] {
+            assert_eq!(rsa3072_public_key(&bad), None);
+        }
+        modulus[383] = 2;
+        assert_eq!(rsa3072_public_key(&modulus), None, "an even modulus");
+        modulus[383] = 1;
+        modulus[0] = 0x7f;
+        assert_eq!(rsa3072_public_key(&modulus), None, "3071 bits");
     }
 }

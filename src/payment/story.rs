@@ -39,7 +39,8 @@ impl fmt::Debug for PaymentsSetup {
 pub struct Payments {
     pub(super) store: Arc<dyn Store>,
     token: Arc<dyn Token>,
-    transaction_key: KeyInfo,
+    /// Replaced when the key is rotated; a signing keeps the key it started with. The lock guards the pointer only.
+    transaction_key: RwLock<Arc<KeyInfo>>,
     /// Replaced as a whole when a catalogue is installed; a decision keeps the rules it started with.
     rules: RwLock<Arc<Rules>>,
     /// Batches that are being signed now. The lock guards the map only.
@@ -48,7 +49,7 @@ pub struct Payments {
 
 impl fmt::Debug for Payments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payments").field("transaction_key", &self.transaction_key.label).finish_non_exhaustive()
+        f.debug_struct("Payments").field("transaction_key", &self.transaction_key().label).finish_non_exhaustive()
     }
 }
 
@@ -69,10 +70,19 @@ impl Payments {
         Arc::new(Self {
             store: setup.store,
             token: setup.token,
-            transaction_key: setup.transaction_key,
+            transaction_key: RwLock::new(Arc::new(setup.transaction_key)),
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
         })
+    }
+
+    fn transaction_key(&self) -> Arc<KeyInfo> {
+        Arc::clone(&self.transaction_key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has every batch from here on signed with another key.
+    pub fn replace_transaction_key(&self, key: KeyInfo) {
+        *self.transaction_key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
     }
 
     /// The rules in force now.
@@ -197,7 +207,7 @@ impl Payments {
         if signature.is_some() {
             return Ok(());
         }
-        let key = &self.transaction_key;
+        let key = self.transaction_key();
         let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: document };
         let message = input.message();
         let signature = self.token.sign(key.id, input)?;

@@ -9,10 +9,12 @@ use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use crate::hsm::Token;
-use crate::kernel::sign::SignInput;
+use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::sign::{Algorithm, SignInput, raw_public_key};
 use crate::kernel::types::KeyId;
+use crate::ops::failure::Failure;
 
-/// Signs TLS 1.3 CertificateVerify messages with one P-256 key somewhere else. Blocking.
+/// Signs TLS 1.3 CertificateVerify messages with one ECDSA key somewhere else. Blocking.
 pub trait TlsSigner: Send + Sync + std::fmt::Debug {
     /// DER `ECDSA-Sig-Value` over the whole message as rustls composed it; a sentence otherwise.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
@@ -44,17 +46,40 @@ impl TlsSigner for TokenSigner {
 }
 
 /// A chain with a key behind a signer.
-pub(super) fn certified(chain: &[Vec<u8>], signer: Arc<dyn TlsSigner>) -> Arc<CertifiedKey> {
+///
+/// # Errors
+/// `tls_key_unusable`: the first certificate's key is of a kind that does not sign in TLS here.
+pub(super) fn certified(chain: &[Vec<u8>], signer: Arc<dyn TlsSigner>) -> Result<Arc<CertifiedKey>, Failure> {
+    let scheme = chain.first().and_then(|own| scheme_of(own)).ok_or_else(|| {
+        Failure::fault(
+            "tls_key_unusable",
+            "the certificate for TLS is not over a P-256 or P-384 key",
+            "see it with `countersign cert list`, and make such a key",
+        )
+    })?;
     let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    Arc::new(CertifiedKey::new(chain, Arc::new(RemoteKey(signer))))
+    Ok(Arc::new(CertifiedKey::new(chain, Arc::new(RemoteKey { signer, scheme }))))
+}
+
+/// The one scheme of TLS 1.3 that fits the key of this certificate (RFC 8446, 4.2.3).
+fn scheme_of(certificate: &[u8]) -> Option<SignatureScheme> {
+    let certificate = Certificate::read(certificate).ok()?;
+    match raw_public_key(certificate.tbs.spki)?.0 {
+        Algorithm::P256 => Some(SignatureScheme::ECDSA_NISTP256_SHA256),
+        Algorithm::P384 => Some(SignatureScheme::ECDSA_NISTP384_SHA384),
+        Algorithm::Ed25519 | Algorithm::Rsa3072 | Algorithm::Aes256 => None,
+    }
 }
 
 #[derive(Clone, Debug)]
-struct RemoteKey(Arc<dyn TlsSigner>);
+struct RemoteKey {
+    signer: Arc<dyn TlsSigner>,
+    scheme: SignatureScheme,
+}
 
 impl SigningKey for RemoteKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&SignatureScheme::ECDSA_NISTP256_SHA256).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&self.scheme).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
@@ -64,11 +89,11 @@ impl SigningKey for RemoteKey {
 
 impl Signer for RemoteKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.0.sign(message).map_err(rustls::Error::General)
+        self.signer.sign(message).map_err(rustls::Error::General)
     }
 
     fn scheme(&self) -> SignatureScheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256
+        self.scheme
     }
 }
 

@@ -42,7 +42,7 @@ pub fn server_config(
     verifier: PairVerifier,
 ) -> Result<ServerConfig, Failure> {
     let signer = keys::TokenSigner::new(token, identity.key.id);
-    let key = keys::certified(&identity.chain, Arc::new(signer));
+    let key = keys::certified(&identity.chain, Arc::new(signer))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
@@ -70,7 +70,7 @@ pub fn client_config(chain: &[Vec<u8>], signer: Arc<dyn TlsSigner>, bank_root: &
     let mut config = if chain.is_empty() {
         builder.with_no_client_auth()
     } else {
-        builder.with_client_cert_resolver(Arc::new(keys::OneKey(keys::certified(chain, signer))))
+        builder.with_client_cert_resolver(Arc::new(keys::OneKey(keys::certified(chain, signer)?)))
     };
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -6,37 +6,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
-
-/// Three daemons with agent `assistant`, stopped when the test ends.
-struct World(tempfile::TempDir);
-
-impl World {
-    fn new() -> Self {
-        let world = Self(tempfile::tempdir().unwrap());
-        let output = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(world.0.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        world
-    }
-
-    fn run(&self, party: &str, arguments: &[&str]) -> String {
-        let state = self.0.path().join(party);
-        let output = Command::new(PROGRAM).arg("--state").arg(state).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        for party in ["secco", "bank", "agent"] {
-            self.run(party, &["stop"]);
-        }
-    }
-}
+use crate::support::world::{PROGRAM, World};
 
 /// `countersign connect`, as an MCP client starts it.
-struct Bridge {
+pub struct Bridge {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -44,7 +17,7 @@ struct Bridge {
 }
 
 impl Bridge {
-    fn start(agent_host: &Path) -> Self {
+    pub fn start(agent_host: &Path) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["connect", "--agent", "assistant", "--state"])
             .arg(agent_host)
@@ -56,7 +29,7 @@ impl Bridge {
         Self { child, input, output, last_id: 0 }
     }
 
-    fn ask(&mut self, method: &str, mut params: Value) -> Value {
+    pub fn ask(&mut self, method: &str, mut params: Value) -> Value {
         self.last_id += 1;
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -70,6 +43,12 @@ impl Bridge {
         let answer: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(answer["id"], self.last_id, "{answer}");
         answer["result"].clone()
+    }
+
+    /// Hangs up and waits for its end.
+    pub fn close(mut self) {
+        drop(self.input);
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
@@ -85,7 +64,7 @@ fn required(schema: &Value) -> Vec<Vec<String>> {
 #[test]
 fn every_tool_answers_in_the_shape_that_its_schema_says() {
     let world = World::new();
-    let mut bridge = Bridge::start(&world.0.path().join("agent"));
+    let mut bridge = Bridge::start(&world.state("agent"));
     assert_eq!(bridge.ask("server/discover", json!({}))["resultType"], "complete");
     let listed = bridge.ask("tools/list", json!({}));
     let tools = listed["tools"].as_array().unwrap().clone();
@@ -139,6 +118,5 @@ fn every_tool_answers_in_the_shape_that_its_schema_says() {
     let show = ["--operator", "auditor", "--json", "audit", "show", "--limit", "10"];
     let recorded = (0..100).any(|_| world.run("bank", &show).contains("invalid_arguments"));
     assert!(recorded, "a refused call left no leaf");
-    drop(bridge.input);
-    assert!(bridge.child.wait().unwrap().success());
+    bridge.close();
 }

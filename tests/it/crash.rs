@@ -296,7 +296,7 @@ fn the_bank_pays_on_whatever_becomes_of_its_worker_its_token_and_itself() {
     signal(second, Signal::STOP);
     assert_eq!(world.pay(&agent, "worker-stopped").unwrap()["status"], "posted");
     assert_eq!(world.executed(&agent, "worker-stopped")["repeated"], true);
-    assert_ne!(child_of(supervisor, "hsm-worker"), second);
+    until("the stopped worker is replaced", || (child_of(supervisor, "hsm-worker") != second).then_some(()));
 
     // The token is away: money moves, the receipt is pending; back again: signed within seconds.
     let (tokens, away) = (bank.join("softhsm/tokens"), bank.join("softhsm/away"));
@@ -309,8 +309,12 @@ fn the_bank_pays_on_whatever_becomes_of_its_worker_its_token_and_itself() {
     assert!((world.savings(&agent) - before - 3.0).abs() < 1e-9);
     world.runtime.block_on(agent.close());
 
-    // The front, then the supervisor, killed in the middle of payments: each key pays once.
-    signal(child_of(supervisor, "front"), Signal::KILL);
+    // The front is killed: another takes its place. Then the supervisor, in the middle of payments: each key pays once.
+    let front = child_of(supervisor, "front");
+    signal(front, Signal::KILL);
+    until("another front", || (child_of(supervisor, "front") != front).then_some(()));
+    until("it serves", || signs(&bank).then_some(()));
+    signal(supervisor, Signal::KILL);
     until("the supervisor ends", || (!Path::new(&format!("/proc/{supervisor}/exe")).exists()).then_some(()));
     for turn in 0..3 {
         let daemon = until("the lock", || Daemon::try_start(&bank));

@@ -7,6 +7,7 @@ mod crash;
 mod demo;
 mod doors;
 mod hsm;
+mod keys;
 mod payment;
 mod store;
 mod support;

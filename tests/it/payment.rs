@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, Op, Reply, Token};
+use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
@@ -57,6 +57,7 @@ impl FaultyToken {
                 extractable: false,
                 local: true,
             },
+            state: KeyState::Active,
         }
     }
 }

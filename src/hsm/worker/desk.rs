@@ -18,6 +18,9 @@ const SAMPLE: u32 = 32;
 /// No call ended for this long: the threads at work are stuck, and others take over what waits.
 const STALL: Duration = Duration::from_millis(20);
 
+/// A thread without a session asks for one again after this time.
+const UNSEATED_REST: Duration = Duration::from_millis(500);
+
 /// What a thread does next.
 #[derive(Debug)]
 pub enum Turn {
@@ -65,6 +68,8 @@ struct State {
     waiting: VecDeque<(Instant, Request)>,
     at_work: usize,
     reading: bool,
+    /// Threads for which the module has no session now.
+    unseated: usize,
     ended: bool,
     measure: Measure,
     /// When a call ended or the first of them began.
@@ -83,6 +88,7 @@ pub struct Desk {
     state: Mutex<State>,
     changed: Condvar,
     watched: Condvar,
+    unseated: Condvar,
 }
 
 impl Desk {
@@ -92,6 +98,7 @@ impl Desk {
             waiting: VecDeque::new(),
             at_work: 0,
             reading: false,
+            unseated: 0,
             ended: false,
             measure: Measure::anew(Pace::Waits),
             progress: Instant::now(),
@@ -104,6 +111,7 @@ impl Desk {
             state: Mutex::new(state),
             changed: Condvar::new(),
             watched: Condvar::new(),
+            unseated: Condvar::new(),
         }
     }
 
@@ -187,11 +195,27 @@ impl Desk {
         }
     }
 
+    /// The module has no session for this thread: the call goes to the others, and the thread rests for a while.
+    pub fn give_back(&self, deadline: Instant, request: Request) {
+        let mut state = self.state();
+        state.waiting.push_front((deadline, request));
+        state.at_work -= 1;
+        state.unseated += 1;
+        self.changed.notify_one();
+        let until = Instant::now() + UNSEATED_REST;
+        while !state.ended && Instant::now() < until {
+            let rest = until.saturating_duration_since(Instant::now());
+            state = self.unseated.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.unseated -= 1;
+    }
+
     /// No more turns for anyone.
     pub fn end(&self) {
         self.state().ended = true;
         self.changed.notify_all();
         self.watched.notify_all();
+        self.unseated.notify_all();
     }
 
     /// The watching thread's part, until the end: when nothing gets done, every session is put to work.
@@ -213,9 +237,10 @@ impl Desk {
     }
 
     fn hands_of(&self, state: &State) -> usize {
+        let seated = self.sessions.saturating_sub(state.unseated).max(1);
         match state.measure.pace {
-            Pace::Computes => self.processors,
-            Pace::Waits => self.sessions,
+            Pace::Computes => self.processors.min(seated),
+            Pace::Waits => seated,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use cryptoki::error::Error;
+use cryptoki::error::{Error, RvError};
 use cryptoki::session::Session;
 
 use super::keyring::Keyring;
@@ -71,6 +71,29 @@ impl Access {
         self.places.len()
     }
 
+    /// True when this thread has a session, or gets one. False when the module allows no more of them while others
+    /// have one: then the call is theirs.
+    pub fn is_seated(&self, place: usize) -> bool {
+        let mut own = locked(&self.places[place]);
+        if own.is_some() {
+            return true;
+        }
+        let login = self.current();
+        match login.token.open_session() {
+            Ok(session) => {
+                *own = Some(session);
+                true
+            }
+            Err(Error::Pkcs11(RvError::SessionCount, _)) => {
+                drop(own);
+                // A place that is locked has its thread in the module.
+                !self.places.iter().any(|other| other.try_lock().map_or(true, |other| other.is_some()))
+            }
+            // Whatever it is, the work itself will meet it and deal with it.
+            Err(_) => true,
+        }
+    }
+
     /// Runs a piece of work on this thread's session; after a failure once more on a fresh one, since an operation
     /// that was cut off leaves a session unusable (CKR_OPERATION_ACTIVE). The work must bear being done twice.
     ///
@@ -83,14 +106,16 @@ impl Access {
     ) -> Result<T, (u64, Error)> {
         let mut place = locked(&self.places[place]);
         let login = self.current();
-        if let Some(session) = place.as_ref() {
-            match work(session, &login) {
-                Ok(done) => return Ok(done),
-                Err(error) => tracing::debug!(%error, "session replaced"),
-            }
+        let first = match place.as_ref() {
+            Some(session) => work(session, &login),
+            None => renewed(&mut place, &login).and_then(|session| work(session, &login)),
+        };
+        match first {
+            Ok(done) => return Ok(done),
+            Err(error) => tracing::debug!(%error, "session replaced"),
         }
-        let outcome = renewed(&mut place, &login).and_then(|session| work(session, &login));
-        outcome.map_err(|error| (login.epoch, error))
+        let second = renewed(&mut place, &login).and_then(|session| work(session, &login));
+        second.map_err(|error| (login.epoch, error))
     }
 
     /// Runs a piece of work that must not be done twice, on this thread's session.

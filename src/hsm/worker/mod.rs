@@ -4,10 +4,13 @@
 //! time it asks for one. When that socket ends, or the supervisor does, it joins its threads, finalizes the module and
 //! exits.
 
+mod attributes;
 mod desk;
 mod keyring;
+mod keys;
 mod login;
 mod provision;
+mod sealing;
 mod serve;
 mod signing;
 mod superior;

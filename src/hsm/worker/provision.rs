@@ -9,8 +9,10 @@ use zeroize::Zeroizing;
 
 use cryptoki::session::UserType;
 
-use super::keyring::{GenerationFault, Keyring};
+use super::keyring::Keyring;
+use super::keys::{self, KeyFault};
 use super::token::{self, OpenToken, module_failed};
+use crate::hsm::KeyOrder;
 use crate::hsm::messages::{TokenOrigin, WorkerOrders, WorkerReport};
 use crate::hsm::pin;
 use crate::hsm::uri::SlotUri;
@@ -75,11 +77,15 @@ fn look(token: &OpenToken, token_name: &str, pin_file: &Path, created: TokenOrig
     let keyring = Keyring::load(&session).map_err(|error| module_failed(&error))?;
     let identity = match keyring.identity() {
         Some(key) => key.info.clone(),
-        None => keyring.generate(&session, token_name, Purpose::TokenIdentity, None).map_err(|fault| match fault {
-            GenerationFault::Module(error) => module_failed(&error),
-            GenerationFault::Refused(_, message) => failed(&message),
-            GenerationFault::Unverified => failed("the new identity key does not verify its own signature"),
-        })?,
+        None => {
+            let (party, purpose) = (token_name.to_owned(), Purpose::TokenIdentity);
+            let order = KeyOrder { party, purpose, agent: None, algorithm: purpose.default_algorithm() };
+            keys::generate(&keyring, token, &session, &order).map_err(|fault| match fault {
+                KeyFault::Module(error) => module_failed(&error),
+                KeyFault::Refused(_, message) => failed(&message),
+                KeyFault::Unverified => failed("the new identity key does not verify its own signature"),
+            })?
+        }
     };
     Ok(WorkerReport::Provisioned { created, token: token.describe()?, identity })
 }

@@ -13,17 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki::error::Error;
+use cryptoki::session::Session;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::desk::{Desk, Turn};
-use super::keyring::{GenerationFault, LoadedKey};
+use super::keyring::LoadedKey;
+use super::keys::{self, KeyFault};
 use super::login::{Access, Login};
+use super::sealing;
 use super::signing::{self, SigningFault};
 use super::superior::Superior;
 use super::token::{may_have_signed, module_failed};
 use crate::hsm::messages::{WorkerOrders, WorkerReport};
 use crate::hsm::wire::{self, FromWorker, Hello, Request, Response, ToWorker};
-use crate::hsm::{HsmFault, KeyInfo, Op, Reply, lint};
+use crate::hsm::{HsmFault, KeyInfo, Op, Plaintext, Reply, lint};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::KeyId;
 use crate::ops::clock;
@@ -32,6 +35,8 @@ use crate::ops::failure::Failure;
 /// Replies that wait for each other at most, and for how long, while more calls are at hand.
 const HELD_BACK_MAX: usize = 8;
 const HELD_BACK_LIMIT: Duration = Duration::from_micros(250);
+/// One key fails while the module works with others.
+const KEY_FAILED: &str = "key_failed";
 
 struct Shared {
     access: Access,
@@ -100,6 +105,10 @@ fn take_turns(shared: &Shared, place: usize) {
     loop {
         match shared.desk.next(|| shared.flush()) {
             Turn::Work(deadline, request) => {
+                if !shared.access.is_seated(place) {
+                    shared.desk.give_back(deadline, request);
+                    continue;
+                }
                 let (response, took) = answered(shared, place, deadline, request);
                 shared.desk.done(took);
                 shared.reply(response);
@@ -164,117 +173,163 @@ fn perform(shared: &Shared, place: usize, op: Op) -> Result<Reply, HsmFault> {
     match op {
         Op::Describe => shared.asked(place, |login| login.token.describe()).map(Reply::Token),
         Op::ListKeys => shared.read_only(place, |session, login| login.keyring.list(session)).map(Reply::Keys),
-        Op::Generate { party, purpose, agent } => {
-            generate(shared, place, &party, purpose, agent.as_deref()).map(Reply::Key)
+        Op::Generate(order) => {
+            changing(shared, place, |session, login| keys::generate(&login.keyring, &login.token, session, &order))
         }
         Op::Sign { key, input } => sign(shared, place, key, &input).map(Reply::Signature),
+        Op::Seal { key, context, plaintext } => seal(shared, place, key, &context, &plaintext).map(Reply::Sealed),
+        Op::Unseal { key, context, sealed } => unseal(shared, place, key, &context, &sealed).map(Reply::Opened),
+        Op::Retire { key } => changing(shared, place, |session, login| keys::retire(&login.keyring, session, key)),
+        Op::Destroy { key } => changing(shared, place, |session, login| keys::destroy(&login.keyring, session, key)),
     }
 }
 
 fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<Vec<u8>, HsmFault> {
+    let key = key(shared, place, id)?;
+    lint::lint(&key.info, input)?;
+    keys::ensure_active(&key.info)?;
+    with_key(shared, place, &key, |session, key| signing::sign(session, &key.info, key.private, input))?.ok_or_else(
+        || {
+            let message = format!("the signature of {} does not verify; it was not released", key.info.label);
+            unavailable("signature_unverified", &message, true)
+        },
+    )
+}
+
+/// The key, remembered or found in the token.
+fn key(shared: &Shared, place: usize, id: KeyId) -> Result<Arc<LoadedKey>, HsmFault> {
+    if let Some(key) = shared.access.current().keyring.find(id) {
+        return Ok(key);
+    }
+    let found = shared.read_only(place, |session, login| match keys::look_up(&login.keyring, session, id) {
+        Err(KeyFault::Module(error)) => Err(error),
+        decided => Ok(decided),
+    });
+    found?.map_err(HsmFault::from)
+}
+
+fn seal(shared: &Shared, place: usize, id: KeyId, context: &[u8], plaintext: &Plaintext) -> Result<Vec<u8>, HsmFault> {
+    let key = wrapping_key(shared, place, id)?;
+    keys::ensure_active(&key.info)?;
+    with_key(shared, place, &key, |session, key| sealing::seal(session, &key.info, key.private, context, plaintext))?
+        .ok_or_else(|| unavailable("key_failed", &format!("{} does not seal as it should", key.info.label), false))
+}
+
+fn unseal(shared: &Shared, place: usize, id: KeyId, context: &[u8], sealed: &[u8]) -> Result<Plaintext, HsmFault> {
+    let key = wrapping_key(shared, place, id)?;
+    let not_sealed_here = || {
+        let message = format!("the text was not sealed under {} with this context", key.info.label);
+        HsmFault::Refused { name: "not_sealed_here".into(), message }
+    };
+    match with_key(shared, place, &key, |session, key| {
+        sealing::unseal(session, &key.info, key.private, context, sealed)
+    }) {
+        Ok(opened) => opened.ok_or_else(not_sealed_here),
+        // Modules have no common code for a tag that does not fit; every other key works.
+        Err(fault) if fault.name() == KEY_FAILED => Err(not_sealed_here()),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn wrapping_key(shared: &Shared, place: usize, id: KeyId) -> Result<Arc<LoadedKey>, HsmFault> {
+    let key = key(shared, place, id)?;
+    if key.info.purpose.seals() {
+        return Ok(key);
+    }
+    let message = format!("a key of purpose {} seals and opens nothing", key.info.purpose.slug());
+    Err(HsmFault::Refused { name: "wrong_purpose".into(), message })
+}
+
+/// Work with one key that may be repeated. `None`: the module did it, and the outcome is not sound.
+///
+/// What fails twice, the second time on a fresh session, may be wrong with this key (another worker retired or
+/// destroyed it), with what it was given, or with the module: the key itself tells, then the identity key does.
+fn with_key<T>(
+    shared: &Shared,
+    place: usize,
+    key: &LoadedKey,
+    work: impl Fn(&Session, &LoadedKey) -> Result<T, SigningFault>,
+) -> Result<Option<T>, HsmFault> {
+    let id = key.info.id;
     let mut recovered = false;
-    let mut looked = false;
     loop {
-        let login = shared.access.current();
-        let Some(key) = login.keyring.find(id) else {
-            // Made by another worker since this one logged in, or not there at all.
-            if !std::mem::replace(&mut looked, true) && look_again(shared, place, id)? {
-                continue;
+        let outcome = shared.access.attempt(place, |session, login| {
+            // The handle of the login that the session is of.
+            let known = login.keyring.find(id).map_or_else(|| keys::look_up(&login.keyring, session, id), Ok);
+            match known {
+                Ok(known) => match work(session, &known) {
+                    Ok(done) => Ok(Ok(Some(done))),
+                    Err(SigningFault::Unverified) => Ok(Ok(None)),
+                    Err(SigningFault::Module(error)) => Err(error),
+                },
+                Err(KeyFault::Module(error)) => Err(error),
+                Err(refused) => Ok(Err(HsmFault::from(refused))),
             }
-            let message = format!("the token has no usable key {id}");
-            return Err(HsmFault::Refused { name: "unknown_key".into(), message });
-        };
-        lint::lint(key.info.purpose, id, input)?;
-        if !key.info.custody.is_sound() {
-            let message = format!("{} could have left the token or was not born in it", key.info.label);
-            return Err(HsmFault::Refused { name: "custody_unsound".into(), message });
-        }
-        let epoch = login.epoch;
-        drop(login);
-        let (failed_in, error) = match shared.access.attempt(place, |session, login| {
-            // Of the login that the session is of.
-            let key = login.keyring.find(id).unwrap_or_else(|| Arc::clone(&key));
-            sign_with(session, &key, input)
-        }) {
-            Ok(Some(signature)) => return Ok(signature),
-            Ok(None) => {
-                let message = format!("the signature of {} does not verify; it was not released", key.info.label);
-                return Err(unavailable("signature_unverified", &message, true));
-            }
+        });
+        let (epoch, error) = match outcome {
+            Ok(decided) => return decided,
             Err(failed) => failed,
         };
-        tracing::debug!(%error, epoch, failed_in, "a key did not sign");
-        // Twice, the second time on a fresh session. The module or this one key? Another key tells.
+        tracing::debug!(%error, epoch, label = key.info.label, "a key did not work");
         let maybe_signed = may_have_signed(&error);
-        if others_sign(shared, place, id) {
-            if !std::mem::replace(&mut looked, true) && look_again(shared, place, id)? {
+        let why = shared.access.attempt(place, |session, login| keys::why_not(&login.keyring, session, id));
+        if let Ok(Some(refusal)) = why {
+            return Err(refusal);
+        }
+        if key.info.purpose != Purpose::TokenIdentity && identity_signs(shared, place) {
+            // The key was looked up anew just now: its handle may have been the trouble.
+            if !std::mem::replace(&mut recovered, true) {
                 continue;
             }
-            let message = format!("key {} does not sign any more: {error}", key.info.label);
-            return Err(unavailable("key_failed", &message, maybe_signed));
+            let message = format!("key {} does not work any more: {error}", key.info.label);
+            return Err(unavailable(KEY_FAILED, &message, maybe_signed));
         }
         if std::mem::replace(&mut recovered, true) {
             return Err(shared.doom(module_failed(&error), maybe_signed));
         }
-        shared.access.recover(failed_in).map_err(|failure| shared.doom(failure, maybe_signed))?;
+        shared.access.recover(epoch).map_err(|failure| shared.doom(failure, maybe_signed))?;
     }
 }
 
-/// True when the identity key signs, so that whatever is wrong is wrong with one key or one input.
-fn others_sign(shared: &Shared, place: usize, but: KeyId) -> bool {
+/// True when the module works with the identity key.
+fn identity_signs(shared: &Shared, place: usize) -> bool {
     let nonce = SignInput::SelfTest { nonce: clock::random() };
     let probe = shared.access.attempt(place, |session, login| {
-        match login.keyring.identity().filter(|identity| identity.info.id != but) {
-            Some(identity) => sign_with(session, &identity, &nonce).map(|signature| signature.is_some()),
-            None => Ok(false),
+        let Some(identity) = login.keyring.identity() else {
+            return Ok(false);
+        };
+        match signing::sign(session, &identity.info, identity.private, &nonce) {
+            Ok(_) => Ok(true),
+            Err(SigningFault::Unverified) => Ok(false),
+            Err(SigningFault::Module(error)) => Err(error),
         }
     });
     probe.unwrap_or(false)
 }
 
-/// Looks for one key in the token itself; true when it is there now.
-fn look_again(shared: &Shared, place: usize, id: KeyId) -> Result<bool, HsmFault> {
-    shared.read_only(place, |session, login| login.keyring.look_again(session, id))
-}
-
-/// `None`: the module signed, but not so that it verifies.
-fn sign_with(
-    session: &cryptoki::session::Session,
-    key: &LoadedKey,
-    input: &SignInput,
-) -> Result<Option<Vec<u8>>, Error> {
-    match signing::sign(session, &key.info, key.private, input) {
-        Ok(signature) => Ok(Some(signature)),
-        Err(SigningFault::Unverified) => Ok(None),
-        Err(SigningFault::Module(error)) => Err(error),
-    }
-}
-
-fn generate(
+/// Makes or changes a key. What failed is not tried again by itself, but the next call finds a module that works.
+fn changing(
     shared: &Shared,
     place: usize,
-    party: &str,
-    purpose: Purpose,
-    agent: Option<&str>,
-) -> Result<KeyInfo, HsmFault> {
-    let made = shared.access.once(place, |session, login| login.keyring.generate(session, party, purpose, agent));
-    made.map_err(|(epoch, fault)| match fault {
-        GenerationFault::Refused(name, message) => HsmFault::Refused { name: name.into(), message },
-        GenerationFault::Unverified => {
-            unavailable("key_unusable", "the new key did not pass its check and is not used", false)
-        }
-        GenerationFault::Module(error) => {
+    change: impl FnOnce(&Session, &Login) -> Result<KeyInfo, KeyFault>,
+) -> Result<Reply, HsmFault> {
+    let (epoch, fault) = match shared.access.once(place, change) {
+        Ok(key) => return Ok(Reply::Key(key)),
+        Err(failed) => failed,
+    };
+    match &fault {
+        KeyFault::Refused(..) => {}
+        KeyFault::Unverified | KeyFault::Module(_) => {
+            // It may be in the middle of an operation.
             shared.access.discard(place);
-            // What failed once is not tried again by itself, but the next call finds a module that works.
-            if !others_sign(shared, place, crate::kernel::types::Sha256([0; 32])) {
-                let mended = shared.access.recover(epoch);
-                if let Err(failure) = mended {
-                    return shared.doom(failure, true);
-                }
+            if !identity_signs(shared, place)
+                && let Err(failure) = shared.access.recover(epoch)
+            {
+                return Err(shared.doom(failure, false));
             }
-            unavailable("generation_failed", &format!("the module made no key: {error}"), true)
         }
-    })
+    }
+    Err(fault.into())
 }
 
 impl Shared {
@@ -283,11 +338,7 @@ impl Shared {
     }
 
     /// A question to the keys of the token, after one recovery if it must be.
-    fn read_only<T>(
-        &self,
-        place: usize,
-        work: impl Fn(&cryptoki::session::Session, &Login) -> Result<T, Error>,
-    ) -> Result<T, HsmFault> {
+    fn read_only<T>(&self, place: usize, work: impl Fn(&Session, &Login) -> Result<T, Error>) -> Result<T, HsmFault> {
         let (epoch, _) = match self.access.attempt(place, &work) {
             Ok(done) => return Ok(done),
             Err(failed) => failed,

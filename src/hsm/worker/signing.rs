@@ -1,14 +1,17 @@
 //! One signature: typed input in, verified signature out.
 
+use aws_lc_rs::digest::{SHA256, SHA384, digest};
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
+use zeroize::Zeroizing;
 
-use crate::hsm::KeyInfo;
+use super::sealing;
+use crate::hsm::{KeyInfo, Plaintext};
 use crate::kernel::sign::{Algorithm, SignInput, signature_is_valid};
-use crate::kernel::types::Sha256;
+use crate::ops::clock;
 
 /// Why there is no signature.
 #[derive(Debug)]
@@ -18,8 +21,13 @@ pub enum SigningFault {
     Unverified,
 }
 
-/// Signs input that passed the lint. P-256 is hashed here: only plain CKM_ECDSA is common to all modules, and they
-/// sign a digest of any length, so none is ever taken from outside. Nothing is released that does not verify.
+/// DER `DigestInfo` up to the digest, for SHA-256 (RFC 8017, 9.2).
+const DIGEST_INFO_SHA256: &[u8] =
+    &[0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+
+/// Signs input that passed the lint. Messages are hashed here: only plain CKM_ECDSA and CKM_RSA_PKCS are common to all
+/// modules, and they sign a digest of any length, so none is ever taken from outside. Nothing is released that does
+/// not verify.
 pub fn sign(
     session: &Session,
     key: &KeyInfo,
@@ -27,16 +35,24 @@ pub fn sign(
     input: &SignInput,
 ) -> Result<Vec<u8>, SigningFault> {
     let message = input.message();
+    let with =
+        |mechanism: &Mechanism<'_>, data: &[u8]| session.sign(mechanism, private, data).map_err(SigningFault::Module);
     let signature = match key.algorithm {
         Algorithm::P256 => {
-            let digest = Sha256::of(&[&message]);
-            let raw = session.sign(&Mechanism::Ecdsa, private, &digest.0).map_err(SigningFault::Module)?;
-            ecdsa_der(&raw).ok_or(SigningFault::Unverified)?
+            let raw = with(&Mechanism::Ecdsa, digest(&SHA256, &message).as_ref())?;
+            ecdsa_der(&raw, 32).ok_or(SigningFault::Unverified)?
         }
-        Algorithm::Ed25519 => {
-            let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
-            session.sign(&mechanism, private, &message).map_err(SigningFault::Module)?
+        Algorithm::P384 => {
+            let raw = with(&Mechanism::Ecdsa, digest(&SHA384, &message).as_ref())?;
+            ecdsa_der(&raw, 48).ok_or(SigningFault::Unverified)?
         }
+        Algorithm::Ed25519 => with(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519)), &message)?,
+        Algorithm::Rsa3072 => {
+            let digest = digest(&SHA256, &message);
+            with(&Mechanism::RsaPkcs, &[DIGEST_INFO_SHA256, digest.as_ref()].concat())?
+        }
+        // Its purposes permit no input; a caller that asks all the same gets nothing.
+        Algorithm::Aes256 => return Err(SigningFault::Unverified),
     };
     if !signature_is_valid(&key.spki, &message, &signature) {
         return Err(SigningFault::Unverified);
@@ -44,12 +60,25 @@ pub fn sign(
     Ok(signature)
 }
 
-/// r ‖ s of a P-256 signature as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
-fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
-    if raw.len() != 64 {
+/// Has a key work once on random bytes: a signature that verifies, or a text that is sealed and opened.
+pub fn self_test(session: &Session, key: &KeyInfo, private: ObjectHandle) -> Result<(), SigningFault> {
+    let nonce = clock::random::<32>();
+    if !key.purpose.seals() {
+        return sign(session, key, private, &SignInput::SelfTest { nonce }).map(drop);
+    }
+    let plaintext = Plaintext(Zeroizing::new(nonce.to_vec()));
+    let context = b"self-test";
+    let sealed = sealing::seal(session, key, private, context, &plaintext)?;
+    let opened = sealing::unseal(session, key, private, context, &sealed)?;
+    if opened == plaintext { Ok(()) } else { Err(SigningFault::Unverified) }
+}
+
+/// r ‖ s of an ECDSA signature, `length` bytes each, as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
+fn ecdsa_der(raw: &[u8], length: usize) -> Option<Vec<u8>> {
+    if raw.len() != 2 * length {
         return None;
     }
-    let (r, s) = raw.split_at(32);
+    let (r, s) = raw.split_at(length);
     Some(yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_bigint_bytes(r, true);
@@ -64,12 +93,14 @@ mod tests {
 
     #[test]
     fn raw_signatures_become_minimal_der_integers() {
-        let mut raw = [0; 64];
-        raw[31] = 0x80;
-        raw[63] = 1;
-        assert_eq!(ecdsa_der(&raw).unwrap(), [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
-        for bad in [0, 63, 65, 96] {
-            assert_eq!(ecdsa_der(&vec![1; bad]), None);
+        for length in [32, 48] {
+            let mut raw = vec![0; 2 * length];
+            raw[length - 1] = 0x80;
+            raw[2 * length - 1] = 1;
+            assert_eq!(ecdsa_der(&raw, length).unwrap(), [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
+            for bad in [0, 63, 65, 95, 97] {
+                assert_eq!(ecdsa_der(&vec![1; bad], length), None);
+            }
         }
     }
 }

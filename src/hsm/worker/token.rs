@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
 use super::keyring;
-use crate::hsm::TokenInfo;
 use crate::hsm::flow::wrong_token;
 use crate::hsm::uri::SlotUri;
-use crate::kernel::types::KeyId;
+use crate::hsm::{LibraryInfo, PinState, TokenInfo};
+use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 
 /// Two processes that initialise at once now and then see no token: look again, this often.
@@ -26,6 +27,8 @@ pub struct OpenToken {
     pub pkcs11: Pkcs11,
     pub slot: Slot,
     module: PathBuf,
+    /// SHA-256 of the module's file when it was loaded.
+    module_sha256: Option<Sha256>,
 }
 
 /// One slot's token as seen while looking.
@@ -72,7 +75,10 @@ pub fn open(module: &Path, uri: &str) -> Result<OpenToken, Failure> {
         let seen = look_around(&pkcs11, &wanted)?;
         let matching: Vec<&Seen> = seen.iter().filter(|seen| seen.matches && seen.initialised).collect();
         match matching[..] {
-            [one] => return Ok(OpenToken { slot: one.slot, pkcs11, module: module.to_owned() }),
+            [one] => {
+                let module_sha256 = std::fs::read(module).ok().map(|bytes| Sha256::of(&[&bytes]));
+                return Ok(OpenToken { slot: one.slot, pkcs11, module: module.to_owned(), module_sha256 });
+            }
             [] if look < LOOKS => {
                 finalize(pkcs11);
                 look += 1;
@@ -156,20 +162,40 @@ impl OpenToken {
     pub fn describe(&self) -> Result<TokenInfo, Failure> {
         let library = self.pkcs11.get_library_info().map_err(|error| module_failed(&error))?;
         let info = self.pkcs11.get_token_info(self.slot).map_err(|error| module_failed(&error))?;
-        let mechanisms = self.pkcs11.get_mechanism_list(self.slot).map_err(|error| module_failed(&error))?;
+        let mechanisms = self.mechanisms().map_err(|error| module_failed(&error))?;
+        let library = LibraryInfo {
+            path: self.module.clone(),
+            description: trimmed(library.library_description()),
+            version: library.library_version().to_string(),
+            sha256: self.module_sha256,
+        };
+        let pin = if info.user_pin_locked() {
+            PinState::Locked
+        } else if info.user_pin_final_try() {
+            PinState::FinalTry
+        } else if info.user_pin_count_low() {
+            PinState::CountLow
+        } else {
+            PinState::Sound
+        };
         Ok(TokenInfo {
-            module: format!(
-                "{} {} ({})",
-                trimmed(library.library_description()),
-                library.library_version(),
-                self.module.display()
-            ),
+            module: format!("{} {} ({})", library.description, library.version, library.path.display()),
+            library,
             label: trimmed(info.label()),
             serial: trimmed(info.serial_number()),
             manufacturer: trimmed(info.manufacturer_id()),
             mechanisms: mechanisms.iter().map(ToString::to_string).collect(),
+            pin,
             worker_pid: std::process::id(),
         })
+    }
+
+    /// What the token can do.
+    ///
+    /// # Errors
+    /// The module's.
+    pub fn mechanisms(&self) -> Result<Vec<MechanismType>, Error> {
+        self.pkcs11.get_mechanism_list(self.slot)
     }
 
     /// True when the user PIN was set: false after an initialisation that was cut off.
@@ -211,6 +237,7 @@ fn is_about_the_pin(error: RvError) -> bool {
             | RvError::PinLenRange
             | RvError::PinExpired
             | RvError::PinLocked
+            | RvError::PinTooWeak
             | RvError::UserPinNotInitialized
     )
 }

@@ -8,6 +8,7 @@ use time::{Date, Month, PrimitiveDateTime, Time};
 
 use super::der::{self, Element, NotDer, Reader};
 use super::oid;
+use crate::kernel::sign::{raw_public_key, signature_is_valid};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 
 /// Larger than any certificate of ours by an order of magnitude.
@@ -80,6 +81,19 @@ impl<'a> Certificate<'a> {
         let signature = reader.bit_string_bytes()?;
         reader.finish()?;
         Ok(Self { raw: bytes, tbs, signature_algorithm, signature })
+    }
+
+    /// True when the key of this SubjectPublicKeyInfo (DER) signed it, with the algorithm that it names.
+    #[must_use]
+    pub fn is_signed_by(&self, spki: &[u8]) -> bool {
+        self.names_algorithm_of(spki) && signature_is_valid(spki, self.tbs.raw, self.signature)
+    }
+
+    /// True when the signature algorithm that it names is that of the key of this SubjectPublicKeyInfo (DER).
+    #[must_use]
+    pub fn names_algorithm_of(&self, spki: &[u8]) -> bool {
+        let algorithm = raw_public_key(spki).and_then(|(algorithm, _)| algorithm.signature_identifier());
+        algorithm == Some(self.signature_algorithm)
     }
 
     /// SHA-256 of the whole certificate.

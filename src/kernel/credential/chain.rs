@@ -3,7 +3,7 @@
 //! webpki alone is too lenient for us and our own layer alone would be the only eyes on the path, so both have to
 //! agree: ours gives each rule its name, webpki is the independent second reader (RFC 5280, 6.1).
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 
 use super::certificate::Certificate;
 use super::oid::OidBase;
@@ -95,6 +95,9 @@ pub fn verify_leaf(
         return Err(ChainRule::SignatureInvalid);
     }
     let facts = profile.check_certificate(&certificate, base).map_err(ChainRule::Profile)?;
+    if !certificate.names_algorithm_of(issuing.tbs.spki) {
+        return Err(ChainRule::Profile(ProfileRule::SignatureAlgorithm));
+    }
     if now < facts.not_before {
         return Err(ChainRule::NotYetValid);
     }
@@ -123,8 +126,8 @@ pub fn verify_authority(
     let issuing_facts = Profile::Issuing.check_certificate(&issuing, base).map_err(|_| invalid)?;
     let chains = issuing.tbs.issuer == root.tbs.subject
         && issuing_facts.issuer_identifier == root_facts.identifier
-        && signature_is_valid(root.tbs.spki, root.tbs.raw, root.signature)
-        && signature_is_valid(root.tbs.spki, issuing.tbs.raw, issuing.signature);
+        && root.is_signed_by(root.tbs.spki)
+        && issuing.is_signed_by(root.tbs.spki);
     let valid_now = |facts: &Facts| facts.not_before <= now && now <= facts.not_after;
     if chains && valid_now(&root_facts) && valid_now(&issuing_facts) {
         Ok((issuing_facts, root_facts))
@@ -152,6 +155,13 @@ impl webpki::ExtendedKeyUsageValidator for JudgedByProfile {
     }
 }
 
+/// What [`Algorithm::OF_AUTHORITIES`](crate::kernel::sign::Algorithm::OF_AUTHORITIES) is to webpki.
+const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
+    webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
+];
+
 fn webpki_agrees(leaf: &[u8], issuing: &[u8], root: &[u8], now: UnixMillis) -> Result<(), ChainRule> {
     let leaf = CertificateDer::from(leaf);
     let root = CertificateDer::from(root);
@@ -161,15 +171,7 @@ fn webpki_agrees(leaf: &[u8], issuing: &[u8], root: &[u8], now: UnixMillis) -> R
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let end_entity = webpki::EndEntityCert::try_from(&leaf).map_err(|_| ChainRule::PathInvalid)?;
     end_entity
-        .verify_for_usage(
-            &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
-            &anchors,
-            &intermediates,
-            time,
-            JudgedByProfile,
-            None,
-            None,
-        )
+        .verify_for_usage(SIGNATURES, &anchors, &intermediates, time, JudgedByProfile, None, None)
         .map(drop)
         .map_err(|_| ChainRule::PathInvalid)
 }

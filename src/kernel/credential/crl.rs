@@ -9,7 +9,7 @@ use super::certificate::{Certificate, Instant, TimeForm, read_extensions, read_n
 use super::der::{self, NotDer, Reader};
 use super::oid;
 use super::profile::sane_serial;
-use crate::kernel::sign::signature_is_valid;
+use crate::kernel::sign::{Algorithm, is_signed_by};
 use crate::kernel::types::{Serial, UnixMillis};
 
 /// Larger lists are refused: about 400,000 revoked certificates.
@@ -124,7 +124,7 @@ pub fn verify(crl: &[u8], issuer: &[u8], now: UnixMillis) -> Result<VerifiedCrl,
     if !signs_crls(&issuer) {
         return Err(CrlRefusal::IssuerNotCrlSigner);
     }
-    if !signature_is_valid(issuer.tbs.spki, tbs_der, signature) {
+    if !is_signed_by(issuer.tbs.spki, algorithm, tbs_der, signature) {
         return Err(CrlRefusal::SignatureInvalid);
     }
     let next_update = tbs.next_update.ok_or(CrlRefusal::ProfileViolated)?.at;
@@ -219,12 +219,12 @@ impl<'a> TbsCrl<'a> {
         Ok(Self { version, algorithm, issuer, this_update, next_update, serials, entries, extensions })
     }
 
-    /// Version 2, ecdsa-with-SHA256, both dates, number and key identifier, nothing else; full and direct.
+    /// Version 2, a known algorithm, both dates, number and key identifier, nothing else; full and direct.
     pub(super) fn check(&self) -> Result<(), CrlRefusal> {
         let conforming = |instant: Instant| instant.form == TimeForm::Conforming;
         let next_update = self.next_update.ok_or(CrlRefusal::ProfileViolated)?;
         let plain = self.version == 1
-            && self.algorithm == oid::ECDSA_WITH_SHA256_ALGORITHM
+            && Algorithm::of_authority_signature(self.algorithm).is_some()
             && self.issuer != [der::SEQUENCE, 0]
             && conforming(self.this_update)
             && conforming(next_update)
@@ -247,6 +247,11 @@ impl<'a> TbsCrl<'a> {
         self.number()?;
         self.authority()?;
         Ok(())
+    }
+
+    /// `AlgorithmIdentifier`, DER.
+    pub(super) fn algorithm(&self) -> &'a [u8] {
+        self.algorithm
     }
 
     fn find(&self, oid: &[u8]) -> Result<&'a [u8], CrlRefusal> {
@@ -320,7 +325,7 @@ mod tests {
         let authority = der::sequence(&[&der::element(der::context(0), &key_identifier(party.issuing_key.id()))]);
         DraftList {
             version: vec![2, 1, 1],
-            algorithm: oid::ECDSA_WITH_SHA256_ALGORITHM.to_vec(),
+            algorithm: P256_SIGNATURE.to_vec(),
             issuer: party.issuing_name.clone(),
             dates: [utc_time(NOW.plus_ms(-HOUR_MS)), utc_time(NOW.plus_ms(HOUR_MS))].concat(),
             entries: der::element(der::SEQUENCE, &entry(&[0x41; 16], &[])),
@@ -344,7 +349,7 @@ mod tests {
 
         fn sign(&self, key: &Key) -> Vec<u8> {
             let tbs = self.tbs();
-            der::sequence(&[&tbs, oid::ECDSA_WITH_SHA256_ALGORITHM, &der::bit_string(&key.sign(&tbs))])
+            der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&key.sign(&tbs))])
         }
     }
 

@@ -12,7 +12,7 @@ use super::oid::{self, OidBase};
 use super::profile::{Profile, ProfileRule, key_identifier};
 use super::related::{self, BindingRule};
 use super::request::{self, RequestRefusal};
-use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::types::KeyId;
 
 /// Why the worker will not sign.
@@ -22,6 +22,8 @@ pub enum LintRefusal {
     Malformed(NotDer),
     /// The input speaks of another key than the one that is to sign.
     AnotherKey,
+    /// The input names another signature algorithm than that of the key that is to sign.
+    AnotherAlgorithm,
     /// A key of this purpose signs no certificates at all.
     PurposeSignsNoCertificates,
     /// A root key signs CA certificates only.
@@ -42,6 +44,7 @@ impl LintRefusal {
         match self {
             Self::Malformed(_) => "lint_malformed",
             Self::AnotherKey => "lint_another_key",
+            Self::AnotherAlgorithm => "lint_another_algorithm",
             Self::PurposeSignsNoCertificates => "lint_purpose_signs_no_certificates",
             Self::RootSignsOnlyCas => "lint_root_signs_only_cas",
             Self::IssuingSignsNoCas => "lint_issuing_signs_no_cas",
@@ -59,6 +62,7 @@ impl std::fmt::Display for LintRefusal {
         match self {
             Self::Malformed(what) => what.fmt(f),
             Self::AnotherKey => f.write_str("the input speaks of another key than the one that is to sign it"),
+            Self::AnotherAlgorithm => f.write_str("the input names another signature algorithm than its signer's"),
             Self::PurposeSignsNoCertificates => f.write_str("a key of this purpose signs no certificates"),
             Self::RootSignsOnlyCas => f.write_str("a root key signs only its own and issuing CA certificates"),
             Self::IssuingSignsNoCas => f.write_str("an issuing key signs no CA certificates"),
@@ -114,7 +118,9 @@ pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefu
         | Purpose::Transaction
         | Purpose::Catalogue
         | Purpose::RevocationReceipt
-        | Purpose::TokenIdentity => Err(LintRefusal::PurposeSignsNoCertificates),
+        | Purpose::TokenIdentity
+        | Purpose::VaultWrapping
+        | Purpose::DataWrapping => Err(LintRefusal::PurposeSignsNoCertificates),
     }
 }
 
@@ -148,6 +154,25 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
     if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
 }
 
+/// Checks that what names its signature algorithm in its signed part names that of the key that is to sign.
+///
+/// # Errors
+/// [`LintRefusal::AnotherAlgorithm`], [`LintRefusal::Malformed`]
+pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), LintRefusal> {
+    let named = match input {
+        SignInput::Certificate { tbs } => Tbs::read(tbs)?.signature_algorithm,
+        SignInput::Crl { tbs } => TbsCrl::read(tbs)?.algorithm(),
+        SignInput::CertificationRequest { .. }
+        | SignInput::RelatedCertRequest { .. }
+        | SignInput::TlsCertificateVerify { .. }
+        | SignInput::Document { .. }
+        | SignInput::TreeHead { .. }
+        | SignInput::Cosignature { .. }
+        | SignInput::SelfTest { .. } => return Ok(()),
+    };
+    if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }
+}
+
 /// Checks a TBSCertList: full, direct, with number and key identifier.
 ///
 /// # Errors
@@ -156,7 +181,7 @@ pub fn lint_tbs_crl(tbs: &[u8]) -> Result<(), LintRefusal> {
     TbsCrl::read(tbs)?.check().map_err(LintRefusal::Crl)
 }
 
-/// Checks a CertificationRequestInfo: a P-256 key, one SPIFFE ID, nothing but a related-certificate proof besides.
+/// Checks a CertificationRequestInfo: a key that an agent may have, one SPIFFE ID, nothing but a related-certificate proof besides.
 ///
 /// # Errors
 /// [`LintRefusal`]
@@ -233,12 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn what_names_another_algorithm_than_its_signers_is_not_signed() {
+        let world = World::new();
+        let tbs = world.bank.draft(Profile::TlsServer, "subject", &Key::new().spki()).tbs();
+        let input = SignInput::Certificate { tbs };
+        assert_eq!(lint_names_algorithm(&input, Algorithm::P256), Ok(()));
+        for other in [Algorithm::P384, Algorithm::Ed25519, Algorithm::Rsa3072, Algorithm::Aes256] {
+            assert_eq!(lint_names_algorithm(&input, other), Err(LintRefusal::AnotherAlgorithm));
+        }
+    }
+
+    #[test]
     fn every_profile_passes_under_its_own_authority_only() {
         let world = World::new();
         for profile in Profile::ALL {
-            let spki = match profile.algorithm() {
-                crate::kernel::sign::Algorithm::P256 => Key::new().spki(),
-                crate::kernel::sign::Algorithm::Ed25519 => ed25519_spki(),
+            let spki = match profile.algorithms() {
+                [Algorithm::Ed25519] => ed25519_spki(),
+                _ => Key::new().spki(),
             };
             let mut draft = match profile {
                 Profile::Root => draft(profile, "bank root", &spki, (&world.bank.root_name, &world.bank.root_key)),

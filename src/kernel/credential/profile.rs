@@ -104,7 +104,11 @@ impl Profile {
             Purpose::Transaction => Some(Self::Transaction),
             Purpose::Catalogue => Some(Self::Catalogue),
             Purpose::RevocationReceipt => Some(Self::RevocationReceipt),
-            Purpose::Agent | Purpose::HostIdentity | Purpose::TokenIdentity => None,
+            Purpose::Agent
+            | Purpose::HostIdentity
+            | Purpose::TokenIdentity
+            | Purpose::VaultWrapping
+            | Purpose::DataWrapping => None,
         }
     }
 
@@ -116,19 +120,20 @@ impl Profile {
         matches!(self, Self::AgentS | Self::AgentB)
     }
 
-    /// Algorithm of the subject's key.
-    pub fn algorithm(self) -> Algorithm {
-        match self {
-            Self::Checkpoint | Self::Witness => Algorithm::Ed25519,
-            Self::Root
-            | Self::Issuing
-            | Self::AgentS
-            | Self::AgentB
-            | Self::TlsServer
-            | Self::Transaction
-            | Self::Catalogue
-            | Self::RevocationReceipt => Algorithm::P256,
-        }
+    /// Algorithms that the subject's key may have.
+    pub fn algorithms(self) -> &'static [Algorithm] {
+        let purpose = match self {
+            Self::Root => Purpose::Root,
+            Self::Issuing => Purpose::Issuing,
+            Self::AgentS | Self::AgentB => Purpose::Agent,
+            Self::TlsServer => Purpose::TlsServer,
+            Self::Checkpoint => Purpose::Checkpoint,
+            Self::Witness => Purpose::Witness,
+            Self::Transaction => Purpose::Transaction,
+            Self::Catalogue => Purpose::Catalogue,
+            Self::RevocationReceipt => Purpose::RevocationReceipt,
+        };
+        purpose.algorithms()
     }
 
     /// The longest validity: ten years, five years, a week, 398 days.
@@ -254,7 +259,7 @@ impl Profile {
             return Err(ProfileRule::Version);
         }
         let serial = sane_serial(tbs.serial).ok_or(ProfileRule::SerialNumber)?;
-        if tbs.signature_algorithm != oid::ECDSA_WITH_SHA256_ALGORITHM {
+        if Algorithm::of_authority_signature(tbs.signature_algorithm).is_none() {
             return Err(ProfileRule::SignatureAlgorithm);
         }
         if [tbs.not_before, tbs.not_after].iter().any(|instant| instant.form == TimeForm::WrongType) {
@@ -269,7 +274,7 @@ impl Profile {
         if empty(tbs.issuer) || empty(tbs.subject) || self_issued != (self == Self::Root) {
             return Err(ProfileRule::Name);
         }
-        if raw_public_key(tbs.spki).map(|(algorithm, _)| algorithm) != Some(self.algorithm()) {
+        if !raw_public_key(tbs.spki).is_some_and(|(algorithm, _)| self.algorithms().contains(&algorithm)) {
             return Err(ProfileRule::KeyAlgorithm);
         }
         self.check_extension_set(tbs)?;

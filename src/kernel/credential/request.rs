@@ -8,7 +8,7 @@ use super::der::{self, NotDer, Reader};
 use super::oid;
 use super::profile::spiffe_id;
 use super::related::{self, REQUEST_TIME_SKEW_MS, RequesterCertificate};
-use crate::kernel::sign::{Algorithm, SignInput, raw_public_key, signature_is_valid};
+use crate::kernel::sign::{Purpose, SignInput, is_signed_by, raw_public_key, signature_is_valid};
 use crate::kernel::types::{KeyId, Sha256, SpiffeId, UnixMillis};
 
 /// Requests are small: an endorsement as data URI and little else.
@@ -18,7 +18,7 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestRefusal {
     Malformed,
-    /// Not a P-256 key.
+    /// Not a P-256 or P-384 key.
     KeyAlgorithm,
     /// An attribute other than the extension request and `relatedCertRequest`, or one twice.
     UnexpectedAttribute,
@@ -59,7 +59,7 @@ impl std::fmt::Display for RequestRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Malformed => "the certification request is not strict DER",
-            Self::KeyAlgorithm => "the requested key is not a P-256 key",
+            Self::KeyAlgorithm => "the requested key is not a P-256 or P-384 key",
             Self::UnexpectedAttribute => "the certification request carries an attribute it should not",
             Self::Identity => "the certification request does not name exactly one agent",
             Self::SignatureInvalid => "the certification request is not signed with the key it asks for",
@@ -141,7 +141,7 @@ pub fn verify(bytes: &[u8]) -> Result<VerifiedRequest, RequestRefusal> {
     let signature = reader.bit_string_bytes().map_err(malformed)?;
     reader.finish().map_err(malformed)?;
     let request = read_info(info)?;
-    if algorithm != oid::ECDSA_WITH_SHA256_ALGORITHM || !signature_is_valid(&request.spki, info, signature) {
+    if !is_signed_by(&request.spki, algorithm, info, signature) {
         return Err(RequestRefusal::SignatureInvalid);
     }
     Ok(request)
@@ -156,7 +156,7 @@ pub(super) fn read_info(info: &[u8]) -> Result<VerifiedRequest, RequestRefusal> 
     }
     read_name(&mut reader).map_err(malformed)?;
     let spki = reader.element(der::SEQUENCE).map_err(malformed)?.raw;
-    if !matches!(raw_public_key(spki), Some((Algorithm::P256, _))) {
+    if !raw_public_key(spki).is_some_and(|(algorithm, _)| Purpose::Agent.algorithms().contains(&algorithm)) {
         return Err(RequestRefusal::KeyAlgorithm);
     }
     let attributes = reader.element(der::context_constructed(0)).map_err(malformed)?.content;
@@ -239,7 +239,7 @@ mod tests {
 
         fn sign(&self, key: &Key) -> Vec<u8> {
             let info = self.info();
-            der::sequence(&[&info, oid::ECDSA_WITH_SHA256_ALGORITHM, &der::bit_string(&key.sign(&info))])
+            der::sequence(&[&info, P256_SIGNATURE, &der::bit_string(&key.sign(&info))])
         }
     }
 

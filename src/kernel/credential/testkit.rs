@@ -22,6 +22,9 @@ pub fn base() -> OidBase {
     "1.3.6.1.4.1.32473".parse().unwrap()
 }
 
+/// `AlgorithmIdentifier` of ecdsa-with-SHA256 (RFC 5758, 3.2).
+pub const P256_SIGNATURE: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
 /// A P-256 key pair in memory.
 pub struct Key(EcdsaKeyPair);
 
@@ -153,7 +156,7 @@ pub fn distribution_point() -> Vec<u8> {
 
 /// A draft that fits its profile. `parent`: issuer's name and key.
 pub fn draft(profile: Profile, subject: &str, spki: &[u8], parent: (&[u8], &Key)) -> Draft {
-    let algorithm = oid::ECDSA_WITH_SHA256_ALGORITHM.to_vec();
+    let algorithm = P256_SIGNATURE.to_vec();
     let mut serial = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki).as_ref()[..16].to_vec();
     serial[0] = 0x40 | profile as u8;
     let constraints = match profile.path_length() {

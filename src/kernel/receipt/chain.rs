@@ -1,16 +1,13 @@
 //! The certificates of a signing role, checked for a receipt: own certificate, issuing CA, root.
 //!
 //! Narrow on purpose. The chain has exactly this shape, the root is the one the reader trusts byte for byte, CAs
-//! sign with ECDSA on P-256, and each certificate is the one encoding of what its issuer signed, so no byte of a
+//! sign with one of three algorithms, and each certificate is the one encoding of what its issuer signed, so no byte of a
 //! chain can be changed unseen.
 
 use x509_parser::prelude::*;
 
-use crate::kernel::sign::{Algorithm, raw_public_key, signature_is_valid};
+use crate::kernel::sign::{Algorithm, is_signed_by, raw_public_key};
 use crate::kernel::types::UnixMillis;
-
-/// `AlgorithmIdentifier` of ecdsa-with-SHA256 (RFC 5758, 3.2): no parameters.
-const ECDSA_WITH_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 
 /// Why a chain is not that of a signing role under the trusted root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
@@ -19,7 +16,7 @@ pub enum ChainRefusal {
     Length,
     #[error("the chain ends in another root than the one you trust")]
     RootDiffers,
-    #[error("a certificate is not a strictly encoded X.509 version 3 certificate signed with ECDSA and SHA-256")]
+    #[error("a certificate is not a strictly encoded X.509 version 3 certificate signed with a known algorithm")]
     CertificateMalformed,
     #[error("a certificate names another issuer than the next one in the chain")]
     IssuerDiffers,
@@ -35,7 +32,7 @@ pub enum ChainRefusal {
     WrongPurpose,
     #[error("the signing key is of another type")]
     KeyType,
-    #[error("a certificate was not valid when the transaction was posted")]
+    #[error("a certificate was not valid when the signature was made")]
     NotValidThen,
 }
 
@@ -60,7 +57,7 @@ impl ChainRefusal {
 
 /// When a signature was made, as far as the receipt knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Made {
+pub(in crate::kernel) enum Made {
     /// At this time: every certificate must have been valid.
     At(UnixMillis),
     /// At this time or later: no certificate may have expired before.
@@ -69,16 +66,17 @@ pub(super) enum Made {
 
 /// What a role's certificate must say.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Role<'a> {
+pub(in crate::kernel) struct Role<'a> {
     /// Dotted OID: the only extended key usage.
     pub purpose: &'a str,
-    pub algorithm: Algorithm,
+    /// What the signing key may be.
+    pub algorithms: &'a [Algorithm],
     pub made: Made,
 }
 
 /// A key whose chain was verified: only [`certified_key`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Certified {
+pub(in crate::kernel) struct Certified {
     /// SubjectPublicKeyInfo, DER.
     pub spki: Vec<u8>,
     /// Subject of the own certificate, for readers.
@@ -89,7 +87,11 @@ pub(super) struct Certified {
 ///
 /// # Errors
 /// [`ChainRefusal`], in the order of its variants.
-pub(super) fn certified_key(chain: &[&[u8]], root: &[u8], role: Role<'_>) -> Result<Certified, ChainRefusal> {
+pub(in crate::kernel) fn certified_key(
+    chain: &[&[u8]],
+    root: &[u8],
+    role: Role<'_>,
+) -> Result<Certified, ChainRefusal> {
     let [own, issuing, last] = chain else {
         return Err(ChainRefusal::Length);
     };
@@ -97,13 +99,15 @@ pub(super) fn certified_key(chain: &[&[u8]], root: &[u8], role: Role<'_>) -> Res
         return Err(ChainRefusal::RootDiffers);
     }
     let (own, issuing, root) = (parse(own)?, parse(issuing)?, parse(root)?);
+    let algorithms = [own.1, issuing.1, root.1];
+    let (own, issuing, root) = (own.0, issuing.0, root.0);
     let links = [(&own, &issuing), (&issuing, &root), (&root, &root)];
     if links.iter().any(|(subject, issuer)| subject.issuer().as_raw() != issuer.subject().as_raw()) {
         return Err(ChainRefusal::IssuerDiffers);
     }
-    for (subject, issuer) in links {
+    for ((subject, issuer), identifier) in links.into_iter().zip(algorithms) {
         let message = subject.tbs_certificate.as_ref();
-        if !signature_is_valid(issuer.public_key().raw, message, &subject.signature_value.data) {
+        if !is_signed_by(issuer.public_key().raw, identifier, message, &subject.signature_value.data) {
             return Err(ChainRefusal::SignatureInvalid);
         }
     }
@@ -120,7 +124,7 @@ pub(super) fn certified_key(chain: &[&[u8]], root: &[u8], role: Role<'_>) -> Res
         return Err(ChainRefusal::WrongPurpose);
     }
     let spki = own.public_key().raw;
-    if raw_public_key(spki).map(|(algorithm, _)| algorithm) != Some(role.algorithm) {
+    if !raw_public_key(spki).is_some_and(|(algorithm, _)| role.algorithms.contains(&algorithm)) {
         return Err(ChainRefusal::KeyType);
     }
     if ![&own, &issuing, &root].into_iter().all(|certificate| was_valid(certificate, role.made)) {
@@ -129,24 +133,31 @@ pub(super) fn certified_key(chain: &[&[u8]], root: &[u8], role: Role<'_>) -> Res
     Ok(Certified { spki: spki.to_vec(), subject: own.subject().to_string() })
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainRefusal> {
+/// The certificate and the `AlgorithmIdentifier` of its signature.
+fn parse(der: &[u8]) -> Result<(X509Certificate<'_>, &'static [u8]), ChainRefusal> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| ChainRefusal::CertificateMalformed)?;
     // The signature covers the TBS only. Writing the envelope anew leaves no other byte that could differ.
-    let envelope = yasna::construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            writer.next().write_der(certificate.tbs_certificate.as_ref());
-            writer.next().write_der(ECDSA_WITH_SHA256);
-            let signature = &certificate.signature_value.data;
-            writer.next().write_bitvec_bytes(signature, signature.len() * 8);
-        });
-    });
+    let envelope = |identifier: &[u8]| {
+        yasna::construct_der(|writer| {
+            writer.write_sequence(|writer| {
+                writer.next().write_der(certificate.tbs_certificate.as_ref());
+                writer.next().write_der(identifier);
+                let signature = &certificate.signature_value.data;
+                writer.next().write_bitvec_bytes(signature, signature.len() * 8);
+            });
+        })
+    };
+    let identifiers = Algorithm::OF_AUTHORITIES.iter().filter_map(|algorithm| algorithm.signature_identifier());
+    let identifier = identifiers.into_iter().find(|identifier| envelope(identifier) == der);
     let algorithm_inside = &certificate.tbs_certificate.signature;
     let strict = rest.is_empty()
-        && envelope == der
         && certificate.version() == X509Version::V3
         && *algorithm_inside == certificate.signature_algorithm
         && certificate.extensions_map().is_ok();
-    if strict { Ok(certificate) } else { Err(ChainRefusal::CertificateMalformed) }
+    match identifier {
+        Some(identifier) if strict => Ok((certificate, identifier)),
+        Some(_) | None => Err(ChainRefusal::CertificateMalformed),
+    }
 }
 
 fn has_unknown_critical(certificate: &X509Certificate<'_>) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, Op, Reply, Token};
+use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::sign::{Purpose, SignInput};
 use countersign::kernel::types::Sha256;
 use rcgen::{
@@ -162,7 +162,7 @@ fn info(purpose: Purpose, spki: Vec<u8>) -> KeyInfo {
         purpose,
         agent: None,
         version: 1,
-        algorithm: purpose.algorithm(),
+        algorithm: purpose.default_algorithm(),
         spki,
         custody: CustodyAttributes {
             sensitive: true,
@@ -171,5 +171,6 @@ fn info(purpose: Purpose, spki: Vec<u8>) -> KeyInfo {
             extractable: false,
             local: true,
         },
+        state: KeyState::Active,
     }
 }

@@ -27,6 +27,7 @@ pub fn settings(name: &str) -> HsmSettings {
         pin_file: Some(format!("pins/{name}.pin").into()),
         pin_credential: None,
         pin_fd: None,
+        algorithms: std::collections::BTreeMap::new(),
         workers: 1,
         sessions: 8,
         deadline_ms: 10_000,
@@ -67,6 +68,11 @@ impl RealToken {
     pub fn start(&mut self) -> Result<(), Failure> {
         self.embedded = Some(Embedded::start(program(), &self.state, &self.name, &self.settings)?);
         Ok(())
+    }
+
+    /// One more worker of the same token, with a front of its own.
+    pub fn another(&self) -> Embedded {
+        Embedded::start(program(), &self.state, &self.name, &self.settings).expect("a second worker starts")
     }
 
     /// The token as the product sees it.

@@ -1,0 +1,68 @@
+//! The demo's three daemons as a test bed: everything set up, agent `assistant` at work.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+
+/// Three daemons with agent `assistant`, stopped when the test ends.
+pub struct World(tempfile::TempDir);
+
+impl World {
+    pub fn new() -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let output = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(world.0.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        world
+    }
+
+    /// The state directory of `secco`, `bank` or `agent`.
+    pub fn state(&self, party: &str) -> PathBuf {
+        self.0.path().join(party)
+    }
+
+    pub fn output(&self, party: &str, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM).arg("--state").arg(self.state(party)).args(arguments).output().unwrap()
+    }
+
+    /// Starts a daemon again; it is ready when its one line is read.
+    pub fn serve(&self, party: &str) {
+        let mut daemon = Command::new(PROGRAM)
+            .args(["serve", "--state"])
+            .arg(self.state(party))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(daemon.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with('{'), "{line:?}");
+        // Stopped with the others, by its socket; waited for, so that nothing is left of it.
+        std::thread::spawn(move || daemon.wait());
+    }
+
+    /// Runs a verb that must succeed; answers what it printed.
+    pub fn run(&self, party: &str, arguments: &[&str]) -> String {
+        let output = self.output(party, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a verb that must fail; answers the exit code and the failure's name.
+    pub fn refused(&self, party: &str, arguments: &[&str]) -> (i32, String) {
+        let output = self.output(party, &[&["--json"], arguments].concat());
+        let failure: serde_json::Value = serde_json::from_slice(&output.stderr)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), failure["error"]["name"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for party in ["secco", "bank", "agent"] {
+            self.run(party, &["stop"]);
+        }
+    }
+}
