@@ -1,3 +1,4 @@
 //! What several areas' tests need.
 
+pub mod shim;
 pub mod token;
