@@ -68,6 +68,11 @@ impl RealToken {
         Ok(())
     }
 
+    /// Ends the workers as a daemon that stops does.
+    pub fn stop(&mut self) {
+        self.embedded = None;
+    }
+
     /// The token as the product sees it.
     pub fn token(&self) -> Arc<dyn Token> {
         self.pool()
