@@ -109,10 +109,10 @@ mod tests {
             (bank.replace("sessions = 8 ", "sessions = 257 "), "sessions must be 1 to 256"),
             (bank.replace("deadline_ms = 5000", "deadline_ms = 5"), "deadline_ms must be"),
             (
-                bank.replace("workers = 1", "algorithms = { root = \"ed25519\" }"),
+                bank.replace("workers = 2", "algorithms = { root = \"ed25519\" }"),
                 "a root key is p256 or p384 or rsa3072",
             ),
-            (bank.replace("workers = 1", "algorithms = { roof = \"p384\" }"), "unknown variant"),
+            (bank.replace("workers = 2", "algorithms = { roof = \"p384\" }"), "unknown variant"),
             (bank.replace("[party.bank]", "[party.a]\nkind = \"bank\"\ntoken = \"bank\"\n[party.bank]"), "exactly one"),
             (bank.replace("workers = 2", "pin_fd = 3\nworkers = 2"), "one of pin_file"),
             (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),

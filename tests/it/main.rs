@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod demo;
 mod doors;
+mod faults;
 mod hsm;
 mod keys;
 mod payment;

@@ -1,4 +1,5 @@
 //! What several areas' tests need.
 
+pub mod shim;
 pub mod token;
 pub mod world;

@@ -75,6 +75,11 @@ impl RealToken {
         Embedded::start(program(), &self.state, &self.name, &self.settings).expect("a second worker starts")
     }
 
+    /// Ends the workers as a daemon that stops does.
+    pub fn stop(&mut self) {
+        self.embedded = None;
+    }
+
     /// The token as the product sees it.
     pub fn token(&self) -> Arc<dyn Token> {
         self.pool()
