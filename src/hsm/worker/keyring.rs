@@ -161,10 +161,14 @@ impl Keyring {
         keys.extend(read);
     }
 
-    /// Passes when the token shows its identity key to this session.
+    /// Passes when the token shows the private half of its identity key to this session: one that is not logged in
+    /// any more sees the public halves only, as if all keys were destroyed.
     fn ensure_token(&self, session: &Session) -> Result<(), Error> {
         let seen = match self.identity() {
-            Some(identity) => !with_id(session, identity.info.id)?.is_empty(),
+            Some(identity) => {
+                let found = with_id(session, identity.info.id)?;
+                found.iter().any(|(_, class)| *class == ObjectClass::PRIVATE_KEY)
+            }
             None => false,
         };
         if seen { Ok(()) } else { Err(Error::Pkcs11(RvError::TokenNotPresent, Function::FindObjects)) }
