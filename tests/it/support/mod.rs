@@ -1,3 +1,4 @@
 //! What several areas' tests need.
 
+pub mod tbs;
 pub mod token;
