@@ -22,13 +22,19 @@ use rustix::process::{Resource, Rlimit};
 use search::{Found, Needle};
 use task::{Check, Outcome, Task};
 
+const LEAVE_A_CORE: &str = "--leave-a-core";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("front") => return front::run(),
-        Some("crash") => return crash(),
-        Some("hsm-worker" | "serve" | "--version") => return countersign::cli::run(),
-        Some(_) | None => {}
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // Verbs with their first option: a bare word is a filter.
+    match words[..] {
+        ["front", "--state", ..] => return front::run(),
+        ["hsm-worker"] | ["hsm-worker", "--provision"] | ["serve", "--offline", ..] | ["--version"] => {
+            return countersign::cli::run();
+        }
+        [LEAVE_A_CORE] => return leave_a_core(),
+        [..] => {}
     }
     // As a test harness does: words are filters, and this is one test.
     let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
@@ -135,8 +141,8 @@ fn front_that_leaks(suite: &mut Suite, world: &World) -> io::Result<()> {
     daemon.stop()
 }
 
-/// `crash`: a process with a secret, read from standard input, that aborts and may dump.
-fn crash() -> ExitCode {
+/// A process with a secret, read from standard input, that aborts and may dump.
+fn leave_a_core() -> ExitCode {
     let mut secret = String::new();
     let maximum = rustix::process::getrlimit(Resource::Core).maximum;
     let limited = rustix::process::setrlimit(Resource::Core, Rlimit { current: maximum, maximum });
@@ -153,7 +159,7 @@ fn core_of_a_crash(world: &World) -> io::Result<Outcome> {
     }
     let decoy = hex::encode(countersign::ops::clock::random::<16>());
     let mut command = Command::new(std::env::current_exe()?);
-    let mut child = command.arg("crash").current_dir(&world.cores).stdin(Stdio::piped()).spawn()?;
+    let mut child = command.arg(LEAVE_A_CORE).current_dir(&world.cores).stdin(Stdio::piped()).spawn()?;
     child.stdin.take().expect("piped").write_all(decoy.as_bytes())?;
     child.wait()?;
     let cores = world.cores_in(&world.cores);

@@ -352,7 +352,7 @@ fn what_is_not_a_pkcs11_module_is_named_and_never_hangs_the_worker() {
     if !rustix::process::geteuid().is_root() {
         let closed = made("closed");
         std::fs::copy(MODULE, &closed).unwrap();
-        std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         rows.push(("a module that may not be read", closed));
     }
     for (what, module) in rows {
