@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use countersign::hsm::channel::{Channel, PACKET_BYTES_MAX};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use nix::sys::uio::RemoteIoVec;
 use rustix::fs::{FileType, Mode};
@@ -26,6 +27,9 @@ pub const LAST: &str = "its memory still holds no secret";
 /// The check that a front without privileges cannot be made to fail: nobody raises a hard limit again.
 pub const CORE_LIMIT: &str = "its limit of core dumps is 0";
 
+/// The same from any front, confined or not.
+pub const PACKETS: &str = "its supervisor gets packets that are no messages";
+
 /// Runs every attack.
 pub fn run(task: &Task, mut tell: impl FnMut(Check)) {
     let mut check = |name: String, outcome| tell(Check { name, outcome });
@@ -43,6 +47,7 @@ pub fn run(task: &Task, mut tell: impl FnMut(Check)) {
         check(name, if_confined(&task.no_scopes, || denied(attack())));
     }
     check("every thread is confined".into(), if_confined(&task.no_landlock, threads));
+    check(PACKETS.into(), garbage_for_the_supervisor());
     check("its own copy of the module finds no token".into(), if_confined(&task.no_landlock, || own_module(task)));
     check(LAST.into(), memory(task));
 }
@@ -309,6 +314,29 @@ fn threads() -> Outcome {
         .map(|status| status.lines().next().unwrap_or_default().to_owned())
         .collect();
     if free.is_empty() { Outcome::Passed } else { Outcome::Failed(free.join("; ")) }
+}
+
+/// That the supervisor still is as it was shows when it replaces a worker, after this.
+fn garbage_for_the_supervisor() -> Outcome {
+    let deep = [b"[".repeat(30_000), b"]".repeat(30_000)].concat();
+    let packets: [&[u8]; 6] = [
+        b"\xff\x00",
+        b"{}",
+        &deep,
+        &[b' '; PACKET_BYTES_MAX],
+        br#"{"Kill":{"worker":18446744073709551615,"reason":"none"}}"#,
+        br#"{"Ready":{"ports":{"again":true}}}"#,
+    ];
+    let sent = Channel::from_stdin().and_then(|supervisor| {
+        let nothing = File::open("/dev/null")?;
+        packets.iter().try_for_each(|packet| supervisor.send(packet, Some(nothing.as_fd())))
+    });
+    match sent {
+        Ok(()) => Outcome::Passed,
+        // It takes them more slowly than they come: that costs the front, not the supervisor.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Passed,
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
 }
 
 fn own_module(task: &Task) -> Outcome {
