@@ -20,7 +20,7 @@ pub mod settings;
 pub mod software;
 pub mod supervisor;
 pub mod uri;
-mod wire;
+pub mod wire;
 pub mod worker;
 
 use std::fmt;

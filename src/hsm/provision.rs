@@ -33,7 +33,8 @@ pub struct Provisioned {
     pub pin_file: PathBuf,
 }
 
-/// `anchors/token-identity-<token>.json`: public, recognises the token at every later start.
+/// `identity/<token>.json`: public, recognises the token at every later start. In a place of its own, which the front
+/// cannot write: it must not choose the token that the next start accepts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct IdentityRecord {
     token: String,
@@ -113,7 +114,7 @@ pub fn expected_identity(state: &StateDir, token_name: &str) -> Result<Option<Ke
 }
 
 fn identity_path(state: &StateDir, token_name: &str) -> PathBuf {
-    state.anchors().join(format!("token-identity-{token_name}.json"))
+    state.resolve(format!("identity/{token_name}.json"))
 }
 
 fn failed(why: &str) -> Failure {
@@ -127,7 +128,7 @@ fn failed(why: &str) -> Failure {
 /// Directories (0700) and, for SoftHSM2, its configuration when it is not there.
 fn prepare(state: &StateDir, settings: &HsmSettings, pin_file: &Path) -> std::io::Result<()> {
     private_directory(state.root())?;
-    private_directory(&state.anchors())?;
+    private_directory(&state.resolve("identity"))?;
     if let Some(directory) = pin_file.parent() {
         private_directory(directory)?;
     }

@@ -21,10 +21,11 @@ impl SlotUri {
     /// # Errors
     /// `hsm_uri_invalid`: with what is wrong in it.
     pub fn parse(text: &str) -> Result<Self, Failure> {
+        // The text is not shown: a PIN may have been put into it.
         let invalid = |why: String| {
             Failure::usage(
                 "hsm_uri_invalid",
-                format!("the token URI `{text}` is not usable: {why}"),
+                format!("the token URI is not usable: {why}"),
                 "write it as pkcs11:token=<label>, and add ;serial=<serial> when two tokens share a label",
             )
         };
@@ -35,8 +36,9 @@ impl SlotUri {
         let mut uri = Self::default();
         for attribute in path.split(';') {
             let (name, value) =
-                attribute.split_once('=').ok_or_else(|| invalid(format!("`{attribute}` is not name=value")))?;
-            let value = percent_decoded(value).ok_or_else(|| invalid(format!("`{value}` is not percent-encoded")))?;
+                attribute.split_once('=').ok_or_else(|| invalid("an attribute is not name=value".into()))?;
+            let value = percent_decoded(value)
+                .ok_or_else(|| invalid(format!("the value of `{name}` is not percent-encoded")))?;
             let twice = match name {
                 "token" => uri.token.replace(value).is_some(),
                 "serial" => uri.serial.replace(value).is_some(),
@@ -99,9 +101,13 @@ mod tests {
             "pkcs11:token=%4",
             "pkcs11:token=%zz",
             "pkcs11:slot-id=one",
-            "pkcs11:token=bank?pin-value=1234",
+            "pkcs11:token=bank?pin-value=7391",
+            "pkcs11:token=bank;pin-value=7391",
+            "pkcs11:token=bank;7391",
         ] {
-            assert_eq!(SlotUri::parse(bad).unwrap_err().name, "hsm_uri_invalid", "{bad}");
+            let failure = SlotUri::parse(bad).unwrap_err();
+            assert_eq!(failure.name, "hsm_uri_invalid", "{bad}");
+            assert!(!failure.message.contains("7391"), "{}", failure.message);
         }
     }
 }

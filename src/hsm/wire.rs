@@ -3,10 +3,17 @@
 //! Requests travel in batches and replies come out of order, so that a busy front pays for one system call many
 //! times over. Both ends are the same binary; the version is checked all the same.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{HsmFault, KeyInfo, Op, Reply, TokenInfo};
 pub use crate::ops::ipc::{read_frame, write_frame};
+
+/// Requests of one batch. A request is a few bytes in a frame and far more in memory, so the frame's length alone
+/// bounds nothing.
+pub const BATCH_MAX: usize = 1024;
 
 /// Worker → front.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +39,8 @@ pub struct Hello {
 /// Front → worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToWorker {
-    Batch(Vec<Request>),
+    /// At most [`BATCH_MAX`] requests.
+    Batch(#[serde(deserialize_with = "bounded")] Vec<Request>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +55,29 @@ pub struct Request {
 pub struct Response {
     pub id: u64,
     pub outcome: Result<Reply, HsmFault>,
+}
+
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Request>, D::Error> {
+    struct Requests;
+    impl<'de> Visitor<'de> for Requests {
+        type Value = Vec<Request>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "at most {BATCH_MAX} requests")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Request>, A::Error> {
+            let mut requests = Vec::new();
+            while let Some(request) = items.next_element()? {
+                if requests.len() == BATCH_MAX {
+                    return Err(serde::de::Error::invalid_length(BATCH_MAX + 1, &self));
+                }
+                requests.push(request);
+            }
+            Ok(requests)
+        }
+    }
+    deserializer.deserialize_seq(Requests)
 }
 
 #[cfg(test)]
@@ -67,6 +98,18 @@ mod tests {
         let ToWorker::Batch(requests) = read_frame(&mut stream).unwrap().unwrap();
         assert_eq!((requests[0].id, &requests[0].op), (7, &Op::Describe));
         assert!(read_frame::<ToWorker>(&mut stream).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_batch_has_a_limit_whatever_its_length() {
+        let batch = |count: usize| {
+            let request = |id| Request { id, deadline_ms: 1, op: Op::Describe };
+            let mut bytes = Vec::new();
+            write_frame(&mut bytes, &ToWorker::Batch((0..count as u64).map(request).collect())).unwrap();
+            read_frame::<ToWorker>(&mut bytes.as_slice())
+        };
+        assert!(batch(BATCH_MAX).is_ok());
+        assert!(batch(BATCH_MAX + 1).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki::error::Error;
@@ -35,6 +35,8 @@ use crate::ops::failure::Failure;
 /// Replies that wait for each other at most, and for how long, while more calls are at hand.
 const HELD_BACK_MAX: usize = 8;
 const HELD_BACK_LIMIT: Duration = Duration::from_micros(250);
+/// Replies that may wait to be written before the worker stops to read.
+const REPLIES_MAX: usize = 4_096;
 /// One key fails while the module works with others.
 const KEY_FAILED: &str = "key_failed";
 
@@ -44,6 +46,7 @@ struct Shared {
     /// Held by the thread whose turn it is to read.
     incoming: Mutex<BufReader<UnixStream>>,
     outgoing: Mutex<Outgoing>,
+    written: Condvar,
     service: UnixStream,
     /// Why the worker ends by itself.
     doomed: Mutex<Option<Failure>>,
@@ -80,6 +83,7 @@ pub fn serve(
         access,
         incoming: Mutex::new(BufReader::with_capacity(64 * 1024, service.try_clone().map_err(stream_failed)?)),
         outgoing: Mutex::default(),
+        written: Condvar::new(),
         service,
         doomed: Mutex::new(None),
     };
@@ -121,12 +125,18 @@ fn take_turns(shared: &Shared, place: usize) {
 
 /// Reads one frame; the end of the stream is the end of the worker.
 fn read(shared: &Shared) {
+    shared.wait_for_room();
     let frame = wire::read_frame(&mut *locked(&shared.incoming));
     let ToWorker::Batch(batch) = match frame {
         Ok(Some(frame)) => frame,
         outcome => {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "the front's frames ended");
+            match outcome {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::warn!(%error, "the front's frames are not ours");
+                    locked(&shared.doomed).get_or_insert_with(|| malformed_frames(&error));
+                }
+                Err(error) => tracing::warn!(%error, "the front's frames ended"),
+                Ok(_) => {}
             }
             super::end_by_force_later();
             return shared.desk.end();
@@ -379,6 +389,12 @@ impl Shared {
         self.write(outgoing);
     }
 
+    /// Reads no more while a front that asks does not take its answers.
+    fn wait_for_room(&self) {
+        let full = |outgoing: &mut Outgoing| outgoing.replies.len() >= REPLIES_MAX && outgoing.writing;
+        let _room = self.written.wait_while(locked(&self.outgoing), full).unwrap_or_else(PoisonError::into_inner);
+    }
+
     /// Sends what was kept.
     fn flush(&self) {
         self.write(locked(&self.outgoing));
@@ -397,6 +413,7 @@ impl Shared {
             let written = wire::write_frame(&mut &self.service, &frame);
             outgoing = locked(&self.outgoing);
             outgoing.writing = false;
+            self.written.notify_all();
             if let Err(error) = written {
                 tracing::warn!(%error, "replies could not be sent");
                 let _ = self.service.shutdown(Shutdown::Both);
@@ -413,6 +430,14 @@ impl From<Error> for Asked {
     fn from(error: Error) -> Self {
         Self(module_failed(&error))
     }
+}
+
+fn malformed_frames(error: &io::Error) -> Failure {
+    Failure::fault(
+        "front_frames_malformed",
+        format!("the front sent a worker something that is no frame of ours: {error}"),
+        "front and workers must be one version: start the daemon again; if it goes on, distrust the front",
+    )
 }
 
 fn unavailable(name: &str, message: &str, maybe_signed: bool) -> HsmFault {

@@ -1,0 +1,109 @@
+//! What must hold for any bytes at all, one function a fuzz target. None of them may panic, and each names what else
+//! must never happen. Shared with the test that replays the corpus.
+#![allow(dead_code)]
+
+use countersign::hsm::channel::Packet;
+use countersign::hsm::label::KeyLabel;
+use countersign::hsm::lint;
+use countersign::hsm::messages::{self, FrontMessage, SupervisorMessage, WorkerOrders, WorkerReport};
+use countersign::hsm::uri::SlotUri;
+use countersign::hsm::wire::{self, FromWorker, ToWorker};
+use countersign::hsm::{CustodyAttributes, KeyInfo, KeyState};
+use countersign::kernel::sign::{DocumentTag, Purpose, SignInput, TlsSide};
+use countersign::kernel::types::Sha256;
+
+/// Frames of a front, as a worker reads them: what was read is written again and reads the same.
+pub fn worker_frame(bytes: &[u8]) {
+    frames::<ToWorker>(bytes);
+}
+
+/// Frames of a worker, as a front reads them.
+pub fn front_frame(bytes: &[u8]) {
+    frames::<FromWorker>(bytes);
+}
+
+fn frames<T: serde::Serialize + serde::de::DeserializeOwned + std::fmt::Debug>(mut bytes: &[u8]) {
+    while let Ok(Some(frame)) = wire::read_frame::<T>(&mut bytes) {
+        let mut written = Vec::new();
+        wire::write_frame(&mut written, &frame).expect("what was read fits a frame");
+        let again = wire::read_frame::<T>(&mut written.as_slice()).expect("it reads back");
+        assert_eq!(format!("{again:?}"), format!("{:?}", Some(frame)));
+    }
+}
+
+/// Packets between supervisor, workers and front.
+pub fn supervisor_packet(bytes: &[u8]) {
+    let packet = || Packet { bytes: bytes.to_vec().into(), descriptor: None };
+    let _ = messages::parse::<FrontMessage>(packet());
+    let _ = messages::parse::<SupervisorMessage>(packet());
+    let _ = messages::parse::<WorkerReport>(packet());
+    let _ = messages::parse::<WorkerOrders>(packet());
+}
+
+/// A label that is read is written as the same text: one key has one label.
+pub fn key_label(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Some(label) = KeyLabel::parse(text) {
+        assert_eq!(label.to_string(), text);
+        assert!(label.version > 0);
+        assert_eq!(label.agent.is_some(), label.purpose == Purpose::Agent);
+    }
+}
+
+/// A URI that is taken selects something, and one that is refused does not show its query, which may be a PIN.
+pub fn slot_uri(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match SlotUri::parse(text) {
+        Ok(uri) => assert!(uri.token.is_some() || uri.serial.is_some() || uri.slot_id.is_some()),
+        Err(failure) => {
+            let query = text.split_once('?').map_or("", |(_, query)| query);
+            assert!(query.len() < 24 || !failure.message.contains(query), "{}", failure.message);
+        }
+    }
+}
+
+/// The first byte chooses purpose and kind. What passes is permitted for the purpose and within the limits.
+pub fn lint(bytes: &[u8]) {
+    let Some((choice, rest)) = bytes.split_first() else {
+        return;
+    };
+    let body = rest.to_vec();
+    let (first, second) = rest.split_at(rest.len() / 2);
+    let kinds = [
+        SignInput::Certificate { tbs: body.clone() },
+        SignInput::Crl { tbs: body.clone() },
+        SignInput::CertificationRequest { info: body.clone() },
+        SignInput::RelatedCertRequest { cert_id: first.to_vec(), request_time: second.to_vec() },
+        SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: body.clone() },
+        SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: body.clone() },
+        SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: body.clone() },
+        SignInput::Document { tag: DocumentTag::CustodyStatement, canonical_json: body.clone() },
+        SignInput::TreeHead { note: body.clone() },
+        SignInput::Cosignature { message: body },
+    ];
+    let input = &kinds[usize::from(*choice) % kinds.len()];
+    for purpose in Purpose::ALL {
+        if lint::lint(&key_of(purpose), input).is_ok() {
+            assert!(purpose.permits(input));
+            assert!(lint::bytes(input) <= lint::bytes_max(input));
+        }
+    }
+}
+
+fn key_of(purpose: Purpose) -> KeyInfo {
+    KeyInfo {
+        id: Sha256([7; 32]),
+        label: format!("bank-{}-v1", purpose.slug()),
+        purpose,
+        agent: None,
+        version: 1,
+        algorithm: purpose.default_algorithm(),
+        spki: Vec::new(),
+        custody: CustodyAttributes::WORST,
+        state: KeyState::Active,
+    }
+}

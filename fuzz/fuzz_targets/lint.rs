@@ -1,0 +1,7 @@
+//! See `checks::lint`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::lint(bytes));

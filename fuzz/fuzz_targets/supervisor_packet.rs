@@ -1,0 +1,7 @@
+//! See `checks::supervisor_packet`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::supervisor_packet(bytes));
