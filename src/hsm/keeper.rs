@@ -94,7 +94,7 @@ enum Order {
 /// A worker's task → keeper.
 #[derive(Debug)]
 enum Note {
-    Report(WorkerReport),
+    Report(Box<WorkerReport>),
     Ended(Failure),
 }
 
@@ -199,24 +199,7 @@ impl Keeper {
 
     fn take_note(&mut self, worker: u64, note: Note) -> Option<KeeperEvent> {
         match note {
-            Note::Report(WorkerReport::LoginWanted) => {
-                self.login_queue.push_back(worker);
-                self.next_login();
-                None
-            }
-            Note::Report(WorkerReport::LoggedIn) => {
-                self.logged_in(worker);
-                None
-            }
-            Note::Report(WorkerReport::Ready { token, .. }) => {
-                let service = self.running.get_mut(&worker)?.service.take()?;
-                tracing::info!(worker, token = token.label, "HSM worker started");
-                for place in self.places.iter_mut().filter(|place| place.running.is_none()) {
-                    place.start_at.get_or_insert_with(Instant::now);
-                }
-                Some(KeeperEvent::Handover { worker, service })
-            }
-            Note::Report(WorkerReport::Provisioned { .. } | WorkerReport::Failed(_)) => None,
+            Note::Report(report) => self.take_report(worker, *report),
             Note::Ended(failure) => {
                 let lived = self.running.remove(&worker).map_or(Duration::ZERO, |running| running.started.elapsed());
                 self.login_queue.retain(|waiting| *waiting != worker);
@@ -231,6 +214,29 @@ impl Keeper {
                 }
                 Some(KeeperEvent::Down(failure))
             }
+        }
+    }
+
+    fn take_report(&mut self, worker: u64, report: WorkerReport) -> Option<KeeperEvent> {
+        match report {
+            WorkerReport::LoginWanted => {
+                self.login_queue.push_back(worker);
+                self.next_login();
+                None
+            }
+            WorkerReport::LoggedIn => {
+                self.logged_in(worker);
+                None
+            }
+            WorkerReport::Ready { token, .. } => {
+                let service = self.running.get_mut(&worker)?.service.take()?;
+                tracing::info!(worker, token = token.label, "HSM worker started");
+                for place in self.places.iter_mut().filter(|place| place.running.is_none()) {
+                    place.start_at.get_or_insert_with(Instant::now);
+                }
+                Some(KeeperEvent::Handover { worker, service })
+            }
+            WorkerReport::Provisioned { .. } | WorkerReport::Failed(_) => None,
         }
     }
 
@@ -326,7 +332,7 @@ async fn tend(
                 Some(Ok((WorkerReport::Failed(reason), _))) => failure = Some(reason),
                 Some(Ok((report, _))) => {
                     ready |= matches!(report, WorkerReport::Ready { .. });
-                    let _ = notes.send((worker, Note::Report(report))).await;
+                    let _ = notes.send((worker, Note::Report(Box::new(report)))).await;
                 }
                 Some(Err(error)) => {
                     failure.get_or_insert_with(|| died(&format!("its report was not understood: {error}")));

@@ -190,7 +190,7 @@ pub enum Op {
     ListKeys,
     /// Makes a key in the token with the next free version → [`Reply::Key`].
     Generate(KeyOrder),
-    /// Type check, lint, hash and sign; own signature verified before release → [`Reply::Signature`].
+    /// Type check, lint, hash and sign; what others keep is verified before release → [`Reply::Signature`].
     Sign { key: KeyId, input: SignInput },
     /// AES-256-GCM under a wrapping key, with a fresh nonce; the context is authenticated, not kept → [`Reply::Sealed`].
     Seal { key: KeyId, context: Vec<u8>, plaintext: Plaintext },
@@ -264,7 +264,8 @@ impl From<HsmFault> for Failure {
 
 /// A token, as the rest of the product uses it. Blocking; every call ends by its deadline.
 ///
-/// Contract: a signature that is returned was verified against the key; an `Err` may still have signed when
+/// Contract: a signature that is returned was verified against the key (of proofs of possession, which the peer
+/// verifies at once and nobody keeps, only a sample); an `Err` may still have signed when
 /// `maybe_signed` says so, and repeating the *same* input is always harmless. Safe to share between threads.
 pub trait Token: Send + Sync {
     /// Carries one operation to a worker and waits for the reply.

@@ -21,7 +21,7 @@ use super::keyring::LoadedKey;
 use super::keys::{self, KeyFault};
 use super::login::{Access, Login};
 use super::sealing;
-use super::signing::{self, SigningFault};
+use super::signing::{self, Check, Sampler, SigningFault};
 use super::superior::Superior;
 use super::token::{may_have_signed, module_failed};
 use crate::hsm::messages::{WorkerOrders, WorkerReport};
@@ -48,6 +48,7 @@ struct Shared {
     outgoing: Mutex<Outgoing>,
     written: Condvar,
     service: UnixStream,
+    sampler: Sampler,
     /// Why the worker ends by itself.
     doomed: Mutex<Option<Failure>>,
 }
@@ -85,6 +86,7 @@ pub fn serve(
         outgoing: Mutex::default(),
         written: Condvar::new(),
         service,
+        sampler: Sampler::default(),
         doomed: Mutex::new(None),
     };
     let hello = Hello { token: token.clone(), identity: identity.clone(), hands: shared.hands() };
@@ -198,12 +200,14 @@ fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<V
     let key = key(shared, place, id)?;
     lint::lint(&key.info, input)?;
     keys::ensure_active(&key.info)?;
-    with_key(shared, place, &key, |session, key| signing::sign(session, &key.info, key.private, input))?.ok_or_else(
-        || {
-            let message = format!("the signature of {} does not verify; it was not released", key.info.label);
-            unavailable("signature_unverified", &message, true)
-        },
-    )
+    let check = shared.sampler.check(input);
+    let signed =
+        with_key(shared, place, &key, |session, key| signing::sign(session, &key.info, key.private, input, check))?;
+    signed.ok_or_else(|| {
+        shared.sampler.distrust();
+        let message = format!("the signature of {} does not verify; it was not released", key.info.label);
+        unavailable("signature_unverified", &message, true)
+    })
 }
 
 /// The key, remembered or found in the token.
@@ -308,7 +312,7 @@ fn identity_signs(shared: &Shared, place: usize) -> bool {
         let Some(identity) = login.keyring.identity() else {
             return Ok(false);
         };
-        match signing::sign(session, &identity.info, identity.private, &nonce) {
+        match signing::sign(session, &identity.info, identity.private, &nonce, Check::Verify) {
             Ok(_) => Ok(true),
             Err(SigningFault::Unverified) => Ok(false),
             Err(SigningFault::Module(error)) => Err(error),
