@@ -216,7 +216,12 @@ impl Keeper {
                 }
                 Some(KeeperEvent::Handover { worker, service })
             }
-            Note::Report(WorkerReport::Provisioned { .. } | WorkerReport::Failed(_)) => None,
+            Note::Report(
+                WorkerReport::Provisioned { .. }
+                | WorkerReport::Measured(_)
+                | WorkerReport::Filled
+                | WorkerReport::Failed(_),
+            ) => None,
             Note::Ended(failure) => {
                 let lived = self.running.remove(&worker).map_or(Duration::ZERO, |running| running.started.elapsed());
                 self.login_queue.retain(|waiting| *waiting != worker);

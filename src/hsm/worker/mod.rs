@@ -8,6 +8,7 @@ mod desk;
 mod keyring;
 mod login;
 mod provision;
+mod raw;
 mod serve;
 mod signing;
 mod superior;
@@ -29,6 +30,7 @@ use crate::ops::failure::Failure;
 pub enum Mode {
     Serve,
     Provision,
+    Measure,
 }
 
 /// A module that hangs in its last calls is cut off after this time.
@@ -62,7 +64,10 @@ fn obey(mode: Mode, channel: &Arc<Channel>) -> Result<(), Failure> {
             let report = provision::provision(&orders, token_name, pin_file)?;
             messages::send(channel, &report, None).map_err(|_| orphan())
         }
-        (WorkerJob::Serve { .. }, Mode::Provision) | (WorkerJob::Provision { .. }, Mode::Serve) => Err(orphan()),
+        (WorkerJob::Measure { key }, Mode::Measure) => raw::measure(&orders, *key, channel),
+        (WorkerJob::Serve { .. }, Mode::Provision | Mode::Measure)
+        | (WorkerJob::Provision { .. }, Mode::Serve | Mode::Measure)
+        | (WorkerJob::Measure { .. }, Mode::Serve | Mode::Provision) => Err(orphan()),
     }
 }
 
