@@ -230,7 +230,7 @@ impl Report {
             let ratio = format!("{:.2} ({:.2}..{:.2})", cell.ratio.median, cell.ratio.min, cell.ratio.max);
             let _ = writeln!(
                 text,
-                "{:>7} {:>7} {:>10.0} {:>10.0} {:>22} {:>9.0} {:>9.0} {:>9.0}",
+                "{:>7} {:>7} {:>10.0} {:>10.0} {:>22} {:>9.0} {:>9.0} {:>9}",
                 cell.workers,
                 cell.callers,
                 cell.raw_per_second.median,
@@ -238,7 +238,8 @@ impl Report {
                 ratio,
                 cell.p50_us.median,
                 cell.p99_us.median,
-                cell.added_p50_us.median
+                // With more callers it is time in the queue.
+                if cell.callers == 1 { format!("{:.0}", cell.added_p50_us.median) } else { "-".to_owned() }
             );
         }
         let _ = writeln!(text, "raw, two processes: {:.0}/s\n", self.raw_two_processes.median);

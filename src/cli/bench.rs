@@ -52,9 +52,9 @@ struct HsmArgs {
     /// Worker processes, one cell each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..=16))]
     workers: Vec<u32>,
-    /// What is signed: proofs of possession in TLS handshakes, receipts, or self-tests.
-    #[arg(long, value_enum, default_value_t = Kind::Tls)]
-    input: Kind,
+    /// What is signed: proofs of possession in TLS handshakes (default), receipts, or self-tests (with --state).
+    #[arg(long, value_enum)]
+    input: Option<Kind>,
     /// PKCS#11 module of the temporary token.
     #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
     module: PathBuf,
@@ -91,6 +91,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         None => None,
     };
+    let kind = hsm.input.unwrap_or(if party.is_some() { Kind::SelfTest } else { Kind::Tls });
     let plan = Plan {
         // A path that leads to this file even after it was replaced.
         program: supervisor::own_program(),
@@ -101,7 +102,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         rounds: hsm.rounds,
         callers: hsm.callers,
         workers: hsm.workers,
-        kind: hsm.input,
+        kind,
         keys: hsm.keys,
     };
     let report = bench::run(&plan, &|text| {

@@ -93,7 +93,10 @@ impl RawWorker {
     fn expect<T>(&self, limit: Duration, due: impl FnOnce(WorkerReport) -> Option<T>) -> Result<T, Failure> {
         let wait = || {
             let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: 0 };
-            if poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(&limit))? == 0 {
+            // Ctrl-C comes in the middle of it: what was begun is waited for.
+            let seen =
+                rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&self.channel, PollFlags::IN)], Some(&limit)))?;
+            if seen == 0 {
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the worker did not answer"));
             }
             let packet = self.channel.receive()?.ok_or_else(|| std::io::Error::other("the worker gave no answer"))?;
