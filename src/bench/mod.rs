@@ -187,15 +187,17 @@ fn measure_batches(plan: &Plan, subject: &Subject, time: Duration, stop: &Stop) 
 
 fn measure_delays(plan: &Plan, shim: &Path, time: Duration, stop: &Stop) -> Result<Vec<DelayCell>, Failure> {
     let subject = Subject::temporary(plan, shim, Some((&plan.module, DELAY)))?;
+    let raw = subject.raw()?;
     let mut cells = Vec::new();
     for workers in &plan.workers {
         let running = subject.running(*workers)?;
         let sessions = running.sessions;
         let callers = DELAY_CALLERS.max(sessions * 2);
         load::closed_loop(running.token(), running.key, running.kind, callers, WARM_UP * 2, stop)?;
-        let mut ratios = Vec::new();
-        let mut rates = Vec::new();
+        let (mut raws, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..plan.rounds {
+            raws.push(one_raw(&raw, sessions, time)?.rate());
+            stop.check()?;
             let ours = load::closed_loop(running.token(), running.key, running.kind, callers, time, stop)?;
             rates.push(ours.rate());
             ratios.push(ours.rate() * DELAY.as_secs_f64() / f64::from(sessions));
@@ -204,6 +206,7 @@ fn measure_delays(plan: &Plan, shim: &Path, time: Duration, stop: &Stop) -> Resu
             workers: *workers,
             sessions,
             callers,
+            raw_per_second: Spread::of(raws),
             per_second: Spread::of(rates),
             ratio: Spread::of(ratios),
         });

@@ -75,7 +75,10 @@ pub struct DelayCell {
     pub workers: u32,
     pub sessions: u32,
     pub callers: u32,
+    /// A thread a session in one process.
+    pub raw_per_second: Spread,
     pub per_second: Spread,
+    /// Against sessions / delay.
     pub ratio: Spread,
 }
 
@@ -256,10 +259,11 @@ impl Report {
         for cell in &self.delays {
             let _ = writeln!(
                 text,
-                "10 ms a call: {:.0}/s with {} and {} sessions",
+                "10 ms a call: {:.0}/s with {} and {} sessions, raw {:.0}/s",
                 cell.per_second.median,
                 counted(cell.workers, "worker"),
-                cell.sessions
+                cell.sessions,
+                cell.raw_per_second.median
             );
         }
         if let Some(full) = &self.full_token {
