@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod bench;
 pub mod bridge;
 pub mod ca;
 pub mod cli;

@@ -9,9 +9,16 @@ pub struct Args {
     /// Make the token instead of serving it; the orders on standard input must say the same
     #[arg(long)]
     pub provision: bool,
+    /// Measure the module instead of serving it; the orders on standard input must say the same
+    #[arg(long, conflicts_with = "provision")]
+    pub measure: bool,
 }
 
 /// Runs the worker to its end.
 pub fn run(args: &Args) -> ExitCode {
-    worker::run(if args.provision { Mode::Provision } else { Mode::Serve })
+    worker::run(match (args.provision, args.measure) {
+        (true, _) => Mode::Provision,
+        (false, true) => Mode::Measure,
+        (false, false) => Mode::Serve,
+    })
 }

@@ -4,6 +4,7 @@ pub mod account;
 pub mod approvals;
 pub mod audit;
 pub mod bank;
+pub mod bench;
 pub mod catalogue;
 pub mod cert;
 pub mod check;
@@ -98,6 +99,7 @@ enum Verb {
     Verify(verify::Args),
     Connect(connect::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     HsmWorker(hsm_worker::Args),
     #[command(hide = true)]
@@ -110,6 +112,7 @@ pub fn run() -> ExitCode {
     log_to_stderr(&cli.verb);
     // Fails only when a provider is installed already, which is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let named_state = cli.state.clone().map(StateDir::new);
     let context = Context {
         state: cli.state.map_or_else(StateDir::default_for_user, StateDir::new),
         json: cli.json,
@@ -118,6 +121,8 @@ pub fn run() -> ExitCode {
     let verb = match cli.verb {
         // Its exit code is its own: it speaks to its supervisor, not to a person.
         Verb::HsmWorker(args) => return hsm_worker::run(&args),
+        // The only verb whose default is no state directory at all.
+        Verb::Bench(args) => Verb::Bench(args.of(named_state)),
         verb => verb,
     };
     match dispatch(verb, &context) {
@@ -158,6 +163,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Verify(args) => verify::run(args, context),
         Verb::Connect(args) => connect::run(args, context),
         Verb::Demo(args) => demo::run(args, context),
+        Verb::Bench(args) => bench::run(args, context),
         Verb::Front(args) => front::run(args, context),
         Verb::HsmWorker(_) => Ok(()),
     }

@@ -236,7 +236,10 @@ impl Keeper {
                 }
                 Some(KeeperEvent::Handover { worker, service })
             }
-            WorkerReport::Provisioned { .. } | WorkerReport::Failed(_) => None,
+            WorkerReport::Provisioned { .. }
+            | WorkerReport::Measured(_)
+            | WorkerReport::Filled
+            | WorkerReport::Failed(_) => None,
         }
     }
 

@@ -63,6 +63,27 @@ pub enum WorkerJob {
     Serve { expected_identity: Option<KeyId> },
     /// Makes the token if it is not there. No PIN is sent: the worker makes it or reads it.
     Provision { token_name: String, pin_file: PathBuf },
+    /// The module's own speed with this key. [`WorkerReport::LoginWanted`] is answered by a packet that is the PIN;
+    /// after [`WorkerReport::LoggedIn`] each [`RawOrder`] is answered by one report.
+    Measure { key: KeyId },
+}
+
+/// Supervisor → a worker that measures.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum RawOrder {
+    /// Sign without a pause on so many threads with a session each, for so long → [`WorkerReport::Measured`].
+    Sign { threads: u32, millis: u64 },
+    /// Make key pairs of an agent that nobody has, so that the token is full → [`WorkerReport::Filled`].
+    Fill { keys: u32, first_version: u32 },
+}
+
+/// Signatures that were made one after the other on each thread.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RawSpeed {
+    pub signatures: u64,
+    pub seconds: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
 }
 
 /// Worker → supervisor.
@@ -82,6 +103,8 @@ pub enum WorkerReport {
         token: TokenInfo,
         identity: KeyInfo,
     },
+    Measured(RawSpeed),
+    Filled,
     Failed(Failure),
 }
 

@@ -12,6 +12,7 @@ mod flow;
 mod keeper;
 pub mod label;
 pub mod lint;
+pub mod measure;
 pub mod messages;
 pub mod pin;
 pub mod provision;

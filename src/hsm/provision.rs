@@ -77,7 +77,11 @@ pub fn provision_with(
     let (origin, token, identity) = match report {
         WorkerReport::Provisioned { created, token, identity } => (created, token, identity),
         WorkerReport::Failed(failure) => return Err(failure),
-        WorkerReport::LoginWanted | WorkerReport::LoggedIn | WorkerReport::Ready { .. } => {
+        WorkerReport::LoginWanted
+        | WorkerReport::LoggedIn
+        | WorkerReport::Ready { .. }
+        | WorkerReport::Measured(_)
+        | WorkerReport::Filled => {
             return Err(failed("the worker answered another question"));
         }
     };

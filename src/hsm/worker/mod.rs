@@ -10,6 +10,7 @@ mod keyring;
 mod keys;
 mod login;
 mod provision;
+mod raw;
 mod sealing;
 mod serve;
 mod signing;
@@ -32,6 +33,7 @@ use crate::ops::failure::Failure;
 pub enum Mode {
     Serve,
     Provision,
+    Measure,
 }
 
 /// A module that hangs in its last calls is cut off after this time.
@@ -65,7 +67,10 @@ fn obey(mode: Mode, channel: &Arc<Channel>) -> Result<(), Failure> {
             let report = provision::provision(&orders, token_name, pin_file)?;
             messages::send(channel, &report, None).map_err(|_| orphan())
         }
-        (WorkerJob::Serve { .. }, Mode::Provision) | (WorkerJob::Provision { .. }, Mode::Serve) => Err(orphan()),
+        (WorkerJob::Measure { key }, Mode::Measure) => raw::measure(&orders, *key, channel),
+        (WorkerJob::Serve { .. }, Mode::Provision | Mode::Measure)
+        | (WorkerJob::Provision { .. }, Mode::Serve | Mode::Measure)
+        | (WorkerJob::Measure { .. }, Mode::Serve | Mode::Provision) => Err(orphan()),
     }
 }
 

@@ -1,0 +1,79 @@
+//! Callers in closed loops: each signs, waits for the signature, and signs again.
+
+use std::sync::Arc;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::Kind;
+use super::stop::Stop;
+use crate::hsm::measure::{RawSpeed, percentile_us};
+use crate::hsm::{HsmFault, Token};
+use crate::kernel::types::KeyId;
+use crate::ops::failure::Failure;
+
+/// Signs with so many callers for so long.
+///
+/// # Errors
+/// The first fault of a signature, or `bench_stopped`.
+pub fn closed_loop(
+    token: Arc<dyn Token>,
+    key: KeyId,
+    kind: Kind,
+    callers: u32,
+    time: Duration,
+    stop: &Stop,
+) -> Result<RawSpeed, Failure> {
+    let work = |caller: u32, number: u64| token.sign(key, kind.input(u64::from(caller) << 40 | number)).map(|_| ());
+    repeat(callers, time, stop, work)
+}
+
+/// Runs a piece of work again and again on so many threads. A caller tells its number and counts its turns.
+///
+/// # Errors
+/// The first fault, or `bench_stopped`.
+pub fn repeat(
+    callers: u32,
+    time: Duration,
+    stop: &Stop,
+    work: impl Fn(u32, u64) -> Result<(), HsmFault> + Sync,
+) -> Result<RawSpeed, Failure> {
+    let together = Barrier::new(usize::try_from(callers).unwrap_or(1) + 1);
+    let turns = |caller: u32| {
+        let mut times_ns: Vec<u64> = Vec::new();
+        together.wait();
+        let began = Instant::now();
+        let mut before = began;
+        while before.duration_since(began) < time && !stop.asked() {
+            work(caller, times_ns.len() as u64)?;
+            let after = Instant::now();
+            times_ns.push(u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX));
+            before = after;
+        }
+        Ok::<_, HsmFault>(times_ns)
+    };
+    let (outcome, seconds) = std::thread::scope(|scope| {
+        let turns = &turns;
+        let threads: Vec<_> = (0..callers).map(|caller| scope.spawn(move || turns(caller))).collect();
+        together.wait();
+        let began = Instant::now();
+        let mut all = Vec::new();
+        let mut fault = None;
+        for thread in threads {
+            // A panic of a caller is a defect here and is shown as one.
+            match thread.join().expect("callers do not panic") {
+                Ok(times) => all.extend(times),
+                Err(found) => fault = Some(found),
+            }
+        }
+        (fault.map_or(Ok(all), Err), began.elapsed().as_secs_f64())
+    });
+    let mut times_ns = outcome.map_err(Failure::from)?;
+    stop.check()?;
+    times_ns.sort_unstable();
+    Ok(RawSpeed {
+        signatures: times_ns.len() as u64,
+        seconds,
+        p50_us: percentile_us(&times_ns, 50),
+        p99_us: percentile_us(&times_ns, 99),
+    })
+}

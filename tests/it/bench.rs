@@ -1,0 +1,103 @@
+//! `countersign bench hsm` end to end: what it prints and writes, and that it leaves nothing behind.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::token::program;
+
+/// The verb with a directory for temporary files of its own.
+fn bench(scratch: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(["bench", "hsm"]).args(arguments).env("TMPDIR", scratch);
+    command
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn a_short_run_prints_every_cell_and_draws_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let short = ["--seconds", "0.1", "--rounds", "1", "--callers", "1,16", "--keys", "3", "--json", "--out"];
+    let output = bench(scratch.path(), &short).arg(out.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells: Vec<(u64, u64)> = report["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cell| (cell["workers"].as_u64().unwrap(), cell["callers"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(cells, [(1, 1), (1, 16), (2, 1), (2, 16)]);
+    for cell in report["cells"].as_array().unwrap() {
+        for measured in ["raw_per_second", "per_second", "p50_us", "p99_us", "ratio"] {
+            assert!(cell[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {cell}");
+        }
+    }
+    assert_eq!(report["batches"].as_array().unwrap().len(), 4);
+    assert_eq!(report["full_token"]["keys"], 3);
+    assert_eq!(report["goals"].as_array().unwrap().len(), 10);
+    let written: Value = serde_json::from_slice(&std::fs::read(out.path().join("bench-hsm.json")).unwrap()).unwrap();
+    assert_eq!(written, report);
+    let chart = std::fs::read_to_string(out.path().join("bench-hsm.svg")).unwrap();
+    elements_are_closed(&chart);
+    assert_eq!(chart.matches("<rect ").count(), 4 + 1, "a bar a cell and one in the legend");
+    assert!(is_empty(scratch.path()), "the temporary token is gone");
+}
+
+#[test]
+fn an_interrupted_run_says_so_and_removes_its_token() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut child = bench(scratch.path(), &["--rounds", "100"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("round 1 ")));
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert!(lines.any(|line| line.starts_with("bench_stopped")));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(is_empty(scratch.path()), "the temporary token is gone");
+}
+
+#[test]
+fn a_partys_token_signs_self_tests_only_and_not_while_its_daemon_runs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let party = tempfile::tempdir().unwrap();
+    let made = Command::new(program()).args(["init", "--kind", "bank", "--state"]).arg(party.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let run = |arguments: &[&str]| bench(scratch.path(), arguments).arg("--state").arg(party.path()).output().unwrap();
+    let short = ["--seconds", "0.1", "--rounds", "1", "--callers", "1", "--workers", "1", "--json"];
+    let output = run(&short);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let refused = |arguments: &[&str], name: &str, code: i32| {
+        let output = run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(name), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+    };
+    refused(&["--input", "tls"], "bench_options_invalid", 2);
+    refused(&["--input", "self-test", "--keys", "1"], "bench_options_invalid", 2);
+    let lock = std::fs::File::open(party.path().join("daemon.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    refused(&short, "already_running", 5);
+}
+
+/// Every element of a document without comments and declarations is closed, in order.
+fn elements_are_closed(document: &str) {
+    let mut open = Vec::new();
+    for tag in document.split('<').skip(1).map(|rest| rest.split_once('>').expect("each tag ends").0) {
+        assert_eq!(tag.matches('"').count() % 2, 0, "<{tag}>");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') {
+            open.push(tag.split_whitespace().next().unwrap());
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+    assert!(!document.contains('&'));
+}
