@@ -129,26 +129,27 @@ fn measure_cells(
         load::closed_loop(running.token(), running.key, running.kind, DELAY_CALLERS, WARM_UP, stop)?;
         pools.push(running);
     }
-    let mut pairs: Vec<(usize, u32, Vec<(RawSpeed, RawSpeed)>)> = Vec::new();
-    for place in 0..pools.len() {
-        pairs.extend(plan.callers.iter().map(|callers| (place, *callers, Vec::new())));
+    let mut pairs = Vec::new();
+    for (pool, workers) in pools.iter().zip(&plan.workers) {
+        let pair = |callers: &u32| Pair { pool, workers: *workers, callers: *callers, measured: Vec::new() };
+        pairs.extend(plan.callers.iter().map(pair));
     }
     let mut both = Vec::new();
     for round in 1..=plan.rounds {
         tell(&format!("round {round} of {}", plan.rounds));
-        for (place, callers, measured) in &mut pairs {
-            let raw = one_raw(&raws[0], if *callers == 1 { 1 } else { 2 }, time)?;
+        for pair in &mut pairs {
+            let raw = one_raw(&raws[0], if pair.callers == 1 { 1 } else { 2 }, time)?;
             stop.check()?;
-            let running = &pools[*place];
-            let ours = load::closed_loop(running.token(), running.key, running.kind, *callers, time, stop)?;
-            measured.push((raw, ours));
+            let pool = pair.pool;
+            let ours = load::closed_loop(pool.token(), pool.key, pool.kind, pair.callers, time, stop)?;
+            pair.measured.push((raw, ours));
         }
         both.push(two_raw(&raws, time)?);
         stop.check()?;
     }
     report.raw_two_processes = Spread::of(both);
-    for (place, callers, measured) in pairs {
-        report.cells.push(Cell::of(plan.workers[place], callers, &measured));
+    for pair in pairs {
+        report.cells.push(Cell::of(pair.workers, pair.callers, &pair.measured));
     }
     Ok(())
 }
@@ -247,6 +248,15 @@ fn measure_full(
         full_per_second: ours.rate(),
         raw_full_per_second: raw_full.rate(),
     })
+}
+
+/// A cell: what is measured in turns, round after round.
+struct Pair<'a> {
+    pool: &'a Running,
+    workers: u32,
+    callers: u32,
+    /// The raw loop, and ours right after it.
+    measured: Vec<(RawSpeed, RawSpeed)>,
 }
 
 /// A pool at work, and the key that it signs with.
