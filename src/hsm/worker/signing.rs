@@ -32,7 +32,7 @@ const DIGEST_INFO_SHA256: &[u8] =
     &[0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 /// One of so many proofs of possession is verified.
-const SAMPLE: u32 = 32;
+const SAMPLE: u32 = 64;
 
 /// Whether a signature is verified before it leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn what_is_kept_is_always_verified_and_proofs_of_possession_now_and_then() {
         let sampler = Sampler::default();
-        let verified = |input: &SignInput| (0..320).filter(|_| sampler.check(input) == Check::Verify).count();
+        let verified = |input: &SignInput| (0..640).filter(|_| sampler.check(input) == Check::Verify).count();
         let document = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: vec![] };
         let proof = SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 32] };
-        assert_eq!((verified(&document), verified(&proof)), (320, 10));
+        assert_eq!((verified(&document), verified(&proof)), (640, 10));
         sampler.distrust();
-        assert_eq!(verified(&proof), 320);
+        assert_eq!(verified(&proof), 640);
     }
 
     #[test]
