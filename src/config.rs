@@ -107,6 +107,11 @@ impl Config {
         if !(100..=600_000).contains(&hsm.deadline_ms) {
             return Err("hsm deadline_ms must be 100 to 600000".into());
         }
+        for attribute in &hsm.attributes {
+            if attribute.kind < 0x8000_0000 || hex::decode(&attribute.value_hex).is_err() {
+                return Err("hsm attributes: type is 0x80000000 or above, value_hex is hexadecimal".into());
+            }
+        }
         for (purpose, algorithm) in &hsm.algorithms {
             if !purpose.algorithms().contains(algorithm) {
                 let permitted: Vec<&str> = purpose.algorithms().iter().map(|algorithm| algorithm.slug()).collect();

@@ -217,3 +217,12 @@ fn no_private_key_is_kept_in_the_tree() {
     }
     walk(&root());
 }
+
+#[test]
+fn one_file_alone_is_unsafe() {
+    let allowed = root().join("src/hsm/worker/reserved.rs");
+    let words = ["unsafe ", "unsafe_code"];
+    let uses = |path: &PathBuf| words.iter().any(|word| code(path).replace("deny(unsafe_code)", "").contains(word));
+    let found: Vec<PathBuf> = sources(&root().join("src")).into_iter().filter(uses).collect();
+    assert_eq!(found, [allowed]);
+}

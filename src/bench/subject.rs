@@ -10,7 +10,7 @@ use crate::hsm::Token;
 use crate::hsm::client::HsmState;
 use crate::hsm::embedded::Embedded;
 use crate::hsm::measure::RawWorker;
-use crate::hsm::provision;
+use crate::hsm::provision::{self, ModuleChange};
 use crate::hsm::settings::HsmSettings;
 use crate::hsm::supervisor;
 use crate::kernel::sign::Purpose;
@@ -48,17 +48,14 @@ impl Subject {
         let directory = Directory::make()?;
         let state = StateDir::new(&directory.0);
         let mut settings = HsmSettings {
-            uri: format!("pkcs11:token={NAME}"),
-            module: std::path::absolute(module).unwrap_or_else(|_| module.to_owned()),
             env: [("SOFTHSM2_CONF".to_owned(), "{state}/softhsm/softhsm2.conf".to_owned())].into(),
-            init_args: None,
-            algorithms: Default::default(),
             pin_file: Some(format!("pins/{NAME}.pin").into()),
-            pin_credential: None,
-            pin_fd: None,
             workers: 1,
-            sessions: 8,
             deadline_ms: 30_000,
+            ..HsmSettings::new(
+                format!("pkcs11:token={NAME}"),
+                std::path::absolute(module).unwrap_or_else(|_| module.to_owned()),
+            )
         };
         if let Some((real, delay)) = delay {
             let control = directory.0.join("shim");
@@ -68,7 +65,7 @@ impl Subject {
                 .map_err(|error| unusable(&control, &error))?;
             settings.env.insert("PKCS11_SHIM_CONTROL".to_owned(), "{state}/shim".to_owned());
         }
-        let provisioned = provision::provision_with(&plan.program, &state, NAME, &settings)?;
+        let provisioned = provision::provision_with(&plan.program, &state, NAME, &settings, ModuleChange::Refuse)?;
         let key = match plan.kind {
             Kind::SelfTest => provisioned.identity.id,
             Kind::Tls => generate(plan, &state, &settings, Purpose::Agent, Some("shopper"))?,
@@ -96,7 +93,8 @@ impl Subject {
             return Err(invalid("the PIN is needed several times: the token must have a pin_file or pin_credential"));
         }
         let lock = supervisor::take_lock(&party.state)?;
-        let key = provision::expected_identity(&party.state, &party.name)?
+        let key = provision::expected(&party.state, &party.name)?
+            .identity
             .ok_or_else(|| invalid("the token of this state directory was not provisioned by `countersign init`"))?;
         Ok(Self {
             program: plan.program.clone(),

@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::ca::settings::PartyKind;
 use crate::config::Config;
 use crate::front::admin::AdminCall;
-use crate::hsm::provision::{self, TokenOrigin};
+use crate::hsm::provision::{self, ModuleChange, TokenOrigin};
 use crate::ops::failure::Failure;
 
 /// Make a state directory: configuration, token, PIN, keys and certificates. Safe to repeat.
@@ -38,6 +38,9 @@ pub struct Args {
     /// Mark a new configuration as a demo: several operators of one uid, chosen with --operator.
     #[arg(long)]
     demo: bool,
+    /// The PKCS#11 module's file has changed since it was configured, and that is right: record the new one.
+    #[arg(long)]
+    accept_module: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -62,7 +65,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             "name another state directory, or leave --kind as it was",
         ));
     }
-    let provisioned = provision::provision(&context.state, &settings.token, hsm)?;
+    let change = if args.accept_module { ModuleChange::Accept } else { ModuleChange::Refuse };
+    let provisioned = provision::provision(&context.state, &settings.token, hsm, change)?;
     let new = provisioned.origin == TokenOrigin::Created;
     let mut made = context.call(AdminCall::InitParty {})?;
     made["state"] = context.state.root().display().to_string().into();

@@ -52,6 +52,6 @@ fn plan(args: Args, context: &Context) -> Result<SupervisorPlan, Failure> {
         token_name: party.token.clone(),
         settings: settings.clone(),
         offline: args.offline,
-        expected_identity: provision::expected_identity(&context.state, &party.token)?,
+        expected: provision::expected(&context.state, &party.token)?,
     })
 }

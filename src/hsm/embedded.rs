@@ -44,7 +44,7 @@ impl Embedded {
             program,
             state: state.clone(),
             settings: settings.clone(),
-            expected_identity: provision::expected_identity(state, token_name)?,
+            expected: provision::expected(state, token_name)?,
             pin: pin::read(state, token_name, settings)?,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;

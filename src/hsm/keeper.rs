@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 use super::channel::{Channel, Packet};
 use super::messages::{self, WorkerJob, WorkerOrders, WorkerReport};
+use super::provision::Expected;
 use super::settings::HsmSettings;
-use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -49,7 +49,7 @@ pub struct WorkerPlan {
     pub program: PathBuf,
     pub state: StateDir,
     pub settings: HsmSettings,
-    pub expected_identity: Option<KeyId>,
+    pub expected: Expected,
     pub pin: SecretString,
 }
 
@@ -290,8 +290,9 @@ impl Keeper {
                 "check that the countersign binary is still in place and process limits allow it",
             )
         };
-        let job = WorkerJob::Serve { expected_identity: self.plan.expected_identity };
-        let orders = WorkerOrders::new(&self.plan.state, &self.plan.settings, job)?;
+        let job = WorkerJob::Serve { identity: self.plan.expected.identity };
+        let mut orders = WorkerOrders::new(&self.plan.state, &self.plan.settings, job);
+        orders.module_sha256 = self.plan.expected.module_sha256;
         let (channel, worker_stdin) = Channel::pair().map_err(spawned)?;
         let (service, worker_service) = UnixStream::pair().map_err(spawned)?;
         let plan = &self.plan;

@@ -41,7 +41,7 @@ impl RawWorker {
         key: KeyId,
     ) -> Result<Self, Failure> {
         let pin = pin::read(state, token_name, settings)?;
-        let orders = WorkerOrders::new(state, settings, WorkerJob::Measure { key })?;
+        let orders = WorkerOrders::new(state, settings, WorkerJob::Measure { key });
         let (channel, stdin) = Channel::pair().map_err(|error| failed(&error.to_string()))?;
         let child = worker_command(program, state, settings, stdin)
             .args(["hsm-worker", "--measure"])

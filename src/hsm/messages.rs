@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, Packet};
-use super::settings::HsmSettings;
+use super::settings::{ExtraAttribute, HsmSettings};
 use super::{KeyInfo, TokenInfo};
-use crate::kernel::types::KeyId;
+use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -28,30 +28,32 @@ pub struct WorkerOrders {
     pub sessions: u32,
     /// Workers of the pool: they share the machine's processors.
     pub workers: u32,
+    /// Reserved string for C_Initialize.
+    pub init_args: Option<String>,
+    /// SHA-256 of the module's file; another file is not loaded.
+    pub module_sha256: Option<Sha256>,
+    /// What new objects get besides the product's own attributes.
+    pub attributes: Vec<ExtraAttribute>,
+    /// Keys for which the module does not state CKA_LOCAL may sign.
+    pub accept_unstated_local: bool,
     pub job: WorkerJob,
 }
 
 impl WorkerOrders {
-    /// Orders for the token of these settings.
-    ///
-    /// # Errors
-    /// `init_args_unavailable`: a reserved string for C_Initialize is a raw pointer, and cryptoki takes it only
-    /// through `unsafe`.
-    pub fn new(state: &StateDir, settings: &HsmSettings, job: WorkerJob) -> Result<Self, Failure> {
-        if settings.init_args.is_some() {
-            return Err(Failure::usage(
-                "init_args_unavailable",
-                "hsm.<token>.init_args is not available so far",
-                "remove it; modules that need it (NSS softokn) cannot be used yet",
-            ));
-        }
-        Ok(Self {
+    /// Orders for the token of these settings; any module is loaded.
+    pub fn new(state: &StateDir, settings: &HsmSettings, job: WorkerJob) -> Self {
+        let root = std::path::absolute(state.root()).unwrap_or_else(|_| state.root().to_owned());
+        Self {
             module: state.resolve(&settings.module),
             uri: settings.uri.clone(),
             sessions: settings.sessions,
             workers: settings.workers,
+            init_args: settings.init_args.as_ref().map(|text| text.replace("{state}", &root.to_string_lossy())),
+            module_sha256: None,
+            attributes: settings.attributes.clone(),
+            accept_unstated_local: settings.accept_unstated_local,
             job,
-        })
+        }
     }
 }
 
@@ -60,7 +62,7 @@ impl WorkerOrders {
 pub enum WorkerJob {
     /// The orders carry the service socket's descriptor. Each [`WorkerReport::LoginWanted`] is answered by a packet
     /// that is the PIN, when no other worker of the token is logging in.
-    Serve { expected_identity: Option<KeyId> },
+    Serve { identity: Option<KeyId> },
     /// Makes the token if it is not there. No PIN is sent: the worker makes it or reads it.
     Provision { token_name: String, pin_file: PathBuf },
     /// The module's own speed with this key. [`WorkerReport::LoginWanted`] is answered by a packet that is the PIN;

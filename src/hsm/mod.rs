@@ -312,7 +312,7 @@ impl dyn Token {
         Ok(sealed)
     }
 
-    /// Opens what [`Self::seal`] made.
+    /// Opens what `seal` made.
     pub fn unseal(&self, key: KeyId, context: &[u8], sealed: Vec<u8>) -> Result<Plaintext, HsmFault> {
         let Reply::Opened(plaintext) = self.call(Op::Unseal { key, context: context.to_vec(), sealed })? else {
             return Err(mismatched());

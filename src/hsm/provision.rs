@@ -16,7 +16,7 @@ pub use super::messages::TokenOrigin;
 use super::messages::{self, WorkerJob, WorkerOrders, WorkerReport};
 use super::settings::HsmSettings;
 use super::{KeyInfo, TokenInfo, supervisor};
-use crate::kernel::types::KeyId;
+use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -41,15 +41,40 @@ struct IdentityRecord {
     serial: String,
     key: KeyId,
     spki: String,
+    /// SHA-256 of the PKCS#11 module's file; nothing was recorded by early versions.
+    #[serde(default)]
+    module_sha256: Option<Sha256>,
+}
+
+/// What provisioning recorded of a token: workers refuse another one, and another module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Expected {
+    /// `None`: not provisioned here; the first identity key that is seen is kept to.
+    pub identity: Option<KeyId>,
+    /// `None`: any module.
+    pub module_sha256: Option<Sha256>,
+}
+
+/// What to do about a module whose file is another one than recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModuleChange {
+    Refuse,
+    /// An administrator says that it is right; it is recorded from now on.
+    Accept,
 }
 
 /// Makes the token of a state directory, its PIN file, its identity key and the record of it.
 ///
 /// # Errors
 /// `pin_file_needed`, `pin_file_missing`, `pin_file_too_open`, `pin_refused`, `token_half_made`, `no_free_slot`,
-/// `module_unusable`, `wrong_token`, `provisioning_failed`.
-pub fn provision(state: &StateDir, token_name: &str, settings: &HsmSettings) -> Result<Provisioned, Failure> {
-    provision_with(&supervisor::own_program(), state, token_name, settings)
+/// `module_unusable`, `module_changed`, `wrong_token`, `provisioning_failed`.
+pub fn provision(
+    state: &StateDir,
+    token_name: &str,
+    settings: &HsmSettings,
+    change: ModuleChange,
+) -> Result<Provisioned, Failure> {
+    provision_with(&supervisor::own_program(), state, token_name, settings, change)
 }
 
 /// The same with a worker of another program: for tests, whose own binary has no verbs.
@@ -61,6 +86,7 @@ pub fn provision_with(
     state: &StateDir,
     token_name: &str,
     settings: &HsmSettings,
+    change: ModuleChange,
 ) -> Result<Provisioned, Failure> {
     let pin_file = settings.pin_file.as_ref().map(|file| state.resolve(file)).ok_or_else(|| {
         Failure::usage(
@@ -69,9 +95,13 @@ pub fn provision_with(
             "set pin_file for `countersign init`; move the PIN to a credential afterwards if you like",
         )
     })?;
-    let expected = expected_identity(state, token_name)?;
+    let expected = expected(state, token_name)?;
     let job = WorkerJob::Provision { token_name: token_name.to_owned(), pin_file: pin_file.clone() };
-    let orders = WorkerOrders::new(state, settings, job)?;
+    let mut orders = WorkerOrders::new(state, settings, job);
+    orders.module_sha256 = match change {
+        ModuleChange::Refuse => expected.module_sha256,
+        ModuleChange::Accept => None,
+    };
     prepare(state, settings, &pin_file).map_err(|error| failed(&error.to_string()))?;
     let report = run_worker(program, state, settings, &orders)?;
     let (origin, token, identity) = match report {
@@ -85,19 +115,20 @@ pub fn provision_with(
             return Err(failed("the worker answered another question"));
         }
     };
-    match expected {
-        Some(expected) if expected != identity.id => return Err(super::flow::wrong_token(expected, identity.id)),
-        Some(_) => {}
-        None => record_identity(state, token_name, &token, &identity).map_err(|error| failed(&error.to_string()))?,
+    if let Some(expected) = expected.identity.filter(|expected| *expected != identity.id) {
+        return Err(super::flow::wrong_token(expected, identity.id));
+    }
+    if expected.identity.is_none() || expected.module_sha256 != token.library.sha256 {
+        record_identity(state, token_name, &token, &identity).map_err(|error| failed(&error.to_string()))?;
     }
     Ok(Provisioned { origin, token, identity, pin_file })
 }
 
-/// The identity key that provisioning recorded for this token; `None` when it was not provisioned here.
+/// What provisioning recorded for this token.
 ///
 /// # Errors
 /// `token_identity_unreadable`.
-pub fn expected_identity(state: &StateDir, token_name: &str) -> Result<Option<KeyId>, Failure> {
+pub fn expected(state: &StateDir, token_name: &str) -> Result<Expected, Failure> {
     let path = identity_path(state, token_name);
     let unreadable = |why: String| {
         Failure::fault(
@@ -110,9 +141,9 @@ pub fn expected_identity(state: &StateDir, token_name: &str) -> Result<Option<Ke
         Ok(text) => {
             let record: IdentityRecord =
                 serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
-            Ok(Some(record.key))
+            Ok(Expected { identity: Some(record.key), module_sha256: record.module_sha256 })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Expected::default()),
         Err(error) => Err(unreadable(error.to_string())),
     }
 }
@@ -156,6 +187,7 @@ fn record_identity(state: &StateDir, token_name: &str, token: &TokenInfo, identi
         serial: token.serial.clone(),
         key: identity.id,
         spki: hex::encode(&identity.spki),
+        module_sha256: token.library.sha256,
     };
     write_durably(&identity_path(state, token_name), &serde_json::to_vec_pretty(&record)?)
 }

@@ -7,6 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::sign::{Algorithm, Purpose};
 
+/// One attribute more for new objects of a kind.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraAttribute {
+    pub on: ObjectKind,
+    /// CK_ATTRIBUTE_TYPE of the vendor's own range: 0x80000000 and above (PKCS#11 v2.40, 2.2).
+    #[serde(rename = "type")]
+    pub kind: u64,
+    /// The value as the module wants it, in hexadecimal. CK_BBOOL true is `01`; CK_ULONG has 8 bytes, lowest first.
+    pub value_hex: String,
+}
+
+/// The objects that an extra attribute goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    Public,
+    Private,
+    Secret,
+}
+
 /// One token. Paths that are not absolute start at the state directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,9 +39,16 @@ pub struct HsmSettings {
     /// Environment of the worker process, and all of it: for SoftHSM2 `SOFTHSM2_CONF`. `{state}` is replaced.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Reserved string for C_Initialize; NSS softokn needs one.
+    /// Reserved string for C_Initialize; NSS softokn needs one. `{state}` is replaced.
     #[serde(default)]
     pub init_args: Option<String>,
+    /// What new keys of this token get besides the product's own attributes: some vendors' modules need it.
+    #[serde(default)]
+    pub attributes: Vec<ExtraAttribute>,
+    /// Lets keys sign for which the module does not state CKA_LOCAL (NSS softokn). That they were born in the token is
+    /// then known from this daemon alone; `doctor` and the custody report go on calling them unsound.
+    #[serde(default)]
+    pub accept_unstated_local: bool,
     /// A file that holds the PIN, mode 0600, read by the supervisor only.
     #[serde(default)]
     pub pin_file: Option<PathBuf>,
@@ -42,6 +70,27 @@ pub struct HsmSettings {
     /// Deadline of one call. A worker that misses it is killed and replaced.
     #[serde(default = "deadline_default_ms")]
     pub deadline_ms: u64,
+}
+
+impl HsmSettings {
+    /// Settings of a token with every default; without a PIN source.
+    pub fn new(uri: impl Into<String>, module: impl Into<PathBuf>) -> Self {
+        Self {
+            uri: uri.into(),
+            module: module.into(),
+            env: BTreeMap::new(),
+            init_args: None,
+            attributes: Vec::new(),
+            accept_unstated_local: false,
+            pin_file: None,
+            pin_credential: None,
+            pin_fd: None,
+            algorithms: BTreeMap::new(),
+            workers: workers_default(),
+            sessions: sessions_default(),
+            deadline_ms: deadline_default_ms(),
+        }
+    }
 }
 
 fn workers_default() -> u32 {

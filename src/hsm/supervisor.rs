@@ -20,8 +20,8 @@ use super::channel::Channel;
 use super::keeper::{self, Inbox, Keeper, KeeperEvent, WorkerPlan};
 use super::messages::{self, FrontMessage, SupervisorMessage};
 use super::pin;
+use super::provision::Expected;
 use super::settings::HsmSettings;
-use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -42,8 +42,8 @@ pub struct SupervisorPlan {
     pub settings: HsmSettings,
     /// Starts the front without network listeners.
     pub offline: bool,
-    /// The token's identity key as provisioning recorded it; `None`: the first one seen is kept to.
-    pub expected_identity: Option<KeyId>,
+    /// Token and module as provisioning recorded them.
+    pub expected: Expected,
 }
 
 /// The running binary itself, even after its file was replaced: all processes of a daemon are one version.
@@ -172,7 +172,7 @@ async fn supervise(
         program: own_program(),
         state: plan.state.clone(),
         settings: plan.settings.clone(),
-        expected_identity: plan.expected_identity,
+        expected: plan.expected,
         pin,
     });
     let first = tokio::select! {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use countersign::hsm::provision;
+use countersign::hsm::provision::{self, ModuleChange};
 use countersign::hsm::settings::HsmSettings;
 use countersign::ops::paths::StateDir;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
@@ -36,19 +36,12 @@ impl World {
         let (state, cores) = (StateDir::new(root.join("state")), root.join("cores"));
         fs::create_dir(&cores).expect("writable");
         let settings = HsmSettings {
-            uri: format!("pkcs11:token={NAME}"),
-            module: MODULE.into(),
             env: [("SOFTHSM2_CONF".to_owned(), "{state}/softhsm/softhsm2.conf".to_owned())].into(),
-            init_args: None,
-            algorithms: Default::default(),
-            sessions: 8,
             pin_file: Some(format!("pins/{NAME}.pin").into()),
-            pin_credential: None,
-            pin_fd: None,
             workers: 1,
-            deadline_ms: 10_000,
+            ..HsmSettings::new(format!("pkcs11:token={NAME}"), MODULE)
         };
-        provision::provision_with(Path::new("/proc/self/exe"), &state, NAME, &settings)
+        provision::provision_with(Path::new("/proc/self/exe"), &state, NAME, &settings, ModuleChange::Refuse)
             .expect("SoftHSM2 is installed and a token can be made");
         let config = format!(
             "[party.{NAME}]\nkind = \"security-company\"\ntoken = \"{NAME}\"\n[hsm.{NAME}]\nuri = \

@@ -209,8 +209,8 @@ impl RawWorker {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let job = WorkerJob::Serve { expected_identity: None };
-        let orders = WorkerOrders::new(&token.state, &token.settings, job).unwrap();
+        let job = WorkerJob::Serve { identity: None };
+        let orders = WorkerOrders::new(&token.state, &token.settings, job);
         messages::send(&channel, &orders, Some(theirs.as_fd())).unwrap();
         drop(theirs);
         let report = || messages::parse(channel.receive().unwrap().unwrap()).unwrap().0;

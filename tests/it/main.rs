@@ -11,6 +11,7 @@ mod faults;
 mod frames;
 mod hsm;
 mod keys;
+mod modules;
 mod payment;
 mod refusals;
 mod store;

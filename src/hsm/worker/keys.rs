@@ -2,7 +2,7 @@
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 
@@ -11,7 +11,8 @@ use super::keyring::{self, Keyring, LoadedKey, MARK, NotAccepted, Presence, Publ
 use super::signing;
 use super::token::OpenToken;
 use crate::hsm::label::KeyLabel;
-use crate::hsm::{HsmFault, KeyInfo, KeyOrder, KeyState, mechanism_names};
+use crate::hsm::settings::{ExtraAttribute, ObjectKind};
+use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, mechanism_names};
 use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::clock;
@@ -67,14 +68,31 @@ pub fn look_up(keyring: &Keyring, session: &Session, id: KeyId) -> Result<std::s
     }
 }
 
+/// Which custody attributes a key must show before it is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CustodyRule {
+    Sound,
+    /// CKA_LOCAL may be missing: this module does not state it.
+    LocalUnstated,
+}
+
+impl CustodyRule {
+    fn permits(self, custody: CustodyAttributes) -> bool {
+        match self {
+            Self::Sound => custody.is_sound(),
+            Self::LocalUnstated => CustodyAttributes { local: true, ..custody }.is_sound(),
+        }
+    }
+}
+
 /// Passes a key that may make new signatures, or seal.
 ///
 /// # Errors
 /// `key_verify_only`, `custody_unsound`.
-pub fn ensure_active(key: &KeyInfo) -> Result<(), HsmFault> {
+pub fn ensure_active(key: &KeyInfo, rule: CustodyRule) -> Result<(), HsmFault> {
     let refuse = |name: &str, message: String| Err(HsmFault::Refused { name: name.into(), message });
     match key.state {
-        KeyState::Active if key.custody.is_sound() => Ok(()),
+        KeyState::Active if rule.permits(key.custody) => Ok(()),
         KeyState::Active => {
             refuse("custody_unsound", format!("{} could have left the token or was not born in it", key.label))
         }
@@ -101,6 +119,7 @@ pub fn generate(
     token: &OpenToken,
     session: &Session,
     order: &KeyOrder,
+    extra: &[ExtraAttribute],
 ) -> Result<KeyInfo, KeyFault> {
     let malformed = |message: String| refused("input_malformed", message);
     let party = order.party.parse().map_err(|error| malformed(format!("{error}")))?;
@@ -125,7 +144,7 @@ pub fn generate(
     let turn = keyring.change();
     let mut label = KeyLabel { party, purpose, agent, version: 1 };
     label.version = next_version(session, &label)?;
-    let made = Made::new(session, &label, algorithm)?;
+    let made = Made::new(session, &label, algorithm, extra)?;
     let outcome = made.finish(session, &label).and_then(|key| {
         // Another worker may have taken the version at the same moment.
         if with_label(session, &label)? > made.objects().len() {
@@ -264,7 +283,13 @@ enum Made {
 
 impl Made {
     /// The attributes that every module accepted, and no more.
-    fn new(session: &Session, label: &KeyLabel, algorithm: Algorithm) -> Result<Self, KeyFault> {
+    fn new(
+        session: &Session,
+        label: &KeyLabel,
+        algorithm: Algorithm,
+        extra: &[ExtraAttribute],
+    ) -> Result<Self, KeyFault> {
+        let extra = |on: ObjectKind| extra.iter().filter(move |attribute| attribute.on == on).map(vendor_attribute);
         let id = clock::random::<32>().to_vec();
         let common = |private: bool| {
             vec![
@@ -291,6 +316,7 @@ impl Made {
                     Attribute::Decrypt(true),
                     Attribute::ValueLen(Ulong::new(32)),
                 ]);
+                secret.extend(extra(ObjectKind::Secret));
                 let made = session.generate_key(&Mechanism::AesKeyGen, &secret);
                 return made.map(Self::Secret).map_err(|error| unless_mechanism(error, algorithm));
             }
@@ -298,10 +324,12 @@ impl Made {
         let mut public = common(false);
         public.push(Attribute::Verify(true));
         public.extend(parameters);
+        public.extend(extra(ObjectKind::Public));
         let mut private = common(true);
         private.push(Attribute::Class(ObjectClass::PRIVATE_KEY));
         private.extend(guarded);
         private.push(Attribute::Sign(true));
+        private.extend(extra(ObjectKind::Private));
         let made = session.generate_key_pair(&mechanism, &public, &private);
         made.map(|(public, private)| Self::Pair { public, private }).map_err(|error| unless_mechanism(error, algorithm))
     }
@@ -350,6 +378,12 @@ impl Made {
     }
 }
 
+/// As configured; the configuration was checked to be in the vendor's range and hexadecimal.
+fn vendor_attribute(extra: &ExtraAttribute) -> Attribute {
+    let value = hex::decode(&extra.value_hex).unwrap_or_default();
+    Attribute::VendorDefined((AttributeType::VendorDefined(extra.kind), value))
+}
+
 /// A module may list a mechanism and still not know the curve or the size.
 fn unless_mechanism(error: Error, algorithm: Algorithm) -> KeyFault {
     match error {
@@ -369,10 +403,10 @@ fn unless_mechanism(error: Error, algorithm: Algorithm) -> KeyFault {
 ///
 /// # Errors
 /// The module's: then nothing is known of the key.
-pub fn why_not(keyring: &Keyring, session: &Session, id: KeyId) -> Result<Option<HsmFault>, Error> {
+pub fn why_not(keyring: &Keyring, session: &Session, id: KeyId, rule: CustodyRule) -> Result<Option<HsmFault>, Error> {
     Ok(match keyring.reload_key(session, id)? {
-        Presence::Here(key) => ensure_active(&key.info).err(),
-        Presence::Destroyed(info) => ensure_active(&info).err(),
+        Presence::Here(key) => ensure_active(&key.info, rule).err(),
+        Presence::Destroyed(info) => ensure_active(&info, rule).err(),
         Presence::Unknown => Some(refused("unknown_key", format!("the token has no usable key {id}")).into()),
     })
 }

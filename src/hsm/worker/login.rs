@@ -50,7 +50,7 @@ impl Access {
         expected: Option<KeyId>,
         superior: &Arc<Superior>,
     ) -> Result<(Self, TokenInfo, KeyInfo), Failure> {
-        let token = token::open(&orders.module, &orders.uri)?;
+        let token = token::open(orders)?;
         let (keyring, identity, session) = log_in(&token, expected, superior)?;
         let info = token.describe()?;
         let sessions = usize::try_from(orders.sessions).unwrap_or(1).max(1);
@@ -163,7 +163,7 @@ impl Access {
             Err(failure) => {
                 tracing::warn!(name = failure.name, "logging in was not enough: initialising the module anew");
                 old.token.clone().finalize();
-                let token = token::open(&self.orders.module, &self.orders.uri)?;
+                let token = token::open(&self.orders)?;
                 let login = log_in(&token, Some(self.identity), &self.superior)?;
                 (token, login)
             }

@@ -11,6 +11,7 @@ mod keys;
 mod login;
 mod provision;
 mod raw;
+mod reserved;
 mod sealing;
 mod serve;
 mod signing;
@@ -58,10 +59,10 @@ fn obey(mode: Mode, channel: &Arc<Channel>) -> Result<(), Failure> {
     let packet = channel.receive().ok().flatten().ok_or_else(orphan)?;
     let (orders, descriptor): (WorkerOrders, _) = messages::parse(packet).map_err(|_| orphan())?;
     match (&orders.job, mode) {
-        (WorkerJob::Serve { expected_identity }, Mode::Serve) => {
+        (WorkerJob::Serve { identity }, Mode::Serve) => {
             let service = descriptor.ok_or_else(orphan)?;
             let superior = Superior::listen(Arc::clone(channel))?;
-            serve::serve(&orders, *expected_identity, service.into(), &superior)
+            serve::serve(&orders, *identity, service.into(), &superior)
         }
         (WorkerJob::Provision { token_name, pin_file }, Mode::Provision) => {
             let report = provision::provision(&orders, token_name, pin_file)?;

@@ -33,7 +33,7 @@ const PIN_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 pub fn provision(orders: &WorkerOrders, token_name: &str, pin_file: &Path) -> Result<WorkerReport, Failure> {
     let uri = SlotUri::parse(&orders.uri)?;
     let _alone = alone(pin_file)?;
-    let (created, token) = match token::open(&orders.module, &orders.uri) {
+    let (created, token) = match token::open(orders) {
         Ok(token) => (TokenOrigin::Existing, token),
         Err(failure) if failure.name == "token_missing" => {
             let label = uri.token.as_deref().filter(|label| (1..=32).contains(&label.len())).ok_or_else(|| {
@@ -44,11 +44,11 @@ pub fn provision(orders: &WorkerOrders, token_name: &str, pin_file: &Path) -> Re
                 )
             })?;
             make(orders, label, pin_file)?;
-            (TokenOrigin::Created, token::open(&orders.module, &orders.uri)?)
+            (TokenOrigin::Created, token::open(orders)?)
         }
         Err(failure) => return Err(failure),
     };
-    let report = look(&token, token_name, pin_file, created);
+    let report = look(orders, &token, token_name, pin_file, created);
     token.finalize();
     report
 }
@@ -64,7 +64,13 @@ fn alone(pin_file: &Path) -> Result<std::fs::File, Failure> {
 }
 
 /// Logs in with the PIN file and makes sure of the identity key.
-fn look(token: &OpenToken, token_name: &str, pin_file: &Path, created: TokenOrigin) -> Result<WorkerReport, Failure> {
+fn look(
+    orders: &WorkerOrders,
+    token: &OpenToken,
+    token_name: &str,
+    pin_file: &Path,
+    created: TokenOrigin,
+) -> Result<WorkerReport, Failure> {
     if !token.has_user_pin()? {
         return Err(Failure::fault(
             "token_half_made",
@@ -80,7 +86,7 @@ fn look(token: &OpenToken, token_name: &str, pin_file: &Path, created: TokenOrig
         None => {
             let (party, purpose) = (token_name.to_owned(), Purpose::TokenIdentity);
             let order = KeyOrder { party, purpose, agent: None, algorithm: purpose.default_algorithm() };
-            keys::generate(&keyring, token, &session, &order).map_err(|fault| match fault {
+            keys::generate(&keyring, token, &session, &order, &orders.attributes).map_err(|fault| match fault {
                 KeyFault::Module(error) => module_failed(&error),
                 KeyFault::Refused(_, message) => failed(&message),
                 KeyFault::Unverified => failed("the new identity key does not verify its own signature"),
@@ -103,7 +109,7 @@ fn make(orders: &WorkerOrders, label: &str, pin_file: &Path) -> Result<(), Failu
     };
     // Nobody keeps it: an operator who lost the PIN makes a new token, with new keys.
     let so_pin = fresh_pin();
-    let pkcs11 = token::load(&orders.module)?;
+    let pkcs11 = token::load(orders)?;
     let slot = token::free_slot(&pkcs11)?;
     pkcs11.init_token(slot, &so_pin, label).map_err(|error| module_failed(&error))?;
     let session = pkcs11.open_rw_session(slot).map_err(|error| module_failed(&error))?;

@@ -34,7 +34,7 @@ const WARM_UP: u32 = 20;
 /// # Errors
 /// What kept it from opening, `pin_refused`, `key_missing`, `module_failed`.
 pub fn measure(orders: &WorkerOrders, key: KeyId, channel: &Channel) -> Result<(), Failure> {
-    let token = token::open(&orders.module, &orders.uri)?;
+    let token = token::open(orders)?;
     let outcome = log_in(&token, channel).and_then(|session| obey(&token, &session, key, channel));
     token.finalize();
     outcome

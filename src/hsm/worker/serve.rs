@@ -18,13 +18,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::desk::{Desk, Turn};
 use super::keyring::LoadedKey;
-use super::keys::{self, KeyFault};
+use super::keys::{self, CustodyRule, KeyFault};
 use super::login::{Access, Login};
 use super::sealing;
 use super::signing::{self, Check, Sampler, SigningFault};
 use super::superior::Superior;
 use super::token::{may_have_signed, module_failed};
 use crate::hsm::messages::{WorkerOrders, WorkerReport};
+use crate::hsm::settings::ExtraAttribute;
 use crate::hsm::wire::{self, FromWorker, Hello, Request, Response, ToWorker};
 use crate::hsm::{HsmFault, KeyInfo, Op, Plaintext, Reply, lint};
 use crate::kernel::sign::{Purpose, SignInput};
@@ -49,6 +50,9 @@ struct Shared {
     written: Condvar,
     service: UnixStream,
     sampler: Sampler,
+    rule: CustodyRule,
+    /// What new objects get besides our own attributes.
+    attributes: Vec<ExtraAttribute>,
     /// Why the worker ends by itself.
     doomed: Mutex<Option<Failure>>,
 }
@@ -87,6 +91,8 @@ pub fn serve(
         written: Condvar::new(),
         service,
         sampler: Sampler::default(),
+        rule: if orders.accept_unstated_local { CustodyRule::LocalUnstated } else { CustodyRule::Sound },
+        attributes: orders.attributes.clone(),
         doomed: Mutex::new(None),
     };
     let hello = Hello { token: token.clone(), identity: identity.clone(), hands: shared.hands() };
@@ -185,9 +191,9 @@ fn perform(shared: &Shared, place: usize, op: Op) -> Result<Reply, HsmFault> {
     match op {
         Op::Describe => shared.asked(place, |login| login.token.describe()).map(Reply::Token),
         Op::ListKeys => shared.read_only(place, |session, login| login.keyring.list(session)).map(Reply::Keys),
-        Op::Generate(order) => {
-            changing(shared, place, |session, login| keys::generate(&login.keyring, &login.token, session, &order))
-        }
+        Op::Generate(order) => changing(shared, place, |session, login| {
+            keys::generate(&login.keyring, &login.token, session, &order, &shared.attributes)
+        }),
         Op::Sign { key, input } => sign(shared, place, key, &input).map(Reply::Signature),
         Op::Seal { key, context, plaintext } => seal(shared, place, key, &context, &plaintext).map(Reply::Sealed),
         Op::Unseal { key, context, sealed } => unseal(shared, place, key, &context, &sealed).map(Reply::Opened),
@@ -199,7 +205,7 @@ fn perform(shared: &Shared, place: usize, op: Op) -> Result<Reply, HsmFault> {
 fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<Vec<u8>, HsmFault> {
     let key = key(shared, place, id)?;
     lint::lint(&key.info, input)?;
-    keys::ensure_active(&key.info)?;
+    keys::ensure_active(&key.info, shared.rule)?;
     let check = shared.sampler.check(input);
     let signed =
         with_key(shared, place, &key, |session, key| signing::sign(session, &key.info, key.private, input, check))?;
@@ -224,7 +230,7 @@ fn key(shared: &Shared, place: usize, id: KeyId) -> Result<Arc<LoadedKey>, HsmFa
 
 fn seal(shared: &Shared, place: usize, id: KeyId, context: &[u8], plaintext: &Plaintext) -> Result<Vec<u8>, HsmFault> {
     let key = wrapping_key(shared, place, id)?;
-    keys::ensure_active(&key.info)?;
+    keys::ensure_active(&key.info, shared.rule)?;
     with_key(shared, place, &key, |session, key| sealing::seal(session, &key.info, key.private, context, plaintext))?
         .ok_or_else(|| unavailable("key_failed", &format!("{} does not seal as it should", key.info.label), false))
 }
@@ -286,7 +292,8 @@ fn with_key<T>(
         };
         tracing::debug!(%error, epoch, label = key.info.label, "a key did not work");
         let maybe_signed = may_have_signed(&error);
-        let why = shared.access.attempt(place, |session, login| keys::why_not(&login.keyring, session, id));
+        let why =
+            shared.access.attempt(place, |session, login| keys::why_not(&login.keyring, session, id, shared.rule));
         if let Ok(Some(refusal)) = why {
             return Err(refusal);
         }

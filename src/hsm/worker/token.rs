@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
+use cryptoki::context::{Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
-use super::keyring;
+use super::{keyring, reserved};
 use crate::hsm::flow::wrong_token;
+use crate::hsm::messages::WorkerOrders;
 use crate::hsm::uri::SlotUri;
 use crate::hsm::{LibraryInfo, PinState, TokenInfo};
 use crate::kernel::types::{KeyId, Sha256};
@@ -44,8 +45,9 @@ struct Seen {
 /// Loads and initialises the module.
 ///
 /// # Errors
-/// `module_unusable`.
-pub fn load(module: &Path) -> Result<Pkcs11, Failure> {
+/// `module_unusable`, `module_changed`.
+pub fn load(orders: &WorkerOrders) -> Result<Pkcs11, Failure> {
+    let module = &orders.module;
     let unusable = |why: String| {
         Failure::fault(
             "module_unusable",
@@ -56,28 +58,35 @@ pub fn load(module: &Path) -> Result<Pkcs11, Failure> {
     if !module.is_file() {
         return Err(unusable("there is no such file".into()));
     }
+    if let Some(expected) = orders.module_sha256 {
+        let found = sha256_of(module).ok_or_else(|| unusable("it cannot be read".into()))?;
+        if found != expected {
+            return Err(changed(module, expected, found));
+        }
+    }
     let pkcs11 = Pkcs11::new(module).map_err(|error| unusable(error.to_string()))?;
-    pkcs11
-        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-        .map_err(|error| unusable(error.to_string()))?;
+    let arguments = reserved::initialize_args(orders.init_args.as_deref())
+        .ok_or_else(|| unusable("init_args has a NUL character in it".into()))?;
+    pkcs11.initialize(arguments).map_err(|error| unusable(error.to_string()))?;
     Ok(pkcs11)
 }
 
 /// Opens the one token that the URI selects.
 ///
 /// # Errors
-/// `module_unusable`, `hsm_uri_invalid`, `token_missing` (with what is there), `token_ambiguous`.
-pub fn open(module: &Path, uri: &str) -> Result<OpenToken, Failure> {
+/// `module_unusable`, `module_changed`, `hsm_uri_invalid`, `token_missing` (with what is there), `token_ambiguous`.
+pub fn open(orders: &WorkerOrders) -> Result<OpenToken, Failure> {
+    let (module, uri) = (&orders.module, orders.uri.as_str());
     let wanted = SlotUri::parse(uri)?;
     let mut look = 1;
     loop {
-        let pkcs11 = load(module)?;
+        let pkcs11 = load(orders)?;
         let seen = look_around(&pkcs11, &wanted)?;
         let matching: Vec<&Seen> = seen.iter().filter(|seen| seen.matches && seen.initialised).collect();
         match matching[..] {
             [one] => {
-                let module_sha256 = std::fs::read(module).ok().map(|bytes| Sha256::of(&[&bytes]));
-                return Ok(OpenToken { slot: one.slot, pkcs11, module: module.to_owned(), module_sha256 });
+                let module_sha256 = orders.module_sha256.or_else(|| sha256_of(module));
+                return Ok(OpenToken { slot: one.slot, pkcs11, module: module.clone(), module_sha256 });
             }
             [] if look < LOOKS => {
                 finalize(pkcs11);
@@ -211,6 +220,21 @@ impl OpenToken {
     pub fn finalize(self) {
         finalize(self.pkcs11);
     }
+}
+
+fn sha256_of(file: &Path) -> Option<Sha256> {
+    std::fs::read(file).ok().map(|bytes| Sha256::of(&[&bytes]))
+}
+
+fn changed(module: &Path, expected: Sha256, found: Sha256) -> Failure {
+    Failure::refused(
+        "module_changed",
+        format!(
+            "{} is another file than when it was configured: SHA-256 {found}, expected {expected}",
+            module.display()
+        ),
+        "when an upgrade explains it: stop the daemon, run `countersign init --accept-module` and start it again",
+    )
 }
 
 /// A module call failed in a way that is nobody's fault here.

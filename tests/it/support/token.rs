@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign::hsm::Token;
 use countersign::hsm::client::WorkerPool;
 use countersign::hsm::embedded::Embedded;
-use countersign::hsm::provision::{self, Provisioned};
+use countersign::hsm::provision::{self, ModuleChange, Provisioned};
 use countersign::hsm::settings::HsmSettings;
 use countersign::ops::failure::Failure;
 use countersign::ops::paths::StateDir;
@@ -20,17 +20,11 @@ pub fn program() -> PathBuf {
 /// Settings of a token `name` in its state directory.
 pub fn settings(name: &str) -> HsmSettings {
     HsmSettings {
-        uri: format!("pkcs11:token={name}"),
-        module: MODULE.into(),
         env: [("SOFTHSM2_CONF".to_owned(), "{state}/softhsm/softhsm2.conf".to_owned())].into(),
-        init_args: None,
         pin_file: Some(format!("pins/{name}.pin").into()),
-        pin_credential: None,
-        pin_fd: None,
-        algorithms: std::collections::BTreeMap::new(),
         workers: 1,
-        sessions: 8,
         deadline_ms: 10_000,
+        ..HsmSettings::new(format!("pkcs11:token={name}"), MODULE)
     }
 }
 
@@ -62,7 +56,7 @@ impl RealToken {
     }
 
     pub fn provision(&self) -> Result<Provisioned, Failure> {
-        provision::provision_with(&program(), &self.state, &self.name, &self.settings)
+        provision::provision_with(&program(), &self.state, &self.name, &self.settings, ModuleChange::Refuse)
     }
 
     pub fn start(&mut self) -> Result<(), Failure> {
