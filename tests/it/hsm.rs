@@ -378,7 +378,7 @@ fn unusable_modules_and_missing_tokens_are_named_with_a_next_step() {
         (MODULE, "pkcs11:token=bank;serial=0", "token_missing"),
         (MODULE, "pkcs11:token=bank?pin-value=1", "hsm_uri_invalid"),
     ] {
-        token.settings.module = module.into();
+        token.use_module(module);
         token.settings.uri = uri.into();
         let failure = token.start().unwrap_err();
         assert_eq!(failure.name, name);

@@ -356,7 +356,7 @@ fn what_is_not_a_pkcs11_module_is_named_and_never_hangs_the_worker() {
         rows.push(("a module that may not be read", closed));
     }
     for (what, module) in rows {
-        token.settings.module = module.clone();
+        token.use_module(&module);
         for failure in [token.start().unwrap_err(), token.provision().unwrap_err()] {
             assert_eq!(failure.name, "module_unusable", "{what}: {failure}");
             shows_what_to_do(what, &pin, &failure, &module);
@@ -393,7 +393,7 @@ fn a_module_that_was_cut_off_costs_its_worker_and_has_a_name() {
     let mut token = RealToken::provisioned("bank");
     let cut = token.state.resolve("cut.so");
     std::fs::write(&cut, &std::fs::read(MODULE).unwrap()[..20_000]).unwrap();
-    token.settings.module = cut;
+    token.use_module(cut);
     let failure = token.start().unwrap_err();
     assert!(matches!(failure.name.as_str(), "hsm_worker_died" | "module_unusable"), "{failure}");
     assert!(failure.next_step.contains("module"), "{}", failure.next_step);

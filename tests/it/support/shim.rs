@@ -139,7 +139,7 @@ impl Control {
 pub fn provisioned(name: &str) -> (RealToken, Control) {
     let mut token = RealToken::provisioned(name);
     let control = Control::new(token.state.resolve("shim"));
-    token.settings.module = library();
+    token.use_module(library());
     token.settings.env.insert("PKCS11_SHIM_CONTROL".into(), "{state}/shim".into());
     (token, control)
 }

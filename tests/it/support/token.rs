@@ -48,6 +48,15 @@ impl RealToken {
         token
     }
 
+    /// Names another module, as if it had been configured from the beginning.
+    pub fn use_module(&mut self, module: impl Into<PathBuf>) {
+        self.settings.module = module.into();
+        let record = self.state.resolve(format!("identity/{}.json", self.name));
+        let mut known: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        known["module_sha256"] = serde_json::Value::Null;
+        std::fs::write(&record, known.to_string()).unwrap();
+    }
+
     /// Provisions and starts a worker.
     pub fn running(name: &str) -> Self {
         let mut token = Self::provisioned(name);
