@@ -48,6 +48,9 @@ fn on_every_module(check: fn(&Subject)) {
             eprintln!("skipped: NSS softokn: {why}");
         }
     }
+    if let Some(subject) = kryoptic() {
+        check(&subject);
+    }
     if let Some(subject) = another() {
         check(&subject);
     }
@@ -91,6 +94,23 @@ fn nss() -> Result<Subject, String> {
         ..HsmSettings::new("pkcs11:token=NSS%20Certificate%20DB", module)
     };
     Ok(Subject { what: "NSS softokn", settings, state, _directory: directory })
+}
+
+/// Kryoptic, where scripts/test-long built it: a token of its own for each check, made by provisioning.
+fn kryoptic() -> Option<Subject> {
+    let library = std::env::var_os("COUNTERSIGN_TEST_KRYOPTIC")?;
+    let (state, directory) = directory();
+    let database = directory.path().join("kryoptic.sql");
+    let conf = format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display());
+    std::fs::write(directory.path().join("kryoptic.conf"), conf).unwrap();
+    let settings = HsmSettings {
+        pin_file: Some("pins/bank.pin".into()),
+        env: [("KRYOPTIC_CONF".to_owned(), "{state}/kryoptic.conf".to_owned())].into(),
+        workers: 1,
+        deadline_ms: 60_000,
+        ..HsmSettings::new("pkcs11:token=bank", PathBuf::from(library))
+    };
+    Some(Subject { what: "kryoptic", settings, state, _directory: directory })
 }
 
 /// The module of a long run, as its environment names it. Its token must be fresh and have its PIN.
