@@ -299,7 +299,10 @@ impl Authority {
         }
         Err(Failure::refused(
             "confirmation_wrong",
-            format!("this is not the confirmation last printed for {}, or its 10 minutes are over", key.label),
+            format!(
+                "this is not the confirmation last printed for {}, it was used or a wrong one was given since, or its 10 minutes are over",
+                key.label
+            ),
             format!("run `countersign key destroy {}` and give what it prints", key.label),
         ))
     }

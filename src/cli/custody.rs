@@ -60,7 +60,7 @@ fn summary(written: &Value, file: &str) -> String {
         format!("NOT sound: {unsound}")
     };
     format!(
-        "{} keys, {custody}\n  signed by  {}\n  written to {file}\n  check it   countersign verify custody-report {file}",
+        "{} keys, {custody}\n  signed by  {}\n  written to {file}\n  check it   countersign verify custody-report {file} --root <the party's root.pem>, or --state",
         written["keys"],
         text(written, "signer"),
     )

@@ -75,10 +75,58 @@ fn start(plan: SupervisorPlan, told: &mut Told) -> Result<(), Failure> {
     make_undumpable()?;
     let lock = take_lock(&plan.state)?;
     let pin = pin::read(&plan.state, &plan.token_name, &plan.settings)?;
+    let latch = Latch::of(&plan);
+    latch.ensure_open()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::fault("supervisor_failed", format!("no event loop: {error}"), "check the process limits")
     })?;
-    runtime.block_on(supervise(plan, pin, lock, told))
+    let outcome = runtime.block_on(supervise(plan, pin, lock, told));
+    if let Err(failure) = &outcome
+        && failure.name == "pin_refused"
+    {
+        latch.close();
+    }
+    outcome
+}
+
+/// Remembers across starts that this very PIN file was refused: every verb with the daemon down starts one, and each
+/// would show the token the same wrong PIN again, until a real one is locked. Another file, or the same one written
+/// again, opens it.
+struct Latch {
+    marker: std::path::PathBuf,
+    /// Inode, size and time of change of the PIN file; `None` without one: other sources are asked anew each time.
+    file: Option<String>,
+}
+
+impl Latch {
+    fn of(plan: &SupervisorPlan) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let file = plan.settings.pin_file.as_ref().map(|file| plan.state.resolve(file));
+        let known = file.and_then(|file| std::fs::metadata(file).ok());
+        let file =
+            known.map(|data| format!("{} {} {}.{:09}", data.ino(), data.size(), data.ctime(), data.ctime_nsec()));
+        Self { marker: plan.state.resolve(format!("identity/{}.pin-refused", plan.token_name)), file }
+    }
+
+    fn ensure_open(&self) -> Result<(), Failure> {
+        let refused = std::fs::read_to_string(&self.marker).ok();
+        if refused.is_none() || refused != self.file {
+            return Ok(());
+        }
+        Err(Failure::fault(
+            "pin_refused",
+            "the token refused this PIN file before; it is not shown to the token again",
+            "write the right PIN into the file named in hsm.<token>.pin_file, then start the daemon again",
+        ))
+    }
+
+    /// Where it cannot be remembered, the next start tries once more.
+    fn close(&self) {
+        let written = self.file.as_ref().map(|file| std::fs::write(&self.marker, file));
+        if let Some(Err(error)) = written {
+            tracing::warn!(%error, "the refused PIN could not be remembered");
+        }
+    }
 }
 
 /// Keeps debuggers, core dumps and /proc readers of the same user out of this process.

@@ -279,6 +279,10 @@ fn a_stopped_worker_misses_the_deadline_and_is_killed_and_replaced() {
     let key = generate(&token, Purpose::Transaction);
     let pid = token.describe().unwrap().worker_pid;
     signal(pid, Signal::STOP);
+    // Queued is not stopped yet: a thread on another processor could still sign.
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
     let began = Instant::now();
     let fault = token.sign(key.id, input_for(Purpose::Transaction)).unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(4));
@@ -569,6 +573,12 @@ fn a_daemon_that_cannot_start_says_why_in_one_line() {
     let mut daemon = Daemon::start(&token);
     assert_eq!(daemon.first_line["error"]["name"], "pin_refused");
     assert_eq!(daemon.child.wait().unwrap().code(), Some(1));
+    // The same file is not shown to the token again, by no later start; the same one written anew is.
+    let again = Daemon::start(&token).first_line["error"].to_string();
+    assert!(again.contains("not shown to the token again"), "{again}");
+    std::fs::write(&pin_file, "not-the-right-pin").unwrap();
+    let anew = Daemon::start(&token).first_line["error"].to_string();
+    assert!(anew.contains("tried once"), "{anew}");
     std::fs::set_permissions(&pin_file, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(Daemon::start(&token).first_line["error"]["name"], "pin_file_too_open");
 }
