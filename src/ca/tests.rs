@@ -18,6 +18,8 @@ use crate::kernel::command::{
 use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
@@ -26,7 +28,8 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
+    StatementQuery, Store, StoreFault,
 };
 
 #[derive(Default)]
@@ -145,6 +148,18 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn posted(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        elsewhere()
+    }
+    fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {
+        elsewhere()
+    }
+    fn transaction(&self, _: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
+        elsewhere()
+    }
+    fn statement(&self, _: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
+        elsewhere()
+    }
+    fn outbox(&self, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
         elsewhere()
     }
     fn batch(&self, _: i64) -> Result<Option<BatchRecord>, StoreFault> {

@@ -5,7 +5,9 @@ use clap::Subcommand;
 use super::context::Context;
 use super::table::{cell, table, unless_changed};
 use crate::front::admin::AdminCall;
+use crate::kernel::command::NewAccount;
 use crate::kernel::types::{AccountId, Currency, IdempotencyKey, Money, OwnerId};
+use crate::kernel::zone::Zone;
 use crate::ops::failure::Failure;
 
 /// Open accounts, list them, book incoming money
@@ -31,6 +33,15 @@ enum Verb {
         /// Opening balance; leave out for an empty account.
         #[arg(long)]
         opening: Option<String>,
+        /// How far below zero it may go.
+        #[arg(long)]
+        overdraft: Option<String>,
+        /// The most that may leave on one day of the account's calendar.
+        #[arg(long)]
+        day_max: Option<String>,
+        /// IANA time zone in which its days begin and end.
+        #[arg(long, default_value = "UTC")]
+        time_zone: Zone,
     },
     /// Show every account with balance, holds and what is available.
     #[command(after_help = "Example:\n  countersign account list --json")]
@@ -56,9 +67,17 @@ enum Verb {
 /// What the daemon answers; `amount_malformed`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::Open { account, owner, currency, opening } => {
-            let opening = opening.map(|text| amount(&text, currency)).transpose()?;
-            let answer = context.call(AdminCall::AccountOpen { account, owner, currency, opening })?;
+        Verb::Open { account, owner, currency, opening, overdraft, day_max, time_zone } => {
+            let money = |text: Option<String>| text.map(|text| amount(&text, currency)).transpose();
+            let answer = context.call(AdminCall::AccountOpen(NewAccount {
+                account,
+                owner,
+                currency,
+                opening: money(opening)?,
+                overdraft: money(overdraft)?,
+                day_max: money(day_max)?,
+                zone: time_zone,
+            }))?;
             context.print(&answer, |answer| {
                 format!("account {} is open{}", cell(&answer["account_id"]), unless_changed(answer))
             });

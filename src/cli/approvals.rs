@@ -62,7 +62,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("AMOUNT", "amount"),
                 ("FROM", "from_account"),
                 ("TO", "to_account"),
-                ("AGENT", "agent"),
+                ("ASKED BY", "maker"),
                 ("EXPIRES", "expires"),
             ];
             context.print(&answer, |answer| table(answer, &columns, "Nothing waits for a human."));
@@ -111,7 +111,7 @@ fn shown(answer: &Value) -> String {
         ("from", &summary["from_account"]),
         ("to", &summary["to_account"]),
         ("product", &summary["product_id"]),
-        ("agent", &answer["agent"]),
+        ("asked by", &answer["maker"]),
         ("why", &answer["reasons"]),
         ("created", &answer["created"]),
         ("expires", &answer["expires"]),

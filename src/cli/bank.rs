@@ -10,7 +10,9 @@ use super::account::amount;
 use super::context::Context;
 use super::table::cell;
 use crate::front::admin::AdminCall;
+use crate::kernel::command::NewAccount;
 use crate::kernel::types::{AccountId, Currency, MerchantId, OwnerId, ProductId};
+use crate::kernel::zone::Zone;
 use crate::ops::failure::Failure;
 
 /// Load accounts, merchants and products from a file
@@ -47,6 +49,12 @@ struct Account {
     owner: OwnerId,
     /// Decimal string; leave out for an empty account.
     opening: Option<String>,
+    /// How far below zero it may go.
+    overdraft: Option<String>,
+    /// The most that may leave on one local day.
+    day_max: Option<String>,
+    /// IANA name; leave out for UTC.
+    time_zone: Option<Zone>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,12 +111,16 @@ fn calls(book: &Book) -> Result<Vec<AdminCall>, Failure> {
     let currency = book.currency;
     let mut calls = vec![];
     for account in &book.account {
-        calls.push(AdminCall::AccountOpen {
+        let money = |text: &Option<String>| text.as_deref().map(|text| amount(text, currency)).transpose();
+        calls.push(AdminCall::AccountOpen(NewAccount {
             account: account.id.clone(),
             owner: account.owner.clone(),
             currency,
-            opening: account.opening.as_deref().map(|text| amount(text, currency)).transpose()?,
-        });
+            opening: money(&account.opening)?,
+            overdraft: money(&account.overdraft)?,
+            day_max: money(&account.day_max)?,
+            zone: account.time_zone.unwrap_or(Zone::UTC),
+        }));
     }
     for merchant in &book.merchant {
         calls.push(AdminCall::MerchantAdd { merchant: merchant.domain.clone(), name: merchant.name.clone(), currency });

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::ca::RevokeMode;
 use crate::front::doctor;
 use crate::front::services::{Services, take_status_change};
-use crate::kernel::command::{Actor, OperatorPrincipal, Verb, Verdict};
+use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, PartyName, ProductId,
@@ -112,12 +112,7 @@ pub enum AdminCall {
     CustodyReport {},
 
     // the bank's book
-    AccountOpen {
-        account: AccountId,
-        owner: OwnerId,
-        currency: Currency,
-        opening: Option<Money>,
-    },
+    AccountOpen(NewAccount),
     AccountList {},
     AccountIncoming {
         account: AccountId,
@@ -238,9 +233,7 @@ fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) 
         AdminCall::KeyDestroy { label, confirm } => authority.key_destroy(&actor, &label, confirm.as_deref()),
         AdminCall::CustodyReport {} => authority.custody_report(&actor),
 
-        AdminCall::AccountOpen { account, owner, currency, opening } => {
-            bank()?.account_open(operator, account, owner, currency, opening)
-        }
+        AdminCall::AccountOpen(new) => bank()?.account_open(operator, new),
         AdminCall::AccountList {} => bank()?.list(operator, Listing::Accounts),
         AdminCall::AccountIncoming { account, amount, reference } => {
             bank()?.account_incoming(operator, account, amount, reference)

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
-    AccountId, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId, ProductId,
-    RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId,
+    ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::zone::Zone;
 
 /// Who asks. Only a verified connection or peer credentials make one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -25,6 +27,17 @@ pub enum Actor {
     System {
         component: String,
     },
+}
+
+impl Actor {
+    /// The agent's SPIFFE ID, the operator's name, or `system:` and the component.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Agent(agent) => agent.spiffe_id.to_string(),
+            Self::Operator(operator) => operator.name.to_string(),
+            Self::System { component } => format!("system:{component}"),
+        }
+    }
 }
 
 /// An agent as its certificate pair names it.
@@ -60,6 +73,9 @@ pub struct Stamp {
     pub boot_ms: i64,
     /// Hides a guessable leaf body: the leaf commits to SHA-256(salt ‖ body).
     pub leaf_salt: [u8; 32],
+    /// What makes the request single-use: the hash of its signature's key and nonce. Taken in the commit of whatever
+    /// comes of it; a second time it is `nonce_replayed`. None: the channel itself cannot be replayed.
+    pub nonce: Option<Sha256>,
 }
 
 /// One unit of work for the store.
@@ -89,6 +105,60 @@ pub struct Rules {
     pub open_holds_max: u32,
     /// When true an agent needs a CRL of the security company that is not past its next update.
     pub company_crl_required: bool,
+    /// What payments cost; the first rule that fits counts.
+    pub fees: Vec<FeeRule>,
+    pub settlement: Settlement,
+}
+
+/// Which book is the bank's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    /// This store's ledger: a payment is posted when it is executed.
+    Embedded,
+    /// A core banking system's: held, settled and released there first, and posted here when it says so.
+    External,
+}
+
+impl Settlement {
+    pub const ALL: [Self; 2] = [Self::Embedded, Self::External];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::External => "external",
+        }
+    }
+}
+
+/// What the core banking system is asked for one transaction. Each is idempotent by transaction and verb.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CoreVerb {
+    Hold,
+    Settle,
+    Release,
+}
+
+impl CoreVerb {
+    pub const ALL: [Self; 3] = [Self::Hold, Self::Settle, Self::Release];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Settle => "settle",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// What the core banking system said for certain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CoreWord {
+    Done,
+    /// With the core's own name for it.
+    Refused(String),
 }
 
 /// How a transaction or approval is named by the caller.
@@ -180,6 +250,24 @@ impl ToolCall {
 pub struct FreshIds {
     pub transaction: TransactionId,
     pub approval: ApprovalId,
+    pub case: CaseId,
+}
+
+/// A customer's account to be opened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewAccount {
+    pub account: AccountId,
+    pub owner: OwnerId,
+    pub currency: Currency,
+    pub opening: Option<Money>,
+    /// How far below zero it may go.
+    #[serde(default)]
+    pub overdraft: Option<Money>,
+    /// The most that may leave on one local day.
+    #[serde(default)]
+    pub day_max: Option<Money>,
+    /// Where its days begin and end.
+    pub zone: Zone,
 }
 
 /// A human's answer to an approval.
@@ -245,11 +333,52 @@ pub enum Act {
     },
 
     // The bank's people and systems
-    OpenAccount {
+    OpenAccount(NewAccount),
+    /// Freezes, thaws or closes a customer's account. Thawing takes another person than freezing.
+    SetAccountStatus {
         account: AccountId,
-        owner: OwnerId,
-        currency: Currency,
-        opening: Option<Money>,
+        status: AccountStatus,
+        reason: String,
+    },
+    /// One posting between two accounts of the book that no agent asked for: interest, fees, corrections by the
+    /// bank's own jobs; an officer may charge a fee. Idempotent by reference; names as in [`Account::name`].
+    ///
+    /// [`Account::name`]: crate::kernel::ledger::Account::name
+    Transfer {
+        debit: String,
+        credit: String,
+        amount: Money,
+        reference: IdempotencyKey,
+    },
+    /// The bank's own request to reverse an executed payment; another person approves it.
+    ReverseTransaction {
+        transaction_id: TransactionId,
+        amount: Option<Money>,
+        idempotency_key: IdempotencyKey,
+        rules: Arc<Rules>,
+        fresh: FreshIds,
+    },
+    /// Stops all payments by agents (`Some` reason) or lets them go on.
+    SetBreaker {
+        reason: Option<String>,
+    },
+    /// A human's word on a case: `Approve` lets the payment go on when the agent asks again, `Deny` ends it.
+    ResolveCase {
+        case: CaseId,
+        verdict: Verdict,
+        note: String,
+    },
+    /// Hands an open transaction to the bank's people; its funds stay held.
+    QueueManual {
+        transaction_id: TransactionId,
+        case: CaseId,
+        reason: String,
+    },
+    /// What the core banking system answered: takes the order off the outbox and does what follows from it.
+    CoreAnswered {
+        transaction_id: TransactionId,
+        verb: CoreVerb,
+        word: CoreWord,
     },
     /// Money from outside the bank arrives on an account; idempotent by reference.
     IncomingPayment {
@@ -361,6 +490,15 @@ pub enum Effect {
     },
     /// Money moved, now or (`repeated`) earlier. The receipt waits for the batch's signature.
     Posted(Posted),
+    /// The order is durable and will be, or has been, sent to the core banking system. Its place in the batch is the
+    /// order's.
+    Submitted(Posted),
+    /// Nothing moved; the bank's people decide under this case.
+    QueuedManual {
+        case_id: CaseId,
+        transaction_id: Option<TransactionId>,
+        reason: String,
+    },
     Cancelled {
         transaction_id: TransactionId,
     },
@@ -376,6 +514,12 @@ pub enum Effect {
         certificates: u32,
         authorizations: u32,
         already: bool,
+    },
+    /// A case has its answer.
+    CaseDecided {
+        case_id: CaseId,
+        transaction_id: Option<TransactionId>,
+        verdict: Verdict,
     },
     /// A certificate as it stands: `der` is the released one.
     Certificate(CertificateRecord),
@@ -409,6 +553,9 @@ pub struct TransactionStatement {
     pub debit_account: String,
     pub credit_account: String,
     pub amount_minor: String,
+    /// What the payer paid besides; absent when nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee_minor: Option<String>,
     pub currency: Currency,
     pub merchant: Option<MerchantId>,
     pub product_id: Option<ProductId>,

@@ -6,19 +6,25 @@
 
 mod authorize;
 mod bank;
+mod core;
 mod execute;
 mod leaf;
+mod manual;
 mod posting;
 mod read;
 mod registry;
 mod reversal;
 mod rows;
+mod transfer;
 
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
-pub use rows::{Binding, Book, Change, Grant, HistoryLine, Mark, Merchant, Offer, Place, Signed};
+pub use rows::{
+    Binding, Book, Breaker, CaseState, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant, Offer,
+    OutboxRow, Place, Signed,
+};
 
-use posting::{hash_of, posted, release};
+use posting::{hash_of, release, settle};
 
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb};
@@ -31,7 +37,7 @@ use crate::kernel::types::{AccountId, Serial, UnixMillis};
 #[must_use]
 pub struct Decided {
     pub outcome: Result<Effect, Refusal>,
-    /// Empty when refused.
+    /// When refused: nothing but the nonce.
     pub changes: Vec<Change>,
 }
 
@@ -42,7 +48,14 @@ impl Decided {
             Act::SignBatch { .. } => false,
             Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
             Act::Tool { .. }
-            | Act::OpenAccount { .. }
+            | Act::OpenAccount(_)
+            | Act::SetAccountStatus { .. }
+            | Act::Transfer { .. }
+            | Act::ReverseTransaction { .. }
+            | Act::SetBreaker { .. }
+            | Act::ResolveCase { .. }
+            | Act::QueueManual { .. }
+            | Act::CoreAnswered { .. }
             | Act::IncomingPayment { .. }
             | Act::AddMerchant { .. }
             | Act::AddProduct { .. }
@@ -107,11 +120,30 @@ pub fn marks_of(agent: &AgentPrincipal) -> [String; 4] {
 /// # Errors
 /// What the rows reported; a rule that says no is in [`Decided::outcome`].
 pub fn decide(book: &dyn Book, command: &Command) -> Result<Decided, RowFault> {
-    match ruled(book, command) {
-        Ok((effect, changes)) => Ok(Decided { outcome: Ok(effect), changes }),
-        Err(Stop::Refused(refusal)) => Ok(Decided { outcome: Err(refusal), changes: vec![] }),
+    let mut taken = vec![];
+    let outcome = fresh_nonce(book, &command.stamp).and_then(|nonce| {
+        taken.extend(nonce);
+        ruled(book, command)
+    });
+    match outcome {
+        Ok((effect, mut changes)) => {
+            changes.append(&mut taken);
+            Ok(Decided { outcome: Ok(effect), changes })
+        }
+        Err(Stop::Refused(refusal)) => Ok(Decided { outcome: Err(refusal), changes: taken }),
         Err(Stop::Fault(fault)) => Err(fault),
     }
+}
+
+/// A request is decided once: its nonce is taken whatever comes of it.
+fn fresh_nonce(book: &dyn Book, stamp: &Stamp) -> Ruled<Option<Change>> {
+    let Some(nonce) = stamp.nonce else {
+        return Ok(None);
+    };
+    if book.nonce_used(&nonce, stamp.wall)? {
+        return Err(Refusal::NonceReplayed.into());
+    }
+    Ok(Some(Change::UseNonce { nonce, at: stamp.wall }))
 }
 
 type Orders = (Effect, Vec<Change>);
@@ -120,12 +152,23 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
     let at = &command.stamp;
     match &command.act {
         Act::Tool { call, rules, fresh } => tool(&Case::of(book, command, rules, fresh)?, call),
-        Act::OpenAccount { .. }
+        Act::OpenAccount(_)
+        | Act::SetAccountStatus { .. }
         | Act::IncomingPayment { .. }
         | Act::AddMerchant { .. }
         | Act::AddProduct { .. }
         | Act::AddGrant { .. }
         | Act::RevokeGrant { .. } => bank::set_up(book, command),
+        Act::Transfer { debit, credit, amount, reference } => {
+            transfer::book(book, command, debit, credit, *amount, reference)
+        }
+        Act::ReverseTransaction { transaction_id, amount, idempotency_key, rules, fresh } => {
+            reversal::by_operator(book, command, transaction_id, *amount, idempotency_key, rules, fresh)
+        }
+        Act::SetBreaker { reason } => manual::set_breaker(book, command, reason.as_deref()),
+        Act::ResolveCase { case, verdict, note } => manual::resolve(book, command, case, *verdict, note),
+        Act::QueueManual { transaction_id, case, reason } => manual::queue(book, command, transaction_id, case, reason),
+        Act::CoreAnswered { transaction_id, verb, word } => core::answered(book, command, transaction_id, *verb, word),
         Act::DecideApproval { approval, verdict, note } => {
             bank::decide_approval(book, command, approval, *verdict, note)
         }
@@ -220,6 +263,14 @@ fn tool(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
             reversal::request(case, call, transaction_id, *amount, idempotency_key)
         }
     }
+}
+
+/// One of the bank's own accounts, with the order that opens it when it is needed for the first time.
+fn internal(book: &dyn Book, new: Account) -> Ruled<(Account, Option<Change>)> {
+    Ok(match book.account(&new.name)? {
+        Some(account) => (account, None),
+        None => (new.clone(), Some(Change::InsertAccount(new))),
+    })
 }
 
 fn existing(book: &dyn Book, name: &str) -> Ruled<Account> {

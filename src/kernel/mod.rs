@@ -16,3 +16,4 @@ pub mod refusal;
 pub mod sign;
 pub mod status;
 pub mod types;
+pub mod zone;

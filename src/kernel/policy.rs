@@ -94,6 +94,8 @@ mod tests {
             approval_ttl_ms: 1,
             open_holds_max: 1,
             company_crl_required: false,
+            fees: vec![],
+            settlement: crate::kernel::command::Settlement::Embedded,
         }
     }
 

@@ -51,6 +51,10 @@ refusals! {
     AboveHardCeiling = "above_hard_ceiling", "the amount is above the hard ceiling", "no approval lifts a hard ceiling";
     InsufficientFunds = "insufficient_funds", "the available balance is too small", "lower the amount or add funds";
     AccountNotActive = "account_not_active", "the account is frozen or closed", "ask the bank";
+    DestinationNotActive = "destination_not_active", "the account that would be paid is frozen or closed", "ask the bank, or choose another destination";
+    AccountNotEmpty = "account_not_empty", "the account still has a balance or open holds", "empty it first";
+    AccountDayLimitExceeded = "account_day_limit_exceeded", "the account's own limit for a day would be exceeded", "wait for the account's next day or lower the amount";
+    HoldMissing = "hold_missing", "the funds are not held for this payment", "authorize it first";
     UnknownDestination = "unknown_destination", "the destination account does not exist", "check to_account";
     SameAccount = "same_account", "source and destination are the same account", "choose another destination";
     TooManyOpenHolds = "too_many_open_holds", "too many open authorizations", "execute or cancel some first";
@@ -73,6 +77,14 @@ refusals! {
     UnknownMerchant = "unknown_merchant", "no such merchant", "add it with `countersign merchant add`";
     AmountNotPositive = "amount_not_positive", "the amount must be greater than zero", "give a positive amount";
     AmountTooLarge = "amount_too_large", "the sum leaves the range the ledger counts in", "split the amount";
+    NotReversible = "not_reversible", "only an executed purchase, transfer or booking can be reversed", "see `countersign transaction show`";
+    NonceReplayed = "nonce_replayed", "this request was received before", "sign a fresh request";
+    QueuedManual = "queued_manual", "the payment waits for the bank's people", "ask again later with the same idempotency key";
+    SubmissionPending = "submission_pending", "the core banking system has the order and has not answered", "ask get_transaction; repeating is safe";
+    CoreRefused = "core_refused", "the core banking system refused the payment", "see the reason at `countersign transaction show`";
+    CaseRejected = "case_rejected", "the bank's people said no", "do not retry";
+    UnknownCase = "unknown_case", "no such case", "see `countersign case list`";
+    BreakerOpen = "breaker_open", "the bank has stopped payments", "try again when the bank has resumed them";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
 }

@@ -41,12 +41,14 @@ impl UnixMillis {
     }
 }
 
-/// Days since 1970-01-01 in UTC; the key of a daily counter.
+/// Days since 1970-01-01 by some account's calendar ([`Zone::day`](crate::kernel::zone::Zone::day)); the key of a daily
+/// counter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Day(pub i32);
 
-impl From<UnixMillis> for Day {
-    fn from(at: UnixMillis) -> Self {
+impl Day {
+    /// The day in UTC.
+    pub fn utc(at: UnixMillis) -> Self {
         // i64 milliseconds / 86 400 000 always fits an i32 for years the product accepts.
         Self(i32::try_from(at.0.div_euclid(86_400_000)).unwrap_or(i32::MAX))
     }
@@ -351,6 +353,10 @@ name_type!(
 name_type!(
     /// A question to a human: `apr_` + ULID.
     ApprovalId, "approval id", "apr_ followed by a 26-character ULID", |text| ulid_with("apr_", text)
+);
+name_type!(
+    /// Work that waits for the bank's people instead of moving money: `case_` + ULID.
+    CaseId, "case id", "case_ followed by a 26-character ULID", |text| ulid_with("case_", text)
 );
 name_type!(
     /// One request, for logs, leaves and errors: `req_` + ULID.

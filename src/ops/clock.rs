@@ -35,5 +35,5 @@ pub fn fresh_request_id() -> RequestId {
 
 /// Time and salt of a command that begins now.
 pub fn stamp(request_id: RequestId) -> Stamp {
-    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random() }
+    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random(), nonce: None }
 }

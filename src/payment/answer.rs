@@ -56,7 +56,26 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         })),
         Effect::Posted(posted) => Ok(executed(&posted, receipt.unwrap_or(Receipt::Pending))),
         Effect::Cancelled { transaction_id } => Ok(json!({ "status": "cancelled", "transaction_id": transaction_id })),
+        Effect::Submitted(order) => Ok(json!({
+            "status": "submitted",
+            "transaction_id": order.transaction_id,
+            "repeated": order.repeated,
+            "next_step": "the bank's core has the order; ask get_transaction, or call again: it is never paid twice",
+        })),
+        Effect::QueuedManual { case_id, transaction_id, reason } => {
+            let mut value = json!({
+                "status": "queued_manual",
+                "case_id": case_id,
+                "message": format!("payments are stopped: {reason}"),
+                "next_step": "the bank's people decide; call again later with the same parameters, it is never paid twice",
+            });
+            if let Some(transaction_id) = transaction_id {
+                value["transaction_id"] = json!(transaction_id);
+            }
+            Ok(value)
+        }
         Effect::Decided { .. }
+        | Effect::CaseDecided { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
         | Effect::Certificate(_)

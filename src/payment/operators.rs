@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::answer::Receipt;
 use super::answer::unexpected;
 use super::story::Payments;
-use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Posted, Verb, Verdict};
+use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Verb, Verdict};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId,
@@ -20,16 +20,9 @@ const GRANT_DAYS_MAX: u32 = 3_660;
 
 impl Payments {
     /// Opens a customer's account, with an opening balance from the clearing account. Role: administrator.
-    pub fn account_open(
-        &self,
-        operator: &OperatorPrincipal,
-        account: AccountId,
-        owner: OwnerId,
-        currency: Currency,
-        opening: Option<Money>,
-    ) -> Result<Value, Failure> {
-        let act = Act::OpenAccount { account: account.clone(), owner, currency, opening };
-        let changed = self.done(operator, act)?;
+    pub fn account_open(&self, operator: &OperatorPrincipal, new: NewAccount) -> Result<Value, Failure> {
+        let account = new.account.clone();
+        let changed = self.done(operator, Act::OpenAccount(new))?;
         self.recover()?;
         Ok(json!({ "account_id": account, "changed": changed }))
     }
@@ -240,6 +233,9 @@ impl Payments {
             | Effect::Approved { .. }
             | Effect::RequiresApproval { .. }
             | Effect::Posted(_)
+            | Effect::Submitted(_)
+            | Effect::QueuedManual { .. }
+            | Effect::CaseDecided { .. }
             | Effect::Cancelled { .. }
             | Effect::Decided { .. }
             | Effect::Swept { .. }

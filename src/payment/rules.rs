@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::settings::{PaymentSettings, PolicySettings};
+use super::settings::{FeeSettings, PaymentSettings, PolicySettings};
 use crate::kernel::canon::canonical;
-use crate::kernel::command::Rules;
+use crate::kernel::command::{Rules, Settlement};
+use crate::kernel::ledger::{FeeRule, TransactionKind};
 use crate::kernel::types::{Money, RoleName, Sha256};
 use crate::ops::failure::Failure;
 
 /// Hexadecimal digits of a policy version.
 const VERSION_DIGITS: usize = 16;
+/// A fee above the tenth of a payment is a slip of the pen.
+const BASIS_POINTS_MAX: u32 = 1_000;
 
 /// The rules in force. `policy_version` is the start of the SHA-256 of the settings' canonical form.
 ///
@@ -45,7 +48,31 @@ pub fn rules(
         approval_ttl_ms: i64::from(payment.approval_ttl_s) * 1000,
         open_holds_max: payment.open_holds_max,
         company_crl_required,
+        fees: payment.fee.iter().map(fee).collect::<Result<_, _>>()?,
+        settlement: Settlement::Embedded,
     })
+}
+
+fn fee(settings: &FeeSettings) -> Result<FeeRule, Failure> {
+    let invalid = |message: String| {
+        Failure::usage("config_invalid", format!("[[payment.fee]] {message}"), "correct countersign.toml")
+    };
+    match settings.kind {
+        TransactionKind::Purchase | TransactionKind::Transfer => {}
+        TransactionKind::Reversal | TransactionKind::Incoming | TransactionKind::Opening | TransactionKind::Booking => {
+            return Err(invalid("kind: only purchase and transfer have a fee".into()));
+        }
+    }
+    let fixed = match settings.fixed.as_deref() {
+        None => Money::from_minor(0, settings.currency),
+        Some(text) => {
+            Money::parse_positive(text, settings.currency).map_err(|error| invalid(format!("fixed: {error}")))?
+        }
+    };
+    if settings.basis_points > BASIS_POINTS_MAX {
+        return Err(invalid(format!("basis_points: at most {BASIS_POINTS_MAX}")));
+    }
+    Ok(FeeRule { kind: settings.kind, fixed, basis_points: settings.basis_points })
 }
 
 #[cfg(test)]

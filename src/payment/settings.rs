@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::ledger::TransactionKind;
 use crate::kernel::types::{Currency, MerchantId};
 
 /// The bank's rules for agents. Amounts are decimal strings in `currency`.
@@ -28,10 +29,27 @@ pub struct PaymentSettings {
     pub approval_ttl_s: u32,
     /// Open holds of one agent on one account.
     pub open_holds_max: u32,
+    /// What payments cost their payer; the first that fits kind and currency counts.
+    pub fee: Vec<FeeSettings>,
+}
+
+/// `[[payment.fee]]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeeSettings {
+    /// `purchase` or `transfer`.
+    pub kind: TransactionKind,
+    pub currency: Currency,
+    /// A decimal string; leave out for none.
+    #[serde(default)]
+    pub fixed: Option<String>,
+    /// Hundredths of a per cent of the amount.
+    #[serde(default)]
+    pub basis_points: u32,
 }
 
 impl Default for PaymentSettings {
     fn default() -> Self {
-        Self { authorization_ttl_s: 900, approval_ttl_s: 86_400, open_holds_max: 50 }
+        Self { authorization_ttl_s: 900, approval_ttl_s: 86_400, open_holds_max: 50, fee: Vec::new() }
     }
 }

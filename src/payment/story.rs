@@ -151,8 +151,7 @@ impl Payments {
     }
 
     fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {
-        let fresh = FreshIds { transaction: fresh("txn_")?, approval: fresh("apr_")? };
-        let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh };
+        let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh: fresh_ids()? };
         Ok(Permit(Command { stamp: clock::stamp(request.clone()), actor: Actor::Agent(agent.clone()), act }))
     }
 
@@ -163,7 +162,7 @@ impl Payments {
 
     pub(super) fn receipt(&self, effect: &Effect) -> Option<Receipt> {
         match effect {
-            Effect::Posted(posted) => Some(self.settle(posted.batch)),
+            Effect::Posted(placed) | Effect::Submitted(placed) => Some(self.settle(placed.batch)),
             Effect::Answer(_)
             | Effect::Approved { .. }
             | Effect::RequiresApproval { .. }
@@ -173,6 +172,8 @@ impl Payments {
             | Effect::Revoked { .. }
             | Effect::Certificate(_)
             | Effect::CrlNumber(_)
+            | Effect::QueuedManual { .. }
+            | Effect::CaseDecided { .. }
             | Effect::Done { .. } => None,
         }
     }
@@ -259,6 +260,11 @@ impl Flight {
         *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt);
         self.landing.notify_all();
     }
+}
+
+/// Ids for whatever a call may become.
+pub(super) fn fresh_ids() -> Result<FreshIds, Failure> {
+    Ok(FreshIds { transaction: fresh("txn_")?, approval: fresh("apr_")?, case: fresh("case_")? })
 }
 
 /// A fresh id of this prefix.

@@ -2,13 +2,16 @@
 
 pub mod settings;
 pub mod sqlite;
+mod views;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{AccountId, ApprovalId, KeyId, Serial, Sha256, TransactionId, UnixMillis};
 use crate::ops::failure::Failure;
 
 /// Why the store did not answer with a decision.
@@ -104,12 +107,52 @@ pub struct ApprovalView {
     pub approval_id: ApprovalId,
     pub transaction_id: TransactionId,
     pub status: String,
-    pub agent: SpiffeId,
+    /// Who asked: an agent's SPIFFE ID or an operator's name.
+    pub maker: String,
     pub summary: Value,
     pub created: String,
     pub expires: String,
     pub decided_by: Option<String>,
     pub reasons: Vec<String>,
+}
+
+/// Which lines of an account are asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StatementQuery {
+    pub account: AccountId,
+    /// From this instant on; none: from the beginning.
+    pub from: Option<UnixMillis>,
+    /// Before this instant; none: until now.
+    pub until: Option<UnixMillis>,
+    /// Only entries older than this one: `next` of the page before.
+    pub before: Option<i64>,
+    pub limit: u32,
+}
+
+/// One posted entry of an account.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StatementLine {
+    /// The entry's number: grows with time on one account.
+    pub entry: i64,
+    pub posted_at: UnixMillis,
+    pub transaction: Transaction,
+    /// Minor units; credits positive, debits negative.
+    pub amount: i64,
+    /// The balance that the entry left.
+    pub balance: i64,
+}
+
+/// A page of an account's entries, newest first.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Statement {
+    pub account: Account,
+    /// The balance before the oldest line of the page.
+    pub opening: i64,
+    /// The balance after the newest one.
+    pub closing: i64,
+    pub lines: Vec<StatementLine>,
+    /// Where the next, older page begins.
+    pub next: Option<i64>,
 }
 
 /// Durable state of one party.
@@ -132,6 +175,12 @@ pub trait Store: Send + Sync {
     /// Accounts, balances, holds, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
+    fn account(&self, name: &str) -> Result<Option<Account>, StoreFault>;
+    fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault>;
+    /// `None` when there is no such account.
+    fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault>;
+    /// What the core banking system must still be told, oldest first.
+    fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreFault>;
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault>;
     /// Batches that wait for their signature, oldest first.
@@ -163,6 +212,10 @@ pub enum Listing {
     Merchants,
     Products,
     Transactions,
+    /// Cases for the bank's people, newest first.
+    Cases,
+    /// One object: whether payments are stopped, why, by whom.
+    Breaker,
     /// Every account's balance and hold as kept and as its entries and open transactions add up.
     Balances,
 }

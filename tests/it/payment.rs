@@ -16,7 +16,7 @@ use countersign::store::sqlite::SqliteStore;
 use countersign::store::{Listing, Store};
 use serde_json::Value;
 
-use crate::store::world::{agent, operator, rules, usd};
+use crate::store::world::{agent, new_account, operator, rules, usd};
 
 /// How the token answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,8 +130,7 @@ const VERBS: [Verb; 4] = [Verb::Read, Verb::Purchase, Verb::Transfer, Verb::Reve
 impl Bank {
     fn fill(&self) {
         for (account, owner, opening) in [("CHK_001", "OWN_001", "5247.83"), ("SAV_001", "OWN_001", "100")] {
-            let (account, owner) = (account.parse().unwrap(), owner.parse().unwrap());
-            self.payments.account_open(&ada(), account, owner, usd_currency(), Some(usd(opening))).unwrap();
+            self.payments.account_open(&ada(), new_account(account, owner, Some(opening))).unwrap();
         }
         let amazon: MerchantId = "amazon.com".parse().unwrap();
         self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency()).unwrap();
@@ -148,7 +147,7 @@ impl Bank {
             tbs: vec![1],
             der: None,
         };
-        let stamp = Stamp { request_id: request(), wall: clock::now(), boot_ms: 0, leaf_salt: [0; 32] };
+        let stamp = Stamp { request_id: request(), wall: clock::now(), boot_ms: 0, leaf_salt: [0; 32], nonce: None };
         let actor = Actor::System { component: "test".into() };
         self.store.apply(vec![Command { stamp, actor, act: Act::JournalCertificate { record } }]).unwrap();
         self.grant().unwrap();

@@ -2,27 +2,31 @@
 //!
 //! 1. the agent, its key and certificates stand (`Case::of`)
 //! 2. the idempotency key is new, or the same request is answered again
-//! 3. grant: exactly one granted account fits, and it covers the verb
-//! 4. the role has the tool
-//! 5. the account is active; currencies agree; a transfer's destination exists and is another account
-//! 6. merchant: on the allow-list first, so that no offer of an outsider is ever discussed; then its offer
-//! 7. hard ceilings: the owner's, then the bank's
-//! 8. open holds, then funds
-//! 9. soft limits: none reached → approved, otherwise → requires approval; never denied
+//! 3. payments are stopped: the request becomes a case for the bank's people
+//! 4. grant: exactly one granted account fits, and it covers the verb
+//! 5. the role has the tool
+//! 6. the account is active; currencies agree; a transfer's destination exists and is another account
+//! 7. merchant: on the allow-list first, so that no offer of an outsider is ever discussed; then its offer
+//! 8. hard ceilings: the owner's, the bank's, then the account's own for the day
+//! 9. open holds, then funds
+//! 10. soft limits: none reached → approved, otherwise → requires approval; never denied
 //!
-//! In both cases of 9 the funds are held. A refusal leaves no trace but its leaf, so the key stays free.
+//! In both cases of 10 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
 
 use serde_json::json;
 
-use super::{Binding, Case, Change, Grant, Orders, Ruled, bound_parameters, hash_of};
-use crate::kernel::command::{Actor, Effect, ToolCall, Verb};
+use super::posting::{counted, within_day};
+use super::{
+    Binding, Book, Case, Change, Counter, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal, manual,
+};
+use crate::kernel::command::{Actor, Effect, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{
-    Account, AccountKind, AccountStatus, Approval, Transaction, TransactionKind, TransactionState,
+    Account, AccountKind, AccountStatus, Approval, Transaction, TransactionKind, TransactionState, fee_of,
 };
 use crate::kernel::policy::{SoftLimit, hard_ceilings, merchant_on_list, soft_limits};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
-    AccountId, Day, IdempotencyKey, MerchantId, Money, ProductId, Sha256, TransactionId, UnixMillis,
+    AccountId, IdempotencyKey, MerchantId, Money, ProductId, Sha256, TransactionId, UnixMillis,
 };
 
 /// What is asked, in the terms the rules need.
@@ -80,8 +84,11 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     };
     let request = hash_of(&json!(call))?;
     let scope = agent_scope(case, wanted.key)?;
-    if let Some(effect) = answered_before(case, &scope, request)? {
+    if let Some(effect) = answered_before(case.book, case.now(), &scope, request)? {
         return Ok((effect, vec![]));
+    }
+    if let Some(breaker) = case.book.breaker()? {
+        return Ok(manual::instead(case, call, scope, request, &breaker));
     }
 
     let (grant, source) = source(case, &wanted)?;
@@ -97,13 +104,16 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         Payee::Merchant { merchant, product } => offered(case, merchant, product, wanted.amount)?,
     };
     hard_ceilings(case.rules, grant.per_transaction_max, wanted.amount)?;
+    let fee = fee_of(&case.rules.fees, wanted.kind, wanted.amount)?;
+    let total = wanted.amount.checked_add(fee).ok_or(Refusal::AmountTooLarge)?;
+    let debits_on = within_day(case.book, &source, total, case.now())?;
     if case.book.open_holds(&case.agent.spiffe_id, &source.name)? >= case.rules.open_holds_max {
         return Err(Refusal::TooManyOpenHolds.into());
     }
-    let holding = source.hold(wanted.amount)?;
+    let holding = source.hold(total)?;
 
-    let day = Day::from(case.now());
-    let spent = case.book.spent(&case.agent.spiffe_id, day)?;
+    let day = source.zone.day(case.now());
+    let spent = case.book.spent(&Counter::Agent(case.agent.spiffe_id.clone()), day)?;
     let reached = soft_limits(case.rules, spent, wanted.amount);
     let attended = !reached.is_empty();
     let (merchant, product) = match wanted.payee {
@@ -119,59 +129,68 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         debit: source.name,
         credit,
         amount: wanted.amount,
+        fee,
         merchant,
         product,
         original: None,
         parameters,
         counts_on: (!attended).then_some(day),
+        debits_on,
         created: case.now(),
         expires: expiry(case, &reached),
         authorization_ttl_ms: case.rules.authorization_ttl_ms,
         policy_version: case.rules.policy_version.clone(),
         catalogue_version: case.rules.catalogue_version,
-        approval: approval(case, &reached),
+        approval: approval(&reached, case.rules, case.fresh, case.now()),
+        settlement: case.rules.settlement,
+        case_id: None,
     };
-    let mut changes = vec![Change::UpdateAccount(holding)];
-    if !attended {
-        let minor = wanted.amount.minor();
-        changes.push(Change::Spend { agent: case.agent.spiffe_id.clone(), day, minor });
+    let mut changes = vec![];
+    if fee.minor() > 0 {
+        changes.extend(internal(case.book, Account::fees(fee.currency()))?.1);
     }
-    Ok(recorded(case, scope, request, transaction, changes))
+    changes.push(Change::UpdateAccount(holding));
+    changes.extend(counted(&transaction, 1));
+    changes.extend(core::held(&transaction, case.now()));
+    Ok(recorded(scope, request, transaction, changes))
 }
 
 /// Records a new authorization under its idempotency key and answers it.
-pub(super) fn recorded(
-    case: &Case<'_>,
-    scope: Sha256,
-    request: Sha256,
-    transaction: Transaction,
-    mut changes: Vec<Change>,
-) -> Orders {
+pub(super) fn recorded(scope: Sha256, request: Sha256, transaction: Transaction, mut changes: Vec<Change>) -> Orders {
     let effect = answer(&transaction);
-    let binding = Binding { request, transaction_id: Some(transaction.transaction_id.clone()) };
+    let at = transaction.created;
+    let binding = Binding { request, transaction_id: Some(transaction.transaction_id.clone()), case_id: None };
     changes.push(Change::InsertTransaction(transaction));
-    changes.push(Change::Bind { scope, binding, at: case.now() });
+    changes.push(Change::Bind { scope, binding, at });
     (effect, changes)
 }
 
 /// The answer that this key gave before, if the request is the same.
-pub(super) fn answered_before(case: &Case<'_>, scope: &Sha256, request: Sha256) -> Ruled<Option<Effect>> {
-    let Some(binding) = case.book.binding(scope)? else {
+pub(super) fn answered_before(
+    book: &dyn Book,
+    now: UnixMillis,
+    scope: &Sha256,
+    request: Sha256,
+) -> Ruled<Option<Effect>> {
+    let Some(binding) = book.binding(scope, now)? else {
         return Ok(None);
     };
     if binding.request != request {
         return Err(Refusal::IdempotencyKeyReused.into());
     }
-    let lookup = |id: &TransactionId| case.book.transaction(id);
+    if let Some(case) = &binding.case_id {
+        return manual::word(book, case).map(Some);
+    }
+    let lookup = |id: &TransactionId| book.transaction(id);
     let transaction = binding.transaction_id.as_ref().map(lookup).transpose()?.flatten();
-    Ok(transaction.map(|transaction| answer(&transaction)))
+    transaction.map(|transaction| answer_again(book, &transaction)).transpose()
 }
 
-pub(super) fn approval(case: &Case<'_>, reached: &[SoftLimit]) -> Option<Approval> {
+pub(super) fn approval(reached: &[SoftLimit], rules: &Rules, fresh: &FreshIds, now: UnixMillis) -> Option<Approval> {
     (!reached.is_empty()).then(|| Approval {
-        approval_id: case.fresh.approval.clone(),
+        approval_id: fresh.approval.clone(),
         reasons: reached.iter().map(|limit| limit.name().to_owned()).collect(),
-        expires: case.now().plus_ms(case.rules.approval_ttl_ms),
+        expires: now.plus_ms(rules.approval_ttl_ms),
         decided: None,
     })
 }
@@ -181,7 +200,15 @@ fn expiry(case: &Case<'_>, reached: &[SoftLimit]) -> UnixMillis {
     case.now().plus_ms(ttl_ms)
 }
 
-/// The first answer of an authorization; it stays the same whatever became of it since.
+/// The first answer of an authorization stays the same whatever became of it since, but for one that waits for the
+/// bank's people or was refused by the core: those were never promised.
+fn answer_again(book: &dyn Book, transaction: &Transaction) -> Ruled<Effect> {
+    match (&transaction.case_id, transaction.state) {
+        (Some(case), TransactionState::Manual) => manual::word(book, case),
+        (Some(_) | None, _) => Ok(answer(transaction)),
+    }
+}
+
 fn answer(transaction: &Transaction) -> Effect {
     match &transaction.approval {
         Some(approval) => Effect::RequiresApproval {

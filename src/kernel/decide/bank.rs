@@ -7,16 +7,18 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, existing, hash_of, marks_of,
-    posted, release,
+    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, hash_of, internal,
+    marks_of, release, settle,
 };
-use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Posted, Stamp, Verdict};
+use crate::kernel::command::{
+    Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Settlement, Stamp, Verdict,
+};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind,
-    TransactionState, post,
+    TransactionState,
 };
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{ApprovalId, Money, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, Money, Sha256, TransactionId, UnixMillis};
 
 /// Grants that differ only by less than this in their expiry are the same grant entered twice.
 const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
@@ -25,19 +27,21 @@ const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
 pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
     let at = &command.stamp;
     match &command.act {
-        Act::OpenAccount { account, owner, currency, opening } => {
+        Act::OpenAccount(new) => {
             permitted(&command.actor, &["administrator"])?;
-            if opening.is_some_and(|opening| opening.currency() != *currency) {
-                return Err(Refusal::CurrencyMismatch.into());
-            }
-            let new = Account::new(account.to_string(), owner.to_string(), AccountKind::Customer, *currency);
-            open_account(book, command, new, *opening)
+            open_account(book, command, new)
+        }
+        Act::SetAccountStatus { account, status, .. } => {
+            let (by, _) = permitted(&command.actor, &["officer", "administrator"])?;
+            let customer = |account: &Account| account.kind == AccountKind::Customer;
+            let account = book.account(account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
+            set_status(account, *status, by)
         }
         Act::IncomingPayment { account, amount, reference } => {
             permitted(&command.actor, &["officer", "administrator"])?;
             let request = hash_of(&json!([account, amount]))?;
             let scope = hash_of(&json!(["incoming", reference]))?;
-            if let Some(before) = book.binding(&scope)? {
+            if let Some(before) = book.binding(&scope, at.wall)? {
                 return repeated_payment(book, &before, request);
             }
             let customer = |account: &Account| account.kind == AccountKind::Customer;
@@ -46,7 +50,7 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
                 return Err(Refusal::AccountNotActive.into());
             }
             let (posted, mut changes) = from_outside(book, command, &account, *amount, TransactionKind::Incoming)?;
-            let binding = Binding { request, transaction_id: Some(posted.transaction_id.clone()) };
+            let binding = Binding { request, transaction_id: Some(posted.transaction_id.clone()), case_id: None };
             changes.push(Change::Bind { scope, binding, at: at.wall });
             Ok((Effect::Posted(posted), changes))
         }
@@ -112,6 +116,12 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             done(vec![Change::RevokeGrant { agent: agent.clone(), account: account.clone(), at: at.wall }])
         }
         Act::Tool { .. }
+        | Act::Transfer { .. }
+        | Act::ReverseTransaction { .. }
+        | Act::SetBreaker { .. }
+        | Act::ResolveCase { .. }
+        | Act::QueueManual { .. }
+        | Act::CoreAnswered { .. }
         | Act::DecideApproval { .. }
         | Act::Sweep { .. }
         | Act::JournalCertificate { .. }
@@ -149,7 +159,7 @@ pub(super) fn decide_approval(
     match verdict {
         Verdict::Deny => {
             let account = existing(book, &decided.debit)?;
-            Ok((effect, release(&account, &decided, TransactionState::Denied)?))
+            Ok((effect, release(&account, &decided, TransactionState::Denied, at.wall)?))
         }
         Verdict::Approve => {
             if let Some(maker) = decided.agent()
@@ -176,6 +186,8 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
         let state = match late.state {
             TransactionState::PendingApproval => TransactionState::ApprovalExpired,
             TransactionState::Approved
+            | TransactionState::Manual
+            | TransactionState::Submitted
             | TransactionState::Posted
             | TransactionState::Denied
             | TransactionState::Cancelled
@@ -196,7 +208,7 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
             Some(account) => account.clone(),
             None => existing(book, &transaction.debit)?,
         };
-        for change in release(&account, &transaction, state)? {
+        for change in release(&account, &transaction, state, now)? {
             if let Change::UpdateAccount(account) = &change {
                 accounts.insert(account.name.clone(), account.clone());
             }
@@ -210,13 +222,21 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
 }
 
 /// The operator's name and whether it was only asserted, if a role fits. The daemon itself may set up.
-fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool), Refusal> {
+pub(super) fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool), Refusal> {
     match actor {
         Actor::Operator(operator) if operator.roles.iter().any(|role| roles.contains(&role.as_str())) => {
             Ok((operator.name.to_string(), operator.asserted))
         }
         Actor::System { component } => Ok((format!("system:{component}"), false)),
         Actor::Operator(_) | Actor::Agent(_) => Err(Refusal::OperatorNotPermitted),
+    }
+}
+
+/// The operator's name, if a role fits. Not for the daemon.
+pub(super) fn operator(actor: &Actor, roles: &[&str]) -> Result<String, Refusal> {
+    match actor {
+        Actor::Operator(_) => permitted(actor, roles).map(|(name, _)| name),
+        Actor::Agent(_) | Actor::System { .. } => Err(Refusal::OperatorNotPermitted),
     }
 }
 
@@ -235,22 +255,53 @@ fn same_grant(there: &Grant, new: &Grant) -> bool {
         && there.expires.0.abs_diff(new.expires.0) < GRANT_EXPIRY_SLACK_MS.unsigned_abs()
 }
 
-fn open_account(book: &dyn Book, command: &Command, new: Account, opening: Option<Money>) -> Ruled<Orders> {
-    let request = hash_of(&json!([new.name, new.owner, new.currency, opening]))?;
-    let scope = hash_of(&json!(["opening", new.name]))?;
-    if book.account(&new.name)?.is_some() {
-        let before = book.binding(&scope)?;
+fn open_account(book: &dyn Book, command: &Command, new: &NewAccount) -> Ruled<Orders> {
+    let foreign = |amount: Option<Money>| amount.is_some_and(|amount| amount.currency() != new.currency);
+    if foreign(new.opening) || foreign(new.overdraft) || foreign(new.day_max) {
+        return Err(Refusal::CurrencyMismatch.into());
+    }
+    let request = hash_of(&json!(new))?;
+    let scope = hash_of(&json!(["opening", new.account]))?;
+    if book.account(new.account.as_str())?.is_some() {
+        let before = book.binding(&scope, command.stamp.wall)?;
         return unchanged(before.is_some_and(|before| before.request == request));
     }
-    let mut changes = vec![Change::InsertAccount(new.clone())];
+    let account = Account {
+        overdraft: new.overdraft.map_or(0, Money::minor),
+        day_max: new.day_max.map(Money::minor),
+        zone: new.zone,
+        ..Account::new(new.account.to_string(), new.owner.to_string(), AccountKind::Customer, new.currency)
+    };
+    let mut changes = vec![Change::InsertAccount(account.clone())];
     let mut transaction_id = None;
-    if let Some(amount) = opening {
-        let (posted, posting) = from_outside(book, command, &new, amount, TransactionKind::Opening)?;
+    if let Some(amount) = new.opening {
+        let (posted, posting) = from_outside(book, command, &account, amount, TransactionKind::Opening)?;
         transaction_id = Some(posted.transaction_id);
         changes.extend(posting);
     }
-    changes.push(Change::Bind { scope, binding: Binding { request, transaction_id }, at: command.stamp.wall });
+    let binding = Binding { request, transaction_id, case_id: None };
+    changes.push(Change::Bind { scope, binding, at: command.stamp.wall });
     done(changes)
+}
+
+/// Freezing is for whoever sees the need; thawing takes another person; a closed account stays closed.
+fn set_status(account: Account, status: AccountStatus, by: String) -> Ruled<Orders> {
+    if account.status == status {
+        return Ok((Effect::Done { changed: false }, vec![]));
+    }
+    let thawed_by_freezer = account.status_by.as_ref() == Some(&by);
+    let status_by = match (account.status, status) {
+        (AccountStatus::Closed, _) => return Err(Refusal::AccountNotActive.into()),
+        (AccountStatus::Frozen, AccountStatus::Active) if thawed_by_freezer => {
+            return Err(Refusal::MakerIsChecker.into());
+        }
+        (_, AccountStatus::Closed) if account.balance != 0 || account.held != 0 => {
+            return Err(Refusal::AccountNotEmpty.into());
+        }
+        (AccountStatus::Active | AccountStatus::Frozen, AccountStatus::Active) => None,
+        (AccountStatus::Active | AccountStatus::Frozen, AccountStatus::Frozen | AccountStatus::Closed) => Some(by),
+    };
+    done(vec![Change::UpdateAccount(Account { status, status_by, ..account })])
 }
 
 /// Posts `amount` from the clearing account, which is opened when it is first needed.
@@ -262,15 +313,8 @@ fn from_outside(
     kind: TransactionKind,
 ) -> Ruled<(Posted, Vec<Change>)> {
     let at = command.stamp.wall;
-    let mut changes = vec![];
-    let new = Account::clearing(amount.currency());
-    let clearing = match book.account(&new.name)? {
-        Some(clearing) => clearing,
-        None => {
-            changes.push(Change::InsertAccount(new.clone()));
-            new
-        }
-    };
+    let (clearing, opened) = internal(book, Account::clearing(amount.currency()))?;
+    let mut changes: Vec<Change> = opened.into_iter().collect();
     let transaction = Transaction {
         transaction_id: transaction_of_request(&command.stamp)?,
         kind,
@@ -280,31 +324,34 @@ fn from_outside(
         debit: clearing.name.clone(),
         credit: account.name.clone(),
         amount,
+        fee: Money::from_minor(0, amount.currency()),
         merchant: None,
         product: None,
         original: None,
         counts_on: None,
+        debits_on: None,
         created: at,
         expires: at,
         authorization_ttl_ms: 0,
         policy_version: String::new(),
         catalogue_version: 0,
         approval: None,
+        settlement: Settlement::Embedded,
+        case_id: None,
     };
-    let posting = post(&clearing, account, amount, Funds::Available)?;
-    let (effect, posting) = posted(book, &transaction, posting, at)?;
+    let (effect, posting) = settle(book, &transaction, &clearing, account, Funds::Available, at)?;
     changes.push(Change::InsertTransaction(transaction));
     changes.extend(posting);
     Ok((effect, changes))
 }
 
 /// A payment that no authorization named takes the ULID of its request.
-fn transaction_of_request(stamp: &Stamp) -> Result<TransactionId, Inconsistent> {
+pub(super) fn transaction_of_request(stamp: &Stamp) -> Result<TransactionId, Inconsistent> {
     let ulid = stamp.request_id.as_str().trim_start_matches("req_");
     format!("txn_{ulid}").parse().map_err(|_| Inconsistent(format!("{} has no ULID", stamp.request_id)))
 }
 
-fn repeated_payment(book: &dyn Book, before: &Binding, request: crate::kernel::types::Sha256) -> Ruled<Orders> {
+pub(super) fn repeated_payment(book: &dyn Book, before: &Binding, request: Sha256) -> Ruled<Orders> {
     if before.request != request {
         return Err(Refusal::IdempotencyKeyReused.into());
     }
@@ -317,7 +364,9 @@ fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
     match transaction.state {
         TransactionState::PendingApproval if at.wall >= transaction.expires => Err(Refusal::ApprovalExpired),
         TransactionState::PendingApproval => Ok(()),
+        TransactionState::Manual => Err(Refusal::QueuedManual),
         TransactionState::Approved
+        | TransactionState::Submitted
         | TransactionState::Posted
         | TransactionState::Denied
         | TransactionState::Expired => Err(Refusal::AlreadyDecided),
@@ -360,16 +409,13 @@ fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<
     if transaction.kind.holds_funds() {
         return Ok(vec![Change::UpdateTransaction(transaction)]);
     }
+    let mut changes = vec![Change::UpdateTransaction(transaction.clone())];
+    if transaction.settlement == Settlement::External {
+        changes.extend(core::submit(book, &transaction, at.wall)?.1);
+        return Ok(changes);
+    }
     let debit = existing(book, &transaction.debit)?;
     let credit = existing(book, &transaction.credit)?;
-    for account in [&debit, &credit] {
-        if account.status != AccountStatus::Active {
-            return Err(Refusal::AccountNotActive.into());
-        }
-    }
-    let posting = post(&debit, &credit, transaction.amount, Funds::Available)?;
-    let (_, posting) = posted(book, &transaction, posting, at.wall)?;
-    let mut changes = vec![Change::UpdateTransaction(transaction)];
-    changes.extend(posting);
+    changes.extend(settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?.1);
     Ok(changes)
 }

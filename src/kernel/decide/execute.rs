@@ -1,12 +1,13 @@
 //! Executing and cancelling an authorization.
 //!
-//! Order of `execute_*`: the agent stands → the authorization is its own → executed already with these parameters:
-//! the same receipt again → grant → role → parameters → merchant still on the list → state and expiry → whoever
-//! made it stands. Limits and ceilings are not asked again: the funds were held when they were.
+//! Order of `execute_*`: the agent stands → the authorization is its own → executed, ordered or queued already with
+//! these parameters: the same answer again → grant → role → parameters → merchant still on the list → state and expiry
+//! → whoever made it stands → payments are not stopped. Limits and ceilings are not asked again: the funds were held
+//! when they were.
 
-use super::{Case, Orders, Ruled, bound_parameters, marks_of, posted, release};
-use crate::kernel::command::{AuthorizationRef, Effect, Posted, ToolCall, Verb};
-use crate::kernel::ledger::{AccountStatus, Funds, Inconsistent, Transaction, TransactionKind, TransactionState, post};
+use super::{Case, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle};
+use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
+use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::merchant_on_list;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, Sha256, TransactionId};
@@ -19,8 +20,8 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     let found = case.book.transaction(transaction_id)?;
     let transaction = case.own(found, Refusal::UnknownTransaction)?;
     let same = presented(call, &transaction)? == Some(transaction.parameters);
-    if transaction.state == TransactionState::Posted && same {
-        return Ok((Effect::Posted(repeated(case, &transaction)?), vec![]));
+    if same && let Some(effect) = answered(case, &transaction)? {
+        return Ok((effect, vec![]));
     }
     let account: AccountId = transaction.debit.parse().map_err(|_| Refusal::AuthorizationMismatch)?;
     // A purchase presented as a transfer is a mismatch whatever the grant covers.
@@ -37,17 +38,35 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     }
     executable(case, &transaction)?;
 
+    if let Some(breaker) = case.book.breaker()? {
+        return Ok(manual::withheld(case, call, &transaction, &breaker));
+    }
+    if transaction.settlement == Settlement::External {
+        return core::order(case, &transaction);
+    }
     let debit = case.account(&transaction.debit)?;
     let credit = case.account(&transaction.credit)?;
-    if debit.status != AccountStatus::Active {
-        return Err(Refusal::AccountNotActive.into());
-    }
-    if credit.status != AccountStatus::Active {
-        return Err(Refusal::UnknownDestination.into());
-    }
-    let posting = post(&debit, &credit, transaction.amount, Funds::Held)?;
-    let (effect, changes) = posted(case.book, &transaction, posting, case.now())?;
+    let (effect, changes) = settle(case.book, &transaction, &debit, &credit, Funds::Held, case.now())?;
     Ok((Effect::Posted(effect), changes))
+}
+
+/// What an execution with the same parameters answered before, or came to since.
+fn answered(case: &Case<'_>, transaction: &Transaction) -> Ruled<Option<Effect>> {
+    match transaction.state {
+        TransactionState::Posted => Ok(Some(Effect::Posted(repeated(case, transaction)?))),
+        TransactionState::Submitted => Ok(Some(Effect::Submitted(core::ordered(case.book, transaction)?))),
+        TransactionState::Manual => match &transaction.case_id {
+            Some(id) => manual::word(case.book, id).map(Some),
+            None => Err(Inconsistent(format!("{} waits without a case", transaction.transaction_id)).into()),
+        },
+        TransactionState::Approved
+        | TransactionState::PendingApproval
+        | TransactionState::Denied
+        | TransactionState::Cancelled
+        | TransactionState::Expired
+        | TransactionState::ApprovalExpired
+        | TransactionState::Voided => Ok(None),
+    }
 }
 
 /// `cancel_authorization`: returns the funds and the day's allowance. A repeat answers the same.
@@ -63,9 +82,11 @@ pub(super) fn cancel(case: &Case<'_>, call: &ToolCall, reference: &Authorization
     match transaction.state {
         TransactionState::Approved | TransactionState::PendingApproval => {
             let account = case.account(&transaction.debit)?;
-            Ok((cancelled, release(&account, &transaction, TransactionState::Cancelled)?))
+            Ok((cancelled, release(&account, &transaction, TransactionState::Cancelled, case.now())?))
         }
         TransactionState::Cancelled => Ok((cancelled, vec![])),
+        TransactionState::Manual => Err(Refusal::QueuedManual.into()),
+        TransactionState::Submitted => Err(Refusal::SubmissionPending.into()),
         TransactionState::Posted => Err(Refusal::AlreadyExecuted.into()),
         TransactionState::Denied => Err(Refusal::ApprovalDenied.into()),
         TransactionState::Expired => Err(Refusal::AuthorizationExpired.into()),
@@ -95,7 +116,9 @@ fn verb_of(kind: TransactionKind) -> Option<Verb> {
     match kind {
         TransactionKind::Purchase => Some(Verb::Purchase),
         TransactionKind::Transfer => Some(Verb::Transfer),
-        TransactionKind::Reversal | TransactionKind::Incoming | TransactionKind::Opening => None,
+        TransactionKind::Reversal | TransactionKind::Incoming | TransactionKind::Opening | TransactionKind::Booking => {
+            None
+        }
     }
 }
 
@@ -141,6 +164,8 @@ fn executable(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
         TransactionState::Approved if lapsed => Refusal::AuthorizationExpired,
         TransactionState::PendingApproval if lapsed => Refusal::ApprovalExpired,
         TransactionState::PendingApproval => Refusal::ApprovalPending,
+        TransactionState::Manual => Refusal::QueuedManual,
+        TransactionState::Submitted => Refusal::SubmissionPending,
         TransactionState::Posted => Refusal::AlreadyExecuted,
         TransactionState::Denied => Refusal::ApprovalDenied,
         TransactionState::Cancelled => Refusal::AuthorizationCancelled,

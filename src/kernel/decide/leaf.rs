@@ -31,7 +31,7 @@ pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result
     let (kind, name, parameters) = named(&command.act);
     body[kind] = json!(name);
     body["parameters"] = parameters;
-    if let Act::Tool { rules, .. } = &command.act {
+    if let Act::Tool { rules, .. } | Act::ReverseTransaction { rules, .. } = &command.act {
         body["policy_version"] = json!(rules.policy_version);
         body["catalogue_version"] = json!(rules.catalogue_version.to_string());
     }
@@ -42,11 +42,28 @@ fn named(act: &Act) -> (&'static str, &str, Value) {
     match act {
         Act::Tool { call, .. } => ("tool", call.tool(), json!(call)),
         Act::Record { tool, decision } => ("act", tool, decision.clone()),
-        Act::OpenAccount { account, owner, currency, opening } => (
+        Act::OpenAccount(new) => ("act", "open_account", json!(new)),
+        Act::SetAccountStatus { account, status, reason } => {
+            ("act", "set_account_status", json!({ "account": account, "status": status, "reason": reason }))
+        }
+        Act::Transfer { debit, credit, amount, reference } => {
+            ("act", "transfer", json!({ "debit": debit, "credit": credit, "amount": amount, "reference": reference }))
+        }
+        Act::ReverseTransaction { transaction_id, amount, idempotency_key, .. } => (
             "act",
-            "open_account",
-            json!({ "account": account, "owner": owner, "currency": currency, "opening": opening }),
+            "reverse_transaction",
+            json!({ "transaction_id": transaction_id, "amount": amount, "idempotency_key": idempotency_key }),
         ),
+        Act::SetBreaker { reason } => ("act", "set_breaker", json!({ "open": reason.is_some(), "reason": reason })),
+        Act::ResolveCase { case, verdict, note } => {
+            ("act", "resolve_case", json!({ "case_id": case, "verdict": verdict, "note": note }))
+        }
+        Act::QueueManual { transaction_id, case, reason } => {
+            ("act", "queue_manual", json!({ "transaction_id": transaction_id, "case_id": case, "reason": reason }))
+        }
+        Act::CoreAnswered { transaction_id, verb, word } => {
+            ("act", "core_answered", json!({ "transaction_id": transaction_id, "verb": verb, "word": word }))
+        }
         Act::IncomingPayment { account, amount, reference } => {
             ("act", "incoming_payment", json!({ "account": account, "amount": amount, "reference": reference }))
         }
@@ -111,6 +128,18 @@ fn result(effect: &Effect) -> Value {
             "status": "executed", "transaction_id": posted.transaction_id, "batch": posted.batch.to_string(),
             "index_in_batch": posted.index_in_batch.to_string(),
             "statement_sha256": Sha256::of(&[&posted.statement]), "repeated": posted.repeated,
+        }),
+        Effect::Submitted(order) => json!({
+            "status": "submitted", "transaction_id": order.transaction_id, "batch": order.batch.to_string(),
+            "index_in_batch": order.index_in_batch.to_string(),
+            "statement_sha256": Sha256::of(&[&order.statement]), "repeated": order.repeated,
+        }),
+        Effect::QueuedManual { case_id, transaction_id, reason } => json!({
+            "status": "queued_manual", "case_id": case_id, "transaction_id": transaction_id, "why": reason,
+        }),
+        Effect::CaseDecided { case_id, transaction_id, verdict } => json!({
+            "status": match verdict { Verdict::Approve => "released", Verdict::Deny => "rejected" },
+            "case_id": case_id, "transaction_id": transaction_id,
         }),
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
         Effect::Decided { approval_id, transaction_id, verdict } => json!({

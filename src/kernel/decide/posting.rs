@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::{Book, Change, Place, Ruled, Stop};
+use super::{Book, Change, Counter, OutboxRow, Place, Ruled, Stop};
 use crate::kernel::canon::{CanonRefused, canonical};
-use crate::kernel::command::{Posted, TransactionStatement};
-use crate::kernel::ledger::{Account, Posting, Transaction, TransactionState};
-use crate::kernel::types::{Money, ProductId, Sha256, UnixMillis};
+use crate::kernel::command::{CoreVerb, Posted, Settlement, TransactionStatement};
+use crate::kernel::ledger::{Account, Fee, Funds, Transaction, TransactionState, Transfer, post};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{Currency, Day, Money, ProductId, Sha256, UnixMillis};
 
 /// The hash of the exact parameters that an authorization is bound to: SHA-256 over canonical JSON.
 pub fn bound_parameters(
@@ -31,35 +32,48 @@ pub(super) fn hash_of(value: &serde_json::Value) -> Result<Sha256, CanonRefused>
     Ok(Sha256::of(&[&canonical(value)?]))
 }
 
-/// Carries out a posting: accounts, entries, statement and the effect with its place in the batch.
-pub(super) fn posted(
+/// Moves the money of a transaction: accounts, entries, statement and the effect with its place in the batch.
+///
+/// # Errors
+/// Refusals of [`post`].
+pub(super) fn settle(
     book: &dyn Book,
     transaction: &Transaction,
-    posting: Posting,
+    debit: &Account,
+    credit: &Account,
+    funds: Funds,
     at: UnixMillis,
 ) -> Ruled<(Posted, Vec<Change>)> {
-    let statement = statement(transaction, at)?;
-    let Place { batch, index } = book.next_place()?;
-    let effect = Posted {
-        transaction_id: transaction.transaction_id.clone(),
-        batch,
-        index_in_batch: index,
-        statement: statement.clone(),
-        repeated: false,
-    };
-    let changes = vec![
-        Change::UpdateAccount(posting.debit),
-        Change::UpdateAccount(posting.credit),
-        Change::Post { transaction: transaction.transaction_id.clone(), entries: posting.entries, statement, at },
-    ];
+    let income = if transaction.fee.minor() == 0 { None } else { Some(income(book, transaction.fee.currency())?) };
+    let fee = income.as_ref().map(|account| Fee { account, amount: transaction.fee });
+    let posting = post(&Transfer { debit, credit, amount: transaction.amount, fee, funds })?;
+    let statement = statement("countersign/transaction/v1", transaction, at)?;
+    let effect = placed(book, transaction, statement.clone())?;
+    let mut changes: Vec<Change> = posting.accounts.into_iter().map(Change::UpdateAccount).collect();
+    let transaction = transaction.transaction_id.clone();
+    changes.push(Change::Post { transaction, entries: posting.entries, statement, at });
     Ok((effect, changes))
 }
 
-fn statement(transaction: &Transaction, at: UnixMillis) -> Result<Vec<u8>, Stop> {
+/// The bank's income account, which is opened before the first payment with a fee is authorized.
+fn income(book: &dyn Book, currency: Currency) -> Ruled<Account> {
+    super::existing(book, &Account::fees(currency).name)
+}
+
+/// A statement at the next place of the batch.
+pub(super) fn placed(book: &dyn Book, transaction: &Transaction, statement: Vec<u8>) -> Ruled<Posted> {
+    let Place { batch, index } = book.next_place()?;
+    let transaction_id = transaction.transaction_id.clone();
+    Ok(Posted { transaction_id, batch, index_in_batch: index, statement, repeated: false })
+}
+
+/// What is signed about a transaction, as canonical JSON.
+pub(super) fn statement(schema: &str, transaction: &Transaction, at: UnixMillis) -> Result<Vec<u8>, Stop> {
     let agent = transaction.agent();
     let decided = transaction.approval.as_ref().and_then(|approval| approval.decided.as_ref());
+    let fee_minor = transaction.fee.minor();
     let statement = TransactionStatement {
-        schema: "countersign/transaction/v1".into(),
+        schema: schema.into(),
         transaction_id: transaction.transaction_id.clone(),
         kind: transaction.kind.name().into(),
         agent: agent.map(|agent| agent.spiffe_id.clone()),
@@ -67,6 +81,7 @@ fn statement(transaction: &Transaction, at: UnixMillis) -> Result<Vec<u8>, Stop>
         debit_account: transaction.debit.clone(),
         credit_account: transaction.credit.clone(),
         amount_minor: transaction.amount.minor().to_string(),
+        fee_minor: (fee_minor != 0).then(|| fee_minor.to_string()),
         currency: transaction.amount.currency(),
         merchant: transaction.merchant.clone(),
         product_id: transaction.product.clone(),
@@ -81,18 +96,53 @@ fn statement(transaction: &Transaction, at: UnixMillis) -> Result<Vec<u8>, Stop>
     Ok(canonical(&value)?)
 }
 
-/// Closes an open transaction and gives back what it holds on `account`, which it debits, and counts.
-pub(super) fn release(account: &Account, transaction: &Transaction, state: TransactionState) -> Ruled<Vec<Change>> {
+/// Closes an open transaction and gives back what it holds on `account`, which it debits, and counts. What an external
+/// core holds for it is given back there too.
+pub(super) fn release(
+    account: &Account,
+    transaction: &Transaction,
+    state: TransactionState,
+    at: UnixMillis,
+) -> Ruled<Vec<Change>> {
     let mut changes = vec![];
     if transaction.kind.holds_funds() {
-        changes.push(Change::UpdateAccount(account.release(transaction.amount)?));
+        changes.push(Change::UpdateAccount(account.release(transaction.total())?));
+        if transaction.settlement == Settlement::External {
+            let transaction_id = transaction.transaction_id.clone();
+            changes.push(Change::Enqueue(OutboxRow { transaction_id, verb: CoreVerb::Release, since: at }));
+        }
     }
-    if let (Some(day), Some(agent)) = (transaction.counts_on, transaction.agent()) {
-        let minor = -transaction.amount.minor();
-        changes.push(Change::Spend { agent: agent.spiffe_id.clone(), day, minor });
-    }
+    changes.extend(counted(transaction, -1));
     changes.push(Change::UpdateTransaction(Transaction { state, ..transaction.clone() }));
     Ok(changes)
+}
+
+/// The daily sums that a transaction counts towards, added (`1`) or given back (`-1`).
+pub(super) fn counted(transaction: &Transaction, sign: i64) -> Vec<Change> {
+    let mut changes = vec![];
+    if let (Some(day), Some(agent)) = (transaction.counts_on, transaction.agent()) {
+        let counter = Counter::Agent(agent.spiffe_id.clone());
+        changes.push(Change::Spend { counter, day, minor: sign * transaction.amount.minor() });
+    }
+    if let Some(day) = transaction.debits_on {
+        let counter = Counter::Account(transaction.debit.clone());
+        changes.push(Change::Spend { counter, day, minor: sign * transaction.total().minor() });
+    }
+    changes
+}
+
+/// The local day whose debits `total` counts towards, if the account has a daily limit.
+///
+/// # Errors
+/// `account_day_limit_exceeded`
+pub(super) fn within_day(book: &dyn Book, account: &Account, total: Money, at: UnixMillis) -> Ruled<Option<Day>> {
+    let Some(day_max) = account.day_max else {
+        return Ok(None);
+    };
+    let day = account.zone.day(at);
+    let spent = book.spent(&Counter::Account(account.name.clone()), day)?;
+    let above = spent.checked_add(total.minor()).is_none_or(|sum| sum > day_max);
+    if above { Err(Refusal::AccountDayLimitExceeded.into()) } else { Ok(Some(day)) }
 }
 
 /// The document whose signature covers every posting of a commit, as canonical JSON.

@@ -134,6 +134,8 @@ fn status(transaction: &Transaction, now: UnixMillis) -> &'static str {
         TransactionState::PendingApproval if lapsed => TransactionState::ApprovalExpired.name(),
         TransactionState::Approved
         | TransactionState::PendingApproval
+        | TransactionState::Manual
+        | TransactionState::Submitted
         | TransactionState::Posted
         | TransactionState::Denied
         | TransactionState::Cancelled
@@ -161,6 +163,8 @@ fn transaction(shown: &Transaction, posted_at: Option<UnixMillis>, now: UnixMill
     };
     put("merchant", shown.merchant.as_ref().map(|merchant| json!(merchant)));
     put("product_id", shown.product.as_ref().map(|product| json!(product)));
+    put("fee", (shown.fee.minor() != 0).then(|| json!(shown.fee.decimal())));
+    put("case_id", shown.case_id.as_ref().map(|case| json!(case)));
     put("approval_id", shown.approval.as_ref().map(|approval| json!(approval.approval_id)));
     put("original_transaction_id", shown.original.as_ref().map(|original| json!(original)));
     put("posted_at", posted_at.map(|at| json!(at.rfc3339())));
@@ -181,8 +185,9 @@ fn approval(shown: &Transaction, now: UnixMillis) -> Value {
     value["currency"] = json!(shown.amount.currency());
     value["expires_at"] = json!(shown.expires.rfc3339());
     let answered = match shown.state {
-        TransactionState::Approved | TransactionState::Posted => true,
+        TransactionState::Approved | TransactionState::Submitted | TransactionState::Posted => true,
         TransactionState::PendingApproval
+        | TransactionState::Manual
         | TransactionState::Denied
         | TransactionState::Cancelled
         | TransactionState::Expired

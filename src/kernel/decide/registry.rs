@@ -46,7 +46,14 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             }
         },
         Act::Tool { .. }
-        | Act::OpenAccount { .. }
+        | Act::OpenAccount(_)
+        | Act::SetAccountStatus { .. }
+        | Act::Transfer { .. }
+        | Act::ReverseTransaction { .. }
+        | Act::SetBreaker { .. }
+        | Act::ResolveCase { .. }
+        | Act::QueueManual { .. }
+        | Act::CoreAnswered { .. }
         | Act::IncomingPayment { .. }
         | Act::AddMerchant { .. }
         | Act::AddProduct { .. }

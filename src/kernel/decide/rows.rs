@@ -1,12 +1,15 @@
 //! What decisions read and what they order: the language between the rules and a store.
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use super::Ruled;
-use crate::kernel::command::{CertificateRecord, Posted, Verb};
-use crate::kernel::ledger::{Account, Entry, Transaction};
+use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Verb};
+use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, Currency, Day, KeyId, MerchantId, Money, OwnerId, ProductId, Serial, Sha256, SpiffeId,
-    TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, Money, OwnerId, ProductId, Serial, Sha256,
+    SpiffeId, TransactionId, UnixMillis,
 };
 
 /// What an owner lets an agent do with an account.
@@ -54,6 +57,86 @@ pub struct Binding {
     /// Hash of the request that used it first.
     pub request: Sha256,
     pub transaction_id: Option<TransactionId>,
+    /// The case that the request became instead of a transaction.
+    pub case_id: Option<CaseId>,
+}
+
+/// Whose daily sum it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Counter {
+    /// Unattended amounts of an agent, over all its accounts.
+    Agent(SpiffeId),
+    /// Everything that leaves an account with a daily limit.
+    Account(String),
+}
+
+impl Counter {
+    /// The text under which it is kept. Accounts' names hold no slash, SPIFFE IDs do.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Agent(agent) => agent.to_string(),
+            Self::Account(name) => name.clone(),
+        }
+    }
+}
+
+/// Where a case stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseState {
+    Queued,
+    /// The payment goes on when the agent asks again.
+    Released,
+    Rejected,
+}
+
+impl CaseState {
+    pub const ALL: [Self; 3] = [Self::Queued, Self::Released, Self::Rejected];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Released => "released",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A payment that waits for the bank's people instead of moving money.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ManualCase {
+    pub case_id: CaseId,
+    pub agent: SpiffeId,
+    pub agent_key: KeyId,
+    pub state: CaseState,
+    pub reason: String,
+    /// The idempotency scope that the case answers for; none when it is about a transaction.
+    pub scope: Option<Sha256>,
+    pub transaction_id: Option<TransactionId>,
+    /// Where the transaction stood, and where it goes when the case is released.
+    pub resume: Option<TransactionState>,
+    /// The call as received.
+    pub call: Value,
+    pub created: UnixMillis,
+    pub decided_by: Option<String>,
+    pub decided_at: Option<UnixMillis>,
+    pub note: Option<String>,
+}
+
+/// Payments by agents are stopped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Breaker {
+    pub reason: String,
+    pub by: String,
+    pub since: UnixMillis,
+}
+
+/// An order of the outbox: what the core banking system must be told, and was not known to have heard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutboxRow {
+    pub transaction_id: TransactionId,
+    pub verb: CoreVerb,
+    pub since: UnixMillis,
 }
 
 /// Where the next posting of this commit goes.
@@ -81,11 +164,21 @@ pub trait Book {
     fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>>;
     /// Open authorizations of this agent that debit the account.
     fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32>;
-    /// Unattended amounts of the agent that count on this day, minor units.
-    fn spent(&self, agent: &SpiffeId, day: Day) -> Ruled<i64>;
+    /// What counts on this day, minor units.
+    fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64>;
     /// Sum of the reversals of this transaction that are posted or waiting, minor units.
     fn reversed(&self, original: &TransactionId) -> Ruled<i64>;
-    fn binding(&self, scope: &Sha256) -> Ruled<Option<Binding>>;
+    /// What a single-use key was used for, as far back as keys are kept; `now` says where that begins.
+    fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>>;
+    /// Whether a request's nonce was taken. Nonces are kept for at least a day, requests live for minutes.
+    fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool>;
+    /// Why payments are stopped, if they are.
+    fn breaker(&self) -> Ruled<Option<Breaker>>;
+    fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>>;
+    /// The signed order of a submitted transaction.
+    fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>>;
+    /// What the core banking system must still be told about a transaction.
+    fn outbox(&self, id: &TransactionId) -> Ruled<Vec<CoreVerb>>;
     /// Open transactions that lapsed, oldest first.
     fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>>;
     /// Open transactions of revoked agents, keys or certificates.
@@ -124,18 +217,23 @@ pub enum Change {
         at: UnixMillis,
     },
     InsertTransaction(Transaction),
-    /// State, expiry and approval of a transaction as they are now.
+    /// State, expiry, approval and case of a transaction as they are now.
     UpdateTransaction(Transaction),
     /// Entries and statement of a transaction that moves money now.
     Post {
         transaction: TransactionId,
-        entries: [Entry; 2],
+        entries: Vec<Entry>,
         statement: Vec<u8>,
         at: UnixMillis,
     },
-    /// Adds to a day's unattended sum; negative returns.
+    /// The statement of an order to the core banking system; it takes the next place of the batch.
+    Order {
+        transaction: TransactionId,
+        statement: Vec<u8>,
+    },
+    /// Adds to a day's sum; negative returns.
     Spend {
-        agent: SpiffeId,
+        counter: Counter,
         day: Day,
         minor: i64,
     },
@@ -143,6 +241,24 @@ pub enum Change {
         scope: Sha256,
         binding: Binding,
         at: UnixMillis,
+    },
+    /// Frees a key whose case was released.
+    Unbind {
+        scope: Sha256,
+    },
+    UseNonce {
+        nonce: Sha256,
+        at: UnixMillis,
+    },
+    /// A case as it is now, new or not.
+    PutCase(Box<ManualCase>),
+    /// `None`: payments go on.
+    PutBreaker(Option<Breaker>),
+    /// Puts an order into the outbox; one that is there already stays as it is.
+    Enqueue(OutboxRow),
+    Dequeue {
+        transaction: TransactionId,
+        verb: CoreVerb,
     },
     JournalCertificate(CertificateRecord),
     ReleaseCertificate {

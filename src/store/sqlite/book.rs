@@ -4,13 +4,20 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
-use crate::kernel::command::{AgentPrincipal, CertificateRecord, Posted};
-use crate::kernel::decide::{Binding, Book, Grant, HistoryLine, Merchant, Offer, Place, Ruled, Signed, Stop, marks_of};
+use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
+use crate::kernel::decide::{
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, Ruled, Signed, Stop,
+    marks_of,
+};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
+    UnixMillis,
 };
+
+/// How long a single-use key is known again.
+const KEYS_KEPT_DAYS: i32 = 400;
 
 /// One commit in the making: its connection and where its next posting goes.
 #[derive(Debug)]
@@ -134,34 +141,65 @@ impl Book for Commit<'_> {
         self.all(&sql, &[&account, &limit], |row| {
             Ok(HistoryLine {
                 transaction: rows::transaction(row)?,
-                amount: row.get(25)?,
-                posted_at: UnixMillis(row.get(26)?),
+                amount: row.get(rows::AFTER_TRANSACTION)?,
+                posted_at: UnixMillis(row.get(rows::AFTER_TRANSACTION + 1)?),
             })
         })
     }
 
     fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32> {
         let sql = "SELECT count(*) FROM transactions
-                   WHERE agent = ?1 AND debit = ?2 AND state IN ('approved', 'pending_approval')";
+                   WHERE agent = ?1 AND debit = ?2
+                   AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')";
         Ok(self.one(sql, &[&agent.to_string(), &account], |row| row.get(0))?.unwrap_or(0))
     }
 
-    fn spent(&self, agent: &SpiffeId, day: Day) -> Ruled<i64> {
-        let sql = "SELECT minor FROM spending WHERE agent = ?1 AND day = ?2";
-        Ok(self.one(sql, &[&agent.to_string(), &day.0], |row| row.get(0))?.unwrap_or(0))
+    fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
+        let sql = "SELECT minor FROM counters WHERE counter = ?1 AND day = ?2";
+        Ok(self.one(sql, &[&counter.text(), &day.0], |row| row.get(0))?.unwrap_or(0))
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {
         let sql = "SELECT coalesce(sum(amount), 0) FROM transactions
-                   WHERE original = ?1 AND state IN ('approved', 'pending_approval', 'executed')";
+                   WHERE original = ?1 AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')";
         Ok(self.one(sql, &[&original.as_str()], |row| row.get(0))?.unwrap_or(0))
     }
 
-    fn binding(&self, scope: &Sha256) -> Ruled<Option<Binding>> {
-        let sql = "SELECT request, transaction_name FROM bindings WHERE scope = ?1";
-        self.one(sql, &[&scope.0], |row| {
-            Ok(Binding { request: rows::sha256(row, 0)?, transaction_id: rows::text_or_none(row, 1)? })
+    fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
+        let sql = "SELECT b.request, b.transaction_name, b.case_id FROM binding_days d
+                   CROSS JOIN bindings b ON b.day = d.day AND b.scope = ?1 WHERE d.day BETWEEN ?2 AND ?3";
+        let today = Day::utc(now).0;
+        self.one(sql, &[&scope.0, &today.saturating_sub(KEYS_KEPT_DAYS), &today.saturating_add(1)], |row| {
+            Ok(Binding {
+                request: rows::sha256(row, 0)?,
+                transaction_id: rows::text_or_none(row, 1)?,
+                case_id: rows::text_or_none(row, 2)?,
+            })
         })
+    }
+
+    fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool> {
+        let sql = "SELECT 1 FROM nonces WHERE nonce = ?1 AND day IN (?2 - 1, ?2, ?2 + 1)";
+        Ok(self.one(sql, &[&nonce.0, &Day::utc(now).0], |_| Ok(()))?.is_some())
+    }
+
+    fn breaker(&self) -> Ruled<Option<Breaker>> {
+        self.one("SELECT reason, by, since FROM breaker", &[], rows::breaker)
+    }
+
+    fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>> {
+        self.one(&format!("SELECT {} FROM cases WHERE name = ?1", rows::CASE), &[&id.as_str()], rows::case)
+    }
+
+    fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
+        let sql = "SELECT name, order_batch, order_index, order_statement FROM transactions
+                   WHERE name = ?1 AND order_statement IS NOT NULL";
+        self.one(sql, &[&id.as_str()], rows::posted)
+    }
+
+    fn outbox(&self, id: &TransactionId) -> Ruled<Vec<CoreVerb>> {
+        let sql = "SELECT verb FROM outbox WHERE transaction_name = ?1 ORDER BY id";
+        self.all(sql, &[&id.as_str()], |row| rows::core_verb(row, 0))
     }
 
     fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>> {
@@ -233,7 +271,7 @@ impl Book for Commit<'_> {
 
     fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM grants WHERE agent = ?1)
-                   OR EXISTS (SELECT 1 FROM spending WHERE agent = ?1)
+                   OR EXISTS (SELECT 1 FROM counters WHERE counter = ?1)
                    OR EXISTS (SELECT 1 FROM revocations WHERE mark = 'agent:' || ?1)";
         Ok(self.one(sql, &[&agent.to_string()], |row| row.get(0))?.unwrap_or(false))
     }
@@ -248,7 +286,7 @@ impl Commit<'_> {
     /// Every open transaction: read only when something was revoked.
     fn open(&self) -> Ruled<Vec<Transaction>> {
         let sql = format!(
-            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval') ORDER BY t.expires",
+            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval', 'queued_manual') ORDER BY t.expires",
             rows::TRANSACTION,
             rows::TRANSACTION_FROM
         );

@@ -4,11 +4,11 @@ use rusqlite::{ToSql, params};
 
 use super::book::Commit;
 use crate::kernel::command::{Actor, Command, Decision, LeafRef};
-use crate::kernel::decide::{Change, Mark, RowFault, decide, leaf_body};
+use crate::kernel::decide::{Change, ManualCase, Mark, RowFault, decide, leaf_body};
 use crate::kernel::ledger::Transaction;
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
-use crate::kernel::types::TransactionId;
+use crate::kernel::types::{CaseId, Day, TransactionId};
 
 type Written = Result<(), RowFault>;
 
@@ -54,8 +54,9 @@ impl Commit<'_> {
     fn write(&mut self, change: &Change) -> Written {
         match change {
             Change::InsertAccount(account) => {
-                let sql = "INSERT INTO accounts (name, owner, kind, currency, status, balance, held)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                let sql = "INSERT INTO accounts
+                           (name, owner, kind, currency, status, balance, held, overdraft, day_max, zone)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
                 self.run(
                     sql,
                     params![
@@ -65,13 +66,17 @@ impl Commit<'_> {
                         account.currency.code(),
                         account.status.name(),
                         account.balance,
-                        account.held
+                        account.held,
+                        account.overdraft,
+                        account.day_max,
+                        account.zone.name()
                     ],
                 )?;
             }
             Change::UpdateAccount(account) => {
-                let sql = "UPDATE accounts SET status = ?2, balance = ?3, held = ?4 WHERE name = ?1";
-                self.run(sql, params![account.name, account.status.name(), account.balance, account.held])?;
+                let sql = "UPDATE accounts SET status = ?2, balance = ?3, held = ?4, status_by = ?5 WHERE name = ?1";
+                let status = account.status.name();
+                self.run(sql, params![account.name, status, account.balance, account.held, account.status_by])?;
             }
             Change::PutMerchant(merchant) => {
                 let sql = "INSERT INTO merchants (merchant, name, currency) VALUES (?1, ?2, ?3)";
@@ -136,18 +141,55 @@ impl Commit<'_> {
                 }
                 self.statements.push(merkle::leaf_hash(statement));
             }
-            Change::Spend { agent, day, minor } => {
-                let agent = agent.to_string();
-                let sql = "UPDATE spending SET minor = minor + ?3 WHERE agent = ?1 AND day = ?2";
-                if self.run(sql, params![agent, day.0, minor])? == 0 {
-                    let sql = "INSERT INTO spending (agent, day, minor) VALUES (?1, ?2, ?3)";
-                    self.run(sql, params![agent, day.0, minor])?;
+            Change::Order { transaction, statement } => {
+                let sql = "UPDATE transactions SET order_batch = ?2, order_index = ?3, order_statement = ?4
+                           WHERE name = ?1";
+                let index = i64::try_from(self.statements.len())?;
+                self.run(sql, params![transaction.as_str(), self.batch, index, statement])?;
+                self.statements.push(merkle::leaf_hash(statement));
+            }
+            Change::Spend { counter, day, minor } => {
+                let counter = counter.text();
+                let sql = "UPDATE counters SET minor = minor + ?3 WHERE counter = ?1 AND day = ?2";
+                if self.run(sql, params![counter, day.0, minor])? == 0 {
+                    let sql = "INSERT INTO counters (counter, day, minor) VALUES (?1, ?2, ?3)";
+                    self.run(sql, params![counter, day.0, minor])?;
                 }
             }
             Change::Bind { scope, binding, at } => {
-                let sql = "INSERT INTO bindings (scope, request, transaction_name, at) VALUES (?1, ?2, ?3, ?4)";
+                let sql = "INSERT INTO bindings (day, scope, request, transaction_name, case_id)
+                           VALUES (?1, ?2, ?3, ?4, ?5)";
+                self.run(
+                    "INSERT INTO binding_days (day) VALUES (?1) ON CONFLICT DO NOTHING",
+                    params![Day::utc(*at).0],
+                )?;
                 let transaction = binding.transaction_id.as_ref().map(TransactionId::as_str);
-                self.run(sql, params![scope.0, binding.request.0, transaction, at.0])?;
+                let case = binding.case_id.as_ref().map(CaseId::as_str);
+                self.run(sql, params![Day::utc(*at).0, scope.0, binding.request.0, transaction, case])?;
+            }
+            Change::Unbind { scope } => {
+                let sql = "DELETE FROM bindings WHERE scope = ?1 AND day IN (SELECT day FROM binding_days)";
+                self.run(sql, params![scope.0])?;
+            }
+            Change::UseNonce { nonce, at } => {
+                self.run("INSERT INTO nonces (day, nonce) VALUES (?1, ?2)", params![Day::utc(*at).0, nonce.0])?;
+            }
+            Change::PutCase(case) => self.put_case(case)?,
+            Change::PutBreaker(None) => {
+                self.run("DELETE FROM breaker", &[])?;
+            }
+            Change::PutBreaker(Some(breaker)) => {
+                let sql = "INSERT INTO breaker (one, reason, by, since) VALUES (1, ?1, ?2, ?3)";
+                self.run(sql, params![breaker.reason, breaker.by, breaker.since.0])?;
+            }
+            Change::Enqueue(row) => {
+                let sql = "INSERT INTO outbox (transaction_name, verb, since) VALUES (?1, ?2, ?3)
+                           ON CONFLICT (transaction_name, verb) DO NOTHING";
+                self.run(sql, params![row.transaction_id.as_str(), row.verb.name(), row.since.0])?;
+            }
+            Change::Dequeue { transaction, verb } => {
+                let sql = "DELETE FROM outbox WHERE transaction_name = ?1 AND verb = ?2";
+                self.run(sql, params![transaction.as_str(), verb.name()])?;
             }
             Change::JournalCertificate(record) => {
                 let sql = "INSERT INTO certificates (id, profile, subject, issuer, serial, key, not_after, tbs)
@@ -202,8 +244,9 @@ impl Commit<'_> {
         let sql =
             "INSERT INTO transactions (name, kind, state, maker, agent, debit, credit, amount, currency, merchant,
                    product, original, parameters, counts_on, created, expires, authorization_ttl_ms, policy_version,
-                   catalogue_version)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+                   catalogue_version, fee, debits_on, settlement, case_id)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+                   ?21, ?22, ?23)";
         let agent = match &transaction.maker {
             Actor::Agent(agent) => Some(agent.spiffe_id.to_string()),
             Actor::Operator(_) | Actor::System { .. } => None,
@@ -229,7 +272,11 @@ impl Commit<'_> {
                 transaction.expires.0,
                 transaction.authorization_ttl_ms,
                 transaction.policy_version,
-                i64::try_from(transaction.catalogue_version)?
+                i64::try_from(transaction.catalogue_version)?,
+                transaction.fee.minor(),
+                transaction.debits_on.map(|day| day.0),
+                transaction.settlement.name(),
+                transaction.case_id.as_ref().map(CaseId::as_str)
             ],
         )?;
         if let Some(approval) = &transaction.approval {
@@ -247,10 +294,37 @@ impl Commit<'_> {
         Ok(())
     }
 
+    fn put_case(&self, case: &ManualCase) -> Written {
+        let sql = "INSERT INTO cases (name, agent, agent_key, state, reason, scope, transaction_name, resume, call,
+                   created, decided_by, decided_at, note)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                   ON CONFLICT (name) DO UPDATE SET state = ?4, decided_by = ?11, decided_at = ?12, note = ?13";
+        self.run(
+            sql,
+            params![
+                case.case_id.as_str(),
+                case.agent.to_string(),
+                case.agent_key.0,
+                case.state.name(),
+                case.reason,
+                case.scope.map(|scope| scope.0),
+                case.transaction_id.as_ref().map(TransactionId::as_str),
+                case.resume.map(|state| state.name()),
+                case.call.to_string(),
+                case.created.0,
+                case.decided_by,
+                case.decided_at.map(|at| at.0),
+                case.note
+            ],
+        )?;
+        Ok(())
+    }
+
     fn update_transaction(&self, transaction: &Transaction) -> Written {
-        let sql = "UPDATE transactions SET state = ?2, expires = ?3 WHERE name = ?1";
+        let sql = "UPDATE transactions SET state = ?2, expires = ?3, case_id = ?4 WHERE name = ?1";
         let name = transaction.transaction_id.as_str();
-        self.run(sql, params![name, transaction.state.name(), transaction.expires.0])?;
+        let case = transaction.case_id.as_ref().map(CaseId::as_str);
+        self.run(sql, params![name, transaction.state.name(), transaction.expires.0, case])?;
         if let Some(decided) = transaction.approval.as_ref().and_then(|approval| approval.decided.as_ref()) {
             let sql = "UPDATE approvals SET decided_by = ?2, decided_at = ?3, note = ?4, asserted = ?5
                        WHERE transaction_name = ?1 AND decided_by IS NULL";

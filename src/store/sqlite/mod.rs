@@ -22,9 +22,12 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
+    StatementQuery, Store, StoreFault,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{Sha256, TransactionId};
 use writer::{Answer, Work, Writer};
@@ -116,6 +119,22 @@ impl Store for SqliteStore {
 
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
         self.read(|connection| reads::posted(connection, transaction))
+    }
+
+    fn account(&self, name: &str) -> Result<Option<Account>, StoreFault> {
+        self.read(|connection| reads::account(connection, name))
+    }
+
+    fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
+        self.read(|connection| reads::transaction(connection, id))
+    }
+
+    fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
+        self.read(|connection| reads::statement(connection, query))
+    }
+
+    fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+        self.read(|connection| reads::outbox(connection, limit))
     }
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {

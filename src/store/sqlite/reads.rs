@@ -1,15 +1,16 @@
 //! What operators and other services read: status, certificates, approvals, lists.
 
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::log::{all, one};
 use super::{book, rows};
 use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::ledger::{Transaction, TransactionState};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{Money, Sha256, TransactionId, UnixMillis};
-use crate::store::{ApprovalView, Listing, RevokedEntry};
+use crate::kernel::types::{Sha256, TransactionId, UnixMillis};
+use crate::store::{ApprovalView, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, views};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -69,85 +70,26 @@ pub(super) fn approvals(connection: &Connection) -> Read<Vec<ApprovalView>> {
         rows::TRANSACTION
     );
     let transactions = all(connection, &sql, [LIST_MAX], rows::transaction)?;
-    Ok(transactions.iter().filter_map(approval_view).collect())
-}
-
-fn approval_view(transaction: &Transaction) -> Option<ApprovalView> {
-    let approval = transaction.approval.as_ref()?;
-    let decided = approval.decided.as_ref();
-    Some(ApprovalView {
-        approval_id: approval.approval_id.clone(),
-        transaction_id: transaction.transaction_id.clone(),
-        status: match transaction.state {
-            TransactionState::PendingApproval => "pending".into(),
-            TransactionState::Approved
-            | TransactionState::Posted
-            | TransactionState::Denied
-            | TransactionState::Cancelled
-            | TransactionState::Expired
-            | TransactionState::ApprovalExpired
-            | TransactionState::Voided => transaction.state.name().into(),
-        },
-        agent: transaction.agent()?.spiffe_id.clone(),
-        summary: json!({
-            "kind": transaction.kind.name(),
-            "amount": transaction.amount,
-            "from_account": transaction.debit,
-            "to_account": transaction.credit,
-            "merchant": transaction.merchant,
-            "product_id": transaction.product,
-            "original_transaction_id": transaction.original,
-            "note": decided.map(|decided| &decided.note),
-            "asserted": decided.map(|decided| decided.asserted),
-        }),
-        created: transaction.created.rfc3339(),
-        expires: approval.expires.rfc3339(),
-        decided_by: decided.map(|decided| decided.by.clone()),
-        reasons: approval.reasons.clone(),
-    })
+    Ok(transactions.iter().filter_map(views::approval).collect())
 }
 
 pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>> {
     match what {
         Listing::Accounts => {
             let sql = format!("SELECT {} FROM accounts ORDER BY id", rows::ACCOUNT);
-            all(connection, &sql, [], |row| {
-                let account = rows::account(row)?;
-                let money = |minor| Money::from_minor(minor, account.currency).decimal();
-                Ok(json!({
-                    "account_id": account.name, "owner": account.owner, "kind": account.kind.name(),
-                    "status": account.status.name(), "currency": account.currency,
-                    "balance": money(account.balance), "held": money(account.held),
-                    "available": money(account.available()),
-                }))
-            })
+            all(connection, &sql, [], |row| Ok(views::account(&rows::account(row)?)))
         }
         Listing::Grants => {
             let sql = format!("SELECT {} FROM grants WHERE revoked_at IS NULL ORDER BY id", rows::GRANT);
-            all(connection, &sql, [], |row| {
-                let grant = rows::grant(row)?;
-                Ok(json!({
-                    "agent": grant.agent, "account_id": grant.account, "owner": grant.owner, "verbs": grant.verbs,
-                    "per_transaction_max": grant.per_transaction_max, "expires": grant.expires.rfc3339(),
-                    "entered_by": grant.entered_by, "asserted": grant.asserted,
-                }))
-            })
+            all(connection, &sql, [], |row| Ok(views::grant(&rows::grant(row)?)))
         }
         Listing::Merchants => {
-            all(connection, "SELECT merchant, name, currency FROM merchants ORDER BY merchant", [], |row| {
-                let merchant = rows::merchant(row)?;
-                Ok(json!({ "merchant": merchant.merchant, "name": merchant.name, "currency": merchant.currency }))
-            })
+            let sql = "SELECT merchant, name, currency FROM merchants ORDER BY merchant";
+            all(connection, sql, [], |row| Ok(views::merchant(&rows::merchant(row)?)))
         }
         Listing::Products => {
             let sql = format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER);
-            all(connection, &sql, [], |row| {
-                let offer = rows::offer(row)?;
-                Ok(json!({
-                    "product_id": offer.product, "merchant": offer.merchant, "title": offer.title,
-                    "price": offer.price.decimal(), "currency": offer.price.currency(),
-                }))
-            })
+            all(connection, &sql, [], |row| Ok(views::offer(&rows::offer(row)?)))
         }
         Listing::Transactions => {
             let sql = format!(
@@ -156,40 +98,96 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
                 rows::TRANSACTION_FROM
             );
             all(connection, &sql, [LIST_MAX], |row| {
-                let transaction = rows::transaction(row)?;
-                Ok(json!({
-                    "transaction_id": transaction.transaction_id, "kind": transaction.kind.name(),
-                    "status": transaction.state.name(), "amount": transaction.amount.decimal(),
-                    "currency": transaction.amount.currency(), "from_account": transaction.debit,
-                    "to_account": transaction.credit,
-                    "agent": transaction.agent().map(|agent| &agent.spiffe_id),
-                    "merchant": transaction.merchant, "product_id": transaction.product,
-                    "approval_id": transaction.approval.as_ref().map(|approval| &approval.approval_id),
-                    "original_transaction_id": transaction.original,
-                    "created": transaction.created.rfc3339(),
-                    "posted": row.get::<_, Option<i64>>(25)?.map(|at| UnixMillis(at).rfc3339()),
-                    "batch": row.get::<_, Option<i64>>(26)?,
-                }))
+                let posted_at = row.get::<_, Option<i64>>(rows::AFTER_TRANSACTION)?.map(UnixMillis);
+                Ok(views::transaction(&rows::transaction(row)?, posted_at, row.get(rows::AFTER_TRANSACTION + 1)?))
             })
+        }
+        Listing::Cases => {
+            let sql = format!("SELECT {} FROM cases ORDER BY rowid DESC LIMIT ?1", rows::CASE);
+            all(connection, &sql, [LIST_MAX], |row| Ok(views::case(&rows::case(row)?)))
+        }
+        Listing::Breaker => {
+            let breaker = one(connection, "SELECT reason, by, since FROM breaker", [], rows::breaker)?;
+            Ok(vec![views::breaker(breaker.as_ref())])
         }
         Listing::Balances => balances(connection),
     }
 }
 
-/// Kept and recomputed minor units of every account, as decimal strings of minor units.
+/// Every account's balance and hold, kept and recomputed.
 fn balances(connection: &Connection) -> Read<Vec<Value>> {
     let sql = "SELECT a.name, a.currency, a.balance, a.held,
          coalesce(e.sum, 0), coalesce(o.sum, 0) FROM accounts a
          LEFT JOIN (SELECT account, sum(amount) AS sum FROM entries GROUP BY account) e ON e.account = a.id
-         LEFT JOIN (SELECT debit, sum(amount) AS sum FROM transactions WHERE state IN ('approved', 'pending_approval')
+         LEFT JOIN (SELECT debit, sum(amount + fee) AS sum FROM transactions
+             WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')
              AND kind IN ('purchase', 'transfer') GROUP BY debit) o ON o.debit = a.name
          ORDER BY a.id";
     all(connection, sql, [], |row| {
-        let minor = |column| row.get::<_, i64>(column).map(|minor| minor.to_string());
-        Ok(json!({
-            "account_id": row.get::<_, String>(0)?, "currency": row.get::<_, String>(1)?,
-            "balance_minor": minor(2)?, "held_minor": minor(3)?,
-            "entries_minor": minor(4)?, "open_minor": minor(5)?,
-        }))
+        let account: String = row.get(0)?;
+        let currency: String = row.get(1)?;
+        Ok(views::balances(&account, &currency, [row.get(2)?, row.get(3)?], [row.get(4)?, row.get(5)?]))
     })
+}
+
+pub(super) fn account(connection: &Connection, name: &str) -> Read<Option<Account>> {
+    one(connection, &format!("SELECT {} FROM accounts WHERE name = ?1", rows::ACCOUNT), [name], rows::account)
+}
+
+pub(super) fn transaction(connection: &Connection, id: &TransactionId) -> Read<Option<Transaction>> {
+    let sql = format!("SELECT {} FROM {} WHERE t.name = ?1", rows::TRANSACTION, rows::TRANSACTION_FROM);
+    one(connection, &sql, [id.as_str()], rows::transaction)
+}
+
+pub(super) fn outbox(connection: &Connection, limit: u32) -> Read<Vec<OutboxRow>> {
+    all(connection, "SELECT transaction_name, verb, since FROM outbox ORDER BY id LIMIT ?1", [limit], rows::outbox)
+}
+
+/// Walks the chain of an account's entries from the newest, so that no index by account is needed.
+pub(super) fn statement(connection: &Connection, query: &StatementQuery) -> Read<Option<Statement>> {
+    let name = query.account.as_str();
+    let Some(account) = account(connection, name)? else {
+        return Ok(None);
+    };
+    let sql = "SELECT newest_entry FROM accounts WHERE name = ?1";
+    let mut next: Option<i64> = connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))?;
+    let sql = format!(
+        "SELECT {}, e.amount, e.previous, t.posted_at FROM entries e JOIN transactions t ON t.id = e.transaction_row
+         LEFT JOIN approvals a ON a.transaction_name = t.name WHERE e.id = ?1",
+        rows::TRANSACTION
+    );
+    let mut entry_by_id = connection.prepare_cached(&sql)?;
+    let limit = query.limit.clamp(1, LIST_MAX) as usize;
+    let mut statement = Statement { opening: account.balance, closing: account.balance, account, lines: vec![], next };
+    while let Some(entry) = next {
+        let (line, previous) = entry_by_id.query_row([entry], |row| {
+            let line = StatementLine {
+                entry,
+                posted_at: UnixMillis(row.get(rows::AFTER_TRANSACTION + 2)?),
+                transaction: rows::transaction(row)?,
+                amount: row.get(rows::AFTER_TRANSACTION)?,
+                balance: statement.opening,
+            };
+            Ok((line, row.get(rows::AFTER_TRANSACTION + 1)?))
+        })?;
+        if query.from.is_some_and(|from| line.posted_at < from) {
+            next = None;
+            break;
+        }
+        if statement.lines.len() == limit {
+            break;
+        }
+        let before_this = line.balance.saturating_sub(line.amount);
+        let too_new = query.until.is_some_and(|until| line.posted_at >= until)
+            || query.before.is_some_and(|before| entry >= before);
+        if too_new {
+            statement.closing = before_this;
+        } else {
+            statement.lines.push(line);
+        }
+        statement.opening = before_this;
+        next = previous;
+    }
+    statement.next = next.and(statement.lines.last().map(|line| line.entry));
+    Ok(Some(statement))
 }

@@ -3,8 +3,8 @@
 use rusqlite::Row;
 use rusqlite::types::Type;
 
-use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::decide::{Grant, Merchant, Offer};
+use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
+use crate::kernel::decide::{Breaker, CaseState, Grant, ManualCase, Merchant, Offer, OutboxRow};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
 };
@@ -12,13 +12,18 @@ use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 
 type Read<T> = rusqlite::Result<T>;
 
-pub(super) const ACCOUNT: &str = "name, owner, kind, currency, status, balance, held";
+pub(super) const ACCOUNT: &str =
+    "name, owner, kind, currency, status, balance, held, status_by, overdraft, day_max, zone";
+pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
+     decided_by, decided_at, note";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
      t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
      t.policy_version, t.catalogue_version, a.name, a.reasons, a.expires, a.decided_by, a.decided_at, a.note, \
-     a.asserted";
+     a.asserted, t.fee, t.debits_on, t.settlement, t.case_id";
+/// Columns of [`TRANSACTION`]: the next one has this number.
+pub(super) const AFTER_TRANSACTION: usize = 29;
 pub(super) const TRANSACTION_FROM: &str = "transactions t LEFT JOIN approvals a ON a.transaction_name = t.name";
 pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
 
@@ -61,6 +66,10 @@ pub(super) fn account(row: &Row<'_>) -> Read<Account> {
         status: named(row, 4, &AccountStatus::ALL, AccountStatus::name)?,
         balance: row.get(5)?,
         held: row.get(6)?,
+        status_by: row.get(7)?,
+        overdraft: row.get(8)?,
+        day_max: row.get(9)?,
+        zone: text(row, 10)?,
     })
 }
 
@@ -96,6 +105,7 @@ pub(super) fn transaction(row: &Row<'_>) -> Read<Transaction> {
         debit: row.get(4)?,
         credit: row.get(5)?,
         amount: money(row, 6, 7)?,
+        fee: money(row, 25, 7)?,
         merchant: text_or_none(row, 8)?,
         product: text_or_none(row, 9)?,
         original: text_or_none(row, 10)?,
@@ -107,7 +117,47 @@ pub(super) fn transaction(row: &Row<'_>) -> Read<Transaction> {
         policy_version: row.get(16)?,
         catalogue_version: unsigned(row, 17)?,
         approval: approval(row)?,
+        debits_on: row.get::<_, Option<i32>>(26)?.map(Day),
+        settlement: settlement(row, 27)?,
+        case_id: text_or_none(row, 28)?,
     })
+}
+
+fn settlement(row: &Row<'_>, column: usize) -> Read<Settlement> {
+    named(row, column, &Settlement::ALL, Settlement::name)
+}
+
+pub(super) fn case(row: &Row<'_>) -> Read<ManualCase> {
+    let state = |text: String| {
+        TransactionState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| unknown_word(7, &text))
+    };
+    Ok(ManualCase {
+        case_id: text(row, 0)?,
+        agent: text(row, 1)?,
+        agent_key: sha256(row, 2)?,
+        state: named(row, 3, &CaseState::ALL, CaseState::name)?,
+        reason: row.get(4)?,
+        scope: row.get::<_, Option<[u8; 32]>>(5)?.map(Sha256),
+        transaction_id: text_or_none(row, 6)?,
+        resume: row.get::<_, Option<String>>(7)?.map(state).transpose()?,
+        call: json(row, 8)?,
+        created: UnixMillis(row.get(9)?),
+        decided_by: row.get(10)?,
+        decided_at: row.get::<_, Option<i64>>(11)?.map(UnixMillis),
+        note: row.get(12)?,
+    })
+}
+
+pub(super) fn breaker(row: &Row<'_>) -> Read<Breaker> {
+    Ok(Breaker { reason: row.get(0)?, by: row.get(1)?, since: UnixMillis(row.get(2)?) })
+}
+
+pub(super) fn core_verb(row: &Row<'_>, column: usize) -> Read<CoreVerb> {
+    named(row, column, &CoreVerb::ALL, CoreVerb::name)
+}
+
+pub(super) fn outbox(row: &Row<'_>) -> Read<OutboxRow> {
+    Ok(OutboxRow { transaction_id: text(row, 0)?, verb: core_verb(row, 1)?, since: UnixMillis(row.get(2)?) })
 }
 
 fn approval(row: &Row<'_>) -> Read<Option<Approval>> {
@@ -159,8 +209,11 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize)
 
 fn named<T: Copy>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
-    let unknown = || bad(column, std::io::Error::other(format!("unknown word {text}")));
-    all.iter().copied().find(|value| name(*value) == text).ok_or_else(unknown)
+    all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| unknown_word(column, text))
+}
+
+fn unknown_word(column: usize, text: &str) -> rusqlite::Error {
+    bad(column, std::io::Error::other(format!("unknown word {text}")))
 }
 
 fn parsed<T>(column: usize, text: &str) -> Read<T>

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::store::StoreFault;
 
 /// Every migration in order; the version is how many were run.
-const MIGRATIONS: &[&str] = &[INITIAL];
+const MIGRATIONS: &[&str] = &[INITIAL, MONEY];
 
 const INITIAL: &str = "
 CREATE TABLE accounts (
@@ -178,6 +178,95 @@ CREATE TABLE crl_numbers (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Overdrafts, daily limits and calendars; fees; cases; an external core; keys and nonces by day.
+const MONEY: &str = "
+CREATE TABLE accounts_new (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_by TEXT,
+    balance INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
+    overdraft INTEGER NOT NULL DEFAULT 0 CHECK (overdraft >= 0),
+    day_max INTEGER CHECK (day_max > 0),
+    zone TEXT NOT NULL DEFAULT 'UTC',
+    newest_entry INTEGER,
+    CHECK (kind = 'clearing' OR balance + overdraft >= held)
+) STRICT;
+INSERT INTO accounts_new (id, name, owner, kind, currency, status, balance, held, newest_entry)
+    SELECT id, name, owner, kind, currency, status, balance, held, newest_entry FROM accounts;
+DROP TABLE accounts;
+ALTER TABLE accounts_new RENAME TO accounts;
+ALTER TABLE transactions ADD COLUMN fee INTEGER NOT NULL DEFAULT 0 CHECK (fee >= 0);
+ALTER TABLE transactions ADD COLUMN debits_on INTEGER;
+ALTER TABLE transactions ADD COLUMN settlement TEXT NOT NULL DEFAULT 'embedded';
+ALTER TABLE transactions ADD COLUMN case_id TEXT;
+ALTER TABLE transactions ADD COLUMN order_batch INTEGER;
+ALTER TABLE transactions ADD COLUMN order_index INTEGER;
+ALTER TABLE transactions ADD COLUMN order_statement BLOB;
+DROP INDEX transactions_open_by_agent;
+CREATE INDEX transactions_open_by_agent ON transactions (agent, debit)
+    WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted');
+CREATE TABLE counters (
+    counter TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    minor INTEGER NOT NULL CHECK (minor >= 0),
+    PRIMARY KEY (counter, day)
+) STRICT, WITHOUT ROWID;
+INSERT INTO counters (counter, day, minor) SELECT agent, day, minor FROM spending;
+DROP TABLE spending;
+ALTER TABLE bindings RENAME TO bindings_old;
+CREATE TABLE bindings (
+    day INTEGER NOT NULL,
+    scope BLOB NOT NULL,
+    request BLOB NOT NULL,
+    transaction_name TEXT,
+    case_id TEXT,
+    PRIMARY KEY (day, scope)
+) STRICT, WITHOUT ROWID;
+INSERT INTO bindings (day, scope, request, transaction_name)
+    SELECT at / 86400000, scope, request, transaction_name FROM bindings_old;
+DROP TABLE bindings_old;
+CREATE TABLE binding_days (day INTEGER PRIMARY KEY) STRICT;
+INSERT INTO binding_days SELECT DISTINCT day FROM bindings;
+CREATE TABLE nonces (
+    day INTEGER NOT NULL,
+    nonce BLOB NOT NULL,
+    PRIMARY KEY (day, nonce)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE cases (
+    name TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    agent_key BLOB NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    scope BLOB,
+    transaction_name TEXT,
+    resume TEXT,
+    call TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    decided_by TEXT,
+    decided_at INTEGER,
+    note TEXT
+) STRICT;
+CREATE TABLE breaker (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    reason TEXT NOT NULL,
+    by TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT;
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY,
+    transaction_name TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    UNIQUE (transaction_name, verb)
+) STRICT;
+";
+
 /// Brings the schema to the version this program knows, each migration in a transaction of its own.
 ///
 /// # Errors
@@ -189,14 +278,20 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreFault> {
     if found > known {
         return Err(StoreFault::SchemaTooNew { found, known });
     }
+    // Tables that others refer to are made anew; the references are checked before each commit instead.
+    connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS) {
         if version <= found {
             continue;
         }
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(migration).map_err(failed)?;
+        let dangling = transaction.prepare("PRAGMA foreign_key_check").and_then(|mut check| check.exists([]));
+        if dangling.map_err(failed)? {
+            return Err(StoreFault::NotRecorded(format!("migration {version} would leave dangling references")));
+        }
         transaction.pragma_update(None, "user_version", version).map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
-    Ok(())
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::kernel::command::{Act, Actor, Effect, Stamp};
+use crate::kernel::command::{Act, Actor, Effect, NewAccount, Stamp};
 use crate::kernel::types::UnixMillis;
+use crate::kernel::zone::Zone;
 
 fn io_error() -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
@@ -18,14 +19,18 @@ fn open_account(name: &str) -> Command {
             wall: UnixMillis(1),
             boot_ms: 0,
             leaf_salt: [0; 32],
+            nonce: None,
         },
         actor: Actor::System { component: "test".into() },
-        act: Act::OpenAccount {
+        act: Act::OpenAccount(NewAccount {
             account: name.parse().unwrap(),
             owner: "O".parse().unwrap(),
             currency: "USD".parse().unwrap(),
             opening: None,
-        },
+            overdraft: None,
+            day_max: None,
+            zone: Zone::UTC,
+        }),
     }
 }
 

@@ -5,13 +5,16 @@ use std::sync::{Mutex, MutexGuard};
 
 use countersign::kernel::canon::canonical;
 use countersign::kernel::command::{CertificateRecord, Command, Decision, Posted, TransactionStatement};
+use countersign::kernel::decide::OutboxRow;
+use countersign::kernel::ledger::{Account, Transaction};
 use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{Sha256, TransactionId};
 use countersign::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
+    StatementQuery, Store, StoreFault,
 };
 use serde_json::{Value, json};
 
@@ -113,6 +116,7 @@ impl MemoryStore {
 
 pub fn statement(id: &TransactionId) -> Vec<u8> {
     let statement = TransactionStatement {
+        fee_minor: None,
         original_transaction_id: None,
         schema: "countersign/transaction/v1".into(),
         transaction_id: id.clone(),
@@ -160,6 +164,22 @@ impl Store for MemoryStore {
 
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
         Ok(self.rows().posted.get(transaction).map(|(posted, _)| posted.clone()))
+    }
+
+    fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {
+        Ok(None)
+    }
+
+    fn transaction(&self, _: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
+        Ok(None)
+    }
+
+    fn statement(&self, _: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
+        Ok(None)
+    }
+
+    fn outbox(&self, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+        Ok(vec![])
     }
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
+use countersign::kernel::zone::Zone;
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{CheckpointRecord, Listing, SequenceStep, Store};
 
@@ -54,6 +55,8 @@ pub fn rules() -> Rules {
         approval_ttl_ms: DAY_MS / 2,
         open_holds_max: 5,
         company_crl_required: false,
+        fees: vec![],
+        settlement: Settlement::Embedded,
     }
 }
 
@@ -109,6 +112,7 @@ impl<'s> World<'s> {
             wall: UnixMillis(self.now.get()),
             boot_ms: 0,
             leaf_salt: [7; 32],
+            nonce: None,
         };
         Command { stamp, actor, act }
     }
@@ -122,9 +126,16 @@ impl<'s> World<'s> {
     }
 
     pub fn tool_command(&self, agent: &AgentPrincipal, call: ToolCall) -> Command {
-        let fresh =
-            FreshIds { transaction: self.id("txn_").parse().unwrap(), approval: self.id("apr_").parse().unwrap() };
+        let fresh = self.fresh();
         self.command(Actor::Agent(agent.clone()), Act::Tool { call, rules: Arc::clone(&self.rules), fresh })
+    }
+
+    pub fn fresh(&self) -> FreshIds {
+        FreshIds {
+            transaction: self.id("txn_").parse().unwrap(),
+            approval: self.id("apr_").parse().unwrap(),
+            case: self.id("case_").parse().unwrap(),
+        }
     }
 
     pub fn call_as(&self, agent: &AgentPrincipal, call: ToolCall) -> Outcome {
@@ -230,11 +241,18 @@ pub fn shopper() -> AgentPrincipal {
 }
 
 pub fn open(account: &str, owner: &str, opening: Option<&str>) -> Act {
-    Act::OpenAccount {
+    Act::OpenAccount(new_account(account, owner, opening))
+}
+
+pub fn new_account(account: &str, owner: &str, opening: Option<&str>) -> NewAccount {
+    NewAccount {
         account: account.parse().unwrap(),
         owner: owner.parse().unwrap(),
         currency: "USD".parse().unwrap(),
         opening: opening.map(usd),
+        overdraft: None,
+        day_max: None,
+        zone: Zone::UTC,
     }
 }
 

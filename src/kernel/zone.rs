@@ -1,0 +1,107 @@
+//! Calendars: which day it is where an account lives.
+//!
+//! A daily limit that starts anew at midnight in Greenwich is no limit that a customer in Auckland understands. The
+//! IANA tables are compiled in, so that every node of a bank counts the same day whatever is installed on it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, TimeZone, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::kernel::types::{Day, Malformed, UnixMillis};
+
+/// An IANA time zone, such as `Europe/Zurich`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Zone(chrono_tz::Tz);
+
+impl Zone {
+    pub const UTC: Self = Self(chrono_tz::UTC);
+
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// The calendar day of an instant here. Days of 23 and 25 hours are days.
+    pub fn day(self, at: UnixMillis) -> Day {
+        let Some(instant) = DateTime::<Utc>::from_timestamp_millis(at.0) else {
+            return Day::utc(at);
+        };
+        let local = self.0.from_utc_datetime(&instant.naive_utc()).naive_local();
+        Day::utc(UnixMillis(local.and_utc().timestamp_millis()))
+    }
+}
+
+impl FromStr for Zone {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let unknown = Malformed { what: "time zone", expected: "an IANA name such as Europe/Zurich" };
+        text.parse().map(Self).map_err(|_| unknown)
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Zone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(zone: &str, rfc3339: &str) -> i32 {
+        let at = DateTime::parse_from_rfc3339(rfc3339).unwrap().timestamp_millis();
+        zone.parse::<Zone>().unwrap().day(UnixMillis(at)).0
+    }
+
+    #[test]
+    fn a_day_begins_at_local_midnight() {
+        let noon = day("UTC", "2026-11-21T12:00:00Z");
+        let table = [
+            ("UTC", "2026-11-21T00:00:00Z", 0),
+            ("UTC", "2026-11-20T23:59:59.999Z", -1),
+            ("Europe/Zurich", "2026-11-20T23:00:00Z", 0),
+            ("Europe/Zurich", "2026-11-20T22:59:59Z", -1),
+            ("America/New_York", "2026-11-21T04:59:59Z", -1),
+            ("America/New_York", "2026-11-21T05:00:00Z", 0),
+            ("Pacific/Auckland", "2026-11-21T11:00:00Z", 1),
+            ("Asia/Kathmandu", "2026-11-20T18:15:00Z", 0),
+            ("Asia/Kathmandu", "2026-11-20T18:14:59Z", -1),
+        ];
+        for (zone, at, days) in table {
+            assert_eq!(day(zone, at) - noon, days, "{zone} {at}");
+        }
+    }
+
+    #[test]
+    fn the_days_on_which_clocks_change_are_one_day_each() {
+        // 2026-03-29 has 23 hours in Zurich, 2026-10-25 has 25.
+        let short = day("Europe/Zurich", "2026-03-28T23:00:00Z");
+        assert_eq!(day("Europe/Zurich", "2026-03-29T21:59:59Z"), short);
+        assert_eq!(day("Europe/Zurich", "2026-03-29T22:00:00Z"), short + 1);
+        let long = day("Europe/Zurich", "2026-10-24T22:00:00Z");
+        assert_eq!(day("Europe/Zurich", "2026-10-25T22:59:59Z"), long);
+        assert_eq!(day("Europe/Zurich", "2026-10-25T23:00:00Z"), long + 1);
+    }
+
+    #[test]
+    fn names_outside_the_tables_are_refused() {
+        for name in ["", "Mars/Olympus", "europe/zurich", "+01:00", "CET+1"] {
+            assert!(name.parse::<Zone>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How rows look to operators: one shape, whichever store they come from.
+
+use serde_json::{Value, json};
+
+use super::ApprovalView;
+use crate::kernel::decide::{Breaker, Grant, ManualCase, Merchant, Offer};
+use crate::kernel::ledger::{Account, Transaction, TransactionState};
+use crate::kernel::types::{Money, UnixMillis};
+
+pub(super) fn account(account: &Account) -> Value {
+    let money = |minor| Money::from_minor(minor, account.currency).decimal();
+    json!({
+        "account_id": account.name, "owner": account.owner, "kind": account.kind.name(),
+        "status": account.status.name(), "status_by": account.status_by, "currency": account.currency,
+        "balance": money(account.balance), "held": money(account.held), "available": money(account.available()),
+        "overdraft": money(account.overdraft), "day_max": account.day_max.map(money), "time_zone": account.zone,
+    })
+}
+
+pub(super) fn grant(grant: &Grant) -> Value {
+    json!({
+        "agent": grant.agent, "account_id": grant.account, "owner": grant.owner, "verbs": grant.verbs,
+        "per_transaction_max": grant.per_transaction_max, "expires": grant.expires.rfc3339(),
+        "entered_by": grant.entered_by, "asserted": grant.asserted,
+    })
+}
+
+pub(super) fn merchant(merchant: &Merchant) -> Value {
+    json!({ "merchant": merchant.merchant, "name": merchant.name, "currency": merchant.currency })
+}
+
+pub(super) fn offer(offer: &Offer) -> Value {
+    json!({
+        "product_id": offer.product, "merchant": offer.merchant, "title": offer.title,
+        "price": offer.price.decimal(), "currency": offer.price.currency(),
+    })
+}
+
+pub(super) fn transaction(transaction: &Transaction, posted_at: Option<UnixMillis>, batch: Option<i64>) -> Value {
+    json!({
+        "transaction_id": transaction.transaction_id, "kind": transaction.kind.name(),
+        "status": transaction.state.name(), "amount": transaction.amount.decimal(),
+        "fee": transaction.fee.decimal(), "currency": transaction.amount.currency(),
+        "from_account": transaction.debit, "to_account": transaction.credit,
+        "agent": transaction.agent().map(|agent| &agent.spiffe_id),
+        "merchant": transaction.merchant, "product_id": transaction.product,
+        "approval_id": transaction.approval.as_ref().map(|approval| &approval.approval_id),
+        "original_transaction_id": transaction.original, "case_id": transaction.case_id,
+        "created": transaction.created.rfc3339(),
+        "expires": transaction.state.is_open().then(|| transaction.expires.rfc3339()),
+        "posted": posted_at.map(UnixMillis::rfc3339), "batch": batch,
+    })
+}
+
+/// Minor units as decimal strings: kept, and as entries and open transactions add up.
+pub(super) fn balances(account: &str, currency: &str, kept: [i64; 2], recomputed: [i64; 2]) -> Value {
+    json!({
+        "account_id": account, "currency": currency,
+        "balance_minor": kept[0].to_string(), "held_minor": kept[1].to_string(),
+        "entries_minor": recomputed[0].to_string(), "open_minor": recomputed[1].to_string(),
+    })
+}
+
+pub(super) fn case(case: &ManualCase) -> Value {
+    json!({
+        "case_id": case.case_id, "status": case.state.name(), "agent": case.agent, "reason": case.reason,
+        "transaction_id": case.transaction_id, "call": case.call, "created": case.created.rfc3339(),
+        "decided_by": case.decided_by, "decided_at": case.decided_at.map(UnixMillis::rfc3339), "note": case.note,
+    })
+}
+
+pub(super) fn breaker(breaker: Option<&Breaker>) -> Value {
+    json!({
+        "stopped": breaker.is_some(),
+        "reason": breaker.map(|breaker| &breaker.reason),
+        "by": breaker.map(|breaker| &breaker.by),
+        "since": breaker.map(|breaker| breaker.since.rfc3339()),
+    })
+}
+
+/// `None` for a transaction that asks nobody.
+pub(super) fn approval(transaction: &Transaction) -> Option<ApprovalView> {
+    let approval = transaction.approval.as_ref()?;
+    let decided = approval.decided.as_ref();
+    Some(ApprovalView {
+        approval_id: approval.approval_id.clone(),
+        transaction_id: transaction.transaction_id.clone(),
+        status: match transaction.state {
+            TransactionState::PendingApproval => "pending".into(),
+            TransactionState::Approved
+            | TransactionState::Manual
+            | TransactionState::Submitted
+            | TransactionState::Posted
+            | TransactionState::Denied
+            | TransactionState::Cancelled
+            | TransactionState::Expired
+            | TransactionState::ApprovalExpired
+            | TransactionState::Voided => transaction.state.name().into(),
+        },
+        maker: transaction.maker.name(),
+        summary: json!({
+            "kind": transaction.kind.name(),
+            "amount": transaction.amount,
+            "from_account": transaction.debit,
+            "to_account": transaction.credit,
+            "merchant": transaction.merchant,
+            "product_id": transaction.product,
+            "original_transaction_id": transaction.original,
+            "note": decided.map(|decided| &decided.note),
+            "asserted": decided.map(|decided| decided.asserted),
+        }),
+        created: transaction.created.rfc3339(),
+        expires: approval.expires.rfc3339(),
+        decided_by: decided.map(|decided| decided.by.clone()),
+        reasons: approval.reasons.clone(),
+    })
+}
