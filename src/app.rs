@@ -176,6 +176,7 @@ async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<
     };
     let gates = Arc::new(Gates::new(Arc::clone(&services)));
     let started = services.setup.authority.tls_identity().and_then(|identity| {
+        services.setup.authority.listening_with(identity.key.id);
         Listener::start(ListenerSetup {
             listening,
             identity,

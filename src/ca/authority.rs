@@ -12,7 +12,7 @@ use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose};
-use crate::kernel::types::{PartyName, SpiffeId};
+use crate::kernel::types::{KeyId, PartyName, SpiffeId};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::ops::paths::StateDir;
@@ -59,6 +59,8 @@ pub struct Authority {
     /// commands at once would make two roots, or give one name to two keys.
     issuing: AtomicBool,
     on_status_change: OnceLock<StatusListener>,
+    /// The key that the running listener serves with, until the daemon ends.
+    pub(super) listener_key: OnceLock<KeyId>,
 }
 
 /// Called when the revocation status has changed.
@@ -106,6 +108,7 @@ impl Authority {
             store,
             issuing: AtomicBool::new(false),
             on_status_change: OnceLock::new(),
+            listener_key: OnceLock::new(),
         }))
     }
 

@@ -110,7 +110,13 @@ impl Authority {
         let mut shown = listed(&key);
         shown["attributes"] = json!(key.custody);
         shown["verdict"] = json!(verdict(&key));
-        shown["may"] = json!(may(key.purpose));
+        shown["may"] = match key.state {
+            KeyState::Active => json!(may(key.purpose)),
+            KeyState::VerifyOnly => {
+                json!(["have verified or opened what it signed or sealed; it signs nothing any more"])
+            }
+            KeyState::Destroyed => json!([]),
+        };
         shown["certificates"] = json!(self.certificates_of(&key)?);
         Ok(shown)
     }
@@ -194,6 +200,11 @@ impl Authority {
         Ok(retired)
     }
 
+    /// The listener serves with this key from now on: it is not to be taken from under it.
+    pub fn listening_with(&self, key: KeyId) {
+        let _ = self.listener_key.set(key);
+    }
+
     fn retire_before(&self, key: &KeyInfo) -> Result<Vec<String>, Failure> {
         let older = self.active_keys(key.purpose, None)?.into_iter().filter(|other| other.version < key.version);
         older.map(|older| Ok(self.token.retire(older.id)?.label)).collect()
@@ -209,6 +220,13 @@ impl Authority {
             self.permit(actor, &[ADMINISTRATOR])?;
             let key = self.key_by_label(label)?;
             let newest = self.newest_key(key.purpose, key.agent.as_deref())?;
+            if self.listener_key.get() == Some(&key.id) {
+                return Err(Failure::refused(
+                    "key_in_use",
+                    format!("the running listener serves with {label}; without it every handshake would fail"),
+                    "restart the daemon: it serves with the newest key and retires the one before by itself",
+                ));
+            }
             let is_needed = !matches!(key.purpose, Purpose::Agent | Purpose::TokenIdentity);
             if is_needed && newest.is_some_and(|newest| newest.id == key.id) {
                 return Err(Failure::refused(

@@ -294,6 +294,8 @@ fn a_running_bank_rotates_its_keys_and_everything_signed_before_stays_provable()
     assert_eq!(confirm.len(), 12);
     assert!(announced["lost"][0].as_str().unwrap().contains("never sign again"));
     assert_eq!(state_of(&world, "bank-transaction-v1"), "verify-only");
+    let shown = as_admin(&world, &["key", "show", "bank-transaction-v1"]);
+    assert!(shown["may"][0].as_str().unwrap().contains("signs nothing"), "{shown}");
     let attempt = |confirm: &str| {
         let words = [["--operator", "bank-admin"].as_slice(), &destroy, &["--confirm", confirm]].concat();
         world.refused("bank", &words)
@@ -316,6 +318,8 @@ fn a_new_listener_key_is_in_use_after_a_restart_and_the_old_one_is_retired_then(
     let world = World::new();
     let rotated = as_admin(&world, &["key", "rotate", "tls-server"]);
     assert_eq!((&rotated["effective"], &rotated["retired"]), (&json!("after restart"), &json!([])));
+    let retire = ["--operator", "bank-admin", "key", "retire", "bank-tls-server-v1"];
+    assert_eq!(world.refused("bank", &retire), (3, "key_in_use".into()), "the running listener serves with it");
     let mut bridge = Bridge::start(&world.state("agent"));
     buy(&mut bridge, "with-the-old-key");
     bridge.close();
