@@ -121,6 +121,7 @@ impl Config {
         if self.demo.asserted_operators && !self.demo.enabled {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }
+        crate::payment::check_fees(&self.payment)?;
         if party.kind == PartyKind::Bank {
             let policy = self.policy.as_ref().ok_or("a bank needs a [policy] section")?;
             let amounts = [

@@ -81,6 +81,10 @@ mod tests {
         fill(sample, Path::new("/m.so"), 0, "url = \"https://localhost:8443/mcp\"", OPERATOR).replace("@DEMO@", demo)
     }
 
+    fn with_fee(sample: &str, fee: &str) -> String {
+        sample.replace("[audit]", &format!("[[payment.fee]]\ncurrency = \"USD\"\n{fee}\n[audit]"))
+    }
+
     const SAMPLES: [&str; 3] = [
         include_str!("../../docs/config/bank.toml"),
         include_str!("../../docs/config/security-company.toml"),
@@ -117,6 +121,9 @@ mod tests {
             (bank.replace("workers = 2", "pin_fd = 3\nworkers = 2"), "one of pin_file"),
             (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),
             (bank.replace("currency = \"USD\"", "currency = \"usd\""), "ISO 4217"),
+            (with_fee(&bank, "kind = \"reversal\""), "only purchase and transfer"),
+            (with_fee(&bank, "kind = \"transfer\"\nfixed = \"0.001\""), "fixed: the amount has more decimals"),
+            (with_fee(&bank, "kind = \"transfer\"\nbasis_points = 1001"), "at most 1000"),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

@@ -11,5 +11,5 @@ pub mod settings;
 mod story;
 
 pub use answer::{Receipt, ToolFailure};
-pub use rules::rules;
+pub use rules::{check_fees, rules};
 pub use story::{Payments, PaymentsSetup};

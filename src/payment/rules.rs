@@ -48,29 +48,39 @@ pub fn rules(
         approval_ttl_ms: i64::from(payment.approval_ttl_s) * 1000,
         open_holds_max: payment.open_holds_max,
         company_crl_required,
-        fees: payment.fee.iter().map(fee).collect::<Result<_, _>>()?,
+        fees: payment
+            .fee
+            .iter()
+            .map(fee)
+            .collect::<Result<_, _>>()
+            .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
         settlement: Settlement::Embedded,
     })
 }
 
-fn fee(settings: &FeeSettings) -> Result<FeeRule, Failure> {
-    let invalid = |message: String| {
-        Failure::usage("config_invalid", format!("[[payment.fee]] {message}"), "correct countersign.toml")
-    };
+/// What is wrong with the fees of a configuration, in words.
+///
+/// # Errors
+/// The first rule that is none.
+pub fn check_fees(payment: &PaymentSettings) -> Result<(), String> {
+    payment.fee.iter().try_for_each(|settings| fee(settings).map(|_| ()))
+}
+
+fn fee(settings: &FeeSettings) -> Result<FeeRule, String> {
     match settings.kind {
         TransactionKind::Purchase | TransactionKind::Transfer => {}
         TransactionKind::Reversal | TransactionKind::Incoming | TransactionKind::Opening | TransactionKind::Booking => {
-            return Err(invalid("kind: only purchase and transfer have a fee".into()));
+            return Err("[[payment.fee]] kind: only purchase and transfer have a fee".into());
         }
     }
     let fixed = match settings.fixed.as_deref() {
         None => Money::from_minor(0, settings.currency),
         Some(text) => {
-            Money::parse_positive(text, settings.currency).map_err(|error| invalid(format!("fixed: {error}")))?
+            Money::parse_positive(text, settings.currency).map_err(|error| format!("[[payment.fee]] fixed: {error}"))?
         }
     };
     if settings.basis_points > BASIS_POINTS_MAX {
-        return Err(invalid(format!("basis_points: at most {BASIS_POINTS_MAX}")));
+        return Err(format!("[[payment.fee]] basis_points: at most {BASIS_POINTS_MAX}"));
     }
     Ok(FeeRule { kind: settings.kind, fixed, basis_points: settings.basis_points })
 }
