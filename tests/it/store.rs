@@ -13,6 +13,7 @@ mod execute;
 mod log;
 mod random;
 mod revocation;
+mod stopped;
 mod together;
 pub mod world;
 

@@ -88,7 +88,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         return Ok((effect, vec![]));
     }
     if let Some(breaker) = case.book.breaker()? {
-        return Ok(manual::instead(case, call, scope, request, &breaker));
+        return manual::instead(case, call, scope, request, &breaker);
     }
 
     let (grant, source) = source(case, &wanted)?;

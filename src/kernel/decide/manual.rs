@@ -22,14 +22,24 @@ pub(super) fn set_breaker(book: &dyn Book, command: &Command, reason: Option<&st
     Ok((Effect::Done { changed: true }, vec![Change::PutBreaker(wanted)]))
 }
 
-/// A new authorization while payments are stopped: nothing is checked, held or moved.
-pub(super) fn instead(case: &Case<'_>, call: &ToolCall, scope: Sha256, request: Sha256, breaker: &Breaker) -> Orders {
+/// A new authorization while payments are stopped: nothing is held or moved, and nothing is checked but that the agent
+/// does not fill the queue.
+pub(super) fn instead(
+    case: &Case<'_>,
+    call: &ToolCall,
+    scope: Sha256,
+    request: Sha256,
+    breaker: &Breaker,
+) -> Ruled<Orders> {
+    if case.book.open_cases(&case.agent.spiffe_id)? >= case.rules.open_holds_max {
+        return Err(Refusal::BreakerOpen.into());
+    }
     let case_id = case.fresh.case.clone();
     let row = ManualCase { scope: Some(scope), ..asked(case, call, &breaker.reason) };
     let effect =
         Effect::QueuedManual { case_id: case_id.clone(), transaction_id: None, reason: breaker.reason.clone() };
     let binding = Binding { request, transaction_id: None, case_id: Some(case_id) };
-    (effect, vec![Change::PutCase(Box::new(row)), Change::Bind { scope, binding, at: case.now() }])
+    Ok((effect, vec![Change::PutCase(Box::new(row)), Change::Bind { scope, binding, at: case.now() }]))
 }
 
 /// An execution while payments are stopped: the authorization waits and keeps its funds.

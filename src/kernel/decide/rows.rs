@@ -175,6 +175,8 @@ pub trait Book {
     /// Why payments are stopped, if they are.
     fn breaker(&self) -> Ruled<Option<Breaker>>;
     fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>>;
+    /// Cases of an agent that wait for their answer and are not about a transaction.
+    fn open_cases(&self, agent: &SpiffeId) -> Ruled<u32>;
     /// The signed order of a submitted transaction.
     fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>>;
     /// What the core banking system must still be told about a transaction.

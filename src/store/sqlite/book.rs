@@ -191,6 +191,12 @@ impl Book for Commit<'_> {
         self.one(&format!("SELECT {} FROM cases WHERE name = ?1", rows::CASE), &[&id.as_str()], rows::case)
     }
 
+    fn open_cases(&self, agent: &SpiffeId) -> Ruled<u32> {
+        let sql = "SELECT count(*) FROM cases
+                   WHERE agent = ?1 AND state = 'queued' AND transaction_name IS NULL";
+        Ok(self.one(sql, &[&agent.to_string()], |row| row.get(0))?.unwrap_or(0))
+    }
+
     fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
         let sql = "SELECT name, order_batch, order_index, order_statement FROM transactions
                    WHERE name = ?1 AND order_statement IS NOT NULL";

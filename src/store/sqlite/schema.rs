@@ -252,6 +252,7 @@ CREATE TABLE cases (
     decided_at INTEGER,
     note TEXT
 ) STRICT;
+CREATE INDEX cases_waiting ON cases (agent) WHERE state = 'queued' AND transaction_name IS NULL;
 CREATE TABLE breaker (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     reason TEXT NOT NULL,

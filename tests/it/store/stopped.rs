@@ -1,0 +1,127 @@
+//! While payments are stopped: cases instead of payments, and what becomes of them.
+
+use super::world::*;
+use countersign::kernel::command::*;
+use countersign::kernel::refusal::Refusal;
+use countersign::kernel::types::*;
+use countersign::store::Listing;
+
+sentences! {
+    a_stopped_bank_queues_a_request_once_under_its_key: |w| {
+        w.bank();
+        stop(w);
+        let case = queued(w.call(transfer("5", "k")));
+        assert_eq!(queued(w.call(transfer("5", "k"))), case, "a retry finds the case");
+        assert_eq!(w.call(transfer("6", "k")), Err(Refusal::IdempotencyKeyReused));
+        assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "0.00".into()));
+        assert_eq!(w.store.listing(Listing::Cases).unwrap().len(), 1);
+        assert_eq!(w.store.listing(Listing::Breaker).unwrap()[0]["reason"], "drill");
+    };
+    a_released_case_lets_the_next_try_be_decided_and_a_rejected_one_stays_rejected: |w| {
+        w.bank();
+        stop(w);
+        let (released, rejected) = (queued(w.call(transfer("5", "a"))), queued(w.call(transfer("6", "b"))));
+        w.admin(Act::SetBreaker { reason: None }).unwrap();
+        assert_eq!(queued(w.call(transfer("5", "a"))), released, "it waits for its answer, not for the breaker");
+        resolve(w, &released, Verdict::Approve).unwrap();
+        resolve(w, &rejected, Verdict::Deny).unwrap();
+        let id = w.approved(transfer("5", "a"));
+        assert_eq!(w.approved(transfer("5", "a")), id);
+        assert_eq!(w.call(transfer("6", "b")), Err(Refusal::CaseRejected));
+        for case in [&released, &rejected] {
+            assert_eq!(resolve(w, case, Verdict::Approve), Err(Refusal::AlreadyDecided));
+        }
+        w.adds_up();
+    };
+    an_execution_that_is_stopped_keeps_its_funds_and_goes_on_when_released: |w| {
+        w.bank();
+        let id = w.approved(transfer("5", "k"));
+        stop(w);
+        let case = queued(w.call(execute_transfer(&id, "SAV_001", "5")));
+        assert_eq!(queued(w.call(execute_transfer(&id, "SAV_001", "5"))), case);
+        assert_eq!(w.call(execute_transfer(&id, "SAV_001", "6")), Err(Refusal::AuthorizationMismatch));
+        assert_eq!(w.call(cancel(&id)), Err(Refusal::QueuedManual));
+        w.later(DAY_MS);
+        assert_eq!(w.sweep(), 0, "the wait is not the agent's: it does not lapse");
+        assert_eq!(w.balance("CHK_001").1, "5.00");
+        w.admin(Act::SetBreaker { reason: None }).unwrap();
+        resolve(w, &case, Verdict::Approve).unwrap();
+        w.posted(execute_transfer(&id, "SAV_001", "5"));
+        assert_eq!(w.balance("CHK_001"), ("5242.83".into(), "0.00".into()));
+        w.adds_up();
+    };
+    a_rejected_execution_returns_funds_and_allowance: |w| {
+        w.bank();
+        let id = w.approved(transfer("2000", "k"));
+        stop(w);
+        let case = queued(w.call(execute_transfer(&id, "SAV_001", "2000")));
+        resolve(w, &case, Verdict::Deny).unwrap();
+        assert_eq!(w.balance("CHK_001").1, "0.00");
+        assert_eq!(w.call(execute_transfer(&id, "SAV_001", "2000")), Err(Refusal::ApprovalDenied));
+        w.admin(Act::SetBreaker { reason: None }).unwrap();
+        for key in ["b", "c"] {
+            w.approved(transfer("2000", key));
+        }
+        w.adds_up();
+    };
+    a_revoked_agents_queued_execution_is_voided_and_its_case_only_closes: |w| {
+        w.bank();
+        let id = w.approved(transfer("5", "k"));
+        stop(w);
+        let case = queued(w.call(execute_transfer(&id, "SAV_001", "5")));
+        w.revoke_shopper().unwrap();
+        assert_eq!(w.sweep(), 1);
+        assert_eq!(w.balance("CHK_001").1, "0.00");
+        resolve(w, &case, Verdict::Approve).unwrap();
+        assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "0.00".into()));
+        w.adds_up();
+    };
+    nobody_fills_the_queue_and_only_the_right_people_work_it: |w| {
+        w.bank();
+        stop(w);
+        for number in 0..w.rules.open_holds_max {
+            queued(w.call(transfer("5", &format!("k{number}"))));
+        }
+        assert_eq!(w.call(transfer("5", "one-more")), Err(Refusal::BreakerOpen));
+        let case: CaseId = w.id("case_").parse().unwrap();
+        assert_eq!(resolve(w, &case, Verdict::Approve), Err(Refusal::UnknownCase));
+        let known = queued(w.call(transfer("5", "k0")));
+        let act = || Act::ResolveCase { case: known.clone(), verdict: Verdict::Approve, note: String::new() };
+        for actor in [
+            Actor::Agent(shopper()),
+            Actor::System { component: "test".into() },
+            Actor::Operator(operator("eve", &["auditor"])),
+        ] {
+            assert_eq!(w.decision(actor, act()).outcome, Err(Refusal::OperatorNotPermitted));
+        }
+        let by_agent = w.decision(Actor::Agent(shopper()), Act::SetBreaker { reason: None });
+        assert_eq!(by_agent.outcome, Err(Refusal::OperatorNotPermitted));
+    };
+    stopping_twice_changes_nothing_and_reading_goes_on: |w| {
+        w.bank();
+        stop(w);
+        let again = w.admin(Act::SetBreaker { reason: Some("again".into()) });
+        assert_eq!(again, Ok(Effect::Done { changed: false }));
+        w.call(balance_of("CHK_001")).unwrap();
+        w.admin(incoming("CHK_001", "1", "r")).unwrap();
+        assert_eq!(w.admin(Act::SetBreaker { reason: None }), Ok(Effect::Done { changed: true }));
+        assert_eq!(w.admin(Act::SetBreaker { reason: None }), Ok(Effect::Done { changed: false }));
+        w.approved(transfer("5", "k"));
+    };
+}
+
+fn stop(w: &World<'_>) {
+    w.admin(Act::SetBreaker { reason: Some("drill".into()) }).unwrap();
+}
+
+fn queued(outcome: Outcome) -> CaseId {
+    match outcome.unwrap() {
+        Effect::QueuedManual { case_id, .. } => case_id,
+        other => panic!("not queued: {other:?}"),
+    }
+}
+
+fn resolve(w: &World<'_>, case: &CaseId, verdict: Verdict) -> Outcome {
+    let act = Act::ResolveCase { case: case.clone(), verdict, note: "n".into() };
+    w.decision(Actor::Operator(operator("bob", &["approver"])), act).outcome
+}
