@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
 use crate::ca::{Authority, AuthoritySetup};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::kernel::command::Actor;
 use crate::kernel::sign::Purpose;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::payment::Outbox;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
@@ -29,6 +31,10 @@ use crate::store::sqlite::SqliteStore;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Set-up may complete while the daemon runs: how soon the listener notices.
 const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two looks at the outbox, at first and at most.
+const DELIVERY_PAUSE_FIRST: Duration = Duration::from_millis(200);
+const DELIVERY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Which doors a front opens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,12 +51,13 @@ pub enum Doors {
 pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let control = client::control_from_stdin()?;
     let config = Config::load(state)?;
+    let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
     // Before any thread starts: threads inherit the confinement.
     let confinement = confine::confine_front(state);
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let started = start(state, &config, hsm, confinement, doors);
+    let started = outside.and_then(|outside| start(state, &config, outside, hsm, confinement, doors));
     match started {
         Ok(front) => front.run(&control),
         Err(failure) => {
@@ -71,6 +78,7 @@ struct Front {
 fn start(
     state: &StateDir,
     config: &Config,
+    outside: Option<banking::Outside>,
     hsm: Arc<WorkerPool>,
     confinement: confine::Confinement,
     doors: Doors,
@@ -100,6 +108,7 @@ fn start(
         hsm,
         store,
         authority,
+        core: outside.map(banking::HttpCore::start).transpose()?.map(|core| core as Arc<dyn CoreBanking>),
         confinement,
     })?;
 
@@ -118,6 +127,9 @@ fn start(
     let mut ports = json!({});
     if doors == Doors::All {
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        if services.setup.core.is_some() {
+            tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
+        }
         if party_settings.kind == PartyKind::AgentHost {
             let keys = Arc::new(AgentKeysGate::new(Arc::clone(&services)));
             let socket = admin_socket::bind(&state.agent_socket())?;
@@ -227,6 +239,35 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
         if stop.is_cancelled() {
             return;
         }
+    }
+}
+
+/// Tells the core banking system what it was not known to have heard, with a backoff while it is away. A task of its
+/// own: a slow core must not hold up anything else.
+async fn deliver(services: Arc<Services>, stop: CancellationToken) {
+    let mut pause = DELIVERY_PAUSE_FIRST;
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&services);
+        let delivered = tokio::task::spawn_blocking(move || match turn.payments() {
+            Ok(payments) => payments.deliver_outbox(),
+            Err(_) => Ok(Outbox::Empty),
+        });
+        pause = match delivered.await {
+            Ok(Ok(Outbox::Empty)) => DELIVERY_PAUSE_FIRST,
+            Ok(Ok(Outbox::Waiting)) => (pause * 2).min(DELIVERY_PAUSE_MAX),
+            Ok(Err(failure)) => {
+                tracing::warn!(name = %failure.name, "orders to the core banking system will be tried again");
+                DELIVERY_PAUSE_MAX
+            }
+            Err(_) => {
+                tracing::error!("delivery to the core banking system met a defect");
+                DELIVERY_PAUSE_MAX
+            }
+        };
     }
 }
 

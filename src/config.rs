@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::settings::AuditSettings;
+use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
 use crate::front::settings::{DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
 use crate::hsm::settings::HsmSettings;
@@ -32,6 +33,9 @@ pub struct Config {
     pub policy: Option<PolicySettings>,
     #[serde(default)]
     pub payment: PaymentSettings,
+    /// A core banking system; without it the embedded ledger is the bank's book.
+    #[serde(default)]
+    pub banking: Option<BankingSettings>,
     #[serde(default)]
     pub audit: AuditSettings,
     #[serde(default)]
@@ -122,6 +126,7 @@ impl Config {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }
         crate::payment::check_fees(&self.payment)?;
+        self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
         if party.kind == PartyKind::Bank {
             let policy = self.policy.as_ref().ok_or("a bank needs a [policy] section")?;
             let amounts = [

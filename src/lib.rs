@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod banking;
 pub mod bench;
 pub mod bridge;
 pub mod ca;

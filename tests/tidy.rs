@@ -15,6 +15,7 @@ const RANKS: &[(&str, u8)] = &[
     ("payment", 6),
     ("ca", 6),
     ("audit", 4),
+    ("banking", 4),
     ("tls", 3),
     ("hsm", 2),
     ("store", 2),

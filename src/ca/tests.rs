@@ -150,6 +150,9 @@ impl Store for MemoryStore {
     fn posted(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
         elsewhere()
     }
+    fn order(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        elsewhere()
+    }
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {
         elsewhere()
     }
@@ -159,7 +162,7 @@ impl Store for MemoryStore {
     fn statement(&self, _: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         elsewhere()
     }
-    fn outbox(&self, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+    fn outbox(&self, _: Option<&TransactionId>, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
         elsewhere()
     }
     fn batch(&self, _: i64) -> Result<Option<BatchRecord>, StoreFault> {

@@ -26,7 +26,8 @@ pub mod merchant;
 pub mod product;
 pub mod receipt;
 pub mod revoke;
-pub mod serve;
+pub mod sandbox;
+mod serve;
 pub mod status;
 pub mod stop;
 mod table;
@@ -100,6 +101,7 @@ enum Verb {
     Connect(connect::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Sandbox(sandbox::Args),
     #[command(hide = true)]
     HsmWorker(hsm_worker::Args),
     #[command(hide = true)]
@@ -164,6 +166,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Connect(args) => connect::run(args, context),
         Verb::Demo(args) => demo::run(args, context),
         Verb::Bench(args) => bench::run(args, context),
+        Verb::Sandbox(args) => sandbox::run(args, context),
         Verb::Front(args) => front::run(args, context),
         Verb::HsmWorker(_) => Ok(()),
     }

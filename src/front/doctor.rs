@@ -44,6 +44,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
+        check_core(services, &mut items);
     }
     Ok(json!({ "items": items, "next": null }))
 }
@@ -166,6 +167,26 @@ fn check_log(services: &Services, items: &mut Vec<Value>) {
         }
         Err(failure) => items.push(fail("audit log", failure.message, "run `countersign init`")),
     }
+}
+
+/// The core banking system, where there is one: whether it hears us.
+fn check_core(services: &Services, items: &mut Vec<Value>) {
+    if services.setup.core.is_none() {
+        return;
+    }
+    let waiting = services.payments().and_then(|payments| payments.outbox_waiting());
+    items.push(match waiting {
+        Ok((0, _)) => ok("core banking", "every order has its answer"),
+        Ok((count, since)) => {
+            let since = since.map_or_else(String::new, |since| format!(", the oldest since {}", since.rfc3339()));
+            warn(
+                "core banking",
+                format!("{count} orders wait for the core's answer{since}"),
+                "check that the core at [banking] url answers; delivery goes on by itself",
+            )
+        }
+        Err(failure) => fail("core banking", failure.message, "see the daemon's log"),
+    });
 }
 
 fn check_bank(services: &Services, items: &mut Vec<Value>) {

@@ -12,13 +12,14 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::audit::{Log, LogRoles, LogSetup};
+use crate::banking::CoreBanking;
 use crate::ca::Authority;
 use crate::ca::settings::PartyKind;
 use crate::front::operators::Operators;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
-use crate::kernel::command::{Act, Actor, Command};
+use crate::kernel::command::{Act, Actor, Command, Settlement};
 use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::PartyName;
@@ -39,6 +40,7 @@ pub struct ServicesSetup {
     pub hsm: Arc<WorkerPool>,
     pub store: Arc<dyn Store>,
     pub authority: Arc<Authority>,
+    pub core: Option<Arc<dyn CoreBanking>>,
     pub confinement: Confinement,
 }
 
@@ -211,6 +213,7 @@ impl Services {
             role_tools,
             catalogue_version,
             setup.settings.pki.company_crl_required,
+            if setup.core.is_some() { Settlement::External } else { Settlement::Embedded },
         )?;
         if let Some(payments) = self.payments.get() {
             payments.replace_rules(Arc::new(rules));
@@ -225,6 +228,7 @@ impl Services {
             token: self.token(),
             transaction_key: transaction.key,
             rules: Arc::new(rules),
+            core: setup.core.clone(),
         });
         payments.recover()?;
         let _ = self.payments.set(payments);

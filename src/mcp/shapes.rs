@@ -275,7 +275,7 @@ fn optional<T: FromStr<Err: std::fmt::Display>>(name: &str, text: Option<&str>) 
 #[derive(JsonSchema)]
 #[allow(dead_code)] // published as a schema, never built
 pub(super) struct DecisionAnswer {
-    /// approved, requires_approval, denied, executed, posted, queued_manual, cancelled, …
+    /// approved, requires_approval, denied, executed, posted, submitted, queued_manual, cancelled, …
     status: String,
     /// Why it was denied: a stable name
     reason: Option<String>,
@@ -283,6 +283,8 @@ pub(super) struct DecisionAnswer {
     next_step: Option<String>,
     transaction_id: Option<String>,
     approval_id: Option<String>,
+    /// Under which the bank's people decide
+    case_id: Option<String>,
     /// signed, or pending: ask get_transaction later
     receipt: Option<String>,
     /// True when this answers an earlier call again and moved nothing

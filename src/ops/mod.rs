@@ -5,3 +5,4 @@ pub mod failure;
 pub mod ipc;
 pub mod paths;
 pub mod registry;
+pub mod secret;

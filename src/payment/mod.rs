@@ -5,10 +5,13 @@
 //! down the answer is `posted` with a pending receipt, and recovery signs the same bytes.
 
 mod answer;
+mod core;
 mod operators;
 mod rules;
 pub mod settings;
 mod story;
+
+pub use core::Outbox;
 
 pub use answer::{Receipt, ToolFailure};
 pub use rules::{check_fees, rules};

@@ -142,6 +142,8 @@ impl Payments {
             Verdict::Approve => "approved",
             Verdict::Deny => "denied",
         };
+        // An approved reversal may be the core's to settle; what it does not answer now is delivered later.
+        let _ = self.deliver_outbox()?;
         let mut value = json!({
             "approval_id": approval_id, "transaction_id": transaction_id, "status": status,
             "decided_by": operator.name, "asserted": operator.asserted,

@@ -26,6 +26,7 @@ pub fn rules(
     role_tools: BTreeMap<RoleName, Vec<String>>,
     catalogue_version: u64,
     company_crl_required: bool,
+    settlement: Settlement,
 ) -> Result<Rules, Failure> {
     let invalid = |key: &str, error: &dyn std::fmt::Display| {
         Failure::usage("config_invalid", format!("[policy] {key}: {error}"), "correct countersign.toml")
@@ -54,7 +55,7 @@ pub fn rules(
             .map(fee)
             .collect::<Result<_, _>>()
             .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
-        settlement: Settlement::Embedded,
+        settlement,
     })
 }
 
@@ -103,7 +104,7 @@ mod tests {
     fn another_policy_has_another_version_and_the_same_one_the_same() {
         let version = |per_day| {
             let settings = PaymentSettings::default();
-            rules(&policy(per_day), &settings, BTreeMap::new(), 1, false).unwrap().policy_version
+            rules(&policy(per_day), &settings, BTreeMap::new(), 1, false, Settlement::Embedded).unwrap().policy_version
         };
         assert_eq!(version("5000"), version("5000"));
         assert_ne!(version("5000"), version("5001"));
@@ -113,7 +114,9 @@ mod tests {
     #[test]
     fn amounts_that_are_none_are_refused_with_their_key() {
         for bad in ["", "-1", "0", "1e3", "1.999"] {
-            let refused = rules(&policy(bad), &PaymentSettings::default(), BTreeMap::new(), 1, false).unwrap_err();
+            let refused =
+                rules(&policy(bad), &PaymentSettings::default(), BTreeMap::new(), 1, false, Settlement::Embedded)
+                    .unwrap_err();
             assert_eq!(refused.name, "config_invalid");
             assert!(refused.message.contains("unattended_per_day"), "{refused}");
         }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use serde_json::Value;
 
 use super::answer::{self, Receipt, ToolFailure, unexpected};
+use super::core::Declined;
+use crate::banking::CoreBanking;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, ToolCall};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
@@ -27,6 +29,8 @@ pub struct PaymentsSetup {
     /// The key of purpose `transaction` that signs batches.
     pub transaction_key: KeyInfo,
     pub rules: Arc<Rules>,
+    /// The bank's core, where it is not this ledger: then the rules settle there.
+    pub core: Option<Arc<dyn CoreBanking>>,
 }
 
 impl fmt::Debug for PaymentsSetup {
@@ -45,6 +49,7 @@ pub struct Payments {
     rules: RwLock<Arc<Rules>>,
     /// Batches that are being signed now. The lock guards the map only.
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
+    pub(super) core: Option<Arc<dyn CoreBanking>>,
 }
 
 impl fmt::Debug for Payments {
@@ -73,6 +78,7 @@ impl Payments {
             transaction_key: RwLock::new(Arc::new(setup.transaction_key)),
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
+            core: setup.core,
         })
     }
 
@@ -107,6 +113,11 @@ impl Payments {
         match decision.outcome {
             Err(refusal) => answer::refused(&call, refusal),
             Ok(effect) => {
+                let effect = match self.settled_elsewhere(effect) {
+                    Ok(effect) => effect,
+                    Err(Declined::Refused(refusal)) => return answer::refused(&call, refusal),
+                    Err(Declined::Failed(failure)) => return Err(failure.with_request(request.as_str()).into()),
+                };
                 let receipt = self.receipt(&effect);
                 answer::permitted(effect, receipt)
             }

@@ -175,12 +175,14 @@ pub trait Store: Send + Sync {
     /// Accounts, balances, holds, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
+    /// The signed order of a transaction that was submitted to the core banking system.
+    fn order(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
     fn account(&self, name: &str) -> Result<Option<Account>, StoreFault>;
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault>;
     /// `None` when there is no such account.
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault>;
-    /// What the core banking system must still be told, oldest first.
-    fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreFault>;
+    /// What the core banking system must still be told, about one transaction or all, oldest first.
+    fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault>;
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault>;
     /// Batches that wait for their signature, oldest first.

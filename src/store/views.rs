@@ -95,7 +95,8 @@ pub(super) fn approval(transaction: &Transaction) -> Option<ApprovalView> {
             | TransactionState::Cancelled
             | TransactionState::Expired
             | TransactionState::ApprovalExpired
-            | TransactionState::Voided => transaction.state.name().into(),
+            | TransactionState::Voided
+            | TransactionState::CoreRefused => transaction.state.name().into(),
         },
         maker: transaction.maker.name(),
         summary: json!({

@@ -77,6 +77,22 @@ pub fn client_config(chain: &[Vec<u8>], signer: Arc<dyn TlsSigner>, bank_root: &
     Ok(config)
 }
 
+/// For a server that we only ask: trusts one root, or none at all, and presents nothing.
+///
+/// # Errors
+/// `tls_key_unusable`, `root_unusable`
+pub fn server_only_config(root: Option<&[u8]>) -> Result<ClientConfig, Failure> {
+    let mut roots = RootCertStore::empty();
+    if let Some(root) = root {
+        roots.add(CertificateDer::from(root.to_vec())).map_err(|error| {
+            Failure::usage("root_unusable", format!("the root certificate: {error}"), "give another root certificate")
+        })?;
+    }
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).map_err(unusable)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

@@ -109,6 +109,7 @@ fn bank() -> Bank {
         token: Arc::clone(&token) as Arc<dyn Token>,
         transaction_key: token.key(),
         rules: Arc::new(rules()),
+        core: None,
     });
     let mut shopper = agent("purchaser", "shopper");
     shopper.not_after = clock::now().plus_ms(86_400_000);

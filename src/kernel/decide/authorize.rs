@@ -205,6 +205,7 @@ fn expiry(case: &Case<'_>, reached: &[SoftLimit]) -> UnixMillis {
 fn answer_again(book: &dyn Book, transaction: &Transaction) -> Ruled<Effect> {
     match (&transaction.case_id, transaction.state) {
         (Some(case), TransactionState::Manual) => manual::word(book, case),
+        (Some(_) | None, TransactionState::CoreRefused) => Err(Refusal::CoreRefused.into()),
         (Some(_) | None, _) => Ok(answer(transaction)),
     }
 }

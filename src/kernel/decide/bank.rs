@@ -193,7 +193,8 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
             | TransactionState::Cancelled
             | TransactionState::Expired
             | TransactionState::ApprovalExpired
-            | TransactionState::Voided => TransactionState::Expired,
+            | TransactionState::Voided
+            | TransactionState::CoreRefused => TransactionState::Expired,
         };
         (late, state)
     }));
@@ -373,6 +374,7 @@ fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
         TransactionState::Cancelled => Err(Refusal::AuthorizationCancelled),
         TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired),
         TransactionState::Voided => Err(Refusal::AgentRevoked),
+        TransactionState::CoreRefused => Err(Refusal::CoreRefused),
     }
 }
 

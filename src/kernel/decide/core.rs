@@ -102,13 +102,14 @@ fn waits(transaction: &Transaction) -> bool {
         | TransactionState::Cancelled
         | TransactionState::Expired
         | TransactionState::ApprovalExpired
-        | TransactionState::Voided => false,
+        | TransactionState::Voided
+        | TransactionState::CoreRefused => false,
     }
 }
 
 fn closed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<Vec<Change>> {
     let account = existing(book, &transaction.debit)?;
-    release(&account, transaction, TransactionState::Denied, at)
+    release(&account, transaction, TransactionState::CoreRefused, at)
 }
 
 /// The hold came after all: a case that was opened for its sake is closed by the daemon itself.

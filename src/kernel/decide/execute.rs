@@ -65,7 +65,8 @@ fn answered(case: &Case<'_>, transaction: &Transaction) -> Ruled<Option<Effect>>
         | TransactionState::Cancelled
         | TransactionState::Expired
         | TransactionState::ApprovalExpired
-        | TransactionState::Voided => Ok(None),
+        | TransactionState::Voided
+        | TransactionState::CoreRefused => Ok(None),
     }
 }
 
@@ -92,6 +93,7 @@ pub(super) fn cancel(case: &Case<'_>, call: &ToolCall, reference: &Authorization
         TransactionState::Expired => Err(Refusal::AuthorizationExpired.into()),
         TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired.into()),
         TransactionState::Voided => Err(Refusal::AgentRevoked.into()),
+        TransactionState::CoreRefused => Err(Refusal::CoreRefused.into()),
     }
 }
 
@@ -172,6 +174,7 @@ fn executable(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
         TransactionState::Expired => Refusal::AuthorizationExpired,
         TransactionState::ApprovalExpired => Refusal::ApprovalExpired,
         TransactionState::Voided => Refusal::AgentRevoked,
+        TransactionState::CoreRefused => Refusal::CoreRefused,
         TransactionState::Approved => return maker_stands(case, transaction),
     };
     Err(refusal.into())

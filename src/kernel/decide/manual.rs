@@ -77,7 +77,8 @@ pub(super) fn queue(
         | TransactionState::Cancelled
         | TransactionState::Expired
         | TransactionState::ApprovalExpired
-        | TransactionState::Voided => return Err(Refusal::AuthorizationCancelled.into()),
+        | TransactionState::Voided
+        | TransactionState::CoreRefused => return Err(Refusal::AuthorizationCancelled.into()),
     }
     let Some(agent) = transaction.agent() else {
         return Err(Refusal::UnknownTransaction.into());

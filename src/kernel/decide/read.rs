@@ -141,7 +141,8 @@ fn status(transaction: &Transaction, now: UnixMillis) -> &'static str {
         | TransactionState::Cancelled
         | TransactionState::Expired
         | TransactionState::ApprovalExpired
-        | TransactionState::Voided => transaction.state.name(),
+        | TransactionState::Voided
+        | TransactionState::CoreRefused => transaction.state.name(),
     }
 }
 
@@ -192,7 +193,8 @@ fn approval(shown: &Transaction, now: UnixMillis) -> Value {
         | TransactionState::Cancelled
         | TransactionState::Expired
         | TransactionState::ApprovalExpired
-        | TransactionState::Voided => false,
+        | TransactionState::Voided
+        | TransactionState::CoreRefused => false,
     };
     if answered {
         value["transaction_id"] = json!(shown.transaction_id);

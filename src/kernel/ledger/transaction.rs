@@ -62,10 +62,12 @@ pub enum TransactionState {
     ApprovalExpired,
     /// The agent was revoked before it was executed.
     Voided,
+    /// The core banking system said no.
+    CoreRefused,
 }
 
 impl TransactionState {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Approved,
         Self::PendingApproval,
         Self::Manual,
@@ -76,6 +78,7 @@ impl TransactionState {
         Self::Expired,
         Self::ApprovalExpired,
         Self::Voided,
+        Self::CoreRefused,
     ];
 
     pub fn name(self) -> &'static str {
@@ -90,15 +93,20 @@ impl TransactionState {
             Self::Expired => "expired",
             Self::ApprovalExpired => "approval_expired",
             Self::Voided => "voided",
+            Self::CoreRefused => "core_refused",
         }
     }
 
     pub fn is_open(self) -> bool {
         match self {
             Self::Approved | Self::PendingApproval | Self::Manual | Self::Submitted => true,
-            Self::Posted | Self::Denied | Self::Cancelled | Self::Expired | Self::ApprovalExpired | Self::Voided => {
-                false
-            }
+            Self::Posted
+            | Self::Denied
+            | Self::Cancelled
+            | Self::Expired
+            | Self::ApprovalExpired
+            | Self::Voided
+            | Self::CoreRefused => false,
         }
     }
 }

@@ -198,9 +198,7 @@ impl Book for Commit<'_> {
     }
 
     fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
-        let sql = "SELECT name, order_batch, order_index, order_statement FROM transactions
-                   WHERE name = ?1 AND order_statement IS NOT NULL";
-        self.one(sql, &[&id.as_str()], rows::posted)
+        self.one(ORDER, &[&id.as_str()], rows::posted)
     }
 
     fn outbox(&self, id: &TransactionId) -> Ruled<Vec<CoreVerb>> {
@@ -303,6 +301,10 @@ impl Commit<'_> {
 /// A posted transaction's place and statement.
 pub(super) const POSTED: &str = "SELECT name, batch, index_in_batch, statement FROM transactions
      WHERE name = ?1 AND statement IS NOT NULL";
+
+/// A submitted transaction's order.
+pub(super) const ORDER: &str = "SELECT name, order_batch, order_index, order_statement FROM transactions
+     WHERE name = ?1 AND order_statement IS NOT NULL";
 
 fn certificates_where(condition: &str) -> String {
     format!("SELECT {} FROM certificates WHERE {condition} ORDER BY id", rows::CERTIFICATE)

@@ -121,6 +121,10 @@ impl Store for SqliteStore {
         self.read(|connection| reads::posted(connection, transaction))
     }
 
+    fn order(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        self.read(|connection| reads::order(connection, transaction))
+    }
+
     fn account(&self, name: &str) -> Result<Option<Account>, StoreFault> {
         self.read(|connection| reads::account(connection, name))
     }
@@ -133,8 +137,8 @@ impl Store for SqliteStore {
         self.read(|connection| reads::statement(connection, query))
     }
 
-    fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
-        self.read(|connection| reads::outbox(connection, limit))
+    fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+        self.read(|connection| reads::outbox(connection, of, limit))
     }
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {

@@ -1,6 +1,6 @@
 //! What operators and other services read: status, certificates, approvals, lists.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::log::{all, one};
@@ -61,6 +61,10 @@ pub(super) fn certificates(connection: &Connection) -> Read<Vec<CertificateRecor
 
 pub(super) fn posted(connection: &Connection, transaction: &TransactionId) -> Read<Option<Posted>> {
     one(connection, book::POSTED, [transaction.as_str()], rows::posted)
+}
+
+pub(super) fn order(connection: &Connection, transaction: &TransactionId) -> Read<Option<Posted>> {
+    one(connection, book::ORDER, [transaction.as_str()], rows::posted)
 }
 
 /// Newest first.
@@ -139,8 +143,15 @@ pub(super) fn transaction(connection: &Connection, id: &TransactionId) -> Read<O
     one(connection, &sql, [id.as_str()], rows::transaction)
 }
 
-pub(super) fn outbox(connection: &Connection, limit: u32) -> Read<Vec<OutboxRow>> {
-    all(connection, "SELECT transaction_name, verb, since FROM outbox ORDER BY id LIMIT ?1", [limit], rows::outbox)
+pub(super) fn outbox(connection: &Connection, of: Option<&TransactionId>, limit: u32) -> Read<Vec<OutboxRow>> {
+    let columns = "SELECT transaction_name, verb, since FROM outbox";
+    match of {
+        Some(id) => {
+            let sql = format!("{columns} WHERE transaction_name = ?1 ORDER BY id LIMIT ?2");
+            all(connection, &sql, params![id.as_str(), limit], rows::outbox)
+        }
+        None => all(connection, &format!("{columns} ORDER BY id LIMIT ?1"), [limit], rows::outbox),
+    }
 }
 
 /// Walks the chain of an account's entries from the newest, so that no index by account is needed.

@@ -166,6 +166,10 @@ impl Store for MemoryStore {
         Ok(self.rows().posted.get(transaction).map(|(posted, _)| posted.clone()))
     }
 
+    fn order(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        Ok(None)
+    }
+
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {
         Ok(None)
     }
@@ -178,7 +182,7 @@ impl Store for MemoryStore {
         Ok(None)
     }
 
-    fn outbox(&self, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+    fn outbox(&self, _: Option<&TransactionId>, _: u32) -> Result<Vec<OutboxRow>, StoreFault> {
         Ok(vec![])
     }
 

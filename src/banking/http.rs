@@ -1,0 +1,235 @@
+//! The adapter: the protocol of `docs/CORE-BANKING.md` over HTTP.
+//!
+//! What the front may not do once it is confined (read files outside its places, look up names) is done before, in
+//! [`Outside`].
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::runtime::Runtime;
+
+use super::settings::BankingSettings;
+use super::{CoreAnswer, CoreBanking, CoreState, Order};
+use crate::kernel::command::CoreVerb;
+use crate::kernel::types::TransactionId;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::ops::secret;
+use crate::tls;
+
+/// The most of an answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What the adapter needs from outside the front's places.
+#[derive(Debug)]
+pub struct Outside {
+    settings: BankingSettings,
+    secret: Option<SecretString>,
+    root: Option<Vec<u8>>,
+    host: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Outside {
+    /// Reads secret and root certificate, and looks up the core's name.
+    ///
+    /// # Errors
+    /// `core_unresolvable`, `core_root_unusable`, and the names of [`secret::from_file`].
+    pub fn read(settings: &BankingSettings, state: &StateDir) -> Result<Self, Failure> {
+        let invalid = |message: String| Failure::usage("config_invalid", message, "correct countersign.toml");
+        let url = reqwest::Url::parse(&settings.url).map_err(|error| invalid(error.to_string()))?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let port = url.port_or_known_default().unwrap_or(443);
+        let looked_up = (host.trim_matches(['[', ']']), port).to_socket_addrs();
+        let addresses = looked_up.map(Iterator::collect::<Vec<_>>).map_err(|error| {
+            Failure::fault(
+                "core_unresolvable",
+                format!("[banking] url: {host} has no address: {error}"),
+                "check the name and the resolver; it is looked up once, when the daemon starts",
+            )
+        })?;
+        let secret = settings
+            .secret_file
+            .as_ref()
+            .map(|path| secret::from_file(&state.resolve(path), "[banking] secret_file"))
+            .transpose()?;
+        let root = settings.root_file.as_ref().map(|path| root_of(&state.resolve(path))).transpose()?;
+        Ok(Self { settings: settings.clone(), secret, root, host, addresses })
+    }
+}
+
+fn root_of(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let unusable = |message: String| {
+        Failure::usage(
+            "core_root_unusable",
+            format!("[banking] root_file {}: {message}", path.display()),
+            "give the PEM file of the root under which the core's certificate lies",
+        )
+    };
+    let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&text).map_err(|error| unusable(error.to_string()))?;
+    Ok(pem.contents)
+}
+
+/// A core banking system behind HTTP.
+pub struct HttpCore {
+    base: String,
+    secret: Option<SecretString>,
+    client: reqwest::Client,
+    /// The calls are blocking for our callers; the connections live here.
+    runtime: Runtime,
+}
+
+impl std::fmt::Debug for HttpCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpCore").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// `{"state":"held"}`, or `{"error":{"name","message"}}`.
+#[derive(Deserialize)]
+struct Said {
+    state: Option<String>,
+    error: Option<SaidError>,
+}
+
+#[derive(Deserialize)]
+struct SaidError {
+    name: String,
+}
+
+/// An answer, or why there is none.
+enum Heard {
+    Answer(u16, Said),
+    NotSent(String),
+    Unknown(String),
+}
+
+impl HttpCore {
+    /// Starts the adapter's own thread. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `runtime_failed`, `http_client`, `core_root_unusable`
+    pub fn start(outside: Outside) -> Result<Arc<Self>, Failure> {
+        let Outside { settings, secret, root, host, addresses } = outside;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("core-banking")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
+        let timeout = Duration::from_millis(settings.timeout_ms);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::server_only_config(root.as_deref())?)
+            .connect_timeout(timeout)
+            .timeout(timeout)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .resolve_to_addrs(&host, &addresses)
+            .build()
+            .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))?;
+        let base = settings.url.trim_end_matches('/').to_owned();
+        Ok(Arc::new(Self { base, secret, client, runtime }))
+    }
+
+    fn say(&self, verb: CoreVerb, order: &Order) -> CoreAnswer {
+        let id = &order.transaction_id;
+        let path = match verb {
+            CoreVerb::Hold => "holds",
+            CoreVerb::Settle => "settlements",
+            CoreVerb::Release => "releases",
+        };
+        let request = self
+            .client
+            .post(format!("{}/{path}/{id}", self.base))
+            .header("Idempotency-Key", format!("{id}:{}", verb.name()))
+            .header(http::header::CONTENT_TYPE, "application/json");
+        let Ok(body) = serde_json::to_vec(order) else {
+            return CoreAnswer::NotSent("the order has no JSON form".into());
+        };
+        let expected = match verb {
+            CoreVerb::Hold => "held",
+            CoreVerb::Settle => "settled",
+            CoreVerb::Release => "released",
+        };
+        match self.send(request.body(body)) {
+            Heard::NotSent(why) => CoreAnswer::NotSent(why),
+            Heard::Unknown(why) => CoreAnswer::Unknown(why),
+            Heard::Answer(200, Said { state: Some(state), .. }) if state == expected => CoreAnswer::Done,
+            Heard::Answer(409 | 422, Said { error: Some(error), .. }) => CoreAnswer::Refused(error.name),
+            Heard::Answer(status, _) => CoreAnswer::Unknown(format!("the core answered {status} and no word we know")),
+        }
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> Heard {
+        let request = match &self.secret {
+            Some(secret) => request.bearer_auth(secret.expose_secret()),
+            None => request,
+        };
+        self.runtime.handle().block_on(async {
+            let mut response = match request.send().await {
+                Ok(response) => response,
+                // Only a connection that was never made proves that the core saw nothing.
+                Err(error) if error.is_connect() => return Heard::NotSent(cause(&error)),
+                Err(error) => return Heard::Unknown(cause(&error)),
+            };
+            let status = response.status().as_u16();
+            let mut bytes = Vec::new();
+            loop {
+                match response.chunk().await {
+                    Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_BYTES_MAX => bytes.extend_from_slice(&chunk),
+                    Ok(Some(_)) => return Heard::Unknown("the core's answer is too long".into()),
+                    Ok(None) => break,
+                    Err(error) => return Heard::Unknown(cause(&error)),
+                }
+            }
+            match serde_json::from_slice(&bytes) {
+                Ok(said) => Heard::Answer(status, said),
+                Err(_) => Heard::Unknown(format!("the core answered {status} with what is not our JSON")),
+            }
+        })
+    }
+}
+
+impl CoreBanking for HttpCore {
+    fn hold(&self, order: &Order) -> CoreAnswer {
+        self.say(CoreVerb::Hold, order)
+    }
+
+    fn settle(&self, order: &Order) -> CoreAnswer {
+        self.say(CoreVerb::Settle, order)
+    }
+
+    fn release(&self, order: &Order) -> CoreAnswer {
+        self.say(CoreVerb::Release, order)
+    }
+
+    fn status(&self, transaction: &TransactionId) -> Result<CoreState, String> {
+        match self.send(self.client.get(format!("{}/transactions/{transaction}", self.base))) {
+            Heard::NotSent(why) | Heard::Unknown(why) => Err(why),
+            Heard::Answer(404, Said { error: Some(error), .. }) if error.name == "unknown_transaction" => {
+                Ok(CoreState::Absent)
+            }
+            Heard::Answer(200, Said { state: Some(state), error }) => match (state.as_str(), error) {
+                ("held", None) => Ok(CoreState::Held),
+                ("settled", None) => Ok(CoreState::Settled),
+                ("released", None) => Ok(CoreState::Released),
+                ("refused", Some(error)) => Ok(CoreState::Refused(error.name)),
+                (other, _) => Err(format!("the core knows a state {other:?}")),
+            },
+            Heard::Answer(status, _) => Err(format!("the core answered {status}")),
+        }
+    }
+}
+
+/// The innermost cause: the outer texts repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
