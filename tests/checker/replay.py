@@ -193,6 +193,8 @@ class Replay:
         amount = minor(money)
         transaction = self.new(name, kind, body, debit, credit, amount)
         transaction["fee"] = self.fee(kind, amount, money["currency"], name)
+        if transaction["fee"]:
+            self.account(f"fees:{money['currency']}", money["currency"], "fees")
         self.within_account_day(transaction)
         attended = result["status"] == "requires_approval"
         if attended:
