@@ -7,6 +7,7 @@
 //! interleaving of the callers; with one caller a run replays exactly.
 
 mod chance;
+mod sequencer;
 mod steps;
 mod town;
 mod wish;
@@ -34,6 +35,8 @@ use wish::{Wish, told};
 /// A caller pauses this long before it asks again after a fault, and gives up after this many.
 const PAUSE: Duration = Duration::from_millis(2);
 const FAULTS_MAX: u32 = 2_000;
+/// The first caller sequences and signs after so many steps.
+const SEQUENCED_EVERY: u64 = 8;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -135,6 +138,9 @@ impl Load {
         let mut step = 0;
         while steps.is_none_or(|steps| step < steps) {
             step += 1;
+            if thread == 0 && step % SEQUENCED_EVERY == 0 {
+                self.sequence(caller.chance())?;
+            }
             let wishes = caller.next(&self.town, &self.shared);
             // A new agent's papers come one after the other; everything else that belongs together is one call.
             let together =
@@ -182,11 +188,26 @@ impl Load {
         Err(GivenUp)
     }
 
-    fn command(&self, chance: &mut Chance, wish: &Wish) -> Command {
-        let wall = match self.arguments.clock {
+    /// As stubborn as a caller: the daemon's sequencer tries again too.
+    fn sequence(&self, chance: &mut Chance) -> Result<(), GivenUp> {
+        for _ in 0..self.arguments.faults.max(1) {
+            match sequencer::advance(&*self.store, chance, self.wall()) {
+                Ok(()) => return Ok(()),
+                Err(_) => std::thread::park_timeout(PAUSE),
+            }
+        }
+        Err(GivenUp)
+    }
+
+    fn wall(&self) -> UnixMillis {
+        match self.arguments.clock {
             Some(_) => UnixMillis(self.now.fetch_add(self.arguments.tick, Ordering::SeqCst)),
             None => clock::now(),
-        };
+        }
+    }
+
+    fn command(&self, chance: &mut Chance, wish: &Wish) -> Command {
+        let wall = self.wall();
         let request_id = chance.id("req_").parse().expect("a ULID");
         // Agents' requests are signed and single-use; now and then an old one is sent again.
         let nonce = matches!(wish, Wish::Tool { .. }).then(|| self.nonce(chance));

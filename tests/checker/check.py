@@ -1,10 +1,11 @@
 """The independent checker of a store: `check.py STORE [--journal FILE]`.
 
-STORE is the path of an SQLite file or a `postgresql:` URL. Reads the tables and shares no code with the product. Prints
-`ok` and what it looked at, or each difference by name, and then ends with exit code 1; 2 when the store is unreadable."""
+STORE is the path of an SQLite file or a `postgresql:` URL. Reads the tables and shares no code with the product.
+Prints `ok` and what it looked at, or each difference by name with exit code 1; 2 when the store is unreadable."""
 
 import argparse
 import sys
+import traceback
 
 import facts
 import journal
@@ -18,9 +19,15 @@ def differences_of(rows, damage, lines):
     for complaint in damage:
         differences.add("file_damaged", complaint)
     book, town = Book(rows), journal.town(lines)
-    facts.check(book, town, differences)
-    Replay(book, town, differences).run()
-    journal.check(lines, book, differences)
+    checks = list(facts.checks(book, town, differences))
+    checks.append(Replay(book, town, differences).run)
+    checks.append(lambda: journal.check(lines, book, differences))
+    for check in checks:
+        try:
+            check()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            differences.add("senseless_rows", f"{error!r} in {place.name}, line {place.lineno}")
     return differences
 
 

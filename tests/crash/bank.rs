@@ -59,7 +59,7 @@ impl Default for Options {
         Self {
             callers: 4,
             steps: None,
-            tick_ms: 10_000,
+            tick_ms: 60_000,
             faults: 2_000,
             under: vec![],
             environment: vec![],
@@ -73,6 +73,7 @@ pub struct Bank {
     pub directory: tempfile::TempDir,
     pub store: String,
     name: String,
+    seed: u64,
     runs: u64,
     /// The instant after the last command's.
     pub clock_ms: i64,
@@ -100,6 +101,7 @@ impl Bank {
             directory,
             store,
             name: name.to_owned(),
+            seed: seed(),
             runs: 0,
             clock_ms: START_MS,
             known: BTreeMap::new(),
@@ -109,6 +111,11 @@ impl Bank {
         }
     }
 
+    /// For tests that need certain rows, whatever the run's seed is.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
     pub fn journal_path(&self) -> PathBuf {
         self.directory.path().join("journal")
     }
@@ -116,7 +123,7 @@ impl Bank {
     /// What a failure's reader needs.
     pub fn context(&self) -> String {
         let complaints = std::fs::read_to_string(self.directory.path().join("complaints")).unwrap_or_default();
-        format!("CRASH_SEED={} {}, run {}: {complaints}", seed(), self.name, self.runs)
+        format!("CRASH_SEED={} {}, run {}: {complaints}", self.seed, self.name, self.runs)
     }
 
     /// Starts the load: it first asks again what was not answered and some of what was.
@@ -125,7 +132,7 @@ impl Bank {
         words.push(program().display().to_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(&self.store);
-        command.args(["--seed", &seed().to_string(), "--run", &self.runs.to_string()]);
+        command.args(["--seed", &self.seed.to_string(), "--run", &self.runs.to_string()]);
         command.args(["--callers", &options.callers.to_string(), "--faults", &options.faults.to_string()]);
         command.args(["--tick", &options.tick_ms.to_string()]);
         if !options.real_clock {

@@ -10,3 +10,4 @@ mod bank;
 mod checker;
 mod kills;
 mod seed;
+mod selftest;
