@@ -35,9 +35,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("--journal", help="what the store's users asked and were told, one JSON object a line")
+    parser.add_argument("--in-use", action="store_true", help="a daemon uses the file: read it in place")
     arguments = parser.parse_args()
     try:
-        rows, damage = tables.read(arguments.store)
+        rows, damage = tables.read(arguments.store, arguments.in_use)
     except tables.Unreadable as error:
         print(f"unreadable: {error}")
         return 2

@@ -115,7 +115,7 @@ EDITS = [
     ("UPDATE checkpoints SET root = zeroblob(32)", "checkpoint_differs"),
     ("DELETE FROM checkpoints", "checkpoint_differs"),
     ("DELETE FROM cases", "case_missing"),
-    ("UPDATE cases SET state = 'rejected' WHERE state = 'released'", "log_and_book_differ"),
+    ("UPDATE cases SET state = 'rejected' WHERE state <> 'rejected'", "log_and_book_differ"),
     ("INSERT INTO outbox (transaction_name, verb, since) VALUES ('txn_none', 'settle', 0)", "order_of_nothing"),
     (f"INSERT INTO outbox (transaction_name, verb, since) VALUES ({EXECUTED}, 'settle', 0)", "order_differs"),
 ]
@@ -188,7 +188,7 @@ def tampered(store, sql):
             raise SystemExit(f"{error}: {sql}") from error
         target.commit()
         target.close()
-        rows, _ = tables.read(path)
+        rows, _ = tables.read(path, in_use=True)
         return rows, changed
 
 

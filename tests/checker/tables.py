@@ -1,8 +1,11 @@
 """Reads every table of a store as it is on disk, by SQL alone. Nothing here comes from the product's code."""
 
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
+import tempfile
 
 # Tables and the columns that hold bytes.
 TABLES = {
@@ -28,11 +31,20 @@ class Unreadable(Exception):
     """The store cannot be read at all."""
 
 
-def read(store):
-    """All rows of one snapshot: `{table: [row, …]}`, and what the database says of its own soundness."""
+def read(store, in_use=False):
+    """All rows of one snapshot: `{table: [row, …]}`, and what the database says of its own soundness.
+
+    An SQLite file that nobody uses is read in a copy, so that recovery after a crash is left to the product."""
     if store.startswith("postgres"):
         return _postgres(store)
-    return _sqlite(store.removeprefix("sqlite:"))
+    path = store.removeprefix("sqlite:")
+    if in_use:
+        return _sqlite(path)
+    with tempfile.TemporaryDirectory() as directory:
+        for suffix in ("", "-wal"):
+            if os.path.exists(path + suffix):
+                shutil.copyfile(path + suffix, os.path.join(directory, "store.sqlite3" + suffix))
+        return _sqlite(os.path.join(directory, "store.sqlite3"))
 
 
 def _sqlite(path):

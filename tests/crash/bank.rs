@@ -116,6 +116,29 @@ impl Bank {
         Self { seed, ..self }
     }
 
+    /// The same bank in another directory. For SQLite stores without a load.
+    pub fn copy(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(self.directory.path().join(".")).arg(directory.path()).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cp");
+        let store = format!("sqlite:{}", directory.path().join("store/store.sqlite3").display());
+        let copy = Self::with_store(&self.name, directory, store);
+        Self {
+            seed: self.seed,
+            runs: self.runs,
+            clock_ms: self.clock_ms,
+            known: self.known.clone(),
+            unanswered: self.unanswered.clone(),
+            promised: self.promised.clone(),
+            ..copy
+        }
+    }
+
+    /// Another copy of this bank has had the next run: ids are made from the run's number.
+    pub fn skip_run(&mut self) {
+        self.runs += 1;
+    }
+
     pub fn journal_path(&self) -> PathBuf {
         self.directory.path().join("journal")
     }

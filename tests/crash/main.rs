@@ -8,6 +8,9 @@
 
 mod bank;
 mod checker;
+mod injected;
 mod kills;
+mod power;
 mod seed;
 mod selftest;
+mod trace;
