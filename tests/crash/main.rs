@@ -10,6 +10,8 @@ mod bank;
 mod checker;
 mod injected;
 mod kills;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod power;
 mod seed;
 mod selftest;
