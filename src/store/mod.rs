@@ -1,5 +1,6 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; SQLite here, PostgreSQL to come.
 
+mod planted;
 pub mod settings;
 pub mod sqlite;
 mod views;

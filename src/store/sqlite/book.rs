@@ -15,6 +15,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
     UnixMillis,
 };
+use crate::store::planted::committed_sum;
 
 /// How long a single-use key is known again.
 const KEYS_KEPT_DAYS: i32 = 400;
@@ -155,6 +156,9 @@ impl Book for Commit<'_> {
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
+        if let Some(minor) = committed_sum(self.connection.path(), &counter.text(), day.0) {
+            return Ok(minor);
+        }
         let sql = "SELECT minor FROM counters WHERE counter = ?1 AND day = ?2";
         Ok(self.one(sql, &[&counter.text(), &day.0], |row| row.get(0))?.unwrap_or(0))
     }

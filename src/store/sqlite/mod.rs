@@ -21,6 +21,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::planted::planted;
 use super::{
     ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
     StatementQuery, Store, StoreFault,
@@ -208,7 +209,7 @@ fn open_writing(path: &Path) -> Result<Connection, StoreFault> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "synchronous", if planted("synchronous_normal") { "NORMAL" } else { "FULL" })?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);

@@ -1,0 +1,205 @@
+//! What a caller of the bank wants, in a form that survives the process: after a kill the same wish is asked again.
+
+use std::sync::Arc;
+
+use countersign::kernel::command::*;
+use countersign::kernel::ledger::AccountStatus;
+use countersign::kernel::types::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::town::Town;
+
+/// One intent. Asked again it must never move money twice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "wish", rename_all = "snake_case")]
+pub enum Wish {
+    /// An agent, by its number, calls a tool.
+    Tool {
+        agent: u32,
+        call: ToolCall,
+    },
+    Open(NewAccount),
+    Incoming {
+        account: AccountId,
+        amount: Money,
+        reference: IdempotencyKey,
+    },
+    Merchant {
+        merchant: MerchantId,
+        currency: Currency,
+    },
+    Product {
+        merchant: MerchantId,
+        product: ProductId,
+        price: Money,
+    },
+    Enrol {
+        agent: u32,
+    },
+    Grant {
+        agent: u32,
+        account: AccountId,
+        owner: OwnerId,
+    },
+    RevokeGrant {
+        agent: u32,
+        account: AccountId,
+    },
+    Decide {
+        approval: ApprovalId,
+        approve: bool,
+    },
+    Sweep {
+        limit: u32,
+    },
+    RevokeAgent {
+        agent: u32,
+    },
+    /// A posting of the bank's own jobs.
+    Booking {
+        debit: String,
+        credit: String,
+        amount: Money,
+        reference: IdempotencyKey,
+    },
+    /// The bank's officers ask for a reversal.
+    Reverse {
+        transaction: TransactionId,
+        amount: Option<Money>,
+        key: IdempotencyKey,
+    },
+    Freeze {
+        account: AccountId,
+        frozen: bool,
+    },
+    /// Payments are stopped, or go on.
+    Breaker {
+        open: bool,
+    },
+    ResolveCase {
+        case: CaseId,
+        approve: bool,
+    },
+}
+
+impl Wish {
+    /// The command that asks for it now.
+    pub fn command(&self, town: &Town, stamp: Stamp, fresh: FreshIds) -> Command {
+        let (actor, act) = match self.clone() {
+            Self::Tool { agent, call } => {
+                (Actor::Agent(town.agent(agent)), Act::Tool { call, rules: Arc::clone(&town.rules), fresh })
+            }
+            Self::Open(new) => (town.administrator(), Act::OpenAccount(new)),
+            Self::Incoming { account, amount, reference } => {
+                (town.administrator(), Act::IncomingPayment { account, amount, reference })
+            }
+            Self::Merchant { merchant, currency } => {
+                (town.administrator(), Act::AddMerchant { name: merchant.to_string(), merchant, currency })
+            }
+            Self::Product { merchant, product, price } => {
+                (town.administrator(), Act::AddProduct { title: product.to_string(), merchant, product, price })
+            }
+            Self::Enrol { agent } => (town.system(), Act::JournalCertificate { record: town.certificate(agent) }),
+            Self::Grant { agent, account, owner } => {
+                let act = Act::AddGrant {
+                    agent: town.agent(agent).spiffe_id,
+                    account,
+                    owner,
+                    verbs: vec![Verb::Read, Verb::Purchase, Verb::Transfer, Verb::Reverse],
+                    per_transaction_max: None,
+                    expires: town.far_future(),
+                };
+                (town.administrator(), act)
+            }
+            Self::RevokeGrant { agent, account } => {
+                (town.administrator(), Act::RevokeGrant { agent: town.agent(agent).spiffe_id, account })
+            }
+            Self::Decide { approval, approve } => {
+                let verdict = if approve { Verdict::Approve } else { Verdict::Deny };
+                (town.approver(), Act::DecideApproval { approval, verdict, note: String::new() })
+            }
+            Self::Sweep { limit } => (town.system(), Act::Sweep { limit }),
+            Self::RevokeAgent { agent } => {
+                let target = RevocationTarget::Agent(town.agent(agent).spiffe_id);
+                (town.administrator(), Act::Revoke { target, reason: "load".into() })
+            }
+            Self::Booking { debit, credit, amount, reference } => {
+                (town.system(), Act::Transfer { debit, credit, amount, reference })
+            }
+            Self::Reverse { transaction, amount, key } => {
+                let act = Act::ReverseTransaction {
+                    transaction_id: transaction,
+                    amount,
+                    idempotency_key: key,
+                    rules: Arc::clone(&town.rules),
+                    fresh,
+                };
+                (town.officer(), act)
+            }
+            Self::Freeze { account, frozen } => {
+                let (actor, status) = if frozen {
+                    (town.administrator(), AccountStatus::Frozen)
+                } else {
+                    (town.officer(), AccountStatus::Active)
+                };
+                (actor, Act::SetAccountStatus { account, status, reason: "load".into() })
+            }
+            Self::Breaker { open } => (town.officer(), Act::SetBreaker { reason: open.then(|| "load".to_owned()) }),
+            Self::ResolveCase { case, approve } => {
+                let verdict = if approve { Verdict::Approve } else { Verdict::Deny };
+                (town.approver(), Act::ResolveCase { case, verdict, note: String::new() })
+            }
+        };
+        Command { stamp, actor, act }
+    }
+}
+
+/// What a decision says, as the journal has it.
+pub fn told(decision: &Decision) -> Value {
+    let mut told = match &decision.outcome {
+        Ok(effect) => json!({ "ok": effect_told(effect) }),
+        Err(refusal) => json!({ "refused": refusal.name() }),
+    };
+    if let Some(leaf) = &decision.leaf {
+        told["leaf"] = json!({ "row": leaf.row, "commitment": leaf.commitment });
+    }
+    told
+}
+
+fn effect_told(effect: &Effect) -> Value {
+    match effect {
+        Effect::Answer(_) => json!({ "status": "answered" }),
+        Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
+        Effect::RequiresApproval { approval_id, transaction_id, .. } => {
+            json!({ "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id })
+        }
+        Effect::Posted(posted) => json!({
+            "status": "executed", "transaction_id": posted.transaction_id, "batch": posted.batch,
+            "index_in_batch": posted.index_in_batch, "repeated": posted.repeated,
+            "statement_sha256": Sha256::of(&[&posted.statement]),
+        }),
+        Effect::Submitted(order) => json!({
+            "status": "submitted", "transaction_id": order.transaction_id, "batch": order.batch,
+            "index_in_batch": order.index_in_batch, "repeated": order.repeated,
+            "statement_sha256": Sha256::of(&[&order.statement]),
+        }),
+        Effect::QueuedManual { case_id, transaction_id, .. } => {
+            json!({ "status": "queued_manual", "case_id": case_id, "transaction_id": transaction_id })
+        }
+        Effect::CaseDecided { case_id, verdict, .. } => {
+            json!({ "status": "case_decided", "case_id": case_id, "verdict": verdict })
+        }
+        Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
+        Effect::Decided { approval_id, transaction_id, verdict } => json!({
+            "status": "decided", "approval_id": approval_id, "transaction_id": transaction_id, "verdict": verdict,
+        }),
+        Effect::Swept { released } => json!({ "status": "swept", "released": released }),
+        Effect::Revoked { authorizations, already, .. } => {
+            json!({ "status": "revoked", "authorizations": authorizations, "already": already })
+        }
+        Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
+        Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
+        Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
+    }
+}

@@ -1,0 +1,506 @@
+"""A second, small ledger that lives through the audit log.
+
+Every decision has a leaf in its own commit, and leaves are in commit order: carried out one after the other on an empty
+book they must never break a limit on the way, and must end where the tables are."""
+
+import datetime
+import json
+import zoneinfo
+
+import merkle
+from book import HOLDING, OPEN, canonical
+
+READS = (
+    "list_accounts",
+    "get_account_balance",
+    "list_transactions",
+    "search_products",
+    "get_transaction",
+    "get_approval_status",
+)
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+DECIMALS = {"JPY": 0, "KRW": 0, "ISK": 0, "BHD": 3, "KWD": 3, "TND": 3}
+
+
+def minor(money):
+    """Minor units of `{"amount": "12.30", "currency": "USD"}`, by text alone."""
+    whole, _, part = money["amount"].partition(".")
+    decimals = DECIMALS.get(money["currency"], 2)
+    return int(whole) * 10**decimals + int((part + "0" * decimals)[:decimals] or "0")
+
+
+def millis(text):
+    return round((datetime.datetime.fromisoformat(text.replace("Z", "+00:00")) - EPOCH).total_seconds() * 1000)
+
+
+class Replay:
+    def __init__(self, book, town, differences):
+        self.book, self.town, self.differences = book, town or {}, differences
+        self.accounts, self.transactions, self.counters = {}, {}, {}
+        self.keys, self.revoked, self.approvals, self.cases = {}, set(), {}, {}
+        self.breaker = False
+        self.at, self.row = 0, 0
+
+    def run(self):
+        steps = {
+            "authorize_purchase": self.authorize,
+            "authorize_transfer": self.authorize,
+            "execute_purchase": self.execute,
+            "execute_transfer": self.execute,
+            "cancel_authorization": self.cancel,
+            "request_reversal": self.reversal,
+            "reverse_transaction": self.reversal,
+            "decide_approval": self.decide,
+            "open_account": self.open_account,
+            "incoming_payment": self.incoming,
+            "transfer": self.booking,
+            "add_merchant": self.add_merchant,
+            "set_account_status": self.set_status,
+            "set_breaker": self.set_breaker,
+            "resolve_case": self.resolve_case,
+            "queue_manual": self.queue_manual,
+            "core_answered": self.core_answered,
+            "sweep": self.sweep,
+            "revoke": self.revoke,
+            "import_crl": self.import_crl,
+        }
+        for row in sorted(self.book.leaves):
+            try:
+                body = json.loads(self.book.leaves[row]["body"])
+            except ValueError:
+                continue  # told as leaf_commitment_wrong
+            self.row, self.at = row, millis(body["at"])
+            step = steps.get(body.get("tool") or body.get("act"))
+            if step is None or body["decision"] != "permitted":
+                continue
+            step(body, body["parameters"], body["result"])
+        self.compare()
+
+    def differs(self, name, detail):
+        self.differences.add(name, f"leaf {self.row}: {detail}")
+
+    # Accounts and money
+
+    def account(self, name, currency, kind="customer", **limits):
+        new = {"balance": 0, "held": 0, "currency": currency, "kind": kind, "status": "active"}
+        return self.accounts.setdefault(name, new | {"overdraft": 0, "day_max": None, "zone": "UTC"} | limits)
+
+    def day(self, account):
+        local = (EPOCH + datetime.timedelta(milliseconds=self.at)).astimezone(zoneinfo.ZoneInfo(account["zone"]))
+        return (local.date() - EPOCH.date()).days
+
+    def post(self, name, debit, credit, amount, fee=0):
+        """Moves amount and fee, and looks whether the payer had them."""
+        if amount <= 0 or fee < 0 or debit == credit:
+            self.differs("posting_out_of_rule", f"{name}: {amount} and {fee} from {debit} to {credit}")
+        payer, payee = self.accounts.get(debit), self.accounts.get(credit)
+        if payer is None or payee is None or payer["currency"] != payee["currency"]:
+            self.differs("posting_out_of_rule", f"{name}: from {debit} to {credit}")
+            return
+        for account in (debit, credit):
+            if self.accounts[account]["status"] != "active":
+                self.differs("posting_out_of_rule", f"{name}: {account} is {self.accounts[account]['status']}")
+        payer["balance"] -= amount + fee
+        payee["balance"] += amount
+        if fee:
+            self.account(f"fees:{payer['currency']}", payer["currency"], "fees")["balance"] += fee
+        self.solvent(debit)
+
+    def solvent(self, name):
+        account = self.accounts[name]
+        if account["kind"] != "clearing" and account["balance"] - account["held"] + account["overdraft"] < 0:
+            self.differs("overdrawn_on_the_way", f"{name}: {account['balance']} with {account['held']} held")
+
+    def hold(self, transaction, sign):
+        if transaction["kind"] in HOLDING:
+            account = self.accounts.get(transaction["debit"])
+            if account is not None:
+                account["held"] += sign * (transaction["amount"] + transaction["fee"])
+                if account["held"] < 0:
+                    self.differs("released_twice", transaction["name"])
+        for counter, part in self.counted(transaction):
+            self.counters[counter] = self.counters.get(counter, 0) + sign * part
+
+    def counted(self, transaction):
+        if transaction["counts_on"] is not None:
+            yield (transaction["agent"], transaction["counts_on"]), transaction["amount"]
+        if transaction["debits_on"] is not None:
+            yield (transaction["debit"], transaction["debits_on"]), transaction["amount"] + transaction["fee"]
+
+    def within_account_day(self, transaction):
+        """The account's own limit, which nothing passes."""
+        account = self.accounts.get(transaction["debit"])
+        if account is None or account["day_max"] is None:
+            return
+        transaction["debits_on"] = self.day(account)
+        spent = self.counters.get((transaction["debit"], transaction["debits_on"]), 0)
+        if spent + transaction["amount"] + transaction["fee"] > account["day_max"]:
+            self.differs("account_day_limit_exceeded", f"{transaction['name']} after {spent}")
+
+    def fee(self, kind, amount, currency, name):
+        rules = self.town.get("fees")
+        if rules is None:
+            return (self.book.transactions.get(name) or {"fee": 0})["fee"]
+        for rule in rules:
+            if rule["kind"] == kind and rule["currency"] == currency:
+                return rule["fixed"] + amount * rule["basis_points"] // 10_000
+        return 0
+
+    # What agents do
+
+    def new(self, name, kind, body, debit, credit, amount, **more):
+        actor = body["actor"]
+        transaction = {
+            "name": name, "kind": kind, "debit": debit, "credit": credit, "amount": amount, "fee": 0,
+            "agent": actor.get("spiffe_id"), "maker": actor, "state": "approved", "original": None,
+            "counts_on": None, "debits_on": None, "expires": None, "resume": None,
+        } | more  # fmt: skip
+        if name in self.transactions:
+            self.differs("transaction_made_twice", name)
+        self.transactions[name] = transaction
+        return transaction
+
+    def key_is_new(self, scope, name):
+        """False when this is an earlier answer told again, which must name the same transaction."""
+        digest = merkle.sha256(canonical(scope))
+        if digest not in self.keys:
+            self.keys[digest] = name
+            return True
+        if self.keys[digest] != name:
+            self.differs("key_used_twice", f"{scope}: {self.keys[digest]} and {name}")
+            return name not in self.transactions
+        return False
+
+    def agent_scope(self, body, parameters):
+        actor = body["actor"]
+        return ["agent", actor["spiffe_id"], actor["key"], parameters["idempotency_key"]]
+
+    def authorize(self, body, parameters, result):
+        if result["status"] == "queued_manual":
+            if result["transaction_id"] is None:
+                self.case(result["case_id"], scope=self.agent_scope(body, parameters))
+            return
+        name = result["transaction_id"]
+        if not self.key_is_new(self.agent_scope(body, parameters), name):
+            return
+        if self.breaker:
+            self.differs("paid_while_stopped", name)
+        self.stands(body["actor"], name)
+        kind = "purchase" if body["tool"] == "authorize_purchase" else "transfer"
+        money = parameters["price" if kind == "purchase" else "amount"]
+        credit = f"merchant:{parameters['merchant']}" if kind == "purchase" else parameters["to_account"]
+        debit = parameters["from_account"] or (self.book.transactions.get(name) or {}).get("debit")
+        amount = minor(money)
+        transaction = self.new(name, kind, body, debit, credit, amount)
+        transaction["fee"] = self.fee(kind, amount, money["currency"], name)
+        if transaction["fee"]:
+            self.account(f"fees:{money['currency']}", money["currency"], "fees")
+        self.within_account_day(transaction)
+        attended = result["status"] == "requires_approval"
+        if attended:
+            transaction["state"], transaction["expires"] = "pending_approval", millis(result["expires"])
+            self.approvals[result["approval_id"]] = name
+        else:
+            transaction["expires"] = self.after("authorization_ttl_ms", name)
+            self.unattended(transaction, money)
+        self.open_holds(transaction)
+        self.hold(transaction, 1)
+        if debit in self.accounts:
+            self.solvent(debit)
+
+    def after(self, ttl, name):
+        if ttl in self.town:
+            return self.at + self.town[ttl]
+        return (self.book.transactions.get(name) or {}).get("expires")
+
+    def unattended(self, transaction, money):
+        account = self.accounts.get(transaction["debit"])
+        if account is None:
+            return
+        transaction["counts_on"] = self.day(account)
+        if "unattended_per_day" not in self.town:
+            return
+        spent = self.counters.get((transaction["agent"], transaction["counts_on"]), 0)
+        limits = self.town
+        if money["currency"] != limits["currency"] or spent + transaction["amount"] > limits["unattended_per_day"]:
+            self.differs("day_limit_exceeded", f"{transaction['name']}: {transaction['amount']} after {spent}")
+        if transaction["amount"] > limits["unattended_per_transaction"]:
+            self.differs("transaction_limit_exceeded", f"{transaction['name']}: {transaction['amount']}")
+
+    def open_holds(self, new):
+        most = self.town.get("open_holds_max")
+        same = [
+            other for other in self.transactions.values()
+            if other["state"] in OPEN and (other["agent"], other["debit"]) == (new["agent"], new["debit"])
+        ]  # fmt: skip
+        if most is not None and len(same) > most:
+            self.differs("open_holds_exceeded", f"{new['name']} is number {len(same)}")
+
+    def stands(self, actor, name):
+        if self.revoked & marks(actor):
+            self.differs("paid_for_the_revoked", name)
+
+    def known(self, name, doing):
+        if name not in self.transactions:
+            self.differs("transaction_unknown", f"{doing} of {name}")
+        return self.transactions.get(name)
+
+    def execute(self, body, parameters, result):
+        transaction = self.known(result["transaction_id"] or parameters["transaction_id"], "execution")
+        if transaction is None:
+            return
+        name = transaction["name"]
+        if result["status"] == "queued_manual":
+            self.withheld(transaction, result["case_id"])
+        elif result["repeated"]:
+            if transaction["state"] not in ("executed", "submitted"):
+                self.differs("repeated_before_executed", name)
+        else:
+            if transaction["state"] != "approved" or not self.at < transaction["expires"]:
+                self.differs("executed_out_of_turn", f"{name} is {transaction['state']}")
+            if self.breaker:
+                self.differs("paid_while_stopped", name)
+            self.stands(body["actor"], name)
+            self.stands(transaction["maker"], name)
+            transaction["state"] = result["status"]
+            if result["status"] == "executed":
+                self.settle(transaction)
+
+    def settle(self, transaction):
+        transaction["state"] = "executed"
+        if transaction["kind"] in HOLDING:
+            account = self.accounts.get(transaction["debit"])
+            if account is not None:
+                account["held"] -= transaction["amount"] + transaction["fee"]
+        parts = (transaction["debit"], transaction["credit"], transaction["amount"], transaction["fee"])
+        self.post(transaction["name"], *parts)
+
+    def close(self, transaction, state, doing):
+        if transaction["state"] not in OPEN:
+            self.differs("closed_out_of_turn", f"{doing} of {transaction['name']}, which is {transaction['state']}")
+            return
+        transaction["state"] = state
+        self.hold(transaction, -1)
+
+    def cancel(self, _body, _parameters, result):
+        transaction = self.known(result["transaction_id"], "cancellation")
+        if transaction is not None and transaction["state"] != "cancelled":
+            self.close(transaction, "cancelled", "cancellation")
+
+    def reversal(self, body, parameters, result):
+        name = result["transaction_id"]
+        by_agent = body["actor"]["kind"] == "agent"
+        scope = self.agent_scope(body, parameters) if by_agent else ["bank", parameters["idempotency_key"]]
+        if not self.key_is_new(scope, name):
+            return
+        original = self.known(parameters["transaction_id"], "reversal")
+        if original is None:
+            return
+        left = original["amount"] - sum(
+            other["amount"] for other in self.transactions.values()
+            if other["original"] == original["name"] and other["state"] in (*OPEN, "executed")
+        )  # fmt: skip
+        amount = minor(parameters["amount"]) if parameters["amount"] else left
+        if original["state"] != "executed" or not 0 < amount <= left:
+            self.differs("reversal_out_of_rule", f"{name}: {amount} of {left} left")
+        transaction = self.new(name, "reversal", body, original["credit"], original["debit"], amount)
+        transaction |= {"state": "pending_approval", "original": original["name"]}
+        transaction["expires"] = millis(result["expires"])
+        self.transactions[name] = transaction
+        self.approvals[result["approval_id"]] = name
+        if by_agent:
+            self.open_holds(transaction)
+
+    # What the bank's people and jobs do
+
+    def decide(self, _body, parameters, result):
+        transaction = self.known(self.approvals.get(parameters["approval_id"]), "approval")
+        if transaction is None:
+            return
+        if transaction["state"] != "pending_approval" or not self.at < transaction["expires"]:
+            self.differs("decided_out_of_turn", f"{transaction['name']} is {transaction['state']}")
+        if result["status"] == "denied":
+            self.close(transaction, "denied", "denial")
+            return
+        self.stands(transaction["maker"], transaction["name"])
+        transaction["state"] = "approved"
+        transaction["expires"] = self.after("authorization_ttl_ms", transaction["name"])
+        if transaction["kind"] == "reversal":
+            row = self.book.transactions.get(transaction["name"]) or {}
+            if row.get("order_statement") is None:
+                self.settle(transaction)
+            else:
+                transaction["state"] = "submitted"
+
+    def open_account(self, body, parameters, result):
+        if not result["changed"]:
+            return
+        name, currency = parameters["account"], parameters["currency"]
+        if name in self.accounts:
+            self.differs("account_opened_twice", name)
+        limits = {
+            "overdraft": minor(parameters["overdraft"]) if parameters.get("overdraft") else 0,
+            "day_max": minor(parameters["day_max"]) if parameters.get("day_max") else None,
+            "zone": parameters.get("zone") or "UTC",
+        }
+        self.account(name, currency, **limits)
+        if parameters["opening"]:
+            self.from_outside(body, "opening", name, parameters["opening"])
+
+    def from_outside(self, body, kind, account, money):
+        name = body["request_id"].replace("req_", "txn_")
+        clearing = f"clearing:{money['currency']}"
+        self.account(clearing, money["currency"], "clearing")
+        self.settle(self.new(name, kind, body, clearing, account, minor(money)))
+
+    def incoming(self, body, parameters, result):
+        if self.key_is_new(["incoming", parameters["reference"]], result["transaction_id"]):
+            self.from_outside(body, "incoming", parameters["account"], parameters["amount"])
+
+    def booking(self, body, parameters, result):
+        name = result["transaction_id"]
+        if not self.key_is_new(["booking", parameters["reference"]], name):
+            return
+        amount, currency = minor(parameters["amount"]), parameters["amount"]["currency"]
+        if parameters["credit"] == f"fees:{currency}":
+            self.account(parameters["credit"], currency, "fees")
+        transaction = self.new(name, "booking", body, parameters["debit"], parameters["credit"], amount)
+        self.within_account_day(transaction)
+        self.hold(transaction, 1)
+        self.settle(transaction)
+
+    def add_merchant(self, _body, parameters, result):
+        if result["changed"]:
+            self.account(f"merchant:{parameters['merchant']}", parameters["currency"], "merchant")
+
+    def set_status(self, _body, parameters, result):
+        if result["changed"]:
+            self.accounts[parameters["account"]]["status"] = parameters["status"]
+
+    def set_breaker(self, _body, parameters, _result):
+        self.breaker = parameters["open"]
+
+    # Cases
+
+    def case(self, name, **more):
+        known = self.cases.setdefault(name, {"state": "queued", "scope": None, "transaction": None} | more)
+        return known
+
+    def withheld(self, transaction, case):
+        if transaction["state"] == "queued_manual":
+            return
+        if transaction["state"] not in ("approved", "pending_approval"):
+            self.differs("closed_out_of_turn", f"{transaction['name']} is {transaction['state']}")
+        transaction["resume"], transaction["state"] = transaction["state"], "queued_manual"
+        self.case(case, transaction=transaction["name"])
+
+    def queue_manual(self, _body, parameters, result):
+        transaction = self.known(parameters["transaction_id"], "queueing")
+        if transaction is not None and result["status"] == "queued_manual":
+            self.withheld(transaction, result["case_id"])
+
+    def resolve_case(self, _body, parameters, result):
+        case = self.cases.get(parameters["case_id"])
+        if case is None or case["state"] != "queued":
+            self.differs("decided_out_of_turn", parameters["case_id"])
+            return
+        released = result["status"] == "released"
+        case["state"] = result["status"]
+        transaction = self.transactions.get(case["transaction"])
+        if transaction is not None and transaction["state"] == "queued_manual":
+            if released:
+                self.resume(transaction)
+            else:
+                self.close(transaction, "denied", "rejection")
+
+    def resume(self, transaction):
+        transaction["state"] = transaction["resume"]
+        if transaction["state"] == "approved":
+            transaction["expires"] = self.after("authorization_ttl_ms", transaction["name"])
+
+    def core_answered(self, _body, parameters, result):
+        transaction = self.known(parameters["transaction_id"], "the core's word")
+        if transaction is None or result.get("changed") is False:
+            return
+        done, verb = parameters["word"] == "done", parameters["verb"]
+        if verb == "hold" and done and transaction["state"] == "queued_manual":
+            self.resume(transaction)
+        elif verb == "hold" and not done and transaction["state"] in ("approved", "pending_approval", "queued_manual"):
+            self.close(transaction, "denied", "the core's refusal")
+        elif verb == "settle" and transaction["state"] == "submitted":
+            if done:
+                self.settle(transaction)
+            else:
+                self.close(transaction, "denied", "the core's refusal")
+
+    # The end of authorizations
+
+    def sweep(self, _body, parameters, result):
+        def void(transaction):
+            held = transaction["state"] in ("approved", "pending_approval", "queued_manual")
+            return held and bool(self.revoked & marks(transaction["maker"]))
+
+        def late(transaction):
+            return transaction["state"] in ("approved", "pending_approval") and transaction["expires"] <= self.at
+
+        voided = [transaction for transaction in self.transactions.values() if void(transaction)]
+        lapsed = [other for other in self.transactions.values() if late(other) and not void(other)]
+        lapsed.sort(key=lambda transaction: transaction["expires"])
+        due = (voided + lapsed)[: parameters["limit"]]
+        if result["released"] != len(due):
+            self.differs("sweep_differs", f"released {result['released']}, due were {len(due)}")
+        for transaction in due:
+            state = "approval_expired" if transaction["state"] == "pending_approval" else "expired"
+            self.close(transaction, "voided" if transaction in voided else state, "sweep")
+
+    def revoke(self, _body, parameters, _result):
+        target = parameters["target"]
+        if "agent" in target:
+            self.revoked.add(f"agent:{target['agent']}")
+        elif "key" in target:
+            self.revoked.add(f"key:{target['key']}")
+        else:
+            self.revoked.add(f"cert:{target['certificate']['issuer']}:{target['certificate']['serial']}")
+
+    def import_crl(self, _body, parameters, _result):
+        self.revoked.update(f"cert:{parameters['issuer']}:{serial}" for serial in parameters["serials"])
+
+    # The end
+
+    def compare(self):
+        for name in sorted(set(self.accounts) | set(self.book.accounts)):
+            mine, kept = self.accounts.get(name), self.book.accounts.get(name)
+            for part in ("balance", "held", "status", "currency", "overdraft", "day_max"):
+                if mine is None or kept is None or mine[part] != kept[part]:
+                    found = None if kept is None else kept[part]
+                    self.differs("log_and_book_differ", f"{name} {part}: {found}, the log says {mine and mine[part]}")
+                    break
+        for name in sorted(set(self.transactions) | set(self.book.transactions)):
+            mine, kept = self.transactions.get(name), self.book.transactions.get(name)
+            for part in ("state", "kind", "debit", "credit", "amount", "fee", "agent", "counts_on", "debits_on"):
+                if mine is None or kept is None or mine[part] != kept[part]:
+                    found = None if kept is None else kept[part]
+                    self.differs("log_and_book_differ", f"{name} {part}: {found}, the log says {mine and mine[part]}")
+                    break
+        self.compare_keys()
+
+    def compare_keys(self):
+        kept = {row["scope"]: row["transaction_name"] for row in self.book.tables["bindings"]}
+        for scope, name in self.keys.items():
+            if kept.get(scope) != name:
+                self.differs("key_forgotten", f"{name}: bound to {kept.get(scope)}")
+        cases = {row["name"]: row["state"] for row in self.book.tables["cases"]}
+        for name, case in self.cases.items():
+            if name not in cases:
+                self.differs("case_missing", name)
+            elif cases[name] != case["state"] and "core" not in str(cases[name]):
+                self.differs("log_and_book_differ", f"{name}: {cases[name]}, the log says {case['state']}")
+
+
+def marks(actor):
+    """Everything under which this maker can be revoked."""
+    if actor["kind"] != "agent":
+        return set()
+    certificates = [(actor["bank_issuer"], actor["bank_serial"]), (actor["company_issuer"], actor["company_serial"])]
+    named = {f"cert:{issuer}:{serial}" for issuer, serial in certificates}
+    return named | {f"agent:{actor['spiffe_id']}", f"key:{actor['key']}"}

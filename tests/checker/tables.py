@@ -1,0 +1,87 @@
+"""Reads every table of a store as it is on disk, by SQL alone. Nothing here comes from the product's code."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+
+# Tables and the columns that hold bytes.
+TABLES = {
+    "accounts": (),
+    "entries": (),
+    "transactions": ("parameters", "statement", "order_statement"),
+    "approvals": (),
+    "bindings": ("scope", "request"),
+    "counters": (),
+    "nonces": ("nonce",),
+    "batches": ("document", "leaves", "signature", "key"),
+    "leaves": ("commitment", "salt", "body"),
+    "nodes": ("hash",),
+    "checkpoints": ("root", "note", "signed"),
+    "cases": ("agent_key", "scope"),
+    "outbox": (),
+    "breaker": (),
+}
+COMMAND_SECONDS_MAX = 120
+
+
+class Unreadable(Exception):
+    """The store cannot be read at all."""
+
+
+def read(store, in_use=False):
+    """All rows of one snapshot: `{table: [row, …]}`, and what the database says of its own soundness.
+
+    An SQLite file that nobody uses is read in a copy, so that recovery after a crash is left to the product."""
+    if store.startswith("postgres"):
+        return _postgres(store)
+    path = store.removeprefix("sqlite:")
+    if in_use:
+        return _sqlite(path)
+    with tempfile.TemporaryDirectory() as directory:
+        for suffix in ("", "-wal"):
+            if os.path.exists(path + suffix):
+                shutil.copyfile(path + suffix, os.path.join(directory, "store.sqlite3" + suffix))
+        return _sqlite(os.path.join(directory, "store.sqlite3"))
+
+
+def _sqlite(path):
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        sound = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        tables = {
+            table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] if table in there else []
+            for table in TABLES
+        }
+        connection.close()
+    except sqlite3.Error as error:
+        raise Unreadable(f"{path}: {error}") from error
+    return tables, [] if sound == ["ok"] else sound
+
+
+def _postgres(url):
+    ask = ["psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", url]
+    ask += ["-c", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
+    for table in TABLES:
+        ask += ["-c", f"SELECT '{table}', row_to_json(t) FROM {table} t"]
+    told = subprocess.run(ask, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
+    if told.returncode != 0:
+        raise Unreadable(f"{url}: {told.stderr.strip()}")
+    tables = {table: [] for table in TABLES}
+    for line in told.stdout.splitlines():
+        table, separator, row = line.partition("|")
+        if separator:
+            tables[table].append(_bytes_of(json.loads(row), TABLES[table]))
+    return tables, []
+
+
+def _bytes_of(row, columns):
+    for column in columns:
+        if row.get(column) is not None:
+            row[column] = bytes.fromhex(row[column].removeprefix("\\x"))
+    return row

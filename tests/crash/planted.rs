@@ -1,0 +1,71 @@
+//! A suite that cannot fail proves nothing: with each mistake planted in the store it must turn red, by name.
+//!
+//! `cargo build --features planted-bugs --example ledger_load`, then
+//! `cargo test --features planted-bugs --test crash planted`.
+
+use std::collections::BTreeSet;
+
+use crate::bank::{Bank, Options};
+use crate::checker::Found;
+use crate::power::{Unsynced, cut_everywhere};
+
+/// Lives that a mistake may take to show; each shows within one or two.
+const LIVES_MAX: u32 = 12;
+
+fn with(mistake: &str, options: Options) -> Options {
+    Options { environment: vec![("COUNTERSIGN_PLANTED_BUG".into(), mistake.into())], ..options }
+}
+
+fn names(found: Found) -> BTreeSet<String> {
+    match found {
+        Found::Sound(_) => BTreeSet::new(),
+        Found::Differences(names, _) => names.into_iter().collect(),
+    }
+}
+
+/// Lives of a bank under this mistake until the checker finds what it must.
+fn turns_red(mistake: &str, expected: &str) {
+    let mut seen = BTreeSet::new();
+    for _ in 0..LIVES_MAX {
+        let mut bank = Bank::new("planted");
+        bank.run_and_kill(&with(mistake, Options { callers: 8, ..Options::default() }), 1_000);
+        let ended = bank.run(&with(mistake, Options { steps: Some(40), ..Options::default() }));
+        assert!(ended.success(), "{}", bank.context());
+        seen.extend(names(bank.check()));
+        if seen.contains(expected) {
+            return;
+        }
+    }
+    panic!("{mistake} was never told as {expected}, only as {seen:?}");
+}
+
+#[test]
+fn a_limit_that_is_read_outside_the_commit_turns_it_red() {
+    turns_red("limit_outside_commit", "day_limit_exceeded");
+}
+
+#[test]
+fn a_key_that_is_not_unique_turns_it_red() {
+    for expected in ["key_used_twice", "answer_changed"] {
+        turns_red("key_not_unique", expected);
+    }
+}
+
+#[test]
+fn a_commit_that_is_not_synced_turns_it_red_when_the_power_goes_and_only_then() {
+    let mut lost = BTreeSet::new();
+    let options = with("synchronous_normal", Options { callers: 1, steps: Some(12), ..Options::default() });
+    cut_everywhere(&options, 40, |after, _, unsynced| match unsynced {
+        Unsynced::Kept => after.is_sound(),
+        Unsynced::Lost | Unsynced::Torn => lost.extend(names(after.check())),
+    });
+    assert!(lost.contains("acknowledged_leaf_lost"), "{lost:?}");
+}
+
+#[test]
+fn without_a_mistake_the_same_build_stays_green() {
+    let mut bank = Bank::new("planted");
+    bank.run_and_kill(&with("none", Options { callers: 8, ..Options::default() }), 1_000);
+    assert!(bank.run(&with("none", Options { steps: Some(40), ..Options::default() })).success());
+    bank.is_sound();
+}

@@ -1,0 +1,18 @@
+//! A checker that cannot fail proves nothing: edits behind the product's back must each be found.
+
+use crate::bank::{Bank, Options};
+use crate::checker::program;
+
+/// With one caller and this seed every kind of row is there that an edit needs.
+const SEED: u64 = 3;
+
+#[test]
+fn every_edit_behind_the_products_back_is_found_by_its_name() {
+    let mut bank = Bank::new("selftest").with_seed(SEED);
+    let options = Options { callers: 1, steps: Some(500), ..Options::default() };
+    assert!(bank.run(&options).success(), "{}", bank.context());
+    let output = program("selftest.py").arg(&bank.store).arg(bank.journal_path()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.starts_with("ok: "), "{told}");
+}
