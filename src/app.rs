@@ -25,6 +25,7 @@ use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::Outbox;
 use crate::store::Store;
+use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
 /// How often expired holds go back and refused handshakes are written down.
@@ -52,12 +53,14 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let control = client::control_from_stdin()?;
     let config = Config::load(state)?;
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
+    // What it takes from files and name servers is out of reach afterwards.
+    let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
     let confinement = confine::confine_front(state);
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let started = outside.and_then(|outside| start(state, &config, outside, hsm, confinement, doors));
+    let started = outside.and_then(|outside| start(state, &config, outside, &store?, hsm, confinement, doors));
     match started {
         Ok(front) => front.run(&control),
         Err(failure) => {
@@ -79,12 +82,13 @@ fn start(
     state: &StateDir,
     config: &Config,
     outside: Option<banking::Outside>,
+    store: &StorePlace,
     hsm: Arc<WorkerPool>,
     confinement: confine::Confinement,
     doors: Doors,
 ) -> Result<Front, Failure> {
     let (party, party_settings, hsm_settings) = config.hosted();
-    let store: Arc<dyn Store> = SqliteStore::open(&store_path(state, config)?)?;
+    let store = store.open()?;
     let authority = Authority::open(AuthoritySetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -280,13 +284,32 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn store_path(state: &StateDir, config: &Config) -> Result<PathBuf, Failure> {
-    let path = config.store.url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    path.map(|path| state.resolve(path)).ok_or_else(|| {
-        Failure::usage(
-            "store_url_unknown",
-            format!("[store] url = {:?} is not sqlite:<path>", config.store.url),
-            "only SQLite is available so far",
-        )
-    })
+/// Where the store is: a file, or a server with everything that is needed to reach it.
+enum StorePlace {
+    Sqlite(PathBuf),
+    Postgres(Box<Endpoint>),
+}
+
+impl StorePlace {
+    fn find(state: &StateDir, config: &Config) -> Result<Self, Failure> {
+        let settings = &config.store;
+        if Endpoint::is_named_by(&settings.url) {
+            return Ok(Self::Postgres(Box::new(Endpoint::read(settings, state)?)));
+        }
+        let path = settings.url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+        path.map(|path| Self::Sqlite(state.resolve(path))).ok_or_else(|| {
+            Failure::usage(
+                "store_url_unknown",
+                format!("[store] url = {:?} is neither sqlite:<path> nor postgres://…", settings.url),
+                "write sqlite:store/store.sqlite3, or postgres://user@host:port/database",
+            )
+        })
+    }
+
+    fn open(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(match self {
+            Self::Sqlite(path) => SqliteStore::open(path)?,
+            Self::Postgres(endpoint) => PostgresStore::open(endpoint)?,
+        })
+    }
 }

@@ -41,6 +41,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_files(services, &mut items);
     check_clock(services, &mut items);
     check_guards(services, &mut items);
+    check_store(services, &mut items);
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
@@ -150,6 +151,18 @@ fn check_guards(services: &Services, items: &mut Vec<Value>) {
         items.push(warn("peer lease", "off: the security company's silence does not stop money", "not available yet"));
         items.push(warn("witness lag", "off: checkpoints are not cosigned", "not available yet"));
     }
+}
+
+fn check_store(services: &Services, items: &mut Vec<Value>) {
+    items.push(match services.setup.store.concerns() {
+        Ok(concerns) if concerns.is_empty() => ok("store", "what is acknowledged is on disk"),
+        Ok(concerns) => warn(
+            "store",
+            format!("acknowledged commits may be lost: {}", concerns.join(", ")),
+            "switch these settings on and reload the database server",
+        ),
+        Err(fault) => fail("store", fault.to_string(), "see the daemon's log and the database server"),
+    });
 }
 
 fn check_log(services: &Services, items: &mut Vec<Value>) {

@@ -1,6 +1,7 @@
-//! Durable state: one trait of domain verbs, each one atomic unit; SQLite here, PostgreSQL to come.
+//! Durable state: one trait of domain verbs, each one atomic unit; implemented on SQLite and on PostgreSQL.
 
 mod planted;
+pub mod postgres;
 pub mod settings;
 pub mod sqlite;
 mod views;
@@ -205,6 +206,11 @@ pub trait Store: Send + Sync {
     fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault>;
     /// Keeps the first signed note of this size; a later one is ignored.
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
+
+    /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.
+    fn concerns(&self) -> Result<Vec<String>, StoreFault> {
+        Ok(vec![])
+    }
 }
 
 /// What [`Store::listing`] lists.

@@ -1,21 +1,40 @@
 //! `[store]`
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// `sqlite:<path>`; relative paths start at the state directory.
-    #[serde(default = "url_default")]
+    /// `sqlite:<path>`; relative paths start at the state directory. Or `postgres://user@host:port/database`, several
+    /// hosts separated by commas, `?sslmode=verify-full&sslrootcert=<path>` for TLS, `?host=<directory>` for a socket.
     pub url: String,
+    /// PostgreSQL: a file that holds the password, mode 0600. None: the server asks for none.
+    pub password_file: Option<PathBuf>,
+    /// PostgreSQL: connections for reading, 1 to 64; one more writes.
+    pub connections: u32,
+    /// PostgreSQL: making one connection, TLS and password included.
+    pub connect_timeout_ms: u64,
+    /// PostgreSQL: one statement, on the server.
+    pub statement_timeout_ms: u64,
+    /// PostgreSQL: waiting for a row that another daemon has locked, on the server.
+    pub lock_timeout_ms: u64,
+    /// PostgreSQL: one whole commit as this daemon sees it. A server that is silent for longer is given up: what was
+    /// not sent to be committed did not happen, what was has an unknown outcome.
+    pub commit_deadline_ms: u64,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { url: url_default() }
+        Self {
+            url: "sqlite:store/store.sqlite3".into(),
+            password_file: None,
+            connections: 8,
+            connect_timeout_ms: 5_000,
+            statement_timeout_ms: 10_000,
+            lock_timeout_ms: 5_000,
+            commit_deadline_ms: 30_000,
+        }
     }
-}
-
-fn url_default() -> String {
-    "sqlite:store/store.sqlite3".into()
 }

@@ -16,6 +16,12 @@ pub fn on_every_store(sentence: impl Fn(&World<'_>)) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
     sentence(&World::new(&*store));
+
+    let database = crate::support::postgres::shared().database();
+    let store = database.open();
+    sentence(&World::new(&*store));
+    // Its connections are closed before its database is dropped.
+    drop(store);
 }
 
 pub const START: i64 = 1_800_000_000_000;

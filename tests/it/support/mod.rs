@@ -1,5 +1,6 @@
 //! What several areas' tests need.
 
+pub mod postgres;
 pub mod shim;
 pub mod tbs;
 pub mod token;

@@ -1,0 +1,382 @@
+//! Writing what a commit ordered: one statement a table, whatever the number of rows (UNNEST).
+//!
+//! Inserts are sorted by what must be unique, so that two daemons that insert the same meet in a line; the server's
+//! unique constraints are the last judge, and the loser decides again on what the winner wrote.
+
+use tokio_postgres::types::ToSql;
+
+use super::load::Call;
+use super::rare;
+use super::session::Parameter;
+use super::sheet::{AccountRow, NonceRow, Sheet, TransactionRow, Written};
+use crate::kernel::command::{Actor, Posted};
+use crate::kernel::decide::{Mark, RowFault, batch_document};
+use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::types::{ApprovalId, CaseId, TransactionId, UnixMillis};
+
+/// A column of a statement's rows.
+fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Parameter<'a>
+where
+    T: ToSql + Sync + Send + 'a,
+{
+    Box::new(rows.iter().map(|row| value(row)).collect::<Vec<T>>())
+}
+
+impl Sheet {
+    /// Everything that is not written yet.
+    ///
+    /// # Errors
+    /// A number that no column holds.
+    pub(super) fn pending(&self) -> Result<Vec<Call<'_>>, RowFault> {
+        let mut calls = vec![];
+        self.accounts(&mut calls);
+        self.transactions(&mut calls)?;
+        self.entries(&mut calls);
+        self.counters(&mut calls);
+        self.single_use(&mut calls);
+        self.leaves(&mut calls);
+        self.revoked(&mut calls);
+        for change in &self.rare {
+            rare::calls(change, &mut calls)?;
+        }
+        Ok(calls)
+    }
+
+    /// The batch of this commit's statements, if it has any: written last.
+    pub(super) fn batch(&self) -> Result<Option<Call<'_>>, RowFault> {
+        if self.statements.is_empty() {
+            return Ok(None);
+        }
+        let document = batch_document(self.batch, &self.statements, UnixMillis(self.at_ms))?;
+        let leaves: Vec<u8> = self.statements.iter().flat_map(|leaf| leaf.0).collect();
+        let sql = "INSERT INTO batches (batch, document, leaves) VALUES ($1, $2, $3)";
+        let parameters: Vec<Parameter<'_>> = vec![Box::new(self.batch), Box::new(document), Box::new(leaves)];
+        Ok(Some(Call { sql, parameters }))
+    }
+
+    /// Everything that was pending is in the database now.
+    pub(super) fn written(&mut self) {
+        for row in self.accounts.values_mut().flatten() {
+            row.written = Written::Same;
+            row.status_changed = false;
+        }
+        for row in self.transactions.values_mut().flatten() {
+            row.written = Written::Same;
+        }
+        for tally in self.counters.values_mut().filter(|tally| tally.written == Written::Changed || tally.minor != 0) {
+            tally.written = Written::Same;
+        }
+        for row in self.bindings.values_mut() {
+            row.stored = row.binding.as_ref().map(|(_, day)| *day);
+            row.changed = false;
+        }
+        for nonce in self.nonces.values_mut() {
+            if let NonceRow::TakenNow(_) = nonce {
+                *nonce = NonceRow::Taken;
+            }
+        }
+        self.entries.clear();
+        self.leaves.clear();
+        self.revoked.clear();
+        self.rare.clear();
+    }
+
+    fn accounts<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        let every = || self.accounts.values().flatten();
+        let new: Vec<&AccountRow> = every().filter(|row| row.written == Written::New).collect();
+        if !new.is_empty() {
+            let accounts: Vec<&Account> = new.iter().map(|row| &row.account).collect();
+            calls.push(Call {
+                sql: INSERT_ACCOUNTS,
+                parameters: vec![
+                    column(&new, |row| row.id),
+                    column(&accounts, |account| account.name.as_str()),
+                    column(&accounts, |account| account.owner.as_str()),
+                    column(&accounts, |account| account.kind.name()),
+                    column(&accounts, |account| account.currency.code()),
+                    column(&accounts, |account| account.status.name()),
+                    column(&accounts, |account| account.status_by.as_deref()),
+                    column(&accounts, |account| account.balance),
+                    column(&accounts, |account| account.held),
+                    column(&accounts, |account| account.overdraft),
+                    column(&accounts, |account| account.day_max),
+                    column(&accounts, |account| account.zone.name()),
+                    column(&new, |row| row.newest_entry),
+                ],
+            });
+        }
+        let changed: Vec<&AccountRow> = every().filter(|row| row.written == Written::Changed).collect();
+        if !changed.is_empty() {
+            calls.push(Call {
+                sql: UPDATE_ACCOUNTS,
+                parameters: vec![
+                    column(&changed, |row| row.id),
+                    column(&changed, |row| row.account.balance),
+                    column(&changed, |row| row.account.held),
+                    column(&changed, |row| row.newest_entry),
+                ],
+            });
+        }
+        for row in changed.into_iter().filter(|row| row.status_changed) {
+            let parameters: Vec<Parameter<'a>> =
+                vec![Box::new(row.id), Box::new(row.account.status.name()), Box::new(row.account.status_by.as_deref())];
+            calls.push(Call { sql: "UPDATE accounts SET status = $2, status_by = $3 WHERE id = $1", parameters });
+        }
+    }
+
+    fn transactions<'a>(&'a self, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
+        let every = || self.transactions.values().flatten();
+        let mut new: Vec<&TransactionRow> = every().filter(|row| row.written == Written::New).collect();
+        if !new.is_empty() {
+            new.sort_unstable_by_key(|row| row.id);
+            let makers = makers(&new)?;
+            let versions: Vec<i64> =
+                new.iter().map(|row| i64::try_from(row.transaction.catalogue_version)).collect::<Result<_, _>>()?;
+            let agents: Vec<Option<String>> =
+                new.iter().map(|row| row.transaction.agent().map(|agent| agent.spiffe_id.to_string())).collect();
+            let reasons: Vec<Option<String>> =
+                new.iter().map(|row| reasons(&row.transaction)).collect::<Result<_, _>>()?;
+            let of: Vec<&Transaction> = new.iter().map(|row| &row.transaction).collect();
+            let mut parameters = vec![
+                column(&new, |row| row.id),
+                column(&of, |one| one.transaction_id.as_str()),
+                column(&of, |one| one.kind.name()),
+                column(&of, |one| one.state.name()),
+                Box::new(makers),
+                Box::new(agents),
+                column(&of, |one| one.debit.as_str()),
+                column(&of, |one| one.credit.as_str()),
+                column(&of, |one| one.amount.minor()),
+                column(&of, |one| one.fee.minor()),
+                column(&of, |one| one.amount.currency().to_string()),
+                column(&of, |one| one.merchant.as_ref().map(|merchant| merchant.as_str())),
+                column(&of, |one| one.product.as_ref().map(|product| product.as_str())),
+                column(&of, |one| one.original.as_ref().map(TransactionId::as_str)),
+                column(&of, |one| one.parameters.0.as_slice()),
+                column(&of, |one| one.counts_on.map(|day| day.0)),
+                column(&of, |one| one.debits_on.map(|day| day.0)),
+                column(&of, |one| one.created.0),
+                column(&of, |one| one.authorization_ttl_ms),
+                column(&of, |one| one.policy_version.as_str()),
+                Box::new(versions),
+                column(&of, |one| one.settlement.name()),
+                column(&of, |one| one.approval.as_ref().map(|approval| ApprovalId::as_str(&approval.approval_id))),
+                Box::new(reasons),
+                column(&of, |one| one.approval.as_ref().map(|approval| approval.expires.0)),
+            ];
+            parameters.extend(what_changes(&new));
+            calls.push(Call { sql: INSERT_TRANSACTIONS, parameters });
+        }
+        let changed: Vec<&TransactionRow> = every().filter(|row| row.written == Written::Changed).collect();
+        if !changed.is_empty() {
+            let mut parameters =
+                vec![column(&changed, |row| row.id), column(&changed, |row| row.transaction.state.name())];
+            parameters.extend(what_changes(&changed));
+            calls.push(Call { sql: UPDATE_TRANSACTIONS, parameters });
+        }
+        Ok(())
+    }
+
+    fn entries<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let entries: Vec<_> = self.entries.iter().collect();
+        let parameters = vec![
+            column(&entries, |entry| entry.id),
+            column(&entries, |entry| entry.account),
+            column(&entries, |entry| entry.transaction),
+            column(&entries, |entry| entry.amount),
+            column(&entries, |entry| entry.previous),
+        ];
+        calls.push(Call { sql: INSERT_ENTRIES, parameters });
+    }
+
+    fn counters<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        for (written, sql) in [(Written::New, INSERT_COUNTERS), (Written::Changed, UPDATE_COUNTERS)] {
+            // A sum that was asked for and not added to has no row.
+            let rows: Vec<_> = self
+                .counters
+                .iter()
+                .filter(|(_, tally)| tally.written == written && (written == Written::Changed || tally.minor != 0))
+                .collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let names: Vec<&str> = rows.iter().map(|((counter, _), _)| counter.as_str()).collect();
+            let days: Vec<i32> = rows.iter().map(|((_, day), _)| day.0).collect();
+            let sums: Vec<i64> = rows.iter().map(|(_, tally)| tally.minor).collect();
+            calls.push(Call { sql, parameters: vec![Box::new(names), Box::new(days), Box::new(sums)] });
+        }
+    }
+
+    fn single_use<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        let gone = self.bindings.iter().filter(|(_, row)| row.changed && row.stored.is_some());
+        let gone: Vec<&[u8]> = gone.map(|(scope, _)| scope.as_slice()).collect();
+        if !gone.is_empty() {
+            let sql = "DELETE FROM bindings WHERE scope = ANY ($1::bytea[])";
+            calls.push(Call { sql, parameters: vec![Box::new(gone)] });
+        }
+        let new = self.bindings.iter().filter(|(_, row)| row.changed);
+        let new: Vec<_> = new.filter_map(|(scope, row)| Some((scope, row.binding.as_ref()?))).collect();
+        if !new.is_empty() {
+            let rows: Vec<_> = new.iter().collect();
+            let parameters: Vec<Parameter<'a>> = vec![
+                Box::new(rows.iter().map(|(scope, _)| scope.as_slice()).collect::<Vec<_>>()),
+                Box::new(rows.iter().map(|(_, (_, day))| *day).collect::<Vec<_>>()),
+                Box::new(rows.iter().map(|(_, (binding, _))| binding.request.0.as_slice()).collect::<Vec<_>>()),
+                Box::new(
+                    rows.iter()
+                        .map(|(_, (binding, _))| binding.transaction_id.as_ref().map(TransactionId::as_str))
+                        .collect::<Vec<_>>(),
+                ),
+                Box::new(
+                    rows.iter()
+                        .map(|(_, (binding, _))| binding.case_id.as_ref().map(CaseId::as_str))
+                        .collect::<Vec<_>>(),
+                ),
+            ];
+            calls.push(Call { sql: INSERT_BINDINGS, parameters });
+        }
+        let mut nonces: Vec<&[u8]> = vec![];
+        let mut days: Vec<i32> = vec![];
+        for (nonce, row) in &self.nonces {
+            if let NonceRow::TakenNow(day) = row {
+                nonces.push(nonce);
+                days.push(*day);
+            }
+        }
+        if !nonces.is_empty() {
+            calls.push(Call { sql: INSERT_NONCES, parameters: vec![Box::new(nonces), Box::new(days)] });
+        }
+    }
+
+    fn leaves<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        if self.leaves.is_empty() {
+            return;
+        }
+        let leaves: Vec<_> = self.leaves.iter().collect();
+        let parameters = vec![
+            column(&leaves, |leaf| leaf.row),
+            column(&leaves, |leaf| leaf.commitment.0.as_slice()),
+            column(&leaves, |leaf| leaf.salt.as_slice()),
+            column(&leaves, |leaf| leaf.body.as_slice()),
+        ];
+        calls.push(Call { sql: INSERT_LEAVES, parameters });
+        let sql = "INSERT INTO leaves_waiting (row) SELECT unnest($1::bigint[])";
+        calls.push(Call { sql, parameters: vec![column(&leaves, |leaf| leaf.row)] });
+    }
+
+    fn revoked<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        if self.revoked.is_empty() {
+            return;
+        }
+        let rows: Vec<_> = self.revoked.iter().collect();
+        let parameters = vec![
+            column(&rows, |row| row.mark.text()),
+            column(&rows, |row| mark_columns(&row.mark).0),
+            column(&rows, |row| mark_columns(&row.mark).1),
+            column(&rows, |row| mark_columns(&row.mark).2),
+            column(&rows, |row| row.at.0),
+            column(&rows, |row| row.reason.as_str()),
+        ];
+        calls.push(Call { sql: INSERT_REVOCATIONS, parameters });
+    }
+}
+
+/// The maker as JSON. Agents' commands come in runs: the same one is written once.
+fn makers(rows: &[&TransactionRow]) -> Result<Vec<String>, serde_json::Error> {
+    let mut makers: Vec<String> = Vec::with_capacity(rows.len());
+    let mut last: Option<&Actor> = None;
+    for row in rows {
+        let maker = &row.transaction.maker;
+        let text = match makers.last() {
+            Some(text) if last == Some(maker) => text.clone(),
+            Some(_) | None => serde_json::to_string(maker)?,
+        };
+        makers.push(text);
+        last = Some(maker);
+    }
+    Ok(makers)
+}
+
+fn reasons(transaction: &Transaction) -> Result<Option<String>, serde_json::Error> {
+    transaction.approval.as_ref().map(|approval| serde_json::to_string(&approval.reasons)).transpose()
+}
+
+/// Columns that change in a transaction's life, its state apart; the same for an insert and an update.
+fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Parameter<'a>> {
+    let decided = |row: &'a TransactionRow| row.transaction.approval.as_ref()?.decided.as_ref();
+    let index = |posted: &Posted| i64::from(posted.index_in_batch);
+    vec![
+        column(rows, |row| row.transaction.expires.0),
+        column(rows, |row| row.transaction.case_id.as_ref().map(CaseId::as_str)),
+        column(rows, move |row| decided(row).map(|decided| decided.by.as_str())),
+        column(rows, move |row| decided(row).map(|decided| decided.at.0)),
+        column(rows, move |row| decided(row).map(|decided| decided.note.as_str())),
+        column(rows, move |row| decided(row).map(|decided| decided.asserted)),
+        column(rows, |row| row.posted_at.map(|at| at.0)),
+        column(rows, |row| row.posting.as_ref().map(|posting| posting.batch)),
+        column(rows, move |row| row.posting.as_ref().map(index)),
+        column(rows, |row| row.posting.as_ref().map(|posting| posting.statement.as_slice())),
+        column(rows, |row| row.leaf),
+        column(rows, |row| row.order.as_ref().map(|order| order.batch)),
+        column(rows, move |row| row.order.as_ref().map(index)),
+        column(rows, |row| row.order.as_ref().map(|order| order.statement.as_slice())),
+    ]
+}
+
+fn mark_columns(mark: &Mark) -> (&'static str, Option<&str>, String) {
+    match mark {
+        Mark::Agent(agent) => ("agent", None, agent.to_string()),
+        Mark::Key(key) => ("key", None, key.hex()),
+        Mark::Certificate { issuer, serial } => ("certificate", Some(issuer), serial.hex()),
+        Mark::Imported { issuer, serial } => ("imported", Some(issuer), serial.hex()),
+    }
+}
+
+const INSERT_ACCOUNTS: &str = "INSERT INTO accounts (id, name, owner, kind, currency, status, status_by, balance, held,
+    overdraft, day_max, zone, newest_entry)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[])";
+const UPDATE_ACCOUNTS: &str = "UPDATE accounts a SET balance = v.balance, held = v.held, newest_entry = v.newest_entry
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v (id, balance, held, newest_entry)
+    WHERE a.id = v.id";
+const INSERT_TRANSACTIONS: &str =
+    "INSERT INTO transactions (id, name, kind, state, maker, agent, debit, credit, amount,
+    fee, currency, merchant, product, original, parameters, counts_on, debits_on, created, authorization_ttl_ms,
+    policy_version, catalogue_version, settlement, approval, approval_reasons, approval_expires,
+    expires, case_id, decided_by, decided_at, decided_note, decided_asserted, posted_at, batch, index_in_batch,
+    statement, leaf, order_batch, order_index, order_statement)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[],
+    $16::integer[], $17::integer[], $18::bigint[], $19::bigint[], $20::text[], $21::bigint[], $22::text[], $23::text[],
+    $24::text[], $25::bigint[],
+    $26::bigint[], $27::text[], $28::text[], $29::bigint[], $30::text[], $31::boolean[], $32::bigint[], $33::bigint[],
+    $34::bigint[], $35::bytea[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bytea[])";
+const UPDATE_TRANSACTIONS: &str = "UPDATE transactions t SET state = v.state, expires = v.expires, case_id = v.case_id,
+    decided_by = v.decided_by, decided_at = v.decided_at, decided_note = v.decided_note,
+    decided_asserted = v.decided_asserted, posted_at = v.posted_at, batch = v.batch,
+    index_in_batch = v.index_in_batch, statement = v.statement, leaf = coalesce(v.leaf, t.leaf),
+    order_batch = v.order_batch, order_index = v.order_index, order_statement = v.order_statement
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+    $8::boolean[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[], $14::bigint[],
+    $15::bigint[], $16::bytea[])
+    AS v (id, state, expires, case_id, decided_by, decided_at, decided_note, decided_asserted, posted_at, batch,
+    index_in_batch, statement, leaf, order_batch, order_index, order_statement)
+    WHERE t.id = v.id";
+const INSERT_ENTRIES: &str = "INSERT INTO entries (id, account, transaction_row, amount, previous)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])";
+const INSERT_COUNTERS: &str = "INSERT INTO counters (counter, day, minor)
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])";
+const UPDATE_COUNTERS: &str = "UPDATE counters c SET minor = v.minor
+    FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS v (counter, day, minor)
+    WHERE c.counter = v.counter AND c.day = v.day";
+const INSERT_BINDINGS: &str = "INSERT INTO bindings (scope, day, request, transaction_name, case_id)
+    SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bytea[], $4::text[], $5::text[])";
+const INSERT_NONCES: &str = "INSERT INTO nonces (nonce, day) SELECT * FROM unnest($1::bytea[], $2::integer[])";
+const INSERT_LEAVES: &str = "INSERT INTO leaves (row, commitment, salt, body)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[])";
+const INSERT_REVOCATIONS: &str = "INSERT INTO revocations (mark, kind, issuer, value, at, reason)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+    ON CONFLICT (mark) DO NOTHING";

@@ -1,0 +1,322 @@
+//! The statements of every read, and their rows as what callers know.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use super::PostgresStore;
+use super::reads::Ask;
+use super::rows::{self, Read};
+use super::session::Parameter;
+use crate::kernel::command::{CertificateRecord, Posted};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::status::StatusSnapshot;
+use crate::kernel::types::{Sha256, TransactionId};
+use crate::store::{
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement, StatementLine,
+    StatementQuery, StoreFault, views,
+};
+
+/// Rows of a list that operators read.
+const LIST_MAX: u32 = 1_000;
+/// The most rows one read answers, whatever was asked.
+const ROWS_MAX: u32 = 100_000;
+
+type Reading<T> = Result<T, StoreFault>;
+
+fn unreadable(fault: &dyn std::fmt::Display) -> StoreFault {
+    StoreFault::NotRecorded(format!("reading failed: {fault}"))
+}
+
+fn number(of: u64) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+impl PostgresStore {
+    fn all<T>(
+        &self,
+        sql: &'static str,
+        parameters: Vec<Parameter<'static>>,
+        read: impl Fn(&Row) -> Read<T>,
+    ) -> Reading<Vec<T>> {
+        let rows = self.reads.rows(vec![Ask::new(sql, parameters)])?;
+        rows.iter().flatten().map(read).collect::<Read<_>>().map_err(|fault| unreadable(&fault))
+    }
+
+    fn one<T>(
+        &self,
+        sql: &'static str,
+        parameters: Vec<Parameter<'static>>,
+        read: impl Fn(&Row) -> Read<T>,
+    ) -> Reading<Option<T>> {
+        Ok(self.all(sql, parameters, read)?.into_iter().next())
+    }
+
+    pub(super) fn read_status(&self) -> Reading<StatusSnapshot> {
+        let marks = Ask::new("SELECT kind, issuer, value FROM revocations", vec![]);
+        let crls = Ask::new("SELECT issuer, number, this_update, next_update FROM crls", vec![]);
+        let answers = self.reads.rows(vec![marks, crls])?;
+        let [marks, crls] = &answers[..] else {
+            return Err(unreadable(&"two lists were asked for"));
+        };
+        let snapshot = || -> Read<StatusSnapshot> {
+            let mut snapshot = StatusSnapshot::default();
+            for row in marks {
+                match row.try_get(0)? {
+                    "agent" => {
+                        snapshot.agents.insert(rows::text(row, 2)?);
+                    }
+                    "key" => {
+                        snapshot.keys.insert(Sha256::from_hex(row.try_get(2)?)?);
+                    }
+                    _ => {
+                        snapshot.certificates.insert((rows::get(row, 1)?, rows::text(row, 2)?));
+                    }
+                }
+            }
+            snapshot.crls = crls.iter().map(rows::crl).collect::<Read<_>>()?;
+            Ok(snapshot)
+        };
+        snapshot().map_err(|fault| unreadable(&fault))
+    }
+
+    /// Our own revocations only: what another party's CRL names belongs in theirs.
+    pub(super) fn read_revoked_of(&self, issuer: &str) -> Reading<Vec<RevokedEntry>> {
+        let sql = "SELECT value, at, reason FROM revocations WHERE issuer = $1 AND kind = 'certificate'
+                   ORDER BY at, value";
+        self.all(sql, vec![Box::new(issuer.to_owned())], rows::revoked)
+    }
+
+    pub(super) fn read_certificates(&self) -> Reading<Vec<CertificateRecord>> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {} FROM certificates ORDER BY number", rows::CERTIFICATE));
+        self.all(&SQL, vec![], rows::certificate)
+    }
+
+    /// Newest first.
+    pub(super) fn read_approvals(&self) -> Reading<Vec<ApprovalView>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {} FROM transactions t WHERE t.approval IS NOT NULL ORDER BY t.id DESC LIMIT $1",
+                rows::TRANSACTION
+            )
+        });
+        let transactions = self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], rows::transaction)?;
+        Ok(transactions.iter().filter_map(views::approval).collect())
+    }
+
+    pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {
+        match what {
+            Listing::Accounts => {
+                static SQL: LazyLock<String> =
+                    LazyLock::new(|| format!("SELECT {} FROM accounts ORDER BY id", rows::ACCOUNT));
+                self.all(&SQL, vec![], |row| Ok(views::account(&rows::account(row)?)))
+            }
+            Listing::Grants => {
+                static SQL: LazyLock<String> = LazyLock::new(|| {
+                    format!("SELECT {} FROM grants WHERE revoked_at IS NULL ORDER BY id", rows::GRANT)
+                });
+                self.all(&SQL, vec![], |row| Ok(views::grant(&rows::grant(row)?)))
+            }
+            Listing::Merchants => {
+                let sql = "SELECT merchant, name, currency FROM merchants ORDER BY merchant";
+                self.all(sql, vec![], |row| Ok(views::merchant(&rows::merchant(row)?)))
+            }
+            Listing::Products => {
+                static SQL: LazyLock<String> =
+                    LazyLock::new(|| format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER));
+                self.all(&SQL, vec![], |row| Ok(views::offer(&rows::offer(row)?)))
+            }
+            Listing::Transactions => {
+                static SQL: LazyLock<String> = LazyLock::new(|| {
+                    format!("SELECT {} FROM transactions t ORDER BY t.id DESC LIMIT $1", rows::TRANSACTION)
+                });
+                self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], |row| {
+                    Ok(views::transaction(&rows::transaction(row)?, rows::posted_at(row)?, rows::batch_of(row)?))
+                })
+            }
+            Listing::Cases => {
+                static SQL: LazyLock<String> =
+                    LazyLock::new(|| format!("SELECT {} FROM cases ORDER BY id DESC LIMIT $1", rows::CASE));
+                self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], |row| Ok(views::case(&rows::case(row)?)))
+            }
+            Listing::Breaker => {
+                let breaker = self.one("SELECT reason, by, since FROM breaker", vec![], rows::breaker)?;
+                Ok(vec![views::breaker(breaker.as_ref())])
+            }
+            Listing::Balances => self.all(BALANCES, vec![], |row| {
+                let kept = [rows::get(row, 2)?, rows::get(row, 3)?];
+                let recomputed = [rows::get(row, 4)?, rows::get(row, 5)?];
+                Ok(views::balances(row.try_get(0)?, row.try_get(1)?, kept, recomputed))
+            }),
+        }
+    }
+
+    pub(super) fn read_posted(&self, transaction: &TransactionId) -> Reading<Option<Posted>> {
+        let posted = self.one(&TRANSACTION_BY_NAME, vec![Box::new(transaction.to_string())], rows::posting)?;
+        Ok(posted.flatten())
+    }
+
+    pub(super) fn read_order(&self, transaction: &TransactionId) -> Reading<Option<Posted>> {
+        let order = self.one(&TRANSACTION_BY_NAME, vec![Box::new(transaction.to_string())], rows::order)?;
+        Ok(order.flatten())
+    }
+
+    pub(super) fn read_account(&self, name: &str) -> Reading<Option<Account>> {
+        self.one(&ACCOUNT_BY_NAME, vec![Box::new(name.to_owned())], rows::account)
+    }
+
+    pub(super) fn read_transaction(&self, id: &TransactionId) -> Reading<Option<Transaction>> {
+        self.one(&TRANSACTION_BY_NAME, vec![Box::new(id.to_string())], rows::transaction)
+    }
+
+    pub(super) fn read_outbox(&self, of: Option<&TransactionId>, limit: u32) -> Reading<Vec<OutboxRow>> {
+        let limit = Box::new(i64::from(limit.min(ROWS_MAX)));
+        let Some(transaction) = of else {
+            let sql = "SELECT transaction_name, verb, since FROM outbox ORDER BY id LIMIT $1";
+            return self.all(sql, vec![limit], rows::outbox);
+        };
+        let sql = "SELECT transaction_name, verb, since FROM outbox WHERE transaction_name = $1 ORDER BY id LIMIT $2";
+        self.all(sql, vec![Box::new(transaction.to_string()), limit], rows::outbox)
+    }
+
+    /// Walks the chain of an account's entries from the newest, a page at a time. Account and newest entry are one
+    /// row, and entries never change: together they are a snapshot.
+    pub(super) fn read_statement(&self, query: &StatementQuery) -> Reading<Option<Statement>> {
+        let found = self.one(&ACCOUNT_BY_NAME, vec![Box::new(query.account.to_string())], |row| {
+            Ok((rows::account(row)?, rows::get::<Option<i64>>(row, 12)?))
+        })?;
+        let Some((account, mut next)) = found else {
+            return Ok(None);
+        };
+        let limit = query.limit.clamp(1, LIST_MAX) as usize;
+        let mut statement =
+            Statement { opening: account.balance, closing: account.balance, account, lines: vec![], next: None };
+        'pages: while let Some(from) = next {
+            let page = vec![Box::new(from) as Parameter<'static>, Box::new(i64::from(LIST_MAX))];
+            let lines = self.all(&ENTRIES, page, |row| {
+                let missing = || Inconsistent("an entry of what was not posted".into());
+                let line = StatementLine {
+                    entry: rows::get(row, rows::AFTER_TRANSACTION)?,
+                    posted_at: rows::posted_at(row)?.ok_or_else(missing)?,
+                    transaction: rows::transaction(row)?,
+                    amount: rows::get(row, rows::AFTER_TRANSACTION + 1)?,
+                    balance: 0,
+                };
+                Ok((line, rows::get::<Option<i64>>(row, rows::AFTER_TRANSACTION + 2)?))
+            })?;
+            if lines.is_empty() {
+                return Err(unreadable(&format!("entry {from} is named but not there")));
+            }
+            for (line, previous) in lines {
+                if query.from.is_some_and(|from| line.posted_at < from) {
+                    next = None;
+                    break 'pages;
+                }
+                if statement.lines.len() == limit {
+                    break 'pages;
+                }
+                let line = StatementLine { balance: statement.opening, ..line };
+                let before_this = line.balance.saturating_sub(line.amount);
+                let too_new = query.until.is_some_and(|until| line.posted_at >= until)
+                    || query.before.is_some_and(|before| line.entry >= before);
+                if too_new {
+                    statement.closing = before_this;
+                } else {
+                    statement.lines.push(line);
+                }
+                statement.opening = before_this;
+                next = previous;
+            }
+        }
+        statement.next = next.and(statement.lines.last().map(|line| line.entry));
+        Ok(Some(statement))
+    }
+
+    pub(super) fn read_batch(&self, batch: i64) -> Reading<Option<BatchRecord>> {
+        let sql = "SELECT batch, document, leaves, signature, key FROM batches WHERE batch = $1";
+        self.one(sql, vec![Box::new(batch)], rows::batch)
+    }
+
+    pub(super) fn read_unsigned_batches(&self, limit: u32) -> Reading<Vec<BatchRecord>> {
+        let sql = "SELECT batch, document, leaves, signature, key FROM batches WHERE signature IS NULL
+                   ORDER BY batch LIMIT $1";
+        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], rows::batch)
+    }
+
+    pub(super) fn read_leaf(&self, row: i64) -> Reading<Option<LeafRecord>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM leaves l
+                   LEFT JOIN places p ON p.row = l.row WHERE l.row = $1";
+        self.one(sql, vec![Box::new(row)], rows::leaf)
+    }
+
+    pub(super) fn read_leaf_of_transaction(&self, transaction: &TransactionId) -> Reading<Option<LeafRecord>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM transactions t
+                   JOIN leaves l ON l.row = t.leaf LEFT JOIN places p ON p.row = l.row WHERE t.name = $1";
+        self.one(sql, vec![Box::new(transaction.to_string())], rows::leaf)
+    }
+
+    pub(super) fn read_unsequenced(&self, limit: u32) -> Reading<Vec<LeafRecord>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, NULL::bigint FROM leaves_waiting w
+                   JOIN leaves l ON l.row = w.row ORDER BY w.row LIMIT $1";
+        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], rows::leaf)
+    }
+
+    pub(super) fn read_leaves(&self, from_index: u64, limit: u32) -> Reading<Vec<LeafRecord>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM places p
+                   JOIN leaves l ON l.row = p.row WHERE p.place >= $1 ORDER BY p.place LIMIT $2";
+        let parameters: Vec<Parameter<'static>> =
+            vec![Box::new(number(from_index)), Box::new(i64::from(limit.min(ROWS_MAX)))];
+        self.all(sql, parameters, rows::leaf)
+    }
+
+    pub(super) fn read_node(&self, level: u8, index: u64) -> Reading<Option<Sha256>> {
+        let sql = "SELECT hash FROM nodes WHERE level = $1 AND place = $2";
+        self.one(sql, vec![Box::new(i16::from(level)), Box::new(number(index))], |row| rows::sha256(row, 0))
+    }
+
+    pub(super) fn read_newest_checkpoint(&self) -> Reading<Option<CheckpointRecord>> {
+        let sql = "SELECT size, root, note, signed FROM checkpoints ORDER BY size DESC LIMIT 1";
+        self.one(sql, vec![], rows::checkpoint)
+    }
+
+    pub(super) fn read_signed_checkpoint(&self) -> Reading<Option<CheckpointRecord>> {
+        let sql = "SELECT size, root, note, signed FROM checkpoints WHERE signed IS NOT NULL
+                   ORDER BY size DESC LIMIT 1";
+        self.one(sql, vec![], rows::checkpoint)
+    }
+
+    /// Settings of the server that lose acknowledged commits.
+    pub(super) fn read_concerns(&self) -> Reading<Vec<String>> {
+        self.all(super::session::CONCERNS, vec![], |row| {
+            Ok(format!("the database server has {} = off", row.try_get::<_, &str>(0)?))
+        })
+    }
+}
+
+static ACCOUNT_BY_NAME: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM accounts WHERE name = $1", rows::ACCOUNT));
+static TRANSACTION_BY_NAME: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM transactions t WHERE t.name = $1", rows::TRANSACTION));
+static ENTRIES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH RECURSIVE line (entry, depth) AS (
+             SELECT $1::bigint, 1::bigint
+             UNION ALL
+             SELECT e.previous, depth + 1 FROM line JOIN entries e ON e.id = line.entry
+             WHERE e.previous IS NOT NULL AND depth < $2)
+         SELECT {}, e.id, e.amount, e.previous FROM line JOIN entries e ON e.id = line.entry
+         JOIN transactions t ON t.id = e.transaction_row ORDER BY line.depth",
+        rows::TRANSACTION
+    )
+});
+/// Every account's balance and hold, kept and recomputed.
+const BALANCES: &str = "SELECT a.name, a.currency, a.balance, a.held,
+    coalesce(e.sum, 0)::bigint, coalesce(o.sum, 0)::bigint FROM accounts a
+    LEFT JOIN (SELECT account, sum(amount) AS sum FROM entries GROUP BY account) e ON e.account = a.id
+    LEFT JOIN (SELECT debit, sum(amount + fee) AS sum FROM transactions
+        WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')
+        AND kind IN ('purchase', 'transfer') GROUP BY debit) o ON o.debit = a.name
+    ORDER BY a.id";

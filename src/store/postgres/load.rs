@@ -1,0 +1,377 @@
+//! Fetching rows by key: statements that lock what may be changed, always in the same order.
+//!
+//! Accounts first, by row number; then transactions, then daily sums: two daemons that need the same rows wait for
+//! each other in a line, not in a circle. Each statement sees what was committed before it began, so what is read
+//! after the accounts' locks were had is as whoever had them before left it.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use tokio_postgres::Row;
+
+use super::footprint::Footprint;
+use super::rows::{self, Read};
+use super::schema::ROWS_IN_A_BLOCK;
+use super::session::Parameter;
+use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, Sheet, Tally, TransactionRow, Written};
+use crate::kernel::decide::Binding;
+use crate::kernel::types::{Day, Sha256};
+
+/// One statement to be sent.
+pub(super) struct Call<'a> {
+    pub(super) sql: &'static str,
+    pub(super) parameters: Vec<Parameter<'a>>,
+}
+
+/// What the rows of a statement are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Accounts,
+    Transactions,
+    Counters,
+    Rows,
+    Batch,
+    Grants,
+    OpenHolds,
+    Marks,
+    Bindings,
+    Nonces,
+    Offers,
+    Breaker,
+    Crls,
+    Outbox,
+}
+
+/// The keys of a footprint, by kind, sorted.
+#[derive(Default)]
+pub(super) struct Wanted<'a> {
+    accounts: BTreeSet<&'a str>,
+    transactions: BTreeSet<&'a str>,
+    approvals: BTreeSet<&'a str>,
+    granted: Vec<String>,
+    counters: BTreeSet<String>,
+    days: Option<(i32, i32)>,
+    grants: Vec<String>,
+    holders: BTreeSet<String>,
+    marks: Vec<&'a str>,
+    bindings: Vec<&'a [u8]>,
+    nonces: Vec<&'a [u8]>,
+    offers: Vec<(&'a str, &'a str)>,
+    crls: Vec<&'a str>,
+    outbox: Vec<&'a str>,
+    breaker: bool,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(footprint: &'a Footprint) -> Self {
+        let mut wanted =
+            Self { granted: footprint.granted.iter().map(ToString::to_string).collect(), ..Self::default() };
+        for key in &footprint.keys {
+            match key {
+                Key::Mark(mark) => wanted.marks.push(mark),
+                Key::Crl(issuer) => wanted.crls.push(issuer),
+                Key::Account(name) => {
+                    wanted.accounts.insert(name);
+                }
+                Key::Grants(agent) => wanted.grants.push(agent.to_string()),
+                Key::Offer(merchant, product) => wanted.offers.push((merchant.as_str(), product.as_str())),
+                Key::Transaction(id) => {
+                    wanted.transactions.insert(id.as_str());
+                }
+                Key::Approval(id) => {
+                    wanted.approvals.insert(id.as_str());
+                }
+                Key::OpenHolds(agent, account) => {
+                    if !account.is_empty() {
+                        wanted.accounts.insert(account);
+                    }
+                    wanted.holders.insert(agent.to_string());
+                }
+                Key::Counter(counter, day) => {
+                    wanted.counters.insert(counter.text());
+                    let (first, last) = wanted.days.unwrap_or((day.0, day.0));
+                    wanted.days = Some((first.min(day.0), last.max(day.0)));
+                }
+                Key::Binding(scope) => wanted.bindings.push(&scope.0),
+                Key::Nonce(nonce) => wanted.nonces.push(&nonce.0),
+                Key::Breaker => wanted.breaker = true,
+                Key::Outbox(id) => wanted.outbox.push(id.as_str()),
+                Key::Question(_) => {}
+            }
+        }
+        wanted
+    }
+
+    /// The statements, in the order of their locks. `batch` adds the number of a new commit.
+    pub(super) fn calls(&self, batch: bool) -> Vec<(What, Call<'a>)> {
+        let mut calls: Vec<(What, Call<'a>)> = vec![];
+        let mut call = |what, sql, parameters| calls.push((what, Call { sql, parameters }));
+        let (transactions, approvals) = (list(&self.transactions), list(&self.approvals));
+        let by_name_only = transactions.is_empty() && approvals.is_empty() && self.granted.is_empty();
+        let takes_accounts = !by_name_only || !self.accounts.is_empty();
+        if !by_name_only {
+            let parameters: Vec<Parameter<'a>> = vec![
+                Box::new(list(&self.accounts)),
+                Box::new(transactions.clone()),
+                Box::new(approvals.clone()),
+                Box::new(self.granted.clone()),
+            ];
+            call(What::Accounts, &ACCOUNTS_OF, parameters);
+        } else if takes_accounts {
+            call(What::Accounts, &ACCOUNTS, vec![Box::new(list(&self.accounts))]);
+        }
+        if !transactions.is_empty() || !approvals.is_empty() {
+            call(What::Transactions, &TRANSACTIONS, vec![Box::new(transactions), Box::new(approvals)]);
+        }
+        if let Some((first, last)) = self.days {
+            let counters: Vec<String> = self.counters.iter().cloned().collect();
+            call(What::Counters, COUNTERS, vec![Box::new(counters), Box::new(first), Box::new(last)]);
+        }
+        // After the accounts' locks, so that entries' numbers grow with time on each of them.
+        if batch || takes_accounts {
+            call(What::Rows, "SELECT nextval('row_blocks')", vec![]);
+        }
+        if batch {
+            call(What::Batch, "SELECT nextval('batch_numbers')", vec![]);
+        }
+        if !self.grants.is_empty() {
+            call(What::Grants, &GRANTS, vec![Box::new(self.grants.clone())]);
+        }
+        if !self.holders.is_empty() {
+            let holders: Vec<String> = self.holders.iter().cloned().collect();
+            call(What::OpenHolds, OPEN_HOLDS, vec![Box::new(holders)]);
+        }
+        if !self.marks.is_empty() {
+            call(What::Marks, MARKS, vec![Box::new(self.marks.clone())]);
+        }
+        if !self.bindings.is_empty() {
+            call(What::Bindings, BINDINGS, vec![Box::new(self.bindings.clone())]);
+        }
+        if !self.nonces.is_empty() {
+            call(What::Nonces, NONCES, vec![Box::new(self.nonces.clone())]);
+        }
+        if !self.offers.is_empty() {
+            let (merchants, products): (Vec<&str>, Vec<&str>) = self.offers.iter().copied().unzip();
+            call(What::Offers, &OFFERS, vec![Box::new(merchants), Box::new(products)]);
+        }
+        if !self.crls.is_empty() {
+            call(What::Crls, CRLS, vec![Box::new(self.crls.clone())]);
+        }
+        if !self.outbox.is_empty() {
+            call(What::Outbox, OUTBOX, vec![Box::new(self.outbox.clone())]);
+        }
+        if self.breaker {
+            call(What::Breaker, "SELECT reason, by, since FROM breaker", vec![]);
+        }
+        calls
+    }
+}
+
+fn list<'a>(set: &BTreeSet<&'a str>) -> Vec<&'a str> {
+    set.iter().copied().collect()
+}
+
+impl Sheet {
+    /// Takes what the statements answered, and that nothing else of what was wanted is there.
+    ///
+    /// # Errors
+    /// A row that cannot be read as what it is.
+    pub(super) fn take(&mut self, footprint: &Footprint, answers: Vec<(What, Vec<Row>)>) -> Read<()> {
+        for (what, rows) in answers {
+            if what == What::OpenHolds {
+                // Counted anew: an account that is not among the rows has none.
+                self.open_holds.retain(|agent, _| !footprint.counts_holds_of(agent));
+            }
+            for row in &rows {
+                self.take_row(what, row)?;
+            }
+        }
+        for key in &footprint.keys {
+            self.absent(key);
+        }
+        Ok(())
+    }
+
+    fn take_row(&mut self, what: What, row: &Row) -> Read<()> {
+        match what {
+            What::Accounts => {
+                let account = rows::account(row)?;
+                let (id, newest_entry) = (rows::get(row, 11)?, rows::get(row, 12)?);
+                let written = Written::Same;
+                let name = account.name.clone();
+                let new = AccountRow { account, id, newest_entry, written, status_changed: false };
+                let there = self.accounts.entry(name).or_default();
+                there.get_or_insert(new);
+            }
+            What::Transactions => {
+                let transaction = rows::transaction(row)?;
+                let id = transaction.transaction_id.clone();
+                if let Some(approval) = &transaction.approval {
+                    self.approvals.insert(approval.approval_id.clone(), Some(id.clone()));
+                }
+                let new = TransactionRow {
+                    transaction,
+                    id: rows::transaction_row(row)?,
+                    posting: rows::posting(row)?,
+                    posted_at: rows::posted_at(row)?,
+                    order: rows::order(row)?,
+                    leaf: None,
+                    written: Written::Same,
+                };
+                self.transactions.entry(id).or_default().get_or_insert(new);
+            }
+            What::Counters => {
+                let key = (rows::get(row, 0)?, Day(rows::get(row, 1)?));
+                let new = Tally { minor: rows::get(row, 2)?, written: Written::Same };
+                self.counters.entry(key).or_insert(new);
+            }
+            What::Rows => {
+                let next: i64 = rows::get(row, 0)?;
+                self.rows = Block { next, end: next.saturating_add(ROWS_IN_A_BLOCK) };
+            }
+            What::Batch => self.batch = rows::get(row, 0)?,
+            What::Grants => {
+                let grant = rows::grant(row)?;
+                let grants = self.grants.entry(grant.agent.clone()).or_default();
+                if grants.iter().all(|there| there.account != grant.account) {
+                    grants.push(grant);
+                }
+            }
+            What::OpenHolds => {
+                let count = u32::try_from(rows::get::<i64>(row, 2)?)?;
+                self.open_holds.entry(rows::text(row, 0)?).or_default().insert(rows::get(row, 1)?, count);
+            }
+            What::Marks => {
+                self.marks.insert(rows::get(row, 0)?, true);
+            }
+            What::Bindings => {
+                let day: i32 = rows::get(row, 4)?;
+                let binding = Binding {
+                    request: rows::sha256(row, 1)?,
+                    transaction_id: rows::text_or_none(row, 2)?,
+                    case_id: rows::text_or_none(row, 3)?,
+                };
+                let new = KeyRow { stored: Some(day), binding: Some((binding, day)), changed: false };
+                self.bindings.entry(rows::sha256(row, 0)?.0).or_insert(new);
+            }
+            What::Nonces => {
+                self.nonces.insert(rows::sha256(row, 0)?.0, NonceRow::Taken);
+            }
+            What::Offers => {
+                let offer = rows::offer(row)?;
+                self.offers.insert((offer.merchant.clone(), offer.product.clone()), Some(offer));
+            }
+            What::Breaker => self.breaker = Some(Some(rows::breaker(row)?)),
+            What::Crls => {
+                let (issuer, status) = rows::crl(row)?;
+                self.crls.insert(issuer, Some(status));
+            }
+            What::Outbox => {
+                let verbs = self.outbox.entry(rows::text(row, 0)?).or_default();
+                let verb = rows::core_verb(row, 1)?;
+                if !verbs.contains(&verb) {
+                    verbs.push(verb);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was asked for and did not come is not there.
+    fn absent(&mut self, key: &Key) {
+        match key {
+            Key::Mark(mark) => {
+                self.marks.entry(mark.clone()).or_insert(false);
+            }
+            Key::Crl(issuer) => {
+                self.crls.entry(issuer.clone()).or_insert(None);
+            }
+            Key::Account(name) => {
+                self.accounts.entry(name.clone()).or_insert(None);
+            }
+            Key::Grants(agent) => {
+                self.grants.entry(agent.clone()).or_default();
+            }
+            Key::Offer(merchant, product) => {
+                self.offers.entry((merchant.clone(), product.clone())).or_insert(None);
+            }
+            Key::Transaction(id) => {
+                self.transactions.entry(id.clone()).or_insert(None);
+            }
+            Key::Approval(id) => {
+                self.approvals.entry(id.clone()).or_insert(None);
+            }
+            Key::OpenHolds(agent, account) => {
+                self.open_holds.entry(agent.clone()).or_default();
+                if !account.is_empty() {
+                    self.accounts.entry(account.clone()).or_insert(None);
+                }
+            }
+            Key::Counter(counter, day) => {
+                let new = Tally { minor: 0, written: Written::New };
+                self.counters.entry((counter.text(), *day)).or_insert(new);
+            }
+            Key::Binding(Sha256(scope)) => {
+                self.bindings.entry(*scope).or_insert(KeyRow { stored: None, binding: None, changed: false });
+            }
+            Key::Nonce(Sha256(nonce)) => {
+                self.nonces.entry(*nonce).or_insert(NonceRow::Free);
+            }
+            Key::Breaker => {
+                self.breaker.get_or_insert(None);
+            }
+            Key::Outbox(id) => {
+                self.outbox.entry(id.clone()).or_default();
+            }
+            Key::Question(_) => {}
+        }
+    }
+}
+
+static ACCOUNTS: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {} FROM accounts WHERE name = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE", rows::ACCOUNT)
+});
+/// Besides those that are named: payer and payee of these transactions, and what is granted to these agents. Neither
+/// changes once it is there, so that it is found before it is locked.
+static ACCOUNTS_OF: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM accounts WHERE name = ANY (ARRAY(
+             SELECT unnest($1::text[])
+             UNION SELECT unnest(ARRAY[debit, credit]) FROM transactions WHERE name = ANY ($2::text[])
+             UNION SELECT unnest(ARRAY[debit, credit]) FROM transactions WHERE approval = ANY ($3::text[])
+             UNION SELECT account FROM grants WHERE agent = ANY ($4::text[]) AND revoked_at IS NULL))
+         ORDER BY id FOR NO KEY UPDATE",
+        rows::ACCOUNT
+    )
+});
+static TRANSACTIONS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM transactions t WHERE t.name = ANY (ARRAY(
+             SELECT unnest($1::text[])
+             UNION SELECT name FROM transactions WHERE approval = ANY ($2::text[])))
+         ORDER BY t.id FOR NO KEY UPDATE",
+        rows::TRANSACTION
+    )
+});
+const COUNTERS: &str = "SELECT counter, day, minor FROM counters WHERE counter = ANY ($1::text[])
+    AND day BETWEEN $2 AND $3 ORDER BY counter, day FOR NO KEY UPDATE";
+static GRANTS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM grants WHERE agent = ANY ($1::text[]) AND revoked_at IS NULL ORDER BY agent, account",
+        rows::GRANT
+    )
+});
+const OPEN_HOLDS: &str = "SELECT agent, debit, count(*) FROM transactions WHERE agent = ANY ($1::text[])
+    AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted') GROUP BY agent, debit";
+const MARKS: &str = "SELECT mark FROM revocations WHERE mark = ANY ($1::text[])";
+const BINDINGS: &str =
+    "SELECT scope, request, transaction_name, case_id, day FROM bindings WHERE scope = ANY ($1::bytea[])";
+const NONCES: &str = "SELECT nonce FROM nonces WHERE nonce = ANY ($1::bytea[])";
+static OFFERS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM offers WHERE (merchant, product) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        rows::OFFER
+    )
+});
+const CRLS: &str = "SELECT issuer, number, this_update, next_update FROM crls WHERE issuer = ANY ($1::text[])";
+const OUTBOX: &str = "SELECT transaction_name, verb FROM outbox WHERE transaction_name = ANY ($1::text[]) ORDER BY id";

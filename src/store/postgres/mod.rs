@@ -1,0 +1,168 @@
+//! The store of several daemons over one database: PostgreSQL.
+//!
+//! `writer` owns the connection that writes and groups what waits into one commit; `commit` reads ahead what the group
+//! will need (`footprint`, `load`), decides each command on those rows (`sheet`, `apply`) and writes the outcome
+//! (`flush`, `rare`): two round trips. `ask` answers what cannot be read ahead. `reads` and `lists` answer from
+//! committed state, on connections of their own.
+//!
+//! Daemons agree through the database alone: rows are locked before they are decided on, in one order; unique
+//! constraints are the last judge; whatever changes who may act waits for every commit in progress and holds up those
+//! after it, so that no commit misses a revocation that is durable.
+
+mod apply;
+mod ask;
+mod commit;
+mod endpoint;
+mod flush;
+mod footprint;
+mod lists;
+mod load;
+mod log;
+mod pipeline;
+mod rare;
+mod reads;
+mod rows;
+mod schema;
+mod session;
+mod sheet;
+mod tls;
+mod writer;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
+    StatementQuery, Store, StoreFault,
+};
+use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
+use crate::kernel::decide::OutboxRow;
+use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::status::StatusSnapshot;
+use crate::kernel::types::{Sha256, TransactionId};
+pub use endpoint::Endpoint;
+use reads::Reads;
+use writer::{Answer, First, Work, Writer};
+
+/// One party's durable state in a PostgreSQL database that other daemons may share.
+#[derive(Debug)]
+pub struct PostgresStore {
+    writer: Writer,
+    /// Places and checkpoints have a connection of their own: payments do not wait for the log.
+    log: Writer,
+    reads: Reads,
+}
+
+impl PostgresStore {
+    /// Connects and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the server cannot be used, with the reason.
+    pub fn open(endpoint: &Endpoint) -> Result<Arc<Self>, StoreFault> {
+        let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
+        let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
+        Ok(Arc::new(Self { writer, log, reads: Reads::new(endpoint)? }))
+    }
+}
+
+impl Store for PostgresStore {
+    fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
+        match self.writer.call(Work::Apply(commands))? {
+            Answer::Decisions(decisions) => Ok(decisions),
+            Answer::Done => Ok(vec![]),
+        }
+    }
+
+    fn status(&self) -> Result<StatusSnapshot, StoreFault> {
+        self.read_status()
+    }
+
+    fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault> {
+        self.read_revoked_of(issuer)
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read_certificates()
+    }
+
+    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
+        self.read_approvals()
+    }
+
+    fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {
+        self.read_listing(what)
+    }
+
+    fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        self.read_posted(transaction)
+    }
+
+    fn order(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        self.read_order(transaction)
+    }
+
+    fn account(&self, name: &str) -> Result<Option<Account>, StoreFault> {
+        self.read_account(name)
+    }
+
+    fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
+        self.read_transaction(id)
+    }
+
+    fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
+        self.read_statement(query)
+    }
+
+    fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
+        self.read_outbox(of, limit)
+    }
+
+    fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {
+        self.read_batch(batch)
+    }
+
+    fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        self.read_unsigned_batches(limit)
+    }
+
+    fn leaf(&self, row: i64) -> Result<Option<LeafRecord>, StoreFault> {
+        self.read_leaf(row)
+    }
+
+    fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
+        self.read_leaf_of_transaction(transaction)
+    }
+
+    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read_unsequenced(limit)
+    }
+
+    fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read_leaves(from_index, limit)
+    }
+
+    fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
+        self.read_node(level, index)
+    }
+
+    fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
+        self.read_newest_checkpoint()
+    }
+
+    fn signed_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
+        self.read_signed_checkpoint()
+    }
+
+    fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault> {
+        self.log.call(Work::Sequence(step)).map(|_| ())
+    }
+
+    fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
+        self.log.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn concerns(&self) -> Result<Vec<String>, StoreFault> {
+        self.read_concerns()
+    }
+}

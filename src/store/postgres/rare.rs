@@ -1,0 +1,160 @@
+//! Changes that are rare: each a statement or two of its own, carried out in order.
+
+use super::load::Call;
+use super::session::Parameter;
+use crate::kernel::decide::{Change, Grant, ManualCase, RowFault};
+use crate::kernel::ledger::Inconsistent;
+use crate::kernel::types::TransactionId;
+
+/// Appends the statements of one change.
+///
+/// # Errors
+/// A number that no column holds; a change that has a table's own statement.
+pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
+    let mut call = |sql, parameters: Vec<Parameter<'a>>| calls.push(Call { sql, parameters });
+    match change {
+        Change::PutMerchant(merchant) => call(
+            "INSERT INTO merchants (merchant, name, currency) VALUES ($1, $2, $3)",
+            vec![
+                Box::new(merchant.merchant.as_str()),
+                Box::new(merchant.name.as_str()),
+                Box::new(merchant.currency.code()),
+            ],
+        ),
+        Change::PutOffer(offer) => call(
+            "INSERT INTO offers (merchant, product, title, price, currency) VALUES ($1, $2, $3, $4, $5)",
+            vec![
+                Box::new(offer.merchant.as_str()),
+                Box::new(offer.product.as_str()),
+                Box::new(offer.title.as_str()),
+                Box::new(offer.price.minor()),
+                Box::new(offer.price.currency().to_string()),
+            ],
+        ),
+        Change::PutGrant(grant) => put_grant(grant, calls)?,
+        Change::RevokeGrant { agent, account, at } => call(
+            "UPDATE grants SET revoked_at = $3 WHERE agent = $1 AND account = $2 AND revoked_at IS NULL",
+            vec![Box::new(agent.to_string()), Box::new(account.as_str()), Box::new(at.0)],
+        ),
+        Change::PutCase(case) => put_case(case, calls),
+        Change::PutBreaker(None) => call("DELETE FROM breaker", vec![]),
+        Change::PutBreaker(Some(breaker)) => call(
+            "INSERT INTO breaker (one, reason, by, since) VALUES (1, $1, $2, $3)",
+            vec![Box::new(breaker.reason.as_str()), Box::new(breaker.by.as_str()), Box::new(breaker.since.0)],
+        ),
+        Change::Enqueue(row) => call(
+            "INSERT INTO outbox (transaction_name, verb, since) VALUES ($1, $2, $3)
+             ON CONFLICT (transaction_name, verb) DO NOTHING",
+            vec![Box::new(row.transaction_id.as_str()), Box::new(row.verb.name()), Box::new(row.since.0)],
+        ),
+        Change::Dequeue { transaction, verb } => call(
+            "DELETE FROM outbox WHERE transaction_name = $1 AND verb = $2",
+            vec![Box::new(transaction.as_str()), Box::new(verb.name())],
+        ),
+        Change::JournalCertificate(record) => call(
+            "INSERT INTO certificates (id, profile, subject, issuer, serial, key, not_after, tbs)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            vec![
+                Box::new(record.id.as_str()),
+                Box::new(record.profile.as_str()),
+                Box::new(record.subject.as_str()),
+                Box::new(record.issuer.as_str()),
+                Box::new(record.serial.as_bytes()),
+                Box::new(record.key.0.as_slice()),
+                Box::new(record.not_after.0),
+                Box::new(record.tbs.as_slice()),
+            ],
+        ),
+        Change::ReleaseCertificate { id, der } => call(
+            "UPDATE certificates SET der = $2 WHERE id = $1 AND der IS NULL",
+            vec![Box::new(id.as_str()), Box::new(der.as_slice())],
+        ),
+        Change::PutCrl { issuer, status } => call(
+            "INSERT INTO crls (issuer, number, this_update, next_update) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (issuer) DO UPDATE SET number = excluded.number, this_update = excluded.this_update,
+             next_update = excluded.next_update",
+            vec![
+                Box::new(issuer.as_str()),
+                Box::new(i64::try_from(status.number)?),
+                Box::new(status.this_update.0),
+                Box::new(status.next_update.0),
+            ],
+        ),
+        // The first number is inserted, so that two daemons that both found none cannot both give it.
+        Change::PutCrlNumber { issuer, number: 1 } => {
+            call("INSERT INTO crl_numbers (issuer, number) VALUES ($1, 1)", vec![Box::new(issuer.as_str())])
+        }
+        Change::PutCrlNumber { issuer, number } => call(
+            "UPDATE crl_numbers SET number = $2 WHERE issuer = $1",
+            vec![Box::new(issuer.as_str()), Box::new(i64::try_from(*number)?)],
+        ),
+        Change::SignBatch { batch, signature, key } => call(
+            "UPDATE batches SET signature = $2, key = $3 WHERE batch = $1 AND signature IS NULL",
+            vec![Box::new(*batch), Box::new(signature.as_slice()), Box::new(key.0.as_slice())],
+        ),
+        Change::RevocationsSwept => call("UPDATE revocations SET swept = true WHERE NOT swept", vec![]),
+        Change::InsertAccount(_)
+        | Change::UpdateAccount(_)
+        | Change::InsertTransaction(_)
+        | Change::UpdateTransaction(_)
+        | Change::Post { .. }
+        | Change::Order { .. }
+        | Change::Spend { .. }
+        | Change::Bind { .. }
+        | Change::Unbind { .. }
+        | Change::UseNonce { .. }
+        | Change::Revoke { .. } => {
+            return Err(Box::new(Inconsistent("a common change was kept as a rare one".into())));
+        }
+    }
+    Ok(())
+}
+
+/// An expired grant gives way; an unexpired one would have been found by the decision.
+fn put_grant<'a>(grant: &'a Grant, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
+    let agent = grant.agent.to_string();
+    calls.push(Call {
+        sql: "UPDATE grants SET revoked_at = expires WHERE agent = $1 AND account = $2 AND revoked_at IS NULL",
+        parameters: vec![Box::new(agent.clone()), Box::new(grant.account.as_str())],
+    });
+    calls.push(Call {
+        sql: "INSERT INTO grants (agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted)
+              SELECT $1, name, $3, $4, $5, currency, $6, $7, $8 FROM accounts WHERE name = $2",
+        parameters: vec![
+            Box::new(agent),
+            Box::new(grant.account.as_str()),
+            Box::new(grant.owner.as_str()),
+            Box::new(serde_json::to_string(&grant.verbs)?),
+            Box::new(grant.per_transaction_max.map(|max| max.minor())),
+            Box::new(grant.expires.0),
+            Box::new(grant.entered_by.as_str()),
+            Box::new(grant.asserted),
+        ],
+    });
+    Ok(())
+}
+
+fn put_case<'a>(case: &'a ManualCase, calls: &mut Vec<Call<'a>>) {
+    calls.push(Call {
+        sql: "INSERT INTO cases (name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created,
+              decided_by, decided_at, note)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+              ON CONFLICT (name) DO UPDATE SET state = excluded.state, decided_by = excluded.decided_by,
+              decided_at = excluded.decided_at, note = excluded.note",
+        parameters: vec![
+            Box::new(case.case_id.as_str()),
+            Box::new(case.agent.to_string()),
+            Box::new(case.agent_key.0.as_slice()),
+            Box::new(case.state.name()),
+            Box::new(case.reason.as_str()),
+            Box::new(case.scope.as_ref().map(|scope| scope.0.as_slice())),
+            Box::new(case.transaction_id.as_ref().map(TransactionId::as_str)),
+            Box::new(case.resume.map(|state| state.name())),
+            Box::new(case.call.to_string()),
+            Box::new(case.created.0),
+            Box::new(case.decided_by.as_deref()),
+            Box::new(case.decided_at.map(|at| at.0)),
+            Box::new(case.note.as_deref()),
+        ],
+    });
+}

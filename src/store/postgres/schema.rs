@@ -1,0 +1,287 @@
+//! The schema and its forward-only migrations. Table `schema_version` has a row for each that was run.
+//!
+//! Lean on purpose, as the SQLite store's: entries are append-only and chained per account through `previous`, the
+//! account row holds the newest one; a day's sum is a counter row; leaves are never updated. What is written in every
+//! commit has no foreign keys: the rows are found and locked by the writer itself, and the server would look each of
+//! them up again. Rows that are updated in place leave room for it on their page (`fillfactor`), and no index covers
+//! what changes in them, so that an update touches no index. Texts are compared as bytes, as everywhere else.
+
+use super::endpoint::Endpoint;
+use super::session::{Session, unreachable};
+use crate::store::StoreFault;
+
+/// First half of every advisory lock's key: "csgn".
+const LOCKS: i32 = 0x6373_676e;
+
+/// Advisory locks of this product; each is one pair of numbers in its database.
+#[derive(Clone, Copy)]
+pub(super) enum Lock {
+    /// One daemon migrates.
+    Schema = 1,
+    /// Shared by every commit; taken alone by what changes who may act, so that a commit after it sees it.
+    Authority = 2,
+    /// One daemon gives leaves their places.
+    Sequence = 3,
+}
+
+impl Lock {
+    /// The two arguments of the server's advisory functions.
+    pub(super) fn key(self) -> String {
+        format!("{LOCKS}, {}", self as i32)
+    }
+}
+
+/// Every migration in order; the version is how many were run.
+const MIGRATIONS: &[&str] = &[INITIAL];
+
+/// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account.
+pub(super) const ROWS_IN_A_BLOCK: i64 = 16_384;
+
+const INITIAL: &str = "
+CREATE SEQUENCE row_blocks AS bigint INCREMENT BY 16384 MINVALUE 16384;
+CREATE SEQUENCE batch_numbers AS bigint;
+CREATE TABLE accounts (
+    id bigint PRIMARY KEY,
+    balance bigint NOT NULL,
+    held bigint NOT NULL CHECK (held >= 0),
+    overdraft bigint NOT NULL CHECK (overdraft >= 0),
+    newest_entry bigint,
+    day_max bigint CHECK (day_max > 0),
+    name text COLLATE \"C\" NOT NULL UNIQUE,
+    owner text COLLATE \"C\" NOT NULL,
+    kind text COLLATE \"C\" NOT NULL,
+    currency text COLLATE \"C\" NOT NULL,
+    status text COLLATE \"C\" NOT NULL,
+    status_by text COLLATE \"C\",
+    zone text COLLATE \"C\" NOT NULL,
+    CHECK (kind = 'clearing' OR balance + overdraft >= held)
+) WITH (fillfactor = 50);
+CREATE TABLE entries (
+    id bigint PRIMARY KEY,
+    account bigint NOT NULL,
+    transaction_row bigint NOT NULL,
+    amount bigint NOT NULL CHECK (amount <> 0),
+    previous bigint
+);
+CREATE TABLE merchants (
+    merchant text COLLATE \"C\" PRIMARY KEY,
+    name text COLLATE \"C\" NOT NULL,
+    currency text COLLATE \"C\" NOT NULL
+);
+CREATE TABLE offers (
+    merchant text COLLATE \"C\" NOT NULL REFERENCES merchants (merchant),
+    product text COLLATE \"C\" NOT NULL,
+    title text COLLATE \"C\" NOT NULL,
+    price bigint NOT NULL CHECK (price > 0),
+    currency text COLLATE \"C\" NOT NULL,
+    PRIMARY KEY (merchant, product)
+);
+CREATE TABLE grants (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agent text COLLATE \"C\" NOT NULL,
+    account text COLLATE \"C\" NOT NULL REFERENCES accounts (name),
+    owner text COLLATE \"C\" NOT NULL,
+    verbs text COLLATE \"C\" NOT NULL,
+    maximum bigint,
+    currency text COLLATE \"C\" NOT NULL,
+    expires bigint NOT NULL,
+    entered_by text COLLATE \"C\" NOT NULL,
+    asserted boolean NOT NULL,
+    revoked_at bigint
+);
+CREATE UNIQUE INDEX grants_in_force ON grants (agent, account) WHERE revoked_at IS NULL;
+CREATE TABLE transactions (
+    id bigint PRIMARY KEY,
+    name text COLLATE \"C\" NOT NULL UNIQUE,
+    kind text COLLATE \"C\" NOT NULL,
+    state text COLLATE \"C\" NOT NULL,
+    maker text COLLATE \"C\" NOT NULL,
+    agent text COLLATE \"C\",
+    debit text COLLATE \"C\" NOT NULL,
+    credit text COLLATE \"C\" NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    fee bigint NOT NULL CHECK (fee >= 0),
+    currency text COLLATE \"C\" NOT NULL,
+    merchant text COLLATE \"C\",
+    product text COLLATE \"C\",
+    original text COLLATE \"C\",
+    parameters bytea NOT NULL,
+    counts_on integer,
+    debits_on integer,
+    created bigint NOT NULL,
+    expires bigint NOT NULL,
+    authorization_ttl_ms bigint NOT NULL,
+    policy_version text COLLATE \"C\" NOT NULL,
+    catalogue_version bigint NOT NULL,
+    settlement text COLLATE \"C\" NOT NULL,
+    case_id text COLLATE \"C\",
+    approval text COLLATE \"C\",
+    approval_reasons text COLLATE \"C\",
+    approval_expires bigint,
+    decided_by text COLLATE \"C\",
+    decided_at bigint,
+    decided_note text COLLATE \"C\",
+    decided_asserted boolean,
+    posted_at bigint,
+    batch bigint,
+    index_in_batch bigint,
+    statement bytea,
+    leaf bigint,
+    order_batch bigint,
+    order_index bigint,
+    order_statement bytea
+);
+CREATE UNIQUE INDEX transactions_approvals ON transactions (approval) WHERE approval IS NOT NULL;
+CREATE INDEX transactions_open_by_agent ON transactions (agent, debit)
+    WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted');
+CREATE INDEX transactions_open_by_expiry ON transactions (expires) WHERE state IN ('approved', 'pending_approval');
+CREATE INDEX transactions_reversing ON transactions (original) WHERE original IS NOT NULL;
+CREATE TABLE bindings (
+    scope bytea PRIMARY KEY,
+    day integer NOT NULL,
+    request bytea NOT NULL,
+    transaction_name text COLLATE \"C\",
+    case_id text COLLATE \"C\"
+);
+CREATE INDEX bindings_days ON bindings USING brin (day);
+CREATE TABLE nonces (
+    nonce bytea PRIMARY KEY,
+    day integer NOT NULL
+);
+CREATE INDEX nonces_days ON nonces USING brin (day);
+CREATE TABLE counters (
+    counter text COLLATE \"C\" NOT NULL,
+    day integer NOT NULL,
+    minor bigint NOT NULL CHECK (minor >= 0),
+    PRIMARY KEY (counter, day)
+) WITH (fillfactor = 50);
+CREATE TABLE cases (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE \"C\" NOT NULL UNIQUE,
+    agent text COLLATE \"C\" NOT NULL,
+    agent_key bytea NOT NULL,
+    state text COLLATE \"C\" NOT NULL,
+    reason text COLLATE \"C\" NOT NULL,
+    scope bytea,
+    transaction_name text COLLATE \"C\",
+    resume text COLLATE \"C\",
+    call text COLLATE \"C\" NOT NULL,
+    created bigint NOT NULL,
+    decided_by text COLLATE \"C\",
+    decided_at bigint,
+    note text COLLATE \"C\"
+);
+CREATE INDEX cases_waiting ON cases (agent) WHERE state = 'queued' AND transaction_name IS NULL;
+CREATE TABLE breaker (
+    one integer PRIMARY KEY CHECK (one = 1),
+    reason text COLLATE \"C\" NOT NULL,
+    by text COLLATE \"C\" NOT NULL,
+    since bigint NOT NULL
+);
+CREATE TABLE outbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transaction_name text COLLATE \"C\" NOT NULL,
+    verb text COLLATE \"C\" NOT NULL,
+    since bigint NOT NULL,
+    UNIQUE (transaction_name, verb)
+);
+CREATE TABLE batches (
+    batch bigint PRIMARY KEY,
+    document bytea NOT NULL,
+    leaves bytea NOT NULL,
+    signature bytea,
+    key bytea
+);
+CREATE INDEX batches_unsigned ON batches (batch) WHERE signature IS NULL;
+CREATE TABLE leaves (
+    row bigint PRIMARY KEY,
+    commitment bytea NOT NULL,
+    salt bytea NOT NULL,
+    body bytea NOT NULL,
+    key_id text COLLATE \"C\"
+);
+CREATE TABLE leaves_waiting (row bigint PRIMARY KEY);
+CREATE TABLE places (
+    place bigint PRIMARY KEY,
+    row bigint NOT NULL UNIQUE
+);
+CREATE TABLE nodes (
+    level smallint NOT NULL,
+    place bigint NOT NULL,
+    hash bytea NOT NULL,
+    PRIMARY KEY (level, place)
+);
+CREATE TABLE checkpoints (
+    size bigint PRIMARY KEY,
+    root bytea NOT NULL,
+    note bytea NOT NULL,
+    signed bytea
+);
+CREATE INDEX checkpoints_signed ON checkpoints (size) WHERE signed IS NOT NULL;
+CREATE TABLE certificates (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text COLLATE \"C\" NOT NULL UNIQUE,
+    profile text COLLATE \"C\" NOT NULL,
+    subject text COLLATE \"C\" NOT NULL,
+    issuer text COLLATE \"C\" NOT NULL,
+    serial bytea NOT NULL,
+    key bytea NOT NULL,
+    not_after bigint NOT NULL,
+    tbs bytea NOT NULL,
+    der bytea,
+    UNIQUE (issuer, serial)
+);
+CREATE INDEX certificates_of_subject ON certificates (subject);
+CREATE INDEX certificates_of_key ON certificates (key);
+CREATE TABLE revocations (
+    mark text COLLATE \"C\" PRIMARY KEY,
+    kind text COLLATE \"C\" NOT NULL,
+    issuer text COLLATE \"C\",
+    value text COLLATE \"C\" NOT NULL,
+    at bigint NOT NULL,
+    reason text COLLATE \"C\" NOT NULL,
+    swept boolean NOT NULL DEFAULT false
+);
+CREATE INDEX revocations_of_issuer ON revocations (issuer) WHERE issuer IS NOT NULL;
+CREATE INDEX revocations_unswept ON revocations (mark) WHERE NOT swept;
+CREATE TABLE crls (
+    issuer text COLLATE \"C\" PRIMARY KEY,
+    number bigint NOT NULL,
+    this_update bigint NOT NULL,
+    next_update bigint NOT NULL
+);
+CREATE TABLE crl_numbers (
+    issuer text COLLATE \"C\" PRIMARY KEY,
+    number bigint NOT NULL
+);
+";
+
+/// Brings the schema to the version this program knows, each migration in a transaction of its own, one daemon at a
+/// time.
+///
+/// # Errors
+/// [`StoreFault::SchemaTooNew`] by name; [`StoreFault::NotRecorded`] for what the server reports.
+pub(super) async fn migrate(session: &Session, endpoint: &Endpoint) -> Result<(), StoreFault> {
+    let failed = |error: tokio_postgres::Error| unreachable(endpoint, &error);
+    let client = &session.client;
+    let take = format!("SELECT pg_advisory_lock({})", Lock::Schema.key());
+    client.batch_execute(&take).await.map_err(failed)?;
+    let table = "CREATE TABLE IF NOT EXISTS schema_version
+                 (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";
+    let missing = "SELECT to_regclass('schema_version') IS NULL";
+    if client.query_one(missing, &[]).await.map_err(failed)?.get(0) {
+        client.batch_execute(table).await.map_err(failed)?;
+    }
+    let version = "SELECT coalesce(max(version), 0) FROM schema_version";
+    let found: i64 = client.query_one(version, &[]).await.map_err(failed)?.get(0);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreFault::SchemaTooNew { found, known });
+    }
+    for (version, migration) in (1_i64..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
+        let step = format!("BEGIN; {migration} INSERT INTO schema_version (version) VALUES ({version}); COMMIT");
+        client.batch_execute(&step).await.map_err(failed)?;
+    }
+    let give_back = format!("SELECT pg_advisory_unlock({})", Lock::Schema.key());
+    client.batch_execute(&give_back).await.map_err(failed)
+}

@@ -1,0 +1,393 @@
+//! The rows of one commit in memory: what was read and locked, with the changes of the commit's earlier commands.
+//!
+//! A decision asks the sheet. What it lacks it names as [`Missing`]; the commit fetches that and decides the command
+//! again, which is harmless, because deciding changes nothing. So what is fetched ahead is a matter of speed only.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
+use crate::kernel::decide::{
+    Binding, Book, Breaker, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant, Offer, Place, Ruled,
+    Signed, Stop,
+};
+use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::status::CrlStatus;
+use crate::kernel::types::{
+    AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
+    UnixMillis,
+};
+
+/// How long a single-use key is known again.
+const KEYS_KEPT_DAYS: i32 = 400;
+
+/// A row that a decision needs, or a question about many rows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Key {
+    Mark(String),
+    Crl(String),
+    Account(String),
+    Grants(SpiffeId),
+    Offer(MerchantId, ProductId),
+    Transaction(TransactionId),
+    Approval(ApprovalId),
+    /// Of the agent on all accounts; the named one is locked, so that the count stands.
+    OpenHolds(SpiffeId, String),
+    Counter(Counter, Day),
+    Binding(Sha256),
+    Nonce(Sha256),
+    Breaker,
+    Outbox(TransactionId),
+    Question(Question),
+}
+
+/// Asked one at a time, after everything that is pending was written.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Question {
+    Merchant(MerchantId),
+    Offers { merchant: Option<MerchantId>, limit: u32 },
+    History { account: String, limit: u32 },
+    Reversed(TransactionId),
+    Case(CaseId),
+    OpenCases(SpiffeId),
+    Lapsed { now: UnixMillis, limit: u32 },
+    OpenOfRevoked { limit: u32 },
+    OpenUnder { marks: Vec<String> },
+    BatchIsSigned(i64),
+    Certificate(String),
+    CertificateOfSerial { issuer: String, serial: Serial },
+    CertificatesOfSubject(String),
+    CertificatesOfKey(KeyId),
+    AgentIsKnown(SpiffeId),
+    CrlNumber(String),
+}
+
+/// The decision needs what is not in the sheet yet.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} was not read yet")]
+pub(super) struct Missing(pub(super) Key);
+
+fn missing(key: Key) -> Stop {
+    Stop::Fault(Box::new(Missing(key)))
+}
+
+/// Where a row stands against the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Written {
+    /// As in the database.
+    Same,
+    /// In the database, with other content.
+    Changed,
+    /// Not in the database yet.
+    New,
+}
+
+impl Written {
+    /// After another change.
+    pub(super) fn changed(self) -> Self {
+        match self {
+            Self::New => Self::New,
+            Self::Same | Self::Changed => Self::Changed,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct AccountRow {
+    pub(super) account: Account,
+    pub(super) id: i64,
+    pub(super) newest_entry: Option<i64>,
+    pub(super) written: Written,
+    /// Its status is another one than in the database, which is rare.
+    pub(super) status_changed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct TransactionRow {
+    pub(super) transaction: Transaction,
+    pub(super) id: i64,
+    pub(super) posting: Option<Posted>,
+    pub(super) posted_at: Option<UnixMillis>,
+    pub(super) order: Option<Posted>,
+    /// Row of the leaf of the decision that posted it, when this commit did.
+    pub(super) leaf: Option<i64>,
+    pub(super) written: Written,
+}
+
+/// A day's sum.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) minor: i64,
+    pub(super) written: Written,
+}
+
+/// A single-use key.
+#[derive(Debug)]
+pub(super) struct KeyRow {
+    /// Where the database has it, the day since when.
+    pub(super) stored: Option<i32>,
+    /// As it is now, with its day.
+    pub(super) binding: Option<(Binding, i32)>,
+    pub(super) changed: bool,
+}
+
+/// A nonce: taken before, or by this commit on a day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NonceRow {
+    Free,
+    Taken,
+    TakenNow(i32),
+}
+
+#[derive(Debug)]
+pub(super) struct EntryRow {
+    pub(super) id: i64,
+    pub(super) account: i64,
+    pub(super) transaction: i64,
+    pub(super) amount: i64,
+    pub(super) previous: Option<i64>,
+}
+
+#[derive(Debug)]
+pub(super) struct LeafRow {
+    pub(super) row: i64,
+    pub(super) commitment: Sha256,
+    pub(super) salt: [u8; 32],
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Revoked {
+    pub(super) mark: Mark,
+    pub(super) at: UnixMillis,
+    pub(super) reason: String,
+}
+
+/// Row numbers that this commit may still give.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Block {
+    pub(super) next: i64,
+    pub(super) end: i64,
+}
+
+/// One commit in the making.
+#[derive(Debug, Default)]
+pub(super) struct Sheet {
+    pub(super) batch: i64,
+    pub(super) rows: Block,
+    pub(super) marks: HashMap<String, bool>,
+    pub(super) crls: HashMap<String, Option<CrlStatus>>,
+    pub(super) accounts: HashMap<String, Option<AccountRow>>,
+    pub(super) grants: HashMap<SpiffeId, Vec<Grant>>,
+    pub(super) offers: HashMap<(MerchantId, ProductId), Option<Offer>>,
+    pub(super) transactions: HashMap<TransactionId, Option<TransactionRow>>,
+    pub(super) approvals: HashMap<ApprovalId, Option<TransactionId>>,
+    pub(super) open_holds: HashMap<SpiffeId, HashMap<String, u32>>,
+    /// Sorted, as everything that two daemons may insert: so they never wait for each other in a circle.
+    pub(super) counters: BTreeMap<(String, Day), Tally>,
+    pub(super) bindings: BTreeMap<[u8; 32], KeyRow>,
+    pub(super) nonces: BTreeMap<[u8; 32], NonceRow>,
+    pub(super) breaker: Option<Option<Breaker>>,
+    pub(super) outbox: HashMap<TransactionId, Vec<CoreVerb>>,
+    /// Answers that hold until something changes.
+    pub(super) answers: HashMap<Question, Box<dyn Any + Send>>,
+
+    // What was ordered and is not written yet, besides the rows above.
+    pub(super) entries: Vec<EntryRow>,
+    pub(super) leaves: Vec<LeafRow>,
+    pub(super) revoked: Vec<Revoked>,
+    /// Rare changes, each a statement of its own, in order.
+    pub(super) rare: Vec<Change>,
+    /// Leaf hashes of the statements of this commit, and the time of its newest command.
+    pub(super) statements: Vec<Sha256>,
+    pub(super) at_ms: i64,
+}
+
+impl Sheet {
+    fn ask<T: Clone + 'static>(&self, question: Question) -> Ruled<T> {
+        let answer = self.answers.get(&question).and_then(|answer| answer.downcast_ref::<T>());
+        answer.cloned().ok_or_else(|| missing(Key::Question(question)))
+    }
+
+    fn transaction_row(&self, id: &TransactionId) -> Ruled<Option<&TransactionRow>> {
+        let row = self.transactions.get(id).ok_or_else(|| missing(Key::Transaction(id.clone())))?;
+        Ok(row.as_ref())
+    }
+
+    /// Keys that the changes need although their decision did not.
+    pub(super) fn lacking(&self, changes: &[Change]) -> Vec<Key> {
+        let lacking = |change: &Change| {
+            if let Change::Spend { counter, day, .. } = change {
+                let unread = !self.counters.contains_key(&(counter.text(), *day));
+                return unread.then(|| Key::Counter(counter.clone(), *day));
+            }
+            if let Change::Bind { scope, .. } | Change::Unbind { scope } = change {
+                return (!self.bindings.contains_key(&scope.0)).then_some(Key::Binding(*scope));
+            }
+            if let Change::UpdateTransaction(transaction) = change {
+                let id = &transaction.transaction_id;
+                return (!self.transactions.contains_key(id)).then(|| Key::Transaction(id.clone()));
+            }
+            None
+        };
+        changes.iter().filter_map(lacking).collect()
+    }
+}
+
+impl Book for Sheet {
+    fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
+        for mark in marks {
+            if *self.marks.get(mark).ok_or_else(|| missing(Key::Mark(mark.clone())))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>> {
+        self.crls.get(issuer).copied().ok_or_else(|| missing(Key::Crl(issuer.to_owned())))
+    }
+
+    fn account(&self, name: &str) -> Ruled<Option<Account>> {
+        let row = self.accounts.get(name).ok_or_else(|| missing(Key::Account(name.to_owned())))?;
+        Ok(row.as_ref().map(|row| row.account.clone()))
+    }
+
+    fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>> {
+        let grants = self.grants.get(agent).ok_or_else(|| missing(Key::Grants(agent.clone())))?;
+        Ok(grants.iter().find(|grant| grant.account == *account).cloned())
+    }
+
+    fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
+        self.grants.get(agent).cloned().ok_or_else(|| missing(Key::Grants(agent.clone())))
+    }
+
+    fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {
+        self.ask(Question::Merchant(merchant.clone()))
+    }
+
+    fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>> {
+        let key = (merchant.clone(), product.clone());
+        self.offers.get(&key).cloned().ok_or_else(|| missing(Key::Offer(key.0, key.1)))
+    }
+
+    fn offers(&self, merchant: Option<&MerchantId>, limit: u32) -> Ruled<Vec<Offer>> {
+        self.ask(Question::Offers { merchant: merchant.cloned(), limit })
+    }
+
+    fn transaction(&self, id: &TransactionId) -> Ruled<Option<Transaction>> {
+        Ok(self.transaction_row(id)?.map(|row| row.transaction.clone()))
+    }
+
+    fn transaction_of_approval(&self, id: &ApprovalId) -> Ruled<Option<Transaction>> {
+        match self.approvals.get(id).ok_or_else(|| missing(Key::Approval(id.clone())))? {
+            Some(transaction) => self.transaction(transaction),
+            None => Ok(None),
+        }
+    }
+
+    fn posted(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
+        Ok(self.transaction_row(id)?.and_then(|row| row.posting.clone()))
+    }
+
+    fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>> {
+        self.ask(Question::History { account: account.to_owned(), limit })
+    }
+
+    fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32> {
+        // Without the account's lock another daemon may be adding one.
+        let held = self.open_holds.get(agent).filter(|_| self.accounts.contains_key(account));
+        let held = held.ok_or_else(|| missing(Key::OpenHolds(agent.clone(), account.to_owned())))?;
+        Ok(held.get(account).copied().unwrap_or(0))
+    }
+
+    fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
+        let tally = self.counters.get(&(counter.text(), day));
+        Ok(tally.ok_or_else(|| missing(Key::Counter(counter.clone(), day)))?.minor)
+    }
+
+    fn reversed(&self, original: &TransactionId) -> Ruled<i64> {
+        self.ask(Question::Reversed(original.clone()))
+    }
+
+    fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
+        let row = self.bindings.get(&scope.0).ok_or_else(|| missing(Key::Binding(*scope)))?;
+        let oldest = Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS);
+        Ok(row.binding.as_ref().filter(|(_, day)| *day >= oldest).map(|(binding, _)| binding.clone()))
+    }
+
+    /// Kept longer than it must be: one that was ever seen is used.
+    fn nonce_used(&self, nonce: &Sha256, _now: UnixMillis) -> Ruled<bool> {
+        match self.nonces.get(&nonce.0).ok_or_else(|| missing(Key::Nonce(*nonce)))? {
+            NonceRow::Free => Ok(false),
+            NonceRow::Taken | NonceRow::TakenNow(_) => Ok(true),
+        }
+    }
+
+    fn breaker(&self) -> Ruled<Option<Breaker>> {
+        self.breaker.clone().ok_or_else(|| missing(Key::Breaker))
+    }
+
+    fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>> {
+        self.ask(Question::Case(id.clone()))
+    }
+
+    fn open_cases(&self, agent: &SpiffeId) -> Ruled<u32> {
+        self.ask(Question::OpenCases(agent.clone()))
+    }
+
+    fn order(&self, id: &TransactionId) -> Ruled<Option<Posted>> {
+        Ok(self.transaction_row(id)?.and_then(|row| row.order.clone()))
+    }
+
+    fn outbox(&self, id: &TransactionId) -> Ruled<Vec<CoreVerb>> {
+        self.outbox.get(id).cloned().ok_or_else(|| missing(Key::Outbox(id.clone())))
+    }
+
+    fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>> {
+        self.ask(Question::Lapsed { now, limit })
+    }
+
+    fn open_of_revoked(&self, limit: u32) -> Ruled<Vec<Transaction>> {
+        self.ask(Question::OpenOfRevoked { limit })
+    }
+
+    fn open_under(&self, marks: &[String]) -> Ruled<u32> {
+        if marks.is_empty() {
+            return Ok(0);
+        }
+        self.ask(Question::OpenUnder { marks: marks.to_vec() })
+    }
+
+    fn next_place(&self) -> Ruled<Place> {
+        Ok(Place { batch: self.batch, index: u32::try_from(self.statements.len()).unwrap_or(u32::MAX) })
+    }
+
+    fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>> {
+        self.ask(Question::BatchIsSigned(batch))
+    }
+
+    fn certificate(&self, id: &str) -> Ruled<Option<CertificateRecord>> {
+        self.ask(Question::Certificate(id.to_owned()))
+    }
+
+    fn certificate_of_serial(&self, issuer: &str, serial: &Serial) -> Ruled<Option<CertificateRecord>> {
+        self.ask(Question::CertificateOfSerial { issuer: issuer.to_owned(), serial: serial.clone() })
+    }
+
+    fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>> {
+        self.ask(Question::CertificatesOfSubject(subject.to_owned()))
+    }
+
+    fn certificates_of_key(&self, key: &KeyId) -> Ruled<Vec<CertificateRecord>> {
+        self.ask(Question::CertificatesOfKey(*key))
+    }
+
+    fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool> {
+        self.ask(Question::AgentIsKnown(agent.clone()))
+    }
+
+    fn crl_number(&self, issuer: &str) -> Ruled<u64> {
+        self.ask(Question::CrlNumber(issuer.to_owned()))
+    }
+}
