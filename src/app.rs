@@ -19,14 +19,15 @@ use crate::front::operators::Operators;
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
+use crate::hsm::supervisor;
 use crate::kernel::command::Actor;
 use crate::kernel::sign::Purpose;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::Outbox;
-use crate::store::Store;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Schema, Store};
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -284,6 +285,30 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// What `migrate` does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Migration {
+    /// Brings the schema up to date.
+    Run,
+    /// Only tells.
+    Look,
+}
+
+/// Brings a party's store to the schema of this program, or says how far it is. The daemon must be down.
+///
+/// # Errors
+/// `already_running`, `schema_too_new`; the store's.
+pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
+    let config = Config::load(state)?;
+    let _lock = supervisor::take_lock(state)?;
+    let place = StorePlace::find(state, &config)?;
+    let schema = place.schema()?;
+    if what == Migration::Run && !schema.waiting.is_empty() {
+        place.open()?;
+    }
+    Ok(schema)
+}
+
 /// Where the store is: a file, or a server with everything that is needed to reach it.
 enum StorePlace {
     Sqlite(PathBuf),
@@ -303,6 +328,13 @@ impl StorePlace {
                 format!("[store] url = {:?} is neither sqlite:<path> nor postgres://…", settings.url),
                 "write sqlite:store/store.sqlite3, or postgres://user@host:port/database",
             )
+        })
+    }
+
+    fn schema(&self) -> Result<Schema, Failure> {
+        Ok(match self {
+            Self::Sqlite(path) => SqliteStore::schema(path)?,
+            Self::Postgres(endpoint) => PostgresStore::schema(endpoint)?,
         })
     }
 

@@ -28,8 +28,8 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep,
+    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
 #[derive(Default)]
@@ -151,6 +151,12 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn order(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
+        elsewhere()
+    }
+    fn transactions(&self, _: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        elsewhere()
+    }
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
         elsewhere()
     }
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {

@@ -1,4 +1,4 @@
-//! `countersign bank load`: fills the book from a TOML file, again and again without harm.
+//! `countersign bank`: fills the book from a TOML file, again and again without harm; stops and resumes payments.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use super::account::amount;
 use super::context::Context;
-use super::table::cell;
+use super::table::{cell, unless_changed};
 use crate::front::admin::AdminCall;
 use crate::kernel::command::NewAccount;
 use crate::kernel::types::{AccountId, Currency, MerchantId, OwnerId, ProductId};
 use crate::kernel::zone::Zone;
 use crate::ops::failure::Failure;
+use crate::payment::DeskCall;
 
-/// Load accounts, merchants and products from a file
+/// Load the book from a file; stop all payments by agents, and let them go on
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,6 +28,18 @@ enum Verb {
     /// Open the accounts and add the merchants and products of a file (administrator). What is there stays.
     #[command(after_help = "Example:\n  countersign bank load scripts/demo-bank.toml")]
     Load { file: PathBuf },
+    /// Stop all payments by agents at once (officer or administrator). What they ask meanwhile waits in `case list`.
+    #[command(after_help = "Example:\n  countersign bank stop --reason \"core banking reports duplicates\"")]
+    Stop {
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let payments go on (officer or administrator). Waiting cases still need their answer.
+    #[command(after_help = "Example:\n  countersign bank resume")]
+    Resume,
+    /// Whether payments are stopped, since when and why, and how many cases wait.
+    #[command(after_help = "Example:\n  countersign bank status --json")]
+    Status,
 }
 
 /// The file: `[[account]]`, `[[merchant]]` and `[[product]]`, all of one currency.
@@ -92,7 +105,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             });
             Ok(())
         }
+        Verb::Stop { reason } => stopped(context, DeskCall::BankStop { reason }),
+        Verb::Resume => stopped(context, DeskCall::BankResume {}),
+        Verb::Status => stopped(context, DeskCall::BankStatus {}),
     }
+}
+
+fn stopped(context: &Context, call: DeskCall) -> Result<(), Failure> {
+    let answer = context.call(AdminCall::Desk(call))?;
+    context.print(&answer, |answer| {
+        let state = if answer["stopped"] == true {
+            let (by, since) = (cell(&answer["by"]), cell(&answer["since"]));
+            format!("payments are stopped by {by} since {since}: {}", cell(&answer["reason"]))
+        } else {
+            "payments are made".to_owned()
+        };
+        format!("{state}{}; {} cases wait", unless_changed(answer), cell(&answer["cases_waiting"]))
+    });
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Book, Failure> {

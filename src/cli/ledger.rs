@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Recompute every balance from its entries, every hold, and debits against credits of each currency.
+    /// Recompute balances from entries, holds, each currency, postings against entries, daily sums, reversals.
     #[command(after_help = "Example:\n  countersign ledger check\n\nExit code 1 when the book does not add up.")]
     Check,
 }
@@ -42,24 +42,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn shown(answer: &Value) -> String {
+    let looked_at = format!(
+        "{} accounts, {} transactions, {} entries",
+        cell(&answer["accounts"]),
+        cell(&answer["transactions"]),
+        cell(&answer["entries"])
+    );
     if answer["ok"] == true {
-        let (accounts, currencies) = (cell(&answer["accounts"]), cell(&answer["currencies"]));
-        return format!("ok: {accounts} accounts, debits equal credits in {currencies}");
+        return format!("ok: {looked_at}; balances, holds, currencies, postings, daily sums and reversals add up");
     }
-    let mut lines = vec![];
-    for account in answer["differences"].as_array().into_iter().flatten() {
+    let mut lines = vec![format!("{looked_at}; what differs, in minor units:")];
+    for difference in answer["differences"].as_array().into_iter().flatten() {
         lines.push(format!(
-            "{}: balance {} but entries say {}, held {} but open authorizations say {} (minor units of {})",
-            cell(&account["account_id"]),
-            cell(&account["balance_minor"]),
-            cell(&account["entries_minor"]),
-            cell(&account["held_minor"]),
-            cell(&account["open_minor"]),
-            cell(&account["currency"])
+            "{}: {} is {}, its rows come to {}",
+            cell(&difference["check"]),
+            cell(&difference["on"]),
+            cell(&difference["kept"]),
+            cell(&difference["recomputed"])
         ));
-    }
-    for currency in answer["unbalanced_currencies"].as_array().into_iter().flatten() {
-        lines.push(format!("{}: debits and credits differ", cell(currency)));
     }
     lines.join("\n")
 }

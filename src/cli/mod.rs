@@ -5,8 +5,9 @@ pub mod approvals;
 pub mod audit;
 pub mod bank;
 pub mod bench;
+pub mod case;
 pub mod catalogue;
-pub mod cert;
+mod cert;
 pub mod check;
 pub mod connect;
 pub mod context;
@@ -23,12 +24,14 @@ pub mod init;
 pub mod key;
 pub mod ledger;
 pub mod merchant;
+mod migrate;
 pub mod product;
 pub mod receipt;
 pub mod revoke;
 pub mod sandbox;
 mod serve;
-pub mod status;
+pub mod statement;
+mod status;
 pub mod stop;
 mod table;
 pub mod transaction;
@@ -94,7 +97,9 @@ enum Verb {
     Grant(grant::Args),
     Approvals(approvals::Args),
     Transaction(transaction::Args),
+    Case(case::Args),
     Ledger(ledger::Args),
+    Migrate(migrate::Args),
     Receipt(receipt::Args),
     Audit(audit::Args),
     Verify(verify::Args),
@@ -159,7 +164,9 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Grant(args) => grant::run(args, context),
         Verb::Approvals(args) => approvals::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),
+        Verb::Case(args) => case::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),
+        Verb::Migrate(args) => migrate::run(args, context),
         Verb::Receipt(args) => receipt::run(args, context),
         Verb::Audit(args) => audit::run(args, context),
         Verb::Verify(args) => verify::run(args, context),

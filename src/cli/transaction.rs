@@ -1,13 +1,17 @@
-//! `countersign transaction`: authorizations and payments, newest first.
+//! `countersign transaction`: authorizations and payments, and reversing them.
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::context::Context;
-use super::table::table;
+use super::table::{cell, table};
 use crate::front::admin::AdminCall;
+use crate::kernel::ledger::TransactionState;
+use crate::kernel::types::{AccountId, IdempotencyKey, SpiffeId, TransactionId};
 use crate::ops::failure::Failure;
+use crate::payment::DeskCall;
 
-/// List the newest transactions
+/// List, show and reverse transactions
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -17,16 +21,50 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// Show the newest transactions, whatever became of them.
-    #[command(after_help = "Example:\n  countersign transaction list --json")]
-    List,
+    #[command(after_help = "Examples:
+  countersign transaction list
+  countersign transaction list --account CHK_001 --status pending_approval --json")]
+    List {
+        /// Debited or credited.
+        #[arg(long)]
+        account: Option<AccountId>,
+        /// SPIFFE ID.
+        #[arg(long)]
+        agent: Option<SpiffeId>,
+        /// approved, pending_approval, queued_manual, submitted, executed, denied, cancelled, expired,
+        /// approval_expired, voided, core_refused
+        #[arg(long, value_parser = state)]
+        status: Option<TransactionState>,
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Show everything about one: parties, fee, approval, case, reversals, batch, place in the audit log, statement.
+    #[command(after_help = "Example:\n  countersign transaction show txn_01M7YDFSJH4NW3PWHV6A9B342B")]
+    Show { transaction: TransactionId },
+    /// Ask for a reversal, of all that is left or of a part (officer). Another person approves it, then it is posted.
+    #[command(after_help = "Example:
+  countersign transaction reverse txn_01M7YDFSJH4NW3PWHV6A9B342B --amount 24.90 --key REFUND-17
+  countersign approvals approve apr_01M7…      (another person)
+
+The same key asks once, however often it is repeated. The fee of the original is not given back.")]
+    Reverse {
+        transaction: TransactionId,
+        /// Leave out for all that is not reversed yet.
+        #[arg(long)]
+        amount: Option<String>,
+        /// Your own key for this one request.
+        #[arg(long)]
+        key: IdempotencyKey,
+    },
 }
 
 /// # Errors
 /// What the daemon answers.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::List => {
-            let answer = context.call(AdminCall::TransactionList {})?;
+        Verb::List { account, agent, status: state, limit } => {
+            let call = DeskCall::TransactionList { account, agent, state, limit };
+            let answer = context.call(AdminCall::Desk(call))?;
             let columns = [
                 ("TRANSACTION", "transaction_id"),
                 ("KIND", "kind"),
@@ -37,8 +75,70 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("TO", "to_account"),
                 ("POSTED", "posted"),
             ];
-            context.print(&answer, |answer| table(answer, &columns, "No transactions yet."));
+            context.print(&answer, |answer| table(answer, &columns, "No such transactions."));
+        }
+        Verb::Show { transaction } => {
+            let answer = context.call(AdminCall::Desk(DeskCall::TransactionShow { transaction }))?;
+            context.print(&answer, shown);
+        }
+        Verb::Reverse { transaction, amount, key } => {
+            let call = DeskCall::TransactionReverse { transaction, amount, key };
+            let answer = context.call(AdminCall::Desk(call))?;
+            context.print(&answer, |answer| {
+                format!(
+                    "{} reverses {} once another person says so: countersign approvals approve {}",
+                    cell(&answer["transaction_id"]),
+                    cell(&answer["original_transaction_id"]),
+                    cell(&answer["approval_id"])
+                )
+            });
         }
     }
     Ok(())
+}
+
+fn shown(answer: &Value) -> String {
+    let mut lines =
+        vec![format!("{}  {} {}", cell(&answer["transaction_id"]), cell(&answer["kind"]), cell(&answer["status"]))];
+    let mut line = |title: &str, value: &Value| {
+        if !value.is_null() {
+            lines.push(format!("  {title:<12} {}", cell(value)));
+        }
+    };
+    line("amount", &Value::String(format!("{} {}", cell(&answer["amount"]), cell(&answer["currency"]))));
+    line("fee", &answer["fee"]);
+    line("from", &answer["from_account"]);
+    line("to", &answer["to_account"]);
+    line("asked by", &answer["maker"]);
+    line("product", &answer["product_id"]);
+    line("created", &answer["created"]);
+    line("expires", &answer["expires"]);
+    line("posted", &answer["posted"]);
+    line("approval", &answer["approval"]["approval_id"]);
+    line("  why", &answer["approval"]["reasons"]);
+    line("  decided by", &answer["approval"]["decided_by"]);
+    line("case", &answer["case_id"]);
+    line("reverses", &answer["original_transaction_id"]);
+    for reversal in answer["reversals"].as_array().into_iter().flatten() {
+        let text = format!(
+            "{} {} {}",
+            cell(&reversal["transaction_id"]),
+            cell(&reversal["amount"]),
+            cell(&reversal["status"])
+        );
+        line("reversal", &Value::String(text));
+    }
+    line("batch", &answer["batch"]);
+    line("signature", &answer["receipt"]);
+    line("leaf", &answer["leaf_index"]);
+    if answer["waits_for_core"].as_array().is_some_and(|verbs| !verbs.is_empty()) {
+        line("core", &Value::String(format!("has not answered: {}", cell(&answer["waits_for_core"]))));
+    }
+    lines.join("\n")
+}
+
+fn state(text: &str) -> Result<TransactionState, String> {
+    let names = || TransactionState::ALL.map(TransactionState::name).join(", ");
+    let found = TransactionState::ALL.into_iter().find(|state| state.name() == text);
+    found.ok_or_else(|| format!("\"{text}\" is none of {}", names()))
 }

@@ -15,6 +15,7 @@ use crate::kernel::types::{
     RoleName, TransactionId,
 };
 use crate::ops::failure::Failure;
+use crate::payment::DeskCall;
 use crate::store::Listing;
 
 /// How long `receipt show` waits for the log's next checkpoint.
@@ -154,7 +155,8 @@ pub enum AdminCall {
         verdict: Verdict,
         note: String,
     },
-    TransactionList {},
+    /// Accounts, payments and stopped payments, as officers and auditors see them.
+    Desk(DeskCall),
     LedgerCheck {},
 
     // audit
@@ -254,7 +256,7 @@ fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) 
         AdminCall::ApprovalsDecide { approval, verdict, note } => {
             bank()?.approvals_decide(operator, approval, verdict, note)
         }
-        AdminCall::TransactionList {} => bank()?.list(operator, Listing::Transactions),
+        AdminCall::Desk(call) => bank()?.desk(operator, call),
         AdminCall::LedgerCheck {} => bank()?.ledger_check(operator),
 
         AdminCall::Receipt { transaction } => {

@@ -30,6 +30,7 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
         "missing": services.missing(),
         "connections": services.connections.count(),
         "refused_handshakes": services.refused_handshakes(),
+        "payments": services.payments().and_then(|payments| payments.stopped()).ok(),
         "log": services.log().and_then(|log| log.state()).ok(),
     }))
 }
@@ -209,6 +210,17 @@ fn check_bank(services: &Services, items: &mut Vec<Value>) {
     } else {
         warn("set-up", format!("missing: {}", missing.join("; ")), "complete it; agents are not served before")
     });
+    if let Ok(stopped) = services.payments().and_then(|payments| payments.stopped()) {
+        let waiting = &stopped["cases_waiting"];
+        items.push(if stopped["stopped"] == true {
+            let reason = stopped["reason"].as_str().unwrap_or_default();
+            warn("payments", format!("stopped: {reason}; {waiting} cases wait"), "countersign bank resume, case list")
+        } else if *waiting != json!(0) {
+            warn("payments", format!("{waiting} cases wait for an answer"), "countersign case list")
+        } else {
+            ok("payments", "are made; no case waits")
+        });
+    }
     let status = services.live.current();
     let now = clock::now();
     let fresh: Vec<_> = status.crls.iter().map(|(issuer, crl)| (issuer, crl.next_update)).collect();

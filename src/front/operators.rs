@@ -36,17 +36,25 @@ impl Operators {
                 ));
             }
             let found = of_uid.find(|operator| operator.name.as_str() == name);
-            return found.map(|operator| principal(operator, uid, true)).ok_or_else(|| unknown(uid, Some(name)));
+            let known = self.names_of(uid);
+            return found
+                .map(|operator| principal(operator, uid, true))
+                .ok_or_else(|| unknown(uid, Some(name), &known));
         }
-        let first = of_uid.next().ok_or_else(|| unknown(uid, None))?;
+        let first = of_uid.next().ok_or_else(|| unknown(uid, None, ""))?;
         if of_uid.next().is_some() {
             return Err(Failure::usage(
                 "operator_ambiguous",
-                format!("several operators have uid {uid}"),
+                format!("several operators have uid {uid}: {}", self.names_of(uid)),
                 "say which one with --operator NAME",
             ));
         }
         Ok(principal(first, uid, false))
+    }
+
+    fn names_of(&self, uid: u32) -> String {
+        let of_uid = self.known.iter().filter(|operator| operator.uid == uid);
+        of_uid.map(|operator| operator.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -54,12 +62,16 @@ fn principal(operator: &OperatorSettings, uid: u32, asserted: bool) -> OperatorP
     OperatorPrincipal { name: operator.name.clone(), uid, roles: operator.roles.clone(), asserted }
 }
 
-fn unknown(uid: u32, name: Option<&str>) -> Failure {
+fn unknown(uid: u32, name: Option<&str>, known: &str) -> Failure {
     let who = name.map_or_else(|| format!("uid {uid}"), |name| format!("operator {name:?} with uid {uid}"));
     Failure::refused(
         "operator_unknown",
         format!("the configuration names no {who}"),
-        "add an [[operator]] section, or use a user id that has one",
+        if known.is_empty() {
+            "add an [[operator]] section, or use a user id that has one".to_owned()
+        } else {
+            format!("name one of {known}, or add an [[operator]] section")
+        },
     )
 }
 

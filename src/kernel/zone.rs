@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::kernel::types::{Day, Malformed, UnixMillis};
@@ -30,6 +30,31 @@ impl Zone {
         let local = self.0.from_utc_datetime(&instant.naive_utc()).naive_local();
         Day::utc(UnixMillis(local.and_utc().timestamp_millis()))
     }
+
+    /// The instant at which a day begins here: midnight, or the first instant after it where clocks skip midnight.
+    pub fn start_of(self, day: Day) -> UnixMillis {
+        let midnight = i64::from(day.0).saturating_mul(86_400_000);
+        let quarters = (0..96).filter_map(|quarter| {
+            let local = DateTime::<Utc>::from_timestamp_millis(midnight + quarter * 900_000)?.naive_utc();
+            self.0.from_local_datetime(&local).earliest()
+        });
+        quarters.map(|at| UnixMillis(at.timestamp_millis())).next().unwrap_or(UnixMillis(midnight))
+    }
+}
+
+/// A calendar day as it is written: `2026-11-21`.
+///
+/// # Errors
+/// [`Malformed`]
+pub fn day_from_text(text: &str) -> Result<Day, Malformed> {
+    let malformed = Malformed { what: "day", expected: "a date such as 2026-11-21" };
+    let date: NaiveDate = text.parse().map_err(|_| malformed)?;
+    Ok(Day(date.to_epoch_days()))
+}
+
+/// The day as it is written: `2026-11-21`.
+pub fn day_to_text(day: Day) -> String {
+    NaiveDate::from_epoch_days(day.0).map_or_else(String::new, |date| date.to_string())
 }
 
 impl FromStr for Zone {
@@ -96,6 +121,27 @@ mod tests {
         let long = day("Europe/Zurich", "2026-10-24T22:00:00Z");
         assert_eq!(day("Europe/Zurich", "2026-10-25T22:59:59Z"), long);
         assert_eq!(day("Europe/Zurich", "2026-10-25T23:00:00Z"), long + 1);
+    }
+
+    #[test]
+    fn a_day_starts_at_its_first_instant_also_where_clocks_skip_midnight() {
+        // In Beirut clocks skipped from midnight to one on 2022-03-27; in Havana they repeat midnight in autumn.
+        for (zone, date, starts) in [
+            ("UTC", "2026-11-21", "2026-11-21T00:00:00Z"),
+            ("Europe/Zurich", "2026-11-21", "2026-11-20T23:00:00Z"),
+            ("Asia/Beirut", "2022-03-27", "2022-03-26T22:00:00Z"),
+            ("America/Havana", "2022-11-06", "2022-11-06T04:00:00Z"),
+            ("Pacific/Auckland", "1969-07-20", "1969-07-19T12:00:00Z"),
+        ] {
+            let (zone, date) = (zone.parse::<Zone>().unwrap(), day_from_text(date).unwrap());
+            let start = zone.start_of(date);
+            assert_eq!(start.0, DateTime::parse_from_rfc3339(starts).unwrap().timestamp_millis(), "{zone} {date:?}");
+            assert_eq!((zone.day(start), zone.day(start.plus_ms(-1)).0), (date, date.0 - 1));
+        }
+        for text in ["", "2026-13-01", "2026-02-30", "21.11.2026", "2026-11-21T00:00"] {
+            assert!(day_from_text(text).is_err(), "{text}");
+        }
+        assert_eq!(day_to_text(day_from_text("2026-11-21").unwrap()), "2026-11-21");
     }
 
     #[test]

@@ -6,12 +6,14 @@
 
 mod answer;
 mod core;
+mod desk;
 mod operators;
 mod rules;
 pub mod settings;
 mod story;
 
 pub use core::Outbox;
+pub use desk::DeskCall;
 
 pub use answer::{Receipt, ToolFailure};
 pub use rules::{check_fees, rules};

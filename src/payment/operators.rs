@@ -174,28 +174,13 @@ impl Payments {
         Ok(json!({ "items": self.store.listing(what)?, "next": null }))
     }
 
-    /// Recomputes every balance from entries, every hold from open authorizations, and each currency's sum.
+    /// Recomputes the book from its rows: balances, holds, currencies, postings, daily sums, reversals.
     pub fn ledger_check(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {
         reader(operator)?;
-        let accounts = self.store.listing(Listing::Balances)?;
-        let differs = |account: &&Value| {
-            account["balance_minor"] != account["entries_minor"] || account["held_minor"] != account["open_minor"]
-        };
-        let differences: Vec<&Value> = accounts.iter().filter(differs).collect();
-        let mut sums = std::collections::BTreeMap::<&str, i128>::new();
-        for account in &accounts {
-            let minor: i128 = account["entries_minor"].as_str().and_then(|text| text.parse().ok()).unwrap_or(i128::MAX);
-            let sum = sums.entry(account["currency"].as_str().unwrap_or("?")).or_default();
-            *sum = sum.saturating_add(minor);
-        }
-        let unbalanced: Vec<&str> = sums.iter().filter(|(_, sum)| **sum != 0).map(|(currency, _)| *currency).collect();
-        Ok(json!({
-            "ok": differences.is_empty() && unbalanced.is_empty(),
-            "accounts": accounts.len(),
-            "currencies": sums.keys().collect::<Vec<_>>(),
-            "differences": differences,
-            "unbalanced_currencies": unbalanced,
-        }))
+        let check = self.store.check()?;
+        let mut value = json!(check);
+        value["ok"] = json!(check.differences.is_empty());
+        Ok(value)
     }
 
     /// The agent of this name that the bank issued certificates to.
@@ -219,7 +204,7 @@ impl Payments {
         }
     }
 
-    fn operate(&self, operator: &OperatorPrincipal, act: Act) -> Result<Effect, Failure> {
+    pub(super) fn operate(&self, operator: &OperatorPrincipal, act: Act) -> Result<Effect, Failure> {
         let stamp = clock::stamp(clock::fresh_request_id());
         let request = stamp.request_id.clone();
         let command = Command { stamp, actor: Actor::Operator(operator.clone()), act };
@@ -228,7 +213,7 @@ impl Payments {
         decision.outcome.map_err(|refusal| with_request(refused(refusal)))
     }
 
-    fn done(&self, operator: &OperatorPrincipal, act: Act) -> Result<bool, Failure> {
+    pub(super) fn done(&self, operator: &OperatorPrincipal, act: Act) -> Result<bool, Failure> {
         match self.operate(operator, act)? {
             Effect::Done { changed } => Ok(changed),
             Effect::Answer(_)
@@ -248,15 +233,15 @@ impl Payments {
     }
 }
 
-fn refused(refusal: Refusal) -> Failure {
+pub(super) fn refused(refusal: Refusal) -> Failure {
     Failure::refused(refusal.name(), refusal.message(), refusal.next_step())
 }
 
-fn reader(operator: &OperatorPrincipal) -> Result<(), Failure> {
+pub(super) fn reader(operator: &OperatorPrincipal) -> Result<(), Failure> {
     if operator.roles.is_empty() { Err(refused(Refusal::OperatorNotPermitted)) } else { Ok(()) }
 }
 
-fn receipt_word(receipt: Receipt) -> &'static str {
+pub(super) fn receipt_word(receipt: Receipt) -> &'static str {
     match receipt {
         Receipt::Signed => "signed",
         Receipt::Pending => "pending",

@@ -1,19 +1,22 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; implemented on SQLite and on PostgreSQL.
 
+mod check;
 mod planted;
 pub mod postgres;
 pub mod settings;
 pub mod sqlite;
-mod views;
+pub mod views;
+
+pub use check::{Difference, LedgerCheck};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::OutboxRow;
-use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{AccountId, ApprovalId, KeyId, Serial, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{AccountId, ApprovalId, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::ops::failure::Failure;
 
 /// Why the store did not answer with a decision.
@@ -46,6 +49,29 @@ impl From<StoreFault> for Failure {
                 Self::fault("schema_too_new", message, "run the version of countersign that wrote it, or a newer one")
             }
         }
+    }
+}
+
+/// How far a store's schema is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Schema {
+    pub found: i64,
+    pub known: i64,
+    /// What the migrations that wait bring, in order.
+    pub waiting: Vec<&'static str>,
+}
+
+impl Schema {
+    /// Of the version that was found, among the migrations that this program knows.
+    ///
+    /// # Errors
+    /// [`StoreFault::SchemaTooNew`]
+    fn of(found: i64, names: impl ExactSizeIterator<Item = &'static str>) -> Result<Self, StoreFault> {
+        let known = i64::try_from(names.len()).unwrap_or(i64::MAX);
+        if found > known {
+            return Err(StoreFault::SchemaTooNew { found, known });
+        }
+        Ok(Self { found, known, waiting: names.skip(usize::try_from(found).unwrap_or(0)).collect() })
     }
 }
 
@@ -157,6 +183,26 @@ pub struct Statement {
     pub next: Option<i64>,
 }
 
+/// Which transactions are asked for; a member that is none asks for all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TransactionQuery {
+    /// Debited or credited.
+    pub account: Option<String>,
+    pub agent: Option<SpiffeId>,
+    pub state: Option<TransactionState>,
+    /// Reversals of this one.
+    pub original: Option<TransactionId>,
+    pub limit: u32,
+}
+
+/// A transaction with where its posting is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransactionRecord {
+    pub transaction: Transaction,
+    pub posted_at: Option<UnixMillis>,
+    pub batch: Option<i64>,
+}
+
 /// Durable state of one party.
 ///
 /// Contract. *Durability*: `apply`, `sequence` and `store_signed_checkpoint` return after a commit with full sync.
@@ -181,6 +227,10 @@ pub trait Store: Send + Sync {
     fn order(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
     fn account(&self, name: &str) -> Result<Option<Account>, StoreFault>;
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault>;
+    /// Newest first.
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault>;
+    /// Recomputes the whole book from its rows, in one snapshot.
+    fn check(&self) -> Result<LedgerCheck, StoreFault>;
     /// `None` when there is no such account.
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault>;
     /// What the core banking system must still be told, about one transaction or all, oldest first.
@@ -220,7 +270,6 @@ pub enum Listing {
     Grants,
     Merchants,
     Products,
-    Transactions,
     /// Cases for the bank's people, newest first.
     Cases,
     /// One object: whether payments are stopped, why, by whom.

@@ -7,7 +7,7 @@ use crate::kernel::decide::{Breaker, Grant, ManualCase, Merchant, Offer};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::types::{Money, UnixMillis};
 
-pub(super) fn account(account: &Account) -> Value {
+pub fn account(account: &Account) -> Value {
     let money = |minor| Money::from_minor(minor, account.currency).decimal();
     json!({
         "account_id": account.name, "owner": account.owner, "kind": account.kind.name(),
@@ -17,7 +17,7 @@ pub(super) fn account(account: &Account) -> Value {
     })
 }
 
-pub(super) fn grant(grant: &Grant) -> Value {
+pub fn grant(grant: &Grant) -> Value {
     json!({
         "agent": grant.agent, "account_id": grant.account, "owner": grant.owner, "verbs": grant.verbs,
         "per_transaction_max": grant.per_transaction_max, "expires": grant.expires.rfc3339(),
@@ -25,18 +25,18 @@ pub(super) fn grant(grant: &Grant) -> Value {
     })
 }
 
-pub(super) fn merchant(merchant: &Merchant) -> Value {
+pub fn merchant(merchant: &Merchant) -> Value {
     json!({ "merchant": merchant.merchant, "name": merchant.name, "currency": merchant.currency })
 }
 
-pub(super) fn offer(offer: &Offer) -> Value {
+pub fn offer(offer: &Offer) -> Value {
     json!({
         "product_id": offer.product, "merchant": offer.merchant, "title": offer.title,
         "price": offer.price.decimal(), "currency": offer.price.currency(),
     })
 }
 
-pub(super) fn transaction(transaction: &Transaction, posted_at: Option<UnixMillis>, batch: Option<i64>) -> Value {
+pub fn transaction(transaction: &Transaction, posted_at: Option<UnixMillis>, batch: Option<i64>) -> Value {
     json!({
         "transaction_id": transaction.transaction_id, "kind": transaction.kind.name(),
         "status": transaction.state.name(), "amount": transaction.amount.decimal(),
@@ -53,7 +53,7 @@ pub(super) fn transaction(transaction: &Transaction, posted_at: Option<UnixMilli
 }
 
 /// Minor units as decimal strings: kept, and as entries and open transactions add up.
-pub(super) fn balances(account: &str, currency: &str, kept: [i64; 2], recomputed: [i64; 2]) -> Value {
+pub fn balances(account: &str, currency: &str, kept: [i64; 2], recomputed: [i64; 2]) -> Value {
     json!({
         "account_id": account, "currency": currency,
         "balance_minor": kept[0].to_string(), "held_minor": kept[1].to_string(),
@@ -61,7 +61,7 @@ pub(super) fn balances(account: &str, currency: &str, kept: [i64; 2], recomputed
     })
 }
 
-pub(super) fn case(case: &ManualCase) -> Value {
+pub fn case(case: &ManualCase) -> Value {
     json!({
         "case_id": case.case_id, "status": case.state.name(), "agent": case.agent, "reason": case.reason,
         "transaction_id": case.transaction_id, "call": case.call, "created": case.created.rfc3339(),
@@ -69,7 +69,7 @@ pub(super) fn case(case: &ManualCase) -> Value {
     })
 }
 
-pub(super) fn breaker(breaker: Option<&Breaker>) -> Value {
+pub fn breaker(breaker: Option<&Breaker>) -> Value {
     json!({
         "stopped": breaker.is_some(),
         "reason": breaker.map(|breaker| &breaker.reason),
@@ -79,7 +79,7 @@ pub(super) fn breaker(breaker: Option<&Breaker>) -> Value {
 }
 
 /// `None` for a transaction that asks nobody.
-pub(super) fn approval(transaction: &Transaction) -> Option<ApprovalView> {
+pub fn approval(transaction: &Transaction) -> Option<ApprovalView> {
     let approval = transaction.approval.as_ref()?;
     let decided = approval.decided.as_ref();
     Some(ApprovalView {

@@ -1,6 +1,7 @@
 //! The statements of every read, and their rows as what callers know.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -14,15 +15,18 @@ use crate::kernel::decide::OutboxRow;
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{Sha256, TransactionId};
+use crate::store::check::{CHECKS, SIZES};
 use crate::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement, StatementLine,
-    StatementQuery, StoreFault, views,
+    ApprovalView, BatchRecord, CheckpointRecord, Difference, LeafRecord, LedgerCheck, Listing, RevokedEntry, Statement,
+    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read.
 const LIST_MAX: u32 = 1_000;
 /// The most rows one read answers, whatever was asked.
 const ROWS_MAX: u32 = 100_000;
+/// A check of the whole book may take this long.
+const CHECK_LIMIT: Duration = Duration::from_secs(3_600);
 
 type Reading<T> = Result<T, StoreFault>;
 
@@ -107,6 +111,58 @@ impl PostgresStore {
         Ok(transactions.iter().filter_map(views::approval).collect())
     }
 
+    pub(super) fn read_transactions(&self, query: &TransactionQuery) -> Reading<Vec<TransactionRecord>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {} FROM transactions t WHERE ($1::text IS NULL OR t.debit = $1 OR t.credit = $1)
+                 AND ($2::text IS NULL OR t.agent = $2) AND ($3::text IS NULL OR t.state = $3)
+                 AND ($4::text IS NULL OR t.original = $4) ORDER BY t.id DESC LIMIT $5",
+                rows::TRANSACTION
+            )
+        });
+        let asked: Vec<Parameter<'static>> = vec![
+            Box::new(query.account.clone()),
+            Box::new(query.agent.as_ref().map(ToString::to_string)),
+            Box::new(query.state.map(|state| state.name().to_owned())),
+            Box::new(query.original.as_ref().map(ToString::to_string)),
+            Box::new(i64::from(query.limit.clamp(1, LIST_MAX))),
+        ];
+        self.all(&SQL, asked, |row| {
+            Ok(TransactionRecord {
+                transaction: rows::transaction(row)?,
+                posted_at: rows::posted_at(row)?,
+                batch: rows::batch_of(row)?,
+            })
+        })
+    }
+
+    /// One snapshot; the server's limit for one statement does not apply to it.
+    pub(super) fn read_check(&self) -> Reading<LedgerCheck> {
+        let mut asks = vec![Ask::new("SELECT set_config('statement_timeout', '0', true)", vec![])];
+        asks.push(Ask::new(SIZES, vec![]));
+        asks.extend(CHECKS.iter().map(|(_, question)| Ask::new(question, vec![])));
+        let answers = self.reads.rows_within(asks, CHECK_LIMIT)?;
+        let [_, sizes, differences @ ..] = &answers[..] else {
+            return Err(unreadable(&"the check was not answered"));
+        };
+        let read = || -> Read<LedgerCheck> {
+            let mut found = LedgerCheck::default();
+            if let Some(row) = sizes.first() {
+                found.accounts = row.try_get(0)?;
+                found.transactions = row.try_get(1)?;
+                found.entries = row.try_get(2)?;
+            }
+            for ((check, _), rows) in CHECKS.iter().zip(differences) {
+                for row in rows {
+                    let (on, kept, recomputed) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                    found.differences.push(Difference { check, on, kept, recomputed });
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|fault| unreadable(&fault))
+    }
+
     pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {
         match what {
             Listing::Accounts => {
@@ -128,14 +184,6 @@ impl PostgresStore {
                 static SQL: LazyLock<String> =
                     LazyLock::new(|| format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER));
                 self.all(&SQL, vec![], |row| Ok(views::offer(&rows::offer(row)?)))
-            }
-            Listing::Transactions => {
-                static SQL: LazyLock<String> = LazyLock::new(|| {
-                    format!("SELECT {} FROM transactions t ORDER BY t.id DESC LIMIT $1", rows::TRANSACTION)
-                });
-                self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], |row| {
-                    Ok(views::transaction(&rows::transaction(row)?, rows::posted_at(row)?, rows::batch_of(row)?))
-                })
             }
             Listing::Cases => {
                 static SQL: LazyLock<String> =

@@ -33,8 +33,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema, SequenceStep,
+    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::OutboxRow;
@@ -42,7 +42,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{Sha256, TransactionId};
 pub use endpoint::Endpoint;
-use reads::Reads;
+use reads::{Ask, Reads};
 use writer::{Answer, First, Work, Writer};
 
 /// One party's durable state in a PostgreSQL database that other daemons may share.
@@ -55,6 +55,19 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// How far the schema of a database is; an empty one is at the beginning. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the server cannot be used, with the reason.
+    pub fn schema(endpoint: &Endpoint) -> Result<Schema, StoreFault> {
+        let reads = Reads::new(endpoint)?;
+        let one = |sql: &'static str| reads.rows(vec![Ask::new(sql, vec![])]);
+        let is_new = one(schema::IS_NEW)?.iter().flatten().any(|row| row.get(0));
+        let found =
+            if is_new { 0 } else { one(schema::VERSION)?.iter().flatten().map(|row| row.get::<_, i64>(0)).sum() };
+        schema::state(found)
+    }
+
     /// Connects and brings the schema up to date.
     ///
     /// # Errors
@@ -108,6 +121,14 @@ impl Store for PostgresStore {
 
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
         self.read_transaction(id)
+    }
+
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        self.read_transactions(query)
+    }
+
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        self.read_check()
     }
 
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {

@@ -74,12 +74,20 @@ impl Reads {
     /// # Errors
     /// [`StoreFault::NotRecorded`] with what the server said, or that it said nothing in time.
     pub(super) fn rows(&self, asks: Vec<Ask>) -> Result<Vec<Vec<Row>>, StoreFault> {
+        self.rows_within(asks, Duration::from_millis(self.endpoint.settings.commit_deadline_ms))
+    }
+
+    /// The same, with another limit than that of a commit.
+    ///
+    /// # Errors
+    /// As [`Self::rows`].
+    pub(super) fn rows_within(&self, asks: Vec<Ask>, limit: Duration) -> Result<Vec<Vec<Row>>, StoreFault> {
         let ended = || StoreFault::NotRecorded("reading has ended".into());
         let runtime = self.runtime.as_ref().ok_or_else(ended)?;
         let (reply, answer) = sync_channel(1);
         let (pool, endpoint) = (self.pool.clone(), self.endpoint.clone());
         runtime.spawn(async move {
-            let _ = reply.send(answered(&pool, &endpoint, &asks).await);
+            let _ = reply.send(answered(&pool, &endpoint, &asks, limit).await);
         });
         answer.recv().map_err(|_| ended())?
     }
@@ -93,9 +101,13 @@ impl Drop for Reads {
     }
 }
 
-async fn answered(pool: &Pool, endpoint: &Endpoint, asks: &[Ask]) -> Result<Vec<Vec<Row>>, StoreFault> {
+async fn answered(
+    pool: &Pool,
+    endpoint: &Endpoint,
+    asks: &[Ask],
+    limit: Duration,
+) -> Result<Vec<Vec<Row>>, StoreFault> {
     let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
-    let limit = Duration::from_millis(endpoint.settings.commit_deadline_ms);
     let mut tried_again = false;
     loop {
         let connection = pool.get().await.map_err(|error| match error {

@@ -8,7 +8,7 @@
 
 use super::endpoint::Endpoint;
 use super::session::{Session, unreachable};
-use crate::store::StoreFault;
+use crate::store::{Schema, StoreFault};
 
 /// First half of every advisory lock's key: "csgn".
 const LOCKS: i32 = 0x6373_676e;
@@ -31,8 +31,8 @@ impl Lock {
     }
 }
 
-/// Every migration in order; the version is how many were run.
-const MIGRATIONS: &[&str] = &[INITIAL];
+/// Every migration in order, with what it brings; the version is how many were run.
+const MIGRATIONS: &[(&str, &str)] = &[("the whole book, certificates, the audit log", INITIAL)];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account.
 pub(super) const ROWS_IN_A_BLOCK: i64 = 16_384;
@@ -256,6 +256,19 @@ CREATE TABLE crl_numbers (
 );
 ";
 
+/// Whether the table of versions is there.
+pub(super) const IS_NEW: &str = "SELECT to_regclass('schema_version') IS NULL";
+/// The version on the server.
+pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0) FROM schema_version";
+
+/// How far a schema of this version is.
+///
+/// # Errors
+/// [`StoreFault::SchemaTooNew`]
+pub(super) fn state(found: i64) -> Result<Schema, StoreFault> {
+    Schema::of(found, MIGRATIONS.iter().map(|(name, _)| *name))
+}
+
 /// Brings the schema to the version this program knows, each migration in a transaction of its own, one daemon at a
 /// time.
 ///
@@ -268,17 +281,12 @@ pub(super) async fn migrate(session: &Session, endpoint: &Endpoint) -> Result<()
     client.batch_execute(&take).await.map_err(failed)?;
     let table = "CREATE TABLE IF NOT EXISTS schema_version
                  (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";
-    let missing = "SELECT to_regclass('schema_version') IS NULL";
-    if client.query_one(missing, &[]).await.map_err(failed)?.get(0) {
+    if client.query_one(IS_NEW, &[]).await.map_err(failed)?.get(0) {
         client.batch_execute(table).await.map_err(failed)?;
     }
-    let version = "SELECT coalesce(max(version), 0) FROM schema_version";
-    let found: i64 = client.query_one(version, &[]).await.map_err(failed)?.get(0);
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(StoreFault::SchemaTooNew { found, known });
-    }
-    for (version, migration) in (1_i64..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
+    let found: i64 = client.query_one(VERSION, &[]).await.map_err(failed)?.get(0);
+    state(found)?;
+    for (version, (_, migration)) in (1_i64..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
         let step = format!("BEGIN; {migration} INSERT INTO schema_version (version) VALUES ({version}); COMMIT");
         client.batch_execute(&step).await.map_err(failed)?;
     }

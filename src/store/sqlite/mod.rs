@@ -23,8 +23,8 @@ use serde_json::Value;
 
 use super::planted::planted;
 use super::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema, SequenceStep,
+    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::OutboxRow;
@@ -58,6 +58,15 @@ impl SqliteStore {
     /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the file cannot be used.
     pub fn open(path: &Path) -> Result<Arc<Self>, StoreFault> {
         Self::open_with(path, writer::commit)
+    }
+
+    /// How far the schema of a file is; one that is not there yet is at the beginning. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the file cannot be read.
+    pub fn schema(path: &Path) -> Result<Schema, StoreFault> {
+        let connection = if path.exists() { Connection::open(path) } else { Connection::open_in_memory() };
+        schema::state(&connection.map_err(|error| unusable(path, &error))?)
     }
 
     fn open_with(path: &Path, commit: writer::CommitStep) -> Result<Arc<Self>, StoreFault> {
@@ -132,6 +141,14 @@ impl Store for SqliteStore {
 
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
         self.read(|connection| reads::transaction(connection, id))
+    }
+
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        self.read(|connection| reads::transactions(connection, query))
+    }
+
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        self.read(reads::check)
     }
 
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {

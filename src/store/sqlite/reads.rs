@@ -1,16 +1,20 @@
 //! What operators and other services read: status, certificates, approvals, lists.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use super::log::{all, one};
 use super::{book, rows};
 use crate::kernel::command::{CertificateRecord, Posted};
 use crate::kernel::decide::OutboxRow;
-use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::{Sha256, TransactionId, UnixMillis};
-use crate::store::{ApprovalView, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, views};
+use crate::store::check::{CHECKS, SIZES};
+use crate::store::{
+    ApprovalView, Difference, LedgerCheck, Listing, RevokedEntry, Statement, StatementLine, StatementQuery,
+    TransactionQuery, TransactionRecord, views,
+};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -95,17 +99,6 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
             let sql = format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER);
             all(connection, &sql, [], |row| Ok(views::offer(&rows::offer(row)?)))
         }
-        Listing::Transactions => {
-            let sql = format!(
-                "SELECT {}, t.posted_at, t.batch FROM {} ORDER BY t.id DESC LIMIT ?1",
-                rows::TRANSACTION,
-                rows::TRANSACTION_FROM
-            );
-            all(connection, &sql, [LIST_MAX], |row| {
-                let posted_at = row.get::<_, Option<i64>>(rows::AFTER_TRANSACTION)?.map(UnixMillis);
-                Ok(views::transaction(&rows::transaction(row)?, posted_at, row.get(rows::AFTER_TRANSACTION + 1)?))
-            })
-        }
         Listing::Cases => {
             let sql = format!("SELECT {} FROM cases ORDER BY rowid DESC LIMIT ?1", rows::CASE);
             all(connection, &sql, [LIST_MAX], |row| Ok(views::case(&rows::case(row)?)))
@@ -152,6 +145,41 @@ pub(super) fn outbox(connection: &Connection, of: Option<&TransactionId>, limit:
         }
         None => all(connection, &format!("{columns} ORDER BY id LIMIT ?1"), [limit], rows::outbox),
     }
+}
+
+pub(super) fn transactions(connection: &Connection, query: &TransactionQuery) -> Read<Vec<TransactionRecord>> {
+    let sql = format!(
+        "SELECT {}, t.posted_at, t.batch FROM {} WHERE (?1 IS NULL OR t.debit = ?1 OR t.credit = ?1)
+         AND (?2 IS NULL OR t.agent = ?2) AND (?3 IS NULL OR t.state = ?3) AND (?4 IS NULL OR t.original = ?4)
+         ORDER BY t.id DESC LIMIT ?5",
+        rows::TRANSACTION,
+        rows::TRANSACTION_FROM
+    );
+    let agent = query.agent.as_ref().map(ToString::to_string);
+    let original = query.original.as_ref().map(TransactionId::as_str);
+    let state = query.state.map(TransactionState::name);
+    let asked = params![query.account, agent, state, original, query.limit.clamp(1, LIST_MAX)];
+    all(connection, &sql, asked, |row| {
+        Ok(TransactionRecord {
+            transaction: rows::transaction(row)?,
+            posted_at: row.get::<_, Option<i64>>(rows::AFTER_TRANSACTION)?.map(UnixMillis),
+            batch: row.get(rows::AFTER_TRANSACTION + 1)?,
+        })
+    })
+}
+
+pub(super) fn check(connection: &Connection) -> Read<LedgerCheck> {
+    let sizes = |row: &Row<'_>| {
+        Ok(LedgerCheck { accounts: row.get(0)?, transactions: row.get(1)?, entries: row.get(2)?, differences: vec![] })
+    };
+    let mut found = connection.query_row(SIZES, [], sizes)?;
+    for (check, question) in CHECKS {
+        let differences = all(connection, question, [], |row| {
+            Ok(Difference { check, on: row.get(0)?, kept: row.get(1)?, recomputed: row.get(2)? })
+        })?;
+        found.differences.extend(differences);
+    }
+    Ok(found)
 }
 
 /// Walks the chain of an account's entries from the newest, so that no index by account is needed.

@@ -4,12 +4,15 @@
 //! account through `previous`, the account row holds the newest one; a day's sum is a counter row; open
 //! transactions have partial indexes that stay small.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
-use crate::store::StoreFault;
+use crate::store::{Schema, StoreFault};
 
-/// Every migration in order; the version is how many were run.
-const MIGRATIONS: &[&str] = &[INITIAL, MONEY];
+/// Every migration in order, with what it brings; the version is how many were run.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("accounts, payments, certificates, the audit log", INITIAL),
+    ("overdrafts, daily limits and calendars, fees, cases, an external core, keys by day", MONEY),
+];
 
 const INITIAL: &str = "
 CREATE TABLE accounts (
@@ -268,31 +271,46 @@ CREATE TABLE outbox (
 ) STRICT;
 ";
 
-/// Brings the schema to the version this program knows, each migration in a transaction of its own.
+/// How far the schema of this file is.
+///
+/// # Errors
+/// [`StoreFault::SchemaTooNew`] by name; [`StoreFault::NotRecorded`] for what SQLite reports.
+pub(super) fn state(connection: &Connection) -> Result<Schema, StoreFault> {
+    let found = version(connection).map_err(failed)?;
+    Schema::of(found, MIGRATIONS.iter().map(|(name, _)| *name))
+}
+
+/// Brings the schema to the version this program knows, each migration in a transaction of its own. Two at once are
+/// harmless: the second one finds it done.
 ///
 /// # Errors
 /// [`StoreFault::SchemaTooNew`] by name; [`StoreFault::NotRecorded`] for what SQLite reports.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreFault> {
-    let failed = |error: rusqlite::Error| StoreFault::NotRecorded(format!("the schema could not be prepared: {error}"));
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    if found > known {
-        return Err(StoreFault::SchemaTooNew { found, known });
+    if state(connection)?.waiting.is_empty() {
+        return Ok(());
     }
     // Tables that others refer to are made anew; the references are checked before each commit instead.
     connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
-    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
-        if version <= found {
+    for (number, (_, migration)) in (1_i64..).zip(MIGRATIONS) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        if version(&transaction).map_err(failed)? >= number {
             continue;
         }
-        let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(migration).map_err(failed)?;
         let dangling = transaction.prepare("PRAGMA foreign_key_check").and_then(|mut check| check.exists([]));
         if dangling.map_err(failed)? {
-            return Err(StoreFault::NotRecorded(format!("migration {version} would leave dangling references")));
+            return Err(StoreFault::NotRecorded(format!("migration {number} would leave dangling references")));
         }
-        transaction.pragma_update(None, "user_version", version).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", number).map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn failed(error: rusqlite::Error) -> StoreFault {
+    StoreFault::NotRecorded(format!("the schema could not be prepared: {error}"))
 }

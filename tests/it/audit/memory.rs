@@ -13,8 +13,8 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{Sha256, TransactionId};
 use countersign::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, Listing, RevokedEntry, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault,
+    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep,
+    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -168,6 +168,14 @@ impl Store for MemoryStore {
 
     fn order(&self, _: &TransactionId) -> Result<Option<Posted>, StoreFault> {
         Ok(None)
+    }
+
+    fn transactions(&self, _: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        Ok(vec![])
+    }
+
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        Ok(LedgerCheck::default())
     }
 
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {

@@ -1,0 +1,72 @@
+//! `countersign case`: payments that wait for the bank's people.
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::table::{cell, table};
+use crate::front::admin::AdminCall;
+use crate::kernel::command::Verdict;
+use crate::kernel::types::CaseId;
+use crate::ops::failure::Failure;
+use crate::payment::DeskCall;
+
+/// Work the manual queue: payments that were asked for while none could be made
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Verb {
+    /// Show the cases, newest first.
+    #[command(after_help = "Example:\n  countersign case list --json")]
+    List,
+    /// Let the payment go on when the agent asks again (approver or officer). Nothing moves by itself.
+    #[command(
+        after_help = "Example:\n  countersign case release case_01M7… --note \"breaker closed, checked with the owner\""
+    )]
+    Release {
+        case: CaseId,
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// End it: the agent is told case_rejected, held funds go back (approver or officer).
+    #[command(after_help = "Example:\n  countersign case reject case_01M7… --note \"duplicate\"")]
+    Reject {
+        case: CaseId,
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+}
+
+/// # Errors
+/// What the daemon answers: `unknown_case`, `already_decided`, `operator_not_permitted`.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let (case, verdict, note) = match args.verb {
+        Verb::List => {
+            let answer = context.call(AdminCall::Desk(DeskCall::CaseList {}))?;
+            let columns = [
+                ("CASE", "case_id"),
+                ("STATUS", "status"),
+                ("AGENT", "agent"),
+                ("TRANSACTION", "transaction_id"),
+                ("CREATED", "created"),
+                ("WHY", "reason"),
+            ];
+            context.print(&answer, |answer| table(answer, &columns, "No payment waits for the bank's people."));
+            return Ok(());
+        }
+        Verb::Release { case, note } => (case, Verdict::Approve, note),
+        Verb::Reject { case, note } => (case, Verdict::Deny, note),
+    };
+    let answer = context.call(AdminCall::Desk(DeskCall::CaseResolve { case, verdict, note }))?;
+    context.print(&answer, |answer| {
+        let next = match verdict {
+            Verdict::Approve => "the payment goes on when the agent asks again",
+            Verdict::Deny => "the agent is told so when it asks again",
+        };
+        format!("{} {}: {next}", cell(&answer["case_id"]), cell(&answer["status"]))
+    });
+    Ok(())
+}
