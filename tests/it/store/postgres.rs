@@ -321,6 +321,10 @@ impl Holder {
         }
         Self(session)
     }
+
+    fn says(&mut self, sql: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{sql};").unwrap();
+    }
 }
 
 impl Drop for Holder {
@@ -414,6 +418,107 @@ fn a_wrong_password_and_a_missing_database_are_named() {
     let settings = StoreSettings { url, ..database.settings() };
     let missing = PostgresStore::open(&endpoint(&settings)).unwrap_err().to_string();
     assert!(missing.contains("has no database nowhere"), "{missing}");
+}
+
+#[test]
+fn bookings_across_the_same_accounts_from_two_daemons_all_succeed_whatever_their_order() {
+    let database = shared().database();
+    let stores = two(&database);
+    let world = World::new(&*stores[0]);
+    for number in 0..6 {
+        world.admin(open(&format!("A{number}"), "O", Some("1000"))).unwrap();
+    }
+    let booking = |number: usize| {
+        let act = Act::Transfer {
+            debit: format!("A{}", number % 6),
+            credit: format!("A{}", (number * 5 + 1) % 6),
+            amount: usd("1"),
+            reference: format!("r{number}").parse().unwrap(),
+        };
+        world.command(Actor::System { component: "jobs".into() }, act)
+    };
+    // In groups of three accounts in any order, so that each daemon also locks what it did not foresee.
+    let groups: Vec<Vec<Command>> =
+        (0..60).map(|group| (0..4).map(|number| booking(group * 4 + number)).collect()).collect();
+    let same_account = |number: usize| number % 6 == (number * 5 + 1) % 6;
+    std::thread::scope(|scope| {
+        for (number, group) in groups.into_iter().enumerate() {
+            let store = &stores[number % 2];
+            scope.spawn(move || {
+                for (at, decision) in store.apply(group).unwrap().into_iter().enumerate() {
+                    assert_eq!(decision.outcome.is_err(), same_account(number * 4 + at), "{:?}", decision.outcome);
+                }
+            });
+        }
+    });
+    world.adds_up();
+}
+
+#[test]
+fn a_deadlock_with_somebody_else_is_tried_again() {
+    let server = Server::start("fsync = off\ndeadlock_timeout = '100ms'");
+    let database = server.database();
+    let store = database.open();
+    let world = World::new(&*store);
+    world.bank();
+    // Somebody locks in the other order: the later account first.
+    let mut holder = Holder::of(&database, "SELECT 1 FROM accounts WHERE name = 'SAV_001' FOR UPDATE");
+    let command = world.command(
+        Actor::System { component: "jobs".into() },
+        Act::Transfer {
+            debit: "CHK_001".into(),
+            credit: "SAV_001".into(),
+            amount: usd("1"),
+            reference: "r".parse().unwrap(),
+        },
+    );
+    std::thread::scope(|scope| {
+        let store: &PostgresStore = &store;
+        let caller = scope.spawn(move || apply(store, command).unwrap());
+        waits_for(&database, "wait_event_type = 'Lock'");
+        holder.says("SELECT 1 FROM accounts WHERE name = 'CHK_001' FOR UPDATE; COMMIT");
+        assert!(caller.join().unwrap().is_ok());
+    });
+    assert_eq!(world.balance("SAV_001").0, "101.00");
+    world.adds_up();
+}
+
+/// Until a session of the store is seen in this state by the server.
+fn waits_for(database: &Database<'_>, state: &str) {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'countersign' AND {state}
+         AND datname = current_database()"
+    );
+    let started = std::time::Instant::now();
+    while database.sql(&sql) == "0" {
+        assert!(started.elapsed() < PATIENCE, "no session is seen with {state}");
+    }
+}
+
+#[test]
+fn a_commit_that_no_standby_confirmed_is_unknown() {
+    let server = Server::start("");
+    let database = server.database();
+    let store = database.open();
+    let world = World::new(&*store);
+    world.bank();
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    let command = || world.tool_command(&shopper(), transfer("5", "k"));
+    std::thread::scope(|scope| {
+        let (store, command): (&PostgresStore, Command) = (&store, command());
+        let caller = scope.spawn(move || apply(store, command));
+        waits_for(&database, "wait_event = 'SyncRep'");
+        database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        let answer = caller.join().unwrap();
+        assert!(matches!(answer, Err(StoreFault::OutcomeUnknown(_))), "{answer:?}");
+    });
+    server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    assert!(until_served(&*store, command).is_ok());
+    assert_eq!(world.balance("CHK_001").1, "5.00");
+    world.adds_up();
+    drop(store);
 }
 
 #[test]
