@@ -122,6 +122,7 @@ impl Config {
                 return Err(format!("hsm algorithms: a {} key is {}", purpose.slug(), permitted.join(" or ")));
             }
         }
+        self.store.consistent()?;
         if self.demo.asserted_operators && !self.demo.enabled {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }

@@ -150,7 +150,7 @@ fn adapters_are_named_only_by_the_composition_root() {
         if matches!(module.as_str(), "app" | "bench" | "store") {
             continue;
         }
-        if code(&path).contains("store::sqlite") {
+        if ["store::sqlite", "store::postgres"].iter().any(|adapter| code(&path).contains(adapter)) {
             broken.push(path);
         }
     }

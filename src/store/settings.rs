@@ -38,3 +38,29 @@ impl Default for StoreSettings {
         }
     }
 }
+
+impl StoreSettings {
+    /// What the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn consistent(&self) -> Result<(), String> {
+        if !(1..=64).contains(&self.connections) {
+            return Err("store connections must be 1 to 64".into());
+        }
+        for (key, value) in [
+            ("connect_timeout_ms", self.connect_timeout_ms),
+            ("statement_timeout_ms", self.statement_timeout_ms),
+            ("lock_timeout_ms", self.lock_timeout_ms),
+            ("commit_deadline_ms", self.commit_deadline_ms),
+        ] {
+            if !(100..=600_000).contains(&value) {
+                return Err(format!("store {key} must be 100 to 600000"));
+            }
+        }
+        if self.commit_deadline_ms < self.statement_timeout_ms {
+            return Err("store commit_deadline_ms must not be less than statement_timeout_ms".into());
+        }
+        Ok(())
+    }
+}

@@ -11,6 +11,7 @@ mod authorize;
 mod book;
 mod execute;
 mod log;
+mod postgres;
 mod random;
 mod revocation;
 mod stopped;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::error::{Severity, SqlState};
@@ -78,12 +79,22 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &Error) -> StoreFault {
             format!("the server refused user {user}: check store.password_file and the server's pg_hba.conf")
         } else if code == Some(&SqlState::INVALID_CATALOG_NAME) {
             format!("the server has no database {database}: make it with `createdb`")
-        } else if code.is_none() && endpoint.config.get_password().is_none() && error.to_string().contains("password") {
+        } else if code.is_none() && endpoint.config.get_password().is_none() && said(error).contains("password") {
             format!("the server asks user {user} for a password: name a file of mode 0600 in store.password_file")
         } else {
             "check that it runs and that [store] url names it".to_owned()
         };
     StoreFault::NotRecorded(format!("the database server cannot be used: {}; {why}", said(error)))
+}
+
+/// The driver's own limit ends with the handshake of TCP: a server that says nothing after it is given up here.
+async fn in_time<T>(endpoint: &Endpoint, work: impl Future<Output = T>) -> Result<T, StoreFault> {
+    let limit = Duration::from_millis(endpoint.settings.connect_timeout_ms);
+    let silent = |_| {
+        let why = format!("the database server did not answer within {} ms", limit.as_millis());
+        StoreFault::NotRecorded(format!("{why}; check that it runs and that [store] url names it"))
+    };
+    tokio::time::timeout(limit, work).await.map_err(silent)
 }
 
 /// The writing connection and what was prepared on it. Dropping it closes the connection.
@@ -99,7 +110,7 @@ pub(super) struct Session {
 impl Session {
     /// Connects; nothing of the session is set up yet, and no statement times out.
     pub(super) async fn connect(endpoint: &Endpoint) -> Result<Self, StoreFault> {
-        let connected = endpoint.config.connect(endpoint.tls.clone()).await;
+        let connected = in_time(endpoint, endpoint.config.connect(endpoint.tls.clone())).await?;
         let (client, mut connection) = connected.map_err(|error| unreachable(endpoint, &error))?;
         let warnings = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&warnings);
@@ -119,7 +130,7 @@ impl Session {
         let mut wanted = limits(endpoint);
         wanted.extend(DURABLE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         wanted.extend(PLANS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        set(&self.client, &wanted).await.map_err(|error| unreachable(endpoint, &error))
+        in_time(endpoint, set(&self.client, &wanted)).await?.map_err(|error| unreachable(endpoint, &error))
     }
 
     /// The statement, prepared when it is first used.

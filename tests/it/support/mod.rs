@@ -1,6 +1,7 @@
 //! What several areas' tests need.
 
 pub mod postgres;
+pub mod proxy;
 pub mod shim;
 pub mod tbs;
 pub mod token;

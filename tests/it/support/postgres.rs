@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -106,12 +107,33 @@ impl Server {
         succeed(&mut control(&self.directory, "stop"));
     }
 
-    /// Runs statements as the server's owner in one of its databases; answers their rows as text.
-    pub fn sql(&self, database: &str, sql: &str) -> String {
+    /// Starts it after [`stop`](Self::stop).
+    pub fn again(&self) {
+        succeed(&mut control(&self.directory, "start"));
+    }
+
+    /// Puts a file into its data directory that nobody else may read.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+        }
+    }
+
+    /// A terminal session of the server's owner in one of its databases.
+    pub fn psql(&self, database: &str) -> Command {
         let mut command = Command::new(program("psql"));
-        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]);
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]);
         command.arg("-h").arg(&self.directory).arg("-p").arg(self.port.to_string());
-        let output = as_server(&mut command).output().unwrap();
+        as_server(&mut command);
+        command
+    }
+
+    /// Runs statements there; answers their rows as text.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let output = self.psql(database).args(["-c", sql]).output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
