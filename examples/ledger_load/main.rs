@@ -223,7 +223,9 @@ impl Load {
     fn nonce(&self, chance: &mut Chance) -> Sha256 {
         let fresh = Sha256(chance.bytes());
         let mut newest = self.newest_nonce.lock().expect("no caller panics with it");
-        if chance.one_in(100) { newest.unwrap_or(fresh) } else { *newest.insert(fresh) }
+        // On a clock that jumps the store may have forgotten it: the door's own look at the request's age is missing here.
+        let again = chance.one_in(100) && self.arguments.clock.is_some();
+        if again { newest.unwrap_or(fresh) } else { *newest.insert(fresh) }
     }
 
     /// A line leaves the process whole, before anything else happens.

@@ -8,6 +8,8 @@
 
 mod bank;
 mod checker;
+mod clocks;
+mod full;
 mod injected;
 mod kills;
 #[cfg(feature = "planted-bugs")]
