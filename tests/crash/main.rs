@@ -14,6 +14,7 @@ mod injected;
 mod kills;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod postgres;
 mod power;
 mod seed;
 mod selftest;
