@@ -96,6 +96,12 @@ impl Failure {
         Self::new(Kind::Unknown, name, message, next_step)
     }
 
+    /// The same failure, of something that came after the action was recorded.
+    #[must_use]
+    pub fn after_the_fact(self) -> Self {
+        Self { may_have_happened: MayHaveHappened::Yes, ..self }
+    }
+
     #[must_use]
     pub fn with_request(mut self, request_id: &str) -> Self {
         self.request_id = Some(request_id.to_owned());

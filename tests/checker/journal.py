@@ -6,6 +6,7 @@ import merkle
 
 # The refusals that may follow where the same request was permitted before: they are asked before the key is.
 STILL_ALLOWED = ("agent_revoked", "invalid_certificate", "endorsement_status_stale", "nonce_replayed")
+DAY_MS = 86_400_000
 PROMISES = ("approved", "requires_approval", "executed", "submitted")
 
 
@@ -115,6 +116,8 @@ def _same_answers(lines, differences):
 
 def _nonces(lines, asked, book, differences):
     kept = {row["nonce"].hex() for row in book.tables["nonces"]}
+    # Kept for a day at least; what is older may be gone.
+    since = max((line["at"] for line in asked.values()), default=0) - DAY_MS
     accepted = {}
     for line in lines:
         nonce = asked.get(line.get("request"), {}).get("nonce")
@@ -122,5 +125,5 @@ def _nonces(lines, asked, book, differences):
             continue
         if accepted.setdefault(nonce, line["request"]) != line["request"]:
             differences.add("nonce_accepted_twice", f"{line['answer']}: {nonce}")
-        if nonce not in kept:
+        if nonce not in kept and asked[line["request"]]["at"] >= since:
             differences.add("acknowledged_nonce_lost", f"{line['answer']}: {nonce}")

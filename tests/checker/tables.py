@@ -67,17 +67,35 @@ def _sqlite(path):
 def _postgres(url):
     ask = ["psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", url]
     ask += ["-c", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
-    for table in TABLES:
+    there = [table for table in TABLES if table != "approvals"] + ["places", "leaves_waiting"]
+    for table in there:
         ask += ["-c", f"SELECT '{table}', row_to_json(t) FROM {table} t"]
     told = subprocess.run(ask, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
     if told.returncode != 0:
         raise Unreadable(f"{url}: {told.stderr.strip()}")
-    tables = {table: [] for table in TABLES}
+    tables = {table: [] for table in [*TABLES, *there]}
     for line in told.stdout.splitlines():
         table, separator, row = line.partition("|")
         if separator:
-            tables[table].append(_bytes_of(json.loads(row), TABLES[table]))
-    return tables, []
+            tables[table].append(_bytes_of(json.loads(row), TABLES.get(table, ())))
+    return _as_in_sqlite(tables)
+
+
+def _as_in_sqlite(tables):
+    """Approvals are columns of their transaction here, places a table of their own."""
+    for row in tables["transactions"]:
+        if row["approval"] is not None:
+            approval = {"name": row["approval"], "transaction_name": row["name"], "decided_by": row["decided_by"]}
+            tables["approvals"].append(approval | {"expires": row["approval_expires"]})
+    places = {row["row"]: row["place"] for row in tables["places"]}
+    waiting = {row["row"] for row in tables["leaves_waiting"]}
+    damage = []
+    for leaf in tables["leaves"]:
+        leaf["place"] = places.pop(leaf["row"], None)
+        if (leaf["place"] is None) != (leaf["row"] in waiting):
+            damage.append(f"leaf {leaf['row']} has place {leaf['place']} and is waiting: {leaf['row'] in waiting}")
+    damage += [f"place {place} is of leaf {row}, which is not there" for row, place in places.items()]
+    return tables, damage
 
 
 def _bytes_of(row, columns):

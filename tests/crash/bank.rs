@@ -208,6 +208,11 @@ impl Bank {
         }
     }
 
+    /// Several loads on the one store.
+    pub fn start_several(&mut self, options: &Options, count: usize) -> Several {
+        Several::of((0..count).map(|_| self.start(options)).collect())
+    }
+
     /// Runs to the end of its steps; every line is noted.
     pub fn run(&mut self, options: &Options) -> ExitStatus {
         let mut running = self.start(options);
@@ -247,8 +252,11 @@ impl Bank {
 
     /// The checker must find nothing.
     pub fn is_sound(&self) {
-        if let Found::Differences(_, told) = self.check() {
-            panic!("{}\n{told}kept in {}", self.context(), self.keep().display());
+        match self.check() {
+            Found::Sound(told) => println!("{} {told}", self.name),
+            Found::Differences(_, told) => {
+                panic!("{}\n{told}kept in {}", self.context(), self.keep().display());
+            }
         }
     }
 
@@ -258,6 +266,50 @@ impl Bank {
         let copied = Command::new("cp").arg("-a").arg(self.directory.path()).arg(&kept).status();
         assert!(copied.is_ok_and(|status| status.success()), "cp");
         kept
+    }
+}
+
+/// The lines of several loads as they come.
+pub struct Several {
+    running: Vec<std::thread::JoinHandle<ExitStatus>>,
+    pids: Vec<u32>,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Several {
+    /// Each of these loads gets a thread that listens to it.
+    pub fn of(loads: Vec<Running>) -> Self {
+        let (said, lines) = std::sync::mpsc::channel();
+        let pids = loads.iter().map(|load| load.child.id()).collect();
+        let listen = |mut load: Running| {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                while let Some(line) = load.line() {
+                    said.send(line).unwrap();
+                }
+                load.ended()
+            })
+        };
+        let running = loads.into_iter().map(listen).collect();
+        Self { running, pids, lines }
+    }
+
+    /// Notes so many lines. False when all have ended before.
+    pub fn note_some(&self, bank: &mut Bank, lines: u64) -> bool {
+        self.lines.iter().take(usize::try_from(lines).unwrap()).map(|line| bank.note(&line)).count() as u64 == lines
+    }
+
+    /// Kills one of them.
+    pub fn kill(&self, number: usize) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pids[number]).unwrap()).unwrap();
+        // It has not been waited for: its listener does that when there are no more lines.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+
+    /// Notes everything until all have ended.
+    pub fn note_all(self, bank: &mut Bank) -> Vec<ExitStatus> {
+        self.lines.iter().for_each(|line| bank.note(&line));
+        self.running.into_iter().map(|load| load.join().unwrap()).collect()
     }
 }
 

@@ -8,10 +8,13 @@
 
 mod bank;
 mod checker;
+mod clocks;
+mod full;
 mod injected;
 mod kills;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod postgres;
 mod power;
 mod seed;
 mod selftest;

@@ -4,6 +4,6 @@ mod commands;
 mod formats;
 mod log;
 mod memory;
-mod parties;
+pub mod parties;
 mod proofs;
 mod receipts;

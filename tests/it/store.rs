@@ -10,6 +10,7 @@ mod approvals;
 mod authorize;
 mod book;
 mod execute;
+mod faulty;
 mod log;
 mod postgres;
 mod random;

@@ -141,6 +141,19 @@ sentences! {
         w.admin(grant(&other, "CHK_001", EVERY_VERB)).unwrap();
         assert!(w.call_as(&other, transfer("6", "k")).is_ok());
     };
+    a_key_stays_taken_when_the_clock_is_set_back: |w| {
+        w.bank();
+        let first = w.call(transfer("5", "k"));
+        let salary = w.admin(incoming("CHK_001", "10", "salary"));
+        for days in [-1, -3, -10] {
+            w.later(days * DAY_MS);
+            assert_eq!(w.call(transfer("5", "k")), first);
+            assert_eq!(w.call(transfer("6", "k")), Err(Refusal::IdempotencyKeyReused));
+            let Effect::Posted(again) = w.admin(incoming("CHK_001", "10", "salary")).unwrap() else { panic!() };
+            assert!(again.repeated && salary.is_ok());
+        }
+        w.adds_up();
+    };
     a_denied_request_leaves_its_key_free: |w| {
         w.bank();
         assert_eq!(w.call(transfer("9000", "k")), Err(Refusal::InsufficientFunds));

@@ -88,6 +88,32 @@ impl Server {
         unreachable!("the loop ends by returning or panicking");
     }
 
+    /// A second server that has everything of this one before a commit here is answered. It takes over with `promote`.
+    pub fn synchronous_standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("countersign-pg-").tempdir().unwrap().keep();
+        if let Some((uid, gid)) = user() {
+            std::os::unix::fs::chown(&directory, Some(uid), Some(gid)).unwrap();
+        }
+        let (watchdog, alive) = watchdog(&directory);
+        let mut copy = Command::new(program("pg_basebackup"));
+        copy.args(["-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h"]).arg(&self.directory);
+        copy.arg("-p").arg(self.port.to_string()).arg("-D").arg(directory.join("data"));
+        succeed(&mut copy);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = directory.join("data/postgresql.auto.conf");
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        writeln!(file, "port = {port}\nunix_socket_directories = '{}'", directory.display()).unwrap();
+        succeed(&mut control(&directory, "start"));
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        Self { watchdog, alive: Some(alive), directory, port }
+    }
+
+    /// A standby becomes the server that is written to.
+    pub fn promote(&self) {
+        succeed(&mut control(&self.directory, "promote"));
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
