@@ -167,9 +167,10 @@ impl Book for Commit<'_> {
 
     fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
         let sql = "SELECT b.request, b.transaction_name, b.case_id FROM binding_days d
-                   CROSS JOIN bindings b ON b.day = d.day AND b.scope = ?1 WHERE d.day BETWEEN ?2 AND ?3";
-        let today = Day::utc(now).0;
-        self.one(sql, &[&scope.0, &today.saturating_sub(KEYS_KEPT_DAYS), &today.saturating_add(1)], |row| {
+                   CROSS JOIN bindings b ON b.day = d.day AND b.scope = ?1 WHERE d.day >= ?2";
+        // Days to come count too: a key that was used before the clock was set back is used.
+        let oldest = Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS);
+        self.one(sql, &[&scope.0, &oldest], |row| {
             Ok(Binding {
                 request: rows::sha256(row, 0)?,
                 transaction_id: rows::text_or_none(row, 1)?,

@@ -58,7 +58,7 @@ fn live(w: &World<'_>, external: bool, with_fees: bool, steps: &[Step]) -> Resul
         let Some(command) = life.command(&book, step) else { continue };
         let decision = w.store.apply(vec![command.clone()]).map_err(|fault| format!("{fault} at {command:#?}"))?;
         compare(&mut book, &command, &decision[0].outcome)?;
-        agree(w, &book).map_err(|what| format!("{what}\nafter {:?} of {}", command.act, command.actor.name()))?;
+        agree(w, &book).map_err(|what| format!("{what}\nafter {} of {}", asked(&command), command.actor.name()))?;
     }
     probe(w, &mut book)?;
     agree(w, &book)
@@ -71,7 +71,19 @@ fn compare(book: &mut Book, command: &Command, outcome: &Result<Effect, Refusal>
         return Ok(());
     }
     let who = command.actor.name();
-    Err(format!("the model says {said:?}, the store {stored:?}\nto {:?} of {who} at {}", command.act, command.stamp.wall.0))
+    let at = command.stamp.wall.0;
+    Err(format!("the model says {said:?}, the store {stored:?}\nto {} of {who} at {at}", asked(command)))
+}
+
+/// The command without its rules.
+fn asked(command: &Command) -> String {
+    match &command.act {
+        Act::Tool { call, fresh, .. } => format!("{call:?} {fresh:?}"),
+        Act::ReverseTransaction { transaction_id, amount, idempotency_key, .. } => {
+            format!("ReverseTransaction {transaction_id} {amount:?} {idempotency_key}")
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 fn word(effect: &Effect) -> Word {

@@ -217,6 +217,8 @@ impl Book {
         if let Some(word) = self.moved_before(&scope, &request, now)? {
             return Ok(word);
         }
+        // An income account that this very posting opens has nothing to give.
+        let from = self.accounts.get(debit).map(|account| account.kind);
         if credit == format!("fees:{}", amount.currency()) {
             self.internal(Kind::Fees, amount.currency().code());
         }
@@ -225,7 +227,7 @@ impl Book {
         if by_hand && to != Kind::Fees {
             return Err(Refusal::OperatorNotPermitted);
         }
-        let from = self.accounts.get(debit).ok_or(Refusal::UnknownAccount)?.kind;
+        let from = from.ok_or(Refusal::UnknownAccount)?;
         if by_hand && !matches!(from, Kind::Customer | Kind::Merchant) {
             return Err(Refusal::OperatorNotPermitted);
         }
