@@ -11,6 +11,7 @@ mod faults;
 mod frames;
 mod hsm;
 mod keys;
+mod ledger;
 mod modules;
 mod payment;
 mod refusals;

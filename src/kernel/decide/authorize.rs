@@ -5,7 +5,7 @@
 //! 3. payments are stopped: the request becomes a case for the bank's people
 //! 4. grant: exactly one granted account fits, and it covers the verb
 //! 5. the role has the tool
-//! 6. the account is active; currencies agree; a transfer's destination exists and is another account
+//! 6. the account is active; the amount is positive; currencies agree; a transfer's destination exists and is another account
 //! 7. merchant: on the allow-list first, so that no offer of an outsider is ever discussed; then its offer
 //! 8. hard ceilings: the owner's, the bank's, then the account's own for the day
 //! 9. open holds, then funds
@@ -95,6 +95,9 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     case.role_may(call)?;
     if source.status != AccountStatus::Active {
         return Err(Refusal::AccountNotActive.into());
+    }
+    if wanted.amount.minor() <= 0 {
+        return Err(Refusal::AmountNotPositive.into());
     }
     if source.currency != wanted.amount.currency() {
         return Err(Refusal::CurrencyMismatch.into());

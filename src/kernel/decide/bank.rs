@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::posting::both_active;
 use super::{
     Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, hash_of, internal,
     marks_of, release, settle,
@@ -32,10 +33,10 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             open_account(book, command, new)
         }
         Act::SetAccountStatus { account, status, .. } => {
-            let (by, _) = permitted(&command.actor, &["officer", "administrator"])?;
+            permitted(&command.actor, &["officer", "administrator"])?;
             let customer = |account: &Account| account.kind == AccountKind::Customer;
             let account = book.account(account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
-            set_status(account, *status, by)
+            set_status(account, *status, &command.actor)
         }
         Act::IncomingPayment { account, amount, reference } => {
             permitted(&command.actor, &["officer", "administrator"])?;
@@ -261,6 +262,10 @@ fn open_account(book: &dyn Book, command: &Command, new: &NewAccount) -> Ruled<O
     if foreign(new.opening) || foreign(new.overdraft) || foreign(new.day_max) {
         return Err(Refusal::CurrencyMismatch.into());
     }
+    let below = |amount: Option<Money>, least: i64| amount.is_some_and(|amount| amount.minor() < least);
+    if below(new.overdraft, 0) || below(new.day_max, 1) {
+        return Err(Refusal::AmountNotPositive.into());
+    }
     let request = hash_of(&json!(new))?;
     let scope = hash_of(&json!(["opening", new.account]))?;
     if book.account(new.account.as_str())?.is_some() {
@@ -285,14 +290,22 @@ fn open_account(book: &dyn Book, command: &Command, new: &NewAccount) -> Ruled<O
     done(changes)
 }
 
-/// Freezing is for whoever sees the need; thawing takes another person; a closed account stays closed.
-fn set_status(account: Account, status: AccountStatus, by: String) -> Ruled<Orders> {
+/// Freezing is for whoever sees the need; thawing takes a person, and another one; a closed account stays closed.
+fn set_status(account: Account, status: AccountStatus, actor: &Actor) -> Ruled<Orders> {
     if account.status == status {
         return Ok((Effect::Done { changed: false }, vec![]));
     }
+    let by = actor.name();
+    let by_nobody = match actor {
+        Actor::System { .. } => true,
+        Actor::Operator(_) | Actor::Agent(_) => false,
+    };
     let thawed_by_freezer = account.status_by.as_ref() == Some(&by);
     let status_by = match (account.status, status) {
         (AccountStatus::Closed, _) => return Err(Refusal::AccountNotActive.into()),
+        (AccountStatus::Frozen, AccountStatus::Active) if by_nobody => {
+            return Err(Refusal::OperatorNotPermitted.into());
+        }
         (AccountStatus::Frozen, AccountStatus::Active) if thawed_by_freezer => {
             return Err(Refusal::MakerIsChecker.into());
         }
@@ -412,12 +425,13 @@ fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<
         return Ok(vec![Change::UpdateTransaction(transaction)]);
     }
     let mut changes = vec![Change::UpdateTransaction(transaction.clone())];
+    let debit = existing(book, &transaction.debit)?;
+    let credit = existing(book, &transaction.credit)?;
     if transaction.settlement == Settlement::External {
+        both_active(&debit, &credit)?;
         changes.extend(core::submit(book, &transaction, at.wall)?.1);
         return Ok(changes);
     }
-    let debit = existing(book, &transaction.debit)?;
-    let credit = existing(book, &transaction.credit)?;
     changes.extend(settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?.1);
     Ok(changes)
 }

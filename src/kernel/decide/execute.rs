@@ -2,9 +2,10 @@
 //!
 //! Order of `execute_*`: the agent stands → the authorization is its own → executed, ordered or queued already with
 //! these parameters: the same answer again → grant → role → parameters → merchant still on the list → state and expiry
-//! → whoever made it stands → payments are not stopped. Limits and ceilings are not asked again: the funds were held
+//! → whoever made it stands → payments are not stopped → both accounts are active. Limits and ceilings are not asked again: the funds were held
 //! when they were.
 
+use super::posting::both_active;
 use super::{Case, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle};
 use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
 use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionKind, TransactionState};
@@ -41,11 +42,12 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     if let Some(breaker) = case.book.breaker()? {
         return Ok(manual::withheld(case, call, &transaction, &breaker));
     }
-    if transaction.settlement == Settlement::External {
-        return core::order(case, &transaction);
-    }
     let debit = case.account(&transaction.debit)?;
     let credit = case.account(&transaction.credit)?;
+    if transaction.settlement == Settlement::External {
+        both_active(&debit, &credit)?;
+        return core::order(case, &transaction);
+    }
     let (effect, changes) = settle(case.book, &transaction, &debit, &credit, Funds::Held, case.now())?;
     Ok((Effect::Posted(effect), changes))
 }

@@ -12,9 +12,13 @@ use crate::kernel::ledger::{Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{CaseId, Sha256, TransactionId};
 
-/// `SetBreaker`. Stopping is for whoever sees the need; a repeat changes nothing.
+/// `SetBreaker`. Stopping is for whoever sees the need, going on for a human; a repeat changes nothing.
 pub(super) fn set_breaker(book: &dyn Book, command: &Command, reason: Option<&str>) -> Ruled<Orders> {
-    let (by, _) = permitted(&command.actor, &["officer", "administrator"])?;
+    let roles = ["officer", "administrator"];
+    let by = match reason {
+        Some(_) => permitted(&command.actor, &roles)?.0,
+        None => operator(&command.actor, &roles)?,
+    };
     let wanted = reason.map(|reason| Breaker { reason: reason.to_owned(), by, since: command.stamp.wall });
     if book.breaker()?.is_some() == wanted.is_some() {
         return Ok((Effect::Done { changed: false }, vec![]));
@@ -83,6 +87,10 @@ pub(super) fn queue(
     let Some(agent) = transaction.agent() else {
         return Err(Refusal::UnknownTransaction.into());
     };
+    // A late repeat after the case was decided would undo its answer.
+    if book.case(case_id)?.is_some() {
+        return Err(Refusal::AlreadyExists.into());
+    }
     let row = ManualCase {
         case_id: case_id.clone(),
         agent: agent.spiffe_id.clone(),
@@ -134,7 +142,10 @@ pub(super) fn resolve(
         Verdict::Approve => CaseState::Released,
         Verdict::Deny => CaseState::Rejected,
     };
-    if let (Some(scope), Verdict::Approve) = (case.scope, verdict) {
+    // The key may stand for something newer when it was forgotten while the case waited.
+    if let (Some(scope), Verdict::Approve) = (case.scope, verdict)
+        && book.binding(&scope, at)?.is_some_and(|binding| binding.case_id.as_ref() == Some(case_id))
+    {
         changes.push(Change::Unbind { scope });
     }
     let effect = Effect::CaseDecided { case_id: case_id.clone(), transaction_id: case.transaction_id.clone(), verdict };

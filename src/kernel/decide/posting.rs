@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Book, Change, Counter, OutboxRow, Place, Ruled, Stop};
 use crate::kernel::canon::{CanonRefused, canonical};
 use crate::kernel::command::{CoreVerb, Posted, Settlement, TransactionStatement};
-use crate::kernel::ledger::{Account, Fee, Funds, Transaction, TransactionState, Transfer, post};
+use crate::kernel::ledger::{Account, AccountStatus, Fee, Funds, Transaction, TransactionState, Transfer, post};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Currency, Day, Money, ProductId, Sha256, UnixMillis};
 
@@ -58,6 +58,20 @@ pub(super) fn settle(
 /// The bank's income account, which is opened before the first payment with a fee is authorized.
 fn income(book: &dyn Book, currency: Currency) -> Ruled<Account> {
     super::existing(book, &Account::fees(currency).name)
+}
+
+/// What [`post`] asks of both accounts, asked before an order leaves the bank.
+///
+/// # Errors
+/// `account_not_active`, `destination_not_active`
+pub(super) fn both_active(debit: &Account, credit: &Account) -> Result<(), Refusal> {
+    if debit.status != AccountStatus::Active {
+        return Err(Refusal::AccountNotActive);
+    }
+    if credit.status != AccountStatus::Active {
+        return Err(Refusal::DestinationNotActive);
+    }
+    Ok(())
 }
 
 /// A statement at the next place of the batch.

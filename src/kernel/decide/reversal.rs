@@ -2,14 +2,15 @@
 //!
 //! An agent asks for one under a grant, the bank's officers without. It posts in the very decision that approves it.
 //! Until then nothing is held on the payee's account; the payee's funds are checked when it posts. The fee of the
-//! original stays where it is.
+//! original stays where it is. Neither the payee's limit for a day nor stopped payments stand in its way: a human
+//! looks at each.
 
 use serde_json::json;
 
 use super::authorize::{agent_scope, answered_before, approval, recorded};
 use super::bank::permitted;
 use super::{Book, Case, Orders, Ruled, bound_parameters, hash_of};
-use crate::kernel::command::{Actor, Command, FreshIds, Rules, Settlement, ToolCall, Verb};
+use crate::kernel::command::{Actor, Command, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::SoftLimit;
 use crate::kernel::refusal::Refusal;
@@ -108,15 +109,6 @@ impl Asked<'_> {
         }
         let kind = TransactionKind::Reversal;
         let (debit, credit) = (original.credit.clone(), original.debit.clone());
-        let settlement = match original.kind {
-            // The bank's own bookings never left this ledger.
-            TransactionKind::Booking => Settlement::Embedded,
-            TransactionKind::Purchase
-            | TransactionKind::Transfer
-            | TransactionKind::Reversal
-            | TransactionKind::Incoming
-            | TransactionKind::Opening => self.rules.settlement,
-        };
         Ok(Transaction {
             transaction_id: self.fresh.transaction.clone(),
             kind,
@@ -138,7 +130,8 @@ impl Asked<'_> {
             policy_version: self.rules.policy_version.clone(),
             catalogue_version: self.rules.catalogue_version,
             approval: approval(&[SoftLimit::Reversal], self.rules, self.fresh, self.now),
-            settlement,
+            // Money goes back where it went, whatever the rules say by now.
+            settlement: original.settlement,
             case_id: None,
         })
     }

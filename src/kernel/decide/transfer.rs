@@ -43,6 +43,16 @@ pub(super) fn book(
         return Err(Refusal::OperatorNotPermitted.into());
     }
     let debit = book.account(debit)?.ok_or(Refusal::UnknownAccount)?;
+    let pays_fees = match debit.kind {
+        AccountKind::Customer | AccountKind::Merchant => true,
+        // Income out of nothing.
+        AccountKind::Fees | AccountKind::Clearing => false,
+    };
+    if let Actor::Operator(_) = &command.actor
+        && !pays_fees
+    {
+        return Err(Refusal::OperatorNotPermitted.into());
+    }
     let debits_on = within_day(book, &debit, amount, at)?;
     let kind = TransactionKind::Booking;
     let transaction = Transaction {

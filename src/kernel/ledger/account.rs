@@ -71,7 +71,7 @@ pub struct Account {
     pub held: i64,
     /// How far below zero the available balance may go; never negative.
     pub overdraft: i64,
-    /// The most that may leave on one local day, open holds included. None: no limit.
+    /// The most that may leave on one local day, open holds included, reversals not. None: no limit.
     pub day_max: Option<i64>,
     /// Where its days begin and end.
     pub zone: Zone,
