@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod chart;
+mod figures;
 mod load;
 pub mod report;
 mod stop;
@@ -22,8 +23,9 @@ use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
+use figures::Spread;
 pub use report::Report;
-use report::{BatchCell, Cell, DelayCell, FullToken, Spread};
+use report::{BatchCell, Cell, DelayCell, FullToken};
 use stop::Stop;
 use subject::Subject;
 

@@ -114,7 +114,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     if let Some(out) = hsm.out {
         let written = std::fs::create_dir_all(&out)
             .and_then(|()| std::fs::write(out.join("bench-hsm.json"), format!("{value:#}\n")))
-            .and_then(|()| std::fs::write(out.join("bench-hsm.svg"), chart::svg(&report)));
+            .and_then(|()| std::fs::write(out.join("bench-hsm.svg"), chart::svg(&report.chart())));
         written.map_err(|error| {
             Failure::fault("report_unwritable", format!("{}: {error}", out.display()), "choose another --out")
         })?;
