@@ -62,6 +62,21 @@ pub fn repeat<F: Into<Failure> + Send>(
     stop: &Stop,
     work: impl Fn(u32, u64) -> Result<(), F> + Sync,
 ) -> Result<Turns, Failure> {
+    repeat_when(callers, time, stop, &|_, _| None, work)
+}
+
+/// The same with turns that begin at their time: `due` tells it by caller and turn. A turn that begins late, because
+/// the one before took too long, is timed from when it was due.
+///
+/// # Errors
+/// The first fault, or `bench_stopped`.
+pub fn repeat_when<F: Into<Failure> + Send>(
+    callers: u32,
+    time: Duration,
+    stop: &Stop,
+    due: &(dyn Fn(u32, u64) -> Option<Instant> + Sync),
+    work: impl Fn(u32, u64) -> Result<(), F> + Sync,
+) -> Result<Turns, Failure> {
     let together = Barrier::new(usize::try_from(callers).unwrap_or(1) + 1);
     let turns = |caller: u32| {
         let mut times_ns: Vec<u64> = Vec::new();
@@ -69,7 +84,13 @@ pub fn repeat<F: Into<Failure> + Send>(
         let began = Instant::now();
         let mut before = began;
         while before.duration_since(began) < time && !stop.asked() {
-            work(caller, times_ns.len() as u64)?;
+            let number = times_ns.len() as u64;
+            if let Some(due) = due(caller, number) {
+                std::thread::sleep(due.saturating_duration_since(before));
+                // Awake later than asked for is the machine's delay, not the work's.
+                before = if due > before { Instant::now() } else { due };
+            }
+            work(caller, number)?;
             let after = Instant::now();
             times_ns.push(u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX));
             before = after;

@@ -1,11 +1,13 @@
-//! Raw loops and ours side by side: `countersign bench hsm`.
+//! Raw loops and ours side by side: `countersign bench hsm` here, `countersign bench ledger` in `ledger`.
 //!
 //! A machine's speed changes while it is measured, so each cell of ours is measured right after the raw loop it is
 //! compared with, round after round, and what counts is the median of the ratios.
 
 mod batch;
 pub mod chart;
+mod directory;
 mod figures;
+pub mod ledger;
 mod load;
 pub mod report;
 mod stop;
