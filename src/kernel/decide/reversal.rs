@@ -4,8 +4,6 @@
 //! Until then nothing is held on the payee's account; the payee's funds are checked when it posts. The fee of the
 //! original stays where it is.
 
-use serde_json::json;
-
 use super::authorize::{agent_scope, answered_before, approval, recorded};
 use super::bank::permitted;
 use super::{Book, Case, Orders, Ruled, bound_parameters, hash_of};
@@ -23,7 +21,7 @@ pub(super) fn request(
     amount: Option<Money>,
     key: &IdempotencyKey,
 ) -> Ruled<Orders> {
-    let request = hash_of(&json!(call))?;
+    let request = hash_of(call)?;
     let scope = agent_scope(case, key)?;
     if let Some(effect) = answered_before(case.book, case.now(), &scope, request)? {
         return Ok((effect, vec![]));
@@ -61,8 +59,8 @@ pub(super) fn by_operator(
 ) -> Ruled<Orders> {
     permitted(&command.actor, &["officer"])?;
     let now = command.stamp.wall;
-    let request = hash_of(&json!(["reverse", original_id, amount]))?;
-    let scope: Sha256 = hash_of(&json!(["bank", key]))?;
+    let request = hash_of(&("reverse", original_id, amount))?;
+    let scope: Sha256 = hash_of(&("bank", key))?;
     if let Some(effect) = answered_before(book, now, &scope, request)? {
         return Ok((effect, vec![]));
     }
