@@ -43,7 +43,7 @@ pub fn hash_limit(items: usize, time: Duration, stop: &Stop) -> Result<f64, Fail
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let speed = load::repeat(u32::try_from(processors).unwrap_or(1), time, stop, |caller, number| {
         black_box(tree(items, u64::from(caller) << 40 | number));
-        Ok(())
+        Ok::<_, Failure>(())
     })?;
     Ok(speed.rate() * items as f64)
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::Kind;
 use super::stop::Stop;
+use crate::hsm::Token;
 use crate::hsm::measure::{RawSpeed, percentile_us};
-use crate::hsm::{HsmFault, Token};
 use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 
@@ -24,19 +24,59 @@ pub fn closed_loop(
     stop: &Stop,
 ) -> Result<RawSpeed, Failure> {
     let work = |caller: u32, number: u64| token.sign(key, kind.input(u64::from(caller) << 40 | number)).map(|_| ());
-    repeat(callers, time, stop, work)
+    let turns = repeat(callers, time, stop, work)?;
+    Ok(RawSpeed {
+        signatures: turns.times_ns.len() as u64,
+        seconds: turns.seconds,
+        p50_us: turns.percentile_us(50),
+        p99_us: turns.percentile_us(99),
+    })
+}
+
+/// What callers did together.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// How long each turn took, shortest first.
+    pub times_ns: Vec<u64>,
+    pub seconds: f64,
+}
+
+impl Turns {
+    /// Turns a second.
+    pub fn rate(&self) -> f64 {
+        self.times_ns.len() as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    pub fn percentile_us(&self, percent: usize) -> f64 {
+        percentile_us(&self.times_ns, percent)
+    }
 }
 
 /// Runs a piece of work again and again on so many threads. A caller tells its number and counts its turns.
 ///
 /// # Errors
 /// The first fault, or `bench_stopped`.
-pub fn repeat(
+pub fn repeat<F: Into<Failure> + Send>(
     callers: u32,
     time: Duration,
     stop: &Stop,
-    work: impl Fn(u32, u64) -> Result<(), HsmFault> + Sync,
-) -> Result<RawSpeed, Failure> {
+    work: impl Fn(u32, u64) -> Result<(), F> + Sync,
+) -> Result<Turns, Failure> {
+    repeat_when(callers, time, stop, &|_, _| None, work)
+}
+
+/// The same with turns that begin at their time: `due` tells it by caller and turn. A turn that begins late, because
+/// the one before took too long, is timed from when it was due.
+///
+/// # Errors
+/// The first fault, or `bench_stopped`.
+pub fn repeat_when<F: Into<Failure> + Send>(
+    callers: u32,
+    time: Duration,
+    stop: &Stop,
+    due: &(dyn Fn(u32, u64) -> Option<Instant> + Sync),
+    work: impl Fn(u32, u64) -> Result<(), F> + Sync,
+) -> Result<Turns, Failure> {
     let together = Barrier::new(usize::try_from(callers).unwrap_or(1) + 1);
     let turns = |caller: u32| {
         let mut times_ns: Vec<u64> = Vec::new();
@@ -44,12 +84,18 @@ pub fn repeat(
         let began = Instant::now();
         let mut before = began;
         while before.duration_since(began) < time && !stop.asked() {
-            work(caller, times_ns.len() as u64)?;
+            let number = times_ns.len() as u64;
+            if let Some(due) = due(caller, number) {
+                std::thread::sleep(due.saturating_duration_since(before));
+                // Awake later than asked for is the machine's delay, not the work's.
+                before = if due > before { Instant::now() } else { due };
+            }
+            work(caller, number)?;
             let after = Instant::now();
             times_ns.push(u64::try_from((after - before).as_nanos()).unwrap_or(u64::MAX));
             before = after;
         }
-        Ok::<_, HsmFault>(times_ns)
+        Ok::<_, F>(times_ns)
     };
     let (outcome, seconds) = std::thread::scope(|scope| {
         let turns = &turns;
@@ -67,13 +113,8 @@ pub fn repeat(
         }
         (fault.map_or(Ok(all), Err), began.elapsed().as_secs_f64())
     });
-    let mut times_ns = outcome.map_err(Failure::from)?;
+    let mut times_ns = outcome.map_err(F::into)?;
     stop.check()?;
     times_ns.sort_unstable();
-    Ok(RawSpeed {
-        signatures: times_ns.len() as u64,
-        seconds,
-        p50_us: percentile_us(&times_ns, 50),
-        p99_us: percentile_us(&times_ns, 99),
-    })
+    Ok(Turns { times_ns, seconds })
 }

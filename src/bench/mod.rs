@@ -1,10 +1,13 @@
-//! Raw loops and ours side by side: `countersign bench hsm`.
+//! Raw loops and ours side by side: `countersign bench hsm` here, `countersign bench ledger` in `ledger`.
 //!
 //! A machine's speed changes while it is measured, so each cell of ours is measured right after the raw loop it is
 //! compared with, round after round, and what counts is the median of the ratios.
 
 mod batch;
 pub mod chart;
+mod directory;
+mod figures;
+pub mod ledger;
 mod load;
 pub mod report;
 mod stop;
@@ -22,8 +25,9 @@ use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
+use figures::Spread;
 pub use report::Report;
-use report::{BatchCell, Cell, DelayCell, FullToken, Spread};
+use report::{BatchCell, Cell, DelayCell, FullToken};
 use stop::Stop;
 use subject::Subject;
 

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::chart::{Bar, Chart};
+use super::figures::{self, Goal, Spread, counted};
 use super::subject::Subject;
 use super::{Kind, Plan};
 use crate::hsm::measure::RawSpeed;
@@ -33,14 +35,6 @@ pub struct Report {
     pub full_token: Option<FullToken>,
     pub goals: Vec<Goal>,
     pub notes: Vec<String>,
-}
-
-/// Median, least and greatest of all rounds.
-#[derive(Clone, Copy, Default, Debug, Serialize)]
-pub struct Spread {
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
 }
 
 /// One number of callers on one number of workers.
@@ -91,32 +85,10 @@ pub struct FullToken {
     pub raw_full_per_second: f64,
 }
 
-/// A line of what is to be reached.
-#[derive(Clone, Debug, Serialize)]
-pub struct Goal {
-    pub what: String,
-    pub goal: String,
-    pub measured: String,
-    pub reached: bool,
-    /// How much of it, in percent; 100 and more when it is reached.
-    pub percent: f64,
-}
-
 impl RawSpeed {
     /// Signatures a second.
     pub fn rate(&self) -> f64 {
         self.signatures as f64 / self.seconds.max(f64::MIN_POSITIVE)
-    }
-}
-
-impl Spread {
-    pub fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let (Some(min), Some(max)) = (values.first(), values.last()) else {
-            return Self::default();
-        };
-        let median = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
-        Self { median, min: *min, max: *max }
     }
 }
 
@@ -274,66 +246,27 @@ impl Report {
             );
         }
         text.push('\n');
-        for goal in &self.goals {
-            let verdict =
-                if goal.reached { "reached".to_owned() } else { format!("not reached: {:.0} %", goal.percent) };
-            let _ = writeln!(text, "{:<52} {:>10} {:>10}   {verdict}", goal.what, goal.goal, goal.measured);
-        }
+        text.push_str(&figures::lines(&self.goals));
         for note in &self.notes {
             let _ = write!(text, "\n{note}");
         }
         text
     }
-}
 
-impl Goal {
-    fn at_least(what: String, measured: f64, least: f64) -> Self {
-        Self {
-            what,
-            goal: format!("≥ {least:.2}"),
-            measured: format!("{measured:.2}"),
-            reached: measured >= least,
-            percent: measured / least * 100.0,
-        }
-    }
-
-    fn at_most(what: String, measured: f64, most: f64, unit: &str) -> Self {
-        let shown = |value: f64| {
-            let value = if most >= 10.0 { format!("{value:.0}") } else { format!("{value:.2}") };
-            format!("{value} {unit}").trim_end().to_owned()
+    /// Throughput of every cell against its raw loop.
+    pub fn chart(&self) -> Chart {
+        let bar = |cell: &Cell| Bar {
+            label: format!("{} × {}", cell.callers, cell.workers),
+            ours: cell.per_second,
+            raw: cell.raw_per_second,
+            ratio: cell.ratio.median,
         };
-        Self {
-            what,
-            goal: format!("≤ {}", shown(most)),
-            measured: shown(measured),
-            reached: measured <= most,
-            percent: most / measured * 100.0,
+        Chart {
+            title: "Signatures a second: ours and the raw module",
+            bars_are: "callers × worker processes",
+            unit: "signatures a second",
+            raw_is: "raw limit: one thread for 1 caller, else two",
+            bars: self.cells.iter().map(bar).collect(),
         }
-    }
-}
-
-fn counted(count: u32, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_is_the_median_between_the_least_and_the_greatest() {
-        let odd = Spread::of(vec![3.0, 1.0, 2.0]);
-        assert_eq!((odd.min, odd.median, odd.max), (1.0, 2.0, 3.0));
-        assert_eq!(Spread::of(vec![1.0, 2.0]).median, 1.5);
-        assert_eq!(Spread::of(vec![]).median, 0.0);
-    }
-
-    #[test]
-    fn a_missed_goal_says_how_much_of_it_was_reached() {
-        let missed = Goal::at_least("x".into(), 0.5, 0.85);
-        assert!(!missed.reached && (58.0..59.0).contains(&missed.percent));
-        let slow = Goal::at_most("x".into(), 200.0, 100.0, "µs");
-        assert_eq!((slow.reached, slow.percent, slow.goal.as_str()), (false, 50.0, "≤ 100 µs"));
-        assert!(Goal::at_most("x".into(), 1.5, 2.0, "").reached);
     }
 }

@@ -1,10 +1,10 @@
 //! The token that is measured: one of its own in a temporary directory, or a party's.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::directory::{Directory, private_directory, unusable};
 use super::{Kind, PartyToken, Plan, Running, invalid};
 use crate::hsm::Token;
 use crate::hsm::client::HsmState;
@@ -15,7 +15,6 @@ use crate::hsm::settings::HsmSettings;
 use crate::hsm::supervisor;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::KeyId;
-use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -45,8 +44,8 @@ impl Subject {
     /// # Errors
     /// Whatever keeps a token from being made.
     pub fn temporary(plan: &Plan, module: &Path, delay: Option<(&Path, Duration)>) -> Result<Self, Failure> {
-        let directory = Directory::make()?;
-        let state = StateDir::new(&directory.0);
+        let directory = Directory::make(&std::env::temp_dir())?;
+        let state = StateDir::new(directory.path());
         let mut settings = HsmSettings {
             env: [("SOFTHSM2_CONF".to_owned(), "{state}/softhsm/softhsm2.conf".to_owned())].into(),
             pin_file: Some(format!("pins/{NAME}.pin").into()),
@@ -58,7 +57,7 @@ impl Subject {
             )
         };
         if let Some((real, delay)) = delay {
-            let control = directory.0.join("shim");
+            let control = directory.path().join("shim");
             let orders = format!("module {}\nsign-takes {}\n", real.display(), delay.as_micros());
             private_directory(&control)
                 .and_then(|()| std::fs::write(control.join("orders"), orders))
@@ -154,32 +153,4 @@ fn generate(
     let embedded = Embedded::start(plan.program.clone(), state, NAME, settings)?;
     let token: std::sync::Arc<dyn Token> = embedded.pool();
     Ok(token.generate(NAME, purpose, agent)?.id)
-}
-
-/// A directory that only this user can enter, gone when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn make() -> Result<Self, Failure> {
-        let name = format!("countersign-bench-{}", hex::encode(clock::random::<8>()));
-        let path = std::env::temp_dir().join(name);
-        private_directory(&path).map_err(|error| unusable(&path, &error))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, directory = %self.0.display(), "the temporary token could not be removed");
-        }
-    }
-}
-
-fn private_directory(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().mode(0o700).create(path)
-}
-
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::fault("bench_failed", format!("{}: {error}", path.display()), "check TMPDIR and its free space")
 }

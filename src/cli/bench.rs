@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use serde::Serialize;
 
 use super::context::Context;
-use crate::bench::{self, Kind, Plan, chart};
+use crate::bench::chart::{self, Chart};
+use crate::bench::{self, Kind, Plan, ledger};
 use crate::config::Config;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
@@ -35,6 +37,49 @@ enum Verb {
   countersign bench hsm --state ./bank --json            the token of a party that is stopped
   countersign bench hsm --keys 10000                     also: start and speed of a full token (minutes)")]
     Hsm(HsmArgs),
+    /// Transfers through the store, against the leanest loop on the same file system or server.
+    ///
+    /// Makes stores of its own in a temporary directory, and with --postgres databases of its own on that server, and
+    /// removes them. Only acknowledged commits count, and afterwards every book must balance.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench ledger                                  some minutes, a table
+  countersign bench ledger --dir /var/lib/countersign       the file system that the daemon will use
+  countersign bench ledger --seconds 3 --rounds 9 --out .   also bench-ledger.json and bench-ledger.svg
+  countersign bench ledger --history 10000000 --in-flight 1024
+  countersign bench ledger --postgres postgresql://bench@localhost/postgres --history 0")]
+    Ledger(LedgerArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct LedgerArgs {
+    /// Seconds that one measurement takes, 0.1 to 60.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How often each is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Transfers that wait for their answer at once, one cell each. More than 64 are handed over by 64 callers,
+    /// several at once.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024],
+        value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    in_flight: Vec<u32>,
+    /// Accounts that pay one another.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(3..=10_000_000))]
+    accounts: u32,
+    /// Transfers that a store has in it when it is compared with an empty one; 0: not measured.
+    #[arg(long, value_name = "ROWS", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    history: u64,
+    /// Also measure on this PostgreSQL server; the user must be allowed to make databases.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
+    /// Where the files go: their file system is measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Write bench-ledger.json and bench-ledger.svg into this directory.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -80,45 +125,86 @@ impl Args {
 /// Measures and prints.
 ///
 /// # Errors
-/// `bench_options_invalid`, `already_running`, `bench_stopped`, and whatever kept the token from signing.
+/// `bench_options_invalid`, `already_running`, `bench_stopped`, and whatever kept the token from signing or the store
+/// from committing.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Verb::Hsm(hsm) = args.verb;
-    let party = match args.state {
-        Some(state) => {
-            let config = Config::load(&state)?;
-            let (_, party, settings) = config.hosted();
-            Some(bench::PartyToken { state, name: party.token.clone(), settings: settings.clone() })
-        }
-        None => None,
-    };
-    let kind = hsm.input.unwrap_or(if party.is_some() { Kind::SelfTest } else { Kind::Tls });
-    let plan = Plan {
-        // A path that leads to this file even after it was replaced.
-        program: supervisor::own_program(),
-        party,
-        module: hsm.module,
-        delay_module: hsm.delay_module,
-        seconds: hsm.seconds,
-        rounds: hsm.rounds,
-        callers: hsm.callers,
-        workers: hsm.workers,
-        kind,
-        keys: hsm.keys,
-    };
-    let report = bench::run(&plan, &|text| {
+    let tell = |text: &str| {
         // A terminal that went away does not stop the measurement.
         let _ = writeln!(std::io::stderr(), "{text}");
-    })?;
-    let value = serde_json::to_value(&report)
+    };
+    match args.verb {
+        Verb::Hsm(hsm) => {
+            let out = hsm.out.clone();
+            let report = bench::run(&hsm.plan(args.state)?, &tell)?;
+            deliver("bench-hsm", &report, &report.chart(), out, report.text(), context)
+        }
+        Verb::Ledger(ledger) => {
+            let out = ledger.out.clone();
+            let report = bench::ledger::run(&ledger.plan(), &tell)?;
+            deliver("bench-ledger", &report, &report.chart(), out, report.text(), context)
+        }
+    }
+}
+
+impl HsmArgs {
+    fn plan(self, state: Option<StateDir>) -> Result<Plan, Failure> {
+        let party = match state {
+            Some(state) => {
+                let config = Config::load(&state)?;
+                let (_, party, settings) = config.hosted();
+                Some(bench::PartyToken { state, name: party.token.clone(), settings: settings.clone() })
+            }
+            None => None,
+        };
+        let kind = self.input.unwrap_or(if party.is_some() { Kind::SelfTest } else { Kind::Tls });
+        Ok(Plan {
+            // A path that leads to this file even after it was replaced.
+            program: supervisor::own_program(),
+            party,
+            module: self.module,
+            delay_module: self.delay_module,
+            seconds: self.seconds,
+            rounds: self.rounds,
+            callers: self.callers,
+            workers: self.workers,
+            kind,
+            keys: self.keys,
+        })
+    }
+}
+
+impl LedgerArgs {
+    fn plan(self) -> ledger::Plan {
+        ledger::Plan {
+            seconds: self.seconds,
+            rounds: self.rounds,
+            in_flight: self.in_flight,
+            accounts: self.accounts,
+            history: self.history,
+            postgres: self.postgres,
+            directory: self.dir.unwrap_or_else(std::env::temp_dir),
+        }
+    }
+}
+
+fn deliver(
+    name: &str,
+    report: &impl Serialize,
+    chart: &Chart,
+    out: Option<PathBuf>,
+    text: String,
+    context: &Context,
+) -> Result<(), Failure> {
+    let value = serde_json::to_value(report)
         .map_err(|error| Failure::fault("report_unwritable", error.to_string(), "report this as a defect"))?;
-    if let Some(out) = hsm.out {
+    if let Some(out) = out {
         let written = std::fs::create_dir_all(&out)
-            .and_then(|()| std::fs::write(out.join("bench-hsm.json"), format!("{value:#}\n")))
-            .and_then(|()| std::fs::write(out.join("bench-hsm.svg"), chart::svg(&report)));
+            .and_then(|()| std::fs::write(out.join(format!("{name}.json")), format!("{value:#}\n")))
+            .and_then(|()| std::fs::write(out.join(format!("{name}.svg")), chart::svg(chart)));
         written.map_err(|error| {
             Failure::fault("report_unwritable", format!("{}: {error}", out.display()), "choose another --out")
         })?;
     }
-    context.print(&value, |_| report.text());
+    context.print(&value, |_| text);
     Ok(())
 }

@@ -4,6 +4,12 @@
 //! instead of formatted: money and times travel as strings, and a float is the one place where two JSON libraries
 //! disagree.
 
+mod writer;
+
+pub use writer::canonical_of;
+
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 /// Largest integer that every JSON reader keeps exactly: 2^53 − 1 (RFC 8785, appendix B; RFC 7493, 2.2).
@@ -21,6 +27,8 @@ pub enum CanonRefused {
     IntegerTooLarge,
     #[error("arrays and objects are nested more than 32 deep")]
     TooDeep,
+    #[error("a value is no JSON: a member's name is not text")]
+    Unwritable,
 }
 
 /// The canonical bytes of a value: UTF-8, no whitespace, keys sorted by UTF-16 code units (RFC 8785, 3.2).
@@ -74,7 +82,7 @@ fn write_value(value: &Value, depth_left: usize, text: &mut String) -> Result<()
         Value::Object(members) => {
             let depth_left = depth_left.checked_sub(1).ok_or(CanonRefused::TooDeep)?;
             let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-            sorted.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+            sorted.sort_by(|(one, _), (other, _)| utf16_order(one, other));
             text.push('{');
             for (position, (key, member)) in sorted.into_iter().enumerate() {
                 if position > 0 {
@@ -90,23 +98,42 @@ fn write_value(value: &Value, depth_left: usize, text: &mut String) -> Result<()
     Ok(())
 }
 
-/// RFC 8785, 3.2.2.2: the five short escapes, `\u00xx` in lower case for other control characters, nothing else.
+/// RFC 8785, 3.2.3. Bytes have the same order unless a character beyond the basic plane meets one near its end.
+fn utf16_order(one: &str, other: &str) -> Ordering {
+    if one.is_ascii() && other.is_ascii() {
+        return one.cmp(other);
+    }
+    one.encode_utf16().cmp(other.encode_utf16())
+}
+
 fn write_string(string: &str, text: &mut String) {
     text.push('"');
-    for character in string.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\u{8}' => text.push_str("\\b"),
-            '\t' => text.push_str("\\t"),
-            '\n' => text.push_str("\\n"),
-            '\u{c}' => text.push_str("\\f"),
-            '\r' => text.push_str("\\r"),
-            control if control < ' ' => text.push_str(&format!("\\u{:04x}", u32::from(control))),
-            plain => text.push(plain),
+    write_escaped(string, text);
+    text.push('"');
+}
+
+/// RFC 8785, 3.2.2.2: the five short escapes, `\u00xx` in lower case for other control characters, nothing else.
+fn write_escaped(string: &str, text: &mut String) {
+    let mut plain = 0;
+    // What is escaped is ASCII, so every other byte may be copied as it is.
+    for (place, byte) in string.bytes().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        text.push_str(&string[plain..place]);
+        plain = place + 1;
+        match byte {
+            b'"' => text.push_str("\\\""),
+            b'\\' => text.push_str("\\\\"),
+            0x8 => text.push_str("\\b"),
+            b'\t' => text.push_str("\\t"),
+            b'\n' => text.push_str("\\n"),
+            0xc => text.push_str("\\f"),
+            b'\r' => text.push_str("\\r"),
+            control => text.push_str(&format!("\\u{control:04x}")),
         }
     }
-    text.push('"');
+    text.push_str(&string[plain..]);
 }
 
 #[cfg(test)]
@@ -199,7 +226,7 @@ mod tests {
         assert!(!is_canonical(b"\"\xff\""));
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
+    pub(super) fn any_value() -> impl Strategy<Value = Value> {
         let scalar = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

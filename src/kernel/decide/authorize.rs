@@ -13,8 +13,6 @@
 //!
 //! In both cases of 10 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
 
-use serde_json::json;
-
 use super::posting::{counted, within_day};
 use super::{
     Binding, Book, Case, Change, Counter, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal, manual,
@@ -82,7 +80,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     let Some(wanted) = Wanted::of(call) else {
         return Err(Refusal::ToolDenied.into());
     };
-    let request = hash_of(&json!(call))?;
+    let request = hash_of(call)?;
     let scope = agent_scope(case, wanted.key)?;
     if let Some(effect) = answered_before(case.book, case.now(), &scope, request)? {
         return Ok((effect, vec![]));
@@ -226,7 +224,7 @@ fn answer(transaction: &Transaction) -> Effect {
 
 /// Idempotency keys belong to the agent: its name and its key.
 pub(super) fn agent_scope(case: &Case<'_>, key: &IdempotencyKey) -> Ruled<Sha256> {
-    Ok(hash_of(&json!(["agent", case.agent.spiffe_id, case.agent.key, key]))?)
+    Ok(hash_of(&("agent", &case.agent.spiffe_id, case.agent.key, key))?)
 }
 
 fn source(case: &Case<'_>, wanted: &Wanted<'_>) -> Ruled<(Grant, Account)> {

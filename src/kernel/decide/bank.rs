@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
 use super::posting::both_active;
 use super::{
     Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, hash_of, internal,
@@ -40,8 +38,8 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         }
         Act::IncomingPayment { account, amount, reference } => {
             permitted(&command.actor, &["officer", "administrator"])?;
-            let request = hash_of(&json!([account, amount]))?;
-            let scope = hash_of(&json!(["incoming", reference]))?;
+            let request = hash_of(&(account, amount))?;
+            let scope = hash_of(&("incoming", reference))?;
             if let Some(before) = book.binding(&scope, at.wall)? {
                 return repeated_payment(book, &before, request);
             }
@@ -266,8 +264,8 @@ fn open_account(book: &dyn Book, command: &Command, new: &NewAccount) -> Ruled<O
     if below(new.overdraft, 0) || below(new.day_max, 1) {
         return Err(Refusal::AmountNotPositive.into());
     }
-    let request = hash_of(&json!(new))?;
-    let scope = hash_of(&json!(["opening", new.account]))?;
+    let request = hash_of(new)?;
+    let scope = hash_of(&("opening", &new.account))?;
     if book.account(new.account.as_str())?.is_some() {
         let before = book.binding(&scope, command.stamp.wall)?;
         return unchanged(before.is_some_and(|before| before.request == request));

@@ -1,11 +1,12 @@
 //! The body of an audit leaf: who asked for what, under which rules, and what came of it.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::kernel::canon::{CanonRefused, canonical};
-use crate::kernel::command::{Act, Actor, Command, Effect, Verdict};
+use crate::kernel::canon::{CanonRefused, canonical_of};
+use crate::kernel::command::{Act, Actor, Command, Effect, Posted, ToolCall, Verdict};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::Sha256;
+use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
 
 /// The canonical JSON (RFC 8785) that a leaf commits to.
 ///
@@ -18,36 +19,85 @@ pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result
         Actor::Operator(operator) => operator.asserted,
         Actor::Agent(_) | Actor::System { .. } => false,
     };
-    let mut body = json!({
-        "schema": "countersign/leaf/v1",
-        "request_id": command.stamp.request_id,
-        "at": command.stamp.wall.rfc3339(),
-        "actor": command.actor,
-        "decision": if outcome.is_ok() { "permitted" } else { "refused" },
-        "reason": outcome.as_ref().err().map(|refusal| refusal.name()),
-        "result": outcome.as_ref().map_or(Value::Null, result),
-        "asserted": asserted,
-    });
     let (kind, name, parameters) = named(&command.act);
-    body[kind] = json!(name);
-    body["parameters"] = parameters;
-    if let Act::Tool { rules, .. } | Act::ReverseTransaction { rules, .. } = &command.act {
-        body["policy_version"] = json!(rules.policy_version);
-        body["catalogue_version"] = json!(rules.catalogue_version.to_string());
-    }
-    canonical(&body)
+    let rules = if let Act::Tool { rules, .. } | Act::ReverseTransaction { rules, .. } = &command.act {
+        Some(rules)
+    } else {
+        None
+    };
+    canonical_of(&Body {
+        act: (kind == "act").then_some(name),
+        actor: &command.actor,
+        asserted,
+        at: command.stamp.wall.rfc3339(),
+        catalogue_version: rules.map(|rules| rules.catalogue_version.to_string()),
+        decision: if outcome.is_ok() { "permitted" } else { "refused" },
+        parameters,
+        policy_version: rules.map(|rules| rules.policy_version.as_str()),
+        reason: outcome.as_ref().err().map(|refusal| refusal.name()),
+        request_id: &command.stamp.request_id,
+        result: outcome.as_ref().map_or(Outcome::Other(Value::Null), result),
+        schema: "countersign/leaf/v1",
+        tool: (kind == "tool").then_some(name),
+    })
 }
 
-fn named(act: &Act) -> (&'static str, &str, Value) {
-    match act {
-        Act::Tool { call, .. } => ("tool", call.tool(), json!(call)),
+/// A leaf's body, its members in their order.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<&'a str>,
+    actor: &'a Actor,
+    asserted: bool,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    catalogue_version: Option<String>,
+    decision: &'a str,
+    parameters: Parameters<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_version: Option<&'a str>,
+    reason: Option<&'a str>,
+    request_id: &'a RequestId,
+    result: Outcome<'a>,
+    schema: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+}
+
+/// What was asked. The frequent acts are written as they are, the others as a tree.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Parameters<'a> {
+    Call(&'a ToolCall),
+    Transfer { amount: Money, credit: &'a str, debit: &'a str, reference: &'a IdempotencyKey },
+    Other(Value),
+}
+
+/// What came of it, in the same two ways.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome<'a> {
+    Placed {
+        batch: String,
+        index_in_batch: String,
+        repeated: bool,
+        statement_sha256: Sha256,
+        status: &'a str,
+        transaction_id: &'a TransactionId,
+    },
+    Other(Value),
+}
+
+fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
+    let (kind, name, parameters): (_, &str, _) = match act {
+        Act::Tool { call, .. } => return ("tool", call.tool(), Parameters::Call(call)),
         Act::Record { tool, decision } => ("act", tool, decision.clone()),
         Act::OpenAccount(new) => ("act", "open_account", json!(new)),
         Act::SetAccountStatus { account, status, reason } => {
             ("act", "set_account_status", json!({ "account": account, "status": status, "reason": reason }))
         }
         Act::Transfer { debit, credit, amount, reference } => {
-            ("act", "transfer", json!({ "debit": debit, "credit": credit, "amount": amount, "reference": reference }))
+            return ("act", "transfer", Parameters::Transfer { amount: *amount, credit, debit, reference });
         }
         Act::ReverseTransaction { transaction_id, amount, idempotency_key, .. } => (
             "act",
@@ -113,27 +163,20 @@ fn named(act: &Act) -> (&'static str, &str, Value) {
             "sign_batch",
             json!({ "batch": batch.to_string(), "signature_sha256": Sha256::of(&[signature]), "key": key }),
         ),
-    }
+    };
+    (kind, name, Parameters::Other(parameters))
 }
 
-fn result(effect: &Effect) -> Value {
-    match effect {
+fn result(effect: &Effect) -> Outcome<'_> {
+    Outcome::Other(match effect {
         Effect::Answer(_) => json!({ "status": "answered" }),
         Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
         Effect::RequiresApproval { approval_id, transaction_id, expires } => json!({
             "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
             "expires": expires.rfc3339(),
         }),
-        Effect::Posted(posted) => json!({
-            "status": "executed", "transaction_id": posted.transaction_id, "batch": posted.batch.to_string(),
-            "index_in_batch": posted.index_in_batch.to_string(),
-            "statement_sha256": Sha256::of(&[&posted.statement]), "repeated": posted.repeated,
-        }),
-        Effect::Submitted(order) => json!({
-            "status": "submitted", "transaction_id": order.transaction_id, "batch": order.batch.to_string(),
-            "index_in_batch": order.index_in_batch.to_string(),
-            "statement_sha256": Sha256::of(&[&order.statement]), "repeated": order.repeated,
-        }),
+        Effect::Posted(posted) => return placed("executed", posted),
+        Effect::Submitted(order) => return placed("submitted", order),
         Effect::QueuedManual { case_id, transaction_id, reason } => json!({
             "status": "queued_manual", "case_id": case_id, "transaction_id": transaction_id, "why": reason,
         }),
@@ -154,5 +197,16 @@ fn result(effect: &Effect) -> Value {
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
+    })
+}
+
+fn placed<'a>(status: &'a str, posted: &'a Posted) -> Outcome<'a> {
+    Outcome::Placed {
+        batch: posted.batch.to_string(),
+        index_in_batch: posted.index_in_batch.to_string(),
+        repeated: posted.repeated,
+        statement_sha256: Sha256::of(&[&posted.statement]),
+        status,
+        transaction_id: &posted.transaction_id,
     }
 }

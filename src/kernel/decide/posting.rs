@@ -1,9 +1,10 @@
 //! What a decision binds, posts and gives back, and the documents that are signed over it.
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::{Book, Change, Counter, OutboxRow, Place, Ruled, Stop};
-use crate::kernel::canon::{CanonRefused, canonical};
+use crate::kernel::canon::{CanonRefused, canonical_of};
 use crate::kernel::command::{CoreVerb, Posted, Settlement, TransactionStatement};
 use crate::kernel::ledger::{Account, AccountStatus, Fee, Funds, Transaction, TransactionState, Transfer, post};
 use crate::kernel::refusal::Refusal;
@@ -17,19 +18,31 @@ pub fn bound_parameters(
     amount: Money,
     product: Option<&ProductId>,
 ) -> Result<Sha256, CanonRefused> {
-    hash_of(&json!({
-        "schema": "countersign/parameters/v1",
-        "kind": kind,
-        "debit": debit,
-        "credit": credit,
-        "amount_minor": amount.minor().to_string(),
-        "currency": amount.currency().code(),
-        "product": product,
-    }))
+    hash_of(&Parameters {
+        amount_minor: amount.minor().to_string(),
+        credit,
+        currency: amount.currency(),
+        debit,
+        kind,
+        product,
+        schema: "countersign/parameters/v1",
+    })
 }
 
-pub(super) fn hash_of(value: &serde_json::Value) -> Result<Sha256, CanonRefused> {
-    Ok(Sha256::of(&[&canonical(value)?]))
+#[derive(Serialize)]
+struct Parameters<'a> {
+    amount_minor: String,
+    credit: &'a str,
+    currency: Currency,
+    debit: &'a str,
+    kind: &'a str,
+    product: Option<&'a ProductId>,
+    schema: &'a str,
+}
+
+/// SHA-256 over the canonical JSON of a value.
+pub(super) fn hash_of<T: Serialize + ?Sized>(value: &T) -> Result<Sha256, CanonRefused> {
+    Ok(Sha256::of(&[&canonical_of(value)?]))
 }
 
 /// Moves the money of a transaction: accounts, entries, statement and the effect with its place in the batch.
@@ -106,8 +119,7 @@ pub(super) fn statement(schema: &str, transaction: &Transaction, at: UnixMillis)
         policy_version: transaction.policy_version.clone(),
         catalogue_version: transaction.catalogue_version.to_string(),
     };
-    let value = serde_json::to_value(statement).map_err(|error| Stop::Fault(Box::new(error)))?;
-    Ok(canonical(&value)?)
+    Ok(canonical_of(&statement)?)
 }
 
 /// Closes an open transaction and gives back what it holds on `account`, which it debits, and counts. What an external
@@ -164,7 +176,7 @@ pub(super) fn within_day(book: &dyn Book, account: &Account, total: Money, at: U
 /// # Errors
 /// [`CanonRefused`] never happens for these values; it is passed on rather than asserted.
 pub fn batch_document(batch: i64, statements: &[Sha256], at: UnixMillis) -> Result<Vec<u8>, CanonRefused> {
-    canonical(&json!({
+    canonical_of(&json!({
         "schema": "countersign/batch/v1",
         "batch": batch,
         "count": statements.len(),

@@ -5,8 +5,6 @@
 //! original stays where it is. Neither the payee's limit for a day nor stopped payments stand in its way: a human
 //! looks at each.
 
-use serde_json::json;
-
 use super::authorize::{agent_scope, answered_before, approval, recorded};
 use super::bank::permitted;
 use super::{Book, Case, Orders, Ruled, bound_parameters, hash_of};
@@ -24,7 +22,7 @@ pub(super) fn request(
     amount: Option<Money>,
     key: &IdempotencyKey,
 ) -> Ruled<Orders> {
-    let request = hash_of(&json!(call))?;
+    let request = hash_of(call)?;
     let scope = agent_scope(case, key)?;
     if let Some(effect) = answered_before(case.book, case.now(), &scope, request)? {
         return Ok((effect, vec![]));
@@ -62,8 +60,8 @@ pub(super) fn by_operator(
 ) -> Ruled<Orders> {
     permitted(&command.actor, &["officer"])?;
     let now = command.stamp.wall;
-    let request = hash_of(&json!(["reverse", original_id, amount]))?;
-    let scope: Sha256 = hash_of(&json!(["bank", key]))?;
+    let request = hash_of(&("reverse", original_id, amount))?;
+    let scope: Sha256 = hash_of(&("bank", key))?;
     if let Some(effect) = answered_before(book, now, &scope, request)? {
         return Ok((effect, vec![]));
     }

@@ -3,8 +3,6 @@
 //! One command, one transfer. Order: role → reference → accounts → the account's daily limit → the rules of
 //! [`post`](crate::kernel::ledger::post).
 
-use serde_json::json;
-
 use super::bank::{permitted, repeated_payment, transaction_of_request};
 use super::posting::{counted, within_day};
 use super::{Binding, Book, Change, Orders, Ruled, bound_parameters, hash_of, internal, settle};
@@ -24,8 +22,8 @@ pub(super) fn book(
 ) -> Ruled<Orders> {
     permitted(&command.actor, &["officer", "administrator"])?;
     let at = command.stamp.wall;
-    let request = hash_of(&json!([debit, credit, amount]))?;
-    let scope = hash_of(&json!(["booking", reference]))?;
+    let request = hash_of(&(debit, credit, amount))?;
+    let scope = hash_of(&("booking", reference))?;
     if let Some(before) = book.binding(&scope, at)? {
         return repeated_payment(book, &before, request);
     }

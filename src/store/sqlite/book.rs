@@ -1,13 +1,19 @@
 //! The rows a decision reads, inside the commit that decides.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::filter::Filter;
+use super::memory::{Keys, Memory};
 use super::rows;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, Ruled, Signed, Stop,
-    marks_of,
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, RowFault, Ruled, Signed,
+    Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -20,17 +26,35 @@ use crate::store::planted::committed_sum;
 /// How long a single-use key is known again.
 const KEYS_KEPT_DAYS: i32 = 400;
 
-/// One commit in the making: its connection and where its next posting goes.
+/// One commit in the making: its connection, what the writer remembers, and where its next posting goes.
 #[derive(Debug)]
 pub(super) struct Commit<'c> {
     pub(super) connection: &'c Connection,
+    /// Reading fills it; never borrowed across a call.
+    pub(super) memory: RefCell<&'c mut Memory>,
     pub(super) batch: i64,
+    /// A transaction whose row waits for what the same command says of it.
+    pub(super) draft: Option<Transaction>,
     /// Leaf hashes of the statements posted in this commit so far.
     pub(super) statements: Vec<Sha256>,
 }
 
 pub(super) fn stop(error: rusqlite::Error) -> Stop {
     Stop::Fault(Box::new(error))
+}
+
+impl<'c> Commit<'c> {
+    /// The beginning of a commit; the connection holds the write lock.
+    pub(super) fn begin(connection: &'c Connection, memory: &'c mut Memory) -> Result<Self, RowFault> {
+        let number = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+        memory.begin(number("PRAGMA data_version")?);
+        let batch = match memory.rows.batch {
+            Some(batch) => batch,
+            None => number("SELECT coalesce(max(batch), 0) + 1 FROM batches")?,
+        };
+        memory.rows.batch = Some(batch);
+        Ok(Self { connection, memory: RefCell::new(memory), batch, draft: None, statements: vec![] })
+    }
 }
 
 impl Commit<'_> {
@@ -58,37 +82,48 @@ impl Commit<'_> {
 
 impl Book for Commit<'_> {
     fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
-        for mark in marks {
-            if self.one("SELECT 1 FROM revocations WHERE mark = ?1", &[mark], |_| Ok(()))?.is_some() {
-                return Ok(true);
-            }
+        if self.memory.borrow().rows.marks.is_none() {
+            let all = self.all("SELECT mark FROM revocations", &[], |row| row.get(0))?;
+            self.memory.borrow_mut().rows.marks = Some(all.into_iter().collect());
         }
-        Ok(false)
+        let memory = self.memory.borrow();
+        Ok(memory.rows.marks.as_ref().is_some_and(|revoked| marks.iter().any(|mark| revoked.contains(mark))))
     }
 
     fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>> {
-        self.one("SELECT number, this_update, next_update FROM crls WHERE issuer = ?1", &[&issuer], |row| {
+        if let Some(status) = self.memory.borrow().rows.crls.get(issuer) {
+            return Ok(*status);
+        }
+        let sql = "SELECT number, this_update, next_update FROM crls WHERE issuer = ?1";
+        let status = self.one(sql, &[&issuer], |row| {
             Ok(CrlStatus {
                 number: rows::unsigned(row, 0)?,
                 this_update: UnixMillis(row.get(1)?),
                 next_update: UnixMillis(row.get(2)?),
             })
-        })
+        })?;
+        self.memory.borrow_mut().rows.crls.insert(issuer.to_owned(), status);
+        Ok(status)
     }
 
     fn account(&self, name: &str) -> Ruled<Option<Account>> {
-        self.one(&format!("SELECT {} FROM accounts WHERE name = ?1", rows::ACCOUNT), &[&name], rows::account)
+        let found = self.remember_account(name).map_err(stop)?;
+        Ok(found.then(|| self.memory.borrow().rows.account(name).map(|slot| slot.account.clone())).flatten())
     }
 
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>> {
-        let sql =
-            format!("SELECT {} FROM grants WHERE agent = ?1 AND account = ?2 AND revoked_at IS NULL", rows::GRANT);
-        self.one(&sql, &[&agent.to_string(), &account.as_str()], rows::grant)
+        if let Some(grant) = self.memory.borrow().rows.grants.get(agent).and_then(|grants| grants.get(account)) {
+            return Ok(grant.clone());
+        }
+        let sql = grants_where("agent = ?1 AND account = ?2 AND revoked_at IS NULL");
+        let grant = self.one(&sql, &[&agent.to_string(), &account.as_str()], rows::grant)?;
+        let mut memory = self.memory.borrow_mut();
+        memory.rows.grants.entry(agent.clone()).or_default().insert(account.clone(), grant.clone());
+        Ok(grant)
     }
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
-        let sql =
-            format!("SELECT {} FROM grants WHERE agent = ?1 AND revoked_at IS NULL ORDER BY account", rows::GRANT);
+        let sql = grants_where("agent = ?1 AND revoked_at IS NULL ORDER BY account");
         self.all(&sql, &[&agent.to_string()], rows::grant)
     }
 
@@ -128,6 +163,7 @@ impl Book for Commit<'_> {
     }
 
     fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>> {
+        self.write_remembered().map_err(Stop::Fault)?;
         let sql = format!(
             "WITH RECURSIVE line (entry, depth) AS (
                  SELECT newest_entry, 1 FROM accounts WHERE name = ?1 AND newest_entry IS NOT NULL
@@ -159,8 +195,7 @@ impl Book for Commit<'_> {
         if let Some(minor) = committed_sum(self.connection.path(), &counter.text(), day.0) {
             return Ok(minor);
         }
-        let sql = "SELECT minor FROM counters WHERE counter = ?1 AND day = ?2";
-        Ok(self.one(sql, &[&counter.text(), &day.0], |row| row.get(0))?.unwrap_or(0))
+        self.remember_counter(counter, day).map_err(stop)
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {
@@ -170,26 +205,43 @@ impl Book for Commit<'_> {
     }
 
     fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
-        let sql = "SELECT b.request, b.transaction_name, b.case_id FROM binding_days d
-                   CROSS JOIN bindings b ON b.day = d.day AND b.scope = ?1 WHERE d.day >= ?2";
         // No end: a key that was taken before the clock was set back lies in the future, and is taken all the same.
-        let first = Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS);
-        self.one(sql, &[&scope.0, &first], |row| {
-            Ok(Binding {
-                request: rows::sha256(row, 0)?,
-                transaction_id: rows::text_or_none(row, 1)?,
-                case_id: rows::text_or_none(row, 2)?,
-            })
-        })
+        let kept = Day(Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS))..=Day(i32::MAX);
+        let sql = "SELECT request, transaction_name, case_id FROM bindings WHERE day = ?1 AND scope = ?2";
+        for day in self.days_of(|keys| &keys.bindings, kept, scope)? {
+            let binding = self.one(sql, &[&day.0, &scope.0], |row| {
+                Ok(Binding {
+                    request: rows::sha256(row, 0)?,
+                    transaction_id: rows::text_or_none(row, 1)?,
+                    case_id: rows::text_or_none(row, 2)?,
+                })
+            })?;
+            if binding.is_some() {
+                return Ok(binding);
+            }
+        }
+        Ok(None)
     }
 
     fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool> {
-        let sql = "SELECT 1 FROM nonces WHERE nonce = ?1 AND day IN (?2 - 1, ?2, ?2 + 1)";
-        Ok(self.one(sql, &[&nonce.0, &Day::utc(now).0], |_| Ok(()))?.is_some())
+        let today = Day::utc(now).0;
+        let near = Day(today.saturating_sub(1))..=Day(today.saturating_add(1));
+        for day in self.days_of(|keys| &keys.nonces, near, nonce)? {
+            let sql = "SELECT 1 FROM nonces WHERE day = ?1 AND nonce = ?2";
+            if self.one(sql, &[&day.0, &nonce.0], |_| Ok(()))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn breaker(&self) -> Ruled<Option<Breaker>> {
-        self.one("SELECT reason, by, since FROM breaker", &[], rows::breaker)
+        if let Some(breaker) = &self.memory.borrow().rows.breaker {
+            return Ok(breaker.clone());
+        }
+        let breaker = self.one("SELECT reason, by, since FROM breaker", &[], rows::breaker)?;
+        self.memory.borrow_mut().rows.breaker = Some(breaker.clone());
+        Ok(breaker)
     }
 
     fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>> {
@@ -279,6 +331,7 @@ impl Book for Commit<'_> {
     }
 
     fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool> {
+        self.write_remembered().map_err(Stop::Fault)?;
         let sql = "SELECT EXISTS (SELECT 1 FROM grants WHERE agent = ?1)
                    OR EXISTS (SELECT 1 FROM counters WHERE counter = ?1)
                    OR EXISTS (SELECT 1 FROM revocations WHERE mark = 'agent:' || ?1)";
@@ -292,6 +345,66 @@ impl Book for Commit<'_> {
 }
 
 impl Commit<'_> {
+    /// Reads an account unless it is remembered. False when there is none.
+    pub(super) fn remember_account(&self, name: &str) -> rusqlite::Result<bool> {
+        if self.memory.borrow().rows.account(name).is_some() {
+            return Ok(true);
+        }
+        let mut statement = self.connection.prepare_cached(ACCOUNT_READ)?;
+        let read =
+            |row: &Row<'_>| Ok((rows::account(row)?, row.get(rows::AFTER_ACCOUNT)?, row.get(rows::AFTER_ACCOUNT + 1)?));
+        let Some((account, id, newest_entry)) = statement.query_row([name], read).optional()? else {
+            return Ok(false);
+        };
+        self.memory.borrow_mut().rows.read_account(id, account, newest_entry);
+        Ok(true)
+    }
+
+    /// A day's sum, read unless it is remembered.
+    pub(super) fn remember_counter(&self, counter: &Counter, day: Day) -> rusqlite::Result<i64> {
+        if let Some(minor) = self.memory.borrow().rows.counter(counter, day) {
+            return Ok(minor);
+        }
+        let mut statement =
+            self.connection.prepare_cached("SELECT minor FROM counters WHERE counter = ?1 AND day = ?2")?;
+        let minor = statement.query_row(params![counter.text(), day.0], |row| row.get(0)).optional()?.unwrap_or(0);
+        self.memory.borrow_mut().rows.read_counter(counter, day, minor);
+        Ok(minor)
+    }
+
+    /// Days of the range that may have the key, newest first.
+    fn days_of(
+        &self,
+        table: fn(&Keys) -> &BTreeMap<Day, Filter>,
+        range: RangeInclusive<Day>,
+        key: &Sha256,
+    ) -> Ruled<Vec<Day>> {
+        self.remember_keys().map_err(stop)?;
+        let memory = self.memory.borrow();
+        let days = memory.keys.iter().flat_map(|keys| table(keys).range(range.clone()).rev());
+        Ok(days.filter(|(_, filter)| filter.may_have(key)).map(|(day, _)| *day).collect())
+    }
+
+    /// Reads every key once after the file was opened.
+    pub(super) fn remember_keys(&self) -> rusqlite::Result<()> {
+        if self.memory.borrow().keys.is_some() {
+            return Ok(());
+        }
+        let read = |sql: &str| -> rusqlite::Result<BTreeMap<Day, Filter>> {
+            let mut filters: BTreeMap<Day, Filter> = BTreeMap::new();
+            let mut statement = self.connection.prepare(sql)?;
+            let mut keys = statement.query([])?;
+            while let Some(row) = keys.next()? {
+                filters.entry(Day(row.get(0)?)).or_default().add(&rows::sha256(row, 1)?);
+            }
+            Ok(filters)
+        };
+        let keys =
+            Keys { bindings: read("SELECT day, scope FROM bindings")?, nonces: read("SELECT day, nonce FROM nonces")? };
+        self.memory.borrow_mut().keys = Some(keys);
+        Ok(())
+    }
+
     /// Every open transaction: read only when something was revoked.
     fn open(&self) -> Ruled<Vec<Transaction>> {
         let sql = format!(
@@ -310,6 +423,14 @@ pub(super) const POSTED: &str = "SELECT name, batch, index_in_batch, statement F
 /// A submitted transaction's order.
 pub(super) const ORDER: &str = "SELECT name, order_batch, order_index, order_statement FROM transactions
      WHERE name = ?1 AND order_statement IS NOT NULL";
+
+/// Columns [`rows::ACCOUNT`], then the row's number and the newest entry.
+const ACCOUNT_READ: &str = "SELECT name, owner, kind, currency, status, balance, held, status_by, overdraft, day_max,
+     zone, id, newest_entry FROM accounts WHERE name = ?1";
+
+fn grants_where(condition: &str) -> String {
+    format!("SELECT {} FROM grants WHERE {condition}", rows::GRANT)
+}
 
 fn certificates_where(condition: &str) -> String {
     format!("SELECT {} FROM certificates WHERE {condition} ORDER BY id", rows::CERTIFICATE)

@@ -3,15 +3,24 @@
 use rusqlite::{ToSql, params};
 
 use super::book::Commit;
+use super::memory::AccountSlot;
 use crate::kernel::command::{Actor, Command, Decision, LeafRef};
-use crate::kernel::decide::{Change, ManualCase, Mark, RowFault, decide, leaf_body};
-use crate::kernel::ledger::Transaction;
+use crate::kernel::decide::{Change, ManualCase, Mark, Place, RowFault, decide, leaf_body};
+use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
-use crate::kernel::types::{CaseId, Day, TransactionId};
+use crate::kernel::types::{AccountId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
 use crate::store::planted::planted;
 
 type Written = Result<(), RowFault>;
+
+/// What posting adds to a transaction's row.
+struct Moved {
+    place: Place,
+    at: UnixMillis,
+    statement: Vec<u8>,
+    leaf: Option<i64>,
+}
 
 impl Commit<'_> {
     /// Decides one command and writes its changes and its leaf.
@@ -20,19 +29,17 @@ impl Commit<'_> {
     /// The fault of a row or of a write; the caller rolls back.
     pub(super) fn apply(&mut self, command: &Command) -> Result<Decision, RowFault> {
         let decided = decide(self, command)?;
-        let mut moved = None;
-        for change in &decided.changes {
-            if let Change::Post { transaction, .. } = change {
-                moved = Some(transaction.clone());
-            }
-            self.write(change)?;
-        }
         let leaf = if decided.has_leaf(&command.act) {
             let body = leaf_body(command, &decided.outcome)?;
-            Some(self.leaf(&command.stamp.leaf_salt, &body, moved)?)
+            Some(self.leaf(&command.stamp.leaf_salt, &body)?)
         } else {
             None
         };
+        let leaf_row = leaf.map(|leaf| leaf.row);
+        for change in decided.changes {
+            self.write(change, leaf_row)?;
+        }
+        self.write_draft()?;
         Ok(Decision { outcome: decided.outcome, leaf })
     }
 
@@ -40,19 +47,42 @@ impl Commit<'_> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
-    fn leaf(&self, salt: &[u8; 32], body: &[u8], moved: Option<TransactionId>) -> Result<LeafRef, RowFault> {
+    fn leaf(&self, salt: &[u8; 32], body: &[u8]) -> Result<LeafRef, RowFault> {
         let commitment = commitment(salt, body);
         let sql = "INSERT INTO leaves (commitment, salt, body) VALUES (?1, ?2, ?3)";
         self.run(sql, params![commitment.0, salt, body])?;
-        let row = self.connection.last_insert_rowid();
-        if let Some(transaction) = moved {
-            let sql = "UPDATE transactions SET leaf = ?2 WHERE name = ?1";
-            self.run(sql, params![transaction.as_str(), row])?;
-        }
-        Ok(LeafRef { row, commitment })
+        Ok(LeafRef { row: self.connection.last_insert_rowid(), commitment })
     }
 
-    fn write(&mut self, change: &Change) -> Written {
+    /// Writes the accounts and sums that changed since the last time: before COMMIT, and before a read that looks for
+    /// them in their tables.
+    pub(super) fn write_remembered(&self) -> Written {
+        let mut memory = self.memory.borrow_mut();
+        let sql = "UPDATE accounts SET status = ?2, balance = ?3, held = ?4, status_by = ?5, newest_entry = ?6
+                   WHERE id = ?1";
+        let mut update = self.connection.prepare_cached(sql)?;
+        memory.rows.write_accounts(|slot| {
+            let account = &slot.account;
+            let status = account.status.name();
+            update
+                .execute(params![slot.row, status, account.balance, account.held, account.status_by, slot.newest_entry])
+                .map(|_| ())
+        })?;
+        let sql = "INSERT INTO counters (counter, day, minor) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (counter, day) DO UPDATE SET minor = ?3";
+        let mut put = self.connection.prepare_cached(sql)?;
+        memory.rows.write_counters(|slot| put.execute(params![slot.counter, slot.day.0, slot.minor]).map(|_| ()))?;
+        Ok(())
+    }
+
+    /// An account of a change is one that the decision read.
+    fn change_account(&self, name: &str, change: impl FnOnce(&mut AccountSlot)) -> Written {
+        self.remember_account(name)?;
+        let changed = self.memory.borrow_mut().rows.change_account(name, change);
+        changed.ok_or_else(|| Inconsistent(format!("account {name} is changed but not there")).into())
+    }
+
+    fn write(&mut self, change: Change, leaf: Option<i64>) -> Written {
         match change {
             Change::InsertAccount(account) => {
                 let sql = "INSERT INTO accounts
@@ -73,11 +103,11 @@ impl Commit<'_> {
                         account.zone.name()
                     ],
                 )?;
+                self.memory.borrow_mut().rows.read_account(self.connection.last_insert_rowid(), account, None);
             }
             Change::UpdateAccount(account) => {
-                let sql = "UPDATE accounts SET status = ?2, balance = ?3, held = ?4, status_by = ?5 WHERE name = ?1";
-                let status = account.status.name();
-                self.run(sql, params![account.name, status, account.balance, account.held, account.status_by])?;
+                let name = account.name.clone();
+                self.change_account(&name, |slot| slot.account = account)?;
             }
             Change::PutMerchant(merchant) => {
                 let sql = "INSERT INTO merchants (merchant, name, currency) VALUES (?1, ?2, ?3)";
@@ -97,6 +127,7 @@ impl Commit<'_> {
                 )?;
             }
             Change::PutGrant(grant) => {
+                self.forget_grant(&grant.agent, &grant.account);
                 // An expired grant gives way; an unexpired one would have been found by the decision.
                 let (agent, account) = (grant.agent.to_string(), grant.account.as_str());
                 let close = "UPDATE grants SET revoked_at = expires
@@ -120,69 +151,86 @@ impl Commit<'_> {
                 )?;
             }
             Change::RevokeGrant { agent, account, at } => {
+                self.forget_grant(&agent, &account);
                 let sql = "UPDATE grants SET revoked_at = ?3
                            WHERE agent = ?1 AND account = ?2 AND revoked_at IS NULL";
                 self.run(sql, params![agent.to_string(), account.as_str(), at.0])?;
             }
-            Change::InsertTransaction(transaction) => self.insert_transaction(transaction)?,
-            Change::UpdateTransaction(transaction) => self.update_transaction(transaction)?,
+            Change::InsertTransaction(transaction) => {
+                self.write_draft()?;
+                self.draft = Some(transaction);
+            }
+            Change::UpdateTransaction(transaction) => {
+                self.write_draft()?;
+                self.update_transaction(&transaction)?;
+            }
             Change::Post { transaction, entries, statement, at } => {
-                let sql = "UPDATE transactions SET state = 'executed', posted_at = ?2, batch = ?3, index_in_batch = ?4,
-                           statement = ?5 WHERE name = ?1";
-                let index = i64::try_from(self.statements.len())?;
-                self.run(sql, params![transaction.as_str(), at.0, self.batch, index, statement])?;
+                let place = Place { batch: self.batch, index: u32::try_from(self.statements.len())? };
+                let hash = merkle::leaf_hash(&statement);
+                let moved = Moved { place, at, statement, leaf };
+                let row = match self.draft.take_if(|draft| draft.transaction_id == transaction) {
+                    Some(draft) => self.insert_transaction(&draft, Some(&moved))?,
+                    None => self.post_transaction(&transaction, &moved)?,
+                };
                 for entry in entries {
-                    let sql = "INSERT INTO entries (account, transaction_row, amount, previous)
-                               SELECT a.id, t.id, ?3, a.newest_entry FROM accounts a, transactions t
-                               WHERE a.name = ?1 AND t.name = ?2";
-                    self.run(sql, params![entry.account, transaction.as_str(), entry.amount])?;
-                    let newest = self.connection.last_insert_rowid();
-                    let sql = "UPDATE accounts SET newest_entry = ?2 WHERE name = ?1";
-                    self.run(sql, params![entry.account, newest])?;
+                    self.insert_entry(row, &entry)?;
                 }
-                self.statements.push(merkle::leaf_hash(statement));
+                self.statements.push(hash);
             }
             Change::Order { transaction, statement } => {
+                self.write_draft()?;
                 let sql = "UPDATE transactions SET order_batch = ?2, order_index = ?3, order_statement = ?4
                            WHERE name = ?1";
                 let index = i64::try_from(self.statements.len())?;
                 self.run(sql, params![transaction.as_str(), self.batch, index, statement])?;
-                self.statements.push(merkle::leaf_hash(statement));
+                self.statements.push(merkle::leaf_hash(&statement));
             }
             Change::Spend { counter, day, minor } => {
-                let counter = counter.text();
-                let sql = "UPDATE counters SET minor = minor + ?3 WHERE counter = ?1 AND day = ?2";
-                if self.run(sql, params![counter, day.0, minor])? == 0 {
-                    let sql = "INSERT INTO counters (counter, day, minor) VALUES (?1, ?2, ?3)";
-                    self.run(sql, params![counter, day.0, minor])?;
-                }
+                let sum = self.remember_counter(&counter, day)?.checked_add(minor);
+                let sum = sum.ok_or_else(|| Inconsistent(format!("the day's sum of {} overflows", counter.text())))?;
+                let changed = self.memory.borrow_mut().rows.change_counter(&counter, day, sum);
+                changed.ok_or_else(|| Inconsistent(format!("the day's sum of {} is gone", counter.text())))?;
             }
             Change::Bind { .. } if planted("key_not_unique") => {}
             Change::Bind { scope, binding, at } => {
+                let day = Day::utc(at);
+                if let Some(keys) = &mut self.memory.borrow_mut().keys {
+                    keys.bindings.entry(day).or_default().add(&scope);
+                }
                 let sql = "INSERT INTO bindings (day, scope, request, transaction_name, case_id)
                            VALUES (?1, ?2, ?3, ?4, ?5)";
-                self.run(
-                    "INSERT INTO binding_days (day) VALUES (?1) ON CONFLICT DO NOTHING",
-                    params![Day::utc(*at).0],
-                )?;
                 let transaction = binding.transaction_id.as_ref().map(TransactionId::as_str);
                 let case = binding.case_id.as_ref().map(CaseId::as_str);
-                self.run(sql, params![Day::utc(*at).0, scope.0, binding.request.0, transaction, case])?;
+                self.run(sql, params![day.0, scope.0, binding.request.0, transaction, case])?;
             }
             Change::Unbind { scope } => {
-                let sql = "DELETE FROM bindings WHERE scope = ?1 AND day IN (SELECT day FROM binding_days)";
-                self.run(sql, params![scope.0])?;
+                self.remember_keys()?;
+                let days: Vec<Day> = {
+                    let memory = self.memory.borrow();
+                    let days = memory.keys.iter().flat_map(|keys| &keys.bindings);
+                    days.filter(|(_, filter)| filter.may_have(&scope)).map(|(day, _)| *day).collect()
+                };
+                for day in days {
+                    self.run("DELETE FROM bindings WHERE day = ?1 AND scope = ?2", params![day.0, scope.0])?;
+                }
             }
             Change::UseNonce { nonce, at } => {
-                self.run("INSERT INTO nonces (day, nonce) VALUES (?1, ?2)", params![Day::utc(*at).0, nonce.0])?;
+                let day = Day::utc(at);
+                if let Some(keys) = &mut self.memory.borrow_mut().keys {
+                    keys.nonces.entry(day).or_default().add(&nonce);
+                }
+                self.run("INSERT INTO nonces (day, nonce) VALUES (?1, ?2)", params![day.0, nonce.0])?;
             }
-            Change::PutCase(case) => self.put_case(case)?,
-            Change::PutBreaker(None) => {
-                self.run("DELETE FROM breaker", &[])?;
-            }
-            Change::PutBreaker(Some(breaker)) => {
-                let sql = "INSERT INTO breaker (one, reason, by, since) VALUES (1, ?1, ?2, ?3)";
-                self.run(sql, params![breaker.reason, breaker.by, breaker.since.0])?;
+            Change::PutCase(case) => self.put_case(&case)?,
+            Change::PutBreaker(breaker) => {
+                match &breaker {
+                    None => self.run("DELETE FROM breaker", &[])?,
+                    Some(breaker) => {
+                        let sql = "INSERT INTO breaker (one, reason, by, since) VALUES (1, ?1, ?2, ?3)";
+                        self.run(sql, params![breaker.reason, breaker.by, breaker.since.0])?
+                    }
+                };
+                self.memory.borrow_mut().rows.breaker = Some(breaker);
             }
             Change::Enqueue(row) => {
                 let sql = "INSERT INTO outbox (transaction_name, verb, since) VALUES (?1, ?2, ?3)
@@ -214,22 +262,27 @@ impl Commit<'_> {
                 self.run("UPDATE certificates SET der = ?2 WHERE id = ?1 AND der IS NULL", params![id, der])?;
             }
             Change::Revoke { mark, at, reason } => {
-                let (kind, issuer, value) = columns(mark);
+                let text = mark.text();
+                let (kind, issuer, value) = columns(&mark);
                 let sql =
                     "INSERT INTO revocations (mark, kind, issuer, value, at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                            ON CONFLICT (mark) DO NOTHING";
-                self.run(sql, params![mark.text(), kind, issuer, value, at.0, reason])?;
+                self.run(sql, params![text, kind, issuer, value, at.0, reason])?;
+                if let Some(marks) = &mut self.memory.borrow_mut().rows.marks {
+                    marks.insert(text);
+                }
             }
             Change::PutCrl { issuer, status } => {
                 let sql = "INSERT INTO crls (issuer, number, this_update, next_update) VALUES (?1, ?2, ?3, ?4)
                            ON CONFLICT (issuer) DO UPDATE SET number = ?2, this_update = ?3, next_update = ?4";
                 let number = i64::try_from(status.number)?;
                 self.run(sql, params![issuer, number, status.this_update.0, status.next_update.0])?;
+                self.memory.borrow_mut().rows.crls.insert(issuer, Some(status));
             }
             Change::PutCrlNumber { issuer, number } => {
                 let sql = "INSERT INTO crl_numbers (issuer, number) VALUES (?1, ?2)
                            ON CONFLICT (issuer) DO UPDATE SET number = ?2";
-                self.run(sql, params![issuer, i64::try_from(*number)?])?;
+                self.run(sql, params![issuer, i64::try_from(number)?])?;
             }
             Change::SignBatch { batch, signature, key } => {
                 let sql = "UPDATE batches SET signature = ?2, key = ?3 WHERE batch = ?1 AND signature IS NULL";
@@ -242,13 +295,29 @@ impl Commit<'_> {
         Ok(())
     }
 
-    fn insert_transaction(&self, transaction: &Transaction) -> Written {
+    fn forget_grant(&self, agent: &SpiffeId, account: &AccountId) {
+        if let Some(grants) = self.memory.borrow_mut().rows.grants.get_mut(agent) {
+            grants.remove(account);
+        }
+    }
+
+    fn write_draft(&mut self) -> Written {
+        match self.draft.take() {
+            Some(transaction) => self.insert_transaction(&transaction, None).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a new transaction, posted or not, and tells its row.
+    fn insert_transaction(&self, transaction: &Transaction, moved: Option<&Moved>) -> Result<i64, RowFault> {
         let sql =
             "INSERT INTO transactions (name, kind, state, maker, agent, debit, credit, amount, currency, merchant,
                    product, original, parameters, counts_on, created, expires, authorization_ttl_ms, policy_version,
-                   catalogue_version, fee, debits_on, settlement, case_id)
+                   catalogue_version, fee, debits_on, settlement, case_id, posted_at, batch, index_in_batch, statement,
+                   leaf)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                   ?21, ?22, ?23)";
+                   ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
+        let state = if moved.is_some() { TransactionState::Posted } else { transaction.state };
         let agent = match &transaction.maker {
             Actor::Agent(agent) => Some(agent.spiffe_id.to_string()),
             Actor::Operator(_) | Actor::System { .. } => None,
@@ -258,7 +327,7 @@ impl Commit<'_> {
             params![
                 transaction.transaction_id.as_str(),
                 transaction.kind.name(),
-                transaction.state.name(),
+                state.name(),
                 serde_json::to_string(&transaction.maker)?,
                 agent,
                 transaction.debit,
@@ -278,9 +347,15 @@ impl Commit<'_> {
                 transaction.fee.minor(),
                 transaction.debits_on.map(|day| day.0),
                 transaction.settlement.name(),
-                transaction.case_id.as_ref().map(CaseId::as_str)
+                transaction.case_id.as_ref().map(CaseId::as_str),
+                moved.map(|moved| moved.at.0),
+                moved.map(|moved| moved.place.batch),
+                moved.map(|moved| moved.place.index),
+                moved.map(|moved| &moved.statement),
+                moved.and_then(|moved| moved.leaf)
             ],
         )?;
+        let row = self.connection.last_insert_rowid();
         if let Some(approval) = &transaction.approval {
             let sql = "INSERT INTO approvals (name, transaction_name, reasons, expires) VALUES (?1, ?2, ?3, ?4)";
             self.run(
@@ -293,7 +368,29 @@ impl Commit<'_> {
                 ],
             )?;
         }
-        Ok(())
+        Ok(row)
+    }
+
+    /// Posts a transaction that has its row already, and tells it.
+    fn post_transaction(&self, name: &TransactionId, moved: &Moved) -> Result<i64, RowFault> {
+        let sql = "UPDATE transactions SET state = 'executed', posted_at = ?2, batch = ?3, index_in_batch = ?4,
+                   statement = ?5, leaf = ?6 WHERE name = ?1 RETURNING id";
+        let Moved { place, at, statement, leaf } = moved;
+        let mut update = self.connection.prepare_cached(sql)?;
+        let values = params![name.as_str(), at.0, place.batch, place.index, statement, leaf];
+        Ok(update.query_row(values, |row| row.get(0))?)
+    }
+
+    /// Appends an entry to its account's chain.
+    fn insert_entry(&self, transaction_row: i64, entry: &Entry) -> Written {
+        self.remember_account(&entry.account)?;
+        let account = self.memory.borrow().rows.account(&entry.account).map(|slot| (slot.row, slot.newest_entry));
+        let (row, previous) =
+            account.ok_or_else(|| Inconsistent(format!("account {} has an entry but is not there", entry.account)))?;
+        let sql = "INSERT INTO entries (account, transaction_row, amount, previous) VALUES (?1, ?2, ?3, ?4)";
+        self.run(sql, params![row, transaction_row, entry.amount, previous])?;
+        let newest = self.connection.last_insert_rowid();
+        self.change_account(&entry.account, |slot| slot.newest_entry = Some(newest))
     }
 
     fn put_case(&self, case: &ManualCase) -> Written {

@@ -5,7 +5,9 @@
 
 mod book;
 mod changes;
+mod filter;
 mod log;
+mod memory;
 mod reads;
 mod rows;
 mod schema;

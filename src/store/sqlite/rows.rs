@@ -14,6 +14,8 @@ type Read<T> = rusqlite::Result<T>;
 
 pub(super) const ACCOUNT: &str =
     "name, owner, kind, currency, status, balance, held, status_by, overdraft, day_max, zone";
+/// Columns of [`ACCOUNT`]: the next one has this number.
+pub(super) const AFTER_ACCOUNT: usize = 11;
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
      decided_by, decided_at, note";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";

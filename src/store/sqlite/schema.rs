@@ -233,8 +233,6 @@ CREATE TABLE bindings (
 INSERT INTO bindings (day, scope, request, transaction_name)
     SELECT at / 86400000, scope, request, transaction_name FROM bindings_old;
 DROP TABLE bindings_old;
-CREATE TABLE binding_days (day INTEGER PRIMARY KEY) STRICT;
-INSERT INTO binding_days SELECT DISTINCT day FROM bindings;
 CREATE TABLE nonces (
     day INTEGER NOT NULL,
     nonce BLOB NOT NULL,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use super::book::Commit;
+use super::memory::Memory;
 use super::{log, reopen_writing};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::{RowFault, batch_document};
@@ -42,7 +43,7 @@ pub(super) enum Answer {
 pub(super) type CommitStep = fn(&Connection) -> rusqlite::Result<()>;
 
 pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("COMMIT")
+    connection.prepare_cached("COMMIT")?.execute([]).map(|_| ())
 }
 
 struct Job {
@@ -62,7 +63,7 @@ impl Writer {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Serving { path, connection, commit, jobs }.run())
+            .spawn(move || Serving { path, connection, memory: Memory::default(), commit, jobs }.run())
             .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -103,6 +104,8 @@ enum Failed {
 struct Serving {
     path: PathBuf,
     connection: Connection,
+    /// As of the last commit; what was remembered for one that did not come about is gone.
+    memory: Memory,
     commit: CommitStep,
     jobs: Receiver<Job>,
 }
@@ -125,7 +128,7 @@ impl Serving {
     }
 
     /// Answers every job of the group. `Err` means that the connection must be replaced.
-    fn serve(&self, group: Vec<Job>) -> Result<(), ()> {
+    fn serve(&mut self, group: Vec<Job>) -> Result<(), ()> {
         match self.attempt(&group) {
             Ok(answers) => {
                 for (job, answer) in group.into_iter().zip(answers) {
@@ -163,10 +166,19 @@ impl Serving {
     }
 
     /// One transaction for the whole group.
-    fn attempt(&self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
+    fn attempt(&mut self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
+        let attempted = self.attempt_remembering(group);
+        if attempted.is_err() {
+            self.memory.forget_rows();
+        }
+        attempted
+    }
+
+    fn attempt_remembering(&mut self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
         let connection = &self.connection;
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| Failed::NotBegun(error.to_string()))?;
-        match write(connection, group) {
+        let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+        begun.map_err(|error| Failed::NotBegun(error.to_string()))?;
+        match write(connection, &mut self.memory, group) {
             Ok(answers) => {
                 (self.commit)(connection).map_err(|error| Failed::Unknown(error.to_string()))?;
                 Ok(answers)
@@ -185,6 +197,7 @@ impl Serving {
             match reopen_writing(&self.path) {
                 Ok(connection) => {
                     self.connection = connection;
+                    self.memory = Memory::default();
                     tracing::warn!("the store was reopened and serves again");
                     return Ok(());
                 }
@@ -213,10 +226,9 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
     }
 }
 
-fn write(connection: &Connection, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
-    let next = "SELECT coalesce(max(batch), 0) + 1 FROM batches";
-    let batch = connection.prepare_cached(next)?.query_row([], |row| row.get(0))?;
-    let mut commit = Commit { connection, batch, statements: vec![] };
+fn write(connection: &Connection, memory: &mut Memory, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
+    let mut commit = Commit::begin(connection, memory)?;
+    let batch = commit.batch;
     let mut answers = Vec::with_capacity(group.len());
     let mut at = UnixMillis(0);
     for job in group {
@@ -244,7 +256,9 @@ fn write(connection: &Connection, group: &[Job]) -> Result<Vec<Answer>, RowFault
         let leaves: Vec<u8> = commit.statements.iter().flat_map(|leaf| leaf.0).collect();
         let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
         connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
+        commit.memory.borrow_mut().rows.batch = Some(batch + 1);
     }
+    commit.write_remembered()?;
     Ok(answers)
 }
 

@@ -114,7 +114,9 @@ fn word(effect: &Effect) -> Word {
             Word::Revoked { authorizations: *authorizations, already: *already }
         }
         Effect::Done { changed } => Word::Done { changed: *changed },
-        Effect::Answer(_) | Effect::Certificate(_) | Effect::CrlNumber(_) => panic!("the model does not know {effect:?}"),
+        Effect::Answer(_) | Effect::Certificate(_) | Effect::CrlNumber(_) => {
+            panic!("the model does not know {effect:?}")
+        }
     }
 }
 
@@ -179,8 +181,13 @@ fn agree(w: &World<'_>, book: &Book) -> Result<(), String> {
         (case.id.clone(), (case.state.into(), case.agent.clone(), text(&case.payment), text(&case.decided_by)))
     });
     same("cases", &expected.collect(), &cases)?;
-    let outbox: Vec<(String, &'static str)> =
-        w.store.outbox(10_000).unwrap().into_iter().map(|row| (row.transaction_id.to_string(), row.verb.name())).collect();
+    let outbox: Vec<(String, &'static str)> = w
+        .store
+        .outbox(10_000)
+        .unwrap()
+        .into_iter()
+        .map(|row| (row.transaction_id.to_string(), row.verb.name()))
+        .collect();
     same("outbox", &book.outbox, &outbox)?;
     let breaker = w.store.listing(Listing::Breaker).unwrap();
     let by = breaker[0]["by"].as_str().map(str::to_owned);

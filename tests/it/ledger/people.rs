@@ -1,8 +1,6 @@
 //! The model's rules for the bank's people, its own jobs and the core banking system.
 
-use countersign::kernel::command::{
-    Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Verdict,
-};
+use countersign::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Verdict};
 use countersign::kernel::ledger::{AccountStatus, TransactionKind};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
@@ -385,7 +383,9 @@ impl Book {
     fn sweep(&mut self, now: i64) -> Word {
         let void = self.voidable();
         let lapsed = |payment: &&Payment| {
-            ["approved", "pending_approval"].contains(&payment.state) && payment.expires <= now && !void.contains(&payment.id)
+            ["approved", "pending_approval"].contains(&payment.state)
+                && payment.expires <= now
+                && !void.contains(&payment.id)
         };
         let lapsed: Vec<Payment> = self.payments.iter().filter(lapsed).cloned().collect();
         let released = u32::try_from(void.len() + lapsed.len()).expect("a small book");

@@ -139,7 +139,8 @@ impl Book {
         let day = calendar::day(&self.account(&source).zone, call.now);
         self.hold(&source, minor + fee)?;
 
-        let unattended = |limit: Money, sum: i128| limit.currency() == amount.currency() && sum <= i128::from(limit.minor());
+        let unattended =
+            |limit: Money, sum: i128| limit.currency() == amount.currency() && sum <= i128::from(limit.minor());
         let alone = unattended(call.rules.unattended_per_transaction, minor)
             && unattended(call.rules.unattended_per_day, self.counter(&call.name, day) + minor);
         let ttl = call.rules.authorization_ttl_ms;

@@ -22,8 +22,7 @@ pub const ACCOUNTS: [(&str, &str, &str, i64, i64, i64, &str); 5] = [
 ];
 const OFFERS: [(&str, &str, i64); 3] =
     [("amazon.com", "LAPTOP", 189_999), ("amazon.com", "CABLE", 999), ("gadgets.example", "FAKE", 500)];
-const BOOKED: [&str; 9] =
-    ["A", "B", "C", "D", "E", "merchant:amazon.com", "fees:USD", "clearing:USD", "nobody"];
+const BOOKED: [&str; 9] = ["A", "B", "C", "D", "E", "merchant:amazon.com", "fees:USD", "clearing:USD", "nobody"];
 
 /// An amount, most often next to where a rule changes its mind.
 #[derive(Clone, Copy, Debug)]
@@ -43,30 +42,112 @@ pub enum Amount {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Pay { who: u8, from: Option<u8>, to: u8, amount: Amount, key: u8, nonce: u8 },
-    Buy { who: u8, from: Option<u8>, offer: u8, cheaper: bool, key: u8 },
-    Execute { which: u8, twist: u8 },
-    Cancel { which: u8, twist: u8 },
-    Reverse { which: u8, amount: Option<Amount>, key: u8, by: Option<u8> },
-    Decide { which: u8, by: u8, yes: bool },
-    Resolve { which: u8, by: u8, yes: bool },
-    Breaker { by: u8, stop: bool },
-    Status { account: u8, status: u8, by: u8 },
-    Queue { which: u8, by: u8, known_case: bool },
+    Pay {
+        who: u8,
+        from: Option<u8>,
+        to: u8,
+        amount: Amount,
+        key: u8,
+        nonce: u8,
+    },
+    Buy {
+        who: u8,
+        from: Option<u8>,
+        offer: u8,
+        cheaper: bool,
+        key: u8,
+    },
+    Execute {
+        which: u8,
+        twist: u8,
+    },
+    Cancel {
+        which: u8,
+        twist: u8,
+    },
+    Reverse {
+        which: u8,
+        amount: Option<Amount>,
+        key: u8,
+        by: Option<u8>,
+    },
+    Decide {
+        which: u8,
+        by: u8,
+        yes: bool,
+    },
+    Resolve {
+        which: u8,
+        by: u8,
+        yes: bool,
+    },
+    Breaker {
+        by: u8,
+        stop: bool,
+    },
+    Status {
+        account: u8,
+        status: u8,
+        by: u8,
+    },
+    Queue {
+        which: u8,
+        by: u8,
+        known_case: bool,
+    },
     /// The core answers what stands in its outbox, or says something about anything.
-    Core { which: u8, verb: Option<u8>, done: bool },
-    Book { debit: u8, credit: u8, amount: Amount, key: u8, by: u8 },
-    Incoming { account: u8, amount: Amount, key: u8, by: u8 },
-    Open { name: u8, opening: Option<i64>, overdraft: Option<i64>, day_max: Option<i64>, by: u8 },
-    Grant { who: u8, account: u8, verbs: u8, max: Option<i64>, days: u8 },
-    Ungrant { who: u8, account: u8 },
-    Revoke { who: u8 },
+    Core {
+        which: u8,
+        verb: Option<u8>,
+        done: bool,
+    },
+    Book {
+        debit: u8,
+        credit: u8,
+        amount: Amount,
+        key: u8,
+        by: u8,
+    },
+    Incoming {
+        account: u8,
+        amount: Amount,
+        key: u8,
+        by: u8,
+    },
+    Open {
+        name: u8,
+        opening: Option<i64>,
+        overdraft: Option<i64>,
+        day_max: Option<i64>,
+        by: u8,
+    },
+    Grant {
+        who: u8,
+        account: u8,
+        verbs: u8,
+        max: Option<i64>,
+        days: u8,
+    },
+    Ungrant {
+        who: u8,
+        account: u8,
+    },
+    Revoke {
+        who: u8,
+    },
     Sweep,
-    Later { ms: i64 },
+    Later {
+        ms: i64,
+    },
     /// To this many milliseconds from the next midnight of an account.
-    Midnight { account: u8, off: i64 },
+    Midnight {
+        account: u8,
+        off: i64,
+    },
     /// The bank's book is here, or at an external core.
-    Settle { external: bool },
+    Settle {
+        external: bool,
+    },
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
@@ -133,11 +214,7 @@ pub fn step() -> impl Strategy<Value = Step> {
 
 /// The bank's rules for agents in these lives.
 pub fn life_rules(external: bool, with_fees: bool) -> Rules {
-    let fee = |kind, fixed, currency: &str, basis_points| FeeRule {
-        kind,
-        fixed: money(fixed, currency),
-        basis_points,
-    };
+    let fee = |kind, fixed, currency: &str, basis_points| FeeRule { kind, fixed: money(fixed, currency), basis_points };
     Rules {
         unattended_per_transaction: money(200_000, "USD"),
         unattended_per_day: money(350_000, "USD"),
