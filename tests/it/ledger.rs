@@ -2,8 +2,12 @@
 //! everything, and tables in which every rule refuses by its own name.
 
 mod agree;
+mod authorize;
 mod calendar;
+mod days;
 mod model;
+mod payments;
 mod people;
 mod rules;
+mod staff;
 mod steps;

@@ -157,7 +157,8 @@ pub struct Book {
     /// Who and which day.
     pub counters: BTreeMap<(String, i64), i128>,
     pub keys: Vec<Key>,
-    pub nonces: BTreeSet<String>,
+    /// With the day on which each was taken.
+    pub nonces: Vec<(i64, String)>,
     pub cases: Vec<Case>,
     pub breaker: Option<(String, String)>,
     pub revoked: BTreeSet<String>,

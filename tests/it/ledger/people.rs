@@ -11,10 +11,13 @@ use super::rules::{Word, reversible};
 impl Book {
     /// What a command comes to. A refusal changes nothing but its nonce.
     pub fn decide(&mut self, command: &Command) -> Ruled<Word> {
-        if let Some(nonce) = &command.stamp.nonce
-            && !self.nonces.insert(nonce.hex())
-        {
-            return Err(Refusal::NonceReplayed);
+        if let Some(nonce) = &command.stamp.nonce {
+            // Nonces are kept for a day at least; requests live for minutes.
+            let (day, nonce) = (super::calendar::day("UTC", command.stamp.wall.0), nonce.hex());
+            if self.nonces.iter().any(|(taken, there)| *there == nonce && (taken - day).abs() <= 1) {
+                return Err(Refusal::NonceReplayed);
+            }
+            self.nonces.push((day, nonce));
         }
         let mut after = self.clone();
         let word = after.act(command)?;
