@@ -256,9 +256,9 @@ async fn deliver(services: Arc<Services>, stop: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
-        let turn = Arc::clone(&services);
+        let (turn, stopping) = (Arc::clone(&services), stop.clone());
         let delivered = tokio::task::spawn_blocking(move || match turn.payments() {
-            Ok(payments) => payments.deliver_outbox(),
+            Ok(payments) => payments.deliver_outbox(|| !stopping.is_cancelled()),
             Err(_) => Ok(Outbox::Empty),
         });
         pause = match delivered.await {

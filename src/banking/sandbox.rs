@@ -298,20 +298,20 @@ fn answer(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }
 
-fn refused(name: &str, message: &str) -> (u16, Value) {
-    (422, json!({ "error": { "name": name, "message": message } }))
+fn refused(id: &str, name: &str, message: &str) -> (u16, Value) {
+    (422, json!({ "transaction_id": id, "error": { "name": name, "message": message } }))
 }
 
 /// The core's own rules: idempotent by id, held before settled, released for good.
 fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, Value) {
     let Ok(order) = serde_json::from_slice::<Order>(&request.body) else {
-        return refused("order_malformed", "the body is not an order");
+        return refused(id, "order_malformed", "the body is not an order");
     };
     if order.transaction_id.as_str() != id {
-        return refused("order_mismatch", "path and body name different transactions");
+        return refused(id, "order_mismatch", "path and body name different transactions");
     }
     let (Ok(amount), Ok(fee)) = (order.amount_minor.parse::<i128>(), order.fee_minor.parse::<i128>()) else {
-        return refused("order_malformed", "the amounts are no minor units");
+        return refused(id, "order_malformed", "the amounts are no minor units");
     };
     let mut book = lock(&shared.book);
     let known = book.known.entry(order.transaction_id.clone()).or_insert(Known {
@@ -320,21 +320,23 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
         order: None,
     });
     if known.order.as_ref().is_some_and(|first| *first != order) {
-        return refused("idempotency_key_reused", "this transaction was ordered with other content");
+        return refused(id, "idempotency_key_reused", "this transaction was ordered with other content");
     }
     known.order = Some(order.clone());
     match (verb, &known.state) {
-        (_, CoreState::Refused(name)) => {
+        // What it refused it does not hold.
+        (CoreVerb::Release, CoreState::Refused(_)) => {}
+        (CoreVerb::Hold | CoreVerb::Settle, CoreState::Refused(name)) => {
             let name = name.clone();
-            return refused(&name, "it was refused before");
+            return refused(id, &name, "it was refused before");
         }
         (CoreVerb::Hold, CoreState::Absent | CoreState::Held) => known.state = CoreState::Held,
         (CoreVerb::Hold, CoreState::Settled) => {}
         (CoreVerb::Hold | CoreVerb::Settle, CoreState::Released) => {
-            return refused("released", "it was released before");
+            return refused(id, "released", "it was released before");
         }
         (CoreVerb::Settle, CoreState::Absent) if order.kind != TransactionKind::Reversal => {
-            return refused("not_held", "nothing is held for it");
+            return refused(id, "not_held", "nothing is held for it");
         }
         (CoreVerb::Settle, CoreState::Absent | CoreState::Held) => {
             known.state = CoreState::Settled;
@@ -348,7 +350,7 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
             add("fees", fee);
         }
         (CoreVerb::Settle, CoreState::Settled) => {}
-        (CoreVerb::Release, CoreState::Settled) => return refused("settled", "it was settled before"),
+        (CoreVerb::Release, CoreState::Settled) => return refused(id, "settled", "it was settled before"),
         (CoreVerb::Release, CoreState::Absent | CoreState::Held | CoreState::Released) => {
             known.state = CoreState::Released;
         }
@@ -358,7 +360,7 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
         CoreVerb::Settle => "settled",
         CoreVerb::Release => "released",
     };
-    (200, json!({ "state": state }))
+    (200, json!({ "transaction_id": id, "state": state }))
 }
 
 /// A refusal on order, remembered like one of the core's own.
@@ -370,25 +372,29 @@ fn refuse(id: &str, name: &str, shared: &Shared) -> (u16, Value) {
             known.state = CoreState::Refused(name.to_owned());
         }
     }
-    refused(name, "the sandbox was told to refuse it")
+    refused(id, name, "the sandbox was told to refuse it")
 }
 
 /// What is no order: the status of a transaction, and the sandbox's own doors.
 fn other(request: &Request, parts: &[&str], shared: &Shared) -> (u16, Value) {
     match (request.method.as_str(), parts) {
         ("GET", ["transactions", id]) => {
-            let unknown =
-                || (404, json!({ "error": { "name": "unknown_transaction", "message": "never heard of it" } }));
-            let Ok(id) = id.parse::<TransactionId>() else { return unknown() };
-            match lock(&shared.book).known.get(&id).map(|known| known.state.clone()) {
-                None | Some(CoreState::Absent) => unknown(),
-                Some(CoreState::Held) => (200, json!({ "state": "held" })),
-                Some(CoreState::Settled) => (200, json!({ "state": "settled" })),
-                Some(CoreState::Released) => (200, json!({ "state": "released" })),
-                Some(CoreState::Refused(name)) => {
-                    (200, json!({ "state": "refused", "error": { "name": name, "message": "refused" } }))
+            let known = id.parse().ok().and_then(|id| lock(&shared.book).known.get(&id).map(|known| known.state.clone()));
+            let error = |name: &str, message: &str| json!({ "name": name, "message": message });
+            let state = match known {
+                None | Some(CoreState::Absent) => {
+                    let error = error("unknown_transaction", "never heard of it");
+                    return (404, json!({ "transaction_id": id, "error": error }));
                 }
-            }
+                Some(CoreState::Refused(name)) => {
+                    let error = error(&name, "it was refused");
+                    return (200, json!({ "transaction_id": id, "state": "refused", "error": error }));
+                }
+                Some(CoreState::Held) => "held",
+                Some(CoreState::Settled) => "settled",
+                Some(CoreState::Released) => "released",
+            };
+            (200, json!({ "transaction_id": id, "state": state }))
         }
         ("GET", ["", "sandbox", "book"] | ["sandbox", "book"]) => {
             let book = lock(&shared.book);
