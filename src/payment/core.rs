@@ -101,7 +101,9 @@ impl Payments {
             match self.by_system(Act::QueueManual { transaction_id: id.clone(), case, reason })? {
                 Ok(queued @ Effect::QueuedManual { .. }) => return Ok(queued),
                 // Closed meanwhile.
-                Err(refusal @ Refusal::AuthorizationCancelled) if !refused()? => return Err(Declined::Refused(refusal)),
+                Err(refusal @ Refusal::AuthorizationCancelled) if !refused()? => {
+                    return Err(Declined::Refused(refusal));
+                }
                 // Answered by another delivery meanwhile.
                 Ok(_) | Err(_) => {}
             }

@@ -119,7 +119,10 @@ impl Payments {
                 let effect = match self.settled_elsewhere(effect) {
                     Ok(effect) => effect,
                     Err(Declined::Refused(refusal)) => return answer::refused(&call, refusal),
-                    Err(Declined::Failed(failure)) => return Err(failure.with_request(request.as_str()).into()),
+                    // The decision is durable; only its answer failed.
+                    Err(Declined::Failed(failure)) => {
+                        return Err(failure.after_the_fact().with_request(request.as_str()).into());
+                    }
                 };
                 let receipt = self.receipt(&effect);
                 answer::permitted(effect, receipt)
