@@ -52,7 +52,7 @@ impl From<StoreFault> for Declined {
 /// What became of one order.
 enum Delivered {
     /// The core's word is recorded; the effect of that.
-    Answered(Effect),
+    Answered(Box<Effect>),
     /// Nobody knows yet.
     Waits,
 }
@@ -114,8 +114,8 @@ impl Payments {
     /// A signed order: settled, refused, or still `effect`.
     fn ordered(&self, core: &dyn CoreBanking, id: &TransactionId, effect: Effect) -> Result<Effect, Declined> {
         match self.deliver(core, id, CoreVerb::Settle)? {
-            Delivered::Answered(posted @ Effect::Posted(_)) => Ok(posted),
             Delivered::Waits => Ok(effect),
+            Delivered::Answered(said) if matches!(*said, Effect::Posted(_)) => Ok(*said),
             // Refused, or another delivery was faster: the transaction says which.
             Delivered::Answered(_) => match self.store.transaction(id)?.ok_or_else(unexpected)?.state {
                 TransactionState::CoreRefused => Err(Declined::Refused(Refusal::CoreRefused)),
@@ -213,7 +213,7 @@ impl Payments {
         match rows.iter().position(|row| row.verb == verb) {
             Some(0) => {}
             Some(_) => return Ok(Delivered::Waits),
-            None => return Ok(Delivered::Answered(Effect::Done { changed: false })),
+            None => return Ok(Delivered::Answered(Box::new(Effect::Done { changed: false }))),
         }
         let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
         let verb_name = verb.name();
@@ -234,7 +234,7 @@ impl Payments {
             (CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release, CoreWord::Done) => {}
         }
         match self.by_system(Act::CoreAnswered { transaction_id: id.clone(), verb, word })? {
-            Ok(effect) => Ok(Delivered::Answered(effect)),
+            Ok(effect) => Ok(Delivered::Answered(Box::new(effect))),
             Err(refusal) => {
                 let name = refusal.name();
                 tracing::error!(transaction_id = %id, verb = verb_name, %name, "the core's word does not fit our book");
