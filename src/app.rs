@@ -61,8 +61,12 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let started = outside.and_then(|outside| start(state, &config, outside, &store?, hsm, confinement, doors));
-    match started {
+    let (outside, store) = match outside.and_then(|outside| Ok((outside, store?))) {
+        Ok(found) => found,
+        // The pool is still there: without it the supervisor could not be told.
+        Err(failure) => return control.failed(&failure),
+    };
+    match start(state, &config, outside, &store, hsm, confinement, doors) {
         Ok(front) => front.run(&control),
         Err(failure) => {
             // The supervisor shows it; saying it here too would say it twice.
@@ -256,9 +260,9 @@ async fn deliver(services: Arc<Services>, stop: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
-        let turn = Arc::clone(&services);
+        let (turn, stopping) = (Arc::clone(&services), stop.clone());
         let delivered = tokio::task::spawn_blocking(move || match turn.payments() {
-            Ok(payments) => payments.deliver_outbox(),
+            Ok(payments) => payments.deliver_outbox(|| !stopping.is_cancelled()),
             Err(_) => Ok(Outbox::Empty),
         });
         pause = match delivered.await {

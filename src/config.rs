@@ -128,6 +128,9 @@ impl Config {
         }
         crate::payment::check_fees(&self.payment)?;
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
+        if self.banking.is_some() && party.kind != PartyKind::Bank {
+            return Err("[banking] is for a bank".into());
+        }
         if party.kind == PartyKind::Bank {
             let policy = self.policy.as_ref().ok_or("a bank needs a [policy] section")?;
             let amounts = [

@@ -22,6 +22,8 @@ use crate::tls;
 
 /// The most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest name of a refusal that is kept.
+const NAME_BYTES_MAX: usize = 64;
 
 /// What the adapter needs from outside the front's places.
 #[derive(Debug)]
@@ -79,8 +81,8 @@ pub struct HttpCore {
     base: String,
     secret: Option<SecretString>,
     client: reqwest::Client,
-    /// The calls are blocking for our callers; the connections live here.
-    runtime: Runtime,
+    /// The calls are blocking for our callers; the connections live here. None only while it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl std::fmt::Debug for HttpCore {
@@ -89,9 +91,19 @@ impl std::fmt::Debug for HttpCore {
     }
 }
 
-/// `{"state":"held"}`, or `{"error":{"name","message"}}`.
+impl Drop for HttpCore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// `{"transaction_id","state"}`, or `{"transaction_id","error":{"name","message"}}`. An answer that does not say which
+/// transaction it is about is none: a connection may carry one that was meant for the request before.
 #[derive(Deserialize)]
 struct Said {
+    transaction_id: TransactionId,
     state: Option<String>,
     error: Option<SaidError>,
 }
@@ -132,7 +144,7 @@ impl HttpCore {
             .build()
             .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))?;
         let base = settings.url.trim_end_matches('/').to_owned();
-        Ok(Arc::new(Self { base, secret, client, runtime }))
+        Ok(Arc::new(Self { base, secret, client, runtime: Some(runtime) }))
     }
 
     fn say(&self, verb: CoreVerb, order: &Order) -> CoreAnswer {
@@ -155,21 +167,24 @@ impl HttpCore {
             CoreVerb::Settle => "settled",
             CoreVerb::Release => "released",
         };
-        match self.send(request.body(body)) {
+        match self.send(id, request.body(body)) {
             Heard::NotSent(why) => CoreAnswer::NotSent(why),
             Heard::Unknown(why) => CoreAnswer::Unknown(why),
             Heard::Answer(200, Said { state: Some(state), .. }) if state == expected => CoreAnswer::Done,
-            Heard::Answer(409 | 422, Said { error: Some(error), .. }) => CoreAnswer::Refused(error.name),
+            Heard::Answer(409 | 422, Said { error: Some(error), .. }) => CoreAnswer::Refused(name_of(error)),
             Heard::Answer(status, _) => CoreAnswer::Unknown(format!("the core answered {status} and no word we know")),
         }
     }
 
-    fn send(&self, request: reqwest::RequestBuilder) -> Heard {
+    fn send(&self, about: &TransactionId, request: reqwest::RequestBuilder) -> Heard {
+        let Some(runtime) = &self.runtime else {
+            return Heard::NotSent("the adapter has ended".into());
+        };
         let request = match &self.secret {
             Some(secret) => request.bearer_auth(secret.expose_secret()),
             None => request,
         };
-        self.runtime.handle().block_on(async {
+        runtime.handle().block_on(async {
             let mut response = match request.send().await {
                 Ok(response) => response,
                 // Only a connection that was never made proves that the core saw nothing.
@@ -186,8 +201,9 @@ impl HttpCore {
                     Err(error) => return Heard::Unknown(cause(&error)),
                 }
             }
-            match serde_json::from_slice(&bytes) {
-                Ok(said) => Heard::Answer(status, said),
+            match serde_json::from_slice::<Said>(&bytes) {
+                Ok(said) if said.transaction_id == *about => Heard::Answer(status, said),
+                Ok(_) => Heard::Unknown(format!("the core answered {status} about another transaction")),
                 Err(_) => Heard::Unknown(format!("the core answered {status} with what is not our JSON")),
             }
         })
@@ -208,21 +224,28 @@ impl CoreBanking for HttpCore {
     }
 
     fn status(&self, transaction: &TransactionId) -> Result<CoreState, String> {
-        match self.send(self.client.get(format!("{}/transactions/{transaction}", self.base))) {
+        match self.send(transaction, self.client.get(format!("{}/transactions/{transaction}", self.base))) {
             Heard::NotSent(why) | Heard::Unknown(why) => Err(why),
             Heard::Answer(404, Said { error: Some(error), .. }) if error.name == "unknown_transaction" => {
                 Ok(CoreState::Absent)
             }
-            Heard::Answer(200, Said { state: Some(state), error }) => match (state.as_str(), error) {
+            Heard::Answer(200, Said { state: Some(state), error, .. }) => match (state.as_str(), error) {
                 ("held", None) => Ok(CoreState::Held),
                 ("settled", None) => Ok(CoreState::Settled),
                 ("released", None) => Ok(CoreState::Released),
-                ("refused", Some(error)) => Ok(CoreState::Refused(error.name)),
+                ("refused", Some(error)) => Ok(CoreState::Refused(name_of(error))),
                 (other, _) => Err(format!("the core knows a state {other:?}")),
             },
             Heard::Answer(status, _) => Err(format!("the core answered {status}")),
         }
     }
+}
+
+/// The core's name for a refusal as we keep it: lower case, digits and underscores, and not for ever long.
+fn name_of(error: SaidError) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_name = (1..=NAME_BYTES_MAX).contains(&error.name.len()) && error.name.bytes().all(plain);
+    if is_name { error.name } else { "unnamed".into() }
 }
 
 /// The innermost cause: the outer texts repeat the URL.

@@ -82,7 +82,7 @@ pub enum CoreAnswer {
 ///
 /// Contract. *Idempotence*: each verb is idempotent by transaction id; a repeat answers as the first did. *Order*: an
 /// order is settled after it is held (a reversal is settled without a hold); a release of what was never held is
-/// remembered, and a hold that comes after it is refused. *Durability*: [`CoreAnswer::Done`] means durable there.
+/// remembered, and a hold that comes after it is refused; a hold does not lapse. *Durability*: [`CoreAnswer::Done`] means durable there.
 /// *Time*: every call ends within the configured timeout. *Honesty*: what is not known is [`CoreAnswer::Unknown`],
 /// never a guess. Blocking; called from many threads at once.
 pub trait CoreBanking: Send + Sync {

@@ -1,13 +1,13 @@
 //! A core banking system to try the adapter against: it keeps a book of its own and misbehaves on order.
 //!
 //! It speaks HTTP by hand, because what it is for is to break it: an answer that is dropped after the order was carried
-//! out, given twice, late, or garbage.
+//! out, given twice, late, or garbage. `countersign sandbox core` runs it, and the tests do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ pub enum Trick {
     DropBefore,
     /// The order is carried out, the connection is closed without an answer.
     DropAfter,
+    /// As `drop_before`, and away from then on.
+    LeaveBefore,
+    /// As `drop_after`, and away from then on.
+    LeaveAfter,
     /// Carried out, and answered after so many milliseconds.
     DelayMs(u64),
     /// The order arrives twice, and is answered twice.
@@ -84,8 +88,11 @@ struct Shared {
     planned: Mutex<VecDeque<Planned>>,
     away: AtomicBool,
     stopping: AtomicBool,
-    /// Open connections, to be cut.
-    open: Mutex<Vec<TcpStream>>,
+    /// Open connections by number, to be cut. The lock guards the list only.
+    open: Mutex<BTreeMap<u64, TcpStream>>,
+    /// Held by nobody for long: those who delay an answer wait here, and are woken by the end.
+    delaying: Mutex<()>,
+    ending: Condvar,
 }
 
 /// A running sandbox. It ends when it is dropped.
@@ -123,12 +130,20 @@ impl Sandbox {
 
     /// Cuts every connection and answers nobody until [`Sandbox::back`].
     pub fn away(&self) {
-        self.shared.away.store(true, Ordering::SeqCst);
-        self.shared.cut();
+        self.shared.leave();
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.shared.away.load(Ordering::SeqCst)
     }
 
     pub fn back(&self) {
         self.shared.away.store(false, Ordering::SeqCst);
+    }
+
+    /// What moved by account and currency, in minor units.
+    pub fn sums(&self) -> BTreeMap<String, i128> {
+        lock(&self.shared.book).sums.clone()
     }
 
     /// Every order with what became of it.
@@ -148,6 +163,7 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.cut();
+        self.shared.ending.notify_all();
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
         if let Some(accepting) = self.accepting.take() {
@@ -158,9 +174,23 @@ impl Drop for Sandbox {
 
 impl Shared {
     fn cut(&self) {
-        for stream in lock(&self.open).drain(..) {
+        for stream in lock(&self.open).values() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
+    }
+
+    fn leave(&self) {
+        self.away.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    fn delay(&self, ms: u64) {
+        let stopping = |_: &mut ()| !self.stopping.load(Ordering::SeqCst);
+        let (guard, _) = self
+            .ending
+            .wait_timeout_while(lock(&self.delaying), Duration::from_millis(ms), stopping)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(guard);
     }
 
     fn trick(&self, verb: CoreVerb) -> Option<Trick> {
@@ -181,21 +211,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
+    for (number, stream) in (0_u64..).zip(listener.incoming()) {
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = stream else { continue };
-        if shared.away.load(Ordering::SeqCst) {
-            continue;
-        }
         if let Ok(other) = stream.try_clone() {
-            lock(&shared.open).push(other);
+            lock(&shared.open).insert(number, other);
         }
         let shared = Arc::clone(shared);
         let served = std::thread::Builder::new().name("sandbox-connection".into()).spawn(move || {
             // A connection that breaks is the other side's to notice.
             let _ = serve(stream, &shared);
+            if let Some(open) = lock(&shared.open).remove(&number) {
+                let _ = open.shutdown(std::net::Shutdown::Both);
+            }
         });
         drop(served);
     }
@@ -215,6 +245,10 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader)? {
         let parts: Vec<&str> = request.path.trim_start_matches("/v1/").split('/').collect();
+        // Its own doors stay open: somebody must be able to call it back.
+        if shared.away.load(Ordering::SeqCst) && parts.first() != Some(&"sandbox") {
+            return Ok(());
+        }
         let verb = match (request.method.as_str(), parts.as_slice()) {
             ("POST", ["holds", _]) => CoreVerb::Hold,
             ("POST", ["settlements", _]) => CoreVerb::Settle,
@@ -236,9 +270,18 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 carry_out();
                 return Ok(());
             }
+            Some(Trick::LeaveBefore) => {
+                shared.leave();
+                return Ok(());
+            }
+            Some(Trick::LeaveAfter) => {
+                carry_out();
+                shared.leave();
+                return Ok(());
+            }
             Some(Trick::DelayMs(ms)) => {
                 let (status, said) = carry_out();
-                std::thread::sleep(Duration::from_millis(ms));
+                shared.delay(ms);
                 answer(&mut answers, status, &said.to_string())?;
             }
             Some(Trick::Twice) => {
@@ -298,20 +341,20 @@ fn answer(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }
 
-fn refused(name: &str, message: &str) -> (u16, Value) {
-    (422, json!({ "error": { "name": name, "message": message } }))
+fn refused(id: &str, name: &str, message: &str) -> (u16, Value) {
+    (422, json!({ "transaction_id": id, "error": { "name": name, "message": message } }))
 }
 
 /// The core's own rules: idempotent by id, held before settled, released for good.
 fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, Value) {
     let Ok(order) = serde_json::from_slice::<Order>(&request.body) else {
-        return refused("order_malformed", "the body is not an order");
+        return refused(id, "order_malformed", "the body is not an order");
     };
     if order.transaction_id.as_str() != id {
-        return refused("order_mismatch", "path and body name different transactions");
+        return refused(id, "order_mismatch", "path and body name different transactions");
     }
     let (Ok(amount), Ok(fee)) = (order.amount_minor.parse::<i128>(), order.fee_minor.parse::<i128>()) else {
-        return refused("order_malformed", "the amounts are no minor units");
+        return refused(id, "order_malformed", "the amounts are no minor units");
     };
     let mut book = lock(&shared.book);
     let known = book.known.entry(order.transaction_id.clone()).or_insert(Known {
@@ -320,21 +363,23 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
         order: None,
     });
     if known.order.as_ref().is_some_and(|first| *first != order) {
-        return refused("idempotency_key_reused", "this transaction was ordered with other content");
+        return refused(id, "idempotency_key_reused", "this transaction was ordered with other content");
     }
     known.order = Some(order.clone());
     match (verb, &known.state) {
-        (_, CoreState::Refused(name)) => {
+        // What it refused it does not hold.
+        (CoreVerb::Release, CoreState::Refused(_)) => {}
+        (CoreVerb::Hold | CoreVerb::Settle, CoreState::Refused(name)) => {
             let name = name.clone();
-            return refused(&name, "it was refused before");
+            return refused(id, &name, "it was refused before");
         }
         (CoreVerb::Hold, CoreState::Absent | CoreState::Held) => known.state = CoreState::Held,
         (CoreVerb::Hold, CoreState::Settled) => {}
         (CoreVerb::Hold | CoreVerb::Settle, CoreState::Released) => {
-            return refused("released", "it was released before");
+            return refused(id, "released", "it was released before");
         }
         (CoreVerb::Settle, CoreState::Absent) if order.kind != TransactionKind::Reversal => {
-            return refused("not_held", "nothing is held for it");
+            return refused(id, "not_held", "nothing is held for it");
         }
         (CoreVerb::Settle, CoreState::Absent | CoreState::Held) => {
             known.state = CoreState::Settled;
@@ -348,7 +393,7 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
             add("fees", fee);
         }
         (CoreVerb::Settle, CoreState::Settled) => {}
-        (CoreVerb::Release, CoreState::Settled) => return refused("settled", "it was settled before"),
+        (CoreVerb::Release, CoreState::Settled) => return refused(id, "settled", "it was settled before"),
         (CoreVerb::Release, CoreState::Absent | CoreState::Held | CoreState::Released) => {
             known.state = CoreState::Released;
         }
@@ -358,7 +403,7 @@ fn order(request: &Request, id: &str, verb: CoreVerb, shared: &Shared) -> (u16, 
         CoreVerb::Settle => "settled",
         CoreVerb::Release => "released",
     };
-    (200, json!({ "state": state }))
+    (200, json!({ "transaction_id": id, "state": state }))
 }
 
 /// A refusal on order, remembered like one of the core's own.
@@ -370,39 +415,52 @@ fn refuse(id: &str, name: &str, shared: &Shared) -> (u16, Value) {
             known.state = CoreState::Refused(name.to_owned());
         }
     }
-    refused(name, "the sandbox was told to refuse it")
+    refused(id, name, "the sandbox was told to refuse it")
 }
 
 /// What is no order: the status of a transaction, and the sandbox's own doors.
 fn other(request: &Request, parts: &[&str], shared: &Shared) -> (u16, Value) {
     match (request.method.as_str(), parts) {
         ("GET", ["transactions", id]) => {
-            let unknown =
-                || (404, json!({ "error": { "name": "unknown_transaction", "message": "never heard of it" } }));
-            let Ok(id) = id.parse::<TransactionId>() else { return unknown() };
-            match lock(&shared.book).known.get(&id).map(|known| known.state.clone()) {
-                None | Some(CoreState::Absent) => unknown(),
-                Some(CoreState::Held) => (200, json!({ "state": "held" })),
-                Some(CoreState::Settled) => (200, json!({ "state": "settled" })),
-                Some(CoreState::Released) => (200, json!({ "state": "released" })),
-                Some(CoreState::Refused(name)) => {
-                    (200, json!({ "state": "refused", "error": { "name": name, "message": "refused" } }))
+            let known =
+                id.parse().ok().and_then(|id| lock(&shared.book).known.get(&id).map(|known| known.state.clone()));
+            let error = |name: &str, message: &str| json!({ "name": name, "message": message });
+            let state = match known {
+                None | Some(CoreState::Absent) => {
+                    let error = error("unknown_transaction", "never heard of it");
+                    return (404, json!({ "transaction_id": id, "error": error }));
                 }
-            }
+                Some(CoreState::Refused(name)) => {
+                    let error = error(&name, "it was refused");
+                    return (200, json!({ "transaction_id": id, "state": "refused", "error": error }));
+                }
+                Some(CoreState::Held) => "held",
+                Some(CoreState::Settled) => "settled",
+                Some(CoreState::Released) => "released",
+            };
+            (200, json!({ "transaction_id": id, "state": state }))
         }
-        ("GET", ["", "sandbox", "book"] | ["sandbox", "book"]) => {
+        ("GET", ["sandbox", "book"]) => {
             let book = lock(&shared.book);
             let sums: BTreeMap<&String, String> =
                 book.sums.iter().map(|(account, minor)| (account, minor.to_string())).collect();
             (200, json!({ "transactions": book.known, "sums_minor": sums }))
         }
-        ("POST", ["", "sandbox", "plan"] | ["sandbox", "plan"]) => match serde_json::from_slice(&request.body) {
+        ("POST", ["sandbox", "plan"]) => match serde_json::from_slice(&request.body) {
             Ok(planned) => {
                 lock(&shared.planned).push_back(planned);
                 (200, json!({ "state": "planned" }))
             }
             Err(error) => (400, json!({ "error": { "name": "plan_malformed", "message": error.to_string() } })),
         },
+        ("POST", ["sandbox", "away"]) => {
+            shared.away.store(true, Ordering::SeqCst);
+            (200, json!({ "state": "away" }))
+        }
+        ("POST", ["sandbox", "back"]) => {
+            shared.away.store(false, Ordering::SeqCst);
+            (200, json!({ "state": "back" }))
+        }
         _ => (404, json!({ "error": { "name": "no_such_place", "message": "see docs/CORE-BANKING.md" } })),
     }
 }

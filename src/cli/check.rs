@@ -50,6 +50,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 }
             ));
         }
+        if let Some(banking) = &config.banking {
+            lines.push(format!("payments are settled by the core banking system at {}", banking.url));
+        }
         if config.demo.enabled {
             lines.push("this is a demo configuration".into());
         }
@@ -83,6 +86,10 @@ mod tests {
 
     fn with_fee(sample: &str, fee: &str) -> String {
         sample.replace("[audit]", &format!("[[payment.fee]]\ncurrency = \"USD\"\n{fee}\n[audit]"))
+    }
+
+    fn with_core(sample: &str, url: &str) -> String {
+        sample.replace("[audit]", &format!("[banking]\nurl = \"{url}\"\n[audit]"))
     }
 
     const SAMPLES: [&str; 3] = [
@@ -124,6 +131,9 @@ mod tests {
             (with_fee(&bank, "kind = \"reversal\""), "only purchase and transfer"),
             (with_fee(&bank, "kind = \"transfer\"\nfixed = \"0.001\""), "fixed: the amount has more decimals"),
             (with_fee(&bank, "kind = \"transfer\"\nbasis_points = 1001"), "at most 1000"),
+            (with_core(&bank, "http://core.bank.example/v1"), "loopback only"),
+            (with_core(&bank, "https://core.bank.example/v1"), "root_file"),
+            (with_core(&filled(SAMPLES[1], "false"), "http://127.0.0.1:9900/v1"), "is for a bank"),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

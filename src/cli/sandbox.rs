@@ -26,7 +26,9 @@ enum Verb {
 
   What it did:          curl http://127.0.0.1:9900/v1/sandbox/book
   Drop the next answer: curl -d '{\"verb\":\"settle\",\"trick\":\"drop_after\"}' http://127.0.0.1:9900/v1/sandbox/plan
-  Tricks: drop_before, drop_after, {\"delay_ms\":2000}, twice, {\"refuse\":\"limit\"}, garbage, {\"status\":500}")]
+  Tricks: drop_before, drop_after, leave_before, leave_after, twice, garbage, {\"delay_ms\":2000},
+          {\"refuse\":\"limit\"}, {\"status\":500}; with \"times\":3 the next three; verbs hold, settle, release
+  Go away, come back:   curl -X POST http://127.0.0.1:9900/v1/sandbox/away, …/back")]
     Core {
         /// Where it listens; only the loopback is sensible.
         #[arg(long, default_value = "127.0.0.1:0")]

@@ -183,23 +183,40 @@ fn check_log(services: &Services, items: &mut Vec<Value>) {
     }
 }
 
-/// The core banking system, where there is one: whether it hears us.
+/// The core banking system, where there is one: whether it hears us, and what it was not known to have heard.
 fn check_core(services: &Services, items: &mut Vec<Value>) {
-    if services.setup.core.is_none() {
+    let Ok(payments) = services.payments() else {
         return;
-    }
-    let waiting = services.payments().and_then(|payments| payments.outbox_waiting());
-    items.push(match waiting {
-        Ok((0, _)) => ok("core banking", "every order has its answer"),
-        Ok((count, since)) => {
-            let since = since.map_or_else(String::new, |since| format!(", the oldest since {}", since.rfc3339()));
-            warn(
-                "core banking",
-                format!("{count} orders wait for the core's answer{since}"),
-                "check that the core at [banking] url answers; delivery goes on by itself",
-            )
+    };
+    let (count, since) = match payments.outbox_waiting() {
+        Ok(waiting) => waiting,
+        Err(failure) => return items.push(fail("core orders", failure.message, "see the daemon's log")),
+    };
+    let Some(hears) = payments.core_hears() else {
+        if count > 0 {
+            items.push(fail(
+                "core orders",
+                format!("{count} orders wait for a core banking system, and none is configured"),
+                "put [banking] back until they have their answers",
+            ));
         }
-        Err(failure) => fail("core banking", failure.message, "see the daemon's log"),
+        return;
+    };
+    items.push(match hears {
+        Ok(()) => ok("core banking", "the core answers"),
+        Err(why) => fail(
+            "core banking",
+            format!("the core does not answer: {why}"),
+            "check [banking] in countersign.toml and the core itself; payments wait meanwhile",
+        ),
+    });
+    items.push(match since {
+        None => ok("core orders", "every order has its answer"),
+        Some(since) => warn(
+            "core orders",
+            format!("{count} orders wait for the core's answer, the oldest since {}", since.rfc3339()),
+            "delivery goes on by itself; the daemon's log says what each waits for",
+        ),
     });
 }
 

@@ -17,6 +17,7 @@ mod reversal;
 mod rows;
 mod transfer;
 
+pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
 pub use rows::{

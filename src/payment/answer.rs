@@ -66,8 +66,9 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
             let mut value = json!({
                 "status": "queued_manual",
                 "case_id": case_id,
-                "message": format!("payments are stopped: {reason}"),
-                "next_step": "the bank's people decide; call again later with the same parameters, it is never paid twice",
+                "message": format!("the payment waits: {reason}"),
+                "next_step": "call again later with the same parameters, it is never paid twice; the bank's people \
+                              know it by case_id",
             });
             if let Some(transaction_id) = transaction_id {
                 value["transaction_id"] = json!(transaction_id);

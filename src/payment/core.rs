@@ -3,20 +3,24 @@
 //! Every order stands in the outbox before it is sent and leaves it with the core's word, so it is sent at least once;
 //! it is idempotent there. What is not known stays in the outbox, and the agent is told that it waits.
 
+use std::sync::PoisonError;
+
 use super::answer::{Receipt, unexpected};
 use super::story::{Payments, fresh_ids};
 use crate::banking::{CoreAnswer, CoreBanking, CoreState, Order};
 use crate::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, Effect};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{CORE_COMPONENT, HOLD_NOT_CONFIRMED, OutboxRow};
 use crate::kernel::ledger::{Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::TransactionId;
+use crate::kernel::types::{TransactionId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::StoreFault;
 
 /// Orders that one look at the outbox delivers.
 const OUTBOX_ROWS: u32 = 256;
+/// So many orders without a word, one after the other: the core is away, the rest would only wait for its timeout too.
+const SILENT_MAX: u32 = 3;
 
 /// How the outbox was left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +52,9 @@ impl From<StoreFault> for Declined {
 /// What became of one order.
 enum Delivered {
     /// The core's word is recorded; the effect of that.
-    Answered(Effect),
+    Answered(Box<Effect>),
     /// Nobody knows yet.
-    Waits(String),
+    Waits,
 }
 
 impl Payments {
@@ -70,12 +74,7 @@ impl Payments {
                     return Ok(effect);
                 }
                 let id = order.transaction_id.clone();
-                match self.deliver(core.as_ref(), &id, CoreVerb::Settle)? {
-                    Delivered::Waits(_) => Ok(effect),
-                    Delivered::Answered(posted @ Effect::Posted(_)) => Ok(posted),
-                    // Recovery was faster, or the core refused: the transaction says which.
-                    Delivered::Answered(_) => self.outcome(&id, effect),
-                }
+                self.ordered(core.as_ref(), &id, effect)
             }
             Effect::Answer(_)
             | Effect::Posted(_)
@@ -91,58 +90,70 @@ impl Payments {
         }
     }
 
-    /// An authorization stands when the core holds its funds.
+    /// An authorization stands when the core holds its funds. Until that is known it waits under a case.
     fn held(&self, core: &dyn CoreBanking, id: &TransactionId, effect: Effect) -> Result<Effect, Declined> {
-        match self.deliver(core, id, CoreVerb::Hold)? {
-            Delivered::Answered(_) => self.outcome(id, effect),
-            Delivered::Waits(why) => {
-                let act = Act::QueueManual {
-                    transaction_id: id.clone(),
-                    case: fresh_ids()?.case,
-                    reason: format!("the core banking system has not confirmed the hold: {why}"),
-                };
-                match self.by_system(act)? {
-                    Ok(queued) => Ok(queued),
-                    Err(_) => self.outcome(id, effect),
+        let refused = || -> Result<bool, Failure> {
+            let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
+            Ok(transaction.state == TransactionState::CoreRefused)
+        };
+        if let Delivered::Waits = self.deliver(core, id, CoreVerb::Hold)? {
+            let (case, reason) = (fresh_ids()?.case, HOLD_NOT_CONFIRMED.to_owned());
+            match self.by_system(Act::QueueManual { transaction_id: id.clone(), case, reason })? {
+                Ok(queued @ Effect::QueuedManual { .. }) => return Ok(queued),
+                // Closed meanwhile.
+                Err(refusal @ Refusal::AuthorizationCancelled) if !refused()? => {
+                    return Err(Declined::Refused(refusal));
                 }
+                // Answered by another delivery meanwhile.
+                Ok(_) | Err(_) => {}
             }
+        }
+        if refused()? { Err(Declined::Refused(Refusal::CoreRefused)) } else { Ok(effect) }
+    }
+
+    /// A signed order: settled, refused, or still `effect`.
+    fn ordered(&self, core: &dyn CoreBanking, id: &TransactionId, effect: Effect) -> Result<Effect, Declined> {
+        match self.deliver(core, id, CoreVerb::Settle)? {
+            Delivered::Waits => Ok(effect),
+            Delivered::Answered(said) if matches!(*said, Effect::Posted(_)) => Ok(*said),
+            // Refused, or another delivery was faster: the transaction says which.
+            Delivered::Answered(_) => match self.store.transaction(id)?.ok_or_else(unexpected)?.state {
+                TransactionState::CoreRefused => Err(Declined::Refused(Refusal::CoreRefused)),
+                TransactionState::Posted => Ok(Effect::Posted(self.store.posted(id)?.ok_or_else(unexpected)?)),
+                TransactionState::Approved
+                | TransactionState::PendingApproval
+                | TransactionState::Manual
+                | TransactionState::Submitted
+                | TransactionState::Denied
+                | TransactionState::Cancelled
+                | TransactionState::Expired
+                | TransactionState::ApprovalExpired
+                | TransactionState::Voided => Ok(effect),
+            },
         }
     }
 
-    /// What a transaction came to, when another delivery may have been faster.
-    fn outcome(&self, id: &TransactionId, effect: Effect) -> Result<Effect, Declined> {
-        let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
-        match transaction.state {
-            TransactionState::CoreRefused => Err(Declined::Refused(Refusal::CoreRefused)),
-            TransactionState::Posted => {
-                let posted = self.store.posted(id)?.ok_or_else(unexpected)?;
-                Ok(Effect::Posted(posted))
-            }
-            TransactionState::Approved
-            | TransactionState::PendingApproval
-            | TransactionState::Manual
-            | TransactionState::Submitted
-            | TransactionState::Denied
-            | TransactionState::Cancelled
-            | TransactionState::Expired
-            | TransactionState::ApprovalExpired
-            | TransactionState::Voided => Ok(effect),
-        }
-    }
-
-    /// Delivers what waits, oldest first, by the function of live calls. Orders of one transaction keep their order: a
-    /// later one waits for those before it.
+    /// Delivers what waits, oldest first, by the function of live calls. Ends early when the core is away, or when `go_on` says so; the next look
+    /// begins behind the order that had no word, so that one of them cannot hold up the others for ever.
     ///
     /// # Errors
     /// The store's.
-    pub fn deliver_outbox(&self) -> Result<Outbox, Failure> {
+    pub fn deliver_outbox(&self, go_on: impl Fn() -> bool) -> Result<Outbox, Failure> {
         let Some(core) = &self.core else {
             return Ok(Outbox::Empty);
         };
-        let rows = self.store.outbox(None, OUTBOX_ROWS)?;
+        let mut rows = self.store.outbox(None, OUTBOX_ROWS)?;
         let more = rows.len() == OUTBOX_ROWS as usize;
+        let last = self.silent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(place) = last.and_then(|last| rows.iter().rposition(|row| row.transaction_id == last)) {
+            rows.rotate_left(place + 1);
+        }
         let mut waiting: Vec<TransactionId> = vec![];
+        let mut silent = 0;
         for OutboxRow { transaction_id, verb, .. } in rows {
+            if !go_on() {
+                return Ok(Outbox::Waiting);
+            }
             if waiting.contains(&transaction_id) {
                 continue;
             }
@@ -152,23 +163,38 @@ impl Payments {
             }
             match self.deliver(core.as_ref(), &transaction_id, verb)? {
                 Delivered::Answered(effect) => {
+                    silent = 0;
                     // A posting of recovery is signed like any other.
                     self.receipt(&effect);
                 }
-                Delivered::Waits(why) => {
-                    tracing::debug!(%transaction_id, verb = verb.name(), %why, "an order waits for the core");
-                    waiting.push(transaction_id);
+                Delivered::Waits => {
+                    silent += 1;
+                    waiting.push(transaction_id.clone());
+                    *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(transaction_id);
                 }
+            }
+            if silent == SILENT_MAX {
+                break;
             }
         }
         Ok(if waiting.is_empty() && !more { Outbox::Empty } else { Outbox::Waiting })
+    }
+
+    /// Whether the core hears us: asked about a transaction that it cannot know. `None`: there is no core.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn core_hears(&self) -> Option<Result<(), String>> {
+        let core = self.core.as_ref()?;
+        let asked = fresh_ids().map_err(|failure| failure.message);
+        Some(asked.and_then(|ids| core.status(&ids.transaction).map(|_| ())))
     }
 
     /// How many orders wait, up to a look at the outbox, and since when the oldest does.
     ///
     /// # Errors
     /// The store's.
-    pub fn outbox_waiting(&self) -> Result<(usize, Option<crate::kernel::types::UnixMillis>), Failure> {
+    pub fn outbox_waiting(&self) -> Result<(usize, Option<UnixMillis>), Failure> {
         let rows = self.store.outbox(None, OUTBOX_ROWS)?;
         Ok((rows.len(), rows.first().map(|row| row.since)))
     }
@@ -181,57 +207,76 @@ impl Payments {
     }
 
     /// One order: said to the core, its word recorded. What is unknown is asked for once more by name. An order that
-    /// has its word already is not said again.
+    /// has its word already is not said again, and none before those of its transaction that came earlier.
     fn deliver(&self, core: &dyn CoreBanking, id: &TransactionId, verb: CoreVerb) -> Result<Delivered, Failure> {
-        if !self.store.outbox(Some(id), OUTBOX_ROWS)?.iter().any(|row| row.verb == verb) {
-            return Ok(Delivered::Answered(Effect::Done { changed: false }));
+        let rows = self.store.outbox(Some(id), OUTBOX_ROWS)?;
+        match rows.iter().position(|row| row.verb == verb) {
+            Some(0) => {}
+            Some(_) => return Ok(Delivered::Waits),
+            None => return Ok(Delivered::Answered(Box::new(Effect::Done { changed: false }))),
         }
         let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
-        let word = match self.say(core, &transaction, verb) {
+        let verb_name = verb.name();
+        let word = match say(core, &transaction, verb) {
             Ok(word) => word,
-            Err(why) => return Ok(Delivered::Waits(why)),
+            Err(why) => {
+                tracing::warn!(transaction_id = %id, verb = verb_name, %why, "an order waits for the core");
+                return Ok(Delivered::Waits);
+            }
         };
-        match self.by_system(Act::CoreAnswered { transaction_id: id.clone(), verb, word })? {
-            Ok(effect) => Ok(Delivered::Answered(effect)),
-            Err(refusal) => Ok(Delivered::Waits(format!("its word cannot be carried out: {}", refusal.name()))),
+        match (verb, &word) {
+            (CoreVerb::Release, CoreWord::Refused(name)) => {
+                tracing::error!(transaction_id = %id, %name, "the core does not give back what it holds: compare the books");
+            }
+            (CoreVerb::Hold | CoreVerb::Settle, CoreWord::Refused(name)) => {
+                tracing::info!(transaction_id = %id, verb = verb_name, %name, "the core refused an order");
+            }
+            (CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release, CoreWord::Done) => {}
         }
-    }
-
-    fn say(&self, core: &dyn CoreBanking, transaction: &Transaction, verb: CoreVerb) -> Result<CoreWord, String> {
-        let order = Order::of(transaction);
-        let answer = match verb {
-            // What was closed before it was held is not held any more; its release follows.
-            CoreVerb::Hold if !transaction.state.is_open() => return Ok(CoreWord::Refused("closed".into())),
-            CoreVerb::Hold => core.hold(&order),
-            CoreVerb::Settle => core.settle(&order),
-            CoreVerb::Release => core.release(&order),
-        };
-        match answer {
-            CoreAnswer::Done => Ok(CoreWord::Done),
-            CoreAnswer::Refused(name) => Ok(CoreWord::Refused(name)),
-            CoreAnswer::NotSent(why) => Err(why),
-            CoreAnswer::Unknown(why) => {
-                let state = core.status(&transaction.transaction_id).map_err(|_| why.clone())?;
-                match (verb, state) {
-                    (_, CoreState::Refused(name)) => Ok(CoreWord::Refused(name)),
-                    (CoreVerb::Hold, CoreState::Held | CoreState::Settled)
-                    | (CoreVerb::Settle, CoreState::Settled)
-                    | (CoreVerb::Release, CoreState::Released) => Ok(CoreWord::Done),
-                    (CoreVerb::Hold | CoreVerb::Settle, CoreState::Released) => {
-                        Ok(CoreWord::Refused("released".into()))
-                    }
-                    (CoreVerb::Release, CoreState::Settled) => Ok(CoreWord::Refused("settled".into())),
-                    // It may still be on its way: the same order is sent again.
-                    (CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release, CoreState::Absent)
-                    | (CoreVerb::Settle | CoreVerb::Release, CoreState::Held) => Err(why),
-                }
+        match self.by_system(Act::CoreAnswered { transaction_id: id.clone(), verb, word })? {
+            Ok(effect) => Ok(Delivered::Answered(Box::new(effect))),
+            Err(refusal) => {
+                let name = refusal.name();
+                tracing::error!(transaction_id = %id, verb = verb_name, %name, "the core's word does not fit our book");
+                Ok(Delivered::Waits)
             }
         }
     }
 
     fn by_system(&self, act: Act) -> Result<Result<Effect, Refusal>, Failure> {
         let stamp = clock::stamp(clock::fresh_request_id());
-        let command = Command { stamp, actor: Actor::System { component: "core".into() }, act };
+        let command = Command { stamp, actor: Actor::System { component: CORE_COMPONENT.into() }, act };
         Ok(self.decide(command)?.outcome)
+    }
+}
+
+/// # Errors
+/// Why the core's word is not known.
+fn say(core: &dyn CoreBanking, transaction: &Transaction, verb: CoreVerb) -> Result<CoreWord, String> {
+    let order = Order::of(transaction);
+    let answer = match verb {
+        CoreVerb::Hold => core.hold(&order),
+        CoreVerb::Settle => core.settle(&order),
+        CoreVerb::Release => core.release(&order),
+    };
+    match answer {
+        CoreAnswer::Done => Ok(CoreWord::Done),
+        CoreAnswer::Refused(name) => Ok(CoreWord::Refused(name)),
+        CoreAnswer::NotSent(why) => Err(why),
+        CoreAnswer::Unknown(why) => {
+            let state = core.status(&transaction.transaction_id).map_err(|_| why.clone())?;
+            match (verb, state) {
+                (CoreVerb::Hold | CoreVerb::Settle, CoreState::Refused(name)) => Ok(CoreWord::Refused(name)),
+                (CoreVerb::Hold, CoreState::Held | CoreState::Settled)
+                | (CoreVerb::Settle, CoreState::Settled)
+                // What it refused it does not hold.
+                | (CoreVerb::Release, CoreState::Released | CoreState::Refused(_)) => Ok(CoreWord::Done),
+                (CoreVerb::Hold | CoreVerb::Settle, CoreState::Released) => Ok(CoreWord::Refused("released".into())),
+                (CoreVerb::Release, CoreState::Settled) => Ok(CoreWord::Refused("settled".into())),
+                // It may still be on its way: the same order is sent again.
+                (CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release, CoreState::Absent)
+                | (CoreVerb::Settle | CoreVerb::Release, CoreState::Held) => Err(why),
+            }
+        }
     }
 }

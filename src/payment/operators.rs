@@ -4,11 +4,14 @@ use serde_json::{Value, json};
 
 use super::answer::Receipt;
 use super::answer::unexpected;
+use super::core::Declined;
 use super::story::Payments;
 use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Verb, Verdict};
+use crate::kernel::ledger::TransactionState;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId,
+    TransactionId,
 };
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -143,8 +146,7 @@ impl Payments {
             Verdict::Approve => "approved",
             Verdict::Deny => "denied",
         };
-        // An approved reversal may be the core's to settle; what it does not answer now is delivered later.
-        let _ = self.deliver_outbox()?;
+        let told = self.ordered_by(&transaction_id);
         let mut value = json!({
             "approval_id": approval_id, "transaction_id": transaction_id, "status": status,
             "decided_by": operator.name, "asserted": operator.asserted,
@@ -153,8 +155,20 @@ impl Payments {
         if let Some(Posted { batch, .. }) = posted {
             value["status"] = json!("executed");
             value["receipt"] = json!(receipt_word(self.settle(batch)));
+        } else if let Some(status) = told {
+            value["status"] = json!(status);
         }
         Ok(value)
+    }
+
+    /// Has an approved reversal settled by the core, where there is one; answers where it stands if it is not executed.
+    /// What the core does not answer now is delivered later: the decision stands in any case.
+    fn ordered_by(&self, transaction_id: &TransactionId) -> Option<&'static str> {
+        let order = self.store.order(transaction_id).ok().flatten()?;
+        match self.settled_elsewhere(Effect::Submitted(order)) {
+            Ok(_) | Err(Declined::Failed(_)) => Some(TransactionState::Submitted.name()),
+            Err(Declined::Refused(_)) => Some(TransactionState::CoreRefused.name()),
+        }
     }
 
     pub fn approvals_list(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {

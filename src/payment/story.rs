@@ -12,7 +12,7 @@ use crate::banking::CoreBanking;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, ToolCall};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
-use crate::kernel::types::RequestId;
+use crate::kernel::types::{RequestId, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{BatchRecord, Store};
@@ -50,6 +50,8 @@ pub struct Payments {
     /// Batches that are being signed now. The lock guards the map only.
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
     pub(super) core: Option<Arc<dyn CoreBanking>>,
+    /// The last order that the core had no word for. The lock guards the name only.
+    pub(super) silent: Mutex<Option<TransactionId>>,
 }
 
 impl fmt::Debug for Payments {
@@ -79,6 +81,7 @@ impl Payments {
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
             core: setup.core,
+            silent: Mutex::default(),
         })
     }
 
@@ -116,7 +119,10 @@ impl Payments {
                 let effect = match self.settled_elsewhere(effect) {
                     Ok(effect) => effect,
                     Err(Declined::Refused(refusal)) => return answer::refused(&call, refusal),
-                    Err(Declined::Failed(failure)) => return Err(failure.with_request(request.as_str()).into()),
+                    // The decision is durable; only its answer failed.
+                    Err(Declined::Failed(failure)) => {
+                        return Err(failure.after_the_fact().with_request(request.as_str()).into());
+                    }
                 };
                 let receipt = self.receipt(&effect);
                 answer::permitted(effect, receipt)

@@ -45,7 +45,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
             "SELECT a.name, CAST(a.held AS text), CAST(coalesce(o.total, 0) AS text) FROM accounts a
              LEFT JOIN (SELECT debit, sum(amount + fee) AS total FROM transactions WHERE state IN ",
             open!(),
-            " AND kind IN ('purchase', 'transfer') GROUP BY debit) o ON o.debit = a.name
+            " AND (kind IN ('purchase', 'transfer') OR state = 'submitted') GROUP BY debit) o ON o.debit = a.name
              WHERE a.held <> coalesce(o.total, 0)",
             told!()
         ),

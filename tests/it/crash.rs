@@ -22,7 +22,7 @@ struct Bank {
 }
 
 impl Bank {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let bank = Self { state: scratch.path().join("bank"), _scratch: scratch };
         let made = bank.init();
@@ -59,18 +59,18 @@ impl Bank {
     }
 }
 
-fn run(state: &Path, operator: &str, arguments: &[&str]) -> Output {
+pub fn run(state: &Path, operator: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.arg("--state").arg(state).args(["--operator", operator]).args(arguments);
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A daemon of a state directory, killed with everything it started when the test ends early.
-struct Daemon {
+pub struct Daemon {
     supervisor: Child,
     state: PathBuf,
 }
@@ -81,7 +81,7 @@ impl Daemon {
     }
 
     /// `None` while another daemon still holds the directory.
-    fn try_start(state: &Path) -> Option<Self> {
+    pub fn try_start(state: &Path) -> Option<Self> {
         let log = OpenOptions::new().create(true).append(true).open(state.join("daemon.log")).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--state"]).arg(state).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -96,7 +96,7 @@ impl Daemon {
         Some(Self { supervisor, state: state.to_owned() })
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.supervisor.kill().unwrap();
         self.supervisor.wait().unwrap();
     }
@@ -109,7 +109,7 @@ impl Drop for Daemon {
     }
 }
 
-fn supervisor_of(state: &Path) -> u32 {
+pub fn supervisor_of(state: &Path) -> u32 {
     fs::read_to_string(state.join("daemon.lock")).unwrap().trim().parse().unwrap()
 }
 
@@ -130,7 +130,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// Asks again until there is an answer.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -213,13 +213,13 @@ fn an_init_that_was_killed_is_completed_by_the_next() {
 }
 
 /// The demo's three daemons, and an agent that pays.
-struct World {
+pub struct World {
     scratch: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
+    pub runtime: tokio::runtime::Runtime,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let told = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(scratch.path().join("demo")).output();
         let world = Self { scratch, runtime: tokio::runtime::Runtime::new().unwrap() };
@@ -230,11 +230,11 @@ impl World {
         world
     }
 
-    fn state(&self, party: &str) -> PathBuf {
+    pub fn state(&self, party: &str) -> PathBuf {
         self.scratch.path().join("demo").join(party)
     }
 
-    fn agent(&self) -> StdioClient {
+    pub fn agent(&self) -> StdioClient {
         let state = self.state("agent").display().to_string();
         let arguments = ["connect", "--agent", "assistant", "--state", &state].map(str::to_owned);
         let log = fs::File::create(self.scratch.path().join("connect.log")).unwrap();
@@ -256,12 +256,12 @@ impl World {
         until(key, || self.pay(agent, key).ok().filter(|answer| answer["status"] == "executed"))
     }
 
-    fn savings(&self, agent: &StdioClient) -> f64 {
+    pub fn savings(&self, agent: &StdioClient) -> f64 {
         let asked = self.runtime.block_on(agent.call("get_account_balance", json!({ "account_id": "SAV_001" })));
         asked.unwrap()["balance"].as_str().unwrap().parse().unwrap()
     }
 
-    fn books_are_sound(&self) {
+    pub fn books_are_sound(&self) {
         let bank = self.state("bank");
         until("a sound log", || signs(&bank).then_some(()));
         let ledger = run(&bank, "auditor", &["ledger", "check"]);

@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod ca;
 mod clients;
+mod core;
 mod crash;
 mod demo;
 mod doors;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use countersign::banking::CoreBanking;
 use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
@@ -20,7 +21,7 @@ use crate::store::world::{agent, new_account, operator, rules, usd};
 
 /// How the token answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
+pub enum Mood {
     Well,
     Down,
     /// Signs, and the answer is lost.
@@ -29,14 +30,14 @@ enum Mood {
     Flipped,
 }
 
-struct FaultyToken {
+pub struct FaultyToken {
     pair: EcdsaKeyPair,
     mood: Mutex<Mood>,
     signed: AtomicU32,
 }
 
 impl FaultyToken {
-    fn mood(&self, mood: Mood) {
+    pub fn mood(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
@@ -88,32 +89,26 @@ impl Token for FaultyToken {
     }
 }
 
-struct Bank {
+pub struct Bank {
     _directory: tempfile::TempDir,
-    store: Arc<SqliteStore>,
-    token: Arc<FaultyToken>,
-    payments: Arc<Payments>,
-    shopper: AgentPrincipal,
+    pub store: Arc<SqliteStore>,
+    pub token: Arc<FaultyToken>,
+    pub payments: Arc<Payments>,
+    pub shopper: AgentPrincipal,
 }
 
 fn bank() -> Bank {
-    let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
+    bank_with(None)
+}
+
+/// A bank with an agent and its accounts; with a core, payments are settled there.
+pub fn bank_with(core: Option<Arc<dyn CoreBanking>>) -> Bank {
     let token = Arc::new(FaultyToken {
         pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(),
         mood: Mutex::new(Mood::Well),
         signed: AtomicU32::new(0),
     });
-    let payments = Payments::new(PaymentsSetup {
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        token: Arc::clone(&token) as Arc<dyn Token>,
-        transaction_key: token.key(),
-        rules: Arc::new(rules()),
-        core: None,
-    });
-    let mut shopper = agent("purchaser", "shopper");
-    shopper.not_after = clock::now().plus_ms(86_400_000);
-    let bank = Bank { _directory: directory, store, token, payments, shopper };
+    let bank = Bank::open(tempfile::tempdir().unwrap(), token, core);
     bank.fill();
     bank
 }
@@ -122,13 +117,35 @@ fn usd_currency() -> Currency {
     "USD".parse().unwrap()
 }
 
-fn ada() -> OperatorPrincipal {
+pub fn ada() -> OperatorPrincipal {
     operator("ada", &["administrator", "officer"])
 }
 
 const VERBS: [Verb; 4] = [Verb::Read, Verb::Purchase, Verb::Transfer, Verb::Reverse];
 
 impl Bank {
+    fn open(directory: tempfile::TempDir, token: Arc<FaultyToken>, core: Option<Arc<dyn CoreBanking>>) -> Self {
+        let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
+        let settlement = if core.is_some() { Settlement::External } else { Settlement::Embedded };
+        let payments = Payments::new(PaymentsSetup {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            token: Arc::clone(&token) as Arc<dyn Token>,
+            transaction_key: token.key(),
+            rules: Arc::new(Rules { settlement, ..rules() }),
+            core,
+        });
+        let mut shopper = agent("purchaser", "shopper");
+        shopper.not_after = clock::now().plus_ms(86_400_000);
+        Self { _directory: directory, store, token, payments, shopper }
+    }
+
+    /// The same bank after its daemon ended and started again.
+    pub fn restarted(self, core: Option<Arc<dyn CoreBanking>>) -> Self {
+        let Self { _directory, store, token, payments, .. } = self;
+        drop((payments, store));
+        Self::open(_directory, token, core)
+    }
+
     fn fill(&self) {
         for (account, owner, opening) in [("CHK_001", "OWN_001", "5247.83"), ("SAV_001", "OWN_001", "100")] {
             self.payments.account_open(&ada(), new_account(account, owner, Some(opening))).unwrap();
@@ -159,7 +176,7 @@ impl Bank {
         self.payments.grant_add(&ada(), &"shopper".parse().unwrap(), account, owner, VERBS.to_vec(), None, 90)
     }
 
-    fn call(&self, call: ToolCall) -> Result<Value, ToolFailure> {
+    pub fn call(&self, call: ToolCall) -> Result<Value, ToolFailure> {
         self.payments.call_tool(&self.shopper, call, request())
     }
 

@@ -202,13 +202,29 @@ fn expiry(case: &Case<'_>, reached: &[SoftLimit]) -> UnixMillis {
 }
 
 /// The first answer of an authorization stays the same whatever became of it since, but for one that waits for the
-/// bank's people or was refused by the core: those were never promised.
+/// bank's people, was rejected by them or refused by the core: those were never promised.
 fn answer_again(book: &dyn Book, transaction: &Transaction) -> Ruled<Effect> {
     match (&transaction.case_id, transaction.state) {
-        (Some(case), TransactionState::Manual) => manual::word(book, case),
-        (Some(_) | None, TransactionState::CoreRefused) => Err(Refusal::CoreRefused.into()),
-        (Some(_) | None, _) => Ok(answer(transaction)),
+        (Some(case), TransactionState::Manual) => return manual::word(book, case),
+        (Some(case), TransactionState::Denied) if manual::is_rejected(book, case)? => {
+            return Err(Refusal::CaseRejected.into());
+        }
+        (Some(_) | None, TransactionState::CoreRefused) => return Err(Refusal::CoreRefused.into()),
+        (
+            Some(_) | None,
+            TransactionState::Approved
+            | TransactionState::PendingApproval
+            | TransactionState::Manual
+            | TransactionState::Submitted
+            | TransactionState::Posted
+            | TransactionState::Denied
+            | TransactionState::Cancelled
+            | TransactionState::Expired
+            | TransactionState::ApprovalExpired
+            | TransactionState::Voided,
+        ) => {}
     }
+    Ok(answer(transaction))
 }
 
 fn answer(transaction: &Transaction) -> Effect {

@@ -427,6 +427,7 @@ fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<
     let credit = existing(book, &transaction.credit)?;
     if transaction.settlement == Settlement::External {
         both_active(&debit, &credit)?;
+        changes.push(Change::UpdateAccount(debit.hold(transaction.total())?));
         changes.extend(core::submit(book, &transaction, at.wall)?.1);
         return Ok(changes);
     }

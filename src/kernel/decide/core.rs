@@ -4,12 +4,16 @@
 //! idempotent there by transaction and verb. Here money moves when it answered, never before.
 
 use super::posting::{placed, statement};
-use super::{Book, Case, Change, ManualCase, Orders, OutboxRow, Ruled, existing, manual, release, settle};
-use crate::kernel::command::{Actor, Command, CoreVerb, CoreWord, Effect, Posted, Settlement};
-use crate::kernel::decide::CaseState;
-use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionState};
+use super::{Book, Case, CaseState, Change, ManualCase, Orders, OutboxRow, Ruled, existing, manual, release, settle};
+use crate::kernel::command::{Actor, Command, CoreVerb, CoreWord, Effect, Posted, Settlement, ToolCall};
+use crate::kernel::ledger::{Account, AccountStatus, Funds, Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{TransactionId, UnixMillis};
+
+/// The part of the daemon that speaks to the core, as its commands name it.
+pub const COMPONENT: &str = "core";
+/// Why a payment waits whose hold the core has not confirmed.
+pub const HOLD_NOT_CONFIRMED: &str = "the core banking system has not confirmed the hold";
 
 /// The hold that a new authorization asks the core for.
 pub(super) fn held(transaction: &Transaction, at: UnixMillis) -> Option<Change> {
@@ -17,10 +21,11 @@ pub(super) fn held(transaction: &Transaction, at: UnixMillis) -> Option<Change> 
         .then(|| enqueue(transaction, CoreVerb::Hold, at))
 }
 
-/// `execute_*`: the order is durable and signed before it is sent. Not before the core holds the funds.
-pub(super) fn order(case: &Case<'_>, transaction: &Transaction) -> Ruled<Orders> {
+/// `execute_*`: the order is durable and signed before it is sent. Until the core is known to hold the funds the
+/// payment waits under a case, which the core's word closes.
+pub(super) fn order(case: &Case<'_>, call: &ToolCall, transaction: &Transaction) -> Ruled<Orders> {
     if case.book.outbox(&transaction.transaction_id)?.contains(&CoreVerb::Hold) {
-        return Err(Refusal::HoldMissing.into());
+        return Ok(manual::withheld(case, call, transaction, HOLD_NOT_CONFIRMED));
     }
     let (posted, changes) = submit(case.book, transaction, case.now())?;
     Ok((Effect::Submitted(posted), changes))
@@ -66,16 +71,17 @@ pub(super) fn answered(
     let mut effect = Effect::Done { changed: true };
     match (verb, word) {
         (CoreVerb::Hold, CoreWord::Done) => changes.extend(resumed(book, &transaction, at)?),
-        (CoreVerb::Hold, CoreWord::Refused(_)) if waits(&transaction) => {
+        (CoreVerb::Hold, CoreWord::Refused(name)) if waits(&transaction) => {
             changes.extend(closed(book, &transaction, at)?);
             // Nothing is held there, so nothing is given back there.
             changes.retain(|change| !matches!(change, Change::Enqueue(_)));
+            if let Some(case) = waiting_case(book, &transaction)? {
+                let note = format!("the core banking system refused: {name}");
+                changes.push(decided(case, CaseState::Rejected, &note, at));
+            }
         }
         (CoreVerb::Settle, CoreWord::Done) if transaction.state == TransactionState::Submitted => {
-            let debit = existing(book, &transaction.debit)?;
-            let credit = existing(book, &transaction.credit)?;
-            let funds = if transaction.kind.holds_funds() { Funds::Held } else { Funds::Available };
-            let (posted, posting) = settle(book, &transaction, &debit, &credit, funds, at)?;
+            let (posted, posting) = followed(book, &transaction, at)?;
             changes.extend(posting);
             effect = Effect::Posted(posted);
         }
@@ -87,6 +93,22 @@ pub(super) fn answered(
         | (CoreVerb::Release, CoreWord::Done | CoreWord::Refused(_)) => {}
     }
     Ok((effect, changes))
+}
+
+/// Posts what has moved there. An account that was frozen or closed since does not undo that, and stays as it is.
+fn followed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<(Posted, Vec<Change>)> {
+    let debit = existing(book, &transaction.debit)?;
+    let credit = existing(book, &transaction.credit)?;
+    let active = |account: &Account| Account { status: AccountStatus::Active, ..account.clone() };
+    let (posted, mut posting) = settle(book, transaction, &active(&debit), &active(&credit), Funds::Held, at)?;
+    for change in &mut posting {
+        if let Change::UpdateAccount(moved) = change
+            && let Some(kept) = [&debit, &credit].into_iter().find(|kept| kept.name == moved.name)
+        {
+            moved.status = kept.status;
+        }
+    }
+    Ok((posted, posting))
 }
 
 fn enqueue(transaction: &Transaction, verb: CoreVerb, since: UnixMillis) -> Change {
@@ -114,17 +136,28 @@ fn closed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<V
 
 /// The hold came after all: a case that was opened for its sake is closed by the daemon itself.
 fn resumed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<Vec<Change>> {
-    let waiting = (transaction.state == TransactionState::Manual).then_some(transaction.case_id.as_ref()).flatten();
-    let Some(case) = waiting.map(|id| book.case(id)).transpose()?.flatten() else {
+    let Some(case) = waiting_case(book, transaction)?.filter(|case| case.reason == HOLD_NOT_CONFIRMED) else {
         return Ok(vec![]);
     };
     let mut changes = manual::resumed(&case, transaction, at);
-    changes.push(Change::PutCase(Box::new(ManualCase {
-        state: CaseState::Released,
-        decided_by: Some("system:core".into()),
-        decided_at: Some(at),
-        note: Some("the core banking system answered".into()),
-        ..case
-    })));
+    changes.push(decided(case, CaseState::Released, "the core banking system holds the funds", at));
     Ok(changes)
+}
+
+/// The case under which a transaction waits now.
+fn waiting_case(book: &dyn Book, transaction: &Transaction) -> Ruled<Option<ManualCase>> {
+    match (&transaction.case_id, transaction.state) {
+        (Some(id), TransactionState::Manual) => book.case(id),
+        (Some(_) | None, _) => Ok(None),
+    }
+}
+
+fn decided(case: ManualCase, state: CaseState, note: &str, at: UnixMillis) -> Change {
+    Change::PutCase(Box::new(ManualCase {
+        state,
+        decided_by: Some(format!("system:{COMPONENT}")),
+        decided_at: Some(at),
+        note: Some(note.to_owned()),
+        ..case
+    }))
 }

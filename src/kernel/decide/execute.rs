@@ -40,13 +40,13 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     executable(case, &transaction)?;
 
     if let Some(breaker) = case.book.breaker()? {
-        return Ok(manual::withheld(case, call, &transaction, &breaker));
+        return Ok(manual::withheld(case, call, &transaction, &breaker.reason));
     }
     let debit = case.account(&transaction.debit)?;
     let credit = case.account(&transaction.credit)?;
     if transaction.settlement == Settlement::External {
         both_active(&debit, &credit)?;
-        return core::order(case, &transaction);
+        return core::order(case, call, &transaction);
     }
     let (effect, changes) = settle(case.book, &transaction, &debit, &credit, Funds::Held, case.now())?;
     Ok((Effect::Posted(effect), changes))

@@ -6,11 +6,11 @@
 use serde_json::json;
 
 use super::bank::{operator, permitted};
-use super::{Binding, Book, Breaker, Case, CaseState, Change, ManualCase, Orders, Ruled, existing, release};
-use crate::kernel::command::{Actor, Command, Effect, ToolCall, Verdict};
+use super::{Binding, Book, Breaker, Case, CaseState, Change, ManualCase, Orders, Ruled, core, existing, release};
+use crate::kernel::command::{Actor, Command, CoreVerb, Effect, ToolCall, Verdict};
 use crate::kernel::ledger::{Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{CaseId, Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Sha256, TransactionId, UnixMillis};
 
 /// `SetBreaker`. Stopping is for whoever sees the need, going on for a human; a repeat changes nothing.
 pub(super) fn set_breaker(book: &dyn Book, command: &Command, reason: Option<&str>) -> Ruled<Orders> {
@@ -46,12 +46,13 @@ pub(super) fn instead(
     Ok((effect, vec![Change::PutCase(Box::new(row)), Change::Bind { scope, binding, at: case.now() }]))
 }
 
-/// An execution while payments are stopped: the authorization waits and keeps its funds.
-pub(super) fn withheld(case: &Case<'_>, call: &ToolCall, transaction: &Transaction, breaker: &Breaker) -> Orders {
+/// An execution that cannot go on, because payments are stopped or the core has not confirmed its hold: the
+/// authorization waits and keeps its funds.
+pub(super) fn withheld(case: &Case<'_>, call: &ToolCall, transaction: &Transaction, reason: &str) -> Orders {
     let row = ManualCase {
         transaction_id: Some(transaction.transaction_id.clone()),
         resume: Some(transaction.state),
-        ..asked(case, call, &breaker.reason)
+        ..asked(case, call, reason)
     };
     waiting(row, transaction)
 }
@@ -83,6 +84,10 @@ pub(super) fn queue(
         | TransactionState::ApprovalExpired
         | TransactionState::Voided
         | TransactionState::CoreRefused => return Err(Refusal::AuthorizationCancelled.into()),
+    }
+    if component == core::COMPONENT && !book.outbox(transaction_id)?.contains(&CoreVerb::Hold) {
+        // The core answered while this was on its way.
+        return Ok((Effect::Done { changed: false }, vec![]));
     }
     let Some(agent) = transaction.agent() else {
         return Err(Refusal::UnknownTransaction.into());
@@ -160,11 +165,7 @@ pub(super) fn resolve(
 }
 
 /// Back where it stood, with a fresh time to live: the wait was not the agent's.
-pub(super) fn resumed(
-    case: &ManualCase,
-    transaction: &Transaction,
-    at: crate::kernel::types::UnixMillis,
-) -> Vec<Change> {
+pub(super) fn resumed(case: &ManualCase, transaction: &Transaction, at: UnixMillis) -> Vec<Change> {
     let state = case.resume.unwrap_or(TransactionState::Approved);
     let expires = match &transaction.approval {
         Some(approval) if state == TransactionState::PendingApproval => approval.expires,
@@ -182,6 +183,11 @@ pub(super) fn word(book: &dyn Book, case_id: &CaseId) -> Ruled<Effect> {
         }
         CaseState::Rejected => Err(Refusal::CaseRejected.into()),
     }
+}
+
+/// Whether the bank's people ended it.
+pub(super) fn is_rejected(book: &dyn Book, case_id: &CaseId) -> Ruled<bool> {
+    Ok(book.case(case_id)?.is_some_and(|case| case.state == CaseState::Rejected))
 }
 
 fn waiting(row: ManualCase, transaction: &Transaction) -> Orders {

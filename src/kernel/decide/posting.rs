@@ -123,7 +123,7 @@ pub(super) fn statement(schema: &str, transaction: &Transaction, at: UnixMillis)
 }
 
 /// Closes an open transaction and gives back what it holds on `account`, which it debits, and counts. What an external
-/// core holds for it is given back there too.
+/// core holds for it is given back there too; a hold that it was not known to have heard is not said again.
 pub(super) fn release(
     account: &Account,
     transaction: &Transaction,
@@ -131,10 +131,11 @@ pub(super) fn release(
     at: UnixMillis,
 ) -> Ruled<Vec<Change>> {
     let mut changes = vec![];
-    if transaction.kind.holds_funds() {
+    if transaction.holds_funds() {
         changes.push(Change::UpdateAccount(account.release(transaction.total())?));
         if transaction.settlement == Settlement::External {
             let transaction_id = transaction.transaction_id.clone();
+            changes.push(Change::Dequeue { transaction: transaction_id.clone(), verb: CoreVerb::Hold });
             changes.push(Change::Enqueue(OutboxRow { transaction_id, verb: CoreVerb::Release, since: at }));
         }
     }

@@ -174,6 +174,12 @@ impl Transaction {
         self.amount.checked_add(self.fee).unwrap_or(self.amount)
     }
 
+    /// True when an open one holds amount and fee on its debit account. A reversal does from the moment that it is
+    /// ordered from the core: the payee must not spend meanwhile what is settled there.
+    pub fn holds_funds(&self) -> bool {
+        self.kind.holds_funds() || self.state == TransactionState::Submitted
+    }
+
     /// The agent that asked for it, if an agent did.
     pub fn agent(&self) -> Option<&AgentPrincipal> {
         match &self.maker {

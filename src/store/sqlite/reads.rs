@@ -118,7 +118,7 @@ fn balances(connection: &Connection) -> Read<Vec<Value>> {
          LEFT JOIN (SELECT account, sum(amount) AS sum FROM entries GROUP BY account) e ON e.account = a.id
          LEFT JOIN (SELECT debit, sum(amount + fee) AS sum FROM transactions
              WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')
-             AND kind IN ('purchase', 'transfer') GROUP BY debit) o ON o.debit = a.name
+             AND (kind IN ('purchase', 'transfer') OR state = 'submitted') GROUP BY debit) o ON o.debit = a.name
          ORDER BY a.id";
     all(connection, sql, [], |row| {
         let account: String = row.get(0)?;
