@@ -7,6 +7,7 @@ use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
 use crate::kernel::types::{Day, TransactionId, UnixMillis};
+use crate::store::planted::planted;
 
 type Applied<T> = Result<T, RowFault>;
 
@@ -100,6 +101,7 @@ impl Sheet {
                 tally.minor = sum.ok_or_else(|| Inconsistent(format!("the day's sum of {} cannot be", key.0)))?;
                 tally.written = tally.written.changed();
             }
+            Change::Bind { .. } if planted("key_not_unique") => {}
             Change::Bind { scope, binding, at } => {
                 let row = self.bindings.get_mut(&scope.0).ok_or_else(|| unbound(&scope.hex()))?;
                 row.binding = Some((binding, Day::utc(at).0));

@@ -8,7 +8,7 @@ use tokio_postgres::Error;
 use super::apply::ROWS_OF_A_COMMAND;
 use super::ask::ask;
 use super::footprint::Footprint;
-use super::load::{Call, Wanted, What};
+use super::load::{Call, ROWS, Wanted, What};
 use super::log;
 use super::pipeline::Ended;
 use super::schema::Lock;
@@ -185,7 +185,7 @@ async fn fetch(session: &mut Session, sheet: &mut Sheet, keys: Vec<Key>) -> Resu
 }
 
 async fn more_rows(session: &mut Session, sheet: &mut Sheet) -> Result<(), Stopped> {
-    let call = Call { sql: "SELECT nextval('row_blocks')", parameters: vec![] };
+    let call = Call { sql: ROWS, parameters: vec![] };
     let rows = session.rows(vec![call]).await?.into_iter().map(|rows| (What::Rows, rows)).collect();
     Ok(sheet.take(&Footprint::default(), rows)?)
 }

@@ -30,7 +30,6 @@ pub(super) enum What {
     Transactions,
     Counters,
     Rows,
-    Batch,
     Grants,
     OpenHolds,
     Marks,
@@ -102,8 +101,8 @@ impl<'a> Wanted<'a> {
         wanted
     }
 
-    /// The statements, in the order of their locks. `batch` adds the number of a new commit.
-    pub(super) fn calls(&self, batch: bool) -> Vec<(What, Call<'a>)> {
+    /// The statements, in the order of their locks. `first`: of a commit, which always needs row numbers.
+    pub(super) fn calls(&self, first: bool) -> Vec<(What, Call<'a>)> {
         let mut calls: Vec<(What, Call<'a>)> = vec![];
         let mut call = |what, sql, parameters| calls.push((what, Call { sql, parameters }));
         let (transactions, approvals) = (list(&self.transactions), list(&self.approvals));
@@ -128,11 +127,8 @@ impl<'a> Wanted<'a> {
             call(What::Counters, COUNTERS, vec![Box::new(counters), Box::new(first), Box::new(last)]);
         }
         // After the accounts' locks, so that entries' numbers grow with time on each of them.
-        if batch || takes_accounts {
-            call(What::Rows, "SELECT nextval('row_blocks')", vec![]);
-        }
-        if batch {
-            call(What::Batch, "SELECT nextval('batch_numbers')", vec![]);
+        if first || takes_accounts {
+            call(What::Rows, ROWS, vec![]);
         }
         if !self.grants.is_empty() {
             call(What::Grants, &GRANTS, vec![Box::new(self.grants.clone())]);
@@ -228,8 +224,10 @@ impl Sheet {
             What::Rows => {
                 let next: i64 = rows::get(row, 0)?;
                 self.rows = Block { next, end: next.saturating_add(ROWS_IN_A_BLOCK) };
+                if self.batch == 0 {
+                    self.batch = next / ROWS_IN_A_BLOCK;
+                }
             }
-            What::Batch => self.batch = rows::get(row, 0)?,
             What::Grants => {
                 let grant = rows::grant(row)?;
                 let grants = self.grants.entry(grant.agent.clone()).or_default();
@@ -353,6 +351,7 @@ static TRANSACTIONS: LazyLock<String> = LazyLock::new(|| {
         rows::TRANSACTION
     )
 });
+pub(super) const ROWS: &str = "SELECT nextval('row_blocks')";
 const COUNTERS: &str = "SELECT counter, day, minor FROM counters WHERE counter = ANY ($1::text[])
     AND day BETWEEN $2 AND $3 ORDER BY counter, day FOR NO KEY UPDATE";
 static GRANTS: LazyLock<String> = LazyLock::new(|| {

@@ -34,12 +34,12 @@ impl Lock {
 /// Every migration in order, with what it brings; the version is how many were run.
 const MIGRATIONS: &[(&str, &str)] = &[("the whole book, certificates, the audit log", INITIAL)];
 
-/// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account.
+/// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
+/// number of the block is the commit's batch.
 pub(super) const ROWS_IN_A_BLOCK: i64 = 16_384;
 
 const INITIAL: &str = "
 CREATE SEQUENCE row_blocks AS bigint INCREMENT BY 16384 MINVALUE 16384;
-CREATE SEQUENCE batch_numbers AS bigint;
 CREATE TABLE accounts (
     id bigint PRIMARY KEY,
     balance bigint NOT NULL,

