@@ -35,9 +35,11 @@ use steps::{Caller, Shared};
 use town::Town;
 use wish::{Wish, told};
 
-/// A caller pauses this long before it asks again after a fault, and gives up after this many.
-const PAUSE: Duration = Duration::from_millis(2);
-const FAULTS_MAX: u32 = 2_000;
+/// A caller pauses this long before it asks again after a fault, then twice as long each time up to the second, and
+/// gives up after so many faults.
+const PAUSE_FIRST: Duration = Duration::from_millis(1);
+const PAUSE_LAST: Duration = Duration::from_millis(32);
+const FAULTS_MAX: u32 = 1_000;
 /// The first caller sequences and signs after so many steps.
 const SEQUENCED_EVERY: u64 = 8;
 
@@ -167,7 +169,7 @@ impl Load {
 
     /// Asks until the store decides, as a client with an idempotency key does.
     fn ask(&self, chance: &mut Chance, wishes: &[(String, Wish)]) -> Result<Vec<Decision>, GivenUp> {
-        for _ in 0..self.arguments.faults.max(1) {
+        for pause in self.pauses() {
             let commands: Vec<Command> = wishes
                 .iter()
                 .map(|(id, wish)| {
@@ -192,7 +194,7 @@ impl Load {
             }
             match answer {
                 Ok(decisions) => return Ok(decisions),
-                Err(_) => std::thread::park_timeout(PAUSE),
+                Err(_) => std::thread::park_timeout(pause),
             }
         }
         Err(GivenUp)
@@ -200,13 +202,19 @@ impl Load {
 
     /// As stubborn as a caller: the daemon's sequencer tries again too.
     fn sequence(&self, chance: &mut Chance) -> Result<(), GivenUp> {
-        for _ in 0..self.arguments.faults.max(1) {
+        for pause in self.pauses() {
             match sequencer::advance(&*self.store, chance, self.wall()) {
                 Ok(()) => return Ok(()),
-                Err(_) => std::thread::park_timeout(PAUSE),
+                Err(_) => std::thread::park_timeout(pause),
             }
         }
         Err(GivenUp)
+    }
+
+    /// Of one question, until it is given up.
+    fn pauses(&self) -> impl Iterator<Item = Duration> {
+        let longer = |pause: &Duration| Some((*pause * 2).min(PAUSE_LAST));
+        std::iter::successors(Some(PAUSE_FIRST), longer).take(self.arguments.faults.max(1) as usize)
     }
 
     fn wall(&self) -> UnixMillis {

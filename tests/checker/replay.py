@@ -10,14 +10,6 @@ import zoneinfo
 import merkle
 from book import HOLDING, OPEN, canonical
 
-READS = (
-    "list_accounts",
-    "get_account_balance",
-    "list_transactions",
-    "search_products",
-    "get_transaction",
-    "get_approval_status",
-)
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 DECIMALS = {"JPY": 0, "KRW": 0, "ISK": 0, "BHD": 3, "KWD": 3, "TND": 3}
 
@@ -42,13 +34,15 @@ class Replay:
         self.at, self.row = 0, 0
 
     def run(self):
-        steps = {
+        tools = {
             "authorize_purchase": self.authorize,
             "authorize_transfer": self.authorize,
             "execute_purchase": self.execute,
             "execute_transfer": self.execute,
             "cancel_authorization": self.cancel,
             "request_reversal": self.reversal,
+        }
+        acts = {
             "reverse_transaction": self.reversal,
             "decide_approval": self.decide,
             "open_account": self.open_account,
@@ -70,7 +64,8 @@ class Replay:
             except ValueError:
                 continue  # told as leaf_commitment_wrong
             self.row, self.at = row, millis(body["at"])
-            step = steps.get(body.get("tool") or body.get("act"))
+            # An act may bear a tool's name: a refusal that was recorded at the door.
+            step = tools.get(body["tool"]) if "tool" in body else acts.get(body["act"])
             if step is None or body["decision"] != "permitted":
                 continue
             step(body, body["parameters"], body["result"])

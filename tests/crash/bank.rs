@@ -60,7 +60,7 @@ impl Default for Options {
             callers: 4,
             steps: None,
             tick_ms: 60_000,
-            faults: 2_000,
+            faults: 1_000,
             under: vec![],
             environment: vec![],
             real_clock: false,
@@ -297,6 +297,17 @@ impl Several {
     /// Notes so many lines. False when all have ended before.
     pub fn note_some(&self, bank: &mut Bank, lines: u64) -> bool {
         self.lines.iter().take(usize::try_from(lines).unwrap()).map(|line| bank.note(&line)).count() as u64 == lines
+    }
+
+    /// Notes until so many decisions were told. False when all have ended before.
+    pub fn note_decisions(&self, bank: &mut Bank, decisions: u64) -> bool {
+        let mut left = decisions;
+        while left > 0 {
+            let Ok(line) = self.lines.recv() else { return false };
+            bank.note(&line);
+            left -= u64::from(line.contains("\"answer\"") && !line.contains("\"fault\""));
+        }
+        true
     }
 
     /// Kills one of them.

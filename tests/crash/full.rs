@@ -33,7 +33,7 @@ fn a_disk_that_fills_up_loses_nothing_that_was_acknowledged() {
     let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"];
     let mut under: Vec<String> = words.map(str::to_owned).to_vec();
     under.extend([store.display().to_string(), DISK_KIB.to_string()]);
-    let ended = bank.run(&Options { under, faults: 40, ..Options::default() });
+    let ended = bank.run(&Options { under, faults: 12, ..Options::default() });
     assert_eq!(ended.code(), Some(1), "the disk was never full: {}", bank.context());
     // Everything as it was left on the small disk, now on one with room.
     std::fs::remove_dir_all(&store).unwrap();

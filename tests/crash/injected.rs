@@ -8,7 +8,7 @@ use crate::trace::{WRITE_CLASS, strace};
 
 /// A short life, on a store that has one already.
 fn life() -> Options {
-    Options { callers: 1, steps: Some(10), faults: 60, ..Options::default() }
+    Options { callers: 1, steps: Some(10), faults: 12, ..Options::default() }
 }
 
 fn lived_before() -> Bank {

@@ -9,6 +9,7 @@
 mod bank;
 mod checker;
 mod clocks;
+mod daemon;
 mod full;
 mod injected;
 mod kills;
