@@ -39,6 +39,8 @@ pub struct Turns {
     /// How long each turn took, shortest first.
     pub times_ns: Vec<u64>,
     pub seconds: f64,
+    /// Of this process, all its threads together.
+    pub processor_seconds: f64,
 }
 
 impl Turns {
@@ -97,6 +99,7 @@ pub fn repeat_when<F: Into<Failure> + Send>(
         }
         Ok::<_, F>(times_ns)
     };
+    let processor_before = processor_seconds();
     let (outcome, seconds) = std::thread::scope(|scope| {
         let turns = &turns;
         let threads: Vec<_> = (0..callers).map(|caller| scope.spawn(move || turns(caller))).collect();
@@ -116,5 +119,10 @@ pub fn repeat_when<F: Into<Failure> + Send>(
     let mut times_ns = outcome.map_err(F::into)?;
     stop.check()?;
     times_ns.sort_unstable();
-    Ok(Turns { times_ns, seconds })
+    Ok(Turns { times_ns, seconds, processor_seconds: processor_seconds() - processor_before })
+}
+
+fn processor_seconds() -> f64 {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    at.tv_sec as f64 + at.tv_nsec as f64 / 1e9
 }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::store::settings::StoreSettings;
 
 /// Measure: raw limits and ours, interleaved in one run.
 #[derive(Debug, ClapArgs)]
@@ -74,6 +75,9 @@ struct LedgerArgs {
     /// Also measure on this PostgreSQL server; the user must be allowed to make databases.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// A file that holds the password of that user.
+    #[arg(long, value_name = "PATH", requires = "postgres")]
+    postgres_password_file: Option<PathBuf>,
     /// Where the files go: their file system is measured.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -181,7 +185,11 @@ impl LedgerArgs {
             in_flight: self.in_flight,
             accounts: self.accounts,
             history: self.history,
-            postgres: self.postgres,
+            postgres: self.postgres.map(|url| StoreSettings {
+                url,
+                password_file: self.postgres_password_file,
+                ..StoreSettings::default()
+            }),
             directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }

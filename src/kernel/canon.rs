@@ -98,12 +98,14 @@ fn write_value(value: &Value, depth_left: usize, text: &mut String) -> Result<()
     Ok(())
 }
 
-/// RFC 8785, 3.2.3. Bytes have the same order unless a character beyond the basic plane meets one near its end.
+/// RFC 8785, 3.2.3. Bytes have the same order unless a character beyond the basic plane, which begins with F0 or more,
+/// meets one from its end, which begins with EE or EF.
 fn utf16_order(one: &str, other: &str) -> Ordering {
-    if one.is_ascii() && other.is_ascii() {
-        return one.cmp(other);
+    match one.bytes().zip(other.bytes()).find(|(one, other)| one != other) {
+        None => one.len().cmp(&other.len()),
+        Some((one, other)) if one < 0xee || other < 0xee => one.cmp(&other),
+        Some(_) => one.encode_utf16().cmp(other.encode_utf16()),
     }
-    one.encode_utf16().cmp(other.encode_utf16())
 }
 
 fn write_string(string: &str, text: &mut String) {

@@ -545,26 +545,27 @@ pub struct Posted {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransactionStatement {
-    pub schema: String,
-    pub transaction_id: TransactionId,
-    pub kind: String,
+    // In the order of the canonical form, so that nothing is moved when it is written.
     pub agent: Option<SpiffeId>,
     pub agent_key: Option<KeyId>,
-    pub debit_account: String,
-    pub credit_account: String,
     pub amount_minor: String,
+    pub approval_id: Option<ApprovalId>,
+    pub approver: Option<String>,
+    pub catalogue_version: String,
+    pub credit_account: String,
+    pub currency: Currency,
+    pub debit_account: String,
     /// What the payer paid besides; absent when nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<String>,
-    pub currency: Currency,
+    pub kind: String,
     pub merchant: Option<MerchantId>,
-    pub product_id: Option<ProductId>,
-    pub approval_id: Option<ApprovalId>,
-    pub approver: Option<String>,
     /// The transaction that a reversal undoes.
     #[serde(default)]
     pub original_transaction_id: Option<TransactionId>,
-    pub posted_at: String,
     pub policy_version: String,
-    pub catalogue_version: String,
+    pub posted_at: String,
+    pub product_id: Option<ProductId>,
+    pub schema: String,
+    pub transaction_id: TransactionId,
 }

@@ -1,6 +1,8 @@
 //! A PostgreSQL database of our own for the length of a measurement, and pgbench beside it.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -9,6 +11,10 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::store::Store;
+use crate::store::postgres::{Endpoint, PostgresStore};
+use crate::store::settings::StoreSettings;
 
 /// What `pgbench -i -s` makes: 10 branches, a million accounts.
 const PGBENCH_SCALE: &str = "10";
@@ -19,6 +25,7 @@ pub struct Database {
     server: Config,
     config: Config,
     name: String,
+    password_file: Option<PathBuf>,
 }
 
 /// A runtime for one thread's conversation with a server.
@@ -36,14 +43,20 @@ impl Database {
     /// Makes the database. The user of the URL must be allowed to.
     ///
     /// # Errors
-    /// `bench_options_invalid` for a URL that is none; `bench_failed` with what the server says.
-    pub fn make(url: &str) -> Result<Self, Failure> {
-        let server: Config = url.parse().map_err(|error| super::invalid(&format!("--postgres: {error}")))?;
+    /// `bench_options_invalid` for a URL or password file that is none; `bench_failed` with what the server says.
+    pub fn make(settings: &StoreSettings) -> Result<Self, Failure> {
+        let mut server: Config =
+            settings.url.parse().map_err(|error| super::invalid(&format!("--postgres: {error}")))?;
+        if let Some(file) = &settings.password_file {
+            let password = std::fs::read_to_string(file)
+                .map_err(|error| super::invalid(&format!("--postgres-password-file {}: {error}", file.display())))?;
+            server.password(password.trim_end_matches('\n'));
+        }
         let name = format!("countersign_bench_{}", hex::encode(clock::random::<8>()));
         order(&server, &format!("CREATE DATABASE {name}"))?;
         let mut config = server.clone();
         config.dbname(&name);
-        Ok(Self { server, config, name })
+        Ok(Self { server, config, name, password_file: settings.password_file.clone() })
     }
 
     pub fn config(&self) -> &Config {
@@ -68,17 +81,26 @@ impl Database {
         })
     }
 
-    /// The address as a URL that other programs and the store understand.
-    pub fn url(&self) -> String {
+    /// A store of ours in it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        let settings =
+            StoreSettings { url: self.url(), password_file: self.password_file.clone(), ..StoreSettings::default() };
+        let endpoint = Endpoint::read(&settings, &StateDir::new(Path::new(".")))?;
+        Ok(PostgresStore::open(&endpoint)?)
+    }
+
+    fn url(&self) -> String {
         let user = self.config.get_user().unwrap_or("postgres");
-        let password = self.config.get_password().map(|word| format!(":{}", escaped(word))).unwrap_or_default();
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
             Some(Host::Unix(path)) => escaped(path.to_string_lossy().as_bytes()),
             None => "localhost".to_owned(),
         };
-        format!("postgresql://{}{password}@{host}:{port}/{}", escaped(user.as_bytes()), self.name)
+        format!("postgresql://{}@{host}:{port}/{}", escaped(user.as_bytes()), self.name)
     }
 
     /// Fills the database for pgbench; false when the program is not installed.

@@ -39,6 +39,8 @@ pub struct Speed {
     pub per_second: f64,
     pub p50_us: f64,
     pub p99_us: f64,
+    /// What a transfer cost this process, its callers included.
+    pub processor_us: f64,
 }
 
 impl Shape {
@@ -86,8 +88,10 @@ pub fn paced(
 }
 
 fn speed(turns: &load::Turns, together: u32) -> Speed {
+    let transfers = turns.times_ns.len() as u64 * u64::from(together);
     Speed {
-        transfers: turns.times_ns.len() as u64 * u64::from(together),
+        transfers,
+        processor_us: turns.processor_seconds * 1e6 / transfers.max(1) as f64,
         per_second: turns.rate() * f64::from(together),
         p50_us: turns.percentile_us(50),
         p99_us: turns.percentile_us(99),

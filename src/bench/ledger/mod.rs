@@ -20,6 +20,7 @@ use super::directory::Directory;
 use super::stop::Stop;
 use crate::ops::failure::Failure;
 use crate::store::Store;
+use crate::store::settings::StoreSettings;
 use crate::store::sqlite::SqliteStore;
 use database::Database;
 use load::{Shape, Speed, Spreading};
@@ -47,7 +48,7 @@ pub struct Plan {
     /// Rows of a store that has history; 0: not measured.
     pub history: u64,
     /// A server on which databases of our own may be made.
-    pub postgres: Option<String>,
+    pub postgres: Option<StoreSettings>,
     /// Where the files go: their file system is measured.
     pub directory: PathBuf,
 }
@@ -99,8 +100,8 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
     };
     let mut report = Report::new(plan);
     report.stores.push(bench.sqlite()?);
-    if let Some(url) = &plan.postgres {
-        report.stores.push(bench.postgres(url)?);
+    if let Some(server) = &plan.postgres {
+        report.stores.push(bench.postgres(server)?);
     }
     report.judge();
     Ok(report)
@@ -137,28 +138,28 @@ impl Bench<'_> {
         Ok(figures)
     }
 
-    fn postgres(&self, url: &str) -> Result<StoreFigures, Failure> {
-        let raw_database = Database::make(url)?;
+    fn postgres(&self, server: &StoreSettings) -> Result<StoreFigures, Failure> {
+        let raw_database = Database::make(server)?;
         let about = raw_database.about()?;
         (self.tell)(&about);
-        let ours_database = Database::make(url)?;
-        let ours = Ours::set_up(open_postgres(&ours_database)?, self.plan.accounts)?;
+        let ours_database = Database::make(server)?;
+        let ours = Ours::set_up(ours_database.store()?, self.plan.accounts)?;
         let raw = RawPostgres::start(raw_database.config(), self.plan.accounts, ours.leaf_bytes()?)?;
         let mut figures = StoreFigures::new("PostgreSQL", &about);
         self.cells(&raw, &ours, &mut figures)?;
         self.side(&raw, &ours, &mut figures)?;
-        figures.two_stores = Some(self.two_stores(&ours, &ours.beside(open_postgres(&ours_database)?))?);
+        figures.two_stores = Some(self.two_stores(&ours, &ours.beside(ours_database.store()?))?);
         drop(raw);
         drop(raw_database);
         (self.tell)("pgbench TPC-B");
-        figures.pgbench = self.pgbench(url, &ours)?;
+        figures.pgbench = self.pgbench(server, &ours)?;
         ours.check_balance()?;
         drop(ours);
         drop(ours_database);
         if self.plan.history > 0 {
-            let (empty, full) = (Database::make(url)?, Database::make(url)?);
+            let (empty, full) = (Database::make(server)?, Database::make(server)?);
             let fresh =
-                |database| -> Result<Ours, Failure> { Ours::set_up(open_postgres(database)?, self.plan.accounts) };
+                |database: &Database| -> Result<Ours, Failure> { Ours::set_up(database.store()?, self.plan.accounts) };
             figures.history = Some(self.history(&fresh(&empty)?, &fresh(&full)?)?);
         }
         figures.peak_mib = load::peak_mib();
@@ -251,8 +252,8 @@ impl Bench<'_> {
         Ok(Versus::of("one store", "two stores over one database", shape, &pairs))
     }
 
-    fn pgbench(&self, url: &str, ours: &Ours) -> Result<Option<Versus>, Failure> {
-        let database = Database::make(url)?;
+    fn pgbench(&self, server: &StoreSettings, ours: &Ours) -> Result<Option<Versus>, Failure> {
+        let database = Database::make(server)?;
         let shape = Shape::of(self.most_in_flight());
         let mut pairs = Vec::new();
         if !database.fill_for_pgbench()? {
@@ -302,7 +303,4 @@ fn invalid(message: &str) -> Failure {
 
 fn out_of_balance(message: &str) -> Failure {
     Failure::fault("book_out_of_balance", message, "report this as a defect")
-}
-fn open_postgres(_: &Database) -> Result<Arc<dyn Store>, Failure> {
-    Err(invalid("none"))
 }

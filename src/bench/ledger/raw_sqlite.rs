@@ -23,6 +23,7 @@ const SCHEMA: &str = "
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 20000;
+PRAGMA cache_size = -65536;
 CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL, newest_entry INTEGER) STRICT;
 CREATE TABLE transactions (
     id INTEGER PRIMARY KEY, debit INTEGER NOT NULL, credit INTEGER NOT NULL, amount INTEGER NOT NULL

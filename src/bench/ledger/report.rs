@@ -68,6 +68,9 @@ pub struct Cell {
     pub raw_per_second: Spread,
     pub raw_p50_us: Spread,
     pub raw_p99_us: Spread,
+    /// Processor time of this process a transfer, callers included.
+    pub raw_processor_us: Spread,
+    pub processor_us: Spread,
     pub per_second: Spread,
     pub p50_us: Spread,
     pub p99_us: Spread,
@@ -107,6 +110,8 @@ impl Cell {
             raw_per_second: spread(&|(raw, _)| raw.per_second),
             raw_p50_us: spread(&|(raw, _)| raw.p50_us),
             raw_p99_us: spread(&|(raw, _)| raw.p99_us),
+            raw_processor_us: spread(&|(raw, _)| raw.processor_us),
+            processor_us: spread(&|(_, ours)| ours.processor_us),
             per_second: spread(&|(_, ours)| ours.per_second),
             p50_us: spread(&|(_, ours)| ours.p50_us),
             p99_us: spread(&|(_, ours)| ours.p99_us),
@@ -213,14 +218,23 @@ impl StoreFigures {
         let _ = writeln!(text, "{} ({})", self.store, self.about);
         let _ = writeln!(
             text,
-            "{:>9} {:>9} {:>10} {:>10} {:>22} {:>9} {:>9} {:>9} {:>9}",
-            "in flight", "together", "raw/s", "ours/s", "ours/raw (min..max)", "raw p50", "raw p99", "p50 µs", "p99 µs"
+            "{:>9} {:>9} {:>9} {:>9} {:>20} {:>9} {:>9} {:>9} {:>9} {:>11}",
+            "in flight",
+            "together",
+            "raw/s",
+            "ours/s",
+            "ours/raw (min..max)",
+            "raw p50",
+            "raw p99",
+            "p50 µs",
+            "p99 µs",
+            "CPU raw/our"
         );
         for cell in &self.cells {
             let ratio = format!("{:.2} ({:.2}..{:.2})", cell.ratio.median, cell.ratio.min, cell.ratio.max);
             let _ = writeln!(
                 text,
-                "{:>9} {:>9} {:>10.0} {:>10.0} {:>22} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
+                "{:>9} {:>9} {:>9.0} {:>9.0} {:>20} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>11}",
                 cell.in_flight,
                 cell.together,
                 cell.raw_per_second.median,
@@ -229,7 +243,8 @@ impl StoreFigures {
                 cell.raw_p50_us.median,
                 cell.raw_p99_us.median,
                 cell.p50_us.median,
-                cell.p99_us.median
+                cell.p99_us.median,
+                format!("{:.0}/{:.0} µs", cell.raw_processor_us.median, cell.processor_us.median)
             );
         }
         let others = [&self.history, &self.two_stores, &self.pgbench];

@@ -4,15 +4,45 @@ use rusqlite::{ToSql, params};
 
 use super::book::Commit;
 use super::memory::AccountSlot;
-use crate::kernel::command::{Actor, Command, Decision, LeafRef};
+use crate::kernel::canon::CanonRefused;
+use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, ManualCase, Mark, Place, RowFault, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
+use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
 use crate::store::planted::planted;
 
 type Written = Result<(), RowFault>;
+
+/// A decision that is carried out, but for its leaf.
+pub(super) struct Decided {
+    pub(super) outcome: Result<Effect, Refusal>,
+    pub(super) leaf_row: Option<i64>,
+}
+
+/// A leaf as it will be stored.
+pub(super) struct Leaf {
+    pub(super) place: LeafRef,
+    salt: [u8; 32],
+    body: Vec<u8>,
+}
+
+impl Decided {
+    /// The leaf of the decision, which is about this command.
+    ///
+    /// # Errors
+    /// [`CanonRefused`] when the command carries what has no canonical form.
+    pub(super) fn leaf(&self, command: &Command) -> Result<Option<Leaf>, CanonRefused> {
+        let Some(row) = self.leaf_row else {
+            return Ok(None);
+        };
+        let body = leaf_body(command, &self.outcome)?;
+        let salt = command.stamp.leaf_salt;
+        Ok(Some(Leaf { place: LeafRef { row, commitment: commitment(&salt, &body) }, salt, body }))
+    }
+}
 
 /// What posting adds to a transaction's row.
 struct Moved {
@@ -23,35 +53,46 @@ struct Moved {
 }
 
 impl Commit<'_> {
-    /// Decides one command and writes its changes and its leaf.
+    /// Decides one command and writes its changes; its leaf has its row but is not written yet.
     ///
     /// # Errors
     /// The fault of a row or of a write; the caller rolls back.
-    pub(super) fn apply(&mut self, command: &Command) -> Result<Decision, RowFault> {
+    pub(super) fn apply(&mut self, command: &Command) -> Result<Decided, RowFault> {
         let decided = decide(self, command)?;
-        let leaf = if decided.has_leaf(&command.act) {
-            let body = leaf_body(command, &decided.outcome)?;
-            Some(self.leaf(&command.stamp.leaf_salt, &body)?)
-        } else {
-            None
-        };
-        let leaf_row = leaf.map(|leaf| leaf.row);
+        let leaf_row = if decided.has_leaf(&command.act) { Some(self.next_leaf_row()?) } else { None };
         for change in decided.changes {
             self.write(change, leaf_row)?;
         }
         self.write_draft()?;
-        Ok(Decision { outcome: decided.outcome, leaf })
+        Ok(Decided { outcome: decided.outcome, leaf_row })
+    }
+
+    /// The row of the next leaf of this commit. Its transaction names it before it is written.
+    fn next_leaf_row(&mut self) -> Result<i64, RowFault> {
+        let next = self.memory.borrow().rows.next_leaf;
+        let row = match next {
+            Some(row) => row,
+            None => {
+                let sql = "SELECT coalesce(max(row), 0) + 1 FROM leaves";
+                self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?
+            }
+        };
+        self.memory.borrow_mut().rows.next_leaf = Some(row + 1);
+        Ok(row)
+    }
+
+    /// Writes leaves into the rows that they were given.
+    pub(super) fn write_leaves(&self, leaves: &[Leaf]) -> Written {
+        let sql = "INSERT INTO leaves (row, commitment, salt, body) VALUES (?1, ?2, ?3, ?4)";
+        let mut insert = self.connection.prepare_cached(sql)?;
+        for leaf in leaves {
+            insert.execute(params![leaf.place.row, leaf.place.commitment.0, leaf.salt, leaf.body])?;
+        }
+        Ok(())
     }
 
     fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, RowFault> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
-    }
-
-    fn leaf(&self, salt: &[u8; 32], body: &[u8]) -> Result<LeafRef, RowFault> {
-        let commitment = commitment(salt, body);
-        let sql = "INSERT INTO leaves (commitment, salt, body) VALUES (?1, ?2, ?3)";
-        self.run(sql, params![commitment.0, salt, body])?;
-        Ok(LeafRef { row: self.connection.last_insert_rowid(), commitment })
     }
 
     /// Writes the accounts and sums that changed since the last time: before COMMIT, and before a read that looks for

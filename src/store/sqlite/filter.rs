@@ -19,6 +19,8 @@ const LAYER_BLOCKS_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     layers: Vec<Layer>,
+    /// It has no memory any more and says "perhaps" to everything.
+    given_up: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,9 @@ struct Layer {
 
 impl Filter {
     pub(super) fn add(&mut self, hash: &Sha256) {
+        if self.given_up {
+            return;
+        }
         let full = |layer: &Layer| layer.hashes >= layer.blocks.len() * HASHES_A_BLOCK;
         if self.layers.last().is_none_or(full) {
             let blocks = self.layers.last().map_or(FIRST_LAYER_BLOCKS, |layer| layer.blocks.len() * 2);
@@ -45,10 +50,16 @@ impl Filter {
 
     /// False only for what was never added.
     pub(super) fn may_have(&self, hash: &Sha256) -> bool {
-        self.layers.iter().any(|layer| {
-            let (place, bits) = layer.chosen(hash);
-            layer.blocks[place].iter().zip(bits).all(|(word, bit)| word & bit != 0)
-        })
+        self.given_up
+            || self.layers.iter().any(|layer| {
+                let (place, bits) = layer.chosen(hash);
+                layer.blocks[place].iter().zip(bits).all(|(word, bit)| word & bit != 0)
+            })
+    }
+
+    /// Gives its memory back; what it is asked for must be looked up from now on.
+    pub(super) fn give_up(&mut self) {
+        *self = Self { layers: vec![], given_up: true };
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -90,5 +101,8 @@ mod tests {
         let wrong = (50_000..150_000).filter(|number| filter.may_have(&hash(*number))).count();
         assert!(wrong < 1_000, "{wrong} of 100,000");
         assert!(filter.bytes() < 50_000 * 8, "{} bytes", filter.bytes());
+        filter.give_up();
+        filter.add(&hash(0));
+        assert_eq!((filter.bytes(), filter.may_have(&hash(1_000_000))), (0, true));
     }
 }

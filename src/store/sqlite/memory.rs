@@ -16,6 +16,9 @@ use crate::kernel::types::{AccountId, Day, SpiffeId};
 /// Rows of one kind. With more, all are read anew: an account is about 300 bytes.
 const ROWS_MAX: usize = 100_000;
 
+/// Of all days together: some fifty million keys.
+const KEYS_BYTES_MAX: usize = 128 << 20;
+
 /// One commit's view of what is remembered, kept for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -43,6 +46,8 @@ pub(super) struct Rows {
     pub(super) breaker: Option<Option<Breaker>>,
     /// The number of the next batch.
     pub(super) batch: Option<i64>,
+    /// The row of the next leaf.
+    pub(super) next_leaf: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -74,6 +79,9 @@ impl Memory {
         if self.version != Some(version) {
             *self = Self { version: Some(version), ..Self::default() };
         }
+        if let Some(keys) = &mut self.keys {
+            keys.bound();
+        }
         let rows = &mut self.rows;
         let grants: usize = rows.grants.values().map(HashMap::len).sum();
         if rows.account_slots.len() > ROWS_MAX {
@@ -92,6 +100,20 @@ impl Memory {
     /// After a commit that did not come about.
     pub(super) fn forget_rows(&mut self) {
         self.rows = Rows::default();
+    }
+}
+
+impl Keys {
+    /// Gives up the oldest days when there are too many keys to know.
+    fn bound(&mut self) {
+        let mut bytes: usize = self.bindings.values().chain(self.nonces.values()).map(Filter::bytes).sum();
+        for filter in self.bindings.values_mut().chain(self.nonces.values_mut()) {
+            if bytes <= KEYS_BYTES_MAX {
+                return;
+            }
+            bytes -= filter.bytes();
+            filter.give_up();
+        }
     }
 }
 

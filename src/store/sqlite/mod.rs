@@ -39,6 +39,8 @@ use writer::{Answer, Work, Writer};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Checkpoints of the write-ahead log every this many pages: measured 1.6 × over the default of 1,000.
 const WAL_CHECKPOINT_PAGES: i64 = 20_000;
+/// Pages that the writer keeps: with SQLite's 2 MiB every transfer read some again.
+const WRITER_CACHE_KIB: i64 = 65_536;
 /// Idle reading connections that are kept.
 const READERS_IDLE_MAX: usize = 8;
 /// Prepared statements that a connection keeps.
@@ -231,6 +233,7 @@ fn open_writing(path: &Path) -> Result<Connection, StoreFault> {
         connection.pragma_update(None, "synchronous", if planted("synchronous_normal") { "NORMAL" } else { "FULL" })?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         Ok(connection)
     };

@@ -13,8 +13,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use super::book::Commit;
+use super::changes::{Decided, Leaf};
 use super::memory::Memory;
 use super::{log, reopen_writing};
+use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::{RowFault, batch_document};
 use crate::kernel::types::UnixMillis;
@@ -22,6 +24,8 @@ use crate::store::{SequenceStep, StoreFault};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
+/// Leaves from which a thread of their own is worth starting.
+const LEAVES_BESIDE_MIN: usize = 32;
 /// Calls that may wait; one more is [`StoreFault::Busy`].
 const QUEUE_MAX: usize = 4_096;
 /// Between attempts to reopen after a failure.
@@ -229,37 +233,69 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
 fn write(connection: &Connection, memory: &mut Memory, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
     let mut commit = Commit::begin(connection, memory)?;
     let batch = commit.batch;
-    let mut answers = Vec::with_capacity(group.len());
+    let mut carried_out = Vec::with_capacity(group.len());
     let mut at = UnixMillis(0);
     for job in group {
-        answers.push(match &job.work {
+        let mut decided = vec![];
+        match &job.work {
             Work::Apply(commands) => {
-                let mut decisions = Vec::with_capacity(commands.len());
                 for command in commands {
-                    decisions.push(commit.apply(command)?);
+                    decided.push((command, commit.apply(command)?));
                     at = at.max(command.stamp.wall);
                 }
-                Answer::Decisions(decisions)
             }
-            Work::Sequence(step) => {
-                log::sequence(connection, step)?;
-                Answer::Done
-            }
-            Work::SignedCheckpoint { size, signed } => {
-                log::store_signed_checkpoint(connection, *size, signed)?;
-                Answer::Done
-            }
-        });
+            Work::Sequence(step) => log::sequence(connection, step)?,
+            Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
+        }
+        carried_out.push(decided);
     }
-    if !commit.statements.is_empty() {
-        let document = batch_document(batch, &commit.statements, at)?;
-        let leaves: Vec<u8> = commit.statements.iter().flat_map(|leaf| leaf.0).collect();
-        let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
-        connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
-        commit.memory.borrow_mut().rows.batch = Some(batch + 1);
+    let leaves = leaves_beside(&carried_out, || {
+        if !commit.statements.is_empty() {
+            let document = batch_document(batch, &commit.statements, at)?;
+            let leaves: Vec<u8> = commit.statements.iter().flat_map(|leaf| leaf.0).collect();
+            let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
+            connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
+            commit.memory.borrow_mut().rows.batch = Some(batch + 1);
+        }
+        commit.write_remembered()
+    })?;
+    commit.write_leaves(&leaves)?;
+
+    let mut places = leaves.into_iter().map(|leaf| leaf.place);
+    let mut decision = |(_, decided): (&Command, Decided)| Decision {
+        leaf: decided.leaf_row.and_then(|_| places.next()),
+        outcome: decided.outcome,
+    };
+    let answer = |(job, decided): (&Job, Vec<(&Command, Decided)>)| match &job.work {
+        Work::Apply(_) => Answer::Decisions(decided.into_iter().map(&mut decision).collect()),
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
+    };
+    Ok(group.iter().zip(carried_out).map(answer).collect())
+}
+
+/// The leaves of these decisions, made on another thread while `meanwhile` runs on this one: they take about as long
+/// as writing the accounts. A few are made here.
+fn leaves_beside(
+    carried_out: &[Vec<(&Command, Decided)>],
+    meanwhile: impl FnOnce() -> Result<(), RowFault>,
+) -> Result<Vec<Leaf>, RowFault> {
+    let decided = carried_out.iter().flatten();
+    let make = || decided.clone().filter_map(|(command, decided)| decided.leaf(command).transpose()).collect();
+    if carried_out.iter().map(Vec::len).sum::<usize>() < LEAVES_BESIDE_MIN {
+        meanwhile()?;
+        return Ok(make()?);
     }
-    commit.write_remembered()?;
-    Ok(answers)
+    let leaves: Result<Vec<Leaf>, CanonRefused> = std::thread::scope(|scope| {
+        let making = std::thread::Builder::new().name("store-leaves".into()).spawn_scoped(scope, make);
+        meanwhile()?;
+        Ok::<_, RowFault>(match making {
+            // A panic goes on here.
+            Ok(making) => making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No more threads: it takes a little longer.
+            Err(_) => make(),
+        })
+    })?;
+    Ok(leaves?)
 }
 
 /// True for faults that say nothing about the disk: constraints, values of a wrong shape, our own checks.
