@@ -13,11 +13,11 @@ use countersign::banking::sandbox::{Known, Sandbox, Trick};
 use countersign::banking::settings::BankingSettings;
 use countersign::banking::{CoreBanking, CoreState, HttpCore, Outside};
 use countersign::kernel::command::*;
-use countersign::kernel::ledger::TransactionState;
+use countersign::kernel::ledger::{TransactionKind, TransactionState};
 use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
 use countersign::payment::Outbox;
-use countersign::store::{Listing, Store};
+use countersign::store::{Listing, Store, TransactionQuery};
 use serde_json::Value;
 
 use crate::payment::{Bank, Mood, ada, bank_with};
@@ -107,12 +107,13 @@ impl Pair {
                 }
             }
         }
-        let listed = self.bank.store.listing(Listing::Transactions).unwrap();
-        let payments = ["purchase", "transfer", "reversal"];
-        let posted = listed
-            .iter()
-            .filter(|row| row["status"] == "executed" && payments.contains(&row["kind"].as_str().unwrap()));
-        assert_eq!(posted.count(), moved);
+        let posted = TransactionQuery { state: Some(TransactionState::Posted), limit: 1_000, ..Default::default() };
+        let posted = self.bank.store.transactions(&posted).unwrap();
+        let by_agents = posted.iter().filter(|record| {
+            let kind = record.transaction.kind;
+            matches!(kind, TransactionKind::Purchase | TransactionKind::Transfer | TransactionKind::Reversal)
+        });
+        assert_eq!(by_agents.count(), moved);
         let checked = self.bank.payments.ledger_check(&ada()).unwrap();
         assert_eq!(checked["ok"], true, "{checked}");
         let balances = self.bank.store.listing(Listing::Balances).unwrap();

@@ -7,7 +7,7 @@ use countersign::kernel::command::*;
 use countersign::kernel::ledger::{AccountKind, Transaction};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
-use countersign::store::Listing;
+use countersign::store::{Listing, TransactionQuery};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
@@ -181,12 +181,13 @@ fn agree(w: &World<'_>, book: &Book, before: &[Payment]) -> Result<(), String> {
     }
     let listed: BTreeMap<String, (String, String)> = w
         .store
-        .listing(Listing::Transactions)
+        .transactions(&TransactionQuery { limit: 1_000, ..TransactionQuery::default() })
         .unwrap()
         .iter()
-        .map(|row| {
-            let text = |key: &str| row[key].as_str().unwrap_or("").to_owned();
-            (text("transaction_id"), (text("status"), text("expires")))
+        .map(|record| {
+            let found = &record.transaction;
+            let expires = if found.state.is_open() { found.expires.rfc3339() } else { String::new() };
+            (found.transaction_id.to_string(), (found.state.name().to_owned(), expires))
         })
         .collect();
     let expected = book.payments.iter().map(|payment| {

@@ -369,14 +369,14 @@ impl Book {
             // What was never held there needs no release.
             CoreVerb::Hold if ["approved", "pending_approval", "queued_manual"].contains(&payment.state) => {
                 let told = self.outbox.clone();
-                self.end(id, "denied");
+                self.end(id, "core_refused");
                 self.outbox = told;
             }
             CoreVerb::Settle if payment.state == "submitted" && done => {
                 self.post(&payment)?;
                 return Ok(Word::Posted { payment: id.into(), repeated: false });
             }
-            CoreVerb::Settle if payment.state == "submitted" => self.end(id, "denied"),
+            CoreVerb::Settle if payment.state == "submitted" => self.end(id, "core_refused"),
             CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release => {}
         }
         Ok(Word::Done { changed: true })

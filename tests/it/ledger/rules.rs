@@ -477,6 +477,7 @@ fn after(state: &str) -> Refusal {
         "submitted" => Refusal::SubmissionPending,
         "executed" => Refusal::AlreadyExecuted,
         "denied" => Refusal::ApprovalDenied,
+        "core_refused" => Refusal::CoreRefused,
         "cancelled" => Refusal::AuthorizationCancelled,
         "expired" => Refusal::AuthorizationExpired,
         "approval_expired" => Refusal::ApprovalExpired,

@@ -121,7 +121,7 @@ fn a_booking_is_reversed_by_two_people_and_in_this_ledger() {
         assert_eq!(w.call(reversal(&charged.transaction_id, None, "x")), Err(Refusal::UnknownTransaction));
         w.answer_approval(&approval_id, Verdict::Approve).unwrap();
         assert_eq!((w.balance("CHK_001").0, w.balance("fees:USD").0), ("5247.83".into(), "0.00".into()));
-        assert!(w.store.outbox(10).unwrap().is_empty(), "it never was anywhere else");
+        assert!(w.store.outbox(None, 10).unwrap().is_empty(), "it never was anywhere else");
         w.adds_up();
     });
 }
@@ -345,7 +345,7 @@ fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
             w.decision(job(), act).outcome
         };
         let outbox = || -> Vec<(TransactionId, CoreVerb)> {
-            w.store.outbox(100).unwrap().into_iter().map(|row| (row.transaction_id, row.verb)).collect()
+            w.store.outbox(None, 100).unwrap().into_iter().map(|row| (row.transaction_id, row.verb)).collect()
         };
         use CoreVerb::{Hold, Release, Settle};
         use CoreWord::{Done, Refused};
