@@ -395,7 +395,7 @@ fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
         // A refused hold ends it and gives nothing back there; a refused settlement does.
         let (unheld, unsettled, dropped) = (approved("b"), approved("c"), approved("d"));
         assert_eq!(heard(&unheld, Hold, no()), changed(true));
-        assert_eq!(call(execute_transfer(&unheld, "SAV_001", "5")), Err(Refusal::ApprovalDenied));
+        assert_eq!(call(execute_transfer(&unheld, "SAV_001", "5")), Err(Refusal::CoreRefused));
         assert_eq!(heard(&unsettled, Hold, Done), changed(true));
         assert!(call(execute_transfer(&unsettled, "SAV_001", "5")).is_ok());
         assert_eq!(heard(&unsettled, Settle, no()), changed(true));
