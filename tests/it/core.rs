@@ -13,11 +13,11 @@ use countersign::banking::sandbox::{Known, Sandbox, Trick};
 use countersign::banking::settings::BankingSettings;
 use countersign::banking::{CoreBanking, CoreState, HttpCore, Outside};
 use countersign::kernel::command::*;
-use countersign::kernel::ledger::TransactionState;
+use countersign::kernel::ledger::{Transaction, TransactionState};
 use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
 use countersign::payment::Outbox;
-use countersign::store::{Listing, Store};
+use countersign::store::{Listing, Store, TransactionQuery};
 use serde_json::Value;
 
 use crate::payment::{Bank, Mood, ada, bank_with};
@@ -107,11 +107,10 @@ impl Pair {
                 }
             }
         }
-        let listed = self.bank.store.listing(Listing::Transactions).unwrap();
-        let payments = ["purchase", "transfer", "reversal"];
-        let posted = listed
-            .iter()
-            .filter(|row| row["status"] == "executed" && payments.contains(&row["kind"].as_str().unwrap()));
+        let all = TransactionQuery { limit: 1_000, ..TransactionQuery::default() };
+        let listed = self.bank.store.transactions(&all).unwrap().into_iter().map(|record| record.transaction);
+        let settled_there = |transaction: &Transaction| transaction.settlement == Settlement::External;
+        let posted = listed.filter(settled_there).filter(|transaction| transaction.state == TransactionState::Posted);
         assert_eq!(posted.count(), moved);
         let checked = self.bank.payments.ledger_check(&ada()).unwrap();
         assert_eq!(checked["ok"], true, "{checked}");

@@ -13,7 +13,7 @@ use countersign::audit::{Advance, Log, LogSetup};
 use countersign::hsm::Token;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::OutboxRow;
-use countersign::kernel::ledger::{Account, Transaction};
+use countersign::kernel::ledger::{Account, Transaction, TransactionState};
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::*;
@@ -165,6 +165,12 @@ impl Store for Faulty {
     }
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         self.read(|| self.inner.statement(query))
+    }
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        self.read(|| self.inner.transactions(query))
+    }
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        self.read(|| self.inner.check())
     }
     fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
         self.read(|| self.inner.outbox(of, limit))
@@ -463,8 +469,8 @@ fn essence(answers: &Answers) -> Vec<(Step, Value)> {
 
 /// Balances and the number of postings.
 fn book(store: &dyn Store) -> Value {
-    let rows = store.listing(Listing::Transactions).unwrap();
-    let executed = rows.iter().filter(|row| row["status"] == "executed").count();
+    let rows = store.transactions(&TransactionQuery { limit: 1_000, ..TransactionQuery::default() }).unwrap();
+    let executed = rows.iter().filter(|row| row.transaction.state == TransactionState::Posted).count();
     json!([store.listing(Listing::Balances).unwrap(), executed, rows.len()])
 }
 
