@@ -13,7 +13,7 @@ use countersign::banking::sandbox::{Known, Sandbox, Trick};
 use countersign::banking::settings::BankingSettings;
 use countersign::banking::{CoreBanking, CoreState, HttpCore, Outside};
 use countersign::kernel::command::*;
-use countersign::kernel::ledger::{TransactionKind, TransactionState};
+use countersign::kernel::ledger::{Transaction, TransactionState};
 use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
 use countersign::payment::Outbox;
@@ -107,13 +107,11 @@ impl Pair {
                 }
             }
         }
-        let posted = TransactionQuery { state: Some(TransactionState::Posted), limit: 1_000, ..Default::default() };
-        let posted = self.bank.store.transactions(&posted).unwrap();
-        let by_agents = posted.iter().filter(|record| {
-            let kind = record.transaction.kind;
-            matches!(kind, TransactionKind::Purchase | TransactionKind::Transfer | TransactionKind::Reversal)
-        });
-        assert_eq!(by_agents.count(), moved);
+        let all = TransactionQuery { limit: 1_000, ..TransactionQuery::default() };
+        let listed = self.bank.store.transactions(&all).unwrap().into_iter().map(|record| record.transaction);
+        let settled_there = |transaction: &Transaction| transaction.settlement == Settlement::External;
+        let posted = listed.filter(settled_there).filter(|transaction| transaction.state == TransactionState::Posted);
+        assert_eq!(posted.count(), moved);
         let checked = self.bank.payments.ledger_check(&ada()).unwrap();
         assert_eq!(checked["ok"], true, "{checked}");
         let balances = self.bank.store.listing(Listing::Balances).unwrap();
