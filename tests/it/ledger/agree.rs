@@ -183,7 +183,7 @@ fn agree(w: &World<'_>, book: &Book) -> Result<(), String> {
     same("cases", &expected.collect(), &cases)?;
     let outbox: Vec<(String, &'static str)> = w
         .store
-        .outbox(10_000)
+        .outbox(None, 10_000)
         .unwrap()
         .into_iter()
         .map(|row| (row.transaction_id.to_string(), row.verb.name()))

@@ -163,6 +163,12 @@ impl Store for Faulty {
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
         self.read(|| self.inner.transaction(id))
     }
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        self.read(|| self.inner.transactions(query))
+    }
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        self.read(|| self.inner.check())
+    }
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         self.read(|| self.inner.statement(query))
     }
@@ -463,8 +469,9 @@ fn essence(answers: &Answers) -> Vec<(Step, Value)> {
 
 /// Balances and the number of postings.
 fn book(store: &dyn Store) -> Value {
-    let rows = store.listing(Listing::Transactions).unwrap();
-    let executed = rows.iter().filter(|row| row["status"] == "executed").count();
+    let every = TransactionQuery { account: None, agent: None, state: None, original: None, limit: 1_000 };
+    let rows = store.transactions(&every).unwrap();
+    let executed = rows.iter().filter(|row| row.posted_at.is_some()).count();
     json!([store.listing(Listing::Balances).unwrap(), executed, rows.len()])
 }
 
