@@ -134,6 +134,15 @@ impl Bank {
         }
     }
 
+    /// The journal is not complete: the store may have leaves of requests that nobody told here.
+    pub fn asked_by_others(self) -> Self {
+        let path = self.journal_path();
+        let journal = std::fs::read_to_string(&path).unwrap().replacen("\"alone\":true", "\"alone\":false", 1);
+        // Written in place: the file is open for more.
+        std::fs::write(&path, journal).unwrap();
+        self
+    }
+
     /// Another copy of this bank has had the next run: ids are made from the run's number.
     pub fn skip_run(&mut self) {
         self.runs += 1;

@@ -67,7 +67,7 @@ fn some_of_each(calls: BTreeMap<String, u64>, slice: u64) -> Vec<(String, u64)> 
 #[test]
 fn killed_at_any_write_class_call_it_comes_back_whole() {
     let bank = lived_before();
-    let some = some_of_each(calls(&bank), 6);
+    let some = some_of_each(calls(&bank), 4);
     for (call, number) in &some {
         injected(&bank, call, &format!("signal=KILL:when={number}"));
     }
@@ -78,7 +78,7 @@ fn killed_at_any_write_class_call_it_comes_back_whole() {
 fn a_disk_that_fails_or_is_full_at_any_call_loses_nothing_that_was_acknowledged() {
     let bank = lived_before();
     let of_disk = |(call, _): &(String, u64)| call != "write";
-    let some: Vec<_> = some_of_each(calls(&bank), 3).into_iter().filter(of_disk).collect();
+    let some: Vec<_> = some_of_each(calls(&bank), 2).into_iter().filter(of_disk).collect();
     for (call, number) in &some {
         // Once, and from then on.
         for when in [format!("{number}"), format!("{number}+")] {

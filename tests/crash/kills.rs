@@ -9,7 +9,7 @@ const KILLS_OF_A_STORE: u64 = 8;
 #[test]
 fn killed_at_random_under_load_nothing_acknowledged_is_lost_and_nothing_is_half_there() {
     let mut chance = Chance::new("kills");
-    let (mut kills, kills_wanted) = (0, runs(40));
+    let (mut kills, kills_wanted) = (0, runs(24));
     while kills < kills_wanted {
         let mut bank = Bank::new("kills");
         for _ in 0..KILLS_OF_A_STORE.min(kills_wanted - kills) {

@@ -11,6 +11,7 @@ mod checker;
 mod clocks;
 mod daemon;
 mod full;
+mod images;
 mod injected;
 mod kills;
 #[cfg(feature = "planted-bugs")]

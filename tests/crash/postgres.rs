@@ -34,7 +34,7 @@ fn comes_to_its_end(bank: &mut Bank) {
 fn daemons_that_share_a_database_are_killed_at_random_and_nothing_acknowledged_is_lost() {
     let server = Server::start(DURABLE);
     let mut chance = Chance::new("postgres");
-    let (mut kills, kills_wanted) = (0, runs(16));
+    let (mut kills, kills_wanted) = (0, runs(8));
     while kills < kills_wanted {
         let database = server.database();
         let mut bank = bank("postgres", url(&database));
@@ -60,7 +60,7 @@ fn a_server_that_is_restarted_under_load_loses_nothing_that_was_acknowledged() {
     let database = server.database();
     let mut bank = bank("postgres-restarted", url(&database));
     let two = bank.start_several(&load(3), 2);
-    for _ in 0..runs(2).min(30) {
+    for _ in 0..runs(1).min(30) {
         assert!(two.note_decisions(&mut bank, 200), "{}", bank.context());
         server.restart();
     }

@@ -144,7 +144,7 @@ fn power_lost_at_any_step_loses_nothing_that_was_acknowledged() {
     let options = Options { callers: 1, steps: Some(12), ..Options::default() };
     let mut points = 0;
     // About 500 steps; each in the long run.
-    let stride = usize::try_from(500 / runs(14).clamp(1, 500)).unwrap();
+    let stride = usize::try_from(500 / runs(8).clamp(1, 500)).unwrap();
     cut_everywhere(&options, stride, |after, point, unsynced| {
         // The product itself recovers the files and goes on.
         let ended = after.run(&Options { callers: 2, steps: Some(2), ..Options::default() });

@@ -163,6 +163,12 @@ impl Store for Faulty {
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault> {
         self.read(|| self.inner.transaction(id))
     }
+    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
+        self.read(|| self.inner.transactions(query))
+    }
+    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+        self.read(|| self.inner.check())
+    }
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         self.read(|| self.inner.statement(query))
     }

@@ -89,6 +89,7 @@ impl Server {
     }
 
     /// A second server that has everything of this one before a commit here is answered. It takes over with `promote`.
+    #[allow(dead_code, reason = "the crash suite uses it")]
     pub fn synchronous_standby(&self) -> Self {
         let directory = tempfile::Builder::new().prefix("countersign-pg-").tempdir().unwrap().keep();
         if let Some((uid, gid)) = user() {
@@ -110,6 +111,7 @@ impl Server {
     }
 
     /// A standby becomes the server that is written to.
+    #[allow(dead_code, reason = "the crash suite uses it")]
     pub fn promote(&self) {
         succeed(&mut control(&self.directory, "promote"));
     }
