@@ -101,3 +101,56 @@ fn elements_are_closed(document: &str) {
     assert!(open.is_empty(), "{open:?}");
     assert!(!document.contains('&'));
 }
+
+#[test]
+fn a_short_ledger_run_measures_both_loops_and_leaves_books_that_balance() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let short = ["bench", "ledger", "--seconds", "0.1", "--rounds", "1", "--in-flight", "1,80", "--accounts", "20"];
+    let mut command = Command::new(program());
+    command.args(short).args(["--history", "600", "--json", "--dir"]).arg(scratch.path()).arg("--out").arg(out.path());
+    let output = command.output().unwrap();
+    // A book that does not balance, or an acknowledged transfer that is not in it, would be a failure of the command.
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let store = &report["stores"][0];
+    assert_eq!(store["store"], "SQLite");
+    let shapes: Vec<(u64, u64, u64)> = store["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cell| ["in_flight", "callers", "together"].map(|field| cell[field].as_u64().unwrap()).into())
+        .collect();
+    assert_eq!(shapes, [(1, 1, 1), (128, 64, 2)]);
+    for cell in store["cells"].as_array().unwrap() {
+        for measured in ["raw_per_second", "per_second", "p50_us", "p99_us", "processor_us", "ratio"] {
+            assert!(cell[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {cell}");
+        }
+    }
+    for versus in ["hot", "payments", "history"] {
+        assert!(store[versus]["ratio"]["median"].as_f64().unwrap() > 0.0, "{versus} of {store}");
+    }
+    assert!(store["two_stores"].is_null() && store["pgbench"].is_null());
+    assert!(report["goals"].as_array().unwrap().iter().any(|goal| goal["what"] == "SQLite: ours / raw, 1 in flight"));
+    let written: Value = serde_json::from_slice(&std::fs::read(out.path().join("bench-ledger.json")).unwrap()).unwrap();
+    assert_eq!(written, report);
+    elements_are_closed(&std::fs::read_to_string(out.path().join("bench-ledger.svg")).unwrap());
+    assert!(is_empty(scratch.path()), "the temporary stores are gone");
+}
+
+#[test]
+fn a_ledger_run_with_senseless_options_is_refused() {
+    for (options, name) in [
+        (["--seconds", "0"], "bench_options_invalid"),
+        (["--dir", "/nowhere/at/all"], "bench_failed"),
+        (["--postgres", "mysql://localhost"], "bench_options_invalid"),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program());
+        command.args(["bench", "ledger", "--accounts", "3"]).args(options).env("TMPDIR", scratch.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(name), "{options:?}: {said}");
+        assert!(is_empty(scratch.path()));
+    }
+}

@@ -28,6 +28,24 @@ pub struct Database {
     password_file: Option<PathBuf>,
 }
 
+/// Refuses an address that is none, before anything is measured.
+///
+/// # Errors
+/// `bench_options_invalid`
+pub fn check(settings: &StoreSettings) -> Result<(), Failure> {
+    address(settings).map(|_| ())
+}
+
+fn address(settings: &StoreSettings) -> Result<Config, Failure> {
+    let mut server: Config = settings.url.parse().map_err(|error| super::invalid(&format!("--postgres: {error}")))?;
+    if let Some(file) = &settings.password_file {
+        let password = std::fs::read_to_string(file)
+            .map_err(|error| super::invalid(&format!("--postgres-password-file {}: {error}", file.display())))?;
+        server.password(password.trim_end_matches('\n'));
+    }
+    Ok(server)
+}
+
 /// A runtime for one thread's conversation with a server.
 ///
 /// # Errors
@@ -45,13 +63,7 @@ impl Database {
     /// # Errors
     /// `bench_options_invalid` for a URL or password file that is none; `bench_failed` with what the server says.
     pub fn make(settings: &StoreSettings) -> Result<Self, Failure> {
-        let mut server: Config =
-            settings.url.parse().map_err(|error| super::invalid(&format!("--postgres: {error}")))?;
-        if let Some(file) = &settings.password_file {
-            let password = std::fs::read_to_string(file)
-                .map_err(|error| super::invalid(&format!("--postgres-password-file {}: {error}", file.display())))?;
-            server.password(password.trim_end_matches('\n'));
-        }
+        let server = address(settings)?;
         let name = format!("countersign_bench_{}", hex::encode(clock::random::<8>()));
         order(&server, &format!("CREATE DATABASE {name}"))?;
         let mut config = server.clone();

@@ -91,6 +91,9 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
     if !(0.1..=60.0).contains(&plan.seconds) || plan.in_flight.is_empty() || plan.accounts < 3 {
         return Err(invalid("--seconds must be 0.1 to 60, --accounts 3 or more, and something must be in flight"));
     }
+    if let Some(server) = &plan.postgres {
+        database::check(server)?;
+    }
     let bench = Bench {
         plan,
         time: Duration::from_secs_f64(plan.seconds),
