@@ -6,7 +6,7 @@ use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
 
 use super::model::{Account, Book, Grant, Kind, Maker, Payment, Ruled};
-use super::rules::{Word, reversible};
+use super::rules::{NO_HOLD_YET, Word, reversible};
 
 impl Book {
     /// What a command comes to. A refusal changes nothing but its nonce.
@@ -72,7 +72,7 @@ impl Book {
             }
             Act::QueueManual { transaction_id, case, reason } => {
                 let Actor::System { .. } = &command.actor else { return Err(Refusal::OperatorNotPermitted) };
-                self.queue_manual(transaction_id.as_str(), case.as_str(), reason)
+                self.queue_manual(&command.actor, transaction_id.as_str(), case.as_str(), reason)
             }
             Act::CoreAnswered { transaction_id, verb, word } => {
                 let Actor::System { .. } = &command.actor else { return Err(Refusal::OperatorNotPermitted) };
@@ -288,6 +288,7 @@ impl Book {
             let row = row.clone();
             if !row.holds() && row.external {
                 self.both_active(&row)?;
+                self.hold(&row.debit, row.total())?;
                 self.submit(&row.id);
             } else if !row.holds() {
                 self.post(&row)?;
@@ -333,7 +334,7 @@ impl Book {
         case.decided_by = Some(by.into());
     }
 
-    fn queue_manual(&mut self, id: &str, case: &str, reason: &str) -> Ruled<Word> {
+    fn queue_manual(&mut self, actor: &Actor, id: &str, case: &str, reason: &str) -> Ruled<Word> {
         let payment = self.payment(id).cloned().ok_or(Refusal::UnknownTransaction)?;
         match payment.state {
             "approved" | "pending_approval" => {}
@@ -341,6 +342,10 @@ impl Book {
             "submitted" => return Err(Refusal::SubmissionPending),
             "executed" => return Err(Refusal::AlreadyExecuted),
             _ => return Err(Refusal::AuthorizationCancelled),
+        }
+        // The core's part of the daemon gives up on a hold that the core has confirmed since.
+        if actor.name() == "system:core" && !self.outbox.contains(&(id.to_owned(), "hold")) {
+            return Ok(Word::Done { changed: false });
         }
         let agent = payment.maker.agent().ok_or(Refusal::UnknownTransaction)?;
         if self.case(case).is_some() {
@@ -360,10 +365,11 @@ impl Book {
         let done = *word == CoreWord::Done;
         match verb {
             CoreVerb::Hold if done => {
-                if let ("queued_manual", Some(case)) = (payment.state, &payment.case) {
-                    let resume = self.case(case).expect("a case that is named is there").resume;
-                    self.resume(id, resume, now);
-                    self.close_case(case, "released", "system:core");
+                let waits = payment.case.as_deref().filter(|_| payment.state == "queued_manual");
+                let case = waits.and_then(|case| self.case(case)).filter(|case| case.reason == NO_HOLD_YET).cloned();
+                if let Some(case) = case {
+                    self.resume(id, case.resume, now);
+                    self.close_case(&case.id, "released", "system:core");
                 }
             }
             // What was never held there needs no release.
@@ -371,6 +377,9 @@ impl Book {
                 let told = self.outbox.clone();
                 self.end(id, "core_refused");
                 self.outbox = told;
+                if let ("queued_manual", Some(case)) = (payment.state, &payment.case) {
+                    self.close_case(case, "rejected", "system:core");
+                }
             }
             CoreVerb::Settle if payment.state == "submitted" && done => {
                 self.post(&payment)?;

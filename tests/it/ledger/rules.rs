@@ -196,6 +196,10 @@ impl Book {
         let payment = key.payment.as_deref().and_then(|id| self.payment(id)).expect("a key stands for something");
         match &payment.case {
             Some(case) if payment.state == "queued_manual" => self.word_of(case).map(Some),
+            Some(case) if payment.state == "denied" && self.case(case).is_some_and(|case| case.state == "rejected") => {
+                Err(Refusal::CaseRejected)
+            }
+            _ if payment.state == "core_refused" => Err(Refusal::CoreRefused),
             Some(_) | None => Ok(Some(said(payment))),
         }
     }
@@ -305,7 +309,7 @@ impl Book {
             return Ok(Word::Queued { case, payment: Some(payment.id), reason });
         }
         if payment.external {
-            return self.order(&payment);
+            return self.order(call, &payment);
         }
         self.post(&payment)?;
         Ok(Word::Posted { payment: payment.id, repeated: false })
@@ -321,11 +325,13 @@ impl Book {
         payment.case = Some(case.into());
     }
 
-    /// An order to the core: not before the funds are held there, and never for accounts that are stopped.
-    fn order(&mut self, payment: &Payment) -> Ruled<Word> {
+    /// An order to the core: never for accounts that are stopped, and a case until the funds are held there.
+    fn order(&mut self, call: &Call<'_>, payment: &Payment) -> Ruled<Word> {
         self.both_active(payment)?;
         if self.outbox.contains(&(payment.id.clone(), "hold")) {
-            return Err(Refusal::HoldMissing);
+            let (case, reason) = (call.fresh.case.to_string(), NO_HOLD_YET.to_owned());
+            self.wait(&payment.id, &case, &call.name, &reason);
+            return Ok(Word::Queued { case, payment: Some(payment.id.clone()), reason });
         }
         self.submit(&payment.id);
         Ok(Word::Submitted { payment: payment.id.clone(), repeated: false })
@@ -439,6 +445,9 @@ impl Call<'_> {
         Question { id: self.fresh.approval.to_string(), expires, decided_by: None }
     }
 }
+
+/// Why a payment waits for the core, whose word ends the wait.
+pub const NO_HOLD_YET: &str = "the core banking system has not confirmed the hold";
 
 pub fn reversible(payment: &Payment) -> bool {
     use TransactionKind::{Booking, Incoming, Opening, Purchase, Reversal, Transfer};
