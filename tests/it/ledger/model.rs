@@ -117,6 +117,7 @@ impl Payment {
         ["approved", "pending_approval", "queued_manual", "submitted"].contains(&self.state)
     }
 
+    /// A reversal holds nothing until it is ordered from the core.
     pub fn holds(&self) -> bool {
         matches!(self.kind, TransactionKind::Purchase | TransactionKind::Transfer) || self.state == "submitted"
     }
@@ -275,9 +276,11 @@ impl Book {
         Ok(Some(day))
     }
 
-    /// Moves the money of a payment whole or not at all.
+    /// Moves the money of a payment whole or not at all. What has moved at the core is followed whatever the accounts'
+    /// status.
     pub fn post(&mut self, payment: &Payment) -> Ruled<()> {
         let held = payment.holds();
+        let moved_there = payment.state == "submitted";
         if payment.amount <= 0 {
             return Err(Refusal::AmountNotPositive);
         }
@@ -288,10 +291,10 @@ impl Book {
         if debit.currency != payment.currency || credit.currency != payment.currency {
             return Err(Refusal::CurrencyMismatch);
         }
-        if debit.status != "active" {
+        if debit.status != "active" && !moved_there {
             return Err(Refusal::AccountNotActive);
         }
-        if credit.status != "active" {
+        if credit.status != "active" && !moved_there {
             return Err(Refusal::DestinationNotActive);
         }
         let total = payment.total();
@@ -338,7 +341,8 @@ impl Book {
             account.held -= payment.total();
             assert!(account.held >= 0, "the model released more than is held: {payment:?}");
             if payment.external {
-                self.outbox.retain(|(order, verb)| (order.as_str(), *verb) != (id, "hold"));
+                // A hold that was not heard of is not asked for any more.
+                self.outbox.retain(|order| *order != (id.to_owned(), "hold"));
                 self.tell_core(id, "release");
             }
         }

@@ -1,13 +1,12 @@
 //! The model's rules for the bank's people, its own jobs and the core banking system.
 
 use countersign::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Verdict};
-use countersign::kernel::decide::HOLD_NOT_CONFIRMED;
 use countersign::kernel::ledger::{AccountStatus, TransactionKind};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
 
 use super::model::{Account, Book, Grant, Kind, Maker, Payment, Ruled};
-use super::rules::{Word, reversible};
+use super::rules::{NO_HOLD_YET, Word, reversible};
 
 impl Book {
     /// What a command comes to. A refusal changes nothing but its nonce.
@@ -73,7 +72,7 @@ impl Book {
             }
             Act::QueueManual { transaction_id, case, reason } => {
                 let Actor::System { .. } = &command.actor else { return Err(Refusal::OperatorNotPermitted) };
-                self.queue_manual(transaction_id.as_str(), case.as_str(), reason)
+                self.queue_manual(&command.actor, transaction_id.as_str(), case.as_str(), reason)
             }
             Act::CoreAnswered { transaction_id, verb, word } => {
                 let Actor::System { .. } = &command.actor else { return Err(Refusal::OperatorNotPermitted) };
@@ -269,7 +268,6 @@ impl Book {
             "queued_manual" => return Err(Refusal::QueuedManual),
             "cancelled" => return Err(Refusal::AuthorizationCancelled),
             "voided" => return Err(Refusal::AgentRevoked),
-            "core_refused" => return Err(Refusal::CoreRefused),
             _ => return Err(Refusal::AlreadyDecided),
         }
         if payment.maker == Maker::Human(by.clone()) {
@@ -290,12 +288,7 @@ impl Book {
             let row = row.clone();
             if !row.holds() && row.external {
                 self.both_active(&row)?;
-                let total = row.total();
-                let debit = self.account_mut(&row.debit);
-                if debit.available() < total {
-                    return Err(Refusal::InsufficientFunds);
-                }
-                debit.held += total;
+                self.hold(&row.debit, row.total())?;
                 self.submit(&row.id);
             } else if !row.holds() {
                 self.post(&row)?;
@@ -341,7 +334,7 @@ impl Book {
         case.decided_by = Some(by.into());
     }
 
-    fn queue_manual(&mut self, id: &str, case: &str, reason: &str) -> Ruled<Word> {
+    fn queue_manual(&mut self, actor: &Actor, id: &str, case: &str, reason: &str) -> Ruled<Word> {
         let payment = self.payment(id).cloned().ok_or(Refusal::UnknownTransaction)?;
         match payment.state {
             "approved" | "pending_approval" => {}
@@ -349,6 +342,10 @@ impl Book {
             "submitted" => return Err(Refusal::SubmissionPending),
             "executed" => return Err(Refusal::AlreadyExecuted),
             _ => return Err(Refusal::AuthorizationCancelled),
+        }
+        // The core's part of the daemon gives up on a hold that the core has confirmed since.
+        if actor.name() == "system:core" && !self.outbox.contains(&(id.to_owned(), "hold")) {
+            return Ok(Word::Done { changed: false });
         }
         let agent = payment.maker.agent().ok_or(Refusal::UnknownTransaction)?;
         if self.case(case).is_some() {
@@ -368,13 +365,11 @@ impl Book {
         let done = *word == CoreWord::Done;
         match verb {
             CoreVerb::Hold if done => {
-                if let ("queued_manual", Some(case)) = (payment.state, &payment.case) {
-                    let waiting = self.case(case).expect("a case that is named is there");
-                    // A case that is about something else is for people.
-                    if waiting.reason == HOLD_NOT_CONFIRMED {
-                        self.resume(id, waiting.resume, now);
-                        self.close_case(case, "released", "system:core");
-                    }
+                let waits = payment.case.as_deref().filter(|_| payment.state == "queued_manual");
+                let case = waits.and_then(|case| self.case(case)).filter(|case| case.reason == NO_HOLD_YET).cloned();
+                if let Some(case) = case {
+                    self.resume(id, case.resume, now);
+                    self.close_case(&case.id, "released", "system:core");
                 }
             }
             // What was never held there needs no release.
@@ -387,24 +382,13 @@ impl Book {
                 }
             }
             CoreVerb::Settle if payment.state == "submitted" && done => {
-                self.follow(&payment)?;
+                self.post(&payment)?;
                 return Ok(Word::Posted { payment: id.into(), repeated: false });
             }
             CoreVerb::Settle if payment.state == "submitted" => self.end(id, "core_refused"),
             CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release => {}
         }
         Ok(Word::Done { changed: true })
-    }
-
-    /// The money has moved at the core: it moves here too, whatever was frozen since.
-    fn follow(&mut self, payment: &Payment) -> Ruled<()> {
-        let names = [&payment.debit, &payment.credit];
-        let kept = names.map(|name| std::mem::replace(&mut self.account_mut(name).status, "active"));
-        let posted = self.post(payment);
-        for (name, status) in names.into_iter().zip(kept) {
-            self.account_mut(name).status = status;
-        }
-        posted
     }
 
     /// Ends what revoked agents left open and what lapsed.

@@ -3,7 +3,6 @@
 use countersign::kernel::command::{
     Actor, AgentPrincipal, AuthorizationRef, Command, FreshIds, Rules, Settlement, ToolCall, Verb,
 };
-use countersign::kernel::decide::HOLD_NOT_CONFIRMED;
 use countersign::kernel::ledger::TransactionKind;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
@@ -200,7 +199,7 @@ impl Book {
             Some(case) if payment.state == "denied" && self.case(case).is_some_and(|case| case.state == "rejected") => {
                 Err(Refusal::CaseRejected)
             }
-            Some(_) | None if payment.state == "core_refused" => Err(Refusal::CoreRefused),
+            _ if payment.state == "core_refused" => Err(Refusal::CoreRefused),
             Some(_) | None => Ok(Some(said(payment))),
         }
     }
@@ -326,13 +325,13 @@ impl Book {
         payment.case = Some(case.into());
     }
 
-    /// An order to the core: never for accounts that are stopped; until the funds are held there it waits.
+    /// An order to the core: never for accounts that are stopped, and a case until the funds are held there.
     fn order(&mut self, call: &Call<'_>, payment: &Payment) -> Ruled<Word> {
         self.both_active(payment)?;
         if self.outbox.contains(&(payment.id.clone(), "hold")) {
-            let case = call.fresh.case.to_string();
-            self.wait(&payment.id, &case, &call.name, HOLD_NOT_CONFIRMED);
-            return Ok(Word::Queued { case, payment: Some(payment.id.clone()), reason: HOLD_NOT_CONFIRMED.into() });
+            let (case, reason) = (call.fresh.case.to_string(), NO_HOLD_YET.to_owned());
+            self.wait(&payment.id, &case, &call.name, &reason);
+            return Ok(Word::Queued { case, payment: Some(payment.id.clone()), reason });
         }
         self.submit(&payment.id);
         Ok(Word::Submitted { payment: payment.id.clone(), repeated: false })
@@ -446,6 +445,9 @@ impl Call<'_> {
         Question { id: self.fresh.approval.to_string(), expires, decided_by: None }
     }
 }
+
+/// Why a payment waits for the core, whose word ends the wait.
+pub const NO_HOLD_YET: &str = "the core banking system has not confirmed the hold";
 
 pub fn reversible(payment: &Payment) -> bool {
     use TransactionKind::{Booking, Incoming, Opening, Purchase, Reversal, Transfer};

@@ -10,6 +10,7 @@ use proptest::sample::select;
 
 use super::calendar;
 use super::model::Book;
+use super::rules::NO_HOLD_YET;
 use crate::store::world::{DAY_MS, EVERY_VERB, START, World, agent, operator, rules, transfer_to};
 
 /// Customers' accounts: name, owner, currency, opening, overdraft, limit of a day, zone.
@@ -403,9 +404,13 @@ impl Life<'_, '_> {
                 let payment = pick(book, which)?;
                 let known = book.cases.first().filter(|_| known_case).map(|case| case.id.clone());
                 let case = known.unwrap_or_else(|| w.id("case_")).parse().unwrap();
-                let by = if by < 3 { 4 } else { by };
+                let (actor, reason) = match by {
+                    0 | 1 => (Actor::System { component: "core".into() }, NO_HOLD_YET),
+                    2 => (actor(4), "stuck"),
+                    by => (actor(by), "stuck"),
+                };
                 let transaction_id = payment.id.parse().unwrap();
-                Some(w.command(actor(by), Act::QueueManual { transaction_id, case, reason: "stuck".into() }))
+                Some(w.command(actor, Act::QueueManual { transaction_id, case, reason: reason.into() }))
             }
             Step::Core { which, verb, done } => {
                 let (id, verb) = match verb {
