@@ -10,14 +10,6 @@ import zoneinfo
 import merkle
 from book import OPEN, canonical, holds
 
-READS = (
-    "list_accounts",
-    "get_account_balance",
-    "list_transactions",
-    "search_products",
-    "get_transaction",
-    "get_approval_status",
-)
 # A case with this reason is closed by the core's word, the others by people.
 HOLD_NOT_CONFIRMED = "the core banking system has not confirmed the hold"
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)

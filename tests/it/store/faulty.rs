@@ -172,12 +172,6 @@ impl Store for Faulty {
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         self.read(|| self.inner.statement(query))
     }
-    fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
-        self.read(|| self.inner.transactions(query))
-    }
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
-        self.read(|| self.inner.check())
-    }
     fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault> {
         self.read(|| self.inner.outbox(of, limit))
     }
