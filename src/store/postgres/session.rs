@@ -38,9 +38,8 @@ pub(super) fn meaning(error: &Error) -> Meaning {
         // Encoding a parameter fails before anything is sent; everything else without a word of the server is its end.
         return if is_of_a_value(error) { Meaning::Refused } else { Meaning::Lost };
     };
-    match said.parsed_severity() {
-        Some(Severity::Fatal | Severity::Panic) => return Meaning::Lost,
-        Some(_) | None => {}
+    if matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+        return Meaning::Lost;
     }
     let again = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::UNIQUE_VIOLATION];
     if again.contains(said.code()) { Meaning::TryAgain } else { Meaning::Refused }
