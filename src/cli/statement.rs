@@ -115,7 +115,7 @@ fn csv(statement: &Value) -> String {
     let titles = COLUMNS.map(|(title, _)| title.to_lowercase());
     let mut text = format!("{},currency\r\n", titles.join(","));
     for line in statement["items"].as_array().into_iter().flatten() {
-        let cells = COLUMNS.iter().map(|(_, member)| quoted(&cell(&line[*member]), *member));
+        let cells = COLUMNS.iter().map(|(_, member)| quoted(&cell(&line[*member]), member));
         let cells: Vec<String> = cells.chain([cell(&statement["currency"])]).collect();
         text.push_str(&cells.join(","));
         text.push_str("\r\n");

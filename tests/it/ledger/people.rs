@@ -87,7 +87,7 @@ impl Book {
                 if self.customer(account.as_str())?.status != "active" {
                     return Err(Refusal::AccountNotActive);
                 }
-                let id = self.from_outside(command, account.as_str(), *amount, TransactionKind::Incoming)?;
+                let id = self.arrived(command, account.as_str(), *amount, TransactionKind::Incoming)?;
                 self.bind(&scope, &request, now, Some(id.clone()), None);
                 Ok(Word::Posted { payment: id, repeated: false })
             }
@@ -179,7 +179,7 @@ impl Book {
         self.accounts.insert(new.account.to_string(), account);
         let mut payment = None;
         if let Some(amount) = new.opening {
-            payment = Some(self.from_outside(command, new.account.as_str(), amount, TransactionKind::Opening)?);
+            payment = Some(self.arrived(command, new.account.as_str(), amount, TransactionKind::Opening)?);
         }
         self.bind(&scope, &request, command.stamp.wall.0, payment, None);
         Ok(Word::Done { changed: true })
@@ -239,7 +239,7 @@ impl Book {
         Ok(Word::Posted { payment: id, repeated: false })
     }
 
-    fn from_outside(&mut self, command: &Command, to: &str, amount: Money, kind: TransactionKind) -> Ruled<String> {
+    fn arrived(&mut self, command: &Command, to: &str, amount: Money, kind: TransactionKind) -> Ruled<String> {
         let clearing = self.internal(Kind::Clearing, amount.currency().code());
         self.carry_out(moved(command, kind, &clearing, to, amount))
     }
