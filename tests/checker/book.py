@@ -3,7 +3,7 @@
 import json
 
 OPEN = ("approved", "pending_approval", "queued_manual", "submitted")
-ENDED = ("denied", "cancelled", "expired", "approval_expired", "voided")
+ENDED = ("denied", "cancelled", "expired", "approval_expired", "voided", "core_refused")
 STATES = OPEN + ENDED + ("executed",)
 # Authorizations of these kinds hold their funds.
 HOLDING = ("purchase", "transfer")

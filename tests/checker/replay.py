@@ -421,12 +421,12 @@ class Replay:
         if verb == "hold" and done and transaction["state"] == "queued_manual":
             self.resume(transaction)
         elif verb == "hold" and not done and transaction["state"] in ("approved", "pending_approval", "queued_manual"):
-            self.close(transaction, "denied", "the core's refusal")
+            self.close(transaction, "core_refused", "the core's refusal")
         elif verb == "settle" and transaction["state"] == "submitted":
             if done:
                 self.settle(transaction)
             else:
-                self.close(transaction, "denied", "the core's refusal")
+                self.close(transaction, "core_refused", "the core's refusal")
 
     # The end of authorizations
 

@@ -118,7 +118,7 @@ impl Payment {
     }
 
     pub fn holds(&self) -> bool {
-        matches!(self.kind, TransactionKind::Purchase | TransactionKind::Transfer)
+        matches!(self.kind, TransactionKind::Purchase | TransactionKind::Transfer) || self.state == "submitted"
     }
 }
 
@@ -338,6 +338,7 @@ impl Book {
             account.held -= payment.total();
             assert!(account.held >= 0, "the model released more than is held: {payment:?}");
             if payment.external {
+                self.outbox.retain(|(order, verb)| (order.as_str(), *verb) != (id, "hold"));
                 self.tell_core(id, "release");
             }
         }

@@ -1,6 +1,7 @@
 //! The model's rules for the bank's people, its own jobs and the core banking system.
 
 use countersign::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Verdict};
+use countersign::kernel::decide::HOLD_NOT_CONFIRMED;
 use countersign::kernel::ledger::{AccountStatus, TransactionKind};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
@@ -268,6 +269,7 @@ impl Book {
             "queued_manual" => return Err(Refusal::QueuedManual),
             "cancelled" => return Err(Refusal::AuthorizationCancelled),
             "voided" => return Err(Refusal::AgentRevoked),
+            "core_refused" => return Err(Refusal::CoreRefused),
             _ => return Err(Refusal::AlreadyDecided),
         }
         if payment.maker == Maker::Human(by.clone()) {
@@ -288,6 +290,12 @@ impl Book {
             let row = row.clone();
             if !row.holds() && row.external {
                 self.both_active(&row)?;
+                let total = row.total();
+                let debit = self.account_mut(&row.debit);
+                if debit.available() < total {
+                    return Err(Refusal::InsufficientFunds);
+                }
+                debit.held += total;
                 self.submit(&row.id);
             } else if !row.holds() {
                 self.post(&row)?;
@@ -361,9 +369,12 @@ impl Book {
         match verb {
             CoreVerb::Hold if done => {
                 if let ("queued_manual", Some(case)) = (payment.state, &payment.case) {
-                    let resume = self.case(case).expect("a case that is named is there").resume;
-                    self.resume(id, resume, now);
-                    self.close_case(case, "released", "system:core");
+                    let waiting = self.case(case).expect("a case that is named is there");
+                    // A case that is about something else is for people.
+                    if waiting.reason == HOLD_NOT_CONFIRMED {
+                        self.resume(id, waiting.resume, now);
+                        self.close_case(case, "released", "system:core");
+                    }
                 }
             }
             // What was never held there needs no release.
@@ -371,15 +382,29 @@ impl Book {
                 let told = self.outbox.clone();
                 self.end(id, "core_refused");
                 self.outbox = told;
+                if let ("queued_manual", Some(case)) = (payment.state, &payment.case) {
+                    self.close_case(case, "rejected", "system:core");
+                }
             }
             CoreVerb::Settle if payment.state == "submitted" && done => {
-                self.post(&payment)?;
+                self.follow(&payment)?;
                 return Ok(Word::Posted { payment: id.into(), repeated: false });
             }
             CoreVerb::Settle if payment.state == "submitted" => self.end(id, "core_refused"),
             CoreVerb::Hold | CoreVerb::Settle | CoreVerb::Release => {}
         }
         Ok(Word::Done { changed: true })
+    }
+
+    /// The money has moved at the core: it moves here too, whatever was frozen since.
+    fn follow(&mut self, payment: &Payment) -> Ruled<()> {
+        let names = [&payment.debit, &payment.credit];
+        let kept = names.map(|name| std::mem::replace(&mut self.account_mut(name).status, "active"));
+        let posted = self.post(payment);
+        for (name, status) in names.into_iter().zip(kept) {
+            self.account_mut(name).status = status;
+        }
+        posted
     }
 
     /// Ends what revoked agents left open and what lapsed.

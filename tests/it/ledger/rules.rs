@@ -3,6 +3,7 @@
 use countersign::kernel::command::{
     Actor, AgentPrincipal, AuthorizationRef, Command, FreshIds, Rules, Settlement, ToolCall, Verb,
 };
+use countersign::kernel::decide::HOLD_NOT_CONFIRMED;
 use countersign::kernel::ledger::TransactionKind;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
@@ -196,6 +197,10 @@ impl Book {
         let payment = key.payment.as_deref().and_then(|id| self.payment(id)).expect("a key stands for something");
         match &payment.case {
             Some(case) if payment.state == "queued_manual" => self.word_of(case).map(Some),
+            Some(case) if payment.state == "denied" && self.case(case).is_some_and(|case| case.state == "rejected") => {
+                Err(Refusal::CaseRejected)
+            }
+            Some(_) | None if payment.state == "core_refused" => Err(Refusal::CoreRefused),
             Some(_) | None => Ok(Some(said(payment))),
         }
     }
@@ -305,7 +310,7 @@ impl Book {
             return Ok(Word::Queued { case, payment: Some(payment.id), reason });
         }
         if payment.external {
-            return self.order(&payment);
+            return self.order(call, &payment);
         }
         self.post(&payment)?;
         Ok(Word::Posted { payment: payment.id, repeated: false })
@@ -321,11 +326,13 @@ impl Book {
         payment.case = Some(case.into());
     }
 
-    /// An order to the core: not before the funds are held there, and never for accounts that are stopped.
-    fn order(&mut self, payment: &Payment) -> Ruled<Word> {
+    /// An order to the core: never for accounts that are stopped; until the funds are held there it waits.
+    fn order(&mut self, call: &Call<'_>, payment: &Payment) -> Ruled<Word> {
         self.both_active(payment)?;
         if self.outbox.contains(&(payment.id.clone(), "hold")) {
-            return Err(Refusal::HoldMissing);
+            let case = call.fresh.case.to_string();
+            self.wait(&payment.id, &case, &call.name, HOLD_NOT_CONFIRMED);
+            return Ok(Word::Queued { case, payment: Some(payment.id.clone()), reason: HOLD_NOT_CONFIRMED.into() });
         }
         self.submit(&payment.id);
         Ok(Word::Submitted { payment: payment.id.clone(), repeated: false })
