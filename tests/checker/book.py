@@ -5,8 +5,11 @@ import json
 OPEN = ("approved", "pending_approval", "queued_manual", "submitted")
 ENDED = ("denied", "cancelled", "expired", "approval_expired", "voided", "core_refused")
 STATES = OPEN + ENDED + ("executed",)
-# Authorizations of these kinds hold their funds.
-HOLDING = ("purchase", "transfer")
+
+
+def holds(transaction):
+    """Authorizations hold their funds; a reversal does once it is ordered from the core."""
+    return transaction["kind"] in ("purchase", "transfer") or transaction["state"] == "submitted"
 
 
 class Differences:

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 
 import merkle
-from book import ENDED, HOLDING, OPEN, STATES, canonical
+from book import ENDED, OPEN, STATES, canonical, holds
 
 DAY_MS = 86_400_000
 
@@ -103,7 +103,7 @@ def _accounts(book, differences):
         newest[entry["account"]] = max(entry["id"], newest.get(entry["account"], 0))
     held = defaultdict(int)
     for transaction in book.transactions.values():
-        if transaction["state"] in OPEN and transaction["kind"] in HOLDING:
+        if transaction["state"] in OPEN and holds(transaction):
             held[transaction["debit"]] += transaction["amount"] + transaction["fee"]
     for name, account in book.accounts.items():
         if account["balance"] != sums[account["id"]]:

@@ -8,8 +8,10 @@ import json
 import zoneinfo
 
 import merkle
-from book import HOLDING, OPEN, canonical
+from book import OPEN, canonical, holds
 
+# A case with this reason is closed by the core's word, the others by people.
+HOLD_NOT_CONFIRMED = "the core banking system has not confirmed the hold"
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 DECIMALS = {"JPY": 0, "KRW": 0, "ISK": 0, "BHD": 3, "KWD": 3, "TND": 3}
 
@@ -106,13 +108,15 @@ class Replay:
         if account["kind"] != "clearing" and account["balance"] - account["held"] + account["overdraft"] < 0:
             self.differs("overdrawn_on_the_way", f"{name}: {account['balance']} with {account['held']} held")
 
+    def held(self, transaction, sign):
+        account = self.accounts.get(transaction["debit"])
+        if holds(transaction) and account is not None:
+            account["held"] += sign * (transaction["amount"] + transaction["fee"])
+            if account["held"] < 0:
+                self.differs("released_twice", transaction["name"])
+
     def hold(self, transaction, sign):
-        if transaction["kind"] in HOLDING:
-            account = self.accounts.get(transaction["debit"])
-            if account is not None:
-                account["held"] += sign * (transaction["amount"] + transaction["fee"])
-                if account["held"] < 0:
-                    self.differs("released_twice", transaction["name"])
+        self.held(transaction, sign)
         for counter, part in self.counted(transaction):
             self.counters[counter] = self.counters.get(counter, 0) + sign * part
 
@@ -148,7 +152,7 @@ class Replay:
         transaction = {
             "name": name, "kind": kind, "debit": debit, "credit": credit, "amount": amount, "fee": 0,
             "agent": actor.get("spiffe_id"), "maker": actor, "state": "approved", "original": None,
-            "counts_on": None, "debits_on": None, "expires": None, "resume": None,
+            "counts_on": None, "debits_on": None, "expires": None, "resume": None, "case": None,
         } | more  # fmt: skip
         if name in self.transactions:
             self.differs("transaction_made_twice", name)
@@ -257,16 +261,14 @@ class Replay:
                 self.differs("paid_while_stopped", name)
             self.stands(body["actor"], name)
             self.stands(transaction["maker"], name)
-            transaction["state"] = result["status"]
             if result["status"] == "executed":
                 self.settle(transaction)
+            else:
+                transaction["state"] = result["status"]
 
     def settle(self, transaction):
+        self.held(transaction, -1)
         transaction["state"] = "executed"
-        if transaction["kind"] in HOLDING:
-            account = self.accounts.get(transaction["debit"])
-            if account is not None:
-                account["held"] -= transaction["amount"] + transaction["fee"]
         parts = (transaction["debit"], transaction["credit"], transaction["amount"], transaction["fee"])
         self.post(transaction["name"], *parts)
 
@@ -274,8 +276,8 @@ class Replay:
         if transaction["state"] not in OPEN:
             self.differs("closed_out_of_turn", f"{doing} of {transaction['name']}, which is {transaction['state']}")
             return
-        transaction["state"] = state
         self.hold(transaction, -1)
+        transaction["state"] = state
 
     def cancel(self, _body, _parameters, result):
         transaction = self.known(result["transaction_id"], "cancellation")
@@ -326,6 +328,7 @@ class Replay:
                 self.settle(transaction)
             else:
                 transaction["state"] = "submitted"
+                self.held(transaction, 1)
 
     def open_account(self, body, parameters, result):
         if not result["changed"]:
@@ -387,6 +390,7 @@ class Replay:
         if transaction["state"] not in ("approved", "pending_approval"):
             self.differs("closed_out_of_turn", f"{transaction['name']} is {transaction['state']}")
         transaction["resume"], transaction["state"] = transaction["state"], "queued_manual"
+        transaction["case"] = case
         self.case(case, transaction=transaction["name"])
 
     def queue_manual(self, _body, parameters, result):
@@ -418,9 +422,14 @@ class Replay:
         if transaction is None or result.get("changed") is False:
             return
         done, verb = parameters["word"] == "done", parameters["verb"]
-        if verb == "hold" and done and transaction["state"] == "queued_manual":
+        waiting = transaction["state"] == "queued_manual"
+        reasons = {row["name"]: row["reason"] for row in self.book.tables["cases"] if waiting}
+        if verb == "hold" and done and waiting and reasons.get(transaction["case"]) == HOLD_NOT_CONFIRMED:
+            self.cases[transaction["case"]]["state"] = "released"
             self.resume(transaction)
         elif verb == "hold" and not done and transaction["state"] in ("approved", "pending_approval", "queued_manual"):
+            if waiting:
+                self.cases[transaction["case"]]["state"] = "rejected"
             self.close(transaction, "core_refused", "the core's refusal")
         elif verb == "settle" and transaction["state"] == "submitted":
             if done:
