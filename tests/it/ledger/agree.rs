@@ -24,7 +24,7 @@ const STEPS_MAX: usize = 70;
 #[test]
 fn every_command_comes_to_what_the_model_says() {
     let lives = std::env::var("COUNTERSIGN_LIVES").ok().map_or(LIVES, |lives| lives.parse().expect("a number"));
-    let config = Config { cases: lives, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let config = Config { cases: lives, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let life = (any::<bool>(), any::<bool>(), 1..9_usize, proptest::collection::vec(step(), 1..STEPS_MAX));
     let result = runner.run(&life, |(external, with_fees, group, steps)| {
