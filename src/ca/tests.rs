@@ -18,18 +18,18 @@ use crate::kernel::command::{
 use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep,
-    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
 #[derive(Default)]
@@ -156,7 +156,13 @@ impl Store for MemoryStore {
     fn transactions(&self, _: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
         elsewhere()
     }
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
+    fn check(&self, _: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+        elsewhere()
+    }
+    fn case(&self, _: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
+        elsewhere()
+    }
+    fn spent(&self, _: &Counter, _: Day) -> Result<i64, StoreFault> {
         elsewhere()
     }
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {

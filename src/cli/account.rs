@@ -215,8 +215,13 @@ fn shown(answer: &Value) -> String {
             word("overdraft"),
             word("available")
         ),
-        format!("  at most {} a day, days of {}", word("day_max"), word("time_zone")),
     ];
+    lines.push(if answer["day_max"].is_null() {
+        format!("  no limit a day, days of {}", word("time_zone"))
+    } else {
+        let (day, counted) = (word("day"), word("counted_today"));
+        format!("  at most {} a day, days of {}; {counted} on {day}", word("day_max"), word("time_zone"))
+    });
     if !answer["status_by"].is_null() {
         lines.push(format!("  {} by {}", word("status"), word("status_by")));
     }

@@ -1,5 +1,6 @@
 //! `countersign bank`: fills the book from a TOML file, again and again without harm; stops and resumes payments.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -29,14 +30,24 @@ enum Verb {
     #[command(after_help = "Example:\n  countersign bank load scripts/demo-bank.toml")]
     Load { file: PathBuf },
     /// Stop all payments by agents at once (officer or administrator). What they ask meanwhile waits in `case list`.
-    #[command(after_help = "Example:\n  countersign bank stop --reason \"core banking reports duplicates\"")]
+    #[command(after_help = "Example:\n  countersign bank stop --reason \"core banking reports duplicates\"\n\n\
+                            At a terminal it asks for one typed word; --yes leaves the question out.")]
     Stop {
+        /// Kept in the audit log, and told to the agents' people.
         #[arg(long)]
         reason: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Let payments go on (officer or administrator). Waiting cases still need their answer.
-    #[command(after_help = "Example:\n  countersign bank resume")]
-    Resume,
+    #[command(after_help = "Example:\n  countersign bank resume\n\n\
+                            At a terminal it asks for one typed word; --yes leaves the question out.")]
+    Resume {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Whether payments are stopped, since when and why, and how many cases wait.
     #[command(after_help = "Example:\n  countersign bank status --json")]
     Status,
@@ -105,10 +116,37 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             });
             Ok(())
         }
-        Verb::Stop { reason } => stopped(context, DeskCall::BankStop { reason }),
-        Verb::Resume => stopped(context, DeskCall::BankResume {}),
+        Verb::Stop { reason, yes } => {
+            confirmed(yes, "stop", "No agent can make a payment any more until `countersign bank resume`.")?;
+            stopped(context, DeskCall::BankStop { reason })
+        }
+        Verb::Resume { yes } => {
+            confirmed(yes, "resume", "Agents can make payments again.")?;
+            stopped(context, DeskCall::BankResume {})
+        }
         Verb::Status => stopped(context, DeskCall::BankStatus {}),
     }
+}
+
+/// One typed word between a slip of the hand and every payment of the bank.
+///
+/// # Errors
+/// `not_confirmed`: another word, or nobody there to type one.
+fn confirmed(yes: bool, word: &str, consequence: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let mut typed = String::new();
+    if std::io::stdin().is_terminal() {
+        eprint!("{consequence}\nType {word} to go on: ");
+        // Nothing typed is another word.
+        let _ = std::io::stdin().read_line(&mut typed);
+    }
+    if typed.trim() == word {
+        return Ok(());
+    }
+    let next = format!("type {word} at a terminal, or add --yes");
+    Err(Failure::usage("not_confirmed", "nothing was changed: nobody confirmed it", next))
 }
 
 fn stopped(context: &Context, call: DeskCall) -> Result<(), Failure> {
@@ -120,7 +158,9 @@ fn stopped(context: &Context, call: DeskCall) -> Result<(), Failure> {
         } else {
             "payments are made".to_owned()
         };
-        format!("{state}{}; {} cases wait", unless_changed(answer), cell(&answer["cases_waiting"]))
+        let (cases, orders) = (cell(&answer["cases_waiting"]), cell(&answer["orders_waiting"]));
+        let changed = unless_changed(answer);
+        format!("{state}{changed}; {cases} cases wait for an answer, {orders} orders for the core banking system")
     });
     Ok(())
 }

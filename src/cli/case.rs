@@ -1,6 +1,7 @@
 //! `countersign case`: payments that wait for the bank's people.
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::context::Context;
 use super::table::{cell, table};
@@ -19,12 +20,15 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Show the cases, newest first.
+    /// Show the cases: those that wait, then the others, newest first.
     #[command(after_help = "Example:\n  countersign case list --json")]
     List,
+    /// Show one case: who asked for what, why it waits, and who decided.
+    #[command(after_help = "Example:\n  countersign case show case_01M7YDFSJH4NW3PWHV6A9B342B")]
+    Show { case: CaseId },
     /// Let the payment go on when the agent asks again (approver or officer). Nothing moves by itself.
     #[command(
-        after_help = "Example:\n  countersign case release case_01M7… --note \"breaker closed, checked with the owner\""
+        after_help = "Example:\n  countersign case release case_01M7YDFSJH4NW3PWHV6A9B342B --note \"breaker closed, checked with the owner\""
     )]
     Release {
         case: CaseId,
@@ -32,7 +36,7 @@ enum Verb {
         note: String,
     },
     /// End it: the agent is told case_rejected, held funds go back (approver or officer).
-    #[command(after_help = "Example:\n  countersign case reject case_01M7… --note \"duplicate\"")]
+    #[command(after_help = "Example:\n  countersign case reject case_01M7YDFSJH4NW3PWHV6A9B342B --note \"duplicate\"")]
     Reject {
         case: CaseId,
         #[arg(long, default_value = "")]
@@ -57,6 +61,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&answer, |answer| table(answer, &columns, "No payment waits for the bank's people."));
             return Ok(());
         }
+        Verb::Show { case } => {
+            let answer = context.call(AdminCall::Desk(DeskCall::CaseShow { case }))?;
+            context.print(&answer, shown);
+            return Ok(());
+        }
         Verb::Release { case, note } => (case, Verdict::Approve, note),
         Verb::Reject { case, note } => (case, Verdict::Deny, note),
     };
@@ -69,4 +78,23 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         format!("{} {}: {next}", cell(&answer["case_id"]), cell(&answer["status"]))
     });
     Ok(())
+}
+
+fn shown(answer: &Value) -> String {
+    let mut lines = vec![format!("{}  {}", cell(&answer["case_id"]), cell(&answer["status"]))];
+    for (title, member) in [
+        ("agent", "agent"),
+        ("why", "reason"),
+        ("asked", "call"),
+        ("transaction", "transaction_id"),
+        ("created", "created"),
+        ("decided by", "decided_by"),
+        ("decided at", "decided_at"),
+        ("note", "note"),
+    ] {
+        if !answer[member].is_null() {
+            lines.push(format!("  {title:<12} {}", cell(&answer[member])));
+        }
+    }
+    lines.join("\n")
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::progress::Progress;
+use super::table::cell;
 use crate::config::Config;
 use crate::front::admin::{AdminAnswer, AdminCall, AdminRequest};
 use crate::ops::failure::Failure;
@@ -50,11 +52,11 @@ impl Context {
 
     fn attempt(&self, request: &AdminRequest) -> Result<Value, Failure> {
         if let Ok(stream) = UnixStream::connect(self.state.admin_socket()) {
-            return exchange(stream, request);
+            return exchange(stream, request, Progress::new(self));
         }
         let offline = OfflineDaemon::start(&self.state)?;
         let stream = UnixStream::connect(self.state.admin_socket()).map_err(|error| unreachable_(&error))?;
-        let answer = exchange(stream, request);
+        let answer = exchange(stream, request, Progress::new(self));
         drop(offline);
         answer
     }
@@ -75,25 +77,39 @@ fn unreachable_(error: &std::io::Error) -> Failure {
     )
 }
 
-fn exchange(stream: UnixStream, request: &AdminRequest) -> Result<Value, Failure> {
+fn hung_up() -> Failure {
+    Failure::unknown(
+        "daemon_hung_up",
+        "the daemon closed the connection without an answer",
+        "see the daemon's log, then ask for the state before repeating",
+    )
+}
+
+fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) -> Result<Value, Failure> {
     let text = serde_json::to_string(request)
         .map_err(|error| Failure::fault("request_unwritable", error.to_string(), "report this as a defect"))?;
     let mut line = String::new();
+    let mut reader = BufReader::new(&stream);
     let sent = (&stream).write_all(format!("{text}\n").as_bytes());
-    let read = BufReader::new(&stream).read_line(&mut line);
+    let read = reader.read_line(&mut line);
     if line.is_empty() {
         // A daemon that turns callers away answers before it is asked: what it said counts more than a failed write.
         sent.and(read).map_err(|error| unreachable_(&error))?;
     }
     if line.is_empty() {
-        return Err(Failure::unknown(
-            "daemon_hung_up",
-            "the daemon closed the connection without an answer",
-            "see the daemon's log, then ask for the state before repeating",
-        ));
+        return Err(hung_up());
+    }
+    while let Ok(AdminAnswer::Progress(at)) = serde_json::from_str(&line) {
+        progress.say(|| format!("{} {} so far", cell(&at["rows"]), cell(&at["of"])));
+        line.clear();
+        reader.read_line(&mut line).map_err(|_| hung_up())?;
+        if line.is_empty() {
+            return Err(hung_up());
+        }
     }
     match serde_json::from_str(&line) {
         Ok(AdminAnswer::Ok(value)) => Ok(value),
+        Ok(AdminAnswer::Progress(_)) => Err(hung_up()),
         Ok(AdminAnswer::Error(failure)) => Err(failure),
         Err(error) => Err(Failure::fault(
             "answer_unreadable",

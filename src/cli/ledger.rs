@@ -18,7 +18,11 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
     /// Recompute balances from entries, holds, each currency, postings against entries, daily sums, reversals.
-    #[command(after_help = "Example:\n  countersign ledger check\n\nExit code 1 when the book does not add up.")]
+    #[command(after_help = "Examples:
+  countersign ledger check
+  countersign ledger check --json
+
+It reads the whole book in one snapshot while payments go on. Exit code 1 when the book does not add up.")]
     Check,
 }
 
@@ -42,24 +46,34 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn shown(answer: &Value) -> String {
+    let count = |member: &str| cell(&answer[member]);
     let looked_at = format!(
-        "{} accounts, {} transactions, {} entries",
-        cell(&answer["accounts"]),
-        cell(&answer["transactions"]),
-        cell(&answer["entries"])
+        "{} accounts, {} transactions ({} executed, {} reversals), {} entries, {} daily sums",
+        count("accounts"),
+        count("transactions"),
+        count("postings"),
+        count("reversals"),
+        count("entries"),
+        count("counters")
     );
     if answer["ok"] == true {
-        return format!("ok: {looked_at}; balances, holds, currencies, postings, daily sums and reversals add up");
+        let currencies = answer["currencies"].as_array().filter(|all| !all.is_empty());
+        let of = currencies.map_or_else(String::new, |_| format!(" in {}", count("currencies")));
+        return format!("ok: {looked_at}; debits equal credits{of}, and all else is what it is made of");
     }
-    let mut lines = vec![format!("{looked_at}; what differs, in minor units:")];
+    let mut lines = vec![format!("{} differences in {looked_at}; amounts in minor units:", count("differences_found"))];
     for difference in answer["differences"].as_array().into_iter().flatten() {
+        let word = |member: &str| cell(&difference[member]);
         lines.push(format!(
-            "{}: {} is {}, its rows come to {}",
-            cell(&difference["check"]),
-            cell(&difference["on"]),
-            cell(&difference["kept"]),
-            cell(&difference["recomputed"])
+            "{}: {}: kept {}, recomputed {}",
+            word("check"),
+            word("on"),
+            word("kept"),
+            word("recomputed")
         ));
+        if difference["transactions"].as_array().is_some_and(|named| !named.is_empty()) {
+            lines.push(format!("    see {}", word("transactions")));
+        }
     }
     lines.join("\n")
 }

@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod merchant;
 mod migrate;
 pub mod product;
+mod progress;
 pub mod receipt;
 pub mod revoke;
 pub mod sandbox;

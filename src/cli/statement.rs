@@ -1,21 +1,20 @@
 //! `countersign account statement`: an account's posted lines, as table, CSV or JSON.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::progress::Progress;
 use super::table::{cell, table};
 use crate::front::admin::AdminCall;
 use crate::kernel::types::{AccountId, Day};
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
+use crate::store::Before;
 
 /// Lines asked for at once.
 const PAGE: u32 = 1_000;
-/// Longer than this is worth a word.
-const PROGRESS_AFTER: Duration = Duration::from_secs(2);
 
 /// How a statement is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -39,47 +38,54 @@ const COLUMNS: [(&str, &str); 7] = [
     ("DATE", "date"),
     ("KIND", "kind"),
     ("COUNTERPARTY", "counterparty"),
+    ("DESCRIPTION", "description"),
     ("AMOUNT", "amount"),
     ("BALANCE", "balance"),
-    ("POSTED", "posted_at"),
     ("TRANSACTION", "transaction_id"),
 ];
+/// A table's columns, when, and in what.
+const CSV_COLUMNS: [&str; 9] =
+    ["date", "posted_at", "transaction_id", "kind", "counterparty", "description", "amount", "balance", "currency"];
 
 /// Fetches every page and writes the whole, oldest line first.
 ///
 /// # Errors
-/// What the daemon answers; `unknown_account`.
+/// What the daemon answers: `unknown_account`, `period_invalid`.
 pub fn run(wanted: &Wanted, context: &Context) -> Result<(), Failure> {
     let statement = fetch(wanted, context)?;
     match wanted.format {
         Format::Json => Context { json: true, ..context.clone() }.print(&statement, |_| String::new()),
-        Format::Csv => context_free(&csv(&statement)),
-        Format::Table => context.print(&statement, |statement| {
-            format!(
-                "{} of {}, {}, days of {}\nopening balance {}\n{}\nclosing balance {}",
-                cell(&statement["account_id"]),
-                cell(&statement["owner"]),
-                cell(&statement["currency"]),
-                cell(&statement["time_zone"]),
-                cell(&statement["opening_balance"]),
-                table(statement, &COLUMNS, "nothing was posted"),
-                cell(&statement["closing_balance"])
-            )
-        }),
+        Format::Csv => {
+            // A reader that went away is no failure of ours.
+            let _ = std::io::stdout().write_all(csv(&statement).as_bytes());
+        }
+        Format::Table => context.print(&statement, shown),
     }
     Ok(())
 }
 
-fn context_free(text: &str) {
-    // A reader that went away is no failure of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn shown(statement: &Value) -> String {
+    let word = |member: &str| cell(&statement[member]);
+    let from = statement["from"].as_str().unwrap_or("the beginning");
+    let to = statement["to"].as_str().unwrap_or("today");
+    format!(
+        "{} of {}, {}, from {from} to {to}, days of {}\nopening balance {}\n{}\nclosing balance {}",
+        word("account_id"),
+        word("owner"),
+        word("currency"),
+        word("time_zone"),
+        word("opening_balance"),
+        table(statement, &COLUMNS, "nothing was posted"),
+        word("closing_balance")
+    )
 }
 
+/// Pages go back in time: the first one knows how the period ended, the last one how it began.
 fn fetch(wanted: &Wanted, context: &Context) -> Result<Value, Failure> {
-    let began = Instant::now();
+    let mut progress = Progress::new(context);
     let mut newest_first: Vec<Value> = vec![];
-    let mut whole: Option<Value> = None;
-    let mut before = None;
+    let mut before: Option<Before> = None;
+    let mut closing: Option<Value> = None;
     loop {
         let call = DeskCall::AccountStatement {
             account: wanted.account.clone(),
@@ -92,31 +98,29 @@ fn fetch(wanted: &Wanted, context: &Context) -> Result<Value, Failure> {
         if let Value::Array(items) = page["items"].take() {
             newest_first.extend(items);
         }
-        before = page["next"].as_i64();
-        let first = whole.get_or_insert_with(|| page.clone());
-        // Pages go back in time: the last one knows how it began.
-        first["opening_balance"] = page["opening_balance"].take();
+        let closing = closing.get_or_insert_with(|| page["closing_balance"].clone());
+        before = serde_json::from_value(page["next"].take()).map_err(|error| {
+            let message = format!("the daemon's answer was not understood: {error}");
+            Failure::fault("answer_unreadable", message, "check that CLI and daemon are the same version")
+        })?;
         if before.is_none() {
-            break;
+            newest_first.reverse();
+            page["closing_balance"] = closing.take();
+            page["items"] = json!(newest_first);
+            return Ok(page);
         }
-        if began.elapsed() > PROGRESS_AFTER {
-            eprintln!("{} lines so far", newest_first.len());
-        }
+        progress.say(|| format!("{} lines so far", newest_first.len()));
     }
-    newest_first.reverse();
-    let mut whole = whole.unwrap_or_default();
-    whole["items"] = json!(newest_first);
-    whole["next"] = Value::Null;
-    Ok(whole)
 }
 
 /// Header and lines, RFC 4180: CRLF, quotes where needed.
 fn csv(statement: &Value) -> String {
-    let titles = COLUMNS.map(|(title, _)| title.to_lowercase());
-    let mut text = format!("{},currency\r\n", titles.join(","));
+    let mut text = format!("{}\r\n", CSV_COLUMNS.join(","));
     for line in statement["items"].as_array().into_iter().flatten() {
-        let cells = COLUMNS.iter().map(|(_, member)| quoted(&cell(&line[*member]), member));
-        let cells: Vec<String> = cells.chain([cell(&statement["currency"])]).collect();
+        let cells = CSV_COLUMNS.map(|member| match member {
+            "currency" => cell(&statement[member]),
+            _ => quoted(&cell(&line[member]), member),
+        });
         text.push_str(&cells.join(","));
         text.push_str("\r\n");
     }

@@ -15,11 +15,21 @@ pub fn table(answer: &Value, columns: &[Column], none: &str) -> String {
     rows.extend(items.iter().map(|item| columns.iter().map(|(_, member)| cell(&item[*member])).collect()));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    // Decimal points stand under each other.
+    let of_amounts: Vec<bool> =
+        (0..columns.len()).map(|column| rows[1..].iter().all(|row| is_amount(&row[column]))).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
+        let cells = row.iter().zip(&widths).zip(&of_amounts).map(|((text, width), of_amounts)| {
+            if *of_amounts { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn is_amount(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.contains('.') && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// A value in words: strings bare, lists with commas, nothing as `-`.
@@ -51,6 +61,8 @@ mod tests {
     fn columns_line_up_and_missing_members_are_dashes() {
         let answer = json!({ "items": [{ "a": "x", "b": ["p", "q"] }, { "a": "longer", "b": null }] });
         assert_eq!(table(&answer, &[("A", "a"), ("B", "b")], "none"), "A       B\nx       p,q\nlonger  -");
+        let answer = json!({ "items": [{ "a": "5.00", "b": "7" }, { "a": "-1899.99", "b": "10" }] });
+        assert_eq!(table(&answer, &[("A", "a"), ("B", "b")], "none"), "       A  B\n    5.00  7\n-1899.99  10");
         assert_eq!(table(&json!({ "items": [] }), &[("A", "a")], "none"), "none");
     }
 }

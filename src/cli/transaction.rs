@@ -7,7 +7,7 @@ use super::context::Context;
 use super::table::{cell, table};
 use crate::front::admin::AdminCall;
 use crate::kernel::ledger::TransactionState;
-use crate::kernel::types::{AccountId, IdempotencyKey, SpiffeId, TransactionId};
+use crate::kernel::types::{AccountId, AgentName, IdempotencyKey, TransactionId};
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
 
@@ -23,19 +23,20 @@ enum Verb {
     /// Show the newest transactions, whatever became of them.
     #[command(after_help = "Examples:
   countersign transaction list
-  countersign transaction list --account CHK_001 --status pending_approval --json")]
+  countersign transaction list --account CHK_001 --agent shopper --status pending_approval --json")]
     List {
         /// Debited or credited.
         #[arg(long)]
         account: Option<AccountId>,
-        /// SPIFFE ID.
+        /// The agent's name.
         #[arg(long)]
-        agent: Option<SpiffeId>,
+        agent: Option<AgentName>,
         /// approved, pending_approval, queued_manual, submitted, executed, denied, cancelled, expired,
         /// approval_expired, voided, core_refused
         #[arg(long, value_parser = state)]
         status: Option<TransactionState>,
-        #[arg(long, default_value_t = 100)]
+        /// The newest that many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
     /// Show everything about one: parties, fee, approval, case, reversals, batch, place in the audit log, statement.
@@ -85,11 +86,13 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let call = DeskCall::TransactionReverse { transaction, amount, key };
             let answer = context.call(AdminCall::Desk(call))?;
             context.print(&answer, |answer| {
+                let (reversal, original) = (cell(&answer["transaction_id"]), cell(&answer["original_transaction_id"]));
+                if answer["approval_id"].is_null() {
+                    return format!("{reversal} reverses {original}: {} already", cell(&answer["status"]));
+                }
+                let approval = cell(&answer["approval_id"]);
                 format!(
-                    "{} reverses {} once another person says so: countersign approvals approve {}",
-                    cell(&answer["transaction_id"]),
-                    cell(&answer["original_transaction_id"]),
-                    cell(&answer["approval_id"])
+                    "{reversal} reverses {original} once another person says: countersign approvals approve {approval}"
                 )
             });
         }
@@ -107,6 +110,7 @@ fn shown(answer: &Value) -> String {
     };
     line("amount", &Value::String(format!("{} {}", cell(&answer["amount"]), cell(&answer["currency"]))));
     line("fee", &answer["fee"]);
+    line("held", &answer["held"]);
     line("from", &answer["from_account"]);
     line("to", &answer["to_account"]);
     line("asked by", &answer["maker"]);
@@ -117,7 +121,11 @@ fn shown(answer: &Value) -> String {
     line("approval", &answer["approval"]["approval_id"]);
     line("  why", &answer["approval"]["reasons"]);
     line("  decided by", &answer["approval"]["decided_by"]);
+    line("  note", &answer["approval"]["summary"]["note"]);
     line("case", &answer["case_id"]);
+    line("  status", &answer["case"]["status"]);
+    line("  why", &answer["case"]["reason"]);
+    line("  decided by", &answer["case"]["decided_by"]);
     line("reverses", &answer["original_transaction_id"]);
     for reversal in answer["reversals"].as_array().into_iter().flatten() {
         let text = format!(
@@ -131,6 +139,13 @@ fn shown(answer: &Value) -> String {
     line("batch", &answer["batch"]);
     line("signature", &answer["receipt"]);
     line("leaf", &answer["leaf_index"]);
+    line(
+        "statement",
+        &Value::String(answer["statement"].as_object().map_or_else(
+            || "none: nothing was posted".to_owned(),
+            |statement| serde_json::to_string(statement).unwrap_or_default(),
+        )),
+    );
     if answer["waits_for_core"].as_array().is_some_and(|verbs| !verbs.is_empty()) {
         line("core", &Value::String(format!("has not answered: {}", cell(&answer["waits_for_core"]))));
     }

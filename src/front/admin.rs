@@ -31,10 +31,12 @@ pub struct AdminRequest {
     pub call: AdminCall,
 }
 
-/// The answer: `{"ok": …}` or `{"error": …}`.
+/// A line of the answer: any number of `{"progress": …}`, then `{"ok": …}` or `{"error": …}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminAnswer {
+    /// How far a long call is.
+    Progress(Value),
     Ok(Value),
     Error(Failure),
 }
@@ -169,13 +171,13 @@ pub enum AdminCall {
     AuditCheck {},
 }
 
-/// Carries out one request of the peer with this uid. Blocking.
-pub fn serve(services: &Services, uid: u32, request: AdminRequest) -> AdminAnswer {
+/// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
+pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
     let answer = services
         .setup
         .operators
         .identify(uid, request.operator.as_deref())
-        .and_then(|operator| dispatch(services, &operator, request.call));
+        .and_then(|operator| dispatch(services, &operator, request.call, progress));
     if let Ok(log) = services.log() {
         log.notify();
     }
@@ -188,7 +190,12 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest) -> AdminAnswe
     }
 }
 
-fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) -> Result<Value, Failure> {
+fn dispatch(
+    services: &Services,
+    operator: &OperatorPrincipal,
+    call: AdminCall,
+    progress: &mut dyn FnMut(Value),
+) -> Result<Value, Failure> {
     let authority = &services.setup.authority;
     let actor = Actor::Operator(operator.clone());
     let bank = || services.payments();
@@ -257,7 +264,7 @@ fn dispatch(services: &Services, operator: &OperatorPrincipal, call: AdminCall) 
             bank()?.approvals_decide(operator, approval, verdict, note)
         }
         AdminCall::Desk(call) => bank()?.desk(operator, call),
-        AdminCall::LedgerCheck {} => bank()?.ledger_check(operator),
+        AdminCall::LedgerCheck {} => bank()?.ledger_check(operator, progress),
 
         AdminCall::Receipt { transaction } => {
             let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;

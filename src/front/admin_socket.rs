@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -99,25 +100,38 @@ async fn converse(stream: UnixStream, services: Arc<Services>) -> std::io::Resul
     if line.is_empty() {
         return Ok(());
     }
+    // A reader that is slow misses some of it.
+    let (teller, mut told) = tokio::sync::mpsc::channel(1);
     let answer = match serde_json::from_slice::<AdminRequest>(&line) {
         Err(_) if line.len() as u64 >= REQUEST_BYTES_MAX => AdminAnswer::Error(Failure::usage(
             "request_too_long",
             format!("the request is longer than {REQUEST_BYTES_MAX} bytes"),
             "send a smaller document",
         )),
-        Ok(request) => tokio::task::spawn_blocking(move || admin::serve(&services, uid, request))
-            .await
-            .unwrap_or_else(|_| AdminAnswer::Error(defect())),
+        Ok(request) => {
+            let work = tokio::task::spawn_blocking(move || {
+                admin::serve(&services, uid, request, &mut |progress| drop(teller.try_send(progress)))
+            });
+            // Ends with the work, which owns the other end.
+            while let Some(progress) = told.recv().await {
+                write_line(&mut write, &AdminAnswer::Progress(progress)).await?;
+            }
+            work.await.unwrap_or_else(|_| AdminAnswer::Error(defect()))
+        }
         Err(error) => AdminAnswer::Error(Failure::usage(
             "request_malformed",
             format!("the request was not understood: {error}"),
             "check that CLI and daemon are the same version",
         )),
     };
-    let mut text = serde_json::to_vec(&answer)?;
-    text.push(b'\n');
-    write.write_all(&text).await?;
+    write_line(&mut write, &answer).await?;
     write.shutdown().await
+}
+
+async fn write_line(write: &mut OwnedWriteHalf, answer: &AdminAnswer) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(answer)?;
+    text.push(b'\n');
+    write.write_all(&text).await
 }
 
 fn defect() -> Failure {

@@ -3,19 +3,22 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::answer::{Receipt, unexpected};
-use super::operators::{reader, receipt_word, refused};
-use super::story::{Payments, fresh_ids};
-use crate::kernel::command::{Act, Effect, OperatorPrincipal, Posted, Verdict};
-use crate::kernel::ledger::{Account, AccountStatus, TransactionState};
-use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, CaseId, Day, IdempotencyKey, Money, SpiffeId, TransactionId};
-use crate::kernel::zone::day_to_text;
-use crate::ops::failure::Failure;
-use crate::store::{Listing, StatementLine, StatementQuery, TransactionQuery, TransactionRecord, views};
+mod accounts;
+mod transactions;
 
-/// Open authorizations that `account show` lists.
-const HOLDS_SHOWN: u32 = 1_000;
+use super::operators::{reader, refused};
+use super::story::Payments;
+use crate::kernel::command::{Act, OperatorPrincipal, Verdict};
+use crate::kernel::ledger::{AccountStatus, TransactionState};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{AccountId, AgentName, CaseId, Day, IdempotencyKey, Money, TransactionId};
+use crate::ops::failure::Failure;
+use crate::store::{Before, Listing, TransactionRecord, views};
+
+/// Transactions that belong to one account or one original and are listed with it.
+const RELATED_MAX: u32 = 1_000;
+/// A reason or a note, in bytes: it is kept in the audit log for ever.
+const REASON_BYTES_MAX: usize = 500;
 
 /// What is asked at the desk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,7 +32,8 @@ pub enum DeskCall {
         account: AccountId,
         from: Option<Day>,
         to: Option<Day>,
-        before: Option<i64>,
+        /// `next` of the page before.
+        before: Option<Before>,
         limit: u32,
     },
     AccountStatus {
@@ -44,7 +48,7 @@ pub enum DeskCall {
     },
     TransactionList {
         account: Option<AccountId>,
-        agent: Option<SpiffeId>,
+        agent: Option<AgentName>,
         state: Option<TransactionState>,
         limit: u32,
     },
@@ -57,6 +61,9 @@ pub enum DeskCall {
         key: IdempotencyKey,
     },
     CaseList {},
+    CaseShow {
+        case: CaseId,
+    },
     CaseResolve {
         case: CaseId,
         verdict: Verdict,
@@ -81,7 +88,7 @@ impl Payments {
                 self.account_statement(operator, account, from, to, before, limit)
             }
             DeskCall::AccountStatus { account, status, reason } => {
-                let act = Act::SetAccountStatus { account: account.clone(), status, reason };
+                let act = Act::SetAccountStatus { account: account.clone(), status, reason: stated(reason)? };
                 let changed = self.done(operator, act)?;
                 Ok(json!({ "account_id": account, "status": status, "changed": changed }))
             }
@@ -89,24 +96,25 @@ impl Payments {
                 self.account_charge(operator, &account, amount, reference)
             }
             DeskCall::TransactionList { account, agent, state, limit } => {
-                reader(operator)?;
-                let account = account.map(|account| account.to_string());
-                let query = TransactionQuery { account, agent, state, original: None, limit };
-                let found = self.store.transactions(&query)?;
-                Ok(json!({ "items": found.iter().map(record).collect::<Vec<_>>(), "next": null }))
+                self.transaction_list(operator, account, agent.as_ref(), state, limit)
             }
             DeskCall::TransactionShow { transaction } => self.transaction_show(operator, &transaction),
             DeskCall::TransactionReverse { transaction, amount, key } => {
                 self.transaction_reverse(operator, &transaction, amount, key)
             }
             DeskCall::CaseList {} => self.list(operator, Listing::Cases),
+            DeskCall::CaseShow { case } => {
+                reader(operator)?;
+                let found = self.store.case(&case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
+                Ok(views::case(&found))
+            }
             DeskCall::CaseResolve { case, verdict, note } => self.case_resolve(operator, case, verdict, note),
             DeskCall::BankStatus {} => {
                 reader(operator)?;
                 self.stopped()
             }
             DeskCall::BankStop { reason } => {
-                let changed = self.done(operator, Act::SetBreaker { reason: Some(reason) })?;
+                let changed = self.done(operator, Act::SetBreaker { reason: Some(stated(reason)?) })?;
                 self.stopped_after(changed)
             }
             DeskCall::BankResume {} => {
@@ -116,7 +124,7 @@ impl Payments {
         }
     }
 
-    /// Whether payments are stopped, why and by whom, and how many cases wait.
+    /// Whether payments are stopped, why and by whom, how many cases wait, and how many orders to a core.
     ///
     /// # Errors
     /// The store's.
@@ -124,6 +132,7 @@ impl Payments {
         let mut value = self.store.listing(Listing::Breaker)?.pop().unwrap_or_default();
         let waiting = self.store.listing(Listing::Cases)?.iter().filter(|case| case["status"] == "queued").count();
         value["cases_waiting"] = json!(waiting);
+        value["orders_waiting"] = json!(self.outbox_waiting()?.0);
         Ok(value)
     }
 
@@ -132,163 +141,22 @@ impl Payments {
         value["changed"] = json!(changed);
         Ok(value)
     }
+}
 
-    fn account_named(&self, account: &AccountId) -> Result<Account, Failure> {
-        self.store.account(account.as_str())?.ok_or_else(|| refused(Refusal::UnknownAccount))
+/// What a human says about an act; part of its leaf.
+///
+/// # Errors
+/// `reason_invalid`
+fn stated(reason: String) -> Result<String, Failure> {
+    let text = reason.trim();
+    if text.is_empty() || text.len() > REASON_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(Failure::usage(
+            "reason_invalid",
+            format!("a reason has 1 to {REASON_BYTES_MAX} bytes, on one line"),
+            "say why in a sentence: it is kept in the audit log",
+        ));
     }
-
-    fn account_show(&self, operator: &OperatorPrincipal, id: &AccountId) -> Result<Value, Failure> {
-        reader(operator)?;
-        let account = self.account_named(id)?;
-        let mut value = views::account(&account);
-        let grants = self.store.listing(Listing::Grants)?;
-        value["grants"] = grants.into_iter().filter(|grant| grant["account_id"] == json!(id)).collect();
-        let mut holds = vec![];
-        for state in TransactionState::ALL.into_iter().filter(|state| state.is_open()) {
-            let query = TransactionQuery {
-                account: Some(account.name.clone()),
-                state: Some(state),
-                limit: HOLDS_SHOWN,
-                ..TransactionQuery::default()
-            };
-            let open = self.store.transactions(&query)?;
-            holds.extend(open.iter().filter(|open| open.transaction.debit == account.name).map(record));
-        }
-        value["holds"] = json!(holds);
-        Ok(value)
-    }
-
-    fn account_statement(
-        &self,
-        operator: &OperatorPrincipal,
-        account: AccountId,
-        from: Option<Day>,
-        to: Option<Day>,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Value, Failure> {
-        reader(operator)?;
-        let zone = self.account_named(&account)?.zone;
-        let query = StatementQuery {
-            account,
-            from: from.map(|day| zone.start_of(day)),
-            until: to.map(|day| zone.start_of(Day(day.0.saturating_add(1)))),
-            before,
-            limit,
-        };
-        let statement = self.store.statement(&query)?.ok_or_else(|| refused(Refusal::UnknownAccount))?;
-        let account = &statement.account;
-        let decimal = |minor| Money::from_minor(minor, account.currency).decimal();
-        let line = |line: &StatementLine| {
-            let other = if line.amount < 0 { &line.transaction.credit } else { &line.transaction.debit };
-            json!({
-                "entry": line.entry, "date": day_to_text(account.zone.day(line.posted_at)),
-                "posted_at": line.posted_at.rfc3339(), "transaction_id": line.transaction.transaction_id,
-                "kind": line.transaction.kind.name(), "counterparty": other,
-                "product_id": line.transaction.product, "amount": decimal(line.amount),
-                "balance": decimal(line.balance),
-            })
-        };
-        Ok(json!({
-            "account_id": account.name, "owner": account.owner, "currency": account.currency,
-            "time_zone": account.zone, "opening_balance": decimal(statement.opening),
-            "closing_balance": decimal(statement.closing),
-            "items": statement.lines.iter().map(line).collect::<Vec<_>>(), "next": statement.next,
-        }))
-    }
-
-    fn account_charge(
-        &self,
-        operator: &OperatorPrincipal,
-        account: &AccountId,
-        amount: Money,
-        reference: IdempotencyKey,
-    ) -> Result<Value, Failure> {
-        let credit = Account::fees(amount.currency()).name;
-        let act = Act::Transfer { debit: account.to_string(), credit, amount, reference };
-        let Effect::Posted(posted) = self.operate(operator, act)? else {
-            return Err(unexpected());
-        };
-        Ok(json!({
-            "account_id": account, "amount": amount, "transaction_id": posted.transaction_id,
-            "receipt": receipt_word(self.settle(posted.batch)), "changed": !posted.repeated,
-        }))
-    }
-
-    fn transaction_show(&self, operator: &OperatorPrincipal, id: &TransactionId) -> Result<Value, Failure> {
-        reader(operator)?;
-        let transaction = self.store.transaction(id)?.ok_or_else(|| refused(Refusal::UnknownTransaction))?;
-        let posted = self.store.posted(id)?;
-        let statement: Option<Value> =
-            posted.as_ref().and_then(|posted| serde_json::from_slice(&posted.statement).ok());
-        let batch = posted.as_ref().map(|posted| posted.batch);
-        let mut value = views::transaction(&transaction, None, batch);
-        value["posted"] = json!(statement.as_ref().map(|statement| &statement["posted_at"]));
-        value["maker"] = json!(transaction.maker.name());
-        value["settlement"] = json!(transaction.settlement);
-        value["approval"] = json!(views::approval(&transaction));
-        if let Some(Posted { batch, .. }) = posted {
-            let signed = self.store.batch(batch)?.is_some_and(|batch| batch.signature.is_some());
-            value["receipt"] = json!(receipt_word(if signed { Receipt::Signed } else { Receipt::Pending }));
-        }
-        value["leaf_index"] = json!(self.store.leaf_of_transaction(id)?.and_then(|leaf| leaf.index));
-        let query = TransactionQuery { original: Some(id.clone()), limit: HOLDS_SHOWN, ..TransactionQuery::default() };
-        value["reversals"] = json!(self.store.transactions(&query)?.iter().map(record).collect::<Vec<_>>());
-        value["waits_for_core"] = json!(self.core_verbs(id)?);
-        value["statement"] = json!(statement);
-        Ok(value)
-    }
-
-    fn core_verbs(&self, id: &TransactionId) -> Result<Vec<&'static str>, Failure> {
-        Ok(self.store.outbox(Some(id), 8)?.iter().map(|row| row.verb.name()).collect())
-    }
-
-    fn transaction_reverse(
-        &self,
-        operator: &OperatorPrincipal,
-        id: &TransactionId,
-        amount: Option<String>,
-        key: IdempotencyKey,
-    ) -> Result<Value, Failure> {
-        let original = self.store.transaction(id)?.ok_or_else(|| refused(Refusal::UnknownTransaction))?;
-        let money = |text: String| {
-            Money::parse_positive(&text, original.amount.currency()).map_err(|malformed| {
-                Failure::usage("amount_malformed", format!("\"{text}\": {malformed}"), "write it like 1899.99")
-            })
-        };
-        let act = Act::ReverseTransaction {
-            transaction_id: id.clone(),
-            amount: amount.map(money).transpose()?,
-            idempotency_key: key,
-            rules: self.rules(),
-            fresh: fresh_ids()?,
-        };
-        let Effect::RequiresApproval { approval_id, transaction_id, expires } = self.operate(operator, act)? else {
-            return Err(unexpected());
-        };
-        Ok(json!({
-            "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
-            "original_transaction_id": id, "expires": expires.rfc3339(),
-        }))
-    }
-
-    fn case_resolve(
-        &self,
-        operator: &OperatorPrincipal,
-        case: CaseId,
-        verdict: Verdict,
-        note: String,
-    ) -> Result<Value, Failure> {
-        let act = Act::ResolveCase { case, verdict, note };
-        let Effect::CaseDecided { case_id, transaction_id, verdict } = self.operate(operator, act)? else {
-            return Err(unexpected());
-        };
-        let status = match verdict {
-            Verdict::Approve => "released",
-            Verdict::Deny => "rejected",
-        };
-        Ok(json!({ "case_id": case_id, "transaction_id": transaction_id, "status": status }))
-    }
+    Ok(text.to_owned())
 }
 
 fn record(record: &TransactionRecord) -> Value {

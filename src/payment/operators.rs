@@ -15,7 +15,7 @@ use crate::kernel::types::{
 };
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::store::Listing;
+use crate::store::{Difference, Listing};
 
 const DAY_MS: i64 = 86_400_000;
 /// The longest grant that can be entered.
@@ -191,16 +191,31 @@ impl Payments {
     }
 
     /// Recomputes the book from its rows: balances, holds, currencies, postings, daily sums, reversals.
-    pub fn ledger_check(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {
+    /// `progress` hears now and then how far it is.
+    pub fn ledger_check(
+        &self,
+        operator: &OperatorPrincipal,
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<Value, Failure> {
         reader(operator)?;
-        let check = self.store.check()?;
-        let mut value = json!(check);
-        value["ok"] = json!(check.differences.is_empty());
-        Ok(value)
+        let check = self.store.check(&mut |at| progress(json!({ "rows": at.rows, "of": at.what })))?;
+        let difference = |difference: &Difference| {
+            json!({
+                "check": difference.rule.name(), "on": difference.subject, "kept": difference.kept,
+                "recomputed": difference.recomputed, "transactions": difference.transactions,
+            })
+        };
+        Ok(json!({
+            "ok": check.is_ok(), "accounts": check.accounts, "transactions": check.transactions,
+            "postings": check.postings, "entries": check.entries, "reversals": check.reversals,
+            "counters": check.counters, "currencies": check.currencies,
+            "differences": check.differences.iter().map(difference).collect::<Vec<_>>(),
+            "differences_found": check.differences_found,
+        }))
     }
 
     /// The agent of this name that the bank issued certificates to.
-    fn agent_named(&self, name: &AgentName) -> Result<SpiffeId, Failure> {
+    pub(super) fn agent_named(&self, name: &AgentName) -> Result<SpiffeId, Failure> {
         let certificates = self.store.certificates()?;
         let mut named: Vec<SpiffeId> = certificates
             .iter()

@@ -1,140 +1,201 @@
-//! What the rows of the book must add up to, as questions that both databases understand.
+//! Does the book add up: everything that is kept, recomputed from what it is made of.
 //!
-//! Each answers nothing when the book is sound; otherwise what differs, what is kept, and what it comes to when it is
-//! computed again. `tests/checker` asks the same in another language, from the tables and the acknowledgements alone.
+//! A store walks its rows in one snapshot and hands them over in a fixed order; what they must come to is judged in
+//! [`judge`], once for every store. Rows are not kept: memory grows with accounts and counters, and by a bit a posting,
+//! not with history. Order: every entry by number, every transaction by number, every reversal by its original, then
+//! accounts and counters; when a hold or a day's sum differs, the transactions once more, to name those it is about.
 
-use serde::Serialize;
+mod judge;
 
-/// The most differences of one kind that are told.
-macro_rules! told {
-    () => {
-        " ORDER BY 1 LIMIT 100"
-    };
+pub(super) use judge::Checker;
+
+/// What the check found, and in how much.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LedgerCheck {
+    pub accounts: u64,
+    pub entries: u64,
+    pub transactions: u64,
+    /// Transactions that moved money.
+    pub postings: u64,
+    pub reversals: u64,
+    pub counters: u64,
+    pub currencies: Vec<String>,
+    /// The first ones.
+    pub differences: Vec<Difference>,
+    /// All of them.
+    pub differences_found: u64,
 }
 
-/// Open transactions hold funds; those that count towards a day are open or executed.
-macro_rules! open {
-    () => {
-        "('approved', 'pending_approval', 'queued_manual', 'submitted')"
-    };
-}
-macro_rules! counted {
-    () => {
-        "('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')"
-    };
+impl LedgerCheck {
+    pub fn is_ok(&self) -> bool {
+        self.differences_found == 0
+    }
 }
 
-/// How many rows were looked at: accounts, transactions, entries.
-pub(super) const SIZES: &str = "SELECT CAST((SELECT count(*) FROM accounts) AS bigint),
-    CAST((SELECT count(*) FROM transactions) AS bigint), CAST((SELECT count(*) FROM entries) AS bigint)";
-
-/// Name and question of each check. Three text columns: on what, kept, computed again.
-pub(super) const CHECKS: &[(&str, &str)] = &[
-    (
-        "balance",
-        concat!(
-            "SELECT a.name, CAST(a.balance AS text), CAST(coalesce(e.total, 0) AS text) FROM accounts a
-             LEFT JOIN (SELECT account, sum(amount) AS total FROM entries GROUP BY account) e ON e.account = a.id
-             WHERE a.balance <> coalesce(e.total, 0)",
-            told!()
-        ),
-    ),
-    (
-        "hold",
-        concat!(
-            "SELECT a.name, CAST(a.held AS text), CAST(coalesce(o.total, 0) AS text) FROM accounts a
-             LEFT JOIN (SELECT debit, sum(amount + fee) AS total FROM transactions WHERE state IN ",
-            open!(),
-            " AND (kind IN ('purchase', 'transfer') OR state = 'submitted') GROUP BY debit) o ON o.debit = a.name
-             WHERE a.held <> coalesce(o.total, 0)",
-            told!()
-        ),
-    ),
-    (
-        "overdrawn",
-        concat!(
-            "SELECT a.name, CAST(a.held AS text), CAST(a.balance + a.overdraft AS text) FROM accounts a
-             WHERE a.kind <> 'clearing' AND a.balance + a.overdraft < a.held",
-            told!()
-        ),
-    ),
-    (
-        "currency",
-        concat!(
-            "SELECT a.currency, '0', CAST(sum(e.amount) AS text) FROM entries e JOIN accounts a ON a.id = e.account
-             GROUP BY a.currency HAVING sum(e.amount) <> 0",
-            told!()
-        ),
-    ),
-    (
-        "posting",
-        concat!(
-            "SELECT t.name, t.state || ' ' || CAST(t.amount + t.fee AS text),
-             CAST(coalesce(p.paid, 0) AS text) || ' in ' || CAST(coalesce(p.lines, 0) AS text) || ' entries'
-             FROM transactions t LEFT JOIN (SELECT transaction_row, count(*) AS lines, sum(amount) AS total,
-             sum(CASE WHEN amount > 0 THEN amount ELSE 0 END) AS paid FROM entries GROUP BY transaction_row) p
-             ON p.transaction_row = t.id
-             WHERE (t.state = 'executed' AND (coalesce(p.total, 1) <> 0 OR p.paid <> t.amount + t.fee
-             OR p.lines <> CASE WHEN t.fee > 0 THEN 4 ELSE 2 END)) OR (t.state <> 'executed' AND p.lines > 0)",
-            told!()
-        ),
-    ),
-    (
-        "record",
-        concat!(
-            "SELECT t.name, 'executed', 'statement, batch or leaf is missing' FROM transactions t
-             WHERE t.state = 'executed' AND (t.statement IS NULL OR t.posted_at IS NULL
-             OR NOT EXISTS (SELECT 1 FROM batches b WHERE b.batch = t.batch)
-             OR NOT EXISTS (SELECT 1 FROM leaves l WHERE l.row = t.leaf))",
-            told!()
-        ),
-    ),
-    (
-        "day",
-        concat!(
-            "SELECT coalesce(c.counter, s.counter) || ' on day ' || CAST(coalesce(c.day, s.day) AS text),
-             CAST(coalesce(c.minor, 0) AS text), CAST(coalesce(s.total, 0) AS text) FROM counters c
-             FULL JOIN (SELECT counter, day, sum(minor) AS total FROM (
-             SELECT agent AS counter, counts_on AS day, amount AS minor FROM transactions
-             WHERE counts_on IS NOT NULL AND state IN ",
-            counted!(),
-            " UNION ALL SELECT debit, debits_on, amount + fee FROM transactions
-             WHERE debits_on IS NOT NULL AND state IN ",
-            counted!(),
-            ") counting GROUP BY counter, day) s ON s.counter = c.counter AND s.day = c.day
-             WHERE coalesce(c.minor, 0) <> coalesce(s.total, 0)",
-            told!()
-        ),
-    ),
-    (
-        "reversal",
-        concat!(
-            "SELECT o.name, CAST(o.amount AS text), CAST(sum(r.amount) AS text)
-             FROM transactions r JOIN transactions o ON o.name = r.original WHERE r.state IN ",
-            counted!(),
-            " GROUP BY o.name, o.amount HAVING sum(r.amount) > o.amount",
-            told!()
-        ),
-    ),
-];
-
-/// Something that does not add up. Amounts are minor units.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+/// One place where what is kept is not what it is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// `balance`, `hold`, `overdrawn`, `currency`, `posting`, `record`, `day`, `reversal`
-    pub check: &'static str,
-    /// The account, currency, transaction or counter.
-    pub on: String,
+    pub rule: Rule,
+    /// An account, a transaction, a counter and its day, a currency.
+    pub subject: String,
     pub kept: String,
     pub recomputed: String,
+    /// Transactions it is about, at most twenty.
+    pub transactions: Vec<String>,
 }
 
-/// What a check of the whole book came to.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct LedgerCheck {
-    pub accounts: i64,
-    pub transactions: i64,
-    pub entries: i64,
-    /// At most 100 of a kind; empty when the book is sound.
-    pub differences: Vec<Difference>,
+/// What must hold.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Rule {
+    /// An account's balance is the sum of its entries.
+    Balance,
+    /// An account's balance and credit line cover what it holds.
+    Overdrawn,
+    /// What an account holds is what its open transactions hold.
+    Held,
+    /// Each entry names the one before it on its account, and the account names the newest.
+    Chain,
+    /// Debits equal credits in each currency.
+    CurrencySum,
+    /// An executed transaction has its entries once, and no other one has any.
+    PostedOnce,
+    /// Entries of a posting: debit and credit of its amount, and of its fee when it has one.
+    PostingEntries,
+    /// A posting has a leaf of its own in the audit log.
+    Leaf,
+    /// A posting is in a batch that gets signed.
+    Batch,
+    /// A day's sum is what counts towards it.
+    Counter,
+    /// What was reversed was executed, and is not reversed beyond its amount.
+    Reversals,
+}
+
+impl Rule {
+    pub const ALL: [Self; 11] = [
+        Self::Balance,
+        Self::Overdrawn,
+        Self::Held,
+        Self::Chain,
+        Self::CurrencySum,
+        Self::PostedOnce,
+        Self::PostingEntries,
+        Self::Leaf,
+        Self::Batch,
+        Self::Counter,
+        Self::Reversals,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Balance => "balance",
+            Self::Overdrawn => "overdrawn",
+            Self::Held => "held",
+            Self::Chain => "entry_chain",
+            Self::CurrencySum => "currency_sum",
+            Self::PostedOnce => "posted_once",
+            Self::PostingEntries => "posting_entries",
+            Self::Leaf => "leaf",
+            Self::Batch => "batch",
+            Self::Counter => "counter",
+            Self::Reversals => "reversals",
+        }
+    }
+}
+
+/// How far the check is: told now and then, from the thread that checks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CheckProgress {
+    /// `entries` or `transactions`.
+    pub what: &'static str,
+    pub rows: u64,
+}
+
+/// What is walked, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum List {
+    Entries,
+    Transactions,
+    Reversals,
+    Accounts,
+    Counters,
+}
+
+impl List {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Entries, Self::Transactions, Self::Reversals, Self::Accounts, Self::Counters];
+}
+
+/// An entry with its account and its transaction, if they are there.
+#[derive(Clone, Debug)]
+pub(super) struct EntryRow {
+    pub id: i64,
+    pub account: i64,
+    pub transaction_row: i64,
+    pub amount: i64,
+    pub previous: Option<i64>,
+    pub account_name: Option<String>,
+    pub account_currency: Option<String>,
+    pub transaction: Option<PostingRow>,
+}
+
+/// What an entry's transaction says about it.
+#[derive(Clone, Debug)]
+pub(super) struct PostingRow {
+    pub name: String,
+    pub state: String,
+    pub debit: String,
+    pub credit: String,
+    pub amount: i64,
+    pub fee: i64,
+    pub currency: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TransactionSums {
+    pub id: i64,
+    pub name: String,
+    pub kind: String,
+    pub state: String,
+    pub amount: i64,
+    pub fee: i64,
+    pub counts_on: Option<i32>,
+    pub debits_on: Option<i32>,
+    pub agent: Option<String>,
+    /// The row of the debited account, if it is there.
+    pub debit_row: Option<i64>,
+    /// The leaf it names, and whether it is there.
+    pub leaf: Option<i64>,
+    pub leaf_is_there: bool,
+    pub batch_is_there: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ReversalRow {
+    pub name: String,
+    pub amount: i64,
+    pub original: String,
+    /// Amount and state of the original, if it is there.
+    pub reversed: Option<(i64, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AccountSums {
+    pub id: i64,
+    pub name: String,
+    pub currency: String,
+    pub balance: i64,
+    pub held: i64,
+    pub overdraft: i64,
+    pub is_clearing: bool,
+    pub newest_entry: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CounterRow {
+    pub counter: String,
+    pub day: i32,
+    pub minor: i64,
+    /// The row of the account of this name, if there is one.
+    pub account: Option<i64>,
 }

@@ -7,16 +7,18 @@ pub mod settings;
 pub mod sqlite;
 pub mod views;
 
-pub use check::{Difference, LedgerCheck};
+pub use check::{CheckProgress, Difference, LedgerCheck};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{AccountId, ApprovalId, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{
+    AccountId, ApprovalId, CaseId, Day, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+};
 use crate::ops::failure::Failure;
 
 /// Why the store did not answer with a decision.
@@ -152,9 +154,18 @@ pub struct StatementQuery {
     pub from: Option<UnixMillis>,
     /// Before this instant; none: until now.
     pub until: Option<UnixMillis>,
-    /// Only entries older than this one: `next` of the page before.
-    pub before: Option<i64>,
+    /// Where the page before ended: its `next`.
+    pub before: Option<Before>,
     pub limit: u32,
+}
+
+/// A place between two entries of an account. Entries never change, so it stays where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Before {
+    /// Only entries older than this one.
+    pub entry: i64,
+    /// The balance before it, minor units.
+    pub balance: i64,
 }
 
 /// One posted entry of an account.
@@ -180,7 +191,7 @@ pub struct Statement {
     pub closing: i64,
     pub lines: Vec<StatementLine>,
     /// Where the next, older page begins.
-    pub next: Option<i64>,
+    pub next: Option<Before>,
 }
 
 /// Which transactions are asked for; a member that is none asks for all.
@@ -220,7 +231,7 @@ pub trait Store: Send + Sync {
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
     fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault>;
-    /// Accounts, balances, holds, grants, merchants and products as JSON lists: `accounts`, `grants`, …
+    /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;
     /// The signed order of a transaction that was submitted to the core banking system.
@@ -229,8 +240,12 @@ pub trait Store: Send + Sync {
     fn transaction(&self, id: &TransactionId) -> Result<Option<Transaction>, StoreFault>;
     /// Newest first.
     fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault>;
-    /// Recomputes the whole book from its rows, in one snapshot.
-    fn check(&self) -> Result<LedgerCheck, StoreFault>;
+    fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault>;
+    /// What counts on this day, minor units.
+    fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault>;
+    /// Recomputes the whole book from its rows, in one snapshot, while others go on. `progress` is called now and then
+    /// on the calling thread.
+    fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault>;
     /// `None` when there is no such account.
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault>;
     /// What the core banking system must still be told, about one transaction or all, oldest first.
@@ -270,7 +285,7 @@ pub enum Listing {
     Grants,
     Merchants,
     Products,
-    /// Cases for the bank's people, newest first.
+    /// Cases for the bank's people: those that wait, then the others, newest first.
     Cases,
     /// One object: whether payments are stopped, why, by whom.
     Breaker,

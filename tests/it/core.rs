@@ -112,7 +112,7 @@ impl Pair {
         let settled_there = |transaction: &Transaction| transaction.settlement == Settlement::External;
         let posted = listed.filter(settled_there).filter(|transaction| transaction.state == TransactionState::Posted);
         assert_eq!(posted.count(), moved);
-        let checked = self.bank.payments.ledger_check(&ada()).unwrap();
+        let checked = self.bank.payments.ledger_check(&ada(), &mut |_| {}).unwrap();
         assert_eq!(checked["ok"], true, "{checked}");
         let balances = self.bank.store.listing(Listing::Balances).unwrap();
         let savings = balances.iter().find(|row| row["account_id"] == "SAV_001").unwrap();

@@ -1,6 +1,7 @@
 //! Every integration test in one binary: one file an area.
 
 mod audit;
+mod bank_desk;
 mod bench;
 mod ca;
 mod clients;

@@ -323,7 +323,7 @@ fn operators_are_told_what_changed_and_what_is_refused() {
     assert_eq!(bank.payments.list(&without_role, Listing::Accounts).unwrap_err().name, "operator_not_permitted");
     let grants = bank.payments.list(&ada(), Listing::Grants).unwrap();
     assert_eq!((&grants["items"][0]["entered_by"], &grants["items"][0]["asserted"]), (&"ada".into(), &true.into()));
-    assert_eq!(bank.payments.ledger_check(&ada()).unwrap()["ok"], true);
+    assert_eq!(bank.payments.ledger_check(&ada(), &mut |_| {}).unwrap()["ok"], true);
     assert_eq!(bank.payments.sweep().unwrap(), 0);
 }
 
@@ -333,7 +333,7 @@ fn a_tampered_balance_is_found_by_the_ledger_check() {
     let path = bank._directory.path().join("store.sqlite3");
     let other = rusqlite::Connection::open(path).unwrap();
     other.execute("UPDATE accounts SET balance = balance + 1 WHERE name = 'CHK_001'", []).unwrap();
-    let checked = bank.payments.ledger_check(&ada()).unwrap();
+    let checked = bank.payments.ledger_check(&ada(), &mut |_| {}).unwrap();
     assert_eq!(checked["ok"], false);
     assert_eq!(
         (&checked["differences"][0]["check"], &checked["differences"][0]["on"]),

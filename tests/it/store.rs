@@ -9,6 +9,7 @@ macro_rules! sentences {
 mod approvals;
 mod authorize;
 mod book;
+mod check;
 mod core;
 mod execute;
 mod faulty;

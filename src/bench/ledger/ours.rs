@@ -16,7 +16,7 @@ use crate::kernel::types::{
 use crate::kernel::zone::Zone;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::store::{Listing, Store};
+use crate::store::Store;
 
 /// Commands of one call while accounts are opened and history is made.
 const SETTING_UP: usize = 256;
@@ -194,21 +194,22 @@ impl Ours {
         Ok(())
     }
 
-    /// Holds every balance against the entries, and all of them against zero.
+    /// Recomputes the whole book.
     ///
     /// # Errors
     /// `book_out_of_balance` with the account that differs.
     pub fn check_balance(&self) -> Result<(), Failure> {
-        let mut sum = 0_i128;
-        for account in self.store.listing(Listing::Balances)? {
-            let minor = |field: &str| account[field].as_str().and_then(|text| text.parse::<i128>().ok());
-            let (kept, recomputed) = (minor("balance_minor"), minor("entries_minor"));
-            if kept.is_none() || kept != recomputed || minor("held_minor") != minor("open_minor") {
-                return Err(out_of_balance(&account.to_string()));
-            }
-            sum += kept.unwrap_or(0);
+        let check = self.store.check(&mut |_| {})?;
+        match check.differences.first() {
+            None => Ok(()),
+            Some(first) => Err(out_of_balance(&format!(
+                "{} of {}: kept {}, recomputed {}",
+                first.rule.name(),
+                first.subject,
+                first.kept,
+                first.recomputed
+            ))),
         }
-        if sum == 0 { Ok(()) } else { Err(out_of_balance(&format!("debits and credits differ by {sum}"))) }
     }
 
     fn account(&self, number: u32) -> AccountId {

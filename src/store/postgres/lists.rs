@@ -1,7 +1,6 @@
 //! The statements of every read, and their rows as what callers know.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -11,22 +10,19 @@ use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::Parameter;
 use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{Sha256, TransactionId};
-use crate::store::check::{CHECKS, SIZES};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
 use crate::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, Difference, LeafRecord, LedgerCheck, Listing, RevokedEntry, Statement,
-    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement, StatementLine,
+    StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read.
 const LIST_MAX: u32 = 1_000;
 /// The most rows one read answers, whatever was asked.
 const ROWS_MAX: u32 = 100_000;
-/// A check of the whole book may take this long.
-const CHECK_LIMIT: Duration = Duration::from_secs(3_600);
 
 type Reading<T> = Result<T, StoreFault>;
 
@@ -136,33 +132,6 @@ impl PostgresStore {
         })
     }
 
-    /// One snapshot; the server's limit for one statement does not apply to it.
-    pub(super) fn read_check(&self) -> Reading<LedgerCheck> {
-        let mut asks = vec![Ask::new("SELECT set_config('statement_timeout', '0', true)", vec![])];
-        asks.push(Ask::new(SIZES, vec![]));
-        asks.extend(CHECKS.iter().map(|(_, question)| Ask::new(question, vec![])));
-        let answers = self.reads.rows_within(asks, CHECK_LIMIT)?;
-        let [_, sizes, differences @ ..] = &answers[..] else {
-            return Err(unreadable(&"the check was not answered"));
-        };
-        let read = || -> Read<LedgerCheck> {
-            let mut found = LedgerCheck::default();
-            if let Some(row) = sizes.first() {
-                found.accounts = row.try_get(0)?;
-                found.transactions = row.try_get(1)?;
-                found.entries = row.try_get(2)?;
-            }
-            for ((check, _), rows) in CHECKS.iter().zip(differences) {
-                for row in rows {
-                    let (on, kept, recomputed) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                    found.differences.push(Difference { check, on, kept, recomputed });
-                }
-            }
-            Ok(found)
-        };
-        read().map_err(|fault| unreadable(&fault))
-    }
-
     pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {
         match what {
             Listing::Accounts => {
@@ -186,8 +155,9 @@ impl PostgresStore {
                 self.all(&SQL, vec![], |row| Ok(views::offer(&rows::offer(row)?)))
             }
             Listing::Cases => {
-                static SQL: LazyLock<String> =
-                    LazyLock::new(|| format!("SELECT {} FROM cases ORDER BY id DESC LIMIT $1", rows::CASE));
+                static SQL: LazyLock<String> = LazyLock::new(|| {
+                    format!("SELECT {} FROM cases ORDER BY state <> 'queued', id DESC LIMIT $1", rows::CASE)
+                });
                 self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], |row| Ok(views::case(&rows::case(row)?)))
             }
             Listing::Breaker => {
@@ -220,6 +190,17 @@ impl PostgresStore {
         self.one(&TRANSACTION_BY_NAME, vec![Box::new(id.to_string())], rows::transaction)
     }
 
+    pub(super) fn read_case(&self, id: &CaseId) -> Reading<Option<ManualCase>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM cases WHERE name = $1", rows::CASE));
+        self.one(&SQL, vec![Box::new(id.to_string())], rows::case)
+    }
+
+    pub(super) fn read_spent(&self, counter: &Counter, day: Day) -> Reading<i64> {
+        let sql = "SELECT minor FROM counters WHERE counter = $1 AND day = $2";
+        let spent = self.one(sql, vec![Box::new(counter.text()), Box::new(day.0)], |row| rows::get(row, 0))?;
+        Ok(spent.unwrap_or(0))
+    }
+
     pub(super) fn read_outbox(&self, of: Option<&TransactionId>, limit: u32) -> Reading<Vec<OutboxRow>> {
         let limit = Box::new(i64::from(limit.min(ROWS_MAX)));
         let Some(transaction) = of else {
@@ -230,18 +211,29 @@ impl PostgresStore {
         self.all(sql, vec![Box::new(transaction.to_string()), limit], rows::outbox)
     }
 
-    /// Walks the chain of an account's entries from the newest, a page at a time. Account and newest entry are one
-    /// row, and entries never change: together they are a snapshot.
+    /// Walks the chain of an account's entries from where the page before ended. Account and newest entry are one row,
+    /// and entries never change: together they are a snapshot.
     pub(super) fn read_statement(&self, query: &StatementQuery) -> Reading<Option<Statement>> {
         let found = self.one(&ACCOUNT_BY_NAME, vec![Box::new(query.account.to_string())], |row| {
             Ok((rows::account(row)?, rows::get::<Option<i64>>(row, 12)?))
         })?;
-        let Some((account, mut next)) = found else {
+        let Some((account, newest)) = found else {
             return Ok(None);
         };
+        let (mut next, balance) = match query.before {
+            None => (newest, account.balance),
+            // Another account's entry is no place of this one.
+            Some(before) => {
+                let sql = "SELECT e.previous FROM entries e JOIN accounts a ON a.id = e.account
+                           WHERE e.id = $1 AND a.name = $2";
+                let place: Vec<Parameter<'static>> = vec![Box::new(before.entry), Box::new(query.account.to_string())];
+                let previous = self.one(sql, place, |row| rows::get::<Option<i64>>(row, 0))?;
+                let missing = || unreadable(&format!("entry {} is not one of {}", before.entry, query.account));
+                (previous.ok_or_else(missing)?, before.balance)
+            }
+        };
         let limit = query.limit.clamp(1, LIST_MAX) as usize;
-        let mut statement =
-            Statement { opening: account.balance, closing: account.balance, account, lines: vec![], next: None };
+        let mut statement = Statement { opening: balance, closing: balance, account, lines: vec![], next: None };
         'pages: while let Some(from) = next {
             let page = vec![Box::new(from) as Parameter<'static>, Box::new(i64::from(LIST_MAX))];
             let lines = self.all(&ENTRIES, page, |row| {
@@ -268,9 +260,7 @@ impl PostgresStore {
                 }
                 let line = StatementLine { balance: statement.opening, ..line };
                 let before_this = line.balance.saturating_sub(line.amount);
-                let too_new = query.until.is_some_and(|until| line.posted_at >= until)
-                    || query.before.is_some_and(|before| line.entry >= before);
-                if too_new {
+                if query.until.is_some_and(|until| line.posted_at >= until) {
                     statement.closing = before_this;
                 } else {
                     statement.lines.push(line);
@@ -279,7 +269,8 @@ impl PostgresStore {
                 next = previous;
             }
         }
-        statement.next = next.and(statement.lines.last().map(|line| line.entry));
+        let last = next.and(statement.lines.last());
+        statement.next = last.map(|line| Before { entry: line.entry, balance: statement.opening });
         Ok(Some(statement))
     }
 

@@ -11,6 +11,7 @@
 
 mod apply;
 mod ask;
+mod check;
 mod commit;
 mod endpoint;
 mod flush;
@@ -33,14 +34,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema, SequenceStep,
-    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
 pub use endpoint::Endpoint;
 use reads::{Ask, Reads};
 use writer::{Answer, First, Work, Writer};
@@ -127,8 +128,16 @@ impl Store for PostgresStore {
         self.read_transactions(query)
     }
 
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
-        self.read_check()
+    fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
+        self.read_case(id)
+    }
+
+    fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault> {
+        self.read_spent(counter, day)
+    }
+
+    fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+        check::check(&self.reads, progress)
     }
 
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {

@@ -12,7 +12,14 @@ use tokio_postgres::{Client, Error, Row};
 use super::endpoint::Endpoint;
 use super::pipeline::Pipeline;
 use super::session::{Meaning, Parameter, limits, meaning, said, set, unreachable};
+use crate::kernel::decide::RowFault;
 use crate::store::StoreFault;
+
+/// Rows of a page of a long read, pages that wait to be taken, and how long the server may think about the first one,
+/// for which it may have to sort everything.
+const PAGE_ROWS: u32 = 4_096;
+const PAGES_WAITING: usize = 2;
+const PAGE_DEADLINE: Duration = Duration::from_secs(600);
 
 /// One statement of a read.
 pub(super) struct Ask {
@@ -74,23 +81,80 @@ impl Reads {
     /// # Errors
     /// [`StoreFault::NotRecorded`] with what the server said, or that it said nothing in time.
     pub(super) fn rows(&self, asks: Vec<Ask>) -> Result<Vec<Vec<Row>>, StoreFault> {
-        self.rows_within(asks, Duration::from_millis(self.endpoint.settings.commit_deadline_ms))
-    }
-
-    /// The same, with another limit than that of a commit.
-    ///
-    /// # Errors
-    /// As [`Self::rows`].
-    pub(super) fn rows_within(&self, asks: Vec<Ask>, limit: Duration) -> Result<Vec<Vec<Row>>, StoreFault> {
         let ended = || StoreFault::NotRecorded("reading has ended".into());
         let runtime = self.runtime.as_ref().ok_or_else(ended)?;
         let (reply, answer) = sync_channel(1);
         let (pool, endpoint) = (self.pool.clone(), self.endpoint.clone());
         runtime.spawn(async move {
-            let _ = reply.send(answered(&pool, &endpoint, &asks, limit).await);
+            let _ = reply.send(answered(&pool, &endpoint, &asks).await);
         });
         answer.recv().map_err(|_| ended())?
     }
+}
+
+impl Reads {
+    /// Every row of each statement in turn, all of one snapshot, in pages: never more than a few are in memory. `take`
+    /// runs on the calling thread and says by an error that it has had enough.
+    ///
+    /// # Errors
+    /// [`StoreFault::NotRecorded`] as [`rows`](Self::rows), or with what `take` could not read.
+    pub(super) fn walk(
+        &self,
+        statements: &'static [&'static str],
+        mut take: impl FnMut(usize, &Row) -> Result<(), RowFault>,
+    ) -> Result<(), StoreFault> {
+        let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
+        let runtime = self.runtime.as_ref().ok_or_else(|| failed("it has ended".into()))?;
+        let (pages, mut arriving) = tokio::sync::mpsc::channel(PAGES_WAITING);
+        let pool = self.pool.clone();
+        runtime.spawn(async move {
+            let walked = walked(&pool, statements, &pages).await;
+            if let Err(fault) = walked {
+                let _ = pages.send(Err(fault)).await;
+            }
+        });
+        while let Some(page) = arriving.blocking_recv() {
+            let (statement, rows): (usize, Vec<Row>) = page?;
+            for row in &rows {
+                take(statement, row).map_err(|fault| failed(fault.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Page = Result<(usize, Vec<Row>), StoreFault>;
+
+/// One snapshot through a cursor a statement. Ends early when nobody takes the pages any more.
+async fn walked(
+    pool: &Pool,
+    statements: &[&'static str],
+    pages: &tokio::sync::mpsc::Sender<Page>,
+) -> Result<(), StoreFault> {
+    let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
+    let server_failed = |error: Error| failed(said(&error));
+    // Not given back to the pool: its time limits are its own.
+    let client = Object::take(pool.get().await.map_err(|error| failed(error.to_string()))?);
+    let late = || failed(format!("the server did not answer within {} s", PAGE_DEADLINE.as_secs()));
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
+    client.batch_execute(begin).await.map_err(server_failed)?;
+    let fetch = format!("FETCH {PAGE_ROWS} FROM walk");
+    for (number, sql) in statements.iter().enumerate() {
+        let open = format!("DECLARE walk NO SCROLL CURSOR FOR {sql}");
+        client.batch_execute(&open).await.map_err(server_failed)?;
+        loop {
+            let page = tokio::time::timeout(PAGE_DEADLINE, client.query(&fetch, &[])).await;
+            let rows = page.map_err(|_| late())?.map_err(server_failed)?;
+            if rows.is_empty() {
+                break;
+            }
+            if pages.send(Ok((number, rows))).await.is_err() {
+                return Ok(());
+            }
+        }
+        client.batch_execute("CLOSE walk").await.map_err(server_failed)?;
+    }
+    client.batch_execute("COMMIT").await.map_err(server_failed)
 }
 
 impl Drop for Reads {
@@ -101,13 +165,9 @@ impl Drop for Reads {
     }
 }
 
-async fn answered(
-    pool: &Pool,
-    endpoint: &Endpoint,
-    asks: &[Ask],
-    limit: Duration,
-) -> Result<Vec<Vec<Row>>, StoreFault> {
+async fn answered(pool: &Pool, endpoint: &Endpoint, asks: &[Ask]) -> Result<Vec<Vec<Row>>, StoreFault> {
     let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
+    let limit = Duration::from_millis(endpoint.settings.commit_deadline_ms);
     let mut tried_again = false;
     loop {
         let connection = pool.get().await.map_err(|error| match error {

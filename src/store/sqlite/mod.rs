@@ -5,6 +5,7 @@
 
 mod book;
 mod changes;
+mod check;
 mod filter;
 mod log;
 mod memory;
@@ -25,14 +26,14 @@ use serde_json::Value;
 
 use super::planted::planted;
 use super::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema, SequenceStep,
-    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -151,8 +152,16 @@ impl Store for SqliteStore {
         self.read(|connection| reads::transactions(connection, query))
     }
 
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
-        self.read(reads::check)
+    fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
+        self.read(|connection| reads::case(connection, id))
+    }
+
+    fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault> {
+        self.read(|connection| reads::spent(connection, counter, day))
+    }
+
+    fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+        self.read(|connection| check::check(connection, progress))
     }
 
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {

@@ -1,19 +1,18 @@
 //! What operators and other services read: status, certificates, approvals, lists.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::log::{all, one};
 use super::{book, rows};
 use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::decide::OutboxRow;
+use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{Sha256, TransactionId, UnixMillis};
-use crate::store::check::{CHECKS, SIZES};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use crate::store::{
-    ApprovalView, Difference, LedgerCheck, Listing, RevokedEntry, Statement, StatementLine, StatementQuery,
-    TransactionQuery, TransactionRecord, views,
+    ApprovalView, Before, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, TransactionQuery,
+    TransactionRecord, views,
 };
 
 type Read<T> = rusqlite::Result<T>;
@@ -100,7 +99,7 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
             all(connection, &sql, [], |row| Ok(views::offer(&rows::offer(row)?)))
         }
         Listing::Cases => {
-            let sql = format!("SELECT {} FROM cases ORDER BY rowid DESC LIMIT ?1", rows::CASE);
+            let sql = format!("SELECT {} FROM cases ORDER BY state <> 'queued', rowid DESC LIMIT ?1", rows::CASE);
             all(connection, &sql, [LIST_MAX], |row| Ok(views::case(&rows::case(row)?)))
         }
         Listing::Breaker => {
@@ -168,28 +167,34 @@ pub(super) fn transactions(connection: &Connection, query: &TransactionQuery) ->
     })
 }
 
-pub(super) fn check(connection: &Connection) -> Read<LedgerCheck> {
-    let sizes = |row: &Row<'_>| {
-        Ok(LedgerCheck { accounts: row.get(0)?, transactions: row.get(1)?, entries: row.get(2)?, differences: vec![] })
-    };
-    let mut found = connection.query_row(SIZES, [], sizes)?;
-    for (check, question) in CHECKS {
-        let differences = all(connection, question, [], |row| {
-            Ok(Difference { check, on: row.get(0)?, kept: row.get(1)?, recomputed: row.get(2)? })
-        })?;
-        found.differences.extend(differences);
-    }
-    Ok(found)
+pub(super) fn case(connection: &Connection, id: &CaseId) -> Read<Option<ManualCase>> {
+    one(connection, &format!("SELECT {} FROM cases WHERE name = ?1", rows::CASE), [id.as_str()], rows::case)
 }
 
-/// Walks the chain of an account's entries from the newest, so that no index by account is needed.
+pub(super) fn spent(connection: &Connection, counter: &Counter, day: Day) -> Read<i64> {
+    let sql = "SELECT minor FROM counters WHERE counter = ?1 AND day = ?2";
+    Ok(one(connection, sql, params![counter.text(), day.0], |row| row.get(0))?.unwrap_or(0))
+}
+
+/// Walks the chain of an account's entries from where the page before ended, so that no index by account is needed.
 pub(super) fn statement(connection: &Connection, query: &StatementQuery) -> Read<Option<Statement>> {
     let name = query.account.as_str();
     let Some(account) = account(connection, name)? else {
         return Ok(None);
     };
-    let sql = "SELECT newest_entry FROM accounts WHERE name = ?1";
-    let mut next: Option<i64> = connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))?;
+    let (mut next, balance): (Option<i64>, i64) = match query.before {
+        None => {
+            let sql = "SELECT newest_entry FROM accounts WHERE name = ?1";
+            (connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))?, account.balance)
+        }
+        // Another account's entry is no place of this one.
+        Some(before) => {
+            let sql = "SELECT e.previous FROM entries e JOIN accounts a ON a.id = e.account
+                       WHERE e.id = ?1 AND a.name = ?2";
+            let previous = one(connection, sql, params![before.entry, name], |row| row.get(0))?;
+            (previous.ok_or(rusqlite::Error::QueryReturnedNoRows)?, before.balance)
+        }
+    };
     let sql = format!(
         "SELECT {}, e.amount, e.previous, t.posted_at FROM entries e JOIN transactions t ON t.id = e.transaction_row
          LEFT JOIN approvals a ON a.transaction_name = t.name WHERE e.id = ?1",
@@ -197,7 +202,7 @@ pub(super) fn statement(connection: &Connection, query: &StatementQuery) -> Read
     );
     let mut entry_by_id = connection.prepare_cached(&sql)?;
     let limit = query.limit.clamp(1, LIST_MAX) as usize;
-    let mut statement = Statement { opening: account.balance, closing: account.balance, account, lines: vec![], next };
+    let mut statement = Statement { opening: balance, closing: balance, account, lines: vec![], next: None };
     while let Some(entry) = next {
         let (line, previous) = entry_by_id.query_row([entry], |row| {
             let line = StatementLine {
@@ -217,9 +222,7 @@ pub(super) fn statement(connection: &Connection, query: &StatementQuery) -> Read
             break;
         }
         let before_this = line.balance.saturating_sub(line.amount);
-        let too_new = query.until.is_some_and(|until| line.posted_at >= until)
-            || query.before.is_some_and(|before| entry >= before);
-        if too_new {
+        if query.until.is_some_and(|until| line.posted_at >= until) {
             statement.closing = before_this;
         } else {
             statement.lines.push(line);
@@ -227,6 +230,7 @@ pub(super) fn statement(connection: &Connection, query: &StatementQuery) -> Read
         statement.opening = before_this;
         next = previous;
     }
-    statement.next = next.and(statement.lines.last().map(|line| line.entry));
+    let last = next.and(statement.lines.last());
+    statement.next = last.map(|line| Before { entry: line.entry, balance: statement.opening });
     Ok(Some(statement))
 }

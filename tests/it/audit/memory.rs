@@ -5,16 +5,16 @@ use std::sync::{Mutex, MutexGuard};
 
 use countersign::kernel::canon::canonical;
 use countersign::kernel::command::{CertificateRecord, Command, Decision, Posted, TransactionStatement};
-use countersign::kernel::decide::OutboxRow;
+use countersign::kernel::decide::{Counter, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction};
 use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
-use countersign::kernel::types::{Sha256, TransactionId};
+use countersign::kernel::types::{CaseId, Day, Sha256, TransactionId};
 use countersign::store::{
-    ApprovalView, BatchRecord, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep,
-    Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -174,8 +174,14 @@ impl Store for MemoryStore {
         Ok(vec![])
     }
 
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
-        Ok(LedgerCheck::default())
+    fn check(&self, _: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+        elsewhere()
+    }
+    fn case(&self, _: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
+        elsewhere()
+    }
+    fn spent(&self, _: &Counter, _: Day) -> Result<i64, StoreFault> {
+        elsewhere()
     }
 
     fn account(&self, _: &str) -> Result<Option<Account>, StoreFault> {

@@ -12,7 +12,7 @@ use countersign::audit::settings::AuditSettings;
 use countersign::audit::{Advance, Log, LogSetup};
 use countersign::hsm::Token;
 use countersign::kernel::command::*;
-use countersign::kernel::decide::OutboxRow;
+use countersign::kernel::decide::{Counter, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -166,8 +166,14 @@ impl Store for Faulty {
     fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault> {
         self.read(|| self.inner.transactions(query))
     }
-    fn check(&self) -> Result<LedgerCheck, StoreFault> {
-        self.read(|| self.inner.check())
+    fn check(&self, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+        self.read(|| self.inner.check(progress))
+    }
+    fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
+        self.read(|| self.inner.case(id))
+    }
+    fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault> {
+        self.read(|| self.inner.spent(counter, day))
     }
     fn statement(&self, query: &StatementQuery) -> Result<Option<Statement>, StoreFault> {
         self.read(|| self.inner.statement(query))
@@ -380,7 +386,7 @@ impl Desk {
                 let receipt = self.log.receipt(&transaction(Step::Buy), Duration::ZERO)?;
                 Ok(json!({ "receipt": receipt.to_bytes().is_ok() }))
             }
-            Step::Check => payments.ledger_check(&ada()),
+            Step::Check => payments.ledger_check(&ada(), &mut |_| {}),
         }
     }
 

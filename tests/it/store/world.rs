@@ -239,6 +239,9 @@ impl<'s> World<'s> {
             *sums.entry(row["currency"].to_string()).or_default() += minor("entries_minor");
         }
         assert!(sums.values().all(|sum| *sum == 0), "{sums:?}");
+        // The product's own check, on every book that the contract makes.
+        let check = self.store.check(&mut |_| {}).unwrap();
+        assert!(check.is_ok(), "{check:?}");
     }
 }
 

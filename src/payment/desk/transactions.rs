@@ -1,0 +1,147 @@
+//! Transactions at the desk: lists, one with all that concerns it, reversals, and cases.
+
+use serde_json::{Value, json};
+
+use super::{RELATED_MAX, record, stated};
+use crate::kernel::command::{Act, Effect, OperatorPrincipal, Posted, Verdict};
+use crate::kernel::ledger::TransactionState;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{AccountId, AgentName, CaseId, IdempotencyKey, Money, TransactionId};
+use crate::kernel::zone::day_to_text;
+use crate::ops::failure::Failure;
+use crate::payment::answer::{Receipt, unexpected};
+use crate::payment::operators::{reader, receipt_word, refused};
+use crate::payment::story::{Payments, fresh_ids};
+use crate::store::{TransactionQuery, views};
+
+impl Payments {
+    /// # Errors
+    /// `unknown_account`, `unknown_agent`, `agent_ambiguous`: a misspelt name is no empty list.
+    pub(super) fn transaction_list(
+        &self,
+        operator: &OperatorPrincipal,
+        account: Option<AccountId>,
+        agent: Option<&AgentName>,
+        state: Option<TransactionState>,
+        limit: u32,
+    ) -> Result<Value, Failure> {
+        reader(operator)?;
+        if let Some(account) = &account {
+            self.account_named(account)?;
+        }
+        let account = account.map(|account| account.to_string());
+        let agent = agent.map(|agent| self.agent_named(agent)).transpose()?;
+        let query = TransactionQuery { account, agent, state, original: None, limit };
+        let found = self.store.transactions(&query)?;
+        Ok(json!({ "items": found.iter().map(record).collect::<Vec<_>>(), "next": null }))
+    }
+
+    /// # Errors
+    /// `unknown_transaction`
+    pub(super) fn transaction_show(&self, operator: &OperatorPrincipal, id: &TransactionId) -> Result<Value, Failure> {
+        reader(operator)?;
+        let transaction = self.store.transaction(id)?.ok_or_else(|| refused(Refusal::UnknownTransaction))?;
+        let posted = self.store.posted(id)?;
+        let statement: Option<Value> =
+            posted.as_ref().and_then(|posted| serde_json::from_slice(&posted.statement).ok());
+        let batch = posted.as_ref().map(|posted| posted.batch);
+        let mut value = views::transaction(&transaction, None, batch);
+        value["posted"] = json!(statement.as_ref().map(|statement| &statement["posted_at"]));
+        value["maker"] = json!(transaction.maker.name());
+        value["settlement"] = json!(transaction.settlement);
+        let holds = transaction.holds_funds() && transaction.state.is_open();
+        value["held"] = json!(holds.then(|| transaction.total().decimal()));
+        value["counts_on"] = json!(transaction.counts_on.map(day_to_text));
+        value["debits_on"] = json!(transaction.debits_on.map(day_to_text));
+        value["policy_version"] = json!(transaction.policy_version);
+        value["catalogue_version"] = json!(transaction.catalogue_version);
+        value["approval"] = json!(views::approval(&transaction));
+        let case = transaction.case_id.as_ref().map(|case| self.store.case(case)).transpose()?.flatten();
+        value["case"] = json!(case.as_ref().map(views::case));
+        if let Some(Posted { batch, index_in_batch, .. }) = posted {
+            let signed = self.store.batch(batch)?.is_some_and(|batch| batch.signature.is_some());
+            value["index_in_batch"] = json!(index_in_batch);
+            value["receipt"] = json!(receipt_word(if signed { Receipt::Signed } else { Receipt::Pending }));
+        }
+        value["leaf_index"] = json!(self.store.leaf_of_transaction(id)?.and_then(|leaf| leaf.index));
+        let query = TransactionQuery { original: Some(id.clone()), limit: RELATED_MAX, ..TransactionQuery::default() };
+        let reversals = self.store.transactions(&query)?;
+        value["reversals"] = json!(reversals.iter().map(record).collect::<Vec<_>>());
+        value["waits_for_core"] = json!(self.core_verbs(id)?);
+        value["statement"] = json!(statement);
+        Ok(value)
+    }
+
+    fn core_verbs(&self, id: &TransactionId) -> Result<Vec<&'static str>, Failure> {
+        Ok(self.store.outbox(Some(id), 8)?.iter().map(|row| row.verb.name()).collect())
+    }
+
+    /// Role: officer; another person approves it.
+    pub(super) fn transaction_reverse(
+        &self,
+        operator: &OperatorPrincipal,
+        id: &TransactionId,
+        amount: Option<String>,
+        key: IdempotencyKey,
+    ) -> Result<Value, Failure> {
+        // Without an original the amount has no currency; the decision refuses it by its own order.
+        let original = self.store.transaction(id)?;
+        let money = |text: String| {
+            let Some(original) = &original else {
+                return Ok(None);
+            };
+            Money::parse_positive(&text, original.amount.currency()).map(Some).map_err(|malformed| {
+                Failure::usage("amount_malformed", format!("\"{text}\": {malformed}"), "write it like 1899.99")
+            })
+        };
+        let act = Act::ReverseTransaction {
+            transaction_id: id.clone(),
+            amount: amount.map(money).transpose()?.flatten(),
+            idempotency_key: key,
+            rules: self.rules(),
+            fresh: fresh_ids()?,
+        };
+        let (status, reversal, approval) = match self.operate(operator, act)? {
+            Effect::RequiresApproval { approval_id, transaction_id, .. } => {
+                ("requires_approval", transaction_id, Some(approval_id))
+            }
+            // The same key once more, after somebody has answered.
+            Effect::Approved { transaction_id } => ("approved", transaction_id, None),
+            Effect::Posted(posted) => ("executed", posted.transaction_id, None),
+            Effect::Submitted(order) => ("submitted", order.transaction_id, None),
+            Effect::Answer(_)
+            | Effect::QueuedManual { .. }
+            | Effect::CaseDecided { .. }
+            | Effect::Cancelled { .. }
+            | Effect::Decided { .. }
+            | Effect::Swept { .. }
+            | Effect::Revoked { .. }
+            | Effect::Certificate(_)
+            | Effect::CrlNumber(_)
+            | Effect::Done { .. } => return Err(unexpected()),
+        };
+        Ok(json!({
+            "status": status, "approval_id": approval, "transaction_id": reversal, "original_transaction_id": id,
+        }))
+    }
+
+    /// Roles: approver, officer.
+    pub(super) fn case_resolve(
+        &self,
+        operator: &OperatorPrincipal,
+        case: CaseId,
+        verdict: Verdict,
+        note: String,
+    ) -> Result<Value, Failure> {
+        let note = if note.trim().is_empty() { String::new() } else { stated(note)? };
+        let act = Act::ResolveCase { case, verdict, note };
+        let Effect::CaseDecided { case_id, transaction_id, verdict } = self.operate(operator, act)? else {
+            return Err(unexpected());
+        };
+        let status = match verdict {
+            Verdict::Approve => "released",
+            Verdict::Deny => "rejected",
+        };
+        Ok(json!({ "case_id": case_id, "transaction_id": transaction_id, "status": status }))
+    }
+}

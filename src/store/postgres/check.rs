@@ -1,0 +1,137 @@
+//! The book's rows for [`check`](crate::store::check), in one snapshot through cursors: the server sorts where it must,
+//! a page at a time arrives here.
+
+use tokio_postgres::Row;
+
+use super::reads::Reads;
+use super::rows::{self, Read};
+use crate::store::check::{AccountSums, Checker, CounterRow, EntryRow, List, PostingRow, ReversalRow, TransactionSums};
+use crate::store::{CheckProgress, LedgerCheck, StoreFault};
+
+const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.previous, a.name, a.currency,
+    t.name, t.state, t.debit, t.credit, t.amount, t.fee, t.currency
+    FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
+    ORDER BY e.id";
+const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
+    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
+    FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
+    LEFT JOIN batches b ON b.batch = t.batch
+    ORDER BY t.id";
+/// Along the index of what reverses something.
+const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
+    FROM transactions r LEFT JOIN transactions o ON o.name = r.original
+    WHERE r.original IS NOT NULL
+    AND r.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')
+    ORDER BY r.original";
+const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, overdraft, kind = 'clearing'
+    FROM accounts ORDER BY id";
+const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
+    FROM counters c LEFT JOIN accounts a ON a.name = c.counter
+    ORDER BY c.counter, c.day";
+
+/// In the order of [`List::ALL`].
+const WALK: &[&str] = &[ENTRIES, TRANSACTIONS, REVERSALS, ACCOUNTS, COUNTERS];
+
+/// One snapshot of the whole book, judged.
+pub(super) fn check(reads: &Reads, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
+    let mut checker = Checker::new(progress);
+    let mut ended = 0;
+    reads.walk(WALK, |statement, row| {
+        for list in &List::ALL[ended..statement] {
+            checker.ends(*list);
+        }
+        ended = statement;
+        match List::ALL[statement] {
+            List::Entries => checker.entry(entry(row)?),
+            List::Transactions => checker.transaction(&transaction(row)?),
+            List::Reversals => checker.reversal(reversal(row)?),
+            List::Accounts => checker.account(account(row)?),
+            List::Counters => checker.counter(counter(row)?),
+        }
+        Ok(())
+    })?;
+    for list in &List::ALL[ended..] {
+        checker.ends(*list);
+    }
+    if checker.wants_names() {
+        // A later snapshot: only names are taken from it.
+        reads.walk(&[TRANSACTIONS], |_, row| {
+            checker.name(&transaction(row)?);
+            Ok(())
+        })?;
+    }
+    Ok(checker.done())
+}
+
+fn entry(row: &Row) -> Read<EntryRow> {
+    let transaction = match rows::get(row, 7)? {
+        None => None,
+        Some(name) => Some(PostingRow {
+            name,
+            state: rows::get(row, 8)?,
+            debit: rows::get(row, 9)?,
+            credit: rows::get(row, 10)?,
+            amount: rows::get(row, 11)?,
+            fee: rows::get(row, 12)?,
+            currency: rows::get(row, 13)?,
+        }),
+    };
+    Ok(EntryRow {
+        id: rows::get(row, 0)?,
+        account: rows::get(row, 1)?,
+        transaction_row: rows::get(row, 2)?,
+        amount: rows::get(row, 3)?,
+        previous: rows::get(row, 4)?,
+        account_name: rows::get(row, 5)?,
+        account_currency: rows::get(row, 6)?,
+        transaction,
+    })
+}
+
+fn transaction(row: &Row) -> Read<TransactionSums> {
+    Ok(TransactionSums {
+        id: rows::get(row, 0)?,
+        name: rows::get(row, 1)?,
+        kind: rows::get(row, 2)?,
+        state: rows::get(row, 3)?,
+        amount: rows::get(row, 4)?,
+        fee: rows::get(row, 5)?,
+        counts_on: rows::get(row, 6)?,
+        debits_on: rows::get(row, 7)?,
+        agent: rows::get(row, 8)?,
+        debit_row: rows::get(row, 9)?,
+        leaf: rows::get(row, 10)?,
+        leaf_is_there: rows::get(row, 11)?,
+        batch_is_there: rows::get(row, 12)?,
+    })
+}
+
+fn reversal(row: &Row) -> Read<ReversalRow> {
+    let reversed = match rows::get(row, 3)? {
+        None => None,
+        Some(amount) => Some((amount, rows::get(row, 4)?)),
+    };
+    Ok(ReversalRow { name: rows::get(row, 0)?, amount: rows::get(row, 1)?, original: rows::get(row, 2)?, reversed })
+}
+
+fn account(row: &Row) -> Read<AccountSums> {
+    Ok(AccountSums {
+        id: rows::get(row, 0)?,
+        name: rows::get(row, 1)?,
+        currency: rows::get(row, 2)?,
+        balance: rows::get(row, 3)?,
+        held: rows::get(row, 4)?,
+        newest_entry: rows::get(row, 5)?,
+        overdraft: rows::get(row, 6)?,
+        is_clearing: rows::get(row, 7)?,
+    })
+}
+
+fn counter(row: &Row) -> Read<CounterRow> {
+    Ok(CounterRow {
+        counter: rows::get(row, 0)?,
+        day: rows::get(row, 1)?,
+        minor: rows::get(row, 2)?,
+        account: rows::get(row, 3)?,
+    })
+}

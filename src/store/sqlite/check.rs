@@ -1,0 +1,128 @@
+//! The book's rows for [`check`](crate::store::check), each list in one pass along its primary key.
+//!
+//! Nothing here sorts or groups, so SQLite needs no temporary files, which a confined front could not make. Reading
+//! goes on beside the writer; only the write-ahead log is not shortened until the snapshot ends.
+
+use rusqlite::{Connection, Row};
+
+use crate::store::check::{AccountSums, Checker, CounterRow, EntryRow, List, PostingRow, ReversalRow, TransactionSums};
+use crate::store::{CheckProgress, LedgerCheck};
+
+type Read<T> = rusqlite::Result<T>;
+
+const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.previous, a.name, a.currency,
+    t.name, t.state, t.debit, t.credit, t.amount, t.fee, t.currency
+    FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
+    ORDER BY e.id";
+const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
+    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
+    FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
+    LEFT JOIN batches b ON b.batch = t.batch
+    ORDER BY t.id";
+/// Along the index of what reverses something.
+const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
+    FROM transactions r LEFT JOIN transactions o ON o.name = r.original
+    WHERE r.original IS NOT NULL
+    AND r.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')
+    ORDER BY r.original";
+const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, overdraft, kind = 'clearing'
+    FROM accounts ORDER BY id";
+const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
+    FROM counters c LEFT JOIN accounts a ON a.name = c.counter
+    ORDER BY c.counter, c.day";
+
+/// One snapshot of the whole book, judged.
+pub(super) fn check(connection: &Connection, progress: &mut dyn FnMut(CheckProgress)) -> Read<LedgerCheck> {
+    let mut checker = Checker::new(progress);
+    for list in List::ALL {
+        match list {
+            List::Entries => each(connection, ENTRIES, |row| Ok(checker.entry(entry(row)?)))?,
+            List::Transactions => each(connection, TRANSACTIONS, |row| Ok(checker.transaction(&transaction(row)?)))?,
+            List::Reversals => each(connection, REVERSALS, |row| Ok(checker.reversal(reversal(row)?)))?,
+            List::Accounts => each(connection, ACCOUNTS, |row| Ok(checker.account(account(row)?)))?,
+            List::Counters => each(connection, COUNTERS, |row| Ok(checker.counter(counter(row)?)))?,
+        }
+        checker.ends(list);
+    }
+    if checker.wants_names() {
+        each(connection, TRANSACTIONS, |row| Ok(checker.name(&transaction(row)?)))?;
+    }
+    Ok(checker.done())
+}
+
+fn each(connection: &Connection, sql: &str, mut take: impl FnMut(&Row<'_>) -> Read<()>) -> Read<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        take(row)?;
+    }
+    Ok(())
+}
+
+fn entry(row: &Row<'_>) -> Read<EntryRow> {
+    let transaction = match row.get::<_, Option<String>>(7)? {
+        None => None,
+        Some(name) => Some(PostingRow {
+            name,
+            state: row.get(8)?,
+            debit: row.get(9)?,
+            credit: row.get(10)?,
+            amount: row.get(11)?,
+            fee: row.get(12)?,
+            currency: row.get(13)?,
+        }),
+    };
+    Ok(EntryRow {
+        id: row.get(0)?,
+        account: row.get(1)?,
+        transaction_row: row.get(2)?,
+        amount: row.get(3)?,
+        previous: row.get(4)?,
+        account_name: row.get(5)?,
+        account_currency: row.get(6)?,
+        transaction,
+    })
+}
+
+fn transaction(row: &Row<'_>) -> Read<TransactionSums> {
+    Ok(TransactionSums {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        kind: row.get(2)?,
+        state: row.get(3)?,
+        amount: row.get(4)?,
+        fee: row.get(5)?,
+        counts_on: row.get(6)?,
+        debits_on: row.get(7)?,
+        agent: row.get(8)?,
+        debit_row: row.get(9)?,
+        leaf: row.get(10)?,
+        leaf_is_there: row.get(11)?,
+        batch_is_there: row.get(12)?,
+    })
+}
+
+fn reversal(row: &Row<'_>) -> Read<ReversalRow> {
+    let reversed = match row.get(3)? {
+        None => None,
+        Some(amount) => Some((amount, row.get(4)?)),
+    };
+    Ok(ReversalRow { name: row.get(0)?, amount: row.get(1)?, original: row.get(2)?, reversed })
+}
+
+fn account(row: &Row<'_>) -> Read<AccountSums> {
+    Ok(AccountSums {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        currency: row.get(2)?,
+        balance: row.get(3)?,
+        held: row.get(4)?,
+        newest_entry: row.get(5)?,
+        overdraft: row.get(6)?,
+        is_clearing: row.get(7)?,
+    })
+}
+
+fn counter(row: &Row<'_>) -> Read<CounterRow> {
+    Ok(CounterRow { counter: row.get(0)?, day: row.get(1)?, minor: row.get(2)?, account: row.get(3)? })
+}
