@@ -7,7 +7,7 @@ pub mod settings;
 pub mod sqlite;
 pub mod views;
 
-pub use check::{CheckProgress, Difference, LedgerCheck};
+pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

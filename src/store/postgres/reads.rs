@@ -90,9 +90,7 @@ impl Reads {
         });
         answer.recv().map_err(|_| ended())?
     }
-}
 
-impl Reads {
     /// Every row of each statement in turn, all of one snapshot, in pages: never more than a few are in memory. `take`
     /// runs on the calling thread and says by an error that it has had enough.
     ///
@@ -105,19 +103,25 @@ impl Reads {
     ) -> Result<(), StoreFault> {
         let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
         let runtime = self.runtime.as_ref().ok_or_else(|| failed("it has ended".into()))?;
-        let (pages, mut arriving) = tokio::sync::mpsc::channel(PAGES_WAITING);
+        // Waiting for a page may not need a runtime on this thread, sending one may not hold up the runtime's: the walk
+        // waits for leave, which it gets as pages are taken, and ends when nobody gives it any more.
+        let (pages, arriving) = std::sync::mpsc::channel();
+        let (leave, mut given) = tokio::sync::mpsc::channel(PAGES_WAITING);
+        for _ in 0..PAGES_WAITING {
+            let _ = leave.try_send(());
+        }
         let pool = self.pool.clone();
         runtime.spawn(async move {
-            let walked = walked(&pool, statements, &pages).await;
-            if let Err(fault) = walked {
-                let _ = pages.send(Err(fault)).await;
+            if let Err(fault) = walked(&pool, statements, &mut given, &pages).await {
+                let _ = pages.send(Err(fault));
             }
         });
-        while let Some(page) = arriving.blocking_recv() {
+        while let Ok(page) = arriving.recv() {
             let (statement, rows): (usize, Vec<Row>) = page?;
             for row in &rows {
                 take(statement, row).map_err(|fault| failed(fault.to_string()))?;
             }
+            let _ = leave.try_send(());
         }
         Ok(())
     }
@@ -129,15 +133,22 @@ type Page = Result<(usize, Vec<Row>), StoreFault>;
 async fn walked(
     pool: &Pool,
     statements: &[&'static str],
-    pages: &tokio::sync::mpsc::Sender<Page>,
+    leave: &mut tokio::sync::mpsc::Receiver<()>,
+    pages: &std::sync::mpsc::Sender<Page>,
 ) -> Result<(), StoreFault> {
     let failed = |why: String| StoreFault::NotRecorded(format!("reading failed: {why}"));
     let server_failed = |error: Error| failed(said(&error));
-    // Not given back to the pool: its time limits are its own.
-    let client = Object::take(pool.get().await.map_err(|error| failed(error.to_string()))?);
     let late = || failed(format!("the server did not answer within {} s", PAGE_DEADLINE.as_secs()));
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
-    client.batch_execute(begin).await.map_err(server_failed)?;
+    // Not given back to the pool: its time limits are its own.
+    let taken = || async { Ok(Object::take(pool.get().await.map_err(|error| failed(error.to_string()))?)) };
+    let mut client = taken().await?;
+    if client.batch_execute(begin).await.is_err() {
+        // The server had closed it while it was idle; the others were most likely closed with it.
+        pool.retain(|idle, _| !idle.is_closed());
+        client = taken().await?;
+        client.batch_execute(begin).await.map_err(server_failed)?;
+    }
     let fetch = format!("FETCH {PAGE_ROWS} FROM walk");
     for (number, sql) in statements.iter().enumerate() {
         let open = format!("DECLARE walk NO SCROLL CURSOR FOR {sql}");
@@ -148,7 +159,7 @@ async fn walked(
             if rows.is_empty() {
                 break;
             }
-            if pages.send(Ok((number, rows))).await.is_err() {
+            if leave.recv().await.is_none() || pages.send(Ok((number, rows))).is_err() {
                 return Ok(());
             }
         }

@@ -4,9 +4,9 @@ use super::world::*;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::FeeRule;
 use countersign::kernel::ledger::TransactionKind;
-use countersign::store::check::Rule;
+
 use countersign::store::sqlite::SqliteStore;
-use countersign::store::{LedgerCheck, StatementQuery, Store};
+use countersign::store::{LedgerCheck, Rule, StatementQuery, Store};
 
 /// What is done to the book, the rule that it breaks, and on what it is told.
 const DEEDS: &[(&str, Rule, &str)] = &[
