@@ -14,7 +14,7 @@ use crate::payment::DeskCall;
 use crate::store::Before;
 
 /// Lines asked for at once.
-const PAGE: u32 = 1_000;
+const PAGE: u32 = 500;
 
 /// How a statement is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

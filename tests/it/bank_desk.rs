@@ -1,7 +1,8 @@
 //! What the bank's people type, against a real daemon: every verb, and every name of no that it can answer.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -433,4 +434,24 @@ fn a_store_is_migrated_only_while_its_daemon_is_down(desk: &Desk<'_>) {
 
 fn set_version(store: &Path, version: i64) {
     rusqlite::Connection::open(store).unwrap().pragma_update(None, "user_version", version).unwrap();
+}
+
+#[test]
+fn a_long_call_is_waited_for_while_it_says_how_far_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::create_dir(scratch.path().join("run")).unwrap();
+    let listener = UnixListener::bind(scratch.path().join("run/admin.sock")).unwrap();
+    let daemon = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        let answer = json!({ "ok": { "ok": true, "accounts": 3, "currencies": ["USD"] } });
+        for line in [json!({ "progress": { "rows": 10_000, "of": "entries" } }), answer] {
+            writeln!(&stream, "{line}").unwrap();
+        }
+    });
+    let check = Command::new(PROGRAM).arg("--state").arg(scratch.path()).args(["ledger", "check"]).output().unwrap();
+    daemon.join().unwrap();
+    // It was over before a word was due.
+    assert_eq!((check.status.code(), check.stderr.len()), (Some(0), 0));
+    assert!(check.stdout.starts_with(b"ok: 3 accounts"));
 }

@@ -8,11 +8,12 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use countersign::banking::CoreBanking;
 use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::command::*;
+use countersign::kernel::ledger::{FeeRule, TransactionKind};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
 use countersign::kernel::types::*;
 use countersign::ops::clock;
-use countersign::payment::{Payments, PaymentsSetup, ToolFailure};
+use countersign::payment::{DeskCall, Payments, PaymentsSetup, ToolFailure};
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{Listing, Store};
 use serde_json::Value;
@@ -339,4 +340,50 @@ fn a_tampered_balance_is_found_by_the_ledger_check() {
         (&checked["differences"][0]["check"], &checked["differences"][0]["on"]),
         (&"balance".into(), &"CHK_001".into())
     );
+}
+
+#[test]
+fn a_payment_with_a_fee_is_two_lines_of_a_statement_wherever_a_page_ends() {
+    let bank = bank();
+    let fixed = usd("0.25");
+    let fees = vec![FeeRule { kind: TransactionKind::Purchase, fixed, basis_points: 0 }];
+    bank.payments.replace_rules(Arc::new(Rules { fees, ..rules() }));
+    let amazon: MerchantId = "amazon.com".parse().unwrap();
+    // One costs what its fee is.
+    for (product, price) in [("PEN", "0.25"), ("BOOK", "12.00")] {
+        let product: ProductId = product.parse().unwrap();
+        bank.payments.product_add(&ada(), amazon.clone(), product.clone(), "Thing".into(), usd(price)).unwrap();
+        let authorize = ToolCall::AuthorizePurchase {
+            product_id: product.clone(),
+            price: usd(price),
+            merchant: amazon.clone(),
+            from_account: None,
+            idempotency_key: product.as_str().parse().unwrap(),
+        };
+        let transaction_id = bank.call(authorize).unwrap()["transaction_id"].as_str().unwrap().parse().unwrap();
+        bank.call(ToolCall::ExecutePurchase { transaction_id, product_id: product }).unwrap();
+    }
+    for limit in [1, 2, 3, 100] {
+        let (mut lines, mut before) = (vec![], None);
+        loop {
+            let account = "CHK_001".parse().unwrap();
+            let call = DeskCall::AccountStatement { account, from: None, to: None, before, limit };
+            let mut page = bank.payments.desk(&ada(), call).unwrap();
+            lines.extend(page["items"].as_array().unwrap().iter().map(|line| {
+                ["amount", "description", "counterparty"].map(|member| line[member].as_str().unwrap().to_owned())
+            }));
+            before = serde_json::from_value(page["next"].take()).unwrap();
+            if before.is_none() {
+                break;
+            }
+        }
+        let expected = [
+            ["-0.25", "fee", "fees:USD"],
+            ["-12.00", "BOOK", "merchant:amazon.com"],
+            ["-0.25", "fee", "fees:USD"],
+            ["-0.25", "PEN", "merchant:amazon.com"],
+            ["5247.83", "", "clearing:USD"],
+        ];
+        assert_eq!(lines, expected, "pages of {limit}");
+    }
 }

@@ -73,17 +73,25 @@ impl Payments {
             ));
         }
         let zone = self.account_named(&account)?.zone;
+        let limit = limit.clamp(1, RELATED_MAX - 1);
         let query = StatementQuery {
             account,
             from: from.map(|day| zone.start_of(day)),
             until: to.map(|day| zone.start_of(Day(day.0.saturating_add(1)))),
             before,
-            limit,
+            // What a line is may show in the one before it.
+            limit: limit + 1,
         };
-        let statement = self.store.statement(&query)?.ok_or_else(|| refused(Refusal::UnknownAccount))?;
+        let mut statement = self.store.statement(&query)?.ok_or_else(|| refused(Refusal::UnknownAccount))?;
+        let shown = statement.lines.len().min(limit as usize);
+        if let Some(beyond) = statement.lines.get(shown) {
+            statement.opening = beyond.balance;
+            let last = statement.lines[..shown].last();
+            statement.next = last.map(|line| Before { entry: line.entry, balance: beyond.balance });
+        }
         let account = &statement.account;
         let decimal = |minor| Money::from_minor(minor, account.currency).decimal();
-        let lines: Vec<Value> = (0..statement.lines.len()).map(|at| line(&statement, at)).collect();
+        let lines: Vec<Value> = (0..shown).map(|at| line(&statement, at)).collect();
         Ok(json!({
             "account_id": account.name, "owner": account.owner, "currency": account.currency,
             "time_zone": account.zone, "from": from.map(day_to_text), "to": to.map(day_to_text),
@@ -142,18 +150,10 @@ fn line(statement: &Statement, at: usize) -> Value {
     })
 }
 
-/// A payer with a fee has two entries of one transaction; the newer one is the fee. Where a page ends between them the
-/// amount tells, which is the same answer unless both amounts are.
+/// A payer with a fee has two entries of one transaction; the newer one is the fee.
 fn is_fee(statement: &Statement, at: usize) -> bool {
-    let line = &statement.lines[at];
-    let same = |other: Option<&crate::store::StatementLine>| {
-        other.is_some_and(|other| other.transaction.transaction_id == line.transaction.transaction_id)
-    };
-    let transaction = &line.transaction;
-    if transaction.fee.minor() == 0 || transaction.debit != statement.account.name || line.amount >= 0 {
-        return false;
-    }
-    let is_newer = same(statement.lines.get(at + 1));
-    let is_older = at > 0 && same(statement.lines.get(at - 1));
-    is_newer || !is_older && line.amount.checked_neg() == Some(transaction.fee.minor())
+    let transaction = &statement.lines[at].transaction;
+    let is_payer = transaction.debit == statement.account.name;
+    let before = statement.lines.get(at + 1).map(|line| &line.transaction.transaction_id);
+    is_payer && transaction.fee.minor() != 0 && before == Some(&transaction.transaction_id)
 }
