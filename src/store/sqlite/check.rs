@@ -36,16 +36,18 @@ pub(super) fn check(connection: &Connection, progress: &mut dyn FnMut(CheckProgr
     let mut checker = Checker::new(progress);
     for list in List::ALL {
         match list {
-            List::Entries => each(connection, ENTRIES, |row| Ok(checker.entry(entry(row)?)))?,
-            List::Transactions => each(connection, TRANSACTIONS, |row| Ok(checker.transaction(&transaction(row)?)))?,
-            List::Reversals => each(connection, REVERSALS, |row| Ok(checker.reversal(reversal(row)?)))?,
-            List::Accounts => each(connection, ACCOUNTS, |row| Ok(checker.account(account(row)?)))?,
-            List::Counters => each(connection, COUNTERS, |row| Ok(checker.counter(counter(row)?)))?,
+            List::Entries => each(connection, ENTRIES, |row| entry(row).map(|found| checker.entry(found)))?,
+            List::Transactions => {
+                each(connection, TRANSACTIONS, |row| transaction(row).map(|found| checker.transaction(&found)))?
+            }
+            List::Reversals => each(connection, REVERSALS, |row| reversal(row).map(|found| checker.reversal(found)))?,
+            List::Accounts => each(connection, ACCOUNTS, |row| account(row).map(|found| checker.account(found)))?,
+            List::Counters => each(connection, COUNTERS, |row| counter(row).map(|found| checker.counter(found)))?,
         }
         checker.ends(list);
     }
     if checker.wants_names() {
-        each(connection, TRANSACTIONS, |row| Ok(checker.name(&transaction(row)?)))?;
+        each(connection, TRANSACTIONS, |row| transaction(row).map(|found| checker.name(&found)))?;
     }
     Ok(checker.done())
 }
