@@ -38,7 +38,7 @@ def check(lines, book, differences):
     for line in lines:
         if "answer" in line:
             _answer(line, asked.get(line["request"], {}), book, leaf_of, differences)
-    _same_answers(lines, differences)
+    _same_answers(lines, book, differences)
     _nonces(lines, asked, book, differences)
     if (town(lines) or {}).get("alone"):
         for request, row in leaf_of.items():
@@ -89,7 +89,19 @@ def _promised(what, told, transaction, book, differences):
             differences.add("acknowledged_decision_lost", f"{what}: {told['approval_id']}")
 
 
-def _same_answers(lines, differences):
+def _withdrawn(known, refused, book):
+    """Whether the bank's people or the core have ended since what was answered: an authorization, never money moved."""
+    transaction = book.transactions.get(known.get("transaction_id"))
+    if transaction is None or known["status"] not in ("approved", "requires_approval"):
+        return False
+    if refused == "core_refused":
+        return transaction["state"] == "core_refused"
+    states = {row["name"]: row["state"] for row in book.tables["cases"]}
+    rejected = transaction["state"] == "denied" and states.get(transaction["case_id"]) == "rejected"
+    return refused == "case_rejected" and rejected
+
+
+def _same_answers(lines, book, differences):
     """Whoever asks the same again is told the same again."""
     first = {}
     for line in lines:
@@ -101,7 +113,7 @@ def _same_answers(lines, differences):
                 first[line["answer"]] = told
             continue
         if told is None:
-            if line["refused"] not in STILL_ALLOWED:
+            if line["refused"] not in STILL_ALLOWED and not _withdrawn(known, line["refused"], book):
                 differences.add("promise_broken", f"{line['answer']}: {known['status']}, then {line['refused']}")
             continue
         if told["status"] == "queued_manual" and told["transaction_id"] == known["transaction_id"]:

@@ -139,6 +139,9 @@ def told_wrongly():
     def again(**parts):
         return lambda lines, line: lines.append(line | {"ok": line["ok"] | parts})
 
+    def refuse(name):
+        return lambda lines, line: lines.append(line | {"ok": None, "refused": name})
+
     def twice(lines, line):
         other = first(lines, lambda other: answer("executed")(other) and other["answer"] != line["answer"])
         line["ok"] = other["ok"] | {"statement_sha256": "00"}
@@ -158,10 +161,10 @@ def told_wrongly():
         (change(approved, again(transaction_id="txn_none")), "answer_changed"),
         (change(approved, again(transaction_id="txn_none")), "acknowledged_transaction_lost"),
         (change(executed, twice), "acknowledged_posting_differs"),
-        (
-            change(approved, lambda lines, line: lines.append({**line, "ok": None, "refused": "tool_denied"})),
-            "promise_broken",
-        ),
+        (change(approved, refuse("tool_denied")), "promise_broken"),
+        (change(approved, refuse("case_rejected")), "promise_broken"),
+        (change(approved, refuse("core_refused")), "promise_broken"),
+        (change(executed, refuse("case_rejected")), "promise_broken"),
         (change(executed, lambda _, line: line.update(fault="not_recorded", ok=None)), "recorded_after_all"),
         (change(approved, nonce), "nonce_accepted_twice"),
         (limit("unattended_per_day"), "day_limit_exceeded"),
