@@ -25,6 +25,7 @@ use crate::kernel::sign::Purpose;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::Outbox;
+use crate::store::keep::Keep;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Schema, Store};
@@ -315,7 +316,7 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
 
 /// Where the store is: a file, or a server with everything that is needed to reach it.
 enum StorePlace {
-    Sqlite(PathBuf),
+    Sqlite(PathBuf, Keep),
     Postgres(Box<Endpoint>),
 }
 
@@ -326,7 +327,8 @@ impl StorePlace {
             return Ok(Self::Postgres(Box::new(Endpoint::read(settings, state)?)));
         }
         let path = settings.url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-        path.map(|path| Self::Sqlite(state.resolve(path))).ok_or_else(|| {
+        let keep = Keep::days(settings.idempotency_days);
+        path.map(|path| Self::Sqlite(state.resolve(path), keep)).ok_or_else(|| {
             Failure::usage(
                 "store_url_unknown",
                 format!("[store] url = {:?} is neither sqlite:<path> nor postgres://…", settings.url),
@@ -337,14 +339,14 @@ impl StorePlace {
 
     fn schema(&self) -> Result<Schema, Failure> {
         Ok(match self {
-            Self::Sqlite(path) => SqliteStore::schema(path)?,
+            Self::Sqlite(path, _) => SqliteStore::schema(path)?,
             Self::Postgres(endpoint) => PostgresStore::schema(endpoint)?,
         })
     }
 
     fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         Ok(match self {
-            Self::Sqlite(path) => SqliteStore::open(path)?,
+            Self::Sqlite(path, keep) => SqliteStore::open_keeping(path, *keep)?,
             Self::Postgres(endpoint) => PostgresStore::open(endpoint)?,
         })
     }

@@ -16,6 +16,8 @@ use crate::ops::paths::StateDir;
 use crate::payment::settings::{PaymentSettings, PolicySettings};
 use crate::store::settings::StoreSettings;
 
+const DAY_S: u64 = 86_400;
+
 /// The whole configuration of one daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +129,12 @@ impl Config {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }
         crate::payment::check_fees(&self.payment)?;
+        let open_s = u64::from(self.payment.approval_ttl_s) + u64::from(self.payment.authorization_ttl_s);
+        if u64::from(self.store.idempotency_days) * DAY_S <= open_s {
+            return Err("store idempotency_days must be longer than an authorization may wait: \
+                        payment.approval_ttl_s and authorization_ttl_s together"
+                .into());
+        }
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
         if self.banking.is_some() && party.kind != PartyKind::Bank {
             return Err("[banking] is for a bank".into());

@@ -23,7 +23,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -208,6 +208,9 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn store_signed_checkpoint(&self, _: u64, _: Vec<u8>) -> Result<(), StoreFault> {
+        elsewhere()
+    }
+    fn forget_keys(&self, _: UnixMillis, _: u32) -> Result<u32, StoreFault> {
         elsewhere()
     }
 }

@@ -134,6 +134,15 @@ mod tests {
             (with_core(&bank, "http://core.bank.example/v1"), "loopback only"),
             (with_core(&bank, "https://core.bank.example/v1"), "root_file"),
             (with_core(&filled(SAMPLES[1], "false"), "http://127.0.0.1:9900/v1"), "is for a bank"),
+            (
+                bank.replace("idempotency_days = 400", "idempotency_days = 6"),
+                "store idempotency_days must be 7 to 36500",
+            ),
+            (
+                bank.replace("idempotency_days = 400", "idempotency_days = 7")
+                    .replace("approval_ttl_s = 86400", "approval_ttl_s = 604000"),
+                "longer than an authorization may wait",
+            ),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

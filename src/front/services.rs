@@ -295,11 +295,12 @@ impl Services {
         json!(*self.refused_total.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What has to be done now and then: expired holds go back, refusals are written into one leaf.
+    /// What has to be done now and then: expired holds go back, old keys are forgotten, refusals are written into one leaf.
     pub fn maintain(&self) -> Result<(), Failure> {
         if let Some(payments) = self.payments.get() {
             payments.recover()?;
             payments.sweep()?;
+            payments.forget_keys()?;
         }
         let counts = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         if counts.is_empty() {

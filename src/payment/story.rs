@@ -21,6 +21,10 @@ use crate::store::{BatchRecord, Store};
 const RECOVERY_BATCHES: u32 = 1_000;
 /// Rows that one sweep releases in one commit.
 const SWEEP_ROWS: u32 = 128;
+/// Single-use keys that are forgotten in one commit: payments wait for it.
+const FORGET_KEYS: u32 = 1_000;
+/// Such commits in a row before others have their turn: more keys a second than payments can take.
+const FORGET_COMMITS: u32 = 50;
 
 /// What [`Payments`] is made of.
 pub struct PaymentsSetup {
@@ -165,6 +169,22 @@ impl Payments {
                 return Ok(all);
             }
         }
+    }
+
+    /// Removes single-use keys whose window has passed, some at a time. Answers how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget_keys(&self) -> Result<u32, Failure> {
+        let mut all = 0_u32;
+        for _ in 0..FORGET_COMMITS {
+            let forgotten = self.store.forget_keys(clock::now(), FORGET_KEYS)?;
+            all = all.saturating_add(forgotten);
+            if forgotten < FORGET_KEYS {
+                break;
+            }
+        }
+        Ok(all)
     }
 
     fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {

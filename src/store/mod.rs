@@ -1,6 +1,7 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; implemented on SQLite and on PostgreSQL.
 
 mod check;
+pub mod keep;
 mod planted;
 pub mod postgres;
 pub mod settings;
@@ -271,6 +272,10 @@ pub trait Store: Send + Sync {
     fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault>;
     /// Keeps the first signed note of this size; a later one is ignored.
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
+
+    /// Removes single-use keys of whole days before their window, at most `limit` in one commit, and answers how many.
+    /// Fewer than `limit`: nothing is left to remove today.
+    fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault>;
 
     /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.
     fn concerns(&self) -> Result<Vec<String>, StoreFault> {

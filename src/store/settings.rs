@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::keep;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -10,6 +11,9 @@ pub struct StoreSettings {
     /// `sqlite:<path>`; relative paths start at the state directory. Or `postgres://user@host:port/database`, several
     /// hosts separated by commas, `?sslmode=verify-full&sslrootcert=<path>` for TLS, `?host=<directory>` for a socket.
     pub url: String,
+    /// How long an idempotency key is known: its repetition within these days answers the same, later it is a new
+    /// request. 7 to 36500.
+    pub idempotency_days: u32,
     /// PostgreSQL: a file that holds the password, mode 0600. None: the server asks for none.
     pub password_file: Option<PathBuf>,
     /// PostgreSQL: connections for reading, 1 to 64; one more writes.
@@ -29,6 +33,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             url: "sqlite:store/store.sqlite3".into(),
+            idempotency_days: keep::IDEMPOTENCY_DAYS,
             password_file: None,
             connections: 8,
             connect_timeout_ms: 5_000,
@@ -45,6 +50,10 @@ impl StoreSettings {
     /// # Errors
     /// A sentence that names the key.
     pub fn consistent(&self) -> Result<(), String> {
+        let days = keep::IDEMPOTENCY_DAYS_MIN..=keep::IDEMPOTENCY_DAYS_MAX;
+        if !days.contains(&self.idempotency_days) {
+            return Err(format!("store idempotency_days must be {} to {}", days.start(), days.end()));
+        }
         if !(1..=64).contains(&self.connections) {
             return Err("store connections must be 1 to 64".into());
         }

@@ -11,6 +11,7 @@ use super::footprint::Footprint;
 use super::load::{Call, ROWS, Wanted, What};
 use super::log;
 use super::pipeline::Ended;
+use super::purge;
 use super::schema::Lock;
 use super::session::{Meaning, Session, meaning, said};
 use super::sheet::{Key, Missing, Sheet};
@@ -87,10 +88,10 @@ fn undone(error: &Error) -> Failed {
 async fn run(session: &mut Session, work: &[&Work], committing: &AtomicBool) -> Result<Vec<Answer>, Stopped> {
     let commands = work.iter().flat_map(|work| match work {
         Work::Apply(commands) => commands.as_slice(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } => &[],
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => &[],
     });
     let footprint = Footprint::of(commands);
-    let mut sheet = Sheet::default();
+    let mut sheet = Sheet { keep: session.keep, ..Sheet::default() };
     begin(session, &mut sheet, &footprint).await?;
 
     let mut answers = Vec::with_capacity(work.len());
@@ -111,6 +112,7 @@ async fn run(session: &mut Session, work: &[&Work], committing: &AtomicBool) -> 
                 log::store_signed_checkpoint(session, *size, signed).await?;
                 Answer::Done
             }
+            Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
         });
     }
 

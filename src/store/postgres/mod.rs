@@ -20,6 +20,7 @@ mod lists;
 mod load;
 mod log;
 mod pipeline;
+mod purge;
 mod rare;
 mod reads;
 mod rows;
@@ -41,7 +42,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
 use reads::{Ask, Reads};
 use writer::{Answer, First, Work, Writer};
@@ -53,6 +54,7 @@ pub struct PostgresStore {
     /// Places and checkpoints have a connection of their own: payments do not wait for the log.
     log: Writer,
     reads: Reads,
+    forgotten: purge::Done,
 }
 
 impl PostgresStore {
@@ -76,7 +78,7 @@ impl PostgresStore {
     pub fn open(endpoint: &Endpoint) -> Result<Arc<Self>, StoreFault> {
         let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
         let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
-        Ok(Arc::new(Self { writer, log, reads: Reads::new(endpoint)? }))
+        Ok(Arc::new(Self { writer, log, reads: Reads::new(endpoint)?, forgotten: purge::Done::never() }))
     }
 }
 
@@ -84,7 +86,7 @@ impl Store for PostgresStore {
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
         match self.writer.call(Work::Apply(commands))? {
             Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Done => Ok(vec![]),
+            Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
         }
     }
 
@@ -190,6 +192,20 @@ impl Store for PostgresStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.log.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
+        if self.forgotten.is_on(now) {
+            return Ok(0);
+        }
+        let keys = match self.log.call(Work::ForgetKeys { now, limit })? {
+            Answer::Forgotten(keys) => keys,
+            Answer::Decisions(_) | Answer::Done => 0,
+        };
+        if keys < limit {
+            self.forgotten.on(now);
+        }
+        Ok(keys)
     }
 
     fn concerns(&self) -> Result<Vec<String>, StoreFault> {

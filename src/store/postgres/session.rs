@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::load::Call;
 use super::pipeline::Pipeline;
 use crate::store::StoreFault;
+use crate::store::keep::Keep;
 use crate::store::planted::planted;
 
 /// A parameter of a statement.
@@ -99,6 +100,7 @@ async fn in_time<T>(endpoint: &Endpoint, work: impl Future<Output = T>) -> Resul
 /// The writing connection and what was prepared on it. Dropping it closes the connection.
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) keep: Keep,
     prepared: HashMap<&'static str, Statement>,
     /// Warnings that the server sent: one of them says that a commit was not replicated as it should have been.
     warnings: Arc<AtomicU64>,
@@ -121,7 +123,8 @@ impl Session {
                 }
             }
         });
-        Ok(Self { client, prepared: HashMap::new(), warnings, driver, closed: false })
+        let keep = Keep::days(endpoint.settings.idempotency_days);
+        Ok(Self { client, keep, prepared: HashMap::new(), warnings, driver, closed: false })
     }
 
     /// Time limits, durability and plans for a connection that writes.

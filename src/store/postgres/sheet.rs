@@ -17,9 +17,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
     UnixMillis,
 };
-
-/// How long a single-use key is known again.
-const KEYS_KEPT_DAYS: i32 = 400;
+use crate::store::keep::Keep;
 
 /// A row that a decision needs, or a question about many rows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -173,6 +171,7 @@ pub(super) struct Block {
 /// One commit in the making.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
+    pub(super) keep: Keep,
     pub(super) batch: i64,
     pub(super) rows: Block,
     pub(super) marks: HashMap<String, bool>,
@@ -312,7 +311,7 @@ impl Book for Sheet {
 
     fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
         let row = self.bindings.get(&scope.0).ok_or_else(|| missing(Key::Binding(*scope)))?;
-        let oldest = Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS);
+        let oldest = self.keep.oldest_binding(now).0;
         Ok(row.binding.as_ref().filter(|(_, day)| *day >= oldest).map(|(binding, _)| binding.clone()))
     }
 

@@ -18,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::schema;
 use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
+use crate::kernel::types::UnixMillis;
 use crate::store::{SequenceStep, StoreFault};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
@@ -35,10 +36,13 @@ pub(super) enum Work {
     Apply(Vec<Command>),
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
+    ForgetKeys { now: UnixMillis, limit: u32 },
 }
 
 pub(super) enum Answer {
     Decisions(Vec<Decision>),
+    /// How many keys.
+    Forgotten(u32),
     Done,
 }
 
@@ -264,7 +268,7 @@ impl Serving {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply(commands) => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } => 1,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
     }
 }
 

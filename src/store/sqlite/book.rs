@@ -21,10 +21,8 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
     UnixMillis,
 };
+use crate::store::keep::Keep;
 use crate::store::planted::committed_sum;
-
-/// How long a single-use key is known again.
-const KEYS_KEPT_DAYS: i32 = 400;
 
 /// One commit in the making: its connection, what the writer remembers, and where its next posting goes.
 #[derive(Debug)]
@@ -32,6 +30,7 @@ pub(super) struct Commit<'c> {
     pub(super) connection: &'c Connection,
     /// Reading fills it; never borrowed across a call.
     pub(super) memory: RefCell<&'c mut Memory>,
+    keep: Keep,
     pub(super) batch: i64,
     /// A transaction whose row waits for what the same command says of it.
     pub(super) draft: Option<Transaction>,
@@ -45,7 +44,7 @@ pub(super) fn stop(error: rusqlite::Error) -> Stop {
 
 impl<'c> Commit<'c> {
     /// The beginning of a commit; the connection holds the write lock.
-    pub(super) fn begin(connection: &'c Connection, memory: &'c mut Memory) -> Result<Self, RowFault> {
+    pub(super) fn begin(connection: &'c Connection, memory: &'c mut Memory, keep: Keep) -> Result<Self, RowFault> {
         let number = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
         memory.begin(number("PRAGMA data_version")?);
         let batch = match memory.rows.batch {
@@ -53,7 +52,7 @@ impl<'c> Commit<'c> {
             None => number("SELECT coalesce(max(batch), 0) + 1 FROM batches")?,
         };
         memory.rows.batch = Some(batch);
-        Ok(Self { connection, memory: RefCell::new(memory), batch, draft: None, statements: vec![] })
+        Ok(Self { connection, memory: RefCell::new(memory), keep, batch, draft: None, statements: vec![] })
     }
 }
 
@@ -206,7 +205,7 @@ impl Book for Commit<'_> {
 
     fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>> {
         // No end: a key that was taken before the clock was set back lies in the future, and is taken all the same.
-        let kept = Day(Day::utc(now).0.saturating_sub(KEYS_KEPT_DAYS))..=Day(i32::MAX);
+        let kept = self.keep.oldest_binding(now)..=Day(i32::MAX);
         let sql = "SELECT request, transaction_name, case_id FROM bindings WHERE day = ?1 AND scope = ?2";
         for day in self.days_of(|keys| &keys.bindings, kept, scope)? {
             let binding = self.one(sql, &[&day.0, &scope.0], |row| {
@@ -224,8 +223,7 @@ impl Book for Commit<'_> {
     }
 
     fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool> {
-        let today = Day::utc(now).0;
-        let near = Day(today.saturating_sub(1))..=Day(today.saturating_add(1));
+        let near = self.keep.oldest_nonce(now)..=Day(Day::utc(now).0.saturating_add(1));
         for day in self.days_of(|keys| &keys.nonces, near, nonce)? {
             let sql = "SELECT 1 FROM nonces WHERE day = ?1 AND nonce = ?2";
             if self.one(sql, &[&day.0, &nonce.0], |_| Ok(()))?.is_some() {

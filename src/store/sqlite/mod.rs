@@ -9,6 +9,7 @@ mod check;
 mod filter;
 mod log;
 mod memory;
+mod purge;
 mod reads;
 mod rows;
 mod schema;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::keep::Keep;
 use super::planted::planted;
 use super::{
     ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema,
@@ -33,7 +35,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
+use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -62,7 +64,15 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the file cannot be used.
     pub fn open(path: &Path) -> Result<Arc<Self>, StoreFault> {
-        Self::open_with(path, writer::commit)
+        Self::open_keeping(path, Keep::default())
+    }
+
+    /// The same; single-use keys are known as long as `keep` says.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_keeping(path: &Path, keep: Keep) -> Result<Arc<Self>, StoreFault> {
+        Self::open_with(path, keep, writer::commit)
     }
 
     /// How far the schema of a file is; one that is not there yet is at the beginning. Changes nothing.
@@ -74,10 +84,10 @@ impl SqliteStore {
         schema::state(&connection.map_err(|error| unusable(path, &error))?)
     }
 
-    fn open_with(path: &Path, commit: writer::CommitStep) -> Result<Arc<Self>, StoreFault> {
+    fn open_with(path: &Path, keep: Keep, commit: writer::CommitStep) -> Result<Arc<Self>, StoreFault> {
         make_private(path).map_err(|error| unusable(path, &error))?;
         let connection = open_writing(path)?;
-        let writer = Writer::start(path.to_owned(), connection, commit)?;
+        let writer = Writer::start(path.to_owned(), connection, keep, commit)?;
         Ok(Arc::new(Self { path: path.to_owned(), writer, readers: Mutex::default() }))
     }
 
@@ -108,7 +118,7 @@ impl Store for SqliteStore {
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
         match self.writer.call(Work::Apply(commands))? {
             Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Done => Ok(vec![]),
+            Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
         }
     }
 
@@ -214,6 +224,13 @@ impl Store for SqliteStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.writer.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
+        match self.writer.call(Work::ForgetKeys { now, limit })? {
+            Answer::Forgotten(keys) => Ok(keys),
+            Answer::Decisions(_) | Answer::Done => Ok(0),
+        }
     }
 }
 

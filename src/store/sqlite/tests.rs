@@ -36,7 +36,7 @@ fn open_account(name: &str) -> Command {
 
 fn outcome_after(commit: writer::CommitStep, failing: &AtomicBool) -> Effect {
     let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open_with(&directory.path().join("store.sqlite3"), commit).unwrap();
+    let store = SqliteStore::open_with(&directory.path().join("store.sqlite3"), Keep::default(), commit).unwrap();
     failing.store(true, Ordering::SeqCst);
     assert!(matches!(store.apply(vec![open_account("A")]), Err(StoreFault::OutcomeUnknown(_))));
     store.apply(vec![open_account("A")]).unwrap().pop().unwrap().outcome.unwrap()

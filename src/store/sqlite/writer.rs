@@ -5,6 +5,7 @@
 //! unknown: callers are told so, the connection is thrown away, and the writer reopens and checks the file before
 //! it serves again.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -15,11 +16,12 @@ use rusqlite::{Connection, ErrorCode};
 use super::book::Commit;
 use super::changes::{Decided, Leaf};
 use super::memory::Memory;
-use super::{log, reopen_writing};
+use super::{log, purge, reopen_writing};
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::{RowFault, batch_document};
 use crate::kernel::types::UnixMillis;
+use crate::store::keep::Keep;
 use crate::store::{SequenceStep, StoreFault};
 
 /// Commands in one commit: measured, larger groups gain nothing.
@@ -36,10 +38,13 @@ pub(super) enum Work {
     Apply(Vec<Command>),
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
+    ForgetKeys { now: UnixMillis, limit: u32 },
 }
 
 pub(super) enum Answer {
     Decisions(Vec<Decision>),
+    /// How many keys.
+    Forgotten(u32),
     Done,
 }
 
@@ -63,11 +68,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(path: PathBuf, connection: Connection, commit: CommitStep) -> Result<Self, StoreFault> {
+    pub(super) fn start(
+        path: PathBuf,
+        connection: Connection,
+        keep: Keep,
+        commit: CommitStep,
+    ) -> Result<Self, StoreFault> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Serving { path, connection, memory: Memory::default(), commit, jobs }.run())
+            .spawn(move || Serving { path, connection, memory: Memory::default(), keep, commit, jobs }.run())
             .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -110,6 +120,7 @@ struct Serving {
     connection: Connection,
     /// As of the last commit; what was remembered for one that did not come about is gone.
     memory: Memory,
+    keep: Keep,
     commit: CommitStep,
     jobs: Receiver<Job>,
 }
@@ -174,6 +185,10 @@ impl Serving {
         let attempted = self.attempt_remembering(group);
         if attempted.is_err() {
             self.memory.forget_rows();
+            // Days that this commit emptied have their keys again.
+            if group.iter().any(|job| matches!(job.work, Work::ForgetKeys { .. })) {
+                self.memory.keys = None;
+            }
         }
         attempted
     }
@@ -182,7 +197,7 @@ impl Serving {
         let connection = &self.connection;
         let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
         begun.map_err(|error| Failed::NotBegun(error.to_string()))?;
-        match write(connection, &mut self.memory, group) {
+        match write(connection, &mut self.memory, self.keep, group) {
             Ok(answers) => {
                 (self.commit)(connection).map_err(|error| Failed::Unknown(error.to_string()))?;
                 Ok(answers)
@@ -220,7 +235,7 @@ impl Serving {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply(commands) => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } => 1,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
     }
 }
 
@@ -230,11 +245,12 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
     }
 }
 
-fn write(connection: &Connection, memory: &mut Memory, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
-    let mut commit = Commit::begin(connection, memory)?;
+fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
+    let mut commit = Commit::begin(connection, memory, keep)?;
     let batch = commit.batch;
     let mut carried_out = Vec::with_capacity(group.len());
     let mut at = UnixMillis(0);
+    let mut forgotten = VecDeque::new();
     for job in group {
         let mut decided = vec![];
         match &job.work {
@@ -246,6 +262,10 @@ fn write(connection: &Connection, memory: &mut Memory, group: &[Job]) -> Result<
             }
             Work::Sequence(step) => log::sequence(connection, step)?,
             Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
+            Work::ForgetKeys { now, limit } => {
+                let mut memory = commit.memory.borrow_mut();
+                forgotten.push_back(purge::forget_keys(connection, &mut memory, keep, *now, *limit)?);
+            }
         }
         carried_out.push(decided);
     }
@@ -266,11 +286,12 @@ fn write(connection: &Connection, memory: &mut Memory, group: &[Job]) -> Result<
         leaf: decided.leaf_row.and_then(|_| places.next()),
         outcome: decided.outcome,
     };
-    let answer = |(job, decided): (&Job, Vec<(&Command, Decided)>)| match &job.work {
+    let mut answer = |(job, decided): (&Job, Vec<(&Command, Decided)>)| match &job.work {
         Work::Apply(_) => Answer::Decisions(decided.into_iter().map(&mut decision).collect()),
+        Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
     };
-    Ok(group.iter().zip(carried_out).map(answer).collect())
+    Ok(group.iter().zip(carried_out).map(&mut answer).collect())
 }
 
 /// The leaves of these decisions, made on another thread while `meanwhile` runs on this one: they take about as long

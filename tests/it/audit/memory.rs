@@ -11,7 +11,7 @@ use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
-use countersign::kernel::types::{CaseId, Day, Sha256, TransactionId};
+use countersign::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use countersign::store::{
     ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry,
     SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
@@ -265,6 +265,10 @@ impl Store for MemoryStore {
         rows.checkpoints.insert(step.checkpoint.size, step.checkpoint);
         drop(rows);
         fault.map_or(Ok(()), |_| Err(StoreFault::OutcomeUnknown("the disk went away".into())))
+    }
+
+    fn forget_keys(&self, _: UnixMillis, _: u32) -> Result<u32, StoreFault> {
+        Ok(0)
     }
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {

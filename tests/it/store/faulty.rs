@@ -139,6 +139,9 @@ impl Store for Faulty {
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.write(|| self.inner.store_signed_checkpoint(size, signed))
     }
+    fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
+        self.write(|| self.inner.forget_keys(now, limit))
+    }
     fn status(&self) -> Result<StatusSnapshot, StoreFault> {
         self.read(|| self.inner.status())
     }
