@@ -18,7 +18,7 @@ use crate::kernel::command::{
 use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
@@ -208,6 +208,9 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn store_signed_checkpoint(&self, _: u64, _: Vec<u8>) -> Result<(), StoreFault> {
+        elsewhere()
+    }
+    fn core_refusals(&self, _: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
         elsewhere()
     }
     fn forget_keys(&self, _: UnixMillis, _: u32) -> Result<u32, StoreFault> {

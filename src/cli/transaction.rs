@@ -149,6 +149,15 @@ fn shown(answer: &Value) -> String {
     if answer["waits_for_core"].as_array().is_some_and(|verbs| !verbs.is_empty()) {
         line("core", &Value::String(format!("has not answered: {}", cell(&answer["waits_for_core"]))));
     }
+    let refusals = answer["core_refusals"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for refusal in refusals {
+        let (order, reason, at) = (cell(&refusal["order"]), cell(&refusal["reason"]), cell(&refusal["at"]));
+        line("core", &Value::String(format!("refused the {order}: {reason}, {at}")));
+    }
+    if refusals.is_empty() && answer["status"] == TransactionState::CoreRefused.name() {
+        // Refused before the store kept reasons.
+        line("core", &Value::String("refused; why stands only in the audit log".to_owned()));
+    }
     lines.join("\n")
 }
 

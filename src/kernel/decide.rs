@@ -21,8 +21,8 @@ pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
 pub use rows::{
-    Binding, Book, Breaker, CaseState, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant, Offer,
-    OutboxRow, Place, Signed,
+    Binding, Book, Breaker, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant,
+    Offer, OutboxRow, Place, Signed,
 };
 
 use posting::{hash_of, release, settle};

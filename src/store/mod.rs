@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
@@ -273,6 +273,8 @@ pub trait Store: Send + Sync {
     /// Keeps the first signed note of this size; a later one is ignored.
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
 
+    /// What the core banking system refused of a transaction, in the order of its words.
+    fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault>;
     /// Removes single-use keys of whole days before their window, at most `limit` in one commit, and answers how many.
     /// Fewer than `limit`: nothing is left to remove today.
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault>;

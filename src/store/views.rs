@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ApprovalView;
-use crate::kernel::decide::{Breaker, Grant, ManualCase, Merchant, Offer};
+use crate::kernel::decide::{Breaker, CoreRefusal, Grant, ManualCase, Merchant, Offer};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::types::{Money, UnixMillis};
 
@@ -67,6 +67,10 @@ pub fn case(case: &ManualCase) -> Value {
         "transaction_id": case.transaction_id, "call": case.call, "created": case.created.rfc3339(),
         "decided_by": case.decided_by, "decided_at": case.decided_at.map(UnixMillis::rfc3339), "note": case.note,
     })
+}
+
+pub fn core_refusal(refusal: &CoreRefusal) -> Value {
+    json!({ "order": refusal.verb, "reason": refusal.reason, "at": refusal.at.rfc3339() })
 }
 
 pub fn breaker(breaker: Option<&Breaker>) -> Value {

@@ -16,7 +16,7 @@ use countersign::kernel::command::*;
 use countersign::kernel::ledger::{Transaction, TransactionState};
 use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
-use countersign::payment::Outbox;
+use countersign::payment::{DeskCall, Outbox};
 use countersign::store::{Listing, Store, TransactionQuery};
 use serde_json::Value;
 
@@ -121,6 +121,17 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// What the desk shows of the core's refusals: which order, and why.
+    fn refusals(&self, id: &TransactionId) -> Vec<String> {
+        let call = DeskCall::TransactionShow { transaction: id.clone() };
+        let shown = self.bank.payments.desk(&operator("ann", &["auditor"]), call).unwrap();
+        let refusals = shown["core_refusals"].as_array().unwrap();
+        let word = |one: &Value| format!("{}: {}", one["order"].as_str().unwrap(), one["reason"].as_str().unwrap());
+        refusals.iter().map(word).collect()
+    }
+}
+
 fn id_of(answer: &Value) -> TransactionId {
     answer["transaction_id"].as_str().unwrap().parse().unwrap()
 }
@@ -195,6 +206,7 @@ fn a_hold_that_goes_wrong_is_approved_denied_or_queued_under_one_case() {
         if told == Told::Refused {
             assert_eq!((&again["status"], &again["reason"]), (&"denied".into(), &"core_refused".into()));
             assert_eq!(pair.here(id), TransactionState::CoreRefused);
+            assert_eq!(pair.refusals(id), ["hold: limit"]);
             return;
         }
         assert_eq!((&again["status"], id_of(&again)), (&"approved".into(), id.clone()));
@@ -225,6 +237,7 @@ fn a_settlement_that_goes_wrong_is_executed_denied_or_submitted_and_paid_once() 
         let again = pair.execute(id);
         if told == Told::Refused {
             assert_eq!((&again["reason"], pair.here(id)), (&"core_refused".into(), TransactionState::CoreRefused));
+            assert_eq!(pair.refusals(id), ["settle: limit"]);
             return;
         }
         assert_eq!((&again["status"], &again["repeated"]), (&"executed".into(), &true.into()), "{again}");

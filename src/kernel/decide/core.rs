@@ -4,7 +4,9 @@
 //! idempotent there by transaction and verb. Here money moves when it answered, never before.
 
 use super::posting::{placed, statement};
-use super::{Book, Case, CaseState, Change, ManualCase, Orders, OutboxRow, Ruled, existing, manual, release, settle};
+use super::{
+    Book, Case, CaseState, Change, CoreRefusal, ManualCase, Orders, OutboxRow, Ruled, existing, manual, release, settle,
+};
 use crate::kernel::command::{Actor, Command, CoreVerb, CoreWord, Effect, Posted, Settlement, ToolCall};
 use crate::kernel::ledger::{Account, AccountStatus, Funds, Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
@@ -68,6 +70,10 @@ pub(super) fn answered(
         return Ok((Effect::Done { changed: false }, vec![]));
     }
     let mut changes = vec![Change::Dequeue { transaction: transaction_id.clone(), verb }];
+    if let CoreWord::Refused(reason) = word {
+        let (transaction_id, reason) = (transaction_id.clone(), reason.clone());
+        changes.push(Change::KeepRefusal(CoreRefusal { transaction_id, verb, reason, at }));
+    }
     let mut effect = Effect::Done { changed: true };
     match (verb, word) {
         (CoreVerb::Hold, CoreWord::Done) => changes.extend(resumed(book, &transaction, at)?),

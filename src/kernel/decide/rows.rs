@@ -131,6 +131,16 @@ pub struct Breaker {
     pub since: UnixMillis,
 }
 
+/// A no of the core banking system to one of its orders.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CoreRefusal {
+    pub transaction_id: TransactionId,
+    pub verb: CoreVerb,
+    /// The core's own name for it.
+    pub reason: String,
+    pub at: UnixMillis,
+}
+
 /// An order of the outbox: what the core banking system must be told, and was not known to have heard.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutboxRow {
@@ -256,6 +266,8 @@ pub enum Change {
     PutCase(Box<ManualCase>),
     /// `None`: payments go on.
     PutBreaker(Option<Breaker>),
+    /// Keeps what the core banking system refused, and its own name for why.
+    KeepRefusal(CoreRefusal),
     /// Puts an order into the outbox; one that is there already stays as it is.
     Enqueue(OutboxRow),
     Dequeue {

@@ -68,6 +68,7 @@ impl Payments {
         let reversals = self.store.transactions(&query)?;
         value["reversals"] = json!(reversals.iter().map(record).collect::<Vec<_>>());
         value["waits_for_core"] = json!(self.core_verbs(id)?);
+        value["core_refusals"] = self.store.core_refusals(id)?.iter().map(views::core_refusal).collect();
         value["statement"] = json!(statement);
         Ok(value)
     }

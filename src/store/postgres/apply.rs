@@ -163,6 +163,7 @@ impl Sheet {
             }
             Change::PutMerchant(_)
             | Change::PutCase(_)
+            | Change::KeepRefusal(_)
             | Change::JournalCertificate(_)
             | Change::ReleaseCertificate { .. }
             | Change::PutCrlNumber { .. }

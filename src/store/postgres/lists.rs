@@ -10,7 +10,7 @@ use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::Parameter;
 use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
@@ -199,6 +199,12 @@ impl PostgresStore {
         let sql = "SELECT minor FROM counters WHERE counter = $1 AND day = $2";
         let spent = self.one(sql, vec![Box::new(counter.text()), Box::new(day.0)], |row| rows::get(row, 0))?;
         Ok(spent.unwrap_or(0))
+    }
+
+    pub(super) fn read_core_refusals(&self, of: &TransactionId) -> Reading<Vec<CoreRefusal>> {
+        let sql = "SELECT transaction_name, verb, reason, at FROM core_refusals WHERE transaction_name = $1
+                   ORDER BY at, verb";
+        self.all(sql, vec![Box::new(of.to_string())], rows::core_refusal)
     }
 
     pub(super) fn read_outbox(&self, of: Option<&TransactionId>, limit: u32) -> Reading<Vec<OutboxRow>> {

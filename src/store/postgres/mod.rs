@@ -39,7 +39,7 @@ use super::{
     SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
@@ -192,6 +192,10 @@ impl Store for PostgresStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.log.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
+        self.read_core_refusals(of)
     }
 
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {

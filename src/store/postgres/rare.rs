@@ -2,7 +2,7 @@
 
 use super::load::Call;
 use super::session::Parameter;
-use crate::kernel::decide::{Change, Grant, ManualCase, RowFault};
+use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, RowFault};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::types::TransactionId;
 
@@ -46,6 +46,11 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             "INSERT INTO outbox (transaction_name, verb, since) VALUES ($1, $2, $3)
              ON CONFLICT (transaction_name, verb) DO NOTHING",
             vec![Box::new(row.transaction_id.as_str()), Box::new(row.verb.name()), Box::new(row.since.0)],
+        ),
+        Change::KeepRefusal(CoreRefusal { transaction_id, verb, reason, at }) => call(
+            "INSERT INTO core_refusals (transaction_name, verb, reason, at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (transaction_name, verb) DO NOTHING",
+            vec![Box::new(transaction_id.as_str()), Box::new(verb.name()), Box::new(reason.as_str()), Box::new(at.0)],
         ),
         Change::Dequeue { transaction, verb } => call(
             "DELETE FROM outbox WHERE transaction_name = $1 AND verb = $2",

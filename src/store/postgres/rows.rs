@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
-use crate::kernel::decide::{Breaker, CaseState, Grant, ManualCase, Merchant, Offer, OutboxRow, RowFault};
+use crate::kernel::decide::{Breaker, CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow, RowFault};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
 };
@@ -230,6 +230,16 @@ pub(super) fn core_verb(row: &Row, column: usize) -> Read<CoreVerb> {
 
 pub(super) fn outbox(row: &Row) -> Read<OutboxRow> {
     Ok(OutboxRow { transaction_id: text(row, 0)?, verb: core_verb(row, 1)?, since: millis(row, 2)? })
+}
+
+/// Columns transaction_name, verb, reason, at.
+pub(super) fn core_refusal(row: &Row) -> Read<CoreRefusal> {
+    Ok(CoreRefusal {
+        transaction_id: text(row, 0)?,
+        verb: core_verb(row, 1)?,
+        reason: get(row, 2)?,
+        at: millis(row, 3)?,
+    })
 }
 
 pub(super) fn certificate(row: &Row) -> Read<CertificateRecord> {

@@ -32,7 +32,10 @@ impl Lock {
 }
 
 /// Every migration in order, with what it brings; the version is how many were run.
-const MIGRATIONS: &[(&str, &str)] = &[("the whole book, certificates, the audit log", INITIAL)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("the whole book, certificates, the audit log", INITIAL),
+    ("what a core banking system refused, and why", REFUSALS),
+];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
 /// number of the block is the commit's batch.
@@ -253,6 +256,17 @@ CREATE TABLE crls (
 CREATE TABLE crl_numbers (
     issuer text COLLATE \"C\" PRIMARY KEY,
     number bigint NOT NULL
+);
+";
+
+/// A table of its own: refusals are rare, and a transaction's row is as narrow as can be.
+const REFUSALS: &str = "
+CREATE TABLE core_refusals (
+    transaction_name text COLLATE \"C\" NOT NULL,
+    verb text COLLATE \"C\" NOT NULL,
+    reason text COLLATE \"C\" NOT NULL,
+    at bigint NOT NULL,
+    PRIMARY KEY (transaction_name, verb)
 );
 ";
 

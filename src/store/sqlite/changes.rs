@@ -6,7 +6,7 @@ use super::book::Commit;
 use super::memory::AccountSlot;
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
-use crate::kernel::decide::{Change, ManualCase, Mark, Place, RowFault, decide, leaf_body};
+use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
@@ -277,6 +277,12 @@ impl Commit<'_> {
                 let sql = "INSERT INTO outbox (transaction_name, verb, since) VALUES (?1, ?2, ?3)
                            ON CONFLICT (transaction_name, verb) DO NOTHING";
                 self.run(sql, params![row.transaction_id.as_str(), row.verb.name(), row.since.0])?;
+            }
+            Change::KeepRefusal(refusal) => {
+                let sql = "INSERT INTO core_refusals (transaction_name, verb, reason, at) VALUES (?1, ?2, ?3, ?4)
+                           ON CONFLICT (transaction_name, verb) DO NOTHING";
+                let CoreRefusal { transaction_id, verb, reason, at } = refusal;
+                self.run(sql, params![transaction_id.as_str(), verb.name(), reason, at.0])?;
             }
             Change::Dequeue { transaction, verb } => {
                 let sql = "DELETE FROM outbox WHERE transaction_name = ?1 AND verb = ?2";

@@ -32,7 +32,7 @@ use super::{
     SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
@@ -224,6 +224,10 @@ impl Store for SqliteStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.writer.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
+        self.read(|connection| reads::core_refusals(connection, of))
     }
 
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {

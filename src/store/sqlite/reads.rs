@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::log::{all, one};
 use super::{book, rows};
 use crate::kernel::command::{CertificateRecord, Posted};
-use crate::kernel::decide::{Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
@@ -144,6 +144,12 @@ pub(super) fn outbox(connection: &Connection, of: Option<&TransactionId>, limit:
         }
         None => all(connection, &format!("{columns} ORDER BY id LIMIT ?1"), [limit], rows::outbox),
     }
+}
+
+pub(super) fn core_refusals(connection: &Connection, of: &TransactionId) -> Read<Vec<CoreRefusal>> {
+    let sql =
+        "SELECT transaction_name, verb, reason, at FROM core_refusals WHERE transaction_name = ?1 ORDER BY at, verb";
+    all(connection, sql, [of.as_str()], rows::core_refusal)
 }
 
 pub(super) fn transactions(connection: &Connection, query: &TransactionQuery) -> Read<Vec<TransactionRecord>> {

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
-use crate::kernel::decide::{Breaker, CaseState, Grant, ManualCase, Merchant, Offer, OutboxRow};
+use crate::kernel::decide::{Breaker, CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
 };
@@ -160,6 +160,16 @@ pub(super) fn core_verb(row: &Row<'_>, column: usize) -> Read<CoreVerb> {
 
 pub(super) fn outbox(row: &Row<'_>) -> Read<OutboxRow> {
     Ok(OutboxRow { transaction_id: text(row, 0)?, verb: core_verb(row, 1)?, since: UnixMillis(row.get(2)?) })
+}
+
+/// Columns transaction_name, verb, reason, at.
+pub(super) fn core_refusal(row: &Row<'_>) -> Read<CoreRefusal> {
+    Ok(CoreRefusal {
+        transaction_id: text(row, 0)?,
+        verb: core_verb(row, 1)?,
+        reason: row.get(2)?,
+        at: UnixMillis(row.get(3)?),
+    })
 }
 
 fn approval(row: &Row<'_>) -> Read<Option<Approval>> {

@@ -12,6 +12,7 @@ use crate::store::{Schema, StoreFault};
 const MIGRATIONS: &[(&str, &str)] = &[
     ("accounts, payments, certificates, the audit log", INITIAL),
     ("overdrafts, daily limits and calendars, fees, cases, an external core, keys by day", MONEY),
+    ("what a core banking system refused, and why", REFUSALS),
 ];
 
 const INITIAL: &str = "
@@ -267,6 +268,17 @@ CREATE TABLE outbox (
     since INTEGER NOT NULL,
     UNIQUE (transaction_name, verb)
 ) STRICT;
+";
+
+/// A table of its own: refusals are rare, and a transaction's row is as narrow as can be.
+const REFUSALS: &str = "
+CREATE TABLE core_refusals (
+    transaction_name TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (transaction_name, verb)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// How far the schema of this file is.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use countersign::kernel::canon::canonical;
 use countersign::kernel::command::{CertificateRecord, Command, Decision, Posted, TransactionStatement};
-use countersign::kernel::decide::{Counter, ManualCase, OutboxRow};
+use countersign::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction};
 use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
@@ -265,6 +265,10 @@ impl Store for MemoryStore {
         rows.checkpoints.insert(step.checkpoint.size, step.checkpoint);
         drop(rows);
         fault.map_or(Ok(()), |_| Err(StoreFault::OutcomeUnknown("the disk went away".into())))
+    }
+
+    fn core_refusals(&self, _: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
+        Ok(vec![])
     }
 
     fn forget_keys(&self, _: UnixMillis, _: u32) -> Result<u32, StoreFault> {

@@ -57,6 +57,24 @@ sentences! {
         }
         w.adds_up();
     };
+    what_the_core_refused_and_why_is_kept_once: |w| {
+        let w = &external(w);
+        let id = w.approved(transfer("2000", "k"));
+        assert_eq!(w.store.core_refusals(&id).unwrap(), []);
+        refused(w, &id, Hold).unwrap();
+        let kept = w.store.core_refusals(&id).unwrap();
+        let [refusal] = &kept[..] else { panic!("{kept:?}") };
+        assert_eq!((refusal.verb, refusal.reason.as_str(), refusal.at), (Hold, "limit", UnixMillis(w.now.get())));
+        w.later(1_000);
+        refused(w, &id, Hold).unwrap();
+        assert_eq!(w.store.core_refusals(&id).unwrap(), kept, "nobody waited for the second word");
+        let (other, _) = submitted(w, "5", "other");
+        refused(w, &other, Settle).unwrap();
+        refused(w, &other, Release).unwrap();
+        let orders: Vec<CoreVerb> = w.store.core_refusals(&other).unwrap().iter().map(|one| one.verb).collect();
+        assert_eq!(orders, [Release, Settle]);
+        assert_eq!(w.store.core_refusals(&id).unwrap(), kept);
+    };
     a_settlement_that_the_core_refuses_gives_both_holds_back: |w| {
         let w = &external(w);
         let (id, _) = submitted(w, "5", "k");

@@ -12,7 +12,7 @@ use countersign::audit::settings::AuditSettings;
 use countersign::audit::{Advance, Log, LogSetup};
 use countersign::hsm::Token;
 use countersign::kernel::command::*;
-use countersign::kernel::decide::{Counter, ManualCase, OutboxRow};
+use countersign::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -138,6 +138,9 @@ impl Store for Faulty {
     }
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.write(|| self.inner.store_signed_checkpoint(size, signed))
+    }
+    fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
+        self.read(|| self.inner.core_refusals(of))
     }
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
         self.write(|| self.inner.forget_keys(now, limit))
