@@ -9,7 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::filter::Filter;
 use super::memory::{Keys, Memory};
+use super::pending::Pending;
 use super::rows;
+use super::schema::{LAPSING, OPEN};
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
     Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, RowFault, Ruled, Signed,
@@ -34,8 +36,12 @@ pub(super) struct Commit<'c> {
     pub(super) batch: i64,
     /// A transaction whose row waits for what the same command says of it.
     pub(super) draft: Option<Transaction>,
-    /// Leaf hashes of the statements posted in this commit so far.
-    pub(super) statements: Vec<Sha256>,
+    /// Places of the batch that are given.
+    pub(super) placed: u32,
+    /// Statements of the last command, in the order of their places.
+    pub(super) statements: Vec<Vec<u8>>,
+    /// Rows that are not written yet.
+    pub(super) pending: RefCell<Pending>,
 }
 
 pub(super) fn stop(error: rusqlite::Error) -> Stop {
@@ -52,7 +58,8 @@ impl<'c> Commit<'c> {
             None => number("SELECT coalesce(max(batch), 0) + 1 FROM batches")?,
         };
         memory.rows.batch = Some(batch);
-        Ok(Self { connection, memory: RefCell::new(memory), keep, batch, draft: None, statements: vec![] })
+        let (memory, pending) = (RefCell::new(memory), RefCell::default());
+        Ok(Self { connection, memory, keep, batch, draft: None, placed: 0, statements: vec![], pending })
     }
 }
 
@@ -184,10 +191,8 @@ impl Book for Commit<'_> {
     }
 
     fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32> {
-        let sql = "SELECT count(*) FROM transactions
-                   WHERE agent = ?1 AND debit = ?2
-                   AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')";
-        Ok(self.one(sql, &[&agent.to_string(), &account], |row| row.get(0))?.unwrap_or(0))
+        let sql = format!("SELECT count(*) FROM transactions WHERE agent = ?1 AND debit = ?2 AND {OPEN}");
+        Ok(self.one(&sql, &[&agent.to_string(), &account], |row| row.get(0))?.unwrap_or(0))
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
@@ -263,8 +268,7 @@ impl Book for Commit<'_> {
 
     fn lapsed(&self, now: UnixMillis, limit: u32) -> Ruled<Vec<Transaction>> {
         let sql = format!(
-            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval') AND t.expires <= ?1
-             ORDER BY t.expires LIMIT ?2",
+            "SELECT {} FROM {} WHERE {LAPSING} AND t.expires <= ?1 ORDER BY t.expires LIMIT ?2",
             rows::TRANSACTION,
             rows::TRANSACTION_FROM
         );
@@ -299,7 +303,7 @@ impl Book for Commit<'_> {
     }
 
     fn next_place(&self) -> Ruled<Place> {
-        Ok(Place { batch: self.batch, index: u32::try_from(self.statements.len()).unwrap_or(u32::MAX) })
+        Ok(Place { batch: self.batch, index: self.placed })
     }
 
     fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>> {
@@ -378,9 +382,15 @@ impl Commit<'_> {
         key: &Sha256,
     ) -> Ruled<Vec<Day>> {
         self.remember_keys().map_err(stop)?;
-        let memory = self.memory.borrow();
-        let days = memory.keys.iter().flat_map(|keys| table(keys).range(range.clone()).rev());
-        Ok(days.filter(|(_, filter)| filter.may_have(key)).map(|(day, _)| *day).collect())
+        let days: Vec<Day> = {
+            let memory = self.memory.borrow();
+            let days = memory.keys.iter().flat_map(|keys| table(keys).range(range.clone()).rev());
+            days.filter(|(_, filter)| filter.may_have(key)).map(|(day, _)| *day).collect()
+        };
+        if !days.is_empty() {
+            self.write_pending().map_err(Stop::Fault)?;
+        }
+        Ok(days)
     }
 
     /// Reads every key once after the file was opened.
@@ -406,7 +416,7 @@ impl Commit<'_> {
     /// Every open transaction: read only when something was revoked.
     fn open(&self) -> Ruled<Vec<Transaction>> {
         let sql = format!(
-            "SELECT {} FROM {} WHERE t.state IN ('approved', 'pending_approval', 'queued_manual') ORDER BY t.expires",
+            "SELECT {} FROM {} WHERE {OPEN} AND t.state <> 'submitted' ORDER BY t.expires",
             rows::TRANSACTION,
             rows::TRANSACTION_FROM
         );

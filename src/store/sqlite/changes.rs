@@ -3,12 +3,12 @@
 use rusqlite::{ToSql, params};
 
 use super::book::Commit;
-use super::memory::AccountSlot;
+use super::memory::{AccountSlot, Rows};
+use super::pending::{BindingRow, EntryRow};
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
-use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
@@ -25,8 +25,8 @@ pub(super) struct Decided {
 /// A leaf as it will be stored.
 pub(super) struct Leaf {
     pub(super) place: LeafRef,
-    salt: [u8; 32],
-    body: Vec<u8>,
+    pub(super) salt: [u8; 32],
+    pub(super) body: Vec<u8>,
 }
 
 impl Decided {
@@ -68,36 +68,29 @@ impl Commit<'_> {
     }
 
     /// The row of the next leaf of this commit. Its transaction names it before it is written.
-    fn next_leaf_row(&mut self) -> Result<i64, RowFault> {
-        let next = self.memory.borrow().rows.next_leaf;
-        let row = match next {
-            Some(row) => row,
-            None => {
-                let sql = "SELECT coalesce(max(row), 0) + 1 FROM leaves";
-                self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?
-            }
-        };
-        self.memory.borrow_mut().rows.next_leaf = Some(row + 1);
-        Ok(row)
+    fn next_leaf_row(&self) -> Result<i64, RowFault> {
+        self.next_row(|rows| &mut rows.next_leaf, "SELECT coalesce(max(row), 0) + 1 FROM leaves")
     }
 
-    /// Writes leaves into the rows that they were given.
-    pub(super) fn write_leaves(&self, leaves: &[Leaf]) -> Written {
-        let sql = "INSERT INTO leaves (row, commitment, salt, body) VALUES (?1, ?2, ?3, ?4)";
-        let mut insert = self.connection.prepare_cached(sql)?;
-        for leaf in leaves {
-            insert.execute(params![leaf.place.row, leaf.place.commitment.0, leaf.salt, leaf.body])?;
-        }
-        Ok(())
+    /// Numbers a row of a table that is only ever added to.
+    fn next_row(&self, next: fn(&mut Rows) -> &mut Option<i64>, first: &str) -> Result<i64, RowFault> {
+        let known = *next(&mut self.memory.borrow_mut().rows);
+        let row = match known {
+            Some(row) => row,
+            None => self.connection.prepare_cached(first)?.query_row([], |row| row.get(0))?,
+        };
+        *next(&mut self.memory.borrow_mut().rows) = Some(row + 1);
+        Ok(row)
     }
 
     fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, RowFault> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
-    /// Writes the accounts and sums that changed since the last time: before COMMIT, and before a read that looks for
-    /// them in their tables.
+    /// Writes what waits, and the accounts and sums that changed since the last time: before COMMIT, and before a read
+    /// that looks for them in their tables.
     pub(super) fn write_remembered(&self) -> Written {
+        self.write_pending()?;
         let mut memory = self.memory.borrow_mut();
         let sql = "UPDATE accounts SET status = ?2, balance = ?3, held = ?4, status_by = ?5, newest_entry = ?6
                    WHERE id = ?1";
@@ -206,8 +199,7 @@ impl Commit<'_> {
                 self.update_transaction(&transaction)?;
             }
             Change::Post { transaction, entries, statement, at } => {
-                let place = Place { batch: self.batch, index: u32::try_from(self.statements.len())? };
-                let hash = merkle::leaf_hash(&statement);
+                let place = Place { batch: self.batch, index: self.placed };
                 let moved = Moved { place, at, statement, leaf };
                 let row = match self.draft.take_if(|draft| draft.transaction_id == transaction) {
                     Some(draft) => self.insert_transaction(&draft, Some(&moved))?,
@@ -216,15 +208,16 @@ impl Commit<'_> {
                 for entry in entries {
                     self.insert_entry(row, &entry)?;
                 }
-                self.statements.push(hash);
+                self.placed += 1;
+                self.statements.push(moved.statement);
             }
             Change::Order { transaction, statement } => {
                 self.write_draft()?;
                 let sql = "UPDATE transactions SET order_batch = ?2, order_index = ?3, order_statement = ?4
                            WHERE name = ?1";
-                let index = i64::try_from(self.statements.len())?;
-                self.run(sql, params![transaction.as_str(), self.batch, index, statement])?;
-                self.statements.push(merkle::leaf_hash(&statement));
+                self.run(sql, params![transaction.as_str(), self.batch, self.placed, statement])?;
+                self.placed += 1;
+                self.statements.push(statement);
             }
             Change::Spend { counter, day, minor } => {
                 let sum = self.remember_counter(&counter, day)?.checked_add(minor);
@@ -238,13 +231,16 @@ impl Commit<'_> {
                 if let Some(keys) = &mut self.memory.borrow_mut().keys {
                     keys.bindings.entry(day).or_default().add(&scope);
                 }
-                let sql = "INSERT INTO bindings (day, scope, request, transaction_name, case_id)
-                           VALUES (?1, ?2, ?3, ?4, ?5)";
-                let transaction = binding.transaction_id.as_ref().map(TransactionId::as_str);
-                let case = binding.case_id.as_ref().map(CaseId::as_str);
-                self.run(sql, params![day.0, scope.0, binding.request.0, transaction, case])?;
+                self.pending.borrow_mut().bindings.push(BindingRow {
+                    day: day.0,
+                    scope: scope.0,
+                    request: binding.request.0,
+                    transaction: binding.transaction_id.map(|id| id.as_str().to_owned()),
+                    case: binding.case_id.map(|id| id.as_str().to_owned()),
+                });
             }
             Change::Unbind { scope } => {
+                self.write_pending()?;
                 self.remember_keys()?;
                 let days: Vec<Day> = {
                     let memory = self.memory.borrow();
@@ -260,7 +256,7 @@ impl Commit<'_> {
                 if let Some(keys) = &mut self.memory.borrow_mut().keys {
                     keys.nonces.entry(day).or_default().add(&nonce);
                 }
-                self.run("INSERT INTO nonces (day, nonce) VALUES (?1, ?2)", params![day.0, nonce.0])?;
+                self.pending.borrow_mut().nonces.push((day.0, nonce.0));
             }
             Change::PutCase(case) => self.put_case(&case)?,
             Change::PutBreaker(breaker) => {
@@ -358,12 +354,14 @@ impl Commit<'_> {
     /// Writes a new transaction, posted or not, and tells its row.
     fn insert_transaction(&self, transaction: &Transaction, moved: Option<&Moved>) -> Result<i64, RowFault> {
         let sql =
-            "INSERT INTO transactions (name, kind, state, maker, agent, debit, credit, amount, currency, merchant,
+            "INSERT INTO transactions (id, name, kind, state, maker, agent, debit, credit, amount, currency, merchant,
                    product, original, parameters, counts_on, created, expires, authorization_ttl_ms, policy_version,
                    catalogue_version, fee, debits_on, settlement, case_id, posted_at, batch, index_in_batch, statement,
                    leaf)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                   ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)";
+                   ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
+        let row =
+            self.next_row(|rows| &mut rows.next_transaction, "SELECT coalesce(max(id), 0) + 1 FROM transactions")?;
         let state = if moved.is_some() { TransactionState::Posted } else { transaction.state };
         let agent = match &transaction.maker {
             Actor::Agent(agent) => Some(agent.spiffe_id.to_string()),
@@ -372,6 +370,7 @@ impl Commit<'_> {
         self.run(
             sql,
             params![
+                row,
                 transaction.transaction_id.as_str(),
                 transaction.kind.name(),
                 state.name(),
@@ -402,7 +401,6 @@ impl Commit<'_> {
                 moved.and_then(|moved| moved.leaf)
             ],
         )?;
-        let row = self.connection.last_insert_rowid();
         if let Some(approval) = &transaction.approval {
             let sql = "INSERT INTO approvals (name, transaction_name, reasons, expires) VALUES (?1, ?2, ?3, ?4)";
             self.run(
@@ -420,24 +418,25 @@ impl Commit<'_> {
 
     /// Posts a transaction that has its row already, and tells it.
     fn post_transaction(&self, name: &TransactionId, moved: &Moved) -> Result<i64, RowFault> {
+        let find = "SELECT id FROM transactions WHERE name = ?1";
+        let row: i64 = self.connection.prepare_cached(find)?.query_row([name.as_str()], |row| row.get(0))?;
         let sql = "UPDATE transactions SET state = 'executed', posted_at = ?2, batch = ?3, index_in_batch = ?4,
-                   statement = ?5, leaf = ?6 WHERE name = ?1 RETURNING id";
+                   statement = ?5, leaf = ?6 WHERE id = ?1";
         let Moved { place, at, statement, leaf } = moved;
-        let mut update = self.connection.prepare_cached(sql)?;
-        let values = params![name.as_str(), at.0, place.batch, place.index, statement, leaf];
-        Ok(update.query_row(values, |row| row.get(0))?)
+        self.run(sql, params![row, at.0, place.batch, place.index, statement, leaf])?;
+        Ok(row)
     }
 
     /// Appends an entry to its account's chain.
-    fn insert_entry(&self, transaction_row: i64, entry: &Entry) -> Written {
+    fn insert_entry(&self, transaction: i64, entry: &Entry) -> Written {
         self.remember_account(&entry.account)?;
         let account = self.memory.borrow().rows.account(&entry.account).map(|slot| (slot.row, slot.newest_entry));
-        let (row, previous) =
+        let (account, previous) =
             account.ok_or_else(|| Inconsistent(format!("account {} has an entry but is not there", entry.account)))?;
-        let sql = "INSERT INTO entries (account, transaction_row, amount, previous) VALUES (?1, ?2, ?3, ?4)";
-        self.run(sql, params![row, transaction_row, entry.amount, previous])?;
-        let newest = self.connection.last_insert_rowid();
-        self.change_account(&entry.account, |slot| slot.newest_entry = Some(newest))
+        let id = self.next_row(|rows| &mut rows.next_entry, "SELECT coalesce(max(id), 0) + 1 FROM entries")?;
+        let row = EntryRow { id, account, transaction, amount: entry.amount, previous };
+        self.pending.borrow_mut().entries.push(row);
+        self.change_account(&entry.account, |slot| slot.newest_entry = Some(id))
     }
 
     fn put_case(&self, case: &ManualCase) -> Written {

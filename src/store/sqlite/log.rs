@@ -35,7 +35,11 @@ pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &Transac
 }
 
 pub(super) fn unsequenced(connection: &Connection, limit: u32) -> Read<Vec<LeafRecord>> {
-    let sql = format!("{LEAF} WHERE l.place IS NULL ORDER BY l.row LIMIT ?1");
+    // Places follow the rows: what waits comes after the last one that has its place.
+    let sql = format!(
+        "{LEAF} WHERE l.place IS NULL AND l.row > coalesce((SELECT row FROM leaves WHERE place IS NOT NULL
+         ORDER BY place DESC LIMIT 1), 0) ORDER BY l.row LIMIT ?1"
+    );
     all(connection, &sql, [limit.min(ROWS_MAX)], leaf_row)
 }
 
@@ -66,6 +70,8 @@ pub(super) enum Misplaced {
     Size { found: u64, expected: u64 },
     #[error("leaf row {0} is not there or has its place already")]
     Leaf(i64),
+    #[error("leaf row {0} is not the next one without a place")]
+    Order(i64),
     #[error("a checkpoint of {size} leaves does not follow a step that ends at {end}")]
     Checkpoint { size: u64, end: u64 },
     #[error("there is no checkpoint of {0} leaves")]
@@ -78,6 +84,13 @@ pub(super) fn sequence(connection: &Connection, step: &SequenceStep) -> Result<(
     let found: u64 = connection.prepare_cached(newest)?.query_row([], |row| rows::unsigned(row, 0))?;
     if found != step.size_before {
         return Err(Box::new(Misplaced::Size { found, expected: step.size_before }));
+    }
+    let last = "SELECT coalesce((SELECT row FROM leaves WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1), 0)";
+    let placed: i64 = connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;
+    let next = "SELECT row FROM leaves WHERE row > ?1 ORDER BY row LIMIT ?2";
+    let next: Vec<i64> = all(connection, next, params![placed, i64::try_from(step.rows.len())?], |row| row.get(0))?;
+    if let Some((row, _)) = step.rows.iter().zip(&next).find(|(row, next)| row != next) {
+        return Err(Box::new(Misplaced::Order(*row)));
     }
     let end = step.size_before.saturating_add(u64::try_from(step.rows.len())?);
     if step.checkpoint.size != end {

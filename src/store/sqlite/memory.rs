@@ -48,6 +48,10 @@ pub(super) struct Rows {
     pub(super) batch: Option<i64>,
     /// The row of the next leaf.
     pub(super) next_leaf: Option<i64>,
+    /// The row of the next transaction.
+    pub(super) next_transaction: Option<i64>,
+    /// The row of the next entry.
+    pub(super) next_entry: Option<i64>,
 }
 
 #[derive(Debug)]

@@ -6,9 +6,12 @@
 mod book;
 mod changes;
 mod check;
+mod checkpoint;
 mod filter;
 mod log;
+mod making;
 mod memory;
+mod pending;
 mod purge;
 mod reads;
 mod rows;
@@ -23,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use serde_json::Value;
 
 use super::keep::Keep;
@@ -40,10 +44,9 @@ use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Checkpoints of the write-ahead log every this many pages: measured 1.6 × over the default of 1,000.
-const WAL_CHECKPOINT_PAGES: i64 = 20_000;
-/// Pages that the writer keeps: with SQLite's 2 MiB every transfer read some again.
-const WRITER_CACHE_KIB: i64 = 65_536;
+/// Pages that the writer keeps: with SQLite's 2 MiB every transfer read some again, with 64 MiB each COMMIT takes
+/// longer to look through them.
+const WRITER_CACHE_KIB: i64 = 16_384;
 /// Idle reading connections that are kept.
 const READERS_IDLE_MAX: usize = 8;
 /// Prepared statements that a connection keeps.
@@ -261,8 +264,10 @@ fn open_writing(path: &Path) -> Result<Connection, StoreFault> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if planted("synchronous_normal") { "NORMAL" } else { "FULL" })?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
+        // The writer itself knows the rows that others name, as on PostgreSQL; `ledger check` looks for those of the book.
+        connection.pragma_update(None, "foreign_keys", false)?;
+        // Plans do not depend on what is bound: a statement is prepared once.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         Ok(connection)

@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::log::{all, one};
+use super::schema::OPEN;
 use super::{book, rows};
 use crate::kernel::command::{CertificateRecord, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
@@ -112,14 +113,14 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
 
 /// Every account's balance and hold, kept and recomputed.
 fn balances(connection: &Connection) -> Read<Vec<Value>> {
-    let sql = "SELECT a.name, a.currency, a.balance, a.held,
-         coalesce(e.sum, 0), coalesce(o.sum, 0) FROM accounts a
+    let sql = format!(
+        "SELECT a.name, a.currency, a.balance, a.held, coalesce(e.sum, 0), coalesce(o.sum, 0) FROM accounts a
          LEFT JOIN (SELECT account, sum(amount) AS sum FROM entries GROUP BY account) e ON e.account = a.id
          LEFT JOIN (SELECT debit, sum(amount + fee) AS sum FROM transactions
-             WHERE state IN ('approved', 'pending_approval', 'queued_manual', 'submitted')
-             AND (kind IN ('purchase', 'transfer') OR state = 'submitted') GROUP BY debit) o ON o.debit = a.name
-         ORDER BY a.id";
-    all(connection, sql, [], |row| {
+             WHERE {OPEN} AND (kind IN ('purchase', 'transfer') OR state = 'submitted') GROUP BY debit) o ON o.debit = a.name
+         ORDER BY a.id"
+    );
+    all(connection, &sql, [], |row| {
         let account: String = row.get(0)?;
         let currency: String = row.get(1)?;
         Ok(views::balances(&account, &currency, [row.get(2)?, row.get(3)?], [row.get(4)?, row.get(5)?]))

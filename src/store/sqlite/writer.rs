@@ -6,7 +6,7 @@
 //! it serves again.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,20 +14,18 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use super::book::Commit;
-use super::changes::{Decided, Leaf};
+use super::checkpoint::{Checkpointer, LENGTHS};
+use super::making::{self, Part};
 use super::memory::Memory;
 use super::{log, purge, reopen_writing};
-use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Command, Decision};
-use crate::kernel::decide::{RowFault, batch_document};
+use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
 use crate::store::{SequenceStep, StoreFault};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
-/// Leaves from which a thread of their own is worth starting.
-const LEAVES_BESIDE_MIN: usize = 32;
 /// Calls that may wait; one more is [`StoreFault::Busy`].
 const QUEUE_MAX: usize = 4_096;
 /// Between attempts to reopen after a failure.
@@ -70,14 +68,17 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         path: PathBuf,
-        connection: Connection,
+        mut connection: Connection,
         keep: Keep,
         commit: CommitStep,
     ) -> Result<Self, StoreFault> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let checkpoints = Checkpointer::start(&mut connection, &path, LENGTHS)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Serving { path, connection, memory: Memory::default(), keep, commit, jobs }.run())
+            .spawn(move || {
+                Serving { path, connection, checkpoints, memory: Memory::default(), keep, commit, jobs }.run()
+            })
             .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -117,7 +118,9 @@ enum Failed {
 
 struct Serving {
     path: PathBuf,
+    /// Dropped before its checkpoints.
     connection: Connection,
+    checkpoints: Checkpointer,
     /// As of the last commit; what was remembered for one that did not come about is gone.
     memory: Memory,
     keep: Keep,
@@ -213,9 +216,10 @@ impl Serving {
     /// Replaces the connection by one whose file was recovered and checked. `Err` when nobody asks any more.
     fn reopen(&mut self) -> Result<(), ()> {
         loop {
-            match reopen_writing(&self.path) {
-                Ok(connection) => {
+            match reopen(&self.path) {
+                Ok((connection, checkpoints)) => {
                     self.connection = connection;
+                    self.checkpoints = checkpoints;
                     self.memory = Memory::default();
                     tracing::warn!("the store was reopened and serves again");
                     return Ok(());
@@ -230,6 +234,12 @@ impl Serving {
             }
         }
     }
+}
+
+fn reopen(path: &Path) -> Result<(Connection, Checkpointer), StoreFault> {
+    let mut connection = reopen_writing(path)?;
+    let checkpoints = Checkpointer::start(&mut connection, path, LENGTHS)?;
+    Ok((connection, checkpoints))
 }
 
 fn weight(job: &Job) -> usize {
@@ -248,75 +258,42 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
 fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
     let mut commit = Commit::begin(connection, memory, keep)?;
     let batch = commit.batch;
-    let mut carried_out = Vec::with_capacity(group.len());
-    let mut at = UnixMillis(0);
     let mut forgotten = VecDeque::new();
-    for job in group {
-        let mut decided = vec![];
-        match &job.work {
-            Work::Apply(commands) => {
-                for command in commands {
-                    decided.push((command, commit.apply(command)?));
-                    at = at.max(command.stamp.wall);
+    let made = making::beside(group.iter().map(weight).sum(), batch, |hand_over| {
+        for job in group {
+            match &job.work {
+                Work::Apply(commands) => {
+                    for command in commands {
+                        let decided = commit.apply(command)?;
+                        commit.statements.drain(..).try_for_each(|statement| hand_over(Part::Statement(statement)))?;
+                        hand_over(Part::Decided(command, decided))?;
+                    }
+                }
+                Work::Sequence(step) => log::sequence(connection, step)?,
+                Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
+                Work::ForgetKeys { now, limit } => {
+                    let mut memory = commit.memory.borrow_mut();
+                    forgotten.push_back(purge::forget_keys(connection, &mut memory, keep, *now, *limit)?);
                 }
             }
-            Work::Sequence(step) => log::sequence(connection, step)?,
-            Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
-            Work::ForgetKeys { now, limit } => {
-                let mut memory = commit.memory.borrow_mut();
-                forgotten.push_back(purge::forget_keys(connection, &mut memory, keep, *now, *limit)?);
-            }
-        }
-        carried_out.push(decided);
-    }
-    let leaves = leaves_beside(&carried_out, || {
-        if !commit.statements.is_empty() {
-            let document = batch_document(batch, &commit.statements, at)?;
-            let leaves: Vec<u8> = commit.statements.iter().flat_map(|leaf| leaf.0).collect();
-            let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
-            connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
-            commit.memory.borrow_mut().rows.batch = Some(batch + 1);
         }
         commit.write_remembered()
     })?;
-    commit.write_leaves(&leaves)?;
+    commit.write_leaves(&made.leaves)?;
+    if let Some(document) = &made.document {
+        let leaves: Vec<u8> = made.hashes.iter().flat_map(|leaf| leaf.0).collect();
+        let sql = "INSERT INTO batches (batch, document, leaves) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(sql)?.execute(rusqlite::params![batch, document, leaves])?;
+        commit.memory.borrow_mut().rows.batch = Some(batch + 1);
+    }
 
-    let mut places = leaves.into_iter().map(|leaf| leaf.place);
-    let mut decision = |(_, decided): (&Command, Decided)| Decision {
-        leaf: decided.leaf_row.and_then(|_| places.next()),
-        outcome: decided.outcome,
-    };
-    let mut answer = |(job, decided): (&Job, Vec<(&Command, Decided)>)| match &job.work {
-        Work::Apply(_) => Answer::Decisions(decided.into_iter().map(&mut decision).collect()),
+    let mut decisions = made.decisions.into_iter();
+    let mut answer = |job: &Job| match &job.work {
+        Work::Apply(commands) => Answer::Decisions(decisions.by_ref().take(commands.len()).collect()),
         Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
     };
-    Ok(group.iter().zip(carried_out).map(&mut answer).collect())
-}
-
-/// The leaves of these decisions, made on another thread while `meanwhile` runs on this one: they take about as long
-/// as writing the accounts. A few are made here.
-fn leaves_beside(
-    carried_out: &[Vec<(&Command, Decided)>],
-    meanwhile: impl FnOnce() -> Result<(), RowFault>,
-) -> Result<Vec<Leaf>, RowFault> {
-    let decided = carried_out.iter().flatten();
-    let make = || decided.clone().filter_map(|(command, decided)| decided.leaf(command).transpose()).collect();
-    if carried_out.iter().map(Vec::len).sum::<usize>() < LEAVES_BESIDE_MIN {
-        meanwhile()?;
-        return Ok(make()?);
-    }
-    let leaves: Result<Vec<Leaf>, CanonRefused> = std::thread::scope(|scope| {
-        let making = std::thread::Builder::new().name("store-leaves".into()).spawn_scoped(scope, make);
-        meanwhile()?;
-        Ok::<_, RowFault>(match making {
-            // A panic goes on here.
-            Ok(making) => making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // No more threads: it takes a little longer.
-            Err(_) => make(),
-        })
-    })?;
-    Ok(leaves?)
+    Ok(group.iter().map(&mut answer).collect())
 }
 
 /// True for faults that say nothing about the disk: constraints, values of a wrong shape, our own checks.
