@@ -11,7 +11,7 @@ use super::story::Payments;
 use crate::kernel::command::{Act, OperatorPrincipal, Verdict};
 use crate::kernel::ledger::{AccountStatus, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, AgentName, CaseId, Day, IdempotencyKey, Money, TransactionId};
+use crate::kernel::types::{AccountId, AgentName, CaseId, Currency, Day, IdempotencyKey, TransactionId};
 use crate::ops::failure::Failure;
 use crate::store::{Before, Listing, TransactionRecord, views};
 
@@ -43,7 +43,9 @@ pub enum DeskCall {
     },
     AccountCharge {
         account: AccountId,
-        amount: Money,
+        amount: String,
+        /// None: the account's own.
+        currency: Option<Currency>,
         reference: IdempotencyKey,
     },
     TransactionList {
@@ -92,8 +94,8 @@ impl Payments {
                 let changed = self.done(operator, act)?;
                 Ok(json!({ "account_id": account, "status": status, "changed": changed }))
             }
-            DeskCall::AccountCharge { account, amount, reference } => {
-                self.account_charge(operator, &account, amount, reference)
+            DeskCall::AccountCharge { account, amount, currency, reference } => {
+                self.account_charge(operator, &account, &amount, currency, reference)
             }
             DeskCall::TransactionList { account, agent, state, limit } => {
                 self.transaction_list(operator, account, agent.as_ref(), state, limit)

@@ -67,7 +67,8 @@ fn accounts_are_opened_shown_frozen_and_closed(desk: &Desk<'_>) {
     let terms = (&shown["available"], &shown["overdraft"], &shown["day_max"], &shown["time_zone"]);
     assert_eq!(terms, (&json!("150.00"), &json!("50.00"), &json!("80.00"), &json!("Pacific/Auckland")));
     assert_eq!((&shown["counted_today"], &shown["holds"], &shown["grants"]), (&json!("0.00"), &json!([]), &json!([])));
-    let charge = ["account", "charge", "CHK_900", "--amount", "2.50", "--currency", "EUR", "--reference", "FEE-1"];
+    // In the account's own currency, which is euro, as nobody says another one.
+    let charge = ["account", "charge", "CHK_900", "--amount", "2.50", "--reference", "FEE-1"];
     assert_eq!(desk.ask("bank-officer", &charge)["receipt"], "signed");
     assert_eq!(desk.ask("bank-officer", &charge)["changed"], false);
     let shown = desk.say("auditor", &["account", "show", "CHK_900"]);
@@ -120,6 +121,12 @@ fn accounts_are_opened_shown_frozen_and_closed(desk: &Desk<'_>) {
         ("bank-officer", &charge("CHK_900", "2.51", "FEE-1"), 3, "idempotency_key_reused"),
         ("bank-officer", &charge("CHK_900", "77.51", "F-2"), 3, "account_day_limit_exceeded"),
         ("bank-officer", &charge("CHK_001", "1", "F-2"), 3, "currency_mismatch"),
+        (
+            "bank-officer",
+            &["account", "incoming", "CHK_900", "--amount", "1", "--currency", "USD", "--reference", "R-OTHER"],
+            3,
+            "currency_mismatch",
+        ),
         ("bank-officer", &charge("NONE", "1", "F-2"), 3, "unknown_account"),
         ("bank-officer", &charge("CHK_900", "0", "F-2"), 2, "amount_malformed"),
         ("bank-officer", &charge("CHK_900", "1.005", "F-2"), 2, "amount_malformed"),

@@ -379,7 +379,7 @@ impl Desk {
             Step::ApproveReversal => self.approve(answers, Step::Reverse),
             Step::Incoming => {
                 let (account, reference) = ("CHK_001".parse().unwrap(), "salary".parse().unwrap());
-                payments.account_incoming(&ada(), account, usd("12.34"), reference)
+                payments.account_incoming(&ada(), account, "12.34", None, reference)
             }
             Step::Balance => self.call(ToolCall::GetAccountBalance { account_id: "CHK_001".parse().unwrap() }),
             Step::Sweep => payments.sweep().map(|released| json!({ "released": released })),
