@@ -15,11 +15,11 @@ use crate::kernel::sign::Purpose;
 use crate::kernel::types::{AgentName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::tls::{self, ClientIdentity, TlsSigner};
+use crate::tls::{self, ClientIdentity, SignedChain};
 
 /// The bank towards its core banking system: the newest tls-client key and its certificate, leaf and issuing CA.
 impl ClientIdentity for Authority {
-    fn current(&self) -> Option<(Vec<Vec<u8>>, Arc<dyn TlsSigner>)> {
+    fn current(&self) -> Option<SignedChain> {
         match self.signing_role(Purpose::TlsClient) {
             Ok(mut role) => {
                 role.chain.truncate(2);

@@ -97,11 +97,14 @@ impl Signer for RemoteKey {
     }
 }
 
+/// A certificate chain, leaf first, and what signs with the leaf's key.
+pub type SignedChain = (Vec<Vec<u8>>, Arc<dyn TlsSigner>);
+
 /// A client's certificate chain with what signs for it. Asked at each handshake: a key may have been rotated, or a
 /// certificate renewed.
 pub trait ClientIdentity: Send + Sync + std::fmt::Debug {
-    /// Leaf first; `None` while there is no certificate that is valid.
-    fn current(&self) -> Option<(Vec<Vec<u8>>, Arc<dyn TlsSigner>)>;
+    /// `None` while there is no certificate that is valid.
+    fn current(&self) -> Option<SignedChain>;
 }
 
 /// What signs with a key of a token.

@@ -19,7 +19,7 @@ use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::ops::failure::Failure;
 
-pub use keys::{ClientIdentity, TlsSigner, signer};
+pub use keys::{ClientIdentity, SignedChain, TlsSigner, signer};
 pub use verifier::PairVerifier;
 
 /// Decides about peers. Implemented over the acceptance rule of the kernel and the live revocation status.

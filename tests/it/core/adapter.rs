@@ -11,7 +11,7 @@ use countersign::banking::{CoreAnswer, CoreBanking, CoreState, HttpCore, Order, 
 use countersign::kernel::ledger::TransactionKind;
 use countersign::kernel::types::TransactionId;
 use countersign::ops::paths::StateDir;
-use countersign::tls::{ClientIdentity, TlsSigner};
+use countersign::tls::{ClientIdentity, SignedChain, TlsSigner};
 
 const ID: &str = "txn_01KAK2S8C5V8GQ3W3T1Y2N4M5P";
 const OTHER: &str = "txn_01KAK2S8C5V8GQ3W3T1Y2N4M5Q";
@@ -292,7 +292,7 @@ impl TlsSigner for Client {
 struct Presented(Option<Arc<Client>>);
 
 impl ClientIdentity for Presented {
-    fn current(&self) -> Option<(Vec<Vec<u8>>, Arc<dyn TlsSigner>)> {
+    fn current(&self) -> Option<SignedChain> {
         let client = self.0.as_ref()?;
         Some((client.chain.clone(), Arc::clone(client) as Arc<dyn TlsSigner>))
     }
