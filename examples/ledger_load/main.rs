@@ -178,7 +178,7 @@ impl Load {
 
     /// Now and then the core answers one of the orders that wait, whoever was told of it before.
     fn core_says(&self, caller: &mut Caller, step: u64) -> Option<(String, Wish)> {
-        if !self.arguments.core || step % CORE_EVERY != 0 {
+        if !self.arguments.core || !step.is_multiple_of(CORE_EVERY) {
             return None;
         }
         // A store that cannot be read now will be.
