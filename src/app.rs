@@ -29,6 +29,7 @@ use crate::store::keep::Keep;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Schema, Store};
+use crate::tls::ClientIdentity;
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -104,6 +105,8 @@ fn start(
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
+    let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
+    let core = outside.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
     let services = Services::open(ServicesSetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -118,7 +121,7 @@ fn start(
         hsm,
         store,
         authority,
-        core: outside.map(banking::HttpCore::start).transpose()?.map(|core| core as Arc<dyn CoreBanking>),
+        core: core.map(|core| core as Arc<dyn CoreBanking>),
         confinement,
     })?;
 

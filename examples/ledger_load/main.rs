@@ -42,6 +42,9 @@ const PAUSE_LAST: Duration = Duration::from_millis(32);
 const FAULTS_MAX: u32 = 1_000;
 /// The first caller sequences and signs after so many steps.
 const SEQUENCED_EVERY: u64 = 8;
+/// With a core, every so many steps of a caller are its word on one of so many of the oldest orders.
+const CORE_EVERY: u64 = 3;
+const CORE_ORDERS: u32 = 16;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -66,6 +69,9 @@ struct Arguments {
     /// Times that a caller asks again after a fault of the store.
     #[arg(long, default_value_t = FAULTS_MAX)]
     faults: u32,
+    /// Payments are settled by a core banking system; callers bring its word.
+    #[arg(long)]
+    core: bool,
 }
 
 struct Load {
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
     };
     let load = Load {
         store,
-        town: Town::new(),
+        town: Town::new(if arguments.core { Settlement::External } else { Settlement::Embedded }),
         shared: Shared::default(),
         now: AtomicI64::new(arguments.clock.unwrap_or_default()),
         newest_nonce: Mutex::default(),
@@ -153,7 +159,10 @@ impl Load {
             if thread == 0 && step % SEQUENCED_EVERY == 0 {
                 self.sequence(caller.chance())?;
             }
-            let wishes = caller.next(&self.town, &self.shared);
+            let wishes = match self.core_says(&mut caller, step) {
+                Some(says) => vec![says],
+                None => caller.next(&self.town, &self.shared),
+            };
             // A new agent's papers come one after the other; everything else that belongs together is one call.
             let together =
                 if wishes.iter().all(|(_, wish)| matches!(wish, Wish::Tool { .. })) { wishes.len() } else { 1 };
@@ -165,6 +174,17 @@ impl Load {
             }
         }
         Ok(())
+    }
+
+    /// Now and then the core answers one of the orders that wait, whoever was told of it before.
+    fn core_says(&self, caller: &mut Caller, step: u64) -> Option<(String, Wish)> {
+        if !self.arguments.core || !step.is_multiple_of(CORE_EVERY) {
+            return None;
+        }
+        // A store that cannot be read now will be.
+        let waiting = self.store.outbox(None, CORE_ORDERS).ok()?;
+        let order = caller.chance().pick(&waiting)?;
+        Some((caller.key().to_string(), Wish::of_core(order)))
     }
 
     /// Asks until the store decides, as a client with an idempotency key does.

@@ -51,7 +51,7 @@ impl Caller {
         &mut self.chance
     }
 
-    fn key(&mut self) -> IdempotencyKey {
+    pub fn key(&mut self) -> IdempotencyKey {
         self.keys += 1;
         format!("{}.{}", self.prefix, self.keys).parse().expect("short, digits and points")
     }
@@ -91,7 +91,9 @@ impl Caller {
     /// Remembers what this answer makes possible.
     pub fn learn(&mut self, id: &str, wish: &Wish, outcome: &Result<Effect, Refusal>, shared: &Shared) {
         let Ok(effect) = outcome else { return };
-        if !self.repeatable.iter().any(|(known, _)| known == id) {
+        // The core does not repeat itself: a word that nobody waits for any more changes nothing, and says so.
+        let is_cores = matches!(wish, Wish::CoreSays { .. });
+        if !is_cores && !self.repeatable.iter().any(|(known, _)| known == id) {
             self.repeatable.push((id.to_owned(), wish.clone()));
             if self.repeatable.len() > REMEMBERED_MAX {
                 self.repeatable.remove(0);

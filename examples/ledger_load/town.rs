@@ -70,7 +70,7 @@ pub fn money(text: &str, currency: &str) -> Money {
 }
 
 impl Town {
-    pub fn new() -> Self {
+    pub fn new(settlement: Settlement) -> Self {
         let tools = TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
         Self {
             rules: Arc::new(Rules {
@@ -86,7 +86,7 @@ impl Town {
                 open_holds_max: 6,
                 company_crl_required: false,
                 fees: vec![FeeRule { kind: TransactionKind::Transfer, fixed: money("0.25", "USD"), basis_points: 10 }],
-                settlement: Settlement::Embedded,
+                settlement,
             }),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign::kernel::command::*;
+use countersign::kernel::decide::{CORE_COMPONENT, OutboxRow};
 use countersign::kernel::ledger::AccountStatus;
 use countersign::kernel::types::*;
 use serde::{Deserialize, Serialize};
@@ -81,9 +82,28 @@ pub enum Wish {
         case: CaseId,
         approve: bool,
     },
+    /// The core banking system answers an order.
+    CoreSays {
+        transaction: TransactionId,
+        verb: CoreVerb,
+        word: CoreWord,
+    },
 }
 
 impl Wish {
+    /// What the core says to this order: always the same, as it would. It holds nothing for every ninth transaction, and
+    /// settles nothing for every eleventh.
+    pub fn of_core(row: &OutboxRow) -> Self {
+        let number = row.transaction_id.as_str().bytes().map(u32::from).sum::<u32>();
+        let refuses = match row.verb {
+            CoreVerb::Hold => number % 9 == 0,
+            CoreVerb::Settle => number % 11 == 0,
+            CoreVerb::Release => false,
+        };
+        let word = if refuses { CoreWord::Refused("limit".into()) } else { CoreWord::Done };
+        Self::CoreSays { transaction: row.transaction_id.clone(), verb: row.verb, word }
+    }
+
     /// The command that asks for it now.
     pub fn command(&self, town: &Town, stamp: Stamp, fresh: FreshIds) -> Command {
         let (actor, act) = match self.clone() {
@@ -149,6 +169,10 @@ impl Wish {
             Self::ResolveCase { case, approve } => {
                 let verdict = if approve { Verdict::Approve } else { Verdict::Deny };
                 (town.approver(), Act::ResolveCase { case, verdict, note: String::new() })
+            }
+            Self::CoreSays { transaction, verb, word } => {
+                let actor = Actor::System { component: CORE_COMPONENT.into() };
+                (actor, Act::CoreAnswered { transaction_id: transaction, verb, word })
             }
         };
         Command { stamp, actor, act }

@@ -18,7 +18,7 @@ use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::secret;
-use crate::tls;
+use crate::tls::{self, ClientIdentity};
 
 /// The most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -126,6 +126,14 @@ impl HttpCore {
     /// # Errors
     /// `runtime_failed`, `http_client`, `core_root_unusable`
     pub fn start(outside: Outside) -> Result<Arc<Self>, Failure> {
+        Self::start_as(outside, None)
+    }
+
+    /// The same; `identity` is presented when the settings say so and the core asks.
+    ///
+    /// # Errors
+    /// As [`HttpCore::start`].
+    pub fn start_as(outside: Outside, identity: Option<Arc<dyn ClientIdentity>>) -> Result<Arc<Self>, Failure> {
         let Outside { settings, secret, root, host, addresses } = outside;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -133,9 +141,10 @@ impl HttpCore {
             .enable_all()
             .build()
             .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
+        let identity = identity.filter(|_| settings.client_certificate);
         let timeout = Duration::from_millis(settings.timeout_ms);
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::server_only_config(root.as_deref())?)
+            .tls_backend_preconfigured(tls::asking_config(root.as_deref(), identity)?)
             .connect_timeout(timeout)
             .timeout(timeout)
             .no_proxy()

@@ -11,6 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -99,6 +103,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
+    /// The certificate under which it is trusted, PEM; none: it speaks without TLS.
+    root: Option<String>,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -109,18 +115,40 @@ impl Sandbox {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn start(address: SocketAddr) -> std::io::Result<Self> {
+        Self::start_as(address, None)
+    }
+
+    /// The same over TLS, with a certificate made now; it serves nobody who shows no client certificate under this root
+    /// (DER).
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the root is none.
+    pub fn start_for_clients_of(address: SocketAddr, client_root: &[u8]) -> std::io::Result<Self> {
+        Self::start_as(address, Some(demanding(client_root).map_err(std::io::Error::other)?))
+    }
+
+    fn start_as(address: SocketAddr, tls: Option<(Arc<ServerConfig>, String)>) -> std::io::Result<Self> {
+        let (tls, root) = tls.unzip();
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let accepting = {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name("sandbox-core".into()).spawn(move || accept(&listener, &shared))?
+            std::thread::Builder::new()
+                .name("sandbox-core".into())
+                .spawn(move || accept(&listener, &shared, tls.as_ref()))?
         };
-        Ok(Self { address, shared, accepting: Some(accepting) })
+        Ok(Self { address, root, shared, accepting: Some(accepting) })
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        let scheme = if self.root.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/v1", self.address)
+    }
+
+    /// The certificate under which it is trusted, PEM, when it speaks TLS.
+    pub fn root(&self) -> Option<&str> {
+        self.root.as_deref()
     }
 
     /// Has the next requests of a verb go wrong.
@@ -210,7 +238,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+/// A server that knows itself by a new key, in memory only, and its clients by a root.
+fn demanding(client_root: &[u8]) -> Result<(Arc<ServerConfig>, String), Box<dyn std::error::Error + Send + Sync>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(client_root.to_vec().into())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![own.cert.der().clone()], own.signing_key.serialize_der().try_into()?)?;
+    Ok((Arc::new(config), own.cert.pem()))
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<&Arc<ServerConfig>>) {
     for (number, stream) in (0_u64..).zip(listener.incoming()) {
         if shared.stopping.load(Ordering::SeqCst) {
             return;
@@ -219,10 +261,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if let Ok(other) = stream.try_clone() {
             lock(&shared.open).insert(number, other);
         }
-        let shared = Arc::clone(shared);
+        let (shared, tls) = (Arc::clone(shared), tls.cloned());
         let served = std::thread::Builder::new().name("sandbox-connection".into()).spawn(move || {
             // A connection that breaks is the other side's to notice.
-            let _ = serve(stream, &shared);
+            let _ = converse(stream, tls, &shared);
             if let Some(open) = lock(&shared.open).remove(&number) {
                 let _ = open.shutdown(std::net::Shutdown::Both);
             }
@@ -238,10 +280,19 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn converse(stream: TcpStream, tls: Option<Arc<ServerConfig>>, shared: &Shared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_nodelay(true)?;
-    let mut answers = stream.try_clone()?;
+    match tls {
+        None => serve(stream, shared),
+        Some(config) => {
+            let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
+            serve(StreamOwned::new(connection, stream), shared)
+        }
+    }
+}
+
+fn serve(stream: impl Read + Write, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader)? {
         let parts: Vec<&str> = request.path.trim_start_matches("/v1/").split('/').collect();
@@ -255,7 +306,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             ("POST", ["releases", _]) => CoreVerb::Release,
             _ => {
                 let (status, said) = other(&request, &parts, shared);
-                answer(&mut answers, status, &said.to_string())?;
+                answer(reader.get_mut(), status, &said.to_string())?;
                 continue;
             }
         };
@@ -263,7 +314,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         match shared.trick(verb) {
             None => {
                 let (status, said) = carry_out();
-                answer(&mut answers, status, &said.to_string())?;
+                answer(reader.get_mut(), status, &said.to_string())?;
             }
             Some(Trick::DropBefore) => return Ok(()),
             Some(Trick::DropAfter) => {
@@ -282,32 +333,32 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             Some(Trick::DelayMs(ms)) => {
                 let (status, said) = carry_out();
                 shared.delay(ms);
-                answer(&mut answers, status, &said.to_string())?;
+                answer(reader.get_mut(), status, &said.to_string())?;
             }
             Some(Trick::Twice) => {
                 for _ in 0..2 {
                     let (status, said) = carry_out();
-                    answer(&mut answers, status, &said.to_string())?;
+                    answer(reader.get_mut(), status, &said.to_string())?;
                 }
             }
             Some(Trick::Refuse(name)) => {
                 let (status, said) = refuse(parts[1], &name, shared);
-                answer(&mut answers, status, &said.to_string())?;
+                answer(reader.get_mut(), status, &said.to_string())?;
             }
             Some(Trick::Garbage) => {
                 carry_out();
-                answer(&mut answers, 200, "<html>it works</html>")?;
+                answer(reader.get_mut(), 200, "<html>it works</html>")?;
             }
             Some(Trick::Status(status)) => {
                 carry_out();
-                answer(&mut answers, status, "{}")?;
+                answer(reader.get_mut(), status, "{}")?;
             }
         }
     }
     Ok(())
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+fn read(reader: &mut BufReader<impl Read>) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -335,10 +386,11 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
     Ok(Some(Request { method, path, body }))
 }
 
-fn answer(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
+fn answer(stream: &mut impl Write, status: u16, body: &str) -> std::io::Result<()> {
     let head =
         format!("HTTP/1.1 {status} .\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+    stream.flush()
 }
 
 fn refused(id: &str, name: &str, message: &str) -> (u16, Value) {

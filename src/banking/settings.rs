@@ -16,6 +16,9 @@ pub struct BankingSettings {
     /// The root certificate (PEM) under which the core's TLS certificate must lie.
     #[serde(default)]
     pub root_file: Option<PathBuf>,
+    /// Presents the bank's tls-client certificate, whose key is in its token, to a core that asks for one.
+    #[serde(default)]
+    pub client_certificate: bool,
     /// A call that has no answer by then is unknown.
     #[serde(default = "timeout_default")]
     pub timeout_ms: u64,
@@ -40,6 +43,9 @@ impl BankingSettings {
                 return Err("[banking] root_file: https needs the root certificate of the core".into());
             }
             "https" => {}
+            "http" if self.client_certificate => {
+                return Err("[banking] client_certificate: it is presented in TLS, so the url is https://…".into());
+            }
             "http" if loopback => {}
             "http" => return Err("[banking] url: plain http is for the loopback only".into()),
             _ => return Err("[banking] url: https://… is expected".into()),
@@ -61,6 +67,7 @@ mod tests {
             url: url.into(),
             secret_file: None,
             root_file: root.map(Into::into),
+            client_certificate: false,
             timeout_ms,
         };
         let table = [
@@ -69,6 +76,10 @@ mod tests {
             (settings("http://core.bank.example/v1", None, 10), "loopback only"),
             (settings("http://127.example/v1", None, 10), "loopback only"),
             (settings("https://core.bank.example/v1", None, 10), "root_file"),
+            (
+                BankingSettings { client_certificate: true, ..settings("http://127.0.0.1:1/v1", None, 10) },
+                "client_certificate",
+            ),
             (settings("http://127.0.0.1:1/v1", None, 9), "timeout_ms"),
             (settings("http://127.0.0.1:1/v1", None, 60_001), "timeout_ms"),
         ];

@@ -75,7 +75,7 @@ pub fn certificate(
     };
     params.extended_key_usages = match plan.profile {
         Profile::Root | Profile::Issuing => vec![],
-        Profile::AgentB => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Profile::AgentB | Profile::TlsClient => vec![ExtendedKeyUsagePurpose::ClientAuth],
         Profile::TlsServer => vec![ExtendedKeyUsagePurpose::ServerAuth],
         Profile::AgentS
         | Profile::Checkpoint

@@ -15,6 +15,24 @@ use crate::kernel::sign::Purpose;
 use crate::kernel::types::{AgentName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::tls::{self, ClientIdentity, SignedChain};
+
+/// The bank towards its core banking system: the newest tls-client key and its certificate, leaf and issuing CA.
+impl ClientIdentity for Authority {
+    fn current(&self) -> Option<SignedChain> {
+        match self.signing_role(Purpose::TlsClient) {
+            Ok(mut role) => {
+                role.chain.truncate(2);
+                Some((role.chain, tls::signer(Arc::clone(&self.token), role.key.id)))
+            }
+            Err(failure) => {
+                let (name, message, next_step) = (&failure.name, &failure.message, &failure.next_step);
+                tracing::error!(%name, %message, %next_step, "the core asks for a certificate, and there is none");
+                None
+            }
+        }
+    }
+}
 
 impl Authority {
     /// Under which conditions this party accepts an agent's pair.

@@ -163,6 +163,7 @@ impl Authority {
             | Profile::AgentS
             | Profile::AgentB
             | Profile::TlsServer
+            | Profile::TlsClient
             | Profile::Checkpoint
             | Profile::Witness
             | Profile::Transaction

@@ -395,6 +395,7 @@ impl Authority {
             Purpose::Checkpoint if self.kind == PartyKind::AgentHost => return Ok(()),
             Purpose::VaultWrapping | Purpose::DataWrapping => return Ok(()),
             Purpose::TlsServer
+            | Purpose::TlsClient
             | Purpose::HostIdentity
             | Purpose::Checkpoint
             | Purpose::Witness
@@ -425,6 +426,7 @@ fn after_rotation(purpose: Purpose) -> Value {
         }
         Purpose::Root
         | Purpose::Issuing
+        | Purpose::TlsClient
         | Purpose::Agent
         | Purpose::Checkpoint
         | Purpose::Witness
@@ -485,6 +487,7 @@ pub(super) fn may(purpose: Purpose) -> &'static [&'static str] {
         Purpose::Root => &["sign CA certificates", "sign revocation lists"],
         Purpose::Issuing => &["sign end-entity certificates", "sign revocation lists"],
         Purpose::TlsServer => &["sign TLS 1.3 server handshakes"],
+        Purpose::TlsClient => &["sign TLS 1.3 client handshakes with the core banking system"],
         Purpose::Agent => &[
             "sign requests for its own certificates",
             "prove its endorsement (RFC 9763)",

@@ -30,6 +30,7 @@ pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
     match kind {
         PartyKind::Bank => &[
             Purpose::TlsServer,
+            Purpose::TlsClient,
             Purpose::Transaction,
             Purpose::Checkpoint,
             Purpose::Catalogue,

@@ -28,8 +28,8 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::{
-    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
+    RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
 #[derive(Default)]
@@ -208,6 +208,12 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn store_signed_checkpoint(&self, _: u64, _: Vec<u8>) -> Result<(), StoreFault> {
+        elsewhere()
+    }
+    fn cases(&self, _: Option<&CasePlace>, _: u32) -> Result<Vec<ManualCase>, StoreFault> {
+        elsewhere()
+    }
+    fn cases_waiting(&self) -> Result<u64, StoreFault> {
         elsewhere()
     }
     fn core_refusals(&self, _: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {

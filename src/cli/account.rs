@@ -97,8 +97,9 @@ enum Verb {
         account: AccountId,
         #[arg(long)]
         amount: String,
-        #[arg(long, default_value = "USD")]
-        currency: Currency,
+        /// The account's own; naming another one is refused.
+        #[arg(long)]
+        currency: Option<Currency>,
         #[arg(long)]
         reference: IdempotencyKey,
     },
@@ -111,8 +112,9 @@ enum Verb {
         account: AccountId,
         #[arg(long)]
         amount: String,
-        #[arg(long, default_value = "USD")]
-        currency: Currency,
+        /// The account's own; naming another one is refused.
+        #[arg(long)]
+        currency: Option<Currency>,
         /// The payment's own reference.
         #[arg(long)]
         reference: IdempotencyKey,
@@ -165,9 +167,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Freeze { account, reason } => set_status(context, account, AccountStatus::Frozen, reason)?,
         Verb::Thaw { account, reason } => set_status(context, account, AccountStatus::Active, reason)?,
         Verb::Close { account, reason } => set_status(context, account, AccountStatus::Closed, reason)?,
-        Verb::Charge { account, amount: text, currency, reference } => {
-            let amount = amount(&text, currency)?;
-            let answer = context.call(AdminCall::Desk(DeskCall::AccountCharge { account, amount, reference }))?;
+        Verb::Charge { account, amount, currency, reference } => {
+            let call = DeskCall::AccountCharge { account, amount, currency, reference };
+            let answer = context.call(AdminCall::Desk(call))?;
             context.print(&answer, |answer| {
                 format!(
                     "{} charged to {} as {}{}",
@@ -178,9 +180,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 )
             });
         }
-        Verb::Incoming { account, amount: text, currency, reference } => {
-            let amount = amount(&text, currency)?;
-            let answer = context.call(AdminCall::AccountIncoming { account, amount, reference })?;
+        Verb::Incoming { account, amount, currency, reference } => {
+            let answer = context.call(AdminCall::AccountIncoming { account, amount, currency, reference })?;
             context.print(&answer, |answer| {
                 format!(
                     "{} arrived on {} as {}{}",

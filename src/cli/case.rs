@@ -4,12 +4,13 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::context::Context;
-use super::table::{cell, table};
+use super::table::{cell, table, with_next};
 use crate::front::admin::AdminCall;
 use crate::kernel::command::Verdict;
 use crate::kernel::types::CaseId;
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
+use crate::store::CasePlace;
 
 /// Work the manual queue: payments that were asked for while none could be made
 #[derive(Clone, Debug, clap::Args)]
@@ -20,9 +21,18 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Show the cases: those that wait, then the others, newest first.
-    #[command(after_help = "Example:\n  countersign case list --json")]
-    List,
+    /// Show the cases: those that wait, then the others, newest first, a page at a time.
+    #[command(after_help = "Examples:
+  countersign case list --json
+  countersign case list --after queued:case_01M7YDFSJH4NW3PWHV6A9B342B")]
+    List {
+        /// Those behind this one: the `next` of the page before.
+        #[arg(long)]
+        after: Option<CasePlace>,
+        /// At most that many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
     /// Show one case: who asked for what, why it waits, and who decided.
     #[command(after_help = "Example:\n  countersign case show case_01M7YDFSJH4NW3PWHV6A9B342B")]
     Show { case: CaseId },
@@ -48,8 +58,8 @@ enum Verb {
 /// What the daemon answers: `unknown_case`, `already_decided`, `operator_not_permitted`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let (case, verdict, note) = match args.verb {
-        Verb::List => {
-            let answer = context.call(AdminCall::Desk(DeskCall::CaseList {}))?;
+        Verb::List { after, limit } => {
+            let answer = context.call(AdminCall::Desk(DeskCall::CaseList { after, limit }))?;
             let columns = [
                 ("CASE", "case_id"),
                 ("STATUS", "status"),
@@ -58,7 +68,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("CREATED", "created"),
                 ("WHY", "reason"),
             ];
-            context.print(&answer, |answer| table(answer, &columns, "No payment waits for the bank's people."));
+            context.print(&answer, |answer| {
+                with_next(table(answer, &columns, "No payment waits for the bank's people."), answer, "case list")
+            });
             return Ok(());
         }
         Verb::Show { case } => {

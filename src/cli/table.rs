@@ -27,6 +27,14 @@ pub fn table(answer: &Value, columns: &[Column], none: &str) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// `page`, and where the list goes on when it does.
+pub fn with_next(page: String, answer: &Value, command: &str) -> String {
+    match &answer["next"] {
+        Value::Null => page,
+        next => format!("{page}\nThere are more: countersign {command} --after {}", cell(next)),
+    }
+}
+
 fn is_amount(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.contains('.') && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')

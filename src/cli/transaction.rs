@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::context::Context;
-use super::table::{cell, table};
+use super::table::{cell, table, with_next};
 use crate::front::admin::AdminCall;
 use crate::kernel::ledger::TransactionState;
 use crate::kernel::types::{AccountId, AgentName, IdempotencyKey, TransactionId};
@@ -20,10 +20,11 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Show the newest transactions, whatever became of them.
+    /// Show the newest transactions, whatever became of them, a page at a time.
     #[command(after_help = "Examples:
   countersign transaction list
-  countersign transaction list --account CHK_001 --agent shopper --status pending_approval --json")]
+  countersign transaction list --account CHK_001 --agent shopper --status pending_approval --json
+  countersign transaction list --after txn_01M7YDFSJH4NW3PWHV6A9B342B")]
     List {
         /// Debited or credited.
         #[arg(long)]
@@ -35,6 +36,9 @@ enum Verb {
         /// approval_expired, voided, core_refused
         #[arg(long, value_parser = state)]
         status: Option<TransactionState>,
+        /// Older ones than this: the `next` of the page before.
+        #[arg(long)]
+        after: Option<TransactionId>,
         /// The newest that many.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
@@ -63,8 +67,8 @@ The same key asks once, however often it is repeated. The fee of the original is
 /// What the daemon answers.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::List { account, agent, status: state, limit } => {
-            let call = DeskCall::TransactionList { account, agent, state, limit };
+        Verb::List { account, agent, status: state, after, limit } => {
+            let call = DeskCall::TransactionList { account, agent, state, after, limit };
             let answer = context.call(AdminCall::Desk(call))?;
             let columns = [
                 ("TRANSACTION", "transaction_id"),
@@ -76,7 +80,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("TO", "to_account"),
                 ("POSTED", "posted"),
             ];
-            context.print(&answer, |answer| table(answer, &columns, "No such transactions."));
+            context.print(&answer, |answer| {
+                with_next(table(answer, &columns, "No such transactions."), answer, "transaction list")
+            });
         }
         Verb::Show { transaction } => {
             let answer = context.call(AdminCall::Desk(DeskCall::TransactionShow { transaction }))?;

@@ -119,7 +119,9 @@ pub enum AdminCall {
     AccountList {},
     AccountIncoming {
         account: AccountId,
-        amount: Money,
+        amount: String,
+        /// None: the account's own.
+        currency: Option<Currency>,
         reference: IdempotencyKey,
     },
     MerchantAdd {
@@ -244,8 +246,8 @@ fn dispatch(
 
         AdminCall::AccountOpen(new) => bank()?.account_open(operator, new),
         AdminCall::AccountList {} => bank()?.list(operator, Listing::Accounts),
-        AdminCall::AccountIncoming { account, amount, reference } => {
-            bank()?.account_incoming(operator, account, amount, reference)
+        AdminCall::AccountIncoming { account, amount, currency, reference } => {
+            bank()?.account_incoming(operator, account, &amount, currency, reference)
         }
         AdminCall::MerchantAdd { merchant, name, currency } => bank()?.merchant_add(operator, merchant, name, currency),
         AdminCall::MerchantList {} => bank()?.list(operator, Listing::Merchants),

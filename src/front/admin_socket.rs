@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::front::admin::{self, AdminAnswer, AdminRequest};
@@ -66,8 +66,7 @@ pub async fn serve(listener: UnixListener, services: Arc<Services>, stop: Cancel
         };
         let services = Arc::clone(&services);
         tokio::spawn(async move {
-            let _slot = slot;
-            if let Err(error) = converse(stream, services).await {
+            if let Err(error) = converse(stream, services, slot).await {
                 tracing::debug!(%error, "admin connection ended early");
             }
         });
@@ -91,7 +90,7 @@ fn turn_away(stream: &UnixStream) {
     }
 }
 
-async fn converse(stream: UnixStream, services: Arc<Services>) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, services: Arc<Services>, slot: OwnedSemaphorePermit) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
@@ -125,6 +124,8 @@ async fn converse(stream: UnixStream, services: Arc<Services>) -> std::io::Resul
         )),
     };
     write_line(&mut write, &answer).await?;
+    // Whoever has read to the end finds the place free.
+    drop(slot);
     write.shutdown().await
 }
 

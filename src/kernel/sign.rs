@@ -16,6 +16,8 @@ pub enum Purpose {
     Issuing,
     /// TLS server of the MCP listener.
     TlsServer,
+    /// The bank towards its core banking system: TLS client handshakes.
+    TlsClient,
     /// An agent: its CSR, related-certificate proof, TLS client handshake (and, later, requests).
     Agent,
     /// The agent host: custody statements only.
@@ -39,10 +41,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Root,
         Self::Issuing,
         Self::TlsServer,
+        Self::TlsClient,
         Self::Agent,
         Self::HostIdentity,
         Self::Checkpoint,
@@ -61,6 +64,7 @@ impl Purpose {
             Self::Root => "root",
             Self::Issuing => "issuing",
             Self::TlsServer => "tls-server",
+            Self::TlsClient => "tls-client",
             Self::Agent => "agent",
             Self::HostIdentity => "host-identity",
             Self::Checkpoint => "checkpoint",
@@ -90,7 +94,7 @@ impl Purpose {
             | Self::Transaction
             | Self::Catalogue
             | Self::RevocationReceipt => Algorithm::OF_AUTHORITIES,
-            Self::TlsServer | Self::Agent => &[Algorithm::P256, Algorithm::P384],
+            Self::TlsServer | Self::TlsClient | Self::Agent => &[Algorithm::P256, Algorithm::P384],
             Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
             Self::TokenIdentity => &[Algorithm::P256],
             Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
@@ -115,7 +119,7 @@ impl Purpose {
             SignInput::CertificationRequest { .. } | SignInput::RelatedCertRequest { .. } => self == Self::Agent,
             SignInput::TlsCertificateVerify { side, .. } => match side {
                 TlsSide::Server => self == Self::TlsServer,
-                TlsSide::Client => self == Self::Agent,
+                TlsSide::Client => matches!(self, Self::Agent | Self::TlsClient),
             },
             SignInput::Document { tag, .. } => match tag {
                 DocumentTag::CustodyStatement => self == Self::HostIdentity,
@@ -422,6 +426,7 @@ mod tests {
                 (Purpose::Root, 2),
                 (Purpose::Issuing, 2),
                 (Purpose::TlsServer, 1),
+                (Purpose::TlsClient, 1),
                 (Purpose::Agent, 3),
                 (Purpose::HostIdentity, 2),
                 (Purpose::Checkpoint, 1),

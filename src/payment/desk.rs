@@ -11,9 +11,9 @@ use super::story::Payments;
 use crate::kernel::command::{Act, OperatorPrincipal, Verdict};
 use crate::kernel::ledger::{AccountStatus, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, AgentName, CaseId, Day, IdempotencyKey, Money, TransactionId};
+use crate::kernel::types::{AccountId, AgentName, CaseId, Currency, Day, IdempotencyKey, TransactionId};
 use crate::ops::failure::Failure;
-use crate::store::{Before, Listing, TransactionRecord, views};
+use crate::store::{Before, CasePlace, Listing, TransactionRecord, views};
 
 /// Transactions that belong to one account or one original and are listed with it.
 const RELATED_MAX: u32 = 1_000;
@@ -43,13 +43,17 @@ pub enum DeskCall {
     },
     AccountCharge {
         account: AccountId,
-        amount: Money,
+        amount: String,
+        /// None: the account's own.
+        currency: Option<Currency>,
         reference: IdempotencyKey,
     },
     TransactionList {
         account: Option<AccountId>,
         agent: Option<AgentName>,
         state: Option<TransactionState>,
+        /// `next` of the page before.
+        after: Option<TransactionId>,
         limit: u32,
     },
     TransactionShow {
@@ -60,7 +64,11 @@ pub enum DeskCall {
         amount: Option<String>,
         key: IdempotencyKey,
     },
-    CaseList {},
+    CaseList {
+        /// `next` of the page before.
+        after: Option<CasePlace>,
+        limit: u32,
+    },
     CaseShow {
         case: CaseId,
     },
@@ -92,17 +100,17 @@ impl Payments {
                 let changed = self.done(operator, act)?;
                 Ok(json!({ "account_id": account, "status": status, "changed": changed }))
             }
-            DeskCall::AccountCharge { account, amount, reference } => {
-                self.account_charge(operator, &account, amount, reference)
+            DeskCall::AccountCharge { account, amount, currency, reference } => {
+                self.account_charge(operator, &account, &amount, currency, reference)
             }
-            DeskCall::TransactionList { account, agent, state, limit } => {
-                self.transaction_list(operator, account, agent.as_ref(), state, limit)
+            DeskCall::TransactionList { account, agent, state, after, limit } => {
+                self.transaction_list(operator, account, agent.as_ref(), state, after, limit)
             }
             DeskCall::TransactionShow { transaction } => self.transaction_show(operator, &transaction),
             DeskCall::TransactionReverse { transaction, amount, key } => {
                 self.transaction_reverse(operator, &transaction, amount, key)
             }
-            DeskCall::CaseList {} => self.list(operator, Listing::Cases),
+            DeskCall::CaseList { after, limit } => self.case_list(operator, after, limit),
             DeskCall::CaseShow { case } => {
                 reader(operator)?;
                 let found = self.store.case(&case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
@@ -130,8 +138,7 @@ impl Payments {
     /// The store's.
     pub fn stopped(&self) -> Result<Value, Failure> {
         let mut value = self.store.listing(Listing::Breaker)?.pop().unwrap_or_default();
-        let waiting = self.store.listing(Listing::Cases)?.iter().filter(|case| case["status"] == "queued").count();
-        value["cases_waiting"] = json!(waiting);
+        value["cases_waiting"] = json!(self.store.cases_waiting()?);
         value["orders_waiting"] = json!(self.outbox_waiting()?.0);
         Ok(value)
     }

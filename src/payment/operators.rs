@@ -36,9 +36,11 @@ impl Payments {
         &self,
         operator: &OperatorPrincipal,
         account: AccountId,
-        amount: Money,
+        amount: &str,
+        currency: Option<Currency>,
         reference: IdempotencyKey,
     ) -> Result<Value, Failure> {
+        let amount = self.amount_on(&account, amount, currency)?;
         let act = Act::IncomingPayment { account: account.clone(), amount, reference };
         let Effect::Posted(posted) = self.operate(operator, act)? else {
             return Err(unexpected());

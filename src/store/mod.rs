@@ -2,6 +2,7 @@
 
 mod check;
 pub mod keep;
+mod pages;
 mod planted;
 pub mod postgres;
 pub mod settings;
@@ -9,6 +10,7 @@ pub mod sqlite;
 pub mod views;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
+pub use pages::CasePlace;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -204,6 +206,8 @@ pub struct TransactionQuery {
     pub state: Option<TransactionState>,
     /// Reversals of this one.
     pub original: Option<TransactionId>,
+    /// Only older ones than this: the last of the page before.
+    pub before: Option<TransactionId>,
     pub limit: u32,
 }
 
@@ -242,6 +246,10 @@ pub trait Store: Send + Sync {
     /// Newest first.
     fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionRecord>, StoreFault>;
     fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault>;
+    /// Cases for the bank's people: those that wait, then the others, newest first each; from behind `after` on.
+    fn cases(&self, after: Option<&CasePlace>, limit: u32) -> Result<Vec<ManualCase>, StoreFault>;
+    /// How many cases wait.
+    fn cases_waiting(&self) -> Result<u64, StoreFault>;
     /// What counts on this day, minor units.
     fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault>;
     /// Recomputes the whole book from its rows, in one snapshot, while others go on. `progress` is called now and then
@@ -292,8 +300,6 @@ pub enum Listing {
     Grants,
     Merchants,
     Products,
-    /// Cases for the bank's people: those that wait, then the others, newest first.
-    Cases,
     /// One object: whether payments are stopped, why, by whom.
     Breaker,
     /// Every account's balance and hold as kept and as its entries and open transactions add up.

@@ -23,6 +23,30 @@ pub(super) fn committed_sum(path: Option<&str>, counter: &str, day: i32) -> Opti
     rusqlite::Connection::open(path?).and_then(|outside| outside.query_row(sql, (counter, day), |row| row.get(0))).ok()
 }
 
+/// The same where the deciding commit has locked the row: the sum as it was some questions ago.
+#[cfg(feature = "planted-bugs")]
+pub(super) fn stale_sum(counter: &str, day: i32, minor: i64) -> i64 {
+    use std::collections::{BTreeMap, VecDeque};
+    use std::sync::{Mutex, PoisonError};
+    const QUESTIONS: usize = 8;
+    static SEEN: Mutex<BTreeMap<(String, i32), VecDeque<i64>>> = Mutex::new(BTreeMap::new());
+    if !planted("limit_outside_commit") {
+        return minor;
+    }
+    let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = all.entry((counter.to_owned(), day)).or_default();
+    seen.push_back(minor);
+    if seen.len() > QUESTIONS {
+        seen.pop_front();
+    }
+    seen.front().copied().unwrap_or(minor)
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+pub(super) const fn stale_sum(_counter: &str, _day: i32, minor: i64) -> i64 {
+    minor
+}
+
 #[cfg(not(feature = "planted-bugs"))]
 pub(super) const fn committed_sum(_path: Option<&str>, _counter: &str, _day: i32) -> Option<i64> {
     None

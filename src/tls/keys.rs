@@ -97,6 +97,36 @@ impl Signer for RemoteKey {
     }
 }
 
+/// A certificate chain, leaf first, and what signs with the leaf's key.
+pub type SignedChain = (Vec<Vec<u8>>, Arc<dyn TlsSigner>);
+
+/// A client's certificate chain with what signs for it. Asked at each handshake: a key may have been rotated, or a
+/// certificate renewed.
+pub trait ClientIdentity: Send + Sync + std::fmt::Debug {
+    /// `None` while there is no certificate that is valid.
+    fn current(&self) -> Option<SignedChain>;
+}
+
+/// What signs with a key of a token.
+pub fn signer(token: Arc<dyn Token>, key: KeyId) -> Arc<dyn TlsSigner> {
+    Arc::new(TokenSigner::new(token, key))
+}
+
+/// The identity of the moment. Without one nothing is presented, and a server that asks for it says no.
+#[derive(Debug)]
+pub(super) struct Current(pub Arc<dyn ClientIdentity>);
+
+impl ResolvesClientCert for Current {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let (chain, signer) = self.0.current()?;
+        certified(&chain, signer).ok()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// Always the same certificate.
 #[derive(Debug)]
 pub(super) struct OneKey(pub Arc<CertifiedKey>);

@@ -19,7 +19,7 @@ use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::ops::failure::Failure;
 
-pub use keys::TlsSigner;
+pub use keys::{ClientIdentity, SignedChain, TlsSigner, signer};
 pub use verifier::PairVerifier;
 
 /// Decides about peers. Implemented over the acceptance rule of the kernel and the live revocation status.
@@ -77,11 +77,12 @@ pub fn client_config(chain: &[Vec<u8>], signer: Arc<dyn TlsSigner>, bank_root: &
     Ok(config)
 }
 
-/// For a server that we only ask: trusts one root, or none at all, and presents nothing.
+/// For a server that we only ask: trusts one root, or none at all, and presents nothing, or our identity when it is
+/// asked for.
 ///
 /// # Errors
 /// `tls_key_unusable`, `root_unusable`
-pub fn server_only_config(root: Option<&[u8]>) -> Result<ClientConfig, Failure> {
+pub fn asking_config(root: Option<&[u8]>, identity: Option<Arc<dyn ClientIdentity>>) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
     if let Some(root) = root {
         roots.add(CertificateDer::from(root.to_vec())).map_err(|error| {
@@ -90,7 +91,13 @@ pub fn server_only_config(root: Option<&[u8]>) -> Result<ClientConfig, Failure> 
     }
     let builder =
         ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).map_err(unusable)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots);
+    let Some(identity) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let mut config = builder.with_client_cert_resolver(Arc::new(keys::Current(identity)));
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
 }
 
 fn provider() -> Arc<CryptoProvider> {

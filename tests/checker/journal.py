@@ -81,6 +81,11 @@ def _promised(what, told, transaction, book, differences):
             differences.add("acknowledged_posting_differs", f"{what}: {transaction['name']}")
         elif place not in ((None, None), (transaction["batch"], transaction["index_in_batch"])):
             differences.add("acknowledged_posting_differs", f"{what}: {transaction['name']} is at another place")
+    elif told["status"] == "submitted":
+        if state not in ("submitted", "executed", "core_refused"):
+            differences.add("acknowledged_order_lost", f"{what}: {transaction['name']} is {state}")
+        elif told.get("statement_sha256") not in (None, merkle.sha256(transaction["order_statement"] or b"").hex()):
+            differences.add("acknowledged_order_lost", f"{what}: {transaction['name']} has another order")
     elif told["status"] == "cancelled" and state != "cancelled":
         differences.add("acknowledged_cancellation_lost", f"{what}: {transaction['name']} is {state}")
     elif told["status"] == "decided":
@@ -92,10 +97,12 @@ def _promised(what, told, transaction, book, differences):
 def _withdrawn(known, refused, book):
     """Whether the bank's people or the core have ended since what was answered: an authorization, never money moved."""
     transaction = book.transactions.get(known.get("transaction_id"))
-    if transaction is None or known["status"] not in ("approved", "requires_approval"):
+    if transaction is None:
         return False
-    if refused == "core_refused":
+    if refused == "core_refused" and known["status"] in ("approved", "requires_approval", "submitted"):
         return transaction["state"] == "core_refused"
+    if known["status"] not in ("approved", "requires_approval"):
+        return False
     states = {row["name"]: row["state"] for row in book.tables["cases"]}
     rejected = transaction["state"] == "denied" and states.get(transaction["case_id"]) == "rejected"
     return refused == "case_rejected" and rejected
@@ -115,6 +122,11 @@ def _same_answers(lines, book, differences):
         if told is None:
             if line["refused"] not in STILL_ALLOWED and not _withdrawn(known, line["refused"], book):
                 differences.add("promise_broken", f"{line['answer']}: {known['status']}, then {line['refused']}")
+            continue
+        if known["status"] == "submitted" and told["status"] == "executed":
+            if told["transaction_id"] != known["transaction_id"] or not told.get("repeated"):
+                differences.add("answer_changed", f"{line['answer']}: {known} is now {told}")
+            first[line["answer"]] = told  # the core has answered, and now that stands
             continue
         if told["status"] == "queued_manual" and told["transaction_id"] == known["transaction_id"]:
             continue  # it waits for the bank's people now, and says so

@@ -155,13 +155,17 @@ def told_wrongly():
     def limit(name):
         return change(lambda line: "town" in line, lambda _, line: line["town"].update({name: 1}))
 
-    executed, approved = answer("executed"), answer("approved")
+    executed, approved, submitted = answer("executed"), answer("approved"), answer("submitted")
     return [
         (change(executed, again(repeated=False)), "answer_changed"),
         (change(approved, again(transaction_id="txn_none")), "answer_changed"),
         (change(approved, again(transaction_id="txn_none")), "acknowledged_transaction_lost"),
         (change(executed, twice), "acknowledged_posting_differs"),
         (change(approved, refuse("tool_denied")), "promise_broken"),
+        (change(submitted, again(status="executed", transaction_id="txn_none", repeated=True)), "answer_changed"),
+        (change(submitted, again(status="executed", repeated=False)), "answer_changed"),
+        (change(submitted, lambda _, line: line["ok"].update(statement_sha256="00")), "acknowledged_order_lost"),
+        (change(submitted, refuse("case_rejected")), "promise_broken"),
         (change(approved, refuse("case_rejected")), "promise_broken"),
         (change(approved, refuse("core_refused")), "promise_broken"),
         (change(executed, refuse("case_rejected")), "promise_broken"),

@@ -50,6 +50,8 @@ pub struct Options {
     /// A program in front of it, with its arguments.
     pub under: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Payments are settled by a core banking system.
+    pub core: bool,
     /// The machine's clock instead of the suite's own.
     pub real_clock: bool,
 }
@@ -63,6 +65,7 @@ impl Default for Options {
             faults: 1_000,
             under: vec![],
             environment: vec![],
+            core: false,
             real_clock: false,
         }
     }
@@ -170,6 +173,9 @@ impl Bank {
         if !options.real_clock {
             command.args(["--clock", &self.clock_ms.to_string()]);
         }
+        if options.core {
+            command.arg("--core");
+        }
         if let Some(steps) = options.steps {
             command.args(["--steps", &steps.to_string()]);
         }
@@ -211,7 +217,8 @@ impl Bank {
             && told.get("fault").is_none()
         {
             self.unanswered.retain(|other| other != intent);
-            if told.get("ok").is_some() {
+            // The core's word is said once.
+            if told.get("ok").is_some() && self.known[intent]["wish"] != "core_says" {
                 self.promised.push(intent.to_owned());
             }
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::bank::{Bank, Options};
 use crate::checker::Found;
+use crate::postgres::support::{Database, Server};
 use crate::power::{Unsynced, cut_everywhere};
 
 /// Lives that a mistake may take to show; each shows within one or two.
@@ -23,11 +24,22 @@ fn names(found: Found) -> BTreeSet<String> {
     }
 }
 
-/// Lives of a bank under this mistake until the checker finds what it must.
+/// The same on each store.
 fn turns_red(mistake: &str, expected: &str) {
+    turns_red_on(mistake, expected, || (Bank::new("planted"), None));
+    let server = Server::start("fsync = off");
+    turns_red_on(mistake, expected, || {
+        let database = server.database();
+        let bank = Bank::with_store("planted", tempfile::tempdir().unwrap(), database.settings().url);
+        (bank, Some(database))
+    });
+}
+
+/// Lives of a bank under this mistake until the checker finds what it must.
+fn turns_red_on<'s>(mistake: &str, expected: &str, new: impl Fn() -> (Bank, Option<Database<'s>>)) {
     let mut seen = BTreeSet::new();
     for _ in 0..LIVES_MAX {
-        let mut bank = Bank::new("planted");
+        let (mut bank, _database) = new();
         bank.run_and_kill(&with(mistake, Options { callers: 8, ..Options::default() }), 1_000);
         let ended = bank.run(&with(mistake, Options { steps: Some(40), ..Options::default() }));
         assert!(ended.success(), "{}", bank.context());
@@ -60,6 +72,28 @@ fn a_commit_that_is_not_synced_turns_it_red_when_the_power_goes_and_only_then() 
         Unsynced::Lost | Unsynced::Torn => lost.extend(names(after.check())),
     });
     assert!(lost.contains("acknowledged_leaf_lost"), "{lost:?}");
+}
+
+#[test]
+fn a_commit_that_a_server_did_not_sync_turns_it_red_when_the_server_goes() {
+    // Nothing is written out for as long as it takes to go; then it is as if the power had gone.
+    let server = Server::start("wal_writer_delay = 10s\nwal_writer_flush_after = 0");
+    let options = Options { callers: 4, faults: 2_000, ..Options::default() };
+    let mut seen = BTreeSet::new();
+    for _ in 0..LIVES_MAX {
+        let database = server.database();
+        let mut bank = Bank::with_store("planted-sync", tempfile::tempdir().unwrap(), database.settings().url);
+        let one = bank.start_several(&with("synchronous_normal", options.clone()), 1);
+        assert!(one.note_decisions(&mut bank, 200), "{}", bank.context());
+        server.restart();
+        one.kill(0);
+        one.note_all(&mut bank);
+        seen.extend(names(bank.check()));
+        if seen.contains("acknowledged_leaf_lost") {
+            return;
+        }
+    }
+    panic!("a server that did not sync was never told as acknowledged_leaf_lost, only as {seen:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "the integration tests use the rest")]
 #[path = "../it/support/postgres.rs"]
-mod support;
+pub mod support;
 
 use crate::bank::{Bank, Options};
 use crate::seed::{Chance, runs};
@@ -38,9 +38,11 @@ fn daemons_that_share_a_database_are_killed_at_random_and_nothing_acknowledged_i
     while kills < kills_wanted {
         let database = server.database();
         let mut bank = bank("postgres", url(&database));
+        // Every other bank has a core.
+        let core = kills % 16 >= 8 || chance.below(2) == 0;
         for _ in 0..8.min(kills_wanted - kills) {
             // Both ask again what nobody answered, at the same time.
-            let two = bank.start_several(&load(1 + chance.below(4)), 2);
+            let two = bank.start_several(&Options { core, ..load(1 + chance.below(4)) }, 2);
             assert!(two.note_some(&mut bank, 1 + chance.below(700)), "{}", bank.context());
             two.kill(0);
             assert!(two.note_some(&mut bank, 1 + chance.below(100)), "{}", bank.context());

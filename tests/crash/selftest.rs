@@ -11,6 +11,8 @@ fn every_edit_behind_the_products_back_is_found_by_its_name() {
     let mut bank = Bank::new("selftest").with_seed(SEED);
     let options = Options { callers: 1, steps: Some(500), ..Options::default() };
     assert!(bank.run(&options).success(), "{}", bank.context());
+    // From then on with a core.
+    assert!(bank.run(&Options { core: true, steps: Some(200), ..options }).success(), "{}", bank.context());
     let output = program("selftest.py").arg(&bank.store).arg(bank.journal_path()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));

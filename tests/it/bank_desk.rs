@@ -56,6 +56,21 @@ fn items(answer: &Value) -> &Vec<Value> {
     answer["items"].as_array().unwrap()
 }
 
+/// Every row of a list, a page at a time, by the member that names it.
+fn pages(desk: &Desk<'_>, words: &[&str], member: &str, limit: usize) -> Vec<String> {
+    let limit_word = limit.to_string();
+    let (mut seen, mut after) = (vec![], None::<String>);
+    loop {
+        let mut asked = [words, &["--limit", &limit_word]].concat();
+        asked.extend(after.iter().flat_map(|after| ["--after", after.as_str()]));
+        let page = desk.ask("auditor", &asked);
+        seen.extend(items(&page).iter().map(|row| row[member].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { return seen };
+        assert_eq!(items(&page).len(), limit);
+        after = Some(next.to_owned());
+    }
+}
+
 fn accounts_are_opened_shown_frozen_and_closed(desk: &Desk<'_>) {
     let open = ["account", "open", "CHK_900", "--owner", "OWN_900", "--currency", "EUR", "--opening", "100"];
     let terms = ["--overdraft", "50", "--day-max", "80.00", "--time-zone", "Pacific/Auckland"];
@@ -67,7 +82,8 @@ fn accounts_are_opened_shown_frozen_and_closed(desk: &Desk<'_>) {
     let terms = (&shown["available"], &shown["overdraft"], &shown["day_max"], &shown["time_zone"]);
     assert_eq!(terms, (&json!("150.00"), &json!("50.00"), &json!("80.00"), &json!("Pacific/Auckland")));
     assert_eq!((&shown["counted_today"], &shown["holds"], &shown["grants"]), (&json!("0.00"), &json!([]), &json!([])));
-    let charge = ["account", "charge", "CHK_900", "--amount", "2.50", "--currency", "EUR", "--reference", "FEE-1"];
+    // In the account's own currency, which is euro, as nobody says another one.
+    let charge = ["account", "charge", "CHK_900", "--amount", "2.50", "--reference", "FEE-1"];
     assert_eq!(desk.ask("bank-officer", &charge)["receipt"], "signed");
     assert_eq!(desk.ask("bank-officer", &charge)["changed"], false);
     let shown = desk.say("auditor", &["account", "show", "CHK_900"]);
@@ -120,6 +136,12 @@ fn accounts_are_opened_shown_frozen_and_closed(desk: &Desk<'_>) {
         ("bank-officer", &charge("CHK_900", "2.51", "FEE-1"), 3, "idempotency_key_reused"),
         ("bank-officer", &charge("CHK_900", "77.51", "F-2"), 3, "account_day_limit_exceeded"),
         ("bank-officer", &charge("CHK_001", "1", "F-2"), 3, "currency_mismatch"),
+        (
+            "bank-officer",
+            &["account", "incoming", "CHK_900", "--amount", "1", "--currency", "USD", "--reference", "R-OTHER"],
+            3,
+            "currency_mismatch",
+        ),
         ("bank-officer", &charge("NONE", "1", "F-2"), 3, "unknown_account"),
         ("bank-officer", &charge("CHK_900", "0", "F-2"), 2, "amount_malformed"),
         ("bank-officer", &charge("CHK_900", "1.005", "F-2"), 2, "amount_malformed"),
@@ -212,6 +234,14 @@ fn payments_are_listed_shown_and_reversed(desk: &Desk<'_>) {
 
     let listed = desk.ask("auditor", &["transaction", "list", "--limit", "1"]);
     assert_eq!((items(&listed).len(), &items(&listed)[0]["transaction_id"]), (1, &json!(bought)));
+    assert_eq!(listed["next"], json!(bought), "it goes on");
+    assert_eq!(pages(desk, &["transaction", "list"], "transaction_id", 3).len(), {
+        let all = desk.ask("auditor", &["transaction", "list", "--limit", "1000"]);
+        assert_eq!(all["next"], Value::Null);
+        items(&all).len()
+    });
+    let said = desk.say("auditor", &["transaction", "list", "--limit", "1"]);
+    assert!(said.ends_with(&format!("There are more: countersign transaction list --after {bought}\n")), "{said}");
     let filters = ["--account", "CHK_001", "--agent", "assistant", "--status", "executed"];
     let listed = desk.ask("auditor", &[&["transaction", "list"], &filters[..]].concat());
     assert!(!items(&listed).is_empty());
@@ -263,6 +293,7 @@ fn payments_are_listed_shown_and_reversed(desk: &Desk<'_>) {
         ("auditor", &["transaction", "show", UNKNOWN_TRANSACTION], 3, "unknown_transaction"),
         ("auditor", &["transaction", "list", "--agent", "nobody"], 3, "unknown_agent"),
         ("auditor", &["transaction", "list", "--account", "NONE"], 3, "unknown_account"),
+        ("auditor", &["transaction", "list", "--after", UNKNOWN_TRANSACTION], 3, "unknown_transaction"),
         ("bank-officer", &["approvals", "approve", approval], 3, "operator_not_permitted"),
     ]);
     assert_eq!(desk.ask("alice", &["approvals", "approve", approval, "--note", "checked"])["status"], "executed");
@@ -331,6 +362,10 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
 
     let listed = desk.ask("auditor", &["case", "list"]);
     assert_eq!(items(&listed).iter().filter(|case| case["status"] == "queued").count(), 3);
+    assert_eq!(listed["next"], Value::Null);
+    assert_eq!(pages(desk, &["case", "list"], "case_id", 2).len(), items(&listed).len());
+    let said = desk.say("auditor", &["case", "list", "--limit", "1"]);
+    assert!(said.contains("There are more: countersign case list --after queued:case_"), "{said}");
     let shown = desk.ask("auditor", &["case", "show", &third]);
     assert_eq!(shown["transaction_id"], held["transaction_id"]);
     let said = desk.say("auditor", &["case", "show", &first]);
@@ -339,6 +374,7 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
     assert_eq!((&waiting["status"], &waiting["case"]["case_id"]), (&json!("queued_manual"), &json!(third)));
     desk.refuses(&[
         ("auditor", &["case", "show", UNKNOWN_CASE], 3, "unknown_case"),
+        ("auditor", &["case", "list", "--after", &format!("queued:{UNKNOWN_CASE}")], 3, "unknown_case"),
         ("alice", &["case", "release", UNKNOWN_CASE], 3, "unknown_case"),
         ("auditor", &["case", "release", &first], 3, "operator_not_permitted"),
         ("bank-admin", &["case", "reject", &first], 3, "operator_not_permitted"),

@@ -33,7 +33,13 @@ fn sandbox() -> Sandbox {
 }
 
 fn settings(url: &str) -> BankingSettings {
-    BankingSettings { url: url.into(), secret_file: None, root_file: None, timeout_ms: TIMEOUT_MS }
+    BankingSettings {
+        url: url.into(),
+        secret_file: None,
+        root_file: None,
+        client_certificate: false,
+        timeout_ms: TIMEOUT_MS,
+    }
 }
 
 fn adapter(sandbox: &Sandbox) -> Arc<dyn CoreBanking> {

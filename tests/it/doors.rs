@@ -411,7 +411,8 @@ impl World {
         stream
     }
 
-    /// Everything that the bank answers to these bytes over TLS with this chain and `assistant`'s key.
+    /// Everything that the bank answers to these bytes over TLS with this chain and `assistant`'s key; why there is
+    /// nothing, when there is nothing.
     fn exchange(&self, chain: &[Vec<u8>], bytes: &[u8]) -> String {
         let root = std::fs::read(self.dir("agent").join("anchors/bank-root.pem")).unwrap();
         let (_, root) = x509_parser::pem::parse_x509_pem(&root).unwrap();
@@ -420,14 +421,19 @@ impl World {
         let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = rustls::StreamOwned::new(connection, self.connect());
         let mut answer = Vec::new();
-        let _ = stream.write_all(bytes);
-        let _ = stream.flush();
-        let _ = stream.read_to_end(&mut answer);
+        let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+        let read = stream.read_to_end(&mut answer);
+        if answer.is_empty() {
+            return format!("nothing: sent {sent:?}, read {read:?}");
+        }
         String::from_utf8_lossy(&answer).into_owned()
     }
 
     fn ask(&self, headers: &[(&str, &str)], body: &str) -> String {
-        let Ok(chain) = self.agent().chain() else { return String::new() };
+        let chain = match self.agent().chain() {
+            Ok(chain) => chain,
+            Err(failure) => return format!("no chain: {failure:?}"),
+        };
         self.exchange(&chain, &request("POST", "/mcp", headers, body))
     }
 

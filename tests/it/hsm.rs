@@ -38,7 +38,9 @@ fn input_for(purpose: Purpose) -> SignInput {
     match purpose {
         Purpose::Root | Purpose::Issuing | Purpose::TokenIdentity => SignInput::SelfTest { nonce: [7; 32] },
         Purpose::TlsServer => SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![7; 32] },
-        Purpose::Agent => SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![7; 48] },
+        Purpose::Agent | Purpose::TlsClient => {
+            SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![7; 48] }
+        }
         Purpose::HostIdentity => document(DocumentTag::CustodyStatement),
         Purpose::Checkpoint => SignInput::TreeHead { note: format!("bank.example/log\n7\n{ROOT}\n").into_bytes() },
         Purpose::Witness => SignInput::Cosignature {

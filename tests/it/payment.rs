@@ -312,7 +312,7 @@ fn operators_are_told_what_changed_and_what_is_refused() {
     assert_eq!(bank.grant().unwrap()["changed"], false);
     let pay = |reference: &str, amount| {
         let (account, reference) = ("CHK_001".parse().unwrap(), reference.parse().unwrap());
-        bank.payments.account_incoming(&ada(), account, usd(amount), reference)
+        bank.payments.account_incoming(&ada(), account, amount, None, reference)
     };
     assert_eq!(pay("r1", "6000").unwrap()["receipt"], "signed");
     assert_eq!(pay("r1", "6000").unwrap()["changed"], false);

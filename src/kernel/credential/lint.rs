@@ -111,6 +111,7 @@ pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefu
             Ok(())
         }
         Purpose::TlsServer
+        | Purpose::TlsClient
         | Purpose::Agent
         | Purpose::HostIdentity
         | Purpose::Checkpoint
@@ -209,6 +210,12 @@ fn profile_by_usage(tbs: &Tbs<'_>) -> Result<(Profile, OidBase), LintRefusal> {
         return Ok((Profile::TlsServer, documentation_base()));
     }
     if usage == oid::CLIENT_AUTH {
+        // An agent has a name and a custody policy, the bank as its core's client has neither.
+        let is_of_an_agent =
+            [oid::SUBJECT_ALT_NAME, oid::CERTIFICATE_POLICIES].iter().any(|oid| tbs.extension(oid).is_some());
+        if !is_of_an_agent {
+            return Ok((Profile::TlsClient, documentation_base()));
+        }
         return Ok((Profile::AgentB, base_of_policy(tbs).ok_or(LintRefusal::NoProfile)?));
     }
     let (base, arcs) = OidBase::split(usage).ok_or(LintRefusal::NoProfile)?;

@@ -39,6 +39,8 @@ pub enum Profile {
     /// B: the bank's certificate of an agent, bound to S.
     AgentB,
     TlsServer,
+    /// The bank towards its core banking system.
+    TlsClient,
     Checkpoint,
     Witness,
     Transaction,
@@ -64,12 +66,13 @@ pub struct Facts {
 }
 
 impl Profile {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Root,
         Self::Issuing,
         Self::AgentS,
         Self::AgentB,
         Self::TlsServer,
+        Self::TlsClient,
         Self::Checkpoint,
         Self::Witness,
         Self::Transaction,
@@ -85,6 +88,7 @@ impl Profile {
             Self::AgentS => "agent-s",
             Self::AgentB => "agent-b",
             Self::TlsServer => "tls-server",
+            Self::TlsClient => "tls-client",
             Self::Checkpoint => "checkpoint",
             Self::Witness => "witness",
             Self::Transaction => "transaction",
@@ -99,6 +103,7 @@ impl Profile {
             Purpose::Root => Some(Self::Root),
             Purpose::Issuing => Some(Self::Issuing),
             Purpose::TlsServer => Some(Self::TlsServer),
+            Purpose::TlsClient => Some(Self::TlsClient),
             Purpose::Checkpoint => Some(Self::Checkpoint),
             Purpose::Witness => Some(Self::Witness),
             Purpose::Transaction => Some(Self::Transaction),
@@ -127,6 +132,7 @@ impl Profile {
             Self::Issuing => Purpose::Issuing,
             Self::AgentS | Self::AgentB => Purpose::Agent,
             Self::TlsServer => Purpose::TlsServer,
+            Self::TlsClient => Purpose::TlsClient,
             Self::Checkpoint => Purpose::Checkpoint,
             Self::Witness => Purpose::Witness,
             Self::Transaction => Purpose::Transaction,
@@ -143,6 +149,7 @@ impl Profile {
             Self::Issuing => 1_827,
             Self::AgentS | Self::AgentB => 7,
             Self::TlsServer
+            | Self::TlsClient
             | Self::Checkpoint
             | Self::Witness
             | Self::Transaction
@@ -156,7 +163,7 @@ impl Profile {
     pub fn extended_key_usage(self, base: &OidBase) -> Option<Vec<u8>> {
         match self {
             Self::Root | Self::Issuing => None,
-            Self::AgentB => Some(oid::CLIENT_AUTH.to_vec()),
+            Self::AgentB | Self::TlsClient => Some(oid::CLIENT_AUTH.to_vec()),
             Self::TlsServer => Some(oid::SERVER_AUTH.to_vec()),
             Self::AgentS
             | Self::Checkpoint
@@ -170,7 +177,7 @@ impl Profile {
     /// The arcs below the base of a private extended key usage.
     pub fn private_usage(self) -> Option<Arcs> {
         match self {
-            Self::Root | Self::Issuing | Self::AgentB | Self::TlsServer => None,
+            Self::Root | Self::Issuing | Self::AgentB | Self::TlsServer | Self::TlsClient => None,
             Self::AgentS => Some([2, 1]),
             Self::Checkpoint | Self::Witness => Some([2, 2]),
             Self::Transaction => Some([2, 3]),
@@ -187,6 +194,7 @@ impl Profile {
             Self::AgentS
             | Self::AgentB
             | Self::TlsServer
+            | Self::TlsClient
             | Self::Checkpoint
             | Self::Witness
             | Self::Transaction
@@ -237,7 +245,12 @@ impl Profile {
             Self::Issuing => CA_ISSUING,
             Self::AgentS | Self::AgentB => AGENT,
             Self::TlsServer => SERVER,
-            Self::Checkpoint | Self::Witness | Self::Transaction | Self::Catalogue | Self::RevocationReceipt => ROLE,
+            Self::TlsClient
+            | Self::Checkpoint
+            | Self::Witness
+            | Self::Transaction
+            | Self::Catalogue
+            | Self::RevocationReceipt => ROLE,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::kernel::command::{Act, Effect, OperatorPrincipal};
 use crate::kernel::decide::Counter;
 use crate::kernel::ledger::{Account, TransactionKind, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, Day, IdempotencyKey, Money};
+use crate::kernel::types::{AccountId, Currency, Day, IdempotencyKey, Money};
 use crate::kernel::zone::day_to_text;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -100,14 +100,35 @@ impl Payments {
         }))
     }
 
+    /// An amount in the account's own currency unless another one is named, which the decision refuses in its own order;
+    /// so it does an account that is not there.
+    ///
+    /// # Errors
+    /// `amount_malformed`; the store's.
+    pub(in crate::payment) fn amount_on(
+        &self,
+        account: &AccountId,
+        text: &str,
+        named: Option<Currency>,
+    ) -> Result<Money, Failure> {
+        let own = self.store.account(account.as_str())?.map(|account| account.currency);
+        let currency = named.or(own).unwrap_or_else(|| self.rules().unattended_per_transaction.currency());
+        Money::parse_positive(text, currency).map_err(|refused| {
+            let message = format!("\"{text}\" {}: {refused}", currency.code());
+            Failure::usage("amount_malformed", message, "write it like 1899.99")
+        })
+    }
+
     /// Roles: officer, administrator.
     pub(super) fn account_charge(
         &self,
         operator: &OperatorPrincipal,
         account: &AccountId,
-        amount: Money,
+        amount: &str,
+        currency: Option<Currency>,
         reference: IdempotencyKey,
     ) -> Result<Value, Failure> {
+        let amount = self.amount_on(account, amount, currency)?;
         let credit = Account::fees(amount.currency()).name;
         let act = Act::Transfer { debit: account.to_string(), credit, amount, reference };
         let Effect::Posted(posted) = self.operate(operator, act)? else {

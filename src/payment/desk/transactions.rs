@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{RELATED_MAX, record, stated};
 use crate::kernel::command::{Act, Effect, OperatorPrincipal, Posted, Verdict};
+use crate::kernel::decide::{CaseState, ManualCase};
 use crate::kernel::ledger::TransactionState;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, AgentName, CaseId, IdempotencyKey, Money, TransactionId};
@@ -12,17 +13,18 @@ use crate::ops::failure::Failure;
 use crate::payment::answer::{Receipt, unexpected};
 use crate::payment::operators::{reader, receipt_word, refused};
 use crate::payment::story::{Payments, fresh_ids};
-use crate::store::{TransactionQuery, views};
+use crate::store::{CasePlace, TransactionQuery, views};
 
 impl Payments {
     /// # Errors
-    /// `unknown_account`, `unknown_agent`, `agent_ambiguous`: a misspelt name is no empty list.
+    /// `unknown_account`, `unknown_agent`, `agent_ambiguous`, `unknown_transaction`: a misspelt name is no empty list.
     pub(super) fn transaction_list(
         &self,
         operator: &OperatorPrincipal,
         account: Option<AccountId>,
         agent: Option<&AgentName>,
         state: Option<TransactionState>,
+        after: Option<TransactionId>,
         limit: u32,
     ) -> Result<Value, Failure> {
         reader(operator)?;
@@ -31,9 +33,38 @@ impl Payments {
         }
         let account = account.map(|account| account.to_string());
         let agent = agent.map(|agent| self.agent_named(agent)).transpose()?;
-        let query = TransactionQuery { account, agent, state, original: None, limit };
-        let found = self.store.transactions(&query)?;
-        Ok(json!({ "items": found.iter().map(record).collect::<Vec<_>>(), "next": null }))
+        if let Some(after) = &after {
+            self.store.transaction(after)?.ok_or_else(|| refused(Refusal::UnknownTransaction))?;
+        }
+        let limit = limit.clamp(1, RELATED_MAX);
+        let query = TransactionQuery { account, agent, state, original: None, before: after, limit: limit + 1 };
+        let mut found = self.store.transactions(&query)?;
+        let goes_on = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let next = found.last().filter(|_| goes_on).map(|last| &last.transaction.transaction_id);
+        Ok(json!({ "items": found.iter().map(record).collect::<Vec<_>>(), "next": next }))
+    }
+
+    /// # Errors
+    /// `unknown_case`
+    pub(super) fn case_list(
+        &self,
+        operator: &OperatorPrincipal,
+        after: Option<CasePlace>,
+        limit: u32,
+    ) -> Result<Value, Failure> {
+        reader(operator)?;
+        if let Some(after) = &after {
+            self.store.case(&after.case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
+        }
+        let limit = limit.clamp(1, RELATED_MAX);
+        let mut found = self.store.cases(after.as_ref(), limit + 1)?;
+        let goes_on = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let place =
+            |case: &ManualCase| CasePlace { waits: case.state == CaseState::Queued, case: case.case_id.clone() };
+        let next = found.last().filter(|_| goes_on).map(place);
+        Ok(json!({ "items": found.iter().map(views::case).collect::<Vec<_>>(), "next": next }))
     }
 
     /// # Errors

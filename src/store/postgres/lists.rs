@@ -15,12 +15,12 @@ use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
 use crate::store::{
-    ApprovalView, BatchRecord, Before, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement, StatementLine,
-    StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement,
+    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
-/// Rows of a list that operators read.
-const LIST_MAX: u32 = 1_000;
+/// Rows of a list that operators read: one more than a page has, which tells that it goes on.
+const LIST_MAX: u32 = 1_001;
 /// The most rows one read answers, whatever was asked.
 const ROWS_MAX: u32 = 100_000;
 
@@ -112,7 +112,9 @@ impl PostgresStore {
             format!(
                 "SELECT {} FROM transactions t WHERE ($1::text IS NULL OR t.debit = $1 OR t.credit = $1)
                  AND ($2::text IS NULL OR t.agent = $2) AND ($3::text IS NULL OR t.state = $3)
-                 AND ($4::text IS NULL OR t.original = $4) ORDER BY t.id DESC LIMIT $5",
+                 AND ($4::text IS NULL OR t.original = $4)
+                 AND ($5::text IS NULL OR t.id < (SELECT id FROM transactions WHERE name = $5))
+                 ORDER BY t.id DESC LIMIT $6",
                 rows::TRANSACTION
             )
         });
@@ -121,6 +123,7 @@ impl PostgresStore {
             Box::new(query.agent.as_ref().map(ToString::to_string)),
             Box::new(query.state.map(|state| state.name().to_owned())),
             Box::new(query.original.as_ref().map(ToString::to_string)),
+            Box::new(query.before.as_ref().map(ToString::to_string)),
             Box::new(i64::from(query.limit.clamp(1, LIST_MAX))),
         ];
         self.all(&SQL, asked, |row| {
@@ -153,12 +156,6 @@ impl PostgresStore {
                 static SQL: LazyLock<String> =
                     LazyLock::new(|| format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER));
                 self.all(&SQL, vec![], |row| Ok(views::offer(&rows::offer(row)?)))
-            }
-            Listing::Cases => {
-                static SQL: LazyLock<String> = LazyLock::new(|| {
-                    format!("SELECT {} FROM cases ORDER BY state <> 'queued', id DESC LIMIT $1", rows::CASE)
-                });
-                self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], |row| Ok(views::case(&rows::case(row)?)))
             }
             Listing::Breaker => {
                 let breaker = self.one("SELECT reason, by, since FROM breaker", vec![], rows::breaker)?;
@@ -193,6 +190,28 @@ impl PostgresStore {
     pub(super) fn read_case(&self, id: &CaseId) -> Reading<Option<ManualCase>> {
         static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM cases WHERE name = $1", rows::CASE));
         self.one(&SQL, vec![Box::new(id.to_string())], rows::case)
+    }
+
+    pub(super) fn read_cases(&self, after: Option<&CasePlace>, limit: u32) -> Reading<Vec<ManualCase>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {} FROM cases WHERE $1::text IS NULL OR (state <> 'queued') > $2
+                 OR ((state <> 'queued') = $2 AND id < (SELECT id FROM cases WHERE name = $1))
+                 ORDER BY state <> 'queued', id DESC LIMIT $3",
+                rows::CASE
+            )
+        });
+        let asked: Vec<Parameter<'static>> = vec![
+            Box::new(after.map(|place| place.case.to_string())),
+            Box::new(after.is_some_and(|place| !place.waits)),
+            Box::new(i64::from(limit.clamp(1, LIST_MAX))),
+        ];
+        self.all(&SQL, asked, rows::case)
+    }
+
+    pub(super) fn read_cases_waiting(&self) -> Reading<u64> {
+        let sql = "SELECT count(*) FROM cases WHERE state = 'queued'";
+        Ok(self.one(sql, vec![], |row| rows::unsigned(row, 0))?.unwrap_or(0))
     }
 
     pub(super) fn read_spent(&self, counter: &Counter, day: Day) -> Reading<i64> {

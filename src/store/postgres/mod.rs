@@ -35,8 +35,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
+    RevokedEntry, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
+    TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
@@ -132,6 +133,14 @@ impl Store for PostgresStore {
 
     fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
         self.read_case(id)
+    }
+
+    fn cases(&self, after: Option<&CasePlace>, limit: u32) -> Result<Vec<ManualCase>, StoreFault> {
+        self.read_cases(after, limit)
+    }
+
+    fn cases_waiting(&self) -> Result<u64, StoreFault> {
+        self.read_cases_waiting()
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault> {

@@ -18,6 +18,7 @@ use crate::kernel::types::{
     UnixMillis,
 };
 use crate::store::keep::Keep;
+use crate::store::planted::stale_sum;
 
 /// A row that a decision needs, or a question about many rows.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -301,8 +302,10 @@ impl Book for Sheet {
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
-        let tally = self.counters.get(&(counter.text(), day));
-        Ok(tally.ok_or_else(|| missing(Key::Counter(counter.clone(), day)))?.minor)
+        let text = counter.text();
+        let tally = self.counters.get(&(text.clone(), day));
+        let minor = tally.ok_or_else(|| missing(Key::Counter(counter.clone(), day)))?.minor;
+        Ok(stale_sum(&text, day.0, minor))
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {

@@ -32,8 +32,9 @@ use serde_json::Value;
 use super::keep::Keep;
 use super::planted::planted;
 use super::{
-    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry, Schema,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
+    RevokedEntry, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
+    TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
@@ -167,6 +168,14 @@ impl Store for SqliteStore {
 
     fn case(&self, id: &CaseId) -> Result<Option<ManualCase>, StoreFault> {
         self.read(|connection| reads::case(connection, id))
+    }
+
+    fn cases(&self, after: Option<&CasePlace>, limit: u32) -> Result<Vec<ManualCase>, StoreFault> {
+        self.read(|connection| reads::cases(connection, after, limit))
+    }
+
+    fn cases_waiting(&self) -> Result<u64, StoreFault> {
+        self.read(reads::cases_waiting)
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Result<i64, StoreFault> {

@@ -12,14 +12,14 @@ use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use crate::store::{
-    ApprovalView, Before, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, TransactionQuery,
+    ApprovalView, Before, CasePlace, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
 };
 
 type Read<T> = rusqlite::Result<T>;
 
-/// Rows of a list that operators read.
-const LIST_MAX: u32 = 1_000;
+/// Rows of a list that operators read: one more than a page has, which tells that it goes on.
+const LIST_MAX: u32 = 1_001;
 
 pub(super) fn status(connection: &Connection) -> Read<StatusSnapshot> {
     let mut snapshot = StatusSnapshot::default();
@@ -99,10 +99,6 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
             let sql = format!("SELECT {} FROM offers ORDER BY merchant, product", rows::OFFER);
             all(connection, &sql, [], |row| Ok(views::offer(&rows::offer(row)?)))
         }
-        Listing::Cases => {
-            let sql = format!("SELECT {} FROM cases ORDER BY state <> 'queued', rowid DESC LIMIT ?1", rows::CASE);
-            all(connection, &sql, [LIST_MAX], |row| Ok(views::case(&rows::case(row)?)))
-        }
         Listing::Breaker => {
             let breaker = one(connection, "SELECT reason, by, since FROM breaker", [], rows::breaker)?;
             Ok(vec![views::breaker(breaker.as_ref())])
@@ -157,14 +153,15 @@ pub(super) fn transactions(connection: &Connection, query: &TransactionQuery) ->
     let sql = format!(
         "SELECT {}, t.posted_at, t.batch FROM {} WHERE (?1 IS NULL OR t.debit = ?1 OR t.credit = ?1)
          AND (?2 IS NULL OR t.agent = ?2) AND (?3 IS NULL OR t.state = ?3) AND (?4 IS NULL OR t.original = ?4)
-         ORDER BY t.id DESC LIMIT ?5",
+         AND (?5 IS NULL OR t.id < (SELECT id FROM transactions WHERE name = ?5)) ORDER BY t.id DESC LIMIT ?6",
         rows::TRANSACTION,
         rows::TRANSACTION_FROM
     );
     let agent = query.agent.as_ref().map(ToString::to_string);
     let original = query.original.as_ref().map(TransactionId::as_str);
     let state = query.state.map(TransactionState::name);
-    let asked = params![query.account, agent, state, original, query.limit.clamp(1, LIST_MAX)];
+    let before = query.before.as_ref().map(TransactionId::as_str);
+    let asked = params![query.account, agent, state, original, before, query.limit.clamp(1, LIST_MAX)];
     all(connection, &sql, asked, |row| {
         Ok(TransactionRecord {
             transaction: rows::transaction(row)?,
@@ -176,6 +173,26 @@ pub(super) fn transactions(connection: &Connection, query: &TransactionQuery) ->
 
 pub(super) fn case(connection: &Connection, id: &CaseId) -> Read<Option<ManualCase>> {
     one(connection, &format!("SELECT {} FROM cases WHERE name = ?1", rows::CASE), [id.as_str()], rows::case)
+}
+
+pub(super) fn cases(connection: &Connection, after: Option<&CasePlace>, limit: u32) -> Read<Vec<ManualCase>> {
+    let sql = format!(
+        "SELECT {} FROM cases WHERE ?1 IS NULL OR (state <> 'queued') > ?2
+         OR ((state <> 'queued') = ?2 AND rowid < (SELECT rowid FROM cases WHERE name = ?1))
+         ORDER BY state <> 'queued', rowid DESC LIMIT ?3",
+        rows::CASE
+    );
+    let asked = params![
+        after.map(|place| place.case.as_str()),
+        after.is_some_and(|place| !place.waits),
+        limit.clamp(1, LIST_MAX)
+    ];
+    all(connection, &sql, asked, rows::case)
+}
+
+pub(super) fn cases_waiting(connection: &Connection) -> Read<u64> {
+    let sql = "SELECT count(*) FROM cases WHERE state = 'queued'";
+    Ok(one(connection, sql, [], |row| rows::unsigned(row, 0))?.unwrap_or(0))
 }
 
 pub(super) fn spent(connection: &Connection, counter: &Counter, day: Day) -> Read<i64> {

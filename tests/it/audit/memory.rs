@@ -13,8 +13,8 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 use countersign::store::{
-    ApprovalView, BatchRecord, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing, RevokedEntry,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
+    RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -265,6 +265,14 @@ impl Store for MemoryStore {
         rows.checkpoints.insert(step.checkpoint.size, step.checkpoint);
         drop(rows);
         fault.map_or(Ok(()), |_| Err(StoreFault::OutcomeUnknown("the disk went away".into())))
+    }
+
+    fn cases(&self, _: Option<&CasePlace>, _: u32) -> Result<Vec<ManualCase>, StoreFault> {
+        Ok(vec![])
+    }
+
+    fn cases_waiting(&self) -> Result<u64, StoreFault> {
+        Ok(0)
     }
 
     fn core_refusals(&self, _: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {

@@ -5,11 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
+use countersign::banking::sandbox::Sandbox;
 use countersign::banking::settings::BankingSettings;
 use countersign::banking::{CoreAnswer, CoreBanking, CoreState, HttpCore, Order, Outside};
 use countersign::kernel::ledger::TransactionKind;
 use countersign::kernel::types::TransactionId;
 use countersign::ops::paths::StateDir;
+use countersign::tls::{ClientIdentity, SignedChain, TlsSigner};
 
 const ID: &str = "txn_01KAK2S8C5V8GQ3W3T1Y2N4M5P";
 const OTHER: &str = "txn_01KAK2S8C5V8GQ3W3T1Y2N4M5Q";
@@ -249,4 +251,81 @@ fn over_tls_only_the_configured_root_is_trusted() {
     let settings = BankingSettings { root_file: Some(root), ..super::settings("https://localhost:1/v1") };
     let refused = Outside::read(&settings, &StateDir::new(directory.path())).unwrap_err();
     assert_eq!(refused.name, "core_root_unusable");
+}
+
+/// A client's certificate under a root of its own, with its key.
+struct Client {
+    chain: Vec<Vec<u8>>,
+    key: rcgen::KeyPair,
+}
+
+#[derive(Debug)]
+struct Root(Vec<u8>);
+
+impl Client {
+    fn under_a_new_root() -> (Root, Arc<Self>) {
+        let (root_key, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let mut root = rcgen::CertificateParams::new(vec![]).unwrap();
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_der = root.self_signed(&root_key).unwrap().der().to_vec();
+        let mut leaf = rcgen::CertificateParams::new(vec![]).unwrap();
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(root, root_key)).unwrap();
+        (Root(root_der), Arc::new(Self { chain: vec![leaf.der().to_vec()], key }))
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl TlsSigner for Client {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+        rcgen::SigningKey::sign(&self.key, message).map_err(|error| error.to_string())
+    }
+}
+
+/// What is presented: this client's certificate, or none yet.
+#[derive(Debug)]
+struct Presented(Option<Arc<Client>>);
+
+impl ClientIdentity for Presented {
+    fn current(&self) -> Option<SignedChain> {
+        let client = self.0.as_ref()?;
+        Some((client.chain.clone(), Arc::clone(client) as Arc<dyn TlsSigner>))
+    }
+}
+
+#[test]
+fn a_core_that_asks_for_our_certificate_does_nothing_for_a_wrong_one_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("root.pem");
+    let (root, own) = Client::under_a_new_root();
+    let (_, stranger) = Client::under_a_new_root();
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let sandbox = Sandbox::start_for_clients_of(anywhere, &root.0).unwrap();
+    std::fs::write(&path, sandbox.root().unwrap()).unwrap();
+    let settings = |client_certificate| BankingSettings {
+        root_file: Some(path.clone()),
+        client_certificate,
+        ..super::settings(&sandbox.url())
+    };
+    let hold = |client_certificate: bool, presented: Option<&Arc<Client>>| {
+        let settings = settings(client_certificate);
+        settings.check().unwrap();
+        let outside = Outside::read(&settings, &StateDir::new(directory.path())).unwrap();
+        let identity = Arc::new(Presented(presented.cloned()));
+        HttpCore::start_as(outside, Some(identity)).unwrap().hold(&order())
+    };
+    for (what, asked, presented) in
+        [("a stranger's", true, Some(&stranger)), ("none yet", true, None), ("not presented", false, Some(&own))]
+    {
+        let answer = hold(asked, presented);
+        assert!(matches!(answer, CoreAnswer::NotSent(_) | CoreAnswer::Unknown(_)), "{what}: {answer:?}");
+        assert!(sandbox.known().is_empty(), "{what}");
+    }
+    assert_eq!(hold(true, Some(&own)), CoreAnswer::Done);
+    assert_eq!(sandbox.known().len(), 1);
 }

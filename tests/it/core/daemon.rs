@@ -38,6 +38,25 @@ impl Bank {
         bank
     }
 
+    /// From now on with a core that serves nobody without this bank's certificate, whose key is in its token.
+    fn with_mutual_tls(mut self) -> Self {
+        self.daemon.take().unwrap().kill();
+        let state = self.world.state("bank");
+        let bank_root = fs::read(state.join("certs/root.pem")).unwrap();
+        let (_, bank_root) = x509_parser::pem::parse_x509_pem(&bank_root).unwrap();
+        let anywhere = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        let before = self.core.url();
+        self.core = Sandbox::start_for_clients_of(anywhere, &bank_root.contents).unwrap();
+        fs::write(state.join("anchors/core-root.pem"), self.core.root().unwrap()).unwrap();
+        let path = state.join("countersign.toml");
+        let section =
+            format!("url = \"{}\"\nroot_file = \"anchors/core-root.pem\"\nclient_certificate = true", self.core.url());
+        let text = fs::read_to_string(&path).unwrap().replace(&format!("url = \"{before}\""), &section);
+        fs::write(&path, text).unwrap();
+        self.start();
+        self
+    }
+
     fn start(&mut self) {
         let state = self.world.state("bank");
         self.daemon = Some(until("the lock", || Daemon::try_start(&state)));
@@ -81,6 +100,22 @@ impl Bank {
 
 fn transfer() -> Value {
     json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "1.00" })
+}
+
+#[test]
+fn a_core_that_asks_for_a_certificate_knows_the_bank_by_a_key_in_its_token() {
+    let bank = Bank::new().with_mutual_tls();
+    let agent = bank.world.agent();
+    assert_eq!(bank.executed(&agent, "mutual")["receipt"], "signed");
+    assert_eq!(bank.core.known().values().filter(|known| known.state == CoreState::Settled).count(), 1);
+    let rotated = run(&bank.world.state("bank"), "bank-admin", &["key", "rotate", "tls-client"]);
+    assert!(rotated.status.success(), "{}", text(&rotated));
+    // Connections that are open go on; a new one is made with the new key.
+    bank.core.away();
+    bank.core.back();
+    assert_eq!(bank.executed(&agent, "rotated")["receipt"], "signed");
+    assert_eq!(bank.doctor("core banking")["result"], "ok");
+    bank.world.runtime.block_on(agent.close());
 }
 
 #[test]

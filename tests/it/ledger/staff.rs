@@ -303,10 +303,7 @@ fn a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer() {
         let resolve = Act::ResolveCase { case: case.clone(), verdict: Verdict::Approve, note: "n".into() };
         assert!(w.decision(bob(), resolve).outcome.is_ok());
         refusals(w, vec![(job(), queue(&id, &case), AlreadyExists)]);
-        let status = |case: &CaseId| {
-            let cases = w.store.listing(Listing::Cases).unwrap();
-            cases.iter().find(|row| row["case_id"] == case.as_str()).unwrap()["status"].as_str().unwrap().to_owned()
-        };
+        let status = |case: &CaseId| w.store.case(case).unwrap().unwrap().state.name().to_owned();
         assert_eq!(status(&case), "released");
         // It is back where it stood: a human still has to decide.
         assert_eq!(w.call(execute_transfer(&id, "SAV_001", "2500")), Err(ApprovalPending));

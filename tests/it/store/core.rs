@@ -312,9 +312,8 @@ fn resolve(w: &World<'_>, case: &CaseId, verdict: Verdict) -> Outcome {
 
 /// Status, and who decided.
 fn case_of(w: &World<'_>, case: &CaseId) -> (String, String) {
-    let cases = w.store.listing(Listing::Cases).unwrap();
-    let row = cases.iter().find(|row| row["case_id"] == case.as_str()).unwrap();
-    (row["status"].as_str().unwrap().into(), row["decided_by"].as_str().unwrap_or_default().into())
+    let case = w.store.case(case).unwrap().unwrap();
+    (case.state.name().into(), case.decided_by.unwrap_or_default())
 }
 
 /// A transfer to SAV_001 that the core holds and was ordered to settle.

@@ -139,6 +139,12 @@ impl Store for Faulty {
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.write(|| self.inner.store_signed_checkpoint(size, signed))
     }
+    fn cases(&self, after: Option<&CasePlace>, limit: u32) -> Result<Vec<ManualCase>, StoreFault> {
+        self.read(|| self.inner.cases(after, limit))
+    }
+    fn cases_waiting(&self) -> Result<u64, StoreFault> {
+        self.read(|| self.inner.cases_waiting())
+    }
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
         self.read(|| self.inner.core_refusals(of))
     }
@@ -379,7 +385,7 @@ impl Desk {
             Step::ApproveReversal => self.approve(answers, Step::Reverse),
             Step::Incoming => {
                 let (account, reference) = ("CHK_001".parse().unwrap(), "salary".parse().unwrap());
-                payments.account_incoming(&ada(), account, usd("12.34"), reference)
+                payments.account_incoming(&ada(), account, "12.34", None, reference)
             }
             Step::Balance => self.call(ToolCall::GetAccountBalance { account_id: "CHK_001".parse().unwrap() }),
             Step::Sweep => payments.sweep().map(|released| json!({ "released": released })),

@@ -1,4 +1,4 @@
-//! Stores that an older program wrote: every migration in turn, with rows in them.
+//! Stores with the schema of an older program: every migration in turn, with rows in them.
 
 use std::path::Path;
 

@@ -4,9 +4,33 @@ use super::world::*;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
-use countersign::store::StatementQuery;
+use countersign::store::{StatementQuery, TransactionQuery};
 
 sentences! {
+    transactions_come_in_pages_newest_first_and_each_once: |w| {
+        w.bank();
+        for number in 0..7 {
+            w.admin(incoming("CHK_001", "1", &format!("r{number}"))).unwrap();
+        }
+        let query = TransactionQuery { account: Some("CHK_001".into()), limit: 100, ..TransactionQuery::default() };
+        let ids = |query: &TransactionQuery| -> Vec<TransactionId> {
+            w.store.transactions(query).unwrap().into_iter().map(|record| record.transaction.transaction_id).collect()
+        };
+        let all = ids(&query);
+        assert_eq!(all.len(), 8);
+        for limit in [1, 2, 3, 8] {
+            let (mut seen, mut before) = (vec![], None);
+            loop {
+                let page = ids(&TransactionQuery { before, limit, ..query.clone() });
+                // What is posted meanwhile is newer than every page behind.
+                w.admin(incoming("SAV_001", "1", &format!("s{limit}-{}", seen.len()))).unwrap();
+                let Some(last) = page.last() else { break };
+                before = Some(last.clone());
+                seen.extend(page);
+            }
+            assert_eq!(seen, all, "pages of {limit}");
+        }
+    };
     a_statement_runs_from_page_to_page_without_a_gap: |w| {
         w.bank();
         // Ten hours, a line each: the opening and nine payments in.

@@ -2,9 +2,10 @@
 
 use super::world::*;
 use countersign::kernel::command::*;
+use countersign::kernel::decide::{CaseState, ManualCase};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
-use countersign::store::Listing;
+use countersign::store::{CasePlace, Listing};
 
 sentences! {
     a_stopped_bank_queues_a_request_once_under_its_key: |w| {
@@ -14,8 +15,39 @@ sentences! {
         assert_eq!(queued(w.call(transfer("5", "k"))), case, "a retry finds the case");
         assert_eq!(w.call(transfer("6", "k")), Err(Refusal::IdempotencyKeyReused));
         assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "0.00".into()));
-        assert_eq!(w.store.listing(Listing::Cases).unwrap().len(), 1);
+        assert_eq!(w.store.cases_waiting().unwrap(), 1);
         assert_eq!(w.store.listing(Listing::Breaker).unwrap()[0]["reason"], "drill");
+    };
+    cases_come_in_pages_and_none_is_passed_over_when_one_is_decided_meanwhile: |w| {
+        let rules = std::sync::Arc::new(Rules { open_holds_max: 100, ..rules() });
+        let w = &World { rules, ..World::new(w.store) };
+        w.bank();
+        stop(w);
+        let mut asked: Vec<CaseId> = (0..7).map(|n| queued(w.call(transfer("1", &format!("k{n}"))))).collect();
+        asked.reverse();
+        let decided = asked.remove(3);
+        resolve(w, &decided, Verdict::Deny).unwrap();
+        asked.push(decided);
+        let ids = |page: &[ManualCase]| page.iter().map(|case| case.case_id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&w.store.cases(None, 100).unwrap()), asked);
+        assert_eq!(w.store.cases_waiting().unwrap(), 6);
+        let (mut seen, mut after) = (vec![], None);
+        loop {
+            let page = w.store.cases(after.as_ref(), 2).unwrap();
+            let Some(last) = page.last() else { break };
+            let place = CasePlace { waits: last.state == CaseState::Queued, case: last.case_id.clone() };
+            // The last one of a page is decided before the next page is asked for.
+            if place.waits {
+                resolve(w, &place.case, Verdict::Approve).unwrap();
+            }
+            seen.extend(ids(&page));
+            after = Some(place);
+        }
+        seen.dedup();
+        for case in &asked {
+            assert!(seen.contains(case), "{case} was passed over: {seen:?}");
+        }
+        assert_eq!(seen[..6], asked[..6]);
     };
     a_released_case_lets_the_next_try_be_decided_and_a_rejected_one_stays_rejected: |w| {
         w.bank();

@@ -1,4 +1,4 @@
--- A store of schema version 1 with rows in it, as the program of that version wrote them.
+-- Schema version 1, by that version's own SQL. The rows were written by a later program and narrowed to the columns of then.
 CREATE TABLE schema_version (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
 CREATE SEQUENCE row_blocks AS bigint INCREMENT BY 16384 MINVALUE 16384;
 CREATE TABLE accounts (

@@ -1,4 +1,4 @@
--- A store of schema version 1 with rows in it, as the program of that version wrote them.
+-- Schema version 1, by that version's own SQL. The rows were written by a later program and narrowed to the columns of then.
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
