@@ -20,10 +20,11 @@ const TOGETHER: usize = 32;
 const PORTIONS_MAX: usize = 64;
 
 /// What the writer hands over, in the order of the commit.
-pub(super) enum Part<'g> {
-    Decided(&'g Command, Decided),
-    /// A statement at the next place of the batch.
-    Statement(Vec<u8>),
+pub(super) struct Part<'g> {
+    pub(super) command: &'g Command,
+    pub(super) decided: Decided,
+    /// At the next places of the batch.
+    pub(super) statements: Vec<Vec<u8>>,
 }
 
 /// What was made of it.
@@ -42,16 +43,13 @@ pub(super) struct Made {
 
 impl Made {
     fn take(&mut self, part: Part<'_>) -> Result<(), CanonRefused> {
-        match part {
-            Part::Decided(command, decided) => {
-                let leaf = decided.leaf(command)?;
-                let place = leaf.as_ref().map(|leaf| leaf.place);
-                self.leaves.extend(leaf);
-                self.decisions.push(Decision { leaf: place, outcome: decided.outcome });
-                self.at = self.at.max(Some(command.stamp.wall));
-            }
-            Part::Statement(statement) => self.hashes.push(merkle::leaf_hash(&statement)),
-        }
+        let Part { command, decided, statements } = part;
+        self.hashes.extend(statements.iter().map(|statement| merkle::leaf_hash(statement)));
+        let leaf = decided.leaf(command)?;
+        let place = leaf.as_ref().map(|leaf| leaf.place);
+        self.leaves.extend(leaf);
+        self.decisions.push(Decision { leaf: place, outcome: decided.outcome });
+        self.at = self.at.max(Some(command.stamp.wall));
         Ok(())
     }
 

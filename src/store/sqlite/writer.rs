@@ -265,8 +265,8 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 Work::Apply(commands) => {
                     for command in commands {
                         let decided = commit.apply(command)?;
-                        commit.statements.drain(..).try_for_each(|statement| hand_over(Part::Statement(statement)))?;
-                        hand_over(Part::Decided(command, decided))?;
+                        let statements = std::mem::take(&mut commit.statements);
+                        hand_over(Part { command, decided, statements })?;
                     }
                 }
                 Work::Sequence(step) => log::sequence(connection, step)?,
