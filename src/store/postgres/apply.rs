@@ -126,17 +126,12 @@ impl Sheet {
                 self.rare.push(Change::PutOffer(offer));
             }
             Change::PutGrant(grant) => {
-                if let Some(grants) = self.grants.get_mut(&grant.agent) {
-                    grants.retain(|there| there.account != grant.account);
-                    grants.push(grant.clone());
-                    grants.sort_by(|one, other| one.account.cmp(&other.account));
-                }
+                let granted = self.grants.entry(grant.agent.clone()).or_default();
+                granted.of.insert(grant.account.clone(), Some(grant.clone()));
                 self.rare.push(Change::PutGrant(grant));
             }
             Change::RevokeGrant { agent, account, at } => {
-                if let Some(grants) = self.grants.get_mut(&agent) {
-                    grants.retain(|there| there.account != account);
-                }
+                self.grants.entry(agent.clone()).or_default().of.insert(account.clone(), None);
                 self.rare.push(Change::RevokeGrant { agent, account, at });
             }
             Change::PutBreaker(breaker) => {

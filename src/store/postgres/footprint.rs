@@ -98,7 +98,7 @@ impl Footprint {
             Act::SetAccountStatus { account, .. } => self.account(account.as_str()),
             Act::AddGrant { agent, account, .. } => {
                 self.account(account.as_str());
-                self.keys.insert(Key::Grants(agent.clone()));
+                self.keys.insert(Key::Grant(agent.clone(), account.clone()));
             }
             Act::ReverseTransaction { transaction_id, .. }
             | Act::QueueManual { transaction_id, .. }
@@ -109,9 +109,9 @@ impl Footprint {
             Act::DecideApproval { approval, .. } => {
                 self.keys.insert(Key::Approval(approval.clone()));
             }
-            Act::RevokeGrant { agent, .. } => {
+            Act::RevokeGrant { agent, account } => {
                 self.alone = true;
-                self.keys.insert(Key::Grants(agent.clone()));
+                self.keys.insert(Key::Grant(agent.clone(), account.clone()));
             }
             Act::SetBreaker { .. } | Act::Revoke { .. } | Act::ImportCrl { .. } | Act::Sweep { .. } => {
                 self.alone = true;
@@ -130,7 +130,6 @@ impl Footprint {
     fn call(&mut self, command: &Command, call: &ToolCall, rules: &Rules) {
         let Actor::Agent(agent) = &command.actor else { return };
         let now = command.stamp.wall;
-        self.keys.insert(Key::Grants(agent.spiffe_id.clone()));
         match call {
             ToolCall::AuthorizePurchase { price, from_account, merchant, product_id, .. } => {
                 self.keys.insert(Key::Offer(merchant.clone(), product_id.clone()));
@@ -142,15 +141,16 @@ impl Footprint {
                 self.authorizes(&agent.spiffe_id, from_account.as_ref(), now);
                 self.income(rules, amount.currency());
             }
-            ToolCall::ExecutePurchase { transaction_id, .. } => self.executes(transaction_id),
+            ToolCall::ExecutePurchase { transaction_id, .. } => self.executes(&agent.spiffe_id, transaction_id),
             ToolCall::ExecuteTransfer { transaction_id, amount, .. } => {
-                self.executes(transaction_id);
+                self.executes(&agent.spiffe_id, transaction_id);
                 self.income(rules, amount.currency());
             }
             ToolCall::CancelAuthorization { .. } => self.counter(&Counter::Agent(agent.spiffe_id.clone()), now),
             ToolCall::GetAccountBalance { account_id } => self.account(account_id.as_str()),
             ToolCall::ListAccounts {} => {
                 self.granted.insert(agent.spiffe_id.clone());
+                self.keys.insert(Key::Grants(agent.spiffe_id.clone()));
             }
             ToolCall::ListTransactions { .. }
             | ToolCall::SearchProducts { .. }
@@ -165,16 +165,19 @@ impl Footprint {
         match from {
             Some(from) => {
                 self.payer(from.as_str(), now);
+                self.keys.insert(Key::Grant(agent.clone(), from.clone()));
                 self.keys.insert(Key::OpenHolds(agent.clone(), from.to_string()));
             }
             None => {
                 self.granted.insert(agent.clone());
+                self.keys.insert(Key::Grants(agent.clone()));
                 self.keys.insert(Key::OpenHolds(agent.clone(), String::new()));
             }
         }
     }
 
-    fn executes(&mut self, transaction: &TransactionId) {
+    fn executes(&mut self, agent: &SpiffeId, transaction: &TransactionId) {
+        self.keys.insert(Key::GrantOf(agent.clone(), transaction.clone()));
         self.keys.insert(Key::Transaction(transaction.clone()));
         self.keys.insert(Key::Outbox(transaction.clone()));
         self.keys.insert(Key::Breaker);
@@ -209,8 +212,8 @@ impl Book for Scout {
         self.note(Key::Account(name.to_owned()), None)
     }
 
-    fn grant(&self, agent: &SpiffeId, _account: &AccountId) -> Ruled<Option<Grant>> {
-        self.note(Key::Grants(agent.clone()), None)
+    fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>> {
+        self.note(Key::Grant(agent.clone(), account.clone()), None)
     }
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {

@@ -31,6 +31,7 @@ pub(super) enum What {
     Counters,
     Rows,
     Grants,
+    EveryGrant,
     OpenHolds,
     Marks,
     Bindings,
@@ -50,7 +51,9 @@ pub(super) struct Wanted<'a> {
     granted: Vec<String>,
     counters: BTreeSet<String>,
     days: Option<(i32, i32)>,
-    grants: Vec<String>,
+    grants: Vec<(String, &'a str)>,
+    grants_of: Vec<(String, &'a str)>,
+    every_grant: Vec<String>,
     holders: BTreeSet<String>,
     marks: Vec<&'a str>,
     bindings: Vec<&'a [u8]>,
@@ -72,7 +75,11 @@ impl<'a> Wanted<'a> {
                 Key::Account(name) => {
                     wanted.accounts.insert(name);
                 }
-                Key::Grants(agent) => wanted.grants.push(agent.to_string()),
+                Key::Grant(agent, account) => wanted.grants.push((agent.to_string(), account.as_str())),
+                Key::GrantOf(agent, transaction) => {
+                    wanted.grants_of.push((agent.to_string(), transaction.as_str()));
+                }
+                Key::Grants(agent) => wanted.every_grant.push(agent.to_string()),
                 Key::Offer(merchant, product) => wanted.offers.push((merchant.as_str(), product.as_str())),
                 Key::Transaction(id) => {
                     wanted.transactions.insert(id.as_str());
@@ -130,8 +137,15 @@ impl<'a> Wanted<'a> {
         if first || takes_accounts {
             call(What::Rows, ROWS, vec![]);
         }
-        if !self.grants.is_empty() {
-            call(What::Grants, &GRANTS, vec![Box::new(self.grants.clone())]);
+        if !self.grants.is_empty() || !self.grants_of.is_empty() {
+            let (agents, accounts): (Vec<String>, Vec<&str>) = self.grants.iter().cloned().unzip();
+            let (makers, transactions): (Vec<String>, Vec<&str>) = self.grants_of.iter().cloned().unzip();
+            let parameters: Vec<Parameter<'a>> =
+                vec![Box::new(agents), Box::new(accounts), Box::new(makers), Box::new(transactions)];
+            call(What::Grants, &GRANTS, parameters);
+        }
+        if !self.every_grant.is_empty() {
+            call(What::EveryGrant, &EVERY_GRANT, vec![Box::new(self.every_grant.clone())]);
         }
         if !self.holders.is_empty() {
             let holders: Vec<String> = self.holders.iter().cloned().collect();
@@ -228,12 +242,10 @@ impl Sheet {
                     self.batch = next / ROWS_IN_A_BLOCK;
                 }
             }
-            What::Grants => {
+            What::Grants | What::EveryGrant => {
                 let grant = rows::grant(row)?;
-                let grants = self.grants.entry(grant.agent.clone()).or_default();
-                if grants.iter().all(|there| there.account != grant.account) {
-                    grants.push(grant);
-                }
+                let granted = self.grants.entry(grant.agent.clone()).or_default();
+                granted.of.entry(grant.account.clone()).or_insert(Some(grant));
             }
             What::OpenHolds => {
                 let count = u32::try_from(rows::get::<i64>(row, 2)?)?;
@@ -287,9 +299,17 @@ impl Sheet {
             Key::Account(name) => {
                 self.accounts.entry(name.clone()).or_insert(None);
             }
-            Key::Grants(agent) => {
-                self.grants.entry(agent.clone()).or_default();
+            Key::Grant(agent, account) => {
+                self.grants.entry(agent.clone()).or_default().of.entry(account.clone()).or_insert(None);
             }
+            Key::GrantOf(agent, transaction) => {
+                let row = self.transactions.get(transaction).and_then(Option::as_ref);
+                let debit = row.and_then(|row| row.transaction.debit.parse().ok());
+                if let Some(account) = debit {
+                    self.grants.entry(agent.clone()).or_default().of.entry(account).or_insert(None);
+                }
+            }
+            Key::Grants(agent) => self.grants.entry(agent.clone()).or_default().all = true,
             Key::Offer(merchant, product) => {
                 self.offers.entry((merchant.clone(), product.clone())).or_insert(None);
             }
@@ -354,11 +374,21 @@ static TRANSACTIONS: LazyLock<String> = LazyLock::new(|| {
 pub(super) const ROWS: &str = "SELECT nextval('row_blocks')";
 const COUNTERS: &str = "SELECT counter, day, minor FROM counters WHERE counter = ANY ($1::text[])
     AND day BETWEEN $2 AND $3 ORDER BY counter, day FOR NO KEY UPDATE";
+/// Those that are named, and those of the accounts that these transactions debit. Each is looked up on its own
+/// (`OFFSET 0`): a server without statistics would read every grant instead, once for each that is named.
 static GRANTS: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {} FROM grants WHERE agent = ANY ($1::text[]) AND revoked_at IS NULL ORDER BY agent, account",
+        "SELECT found.* FROM (
+             SELECT * FROM unnest($1::text[], $2::text[]) AS named (agent, account)
+             UNION SELECT made.agent, t.debit FROM unnest($3::text[], $4::text[]) AS made (agent, name)
+             CROSS JOIN LATERAL (SELECT debit FROM transactions WHERE name = made.name OFFSET 0) AS t) AS wanted
+         CROSS JOIN LATERAL (SELECT {} FROM grants WHERE agent = wanted.agent AND account = wanted.account
+             AND revoked_at IS NULL OFFSET 0) AS found",
         rows::GRANT
     )
+});
+static EVERY_GRANT: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {} FROM grants WHERE agent = ANY ($1::text[]) AND revoked_at IS NULL", rows::GRANT)
 });
 const OPEN_HOLDS: &str = "SELECT agent, debit, count(*) FROM transactions WHERE agent = ANY ($1::text[])
     AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted') GROUP BY agent, debit";

@@ -26,6 +26,10 @@ pub(super) enum Key {
     Mark(String),
     Crl(String),
     Account(String),
+    Grant(SpiffeId, AccountId),
+    /// The grant of the account that this transaction debits.
+    GrantOf(SpiffeId, TransactionId),
+    /// All of the agent.
     Grants(SpiffeId),
     Offer(MerchantId, ProductId),
     Transaction(TransactionId),
@@ -113,6 +117,14 @@ pub(super) struct TransactionRow {
     pub(super) written: Written,
 }
 
+/// What is known of an agent's grants.
+#[derive(Debug, Default)]
+pub(super) struct Granted {
+    /// Every account that is not named has no grant.
+    pub(super) all: bool,
+    pub(super) of: BTreeMap<AccountId, Option<Grant>>,
+}
+
 /// A day's sum.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -178,7 +190,7 @@ pub(super) struct Sheet {
     pub(super) marks: HashMap<String, bool>,
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
     pub(super) accounts: HashMap<String, Option<AccountRow>>,
-    pub(super) grants: HashMap<SpiffeId, Vec<Grant>>,
+    pub(super) grants: HashMap<SpiffeId, Granted>,
     pub(super) offers: HashMap<(MerchantId, ProductId), Option<Offer>>,
     pub(super) transactions: HashMap<TransactionId, Option<TransactionRow>>,
     pub(super) approvals: HashMap<ApprovalId, Option<TransactionId>>,
@@ -254,12 +266,19 @@ impl Book for Sheet {
     }
 
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>> {
-        let grants = self.grants.get(agent).ok_or_else(|| missing(Key::Grants(agent.clone())))?;
-        Ok(grants.iter().find(|grant| grant.account == *account).cloned())
+        let unread = || missing(Key::Grant(agent.clone(), account.clone()));
+        let granted = self.grants.get(agent).ok_or_else(unread)?;
+        match granted.of.get(account) {
+            Some(grant) => Ok(grant.clone()),
+            None if granted.all => Ok(None),
+            None => Err(unread()),
+        }
     }
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
-        self.grants.get(agent).cloned().ok_or_else(|| missing(Key::Grants(agent.clone())))
+        let granted = self.grants.get(agent).filter(|granted| granted.all);
+        let granted = granted.ok_or_else(|| missing(Key::Grants(agent.clone())))?;
+        Ok(granted.of.values().flatten().cloned().collect())
     }
 
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {
