@@ -114,7 +114,7 @@ async fn all<T>(
     parameters: Vec<Parameter<'_>>,
     read: impl Fn(&tokio_postgres::Row) -> Read<T>,
 ) -> Read<Vec<T>> {
-    session.query(&Call { sql, parameters }).await?.iter().map(read).collect()
+    session.query(&Call { sql: sql.into(), parameters }).await?.iter().map(read).collect()
 }
 
 async fn one<T>(
@@ -123,7 +123,7 @@ async fn one<T>(
     parameters: Vec<Parameter<'_>>,
     read: impl Fn(&tokio_postgres::Row) -> Read<T>,
 ) -> Read<Option<T>> {
-    session.query(&Call { sql, parameters }).await?.first().map(read).transpose()
+    session.query(&Call { sql: sql.into(), parameters }).await?.first().map(read).transpose()
 }
 
 /// Walks the chain from the account's newest entry.

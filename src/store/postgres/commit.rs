@@ -1,9 +1,10 @@
 //! One commit: read ahead and lock, decide each command, write everything, COMMIT. Two round trips when the footprint
-//! was guessed right.
+//! was guessed right, one when another commit was under way: the reading goes behind that one's COMMIT.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::task::Poll;
 
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 
 use super::apply::ROWS_OF_A_COMMAND;
 use super::ask::ask;
@@ -13,7 +14,7 @@ use super::log;
 use super::pipeline::Ended;
 use super::purge;
 use super::schema::Lock;
-use super::session::{Meaning, Session, meaning, said};
+use super::session::{Meaning, Prepared, Session, meaning, said};
 use super::sheet::{Key, Missing, Sheet};
 use super::writer::{Answer, Work};
 use crate::kernel::command::{Command, Decision};
@@ -34,46 +35,155 @@ pub(super) enum Failed {
 }
 
 /// Why the work stopped before COMMIT.
-enum Stopped {
-    Fault(RowFault),
-    /// The server has ended the transaction already.
-    Undone(Error),
-    Unknown(Error),
-}
+struct Stopped(RowFault);
 
 impl<E: Into<RowFault>> From<E> for Stopped {
     fn from(fault: E) -> Self {
-        Self::Fault(fault.into())
+        Self(fault.into())
     }
 }
 
-/// Carries out all the work in one transaction. `committing` becomes true when COMMIT may have been sent.
-pub(super) async fn attempt(
+/// Work whose rows are read and locked: the server's transaction is open.
+pub(super) struct Begun {
+    sheet: Sheet,
+    /// Warnings of the session before it began.
+    warnings: u64,
+}
+
+/// Reads ahead and locks what the work will need, in one round trip.
+pub(super) async fn begin(session: &mut Session, work: &[&Work]) -> Result<Begun, Failed> {
+    let footprints = footprints(work);
+    let beginning = Beginning::of(session, &footprints).await;
+    let begun = match beginning {
+        Ok(beginning) => beginning.send(session).await.map_err(Stopped::from),
+        Err(error) => Err(Stopped::from(error)),
+    };
+    match begun.and_then(|rows| Begun::of(session, &footprints, rows)) {
+        Ok(begun) => Ok(begun),
+        Err(stopped) => Err(undo(session, stopped).await),
+    }
+}
+
+/// Decides each command on what was read and carries it out there; nothing of it is sent yet.
+pub(super) async fn decide_each(
     session: &mut Session,
+    begun: &mut Begun,
     work: &[&Work],
-    committing: &AtomicBool,
 ) -> Result<Vec<Answer>, Failed> {
-    let warnings = session.warnings();
-    match run(session, work, committing).await {
-        Ok(answers) if session.warnings() == warnings => Ok(answers),
-        // A standby that did not confirm is told of in a warning only, after COMMIT took hold here.
-        Ok(_) => Err(Failed::Unknown("the server warned while it committed: see the log".into())),
-        Err(Stopped::Unknown(error)) => Err(Failed::Unknown(said(&error))),
-        Err(Stopped::Undone(error)) => Err(undone(&error)),
-        Err(Stopped::Fault(fault)) => {
-            let failed = match fault.downcast_ref::<Error>() {
-                Some(error) => undone(error),
-                None => Failed::RolledBack { message: fault.to_string(), again: false },
-            };
-            if let Failed::NotBegun(_) = failed {
-                return Err(failed);
-            }
-            match session.client.batch_execute("ROLLBACK").await {
-                Ok(()) => Err(failed),
-                // Without COMMIT the server gives up the transaction with the connection.
-                Err(error) => Err(Failed::NotBegun(said(&error))),
-            }
+    match decided(session, &mut begun.sheet, work).await {
+        Ok(answers) => Ok(answers),
+        Err(stopped) => Err(undo(session, stopped).await),
+    }
+}
+
+/// Writes everything and commits. Right behind COMMIT, in the same round trip, begins the work that comes `next`:
+/// the server need not wait for us to hear of the one before it asks for the other. `ended` is told how the commit
+/// went, as soon as that is known.
+///
+/// Answers the next work's beginning, if there is one and it was sent.
+pub(super) async fn commit(
+    session: &mut Session,
+    begun: Begun,
+    next: &[&Work],
+    ended: impl FnOnce(Result<(), Failed>),
+) -> Option<Result<Begun, Failed>> {
+    let Begun { sheet, warnings } = begun;
+    let footprints = footprints(next);
+    let prepared = async {
+        let mut calls = sheet.pending()?;
+        calls.extend(sheet.batch()?);
+        let written = session.prepared(calls).await?;
+        let beginning = if next.is_empty() { None } else { Some(Beginning::of(session, &footprints).await?) };
+        Ok((written, beginning))
+    };
+    let (written, beginning) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(stopped) => {
+            ended(Err(undo(session, stopped).await));
+            return None;
         }
+    };
+    let (is_committed, rows) = {
+        let mut committing = pin!(session.pipeline(written).commit());
+        let mut beginning = pin!(async {
+            match beginning {
+                Some(beginning) => Some(beginning.send(session).await),
+                None => None,
+            }
+        });
+        // The first poll sends: the next work only when the commit was sent whole.
+        let mut rows = None;
+        let sent = std::future::poll_fn(|cx| {
+            let sent = committing.as_mut().poll(cx);
+            if sent.is_pending()
+                && let Poll::Ready(early) = beginning.as_mut().poll(cx)
+            {
+                rows = Some(early);
+            }
+            Poll::Ready(sent)
+        });
+        let end = match sent.await {
+            Poll::Ready(Ended::NotSent(error)) => {
+                let failed = undo(session, Stopped::from(error)).await;
+                ended(Err(failed));
+                return None;
+            }
+            Poll::Ready(end) => end,
+            Poll::Pending => committing.await,
+        };
+        let committed = match end {
+            Ended::Committed if session.warnings() == warnings => Ok(()),
+            // A standby that did not confirm is told of in a warning only, after COMMIT took hold here.
+            Ended::Committed => Err(Failed::Unknown("the server warned while it committed: see the log".into())),
+            Ended::NotSent(error) | Ended::Undone(error) => Err(undone(&error)),
+            Ended::Unknown(error) => Err(Failed::Unknown(said(&error))),
+        };
+        let is_lost = matches!(committed, Err(Failed::Unknown(_) | Failed::NotBegun(_)));
+        let is_committed = committed.is_ok();
+        ended(committed);
+        if is_lost {
+            return None;
+        }
+        (
+            is_committed,
+            match rows {
+                Some(rows) => rows,
+                None => beginning.await,
+            },
+        )
+    };
+    if is_committed {
+        session.learn(sheet.committed_accounts());
+    }
+    let begun = match rows? {
+        Ok(rows) => Begun::of(session, &footprints, rows),
+        Err(error) => Err(Stopped::from(error)),
+    };
+    Some(match begun {
+        Ok(begun) => Ok(begun),
+        Err(stopped) => Err(undo(session, stopped).await),
+    })
+}
+
+/// Gives an open transaction up, of which nothing is wanted any more.
+pub(super) async fn give_up(session: &Session) -> Result<(), Failed> {
+    session.client.batch_execute("ROLLBACK").await.map_err(|error| Failed::NotBegun(said(&error)))
+}
+
+/// Ends the transaction that stopped.
+async fn undo(session: &Session, stopped: Stopped) -> Failed {
+    let Stopped(fault) = stopped;
+    let failed = match fault.downcast_ref::<Error>() {
+        Some(error) => undone(error),
+        None => Failed::RolledBack { message: fault.to_string(), again: false },
+    };
+    if let Failed::NotBegun(_) = failed {
+        return failed;
+    }
+    match give_up(session).await {
+        Ok(()) => failed,
+        // Without COMMIT the server gives up the transaction with the connection.
+        Err(lost) => lost,
     }
 }
 
@@ -85,22 +195,14 @@ fn undone(error: &Error) -> Failed {
     }
 }
 
-async fn run(session: &mut Session, work: &[&Work], committing: &AtomicBool) -> Result<Vec<Answer>, Stopped> {
-    let commands = work.iter().flat_map(|work| match work {
-        Work::Apply(commands) => commands.as_slice(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => &[],
-    });
-    let footprint = Footprint::of(commands);
-    let mut sheet = Sheet { keep: session.keep, ..Sheet::default() };
-    begin(session, &mut sheet, &footprint).await?;
-
+async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Result<Vec<Answer>, Stopped> {
     let mut answers = Vec::with_capacity(work.len());
     for work in work {
         answers.push(match work {
-            Work::Apply(commands) => {
+            Work::Apply { commands, .. } => {
                 let mut decisions = Vec::with_capacity(commands.len());
                 for command in commands {
-                    decisions.push(one(session, &mut sheet, command).await?);
+                    decisions.push(one(session, sheet, command).await?);
                 }
                 Answer::Decisions(decisions)
             }
@@ -115,29 +217,50 @@ async fn run(session: &mut Session, work: &[&Work], committing: &AtomicBool) -> 
             Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
         });
     }
+    Ok(answers)
+}
 
-    let mut calls = sheet.pending()?;
-    calls.extend(sheet.batch()?);
-    let prepared = session.prepared(calls).await?;
-    committing.store(true, Ordering::SeqCst);
-    match session.pipeline(prepared).commit().await {
-        Ended::Committed => Ok(answers),
-        Ended::NotSent(error) => Err(Stopped::from(error)),
-        Ended::Undone(error) => Err(Stopped::Undone(error)),
-        Ended::Unknown(error) => Err(Stopped::Unknown(error)),
+fn footprints<'a>(work: &[&'a Work]) -> Vec<&'a Footprint> {
+    let of = |work: &&'a Work| match work {
+        Work::Apply { footprint, .. } => Some(footprint),
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => None,
+    };
+    work.iter().filter_map(of).collect()
+}
+
+/// BEGIN, the shared lock, and everything that the footprints name, ready to be sent.
+struct Beginning<'a> {
+    text: String,
+    kinds: Vec<What>,
+    reads: Vec<Prepared<'a>>,
+}
+
+/// What a beginning read.
+type Read = Vec<(What, Vec<Row>)>;
+
+impl<'a> Beginning<'a> {
+    async fn of(session: &mut Session, footprints: &[&'a Footprint]) -> Result<Self, Error> {
+        let alone = footprints.iter().any(|footprint| footprint.alone);
+        let lock = if alone { "pg_advisory_xact_lock" } else { "pg_advisory_xact_lock_shared" };
+        let text = format!("BEGIN; SELECT {lock}({})", Lock::Authority.key());
+        let wanted = Wanted::of(footprints);
+        let (kinds, calls): (Vec<What>, Vec<Call<'a>>) = wanted.calls(true, session.known()).into_iter().unzip();
+        Ok(Self { text, kinds, reads: session.prepared(calls).await? })
+    }
+
+    async fn send(self, session: &Session) -> Result<Read, Error> {
+        let mut rows = session.pipeline_after(&self.text, self.reads).rows().await?;
+        let rows = rows.split_off(1);
+        Ok(self.kinds.into_iter().zip(rows).collect())
     }
 }
 
-/// BEGIN, the shared lock, and everything that the footprint names, in one round trip.
-async fn begin(session: &mut Session, sheet: &mut Sheet, footprint: &Footprint) -> Result<(), Stopped> {
-    let lock = if footprint.alone { "pg_advisory_xact_lock" } else { "pg_advisory_xact_lock_shared" };
-    let text = format!("BEGIN; SELECT {lock}({})", Lock::Authority.key());
-    let wanted = Wanted::of(footprint);
-    let (kinds, calls): (Vec<What>, Vec<Call<'_>>) = wanted.calls(true).into_iter().unzip();
-    let prepared = session.prepared(calls).await?;
-    let mut rows = session.pipeline_after(&text, prepared).rows().await?;
-    let rows = rows.split_off(1);
-    Ok(sheet.take(footprint, kinds.into_iter().zip(rows).collect())?)
+impl Begun {
+    fn of(session: &Session, footprints: &[&Footprint], rows: Read) -> Result<Self, Stopped> {
+        let mut sheet = Sheet { keep: session.keep, ..Sheet::default() };
+        sheet.take(footprints, rows)?;
+        Ok(Self { sheet, warnings: session.warnings() })
+    }
 }
 
 /// Decides one command on the sheet, fetching what it lacks, and carries it out there.
@@ -153,7 +276,7 @@ async fn one(session: &mut Session, sheet: &mut Sheet, command: &Command) -> Res
                     fetch(session, sheet, vec![missing.0]).await?;
                     continue;
                 }
-                Err(fault) => return Err(Stopped::Fault(fault)),
+                Err(fault) => return Err(Stopped(fault)),
             },
         };
         let lacking = sheet.lacking(&decided.changes);
@@ -163,7 +286,7 @@ async fn one(session: &mut Session, sheet: &mut Sheet, command: &Command) -> Res
         }
         return Ok(sheet.apply(command, decided)?);
     }
-    Err(Stopped::Fault("a decision asked for rows without end".into()))
+    Err(Stopped("a decision asked for rows without end".into()))
 }
 
 /// Writes what is pending, so that the database and the sheet agree, and reads these keys.
@@ -171,12 +294,12 @@ async fn fetch(session: &mut Session, sheet: &mut Sheet, keys: Vec<Key>) -> Resu
     let footprint = Footprint::exactly(keys);
     let pending = sheet.pending()?;
     let written = pending.len();
-    let wanted = Wanted::of(&footprint);
-    let (kinds, calls): (Vec<What>, Vec<Call<'_>>) = wanted.calls(false).into_iter().unzip();
+    let wanted = Wanted::of(&[&footprint]);
+    let (kinds, calls): (Vec<What>, Vec<Call<'_>>) = wanted.calls(false, session.known()).into_iter().unzip();
     let mut rows = session.rows(pending.into_iter().chain(calls).collect()).await?;
     let rows = rows.split_off(written);
     sheet.written();
-    sheet.take(&footprint, kinds.into_iter().zip(rows).collect())?;
+    sheet.take(&[&footprint], kinds.into_iter().zip(rows).collect())?;
     for key in footprint.keys {
         if let Key::Question(question) = key {
             let answer = ask(session, &question).await?;
@@ -187,7 +310,7 @@ async fn fetch(session: &mut Session, sheet: &mut Sheet, keys: Vec<Key>) -> Resu
 }
 
 async fn more_rows(session: &mut Session, sheet: &mut Sheet) -> Result<(), Stopped> {
-    let call = Call { sql: ROWS, parameters: vec![] };
+    let call = Call { sql: ROWS.into(), parameters: vec![] };
     let rows = session.rows(vec![call]).await?.into_iter().map(|rows| (What::Rows, rows)).collect();
-    Ok(sheet.take(&Footprint::default(), rows)?)
+    Ok(sheet.take(&[], rows)?)
 }

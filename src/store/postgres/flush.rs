@@ -51,7 +51,7 @@ impl Sheet {
         let leaves: Vec<u8> = self.statements.iter().flat_map(|leaf| leaf.0).collect();
         let sql = "INSERT INTO batches (batch, document, leaves) VALUES ($1, $2, $3)";
         let parameters: Vec<Parameter<'_>> = vec![Box::new(self.batch), Box::new(document), Box::new(leaves)];
-        Ok(Some(Call { sql, parameters }))
+        Ok(Some(Call { sql: sql.into(), parameters }))
     }
 
     /// Everything that was pending is in the database now.
@@ -87,7 +87,7 @@ impl Sheet {
         if !new.is_empty() {
             let accounts: Vec<&Account> = new.iter().map(|row| &row.account).collect();
             calls.push(Call {
-                sql: INSERT_ACCOUNTS,
+                sql: INSERT_ACCOUNTS.into(),
                 parameters: vec![
                     column(&new, |row| row.id),
                     column(&accounts, |account| account.name.as_str()),
@@ -108,7 +108,7 @@ impl Sheet {
         let changed: Vec<&AccountRow> = every().filter(|row| row.written == Written::Changed).collect();
         if !changed.is_empty() {
             calls.push(Call {
-                sql: UPDATE_ACCOUNTS,
+                sql: UPDATE_ACCOUNTS.into(),
                 parameters: vec![
                     column(&changed, |row| row.id),
                     column(&changed, |row| row.account.balance),
@@ -120,7 +120,8 @@ impl Sheet {
         for row in changed.into_iter().filter(|row| row.status_changed) {
             let parameters: Vec<Parameter<'a>> =
                 vec![Box::new(row.id), Box::new(row.account.status.name()), Box::new(row.account.status_by.as_deref())];
-            calls.push(Call { sql: "UPDATE accounts SET status = $2, status_by = $3 WHERE id = $1", parameters });
+            calls
+                .push(Call { sql: "UPDATE accounts SET status = $2, status_by = $3 WHERE id = $1".into(), parameters });
         }
     }
 
@@ -165,14 +166,14 @@ impl Sheet {
                 column(&of, |one| one.approval.as_ref().map(|approval| approval.expires.0)),
             ];
             parameters.extend(what_changes(&new));
-            calls.push(Call { sql: INSERT_TRANSACTIONS, parameters });
+            calls.push(Call { sql: INSERT_TRANSACTIONS.into(), parameters });
         }
         let changed: Vec<&TransactionRow> = every().filter(|row| row.written == Written::Changed).collect();
         if !changed.is_empty() {
             let mut parameters =
                 vec![column(&changed, |row| row.id), column(&changed, |row| row.transaction.state.name())];
             parameters.extend(what_changes(&changed));
-            calls.push(Call { sql: UPDATE_TRANSACTIONS, parameters });
+            calls.push(Call { sql: UPDATE_TRANSACTIONS.into(), parameters });
         }
         Ok(())
     }
@@ -189,7 +190,7 @@ impl Sheet {
             column(&entries, |entry| entry.amount),
             column(&entries, |entry| entry.previous),
         ];
-        calls.push(Call { sql: INSERT_ENTRIES, parameters });
+        calls.push(Call { sql: INSERT_ENTRIES.into(), parameters });
     }
 
     fn counters<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
@@ -206,7 +207,7 @@ impl Sheet {
             let names: Vec<&str> = rows.iter().map(|((counter, _), _)| counter.as_str()).collect();
             let days: Vec<i32> = rows.iter().map(|((_, day), _)| day.0).collect();
             let sums: Vec<i64> = rows.iter().map(|(_, tally)| tally.minor).collect();
-            calls.push(Call { sql, parameters: vec![Box::new(names), Box::new(days), Box::new(sums)] });
+            calls.push(Call { sql: sql.into(), parameters: vec![Box::new(names), Box::new(days), Box::new(sums)] });
         }
     }
 
@@ -215,7 +216,7 @@ impl Sheet {
         let gone: Vec<&[u8]> = gone.map(|(scope, _)| scope.as_slice()).collect();
         if !gone.is_empty() {
             let sql = "DELETE FROM bindings WHERE scope = ANY ($1::bytea[])";
-            calls.push(Call { sql, parameters: vec![Box::new(gone)] });
+            calls.push(Call { sql: sql.into(), parameters: vec![Box::new(gone)] });
         }
         let new = self.bindings.iter().filter(|(_, row)| row.changed);
         let new: Vec<_> = new.filter_map(|(scope, row)| Some((scope, row.binding.as_ref()?))).collect();
@@ -236,7 +237,7 @@ impl Sheet {
                         .collect::<Vec<_>>(),
                 ),
             ];
-            calls.push(Call { sql: INSERT_BINDINGS, parameters });
+            calls.push(Call { sql: INSERT_BINDINGS.into(), parameters });
         }
         let mut nonces: Vec<&[u8]> = vec![];
         let mut days: Vec<i32> = vec![];
@@ -247,7 +248,7 @@ impl Sheet {
             }
         }
         if !nonces.is_empty() {
-            calls.push(Call { sql: INSERT_NONCES, parameters: vec![Box::new(nonces), Box::new(days)] });
+            calls.push(Call { sql: INSERT_NONCES.into(), parameters: vec![Box::new(nonces), Box::new(days)] });
         }
     }
 
@@ -262,9 +263,9 @@ impl Sheet {
             column(&leaves, |leaf| leaf.salt.as_slice()),
             column(&leaves, |leaf| leaf.body.as_slice()),
         ];
-        calls.push(Call { sql: INSERT_LEAVES, parameters });
+        calls.push(Call { sql: INSERT_LEAVES.into(), parameters });
         let sql = "INSERT INTO leaves_waiting (row) SELECT unnest($1::bigint[])";
-        calls.push(Call { sql, parameters: vec![column(&leaves, |leaf| leaf.row)] });
+        calls.push(Call { sql: sql.into(), parameters: vec![column(&leaves, |leaf| leaf.row)] });
     }
 
     fn revoked<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
@@ -280,7 +281,7 @@ impl Sheet {
             column(&rows, |row| row.at.0),
             column(&rows, |row| row.reason.as_str()),
         ];
-        calls.push(Call { sql: INSERT_REVOCATIONS, parameters });
+        calls.push(Call { sql: INSERT_REVOCATIONS.into(), parameters });
     }
 }
 

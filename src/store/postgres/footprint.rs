@@ -30,7 +30,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    pub(super) fn of<'a>(commands: impl Iterator<Item = &'a Command>) -> Self {
+    pub(super) fn of(commands: &[Command]) -> Self {
         let mut footprint = Self::default();
         for command in commands {
             footprint.scout(command);

@@ -4,7 +4,8 @@
 //! each other in a line, not in a circle. Each statement sees what was committed before it began, so what is read
 //! after the accounts' locks were had is as whoever had them before left it.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use tokio_postgres::Row;
@@ -19,7 +20,7 @@ use crate::kernel::types::{Day, Sha256};
 
 /// One statement to be sent.
 pub(super) struct Call<'a> {
-    pub(super) sql: &'static str,
+    pub(super) sql: Cow<'static, str>,
     pub(super) parameters: Vec<Parameter<'a>>,
 }
 
@@ -65,10 +66,10 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    pub(super) fn of(footprint: &'a Footprint) -> Self {
-        let mut wanted =
-            Self { granted: footprint.granted.iter().map(ToString::to_string).collect(), ..Self::default() };
-        for key in &footprint.keys {
+    pub(super) fn of(footprints: &[&'a Footprint]) -> Self {
+        let granted = footprints.iter().flat_map(|footprint| &footprint.granted);
+        let mut wanted = Self { granted: granted.map(ToString::to_string).collect(), ..Self::default() };
+        for key in footprints.iter().flat_map(|footprint| &footprint.keys) {
             match key {
                 Key::Mark(mark) => wanted.marks.push(mark),
                 Key::Crl(issuer) => wanted.crls.push(issuer),
@@ -109,9 +110,10 @@ impl<'a> Wanted<'a> {
     }
 
     /// The statements, in the order of their locks. `first`: of a commit, which always needs row numbers.
-    pub(super) fn calls(&self, first: bool) -> Vec<(What, Call<'a>)> {
+    /// Accounts whose row numbers are `known` are found by them.
+    pub(super) fn calls(&self, first: bool, known: &HashMap<String, i64>) -> Vec<(What, Call<'a>)> {
         let mut calls: Vec<(What, Call<'a>)> = vec![];
-        let mut call = |what, sql, parameters| calls.push((what, Call { sql, parameters }));
+        let mut call = |what, sql: &'static str, parameters| calls.push((what, Call { sql: sql.into(), parameters }));
         let (transactions, approvals) = (list(&self.transactions), list(&self.approvals));
         let by_name_only = transactions.is_empty() && approvals.is_empty() && self.granted.is_empty();
         let takes_accounts = !by_name_only || !self.accounts.is_empty();
@@ -124,7 +126,11 @@ impl<'a> Wanted<'a> {
             ];
             call(What::Accounts, &ACCOUNTS_OF, parameters);
         } else if takes_accounts {
-            call(What::Accounts, &ACCOUNTS, vec![Box::new(list(&self.accounts))]);
+            let rows: Option<Vec<i64>> = self.accounts.iter().map(|name| known.get(*name).copied()).collect();
+            match rows {
+                Some(rows) => call(What::Accounts, &ACCOUNTS_BY_ROW, vec![Box::new(rows)]),
+                None => call(What::Accounts, &ACCOUNTS, vec![Box::new(list(&self.accounts))]),
+            }
         }
         if !transactions.is_empty() || !approvals.is_empty() {
             call(What::Transactions, &TRANSACTIONS, vec![Box::new(transactions), Box::new(approvals)]);
@@ -186,17 +192,17 @@ impl Sheet {
     ///
     /// # Errors
     /// A row that cannot be read as what it is.
-    pub(super) fn take(&mut self, footprint: &Footprint, answers: Vec<(What, Vec<Row>)>) -> Read<()> {
+    pub(super) fn take(&mut self, footprints: &[&Footprint], answers: Vec<(What, Vec<Row>)>) -> Read<()> {
         for (what, rows) in answers {
             if what == What::OpenHolds {
                 // Counted anew: an account that is not among the rows has none.
-                self.open_holds.retain(|agent, _| !footprint.counts_holds_of(agent));
+                self.open_holds.retain(|agent, _| !footprints.iter().any(|footprint| footprint.counts_holds_of(agent)));
             }
             for row in &rows {
                 self.take_row(what, row)?;
             }
         }
-        for key in &footprint.keys {
+        for key in footprints.iter().flat_map(|footprint| &footprint.keys) {
             self.absent(key);
         }
         Ok(())
@@ -348,6 +354,10 @@ impl Sheet {
 
 static ACCOUNTS: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {} FROM accounts WHERE name = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE", rows::ACCOUNT)
+});
+/// Half the work for the server: no texts to compare, and no sorting.
+static ACCOUNTS_BY_ROW: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {} FROM accounts WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE", rows::ACCOUNT)
 });
 /// Besides those that are named: payer and payee of these transactions, and what is granted to these agents. Neither
 /// changes once it is there, so that it is found before it is locked.

@@ -27,7 +27,7 @@ pub(super) async fn sequence(session: &mut Session, step: &SequenceStep) -> Read
     let lock = format!("SELECT pg_advisory_xact_lock({})", Lock::Sequence.key());
     session.client.batch_execute(&lock).await?;
     let newest = "SELECT coalesce(max(place) + 1, 0) FROM places";
-    let found = match session.query(&Call { sql: newest, parameters: vec![] }).await?.first() {
+    let found = match session.query(&Call { sql: newest.into(), parameters: vec![] }).await?.first() {
         Some(row) => rows::unsigned(row, 0)?,
         None => 0,
     };
@@ -40,7 +40,7 @@ pub(super) async fn sequence(session: &mut Session, step: &SequenceStep) -> Read
     }
     // Taken off the list of those that wait: whoever is not on it has a place, or is no leaf.
     let taken = "DELETE FROM leaves_waiting WHERE row = ANY ($1::bigint[]) RETURNING row";
-    let taken = session.query(&Call { sql: taken, parameters: vec![Box::new(step.rows.as_slice())] }).await?;
+    let taken = session.query(&Call { sql: taken.into(), parameters: vec![Box::new(step.rows.as_slice())] }).await?;
     if taken.len() != step.rows.len() {
         let missing = step.rows.len().saturating_sub(taken.len());
         return Err(Box::new(Misplaced::Leaves(u64::try_from(missing)?)));
@@ -66,7 +66,7 @@ pub(super) async fn sequence(session: &mut Session, step: &SequenceStep) -> Read
             vec![Box::new(size), Box::new(checkpoint.root.0.as_slice()), Box::new(checkpoint.note.as_slice())],
         ),
     ];
-    let calls = calls.into_iter().map(|(sql, parameters)| Call { sql, parameters }).collect();
+    let calls = calls.into_iter().map(|(sql, parameters)| Call { sql: sql.into(), parameters }).collect();
     session.rows(calls).await?;
     Ok(())
 }
@@ -79,7 +79,7 @@ pub(super) async fn store_signed_checkpoint(session: &mut Session, size: u64, si
     let number = i64::try_from(size)?;
     let sql = "UPDATE checkpoints SET signed = coalesce(signed, $2) WHERE size = $1 RETURNING size";
     let parameters: Vec<Parameter<'_>> = vec![Box::new(number), Box::new(signed)];
-    if session.query(&Call { sql, parameters }).await?.is_empty() {
+    if session.query(&Call { sql: sql.into(), parameters }).await?.is_empty() {
         return Err(Box::new(Misplaced::NoCheckpoint(size)));
     }
     Ok(())

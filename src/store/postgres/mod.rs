@@ -45,6 +45,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
+use footprint::Footprint;
 use reads::{Ask, Reads};
 use writer::{Answer, First, Work, Writer};
 
@@ -85,7 +86,9 @@ impl PostgresStore {
 
 impl Store for PostgresStore {
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
-        match self.writer.call(Work::Apply(commands))? {
+        // Here and not in the writer: callers share the processors, the writer is alone.
+        let footprint = Footprint::of(&commands);
+        match self.writer.call(Work::Apply { commands, footprint })? {
             Answer::Decisions(decisions) => Ok(decisions),
             Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
         }

@@ -35,7 +35,8 @@ pub(super) async fn forget_keys(session: &mut Session, now: UnixMillis, limit: u
     let mut removed = 0;
     for (sql, oldest) in [(BINDINGS, session.keep.oldest_binding(now)), (NONCES, session.keep.oldest_nonce(now))] {
         let left = i64::from(limit.saturating_sub(removed));
-        let rows = session.query(&Call { sql, parameters: vec![Box::new(oldest.0), Box::new(left)] }).await?;
+        let rows =
+            session.query(&Call { sql: sql.into(), parameters: vec![Box::new(oldest.0), Box::new(left)] }).await?;
         removed += u32::try_from(rows.len())?;
     }
     Ok(removed)

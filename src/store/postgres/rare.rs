@@ -11,7 +11,7 @@ use crate::kernel::types::TransactionId;
 /// # Errors
 /// A number that no column holds; a change that has a table's own statement.
 pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
-    let mut call = |sql, parameters: Vec<Parameter<'a>>| calls.push(Call { sql, parameters });
+    let mut call = |sql: &'static str, parameters: Vec<Parameter<'a>>| calls.push(Call { sql: sql.into(), parameters });
     match change {
         Change::PutMerchant(merchant) => call(
             "INSERT INTO merchants (merchant, name, currency) VALUES ($1, $2, $3)",
@@ -119,12 +119,13 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
 fn put_grant<'a>(grant: &'a Grant, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
     let agent = grant.agent.to_string();
     calls.push(Call {
-        sql: "UPDATE grants SET revoked_at = expires WHERE agent = $1 AND account = $2 AND revoked_at IS NULL",
+        sql: "UPDATE grants SET revoked_at = expires WHERE agent = $1 AND account = $2 AND revoked_at IS NULL".into(),
         parameters: vec![Box::new(agent.clone()), Box::new(grant.account.as_str())],
     });
     calls.push(Call {
         sql: "INSERT INTO grants (agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted)
-              SELECT $1, name, $3, $4, $5, currency, $6, $7, $8 FROM accounts WHERE name = $2",
+              SELECT $1, name, $3, $4, $5, currency, $6, $7, $8 FROM accounts WHERE name = $2"
+            .into(),
         parameters: vec![
             Box::new(agent),
             Box::new(grant.account.as_str()),
@@ -145,7 +146,8 @@ fn put_case<'a>(case: &'a ManualCase, calls: &mut Vec<Call<'a>>) {
               decided_by, decided_at, note)
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
               ON CONFLICT (name) DO UPDATE SET state = excluded.state, decided_by = excluded.decided_by,
-              decided_at = excluded.decided_at, note = excluded.note",
+              decided_at = excluded.decided_at, note = excluded.note"
+            .into(),
         parameters: vec![
             Box::new(case.case_id.as_str()),
             Box::new(case.agent.to_string()),

@@ -17,6 +17,11 @@ use crate::store::StoreFault;
 use crate::store::keep::Keep;
 use crate::store::planted::planted;
 
+/// Statements that are kept prepared; all of ours are far fewer, in the shapes in which they occur.
+const PREPARED_MAX: usize = 512;
+/// Accounts whose row numbers are kept.
+const KNOWN_MAX: usize = 200_000;
+
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
@@ -101,7 +106,9 @@ async fn in_time<T>(endpoint: &Endpoint, work: impl Future<Output = T>) -> Resul
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) keep: Keep,
-    prepared: HashMap<&'static str, Statement>,
+    prepared: HashMap<String, Statement>,
+    /// Row numbers of accounts that a commit of this session touched. Accounts stay for ever, so do their numbers.
+    known: HashMap<String, i64>,
     /// Warnings that the server sent: one of them says that a commit was not replicated as it should have been.
     warnings: Arc<AtomicU64>,
     driver: JoinHandle<()>,
@@ -124,7 +131,7 @@ impl Session {
             }
         });
         let keep = Keep::days(endpoint.settings.idempotency_days);
-        Ok(Self { client, keep, prepared: HashMap::new(), warnings, driver, closed: false })
+        Ok(Self { client, keep, prepared: HashMap::new(), known: HashMap::new(), warnings, driver, closed: false })
     }
 
     /// Time limits, durability and plans for a connection that writes.
@@ -138,18 +145,21 @@ impl Session {
     }
 
     /// The statement, prepared when it is first used.
-    pub(super) async fn statement(&mut self, sql: &'static str) -> Result<Statement, Error> {
+    pub(super) async fn statement(&mut self, sql: &str) -> Result<Statement, Error> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
         let statement = self.client.prepare(sql).await?;
-        self.prepared.insert(sql, statement.clone());
+        if self.prepared.len() >= PREPARED_MAX {
+            self.prepared.clear();
+        }
+        self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 
     /// Rows of one statement.
     pub(super) async fn query(&mut self, call: &Call<'_>) -> Result<Vec<Row>, Error> {
-        let statement = self.statement(call.sql).await?;
+        let statement = self.statement(&call.sql).await?;
         let parameters: Vec<&(dyn ToSql + Sync)> =
             call.parameters.iter().map(|one| &**one as &(dyn ToSql + Sync)).collect();
         self.client.query(&statement, &parameters).await
@@ -159,7 +169,7 @@ impl Session {
     pub(super) async fn prepared<'a>(&mut self, calls: Vec<Call<'a>>) -> Result<Vec<Prepared<'a>>, Error> {
         let mut prepared = Vec::with_capacity(calls.len());
         for Call { sql, parameters } in calls {
-            prepared.push((self.statement(sql).await?, parameters));
+            prepared.push((self.statement(&sql).await?, parameters));
         }
         Ok(prepared)
     }
@@ -180,6 +190,22 @@ impl Session {
             pipeline.call(statement, parameters);
         }
         pipeline
+    }
+
+    pub(super) fn known(&self) -> &HashMap<String, i64> {
+        &self.known
+    }
+
+    /// Keeps the row numbers of accounts that are committed.
+    pub(super) fn learn<'a>(&mut self, accounts: impl Iterator<Item = (&'a str, i64)>) {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        for (name, row) in accounts {
+            if !self.known.contains_key(name) {
+                self.known.insert(name.to_owned(), row);
+            }
+        }
     }
 
     /// Rows of each call, in one round trip.

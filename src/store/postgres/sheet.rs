@@ -246,6 +246,13 @@ impl Sheet {
     }
 }
 
+impl Sheet {
+    /// Names and row numbers of the accounts, once everything is committed.
+    pub(super) fn committed_accounts(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.accounts.values().flatten().map(|row| (row.account.name.as_str(), row.id))
+    }
+}
+
 impl Book for Sheet {
     fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
         for mark in marks {

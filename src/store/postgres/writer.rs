@@ -6,15 +6,15 @@
 //! connection is thrown away and made anew.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
-use super::commit::{Failed, attempt};
+use super::commit::{Begun, Failed, begin, commit, decide_each, give_up};
 use super::endpoint::Endpoint;
+use super::footprint::Footprint;
 use super::schema;
 use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
@@ -33,7 +33,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// What a caller wants written.
 pub(super) enum Work {
-    Apply(Vec<Command>),
+    Apply { commands: Vec<Command>, footprint: Footprint },
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
@@ -120,7 +120,7 @@ fn serve(endpoint: Endpoint, first: First, jobs: Receiver<Job>, ready: &SyncSend
         match open(&endpoint, first).await {
             Ok(session) => {
                 let _ = ready.send(Ok(()));
-                Serving { endpoint, session, jobs }.run().await;
+                Serving { endpoint, session, jobs, put_back: vec![] }.run().await;
             }
             Err(fault) => {
                 let _ = ready.send(Err(fault));
@@ -143,28 +143,32 @@ struct Serving {
     endpoint: Endpoint,
     session: Session,
     jobs: Receiver<Job>,
+    /// Taken from the queue and not begun.
+    put_back: Vec<Job>,
+}
+
+/// A group whose transaction is open.
+struct Group {
+    jobs: Vec<Job>,
+    begun: Begun,
+    /// When it is given up.
+    deadline: Instant,
 }
 
 impl Serving {
+    /// One group after the other. While one commits, the one that waits behind it begins.
     async fn run(mut self) {
-        while let Some(first) = self.jobs.recv().await {
-            let mut size = weight(&first);
-            let mut group = vec![first];
-            while size < GROUP_COMMANDS_MAX
-                && let Ok(next) = self.jobs.try_recv()
-            {
-                size += weight(&next);
-                group.push(next);
-            }
-            // A server that was started again while nobody asked is no reason to fail anybody.
-            if self.session.is_closed() {
-                match open(&self.endpoint, First::Nothing).await {
-                    Ok(session) => self.session = session,
-                    Err(fault) => fail(group.drain(..), &fault),
+        let mut ahead = None;
+        loop {
+            let group = match ahead.take() {
+                Some(group) => Some(group),
+                None => {
+                    let Some(jobs) = self.gather().await else { return };
+                    self.begin(jobs).await
                 }
-            }
-            if !group.is_empty() && self.group(group).await.is_err() {
-                self.session.close();
+            };
+            if let Some(group) = group {
+                ahead = self.carry_out(group).await;
             }
             if self.session.is_closed() && self.reconnect().await.is_err() {
                 return;
@@ -172,71 +176,195 @@ impl Serving {
         }
     }
 
-    /// Answers every job of the group. `Err` means that the connection must be replaced.
-    async fn group(&mut self, group: Vec<Job>) -> Result<(), ()> {
+    /// What waits, once something does. `None` when nobody asks any more.
+    async fn gather(&mut self) -> Option<Vec<Job>> {
+        let mut jobs = std::mem::take(&mut self.put_back);
+        if jobs.is_empty() {
+            jobs.push(self.jobs.recv().await?);
+        }
+        self.fill(&mut jobs);
+        // A server that was started again while nobody asked is no reason to fail anybody.
+        if self.session.is_closed() {
+            match open(&self.endpoint, First::Nothing).await {
+                Ok(session) => self.session = session,
+                Err(fault) => fail(jobs.drain(..), &fault),
+            }
+        }
+        Some(jobs)
+    }
+
+    fn fill(&mut self, jobs: &mut Vec<Job>) {
+        let mut size: usize = jobs.iter().map(weight).sum();
+        while size < GROUP_COMMANDS_MAX
+            && let Ok(next) = self.jobs.try_recv()
+        {
+            size += weight(&next);
+            jobs.push(next);
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_millis(self.endpoint.settings.commit_deadline_ms)
+    }
+
+    async fn begin(&mut self, jobs: Vec<Job>) -> Option<Group> {
+        if jobs.is_empty() {
+            return None;
+        }
+        let deadline = Instant::now() + self.limit();
+        let work = works(&jobs);
+        let begun = in_time(deadline, begin(&mut self.session, &work)).await;
+        match begun.unwrap_or_else(|_| Err(self.silent())) {
+            Ok(begun) => Some(Group { jobs, begun, deadline }),
+            Err(failed) => {
+                self.again(jobs, failed).await;
+                None
+            }
+        }
+    }
+
+    /// Decides and commits the group, and answers the one that was begun behind it.
+    async fn carry_out(&mut self, group: Group) -> Option<Group> {
+        let Group { jobs, mut begun, deadline } = group;
+        let decided = in_time(deadline, decide_each(&mut self.session, &mut begun, &works(&jobs))).await;
+        let answers = match decided.unwrap_or_else(|_| Err(self.silent())) {
+            Ok(answers) => answers,
+            Err(failed) => {
+                self.again(jobs, failed).await;
+                return None;
+            }
+        };
+        let mut next = vec![];
+        self.fill(&mut next);
+        let mut waiting = Some((jobs, answers));
+        let mut failure = None;
+        let ended = |committed: Result<(), Failed>| match (committed, waiting.take()) {
+            (Ok(()), Some((jobs, answers))) => answer(jobs, answers),
+            (Err(failed), Some((jobs, _))) => failure = Some((jobs, failed)),
+            (_, None) => {}
+        };
+        let until = if next.is_empty() { deadline } else { Instant::now() + self.limit() };
+        let behind = in_time(until, commit(&mut self.session, begun, &works(&next), ended)).await;
+        let behind = match behind {
+            Ok(behind) => behind,
+            Err(_) => {
+                // COMMIT may have been sent; the one behind it was never.
+                if let Some((jobs, _)) = waiting.take() {
+                    let message = format!("the server did not answer COMMIT within {} ms", self.limit().as_millis());
+                    failure = Some((jobs, Failed::Unknown(message)));
+                }
+                Some(Err(self.silent()))
+            }
+        };
+        if let Some((jobs, failed)) = failure {
+            self.put_back = next;
+            let failed = match (failed, behind) {
+                (lost @ (Failed::NotBegun(_) | Failed::Unknown(_)), _) => lost,
+                (Failed::RolledBack { .. }, Some(Err(lost @ (Failed::NotBegun(_) | Failed::Unknown(_))))) => lost,
+                (failed, Some(Ok(_))) => give_up(&self.session).await.err().unwrap_or(failed),
+                (failed, Some(Err(Failed::RolledBack { .. })) | None) => failed,
+            };
+            self.again(jobs, failed).await;
+            return None;
+        }
+        match behind {
+            Some(Ok(begun)) => Some(Group { jobs: next, begun, deadline: Instant::now() + self.limit() }),
+            Some(Err(failed)) => {
+                self.again(next, failed).await;
+                None
+            }
+            None => {
+                self.put_back = next;
+                None
+            }
+        }
+    }
+
+    fn silent(&self) -> Failed {
+        Failed::NotBegun(format!("the server did not answer within {} ms", self.limit().as_millis()))
+    }
+
+    /// Answers every job of a group that failed once: the whole group is tried again, and when that cannot be done as a
+    /// whole, its jobs one by one.
+    async fn again(&mut self, jobs: Vec<Job>, failed: Failed) {
         let since = Instant::now();
-        let deadline = Duration::from_millis(self.endpoint.settings.commit_deadline_ms);
         let mut attempts = 0;
-        // The whole group, and when that cannot be done as a whole, its jobs one by one.
-        let mut waiting: VecDeque<Vec<Job>> = [group].into();
-        while let Some(group) = waiting.pop_front() {
+        let mut first = Some(failed);
+        let mut waiting: VecDeque<Vec<Job>> = [jobs].into();
+        while let Some(jobs) = waiting.pop_front() {
             attempts += 1;
-            match self.attempt(&group).await {
+            let attempted = match first.take() {
+                Some(failed) => Err(failed),
+                None => self.attempt(&jobs).await,
+            };
+            match attempted {
                 Ok(answers) => {
                     attempts = 0;
-                    for (job, answer) in group.into_iter().zip(answers) {
-                        // A caller that went away learns the outcome from its idempotency key.
-                        let _ = job.reply.send(Ok(answer));
-                    }
+                    answer(jobs, answers);
                 }
                 Err(Failed::RolledBack { again: true, .. })
-                    if attempts < ATTEMPTS_MAX && since.elapsed() < deadline =>
+                    if attempts < ATTEMPTS_MAX && since.elapsed() < self.limit() =>
                 {
-                    waiting.push_front(group);
+                    waiting.push_front(jobs);
                 }
-                Err(Failed::RolledBack { .. }) if group.len() > 1 && since.elapsed() < deadline => {
+                Err(Failed::RolledBack { .. }) if jobs.len() > 1 && since.elapsed() < self.limit() => {
                     attempts = 0;
-                    waiting.extend(group.into_iter().map(|job| vec![job]));
+                    waiting.extend(jobs.into_iter().map(|job| vec![job]));
                 }
                 Err(Failed::RolledBack { message, .. }) => {
                     attempts = 0;
-                    fail(group.into_iter(), &StoreFault::NotRecorded(message));
+                    fail(jobs.into_iter(), &StoreFault::NotRecorded(message));
                 }
                 Err(Failed::NotBegun(message)) => {
                     tracing::error!(%message, "the store's connection was lost before a commit");
                     let fault = StoreFault::NotRecorded(message);
-                    fail(group.into_iter().chain(waiting.into_iter().flatten()), &fault);
-                    return Err(());
+                    fail(jobs.into_iter().chain(waiting.into_iter().flatten()), &fault);
+                    self.session.close();
+                    return;
                 }
                 Err(Failed::Unknown(message)) => {
                     tracing::error!(%message, "a commit failed, its outcome is unknown");
-                    fail(group.into_iter(), &StoreFault::OutcomeUnknown(message));
+                    fail(jobs.into_iter(), &StoreFault::OutcomeUnknown(message));
                     let before = "another command's commit failed before this one began".to_owned();
                     fail(waiting.into_iter().flatten(), &StoreFault::NotRecorded(before));
-                    return Err(());
+                    self.session.close();
+                    return;
                 }
             }
         }
-        Ok(())
     }
 
-    /// One transaction for the whole group, given up when the server is silent for too long.
-    async fn attempt(&mut self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
-        let committing = AtomicBool::new(false);
-        let work: Vec<&Work> = group.iter().map(|job| &job.work).collect();
-        let limit = Duration::from_millis(self.endpoint.settings.commit_deadline_ms);
-        match tokio::time::timeout(limit, attempt(&mut self.session, &work, &committing)).await {
-            Ok(result) => result,
-            Err(_) if committing.load(Ordering::SeqCst) => {
-                Err(Failed::Unknown(format!("the server did not answer COMMIT within {} ms", limit.as_millis())))
+    /// One transaction for the whole group with nothing behind it, given up when the server is silent for too long.
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Failed> {
+        let deadline = Instant::now() + self.limit();
+        let work = works(jobs);
+        let decided = async {
+            let mut begun = begin(&mut self.session, &work).await?;
+            let answers = decide_each(&mut self.session, &mut begun, &work).await?;
+            Ok((begun, answers))
+        };
+        let (begun, answers) = match in_time(deadline, decided).await {
+            Ok(decided) => decided?,
+            Err(_) => return Err(self.silent()),
+        };
+        let mut outcome = None;
+        let committed = commit(&mut self.session, begun, &[], |committed| outcome = Some(committed));
+        // What it answers belongs to what comes behind: nothing.
+        let _ = in_time(deadline, committed).await;
+        match outcome {
+            Some(committed) => committed.map(|()| answers),
+            None => {
+                let limit = self.limit().as_millis();
+                Err(Failed::Unknown(format!("the server did not answer COMMIT within {limit} ms")))
             }
-            Err(_) => Err(Failed::NotBegun(format!("the server did not answer within {} ms", limit.as_millis()))),
         }
     }
 
     /// Replaces the connection, with longer and longer pauses. `Err` when nobody asks any more.
     async fn reconnect(&mut self) -> Result<(), ()> {
         let mut backoff = BACKOFF_FIRST;
+        let waiting = || StoreFault::NotRecorded("the connection to the database server is being made anew".to_owned());
+        fail(self.put_back.drain(..), &waiting());
         loop {
             match open(&self.endpoint, First::Nothing).await {
                 Ok(session) => {
@@ -252,10 +380,7 @@ impl Serving {
                 tokio::select! {
                     () = &mut pause => break,
                     job = self.jobs.recv() => match job {
-                        Some(job) => {
-                            let waiting = "the connection to the database server is being made anew".to_owned();
-                            fail([job].into_iter(), &StoreFault::NotRecorded(waiting));
-                        }
+                        Some(job) => fail([job].into_iter(), &waiting()),
                         None => return Err(()),
                     },
                 }
@@ -267,8 +392,23 @@ impl Serving {
 
 fn weight(job: &Job) -> usize {
     match &job.work {
-        Work::Apply(commands) => commands.len(),
+        Work::Apply { commands, .. } => commands.len(),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
+    }
+}
+
+fn works(jobs: &[Job]) -> Vec<&Work> {
+    jobs.iter().map(|job| &job.work).collect()
+}
+
+async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
+    tokio::time::timeout_at(deadline.into(), work).await
+}
+
+fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
+    for (job, answer) in jobs.into_iter().zip(answers) {
+        // A caller that went away learns the outcome from its idempotency key.
+        let _ = job.reply.send(Ok(answer));
     }
 }
 
