@@ -5,12 +5,13 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::columns::{Column, insert, update};
 use super::load::Call;
 use super::rare;
 use super::session::Parameter;
 use super::sheet::{AccountRow, NonceRow, Sheet, TransactionRow, Written};
 use crate::kernel::command::{Actor, Posted};
-use crate::kernel::decide::{Mark, RowFault, batch_document};
+use crate::kernel::decide::{Binding, Mark, RowFault, batch_document};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::types::{ApprovalId, CaseId, TransactionId, UnixMillis};
 
@@ -20,6 +21,19 @@ where
     T: ToSql + Sync + Send + 'a,
 {
     Box::new(rows.iter().map(|row| value(row)).collect::<Vec<T>>())
+}
+
+/// A column of rows for a statement of their own shape.
+fn of<'a, R, T>(name: &'static str, kind: &'static str, rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Column<'a>
+where
+    T: ToSql + PartialEq + Sync + Send + 'a,
+{
+    Column::of(name, kind, rows.iter().map(|row| value(row)).collect())
+}
+
+/// The column that tells them apart.
+fn key<'a, R>(name: &'static str, kind: &'static str, rows: &[&'a R], value: impl Fn(&'a R) -> i64) -> Column<'a> {
+    Column::key(name, kind, rows.iter().map(|row| value(row)).collect())
 }
 
 impl Sheet {
@@ -107,15 +121,13 @@ impl Sheet {
         }
         let changed: Vec<&AccountRow> = every().filter(|row| row.written == Written::Changed).collect();
         if !changed.is_empty() {
-            calls.push(Call {
-                sql: UPDATE_ACCOUNTS.into(),
-                parameters: vec![
-                    column(&changed, |row| row.id),
-                    column(&changed, |row| row.account.balance),
-                    column(&changed, |row| row.account.held),
-                    column(&changed, |row| row.newest_entry),
-                ],
-            });
+            let columns = vec![
+                key("id", "bigint", &changed, |row| row.id),
+                of("balance", "bigint", &changed, |row| row.account.balance),
+                of("held", "bigint", &changed, |row| row.account.held),
+                of("newest_entry", "bigint", &changed, |row| row.newest_entry),
+            ];
+            calls.push(update("accounts", 1, columns));
         }
         for row in changed.into_iter().filter(|row| row.status_changed) {
             let parameters: Vec<Parameter<'a>> =
@@ -137,43 +149,47 @@ impl Sheet {
                 new.iter().map(|row| row.transaction.agent().map(|agent| agent.spiffe_id.to_string())).collect();
             let reasons: Vec<Option<String>> =
                 new.iter().map(|row| reasons(&row.transaction)).collect::<Result<_, _>>()?;
-            let of: Vec<&Transaction> = new.iter().map(|row| &row.transaction).collect();
-            let mut parameters = vec![
-                column(&new, |row| row.id),
-                column(&of, |one| one.transaction_id.as_str()),
-                column(&of, |one| one.kind.name()),
-                column(&of, |one| one.state.name()),
-                Box::new(makers),
-                Box::new(agents),
-                column(&of, |one| one.debit.as_str()),
-                column(&of, |one| one.credit.as_str()),
-                column(&of, |one| one.amount.minor()),
-                column(&of, |one| one.fee.minor()),
-                column(&of, |one| one.amount.currency().to_string()),
-                column(&of, |one| one.merchant.as_ref().map(|merchant| merchant.as_str())),
-                column(&of, |one| one.product.as_ref().map(|product| product.as_str())),
-                column(&of, |one| one.original.as_ref().map(TransactionId::as_str)),
-                column(&of, |one| one.parameters.0.as_slice()),
-                column(&of, |one| one.counts_on.map(|day| day.0)),
-                column(&of, |one| one.debits_on.map(|day| day.0)),
-                column(&of, |one| one.created.0),
-                column(&of, |one| one.authorization_ttl_ms),
-                column(&of, |one| one.policy_version.as_str()),
-                Box::new(versions),
-                column(&of, |one| one.settlement.name()),
-                column(&of, |one| one.approval.as_ref().map(|approval| ApprovalId::as_str(&approval.approval_id))),
-                Box::new(reasons),
-                column(&of, |one| one.approval.as_ref().map(|approval| approval.expires.0)),
+            let all: Vec<&Transaction> = new.iter().map(|row| &row.transaction).collect();
+            let mut columns = vec![
+                key("id", "bigint", &new, |row| row.id),
+                of("name", "text", &all, |one| one.transaction_id.as_str()),
+                of("kind", "text", &all, |one| one.kind.name()),
+                of("state", "text", &all, |one| one.state.name()),
+                Column::of("maker", "text", makers),
+                Column::of("agent", "text", agents),
+                of("debit", "text", &all, |one| one.debit.as_str()),
+                of("credit", "text", &all, |one| one.credit.as_str()),
+                of("amount", "bigint", &all, |one| one.amount.minor()),
+                of("fee", "bigint", &all, |one| one.fee.minor()),
+                of("currency", "text", &all, |one| one.amount.currency().to_string()),
+                of("merchant", "text", &all, |one| one.merchant.as_ref().map(|merchant| merchant.as_str())),
+                of("product", "text", &all, |one| one.product.as_ref().map(|product| product.as_str())),
+                of("original", "text", &all, |one| one.original.as_ref().map(TransactionId::as_str)),
+                of("parameters", "bytea", &all, |one| one.parameters.0.as_slice()),
+                of("counts_on", "integer", &all, |one| one.counts_on.map(|day| day.0)),
+                of("debits_on", "integer", &all, |one| one.debits_on.map(|day| day.0)),
+                of("created", "bigint", &all, |one| one.created.0),
+                of("authorization_ttl_ms", "bigint", &all, |one| one.authorization_ttl_ms),
+                of("policy_version", "text", &all, |one| one.policy_version.as_str()),
+                Column::of("catalogue_version", "bigint", versions),
+                of("settlement", "text", &all, |one| one.settlement.name()),
+                of("approval", "text", &all, |one| {
+                    one.approval.as_ref().map(|one| ApprovalId::as_str(&one.approval_id))
+                }),
+                Column::of("approval_reasons", "text", reasons),
+                of("approval_expires", "bigint", &all, |one| one.approval.as_ref().map(|approval| approval.expires.0)),
             ];
-            parameters.extend(what_changes(&new));
-            calls.push(Call { sql: INSERT_TRANSACTIONS.into(), parameters });
+            columns.extend(what_changes(&new));
+            calls.push(insert("transactions", columns));
         }
         let changed: Vec<&TransactionRow> = every().filter(|row| row.written == Written::Changed).collect();
         if !changed.is_empty() {
-            let mut parameters =
-                vec![column(&changed, |row| row.id), column(&changed, |row| row.transaction.state.name())];
-            parameters.extend(what_changes(&changed));
-            calls.push(Call { sql: UPDATE_TRANSACTIONS.into(), parameters });
+            let mut columns = vec![
+                key("id", "bigint", &changed, |row| row.id),
+                of("state", "text", &changed, |row| row.transaction.state.name()),
+            ];
+            columns.extend(what_changes(&changed));
+            calls.push(update("transactions", 1, columns));
         }
         Ok(())
     }
@@ -194,7 +210,7 @@ impl Sheet {
     }
 
     fn counters<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
-        for (written, sql) in [(Written::New, INSERT_COUNTERS), (Written::Changed, UPDATE_COUNTERS)] {
+        for written in [Written::New, Written::Changed] {
             // A sum that was asked for and not added to has no row.
             let rows: Vec<_> = self
                 .counters
@@ -204,10 +220,15 @@ impl Sheet {
             if rows.is_empty() {
                 continue;
             }
-            let names: Vec<&str> = rows.iter().map(|((counter, _), _)| counter.as_str()).collect();
-            let days: Vec<i32> = rows.iter().map(|((_, day), _)| day.0).collect();
-            let sums: Vec<i64> = rows.iter().map(|(_, tally)| tally.minor).collect();
-            calls.push(Call { sql: sql.into(), parameters: vec![Box::new(names), Box::new(days), Box::new(sums)] });
+            let columns = vec![
+                Column::key("counter", "text", rows.iter().map(|((counter, _), _)| counter.as_str()).collect()),
+                Column::of("day", "integer", rows.iter().map(|((_, day), _)| day.0).collect()),
+                Column::of("minor", "bigint", rows.iter().map(|(_, tally)| tally.minor).collect()),
+            ];
+            calls.push(match written {
+                Written::New => insert("counters", columns),
+                Written::Same | Written::Changed => update("counters", 2, columns),
+            });
         }
     }
 
@@ -221,23 +242,16 @@ impl Sheet {
         let new = self.bindings.iter().filter(|(_, row)| row.changed);
         let new: Vec<_> = new.filter_map(|(scope, row)| Some((scope, row.binding.as_ref()?))).collect();
         if !new.is_empty() {
-            let rows: Vec<_> = new.iter().collect();
-            let parameters: Vec<Parameter<'a>> = vec![
-                Box::new(rows.iter().map(|(scope, _)| scope.as_slice()).collect::<Vec<_>>()),
-                Box::new(rows.iter().map(|(_, (_, day))| *day).collect::<Vec<_>>()),
-                Box::new(rows.iter().map(|(_, (binding, _))| binding.request.0.as_slice()).collect::<Vec<_>>()),
-                Box::new(
-                    rows.iter()
-                        .map(|(_, (binding, _))| binding.transaction_id.as_ref().map(TransactionId::as_str))
-                        .collect::<Vec<_>>(),
-                ),
-                Box::new(
-                    rows.iter()
-                        .map(|(_, (binding, _))| binding.case_id.as_ref().map(CaseId::as_str))
-                        .collect::<Vec<_>>(),
-                ),
+            let transaction = |binding: &'a Binding| binding.transaction_id.as_ref().map(TransactionId::as_str);
+            let case = |binding: &'a Binding| binding.case_id.as_ref().map(CaseId::as_str);
+            let columns = vec![
+                Column::key("scope", "bytea", new.iter().map(|(scope, _)| scope.as_slice()).collect()),
+                Column::of("day", "integer", new.iter().map(|(_, (_, day))| *day).collect()),
+                Column::of("request", "bytea", new.iter().map(|(_, (one, _))| one.request.0.as_slice()).collect()),
+                Column::of("transaction_name", "text", new.iter().map(|(_, (one, _))| transaction(one)).collect()),
+                Column::of("case_id", "text", new.iter().map(|(_, (one, _))| case(one)).collect()),
             ];
-            calls.push(Call { sql: INSERT_BINDINGS.into(), parameters });
+            calls.push(insert("bindings", columns));
         }
         let mut nonces: Vec<&[u8]> = vec![];
         let mut days: Vec<i32> = vec![];
@@ -248,7 +262,8 @@ impl Sheet {
             }
         }
         if !nonces.is_empty() {
-            calls.push(Call { sql: INSERT_NONCES.into(), parameters: vec![Box::new(nonces), Box::new(days)] });
+            let columns = vec![Column::key("nonce", "bytea", nonces), Column::of("day", "integer", days)];
+            calls.push(insert("nonces", columns));
         }
     }
 
@@ -306,24 +321,24 @@ fn reasons(transaction: &Transaction) -> Result<Option<String>, serde_json::Erro
 }
 
 /// Columns that change in a transaction's life, its state apart; the same for an insert and an update.
-fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Parameter<'a>> {
+fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Column<'a>> {
     let decided = |row: &'a TransactionRow| row.transaction.approval.as_ref()?.decided.as_ref();
     let index = |posted: &Posted| i64::from(posted.index_in_batch);
     vec![
-        column(rows, |row| row.transaction.expires.0),
-        column(rows, |row| row.transaction.case_id.as_ref().map(CaseId::as_str)),
-        column(rows, move |row| decided(row).map(|decided| decided.by.as_str())),
-        column(rows, move |row| decided(row).map(|decided| decided.at.0)),
-        column(rows, move |row| decided(row).map(|decided| decided.note.as_str())),
-        column(rows, move |row| decided(row).map(|decided| decided.asserted)),
-        column(rows, |row| row.posted_at.map(|at| at.0)),
-        column(rows, |row| row.posting.as_ref().map(|posting| posting.batch)),
-        column(rows, move |row| row.posting.as_ref().map(index)),
-        column(rows, |row| row.posting.as_ref().map(|posting| posting.statement.as_slice())),
-        column(rows, |row| row.leaf),
-        column(rows, |row| row.order.as_ref().map(|order| order.batch)),
-        column(rows, move |row| row.order.as_ref().map(index)),
-        column(rows, |row| row.order.as_ref().map(|order| order.statement.as_slice())),
+        of("expires", "bigint", rows, |row| row.transaction.expires.0),
+        of("case_id", "text", rows, |row| row.transaction.case_id.as_ref().map(CaseId::as_str)),
+        of("decided_by", "text", rows, move |row| decided(row).map(|decided| decided.by.as_str())),
+        of("decided_at", "bigint", rows, move |row| decided(row).map(|decided| decided.at.0)),
+        of("decided_note", "text", rows, move |row| decided(row).map(|decided| decided.note.as_str())),
+        of("decided_asserted", "boolean", rows, move |row| decided(row).map(|decided| decided.asserted)),
+        of("posted_at", "bigint", rows, |row| row.posted_at.map(|at| at.0)),
+        of("batch", "bigint", rows, |row| row.posting.as_ref().map(|posting| posting.batch)),
+        of("index_in_batch", "bigint", rows, move |row| row.posting.as_ref().map(index)),
+        of("statement", "bytea", rows, |row| row.posting.as_ref().map(|posting| posting.statement.as_slice())),
+        of("leaf", "bigint", rows, |row| row.leaf).kept_where_null(),
+        of("order_batch", "bigint", rows, |row| row.order.as_ref().map(|order| order.batch)),
+        of("order_index", "bigint", rows, move |row| row.order.as_ref().map(index)),
+        of("order_statement", "bytea", rows, |row| row.order.as_ref().map(|order| order.statement.as_slice())),
     ]
 }
 
@@ -340,42 +355,8 @@ const INSERT_ACCOUNTS: &str = "INSERT INTO accounts (id, name, owner, kind, curr
     overdraft, day_max, zone, newest_entry)
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[])";
-const UPDATE_ACCOUNTS: &str = "UPDATE accounts a SET balance = v.balance, held = v.held, newest_entry = v.newest_entry
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS v (id, balance, held, newest_entry)
-    WHERE a.id = v.id";
-const INSERT_TRANSACTIONS: &str =
-    "INSERT INTO transactions (id, name, kind, state, maker, agent, debit, credit, amount,
-    fee, currency, merchant, product, original, parameters, counts_on, debits_on, created, authorization_ttl_ms,
-    policy_version, catalogue_version, settlement, approval, approval_reasons, approval_expires,
-    expires, case_id, decided_by, decided_at, decided_note, decided_asserted, posted_at, batch, index_in_batch,
-    statement, leaf, order_batch, order_index, order_statement)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[],
-    $16::integer[], $17::integer[], $18::bigint[], $19::bigint[], $20::text[], $21::bigint[], $22::text[], $23::text[],
-    $24::text[], $25::bigint[],
-    $26::bigint[], $27::text[], $28::text[], $29::bigint[], $30::text[], $31::boolean[], $32::bigint[], $33::bigint[],
-    $34::bigint[], $35::bytea[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bytea[])";
-const UPDATE_TRANSACTIONS: &str = "UPDATE transactions t SET state = v.state, expires = v.expires, case_id = v.case_id,
-    decided_by = v.decided_by, decided_at = v.decided_at, decided_note = v.decided_note,
-    decided_asserted = v.decided_asserted, posted_at = v.posted_at, batch = v.batch,
-    index_in_batch = v.index_in_batch, statement = v.statement, leaf = coalesce(v.leaf, t.leaf),
-    order_batch = v.order_batch, order_index = v.order_index, order_statement = v.order_statement
-    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-    $8::boolean[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[], $14::bigint[],
-    $15::bigint[], $16::bytea[])
-    AS v (id, state, expires, case_id, decided_by, decided_at, decided_note, decided_asserted, posted_at, batch,
-    index_in_batch, statement, leaf, order_batch, order_index, order_statement)
-    WHERE t.id = v.id";
 const INSERT_ENTRIES: &str = "INSERT INTO entries (id, account, transaction_row, amount, previous)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])";
-const INSERT_COUNTERS: &str = "INSERT INTO counters (counter, day, minor)
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])";
-const UPDATE_COUNTERS: &str = "UPDATE counters c SET minor = v.minor
-    FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS v (counter, day, minor)
-    WHERE c.counter = v.counter AND c.day = v.day";
-const INSERT_BINDINGS: &str = "INSERT INTO bindings (scope, day, request, transaction_name, case_id)
-    SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bytea[], $4::text[], $5::text[])";
-const INSERT_NONCES: &str = "INSERT INTO nonces (nonce, day) SELECT * FROM unnest($1::bytea[], $2::integer[])";
 const INSERT_LEAVES: &str = "INSERT INTO leaves (row, commitment, salt, body)
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[])";
 const INSERT_REVOCATIONS: &str = "INSERT INTO revocations (mark, kind, issuer, value, at, reason)

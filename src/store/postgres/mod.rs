@@ -12,6 +12,7 @@
 mod apply;
 mod ask;
 mod check;
+mod columns;
 mod commit;
 mod endpoint;
 mod flush;
