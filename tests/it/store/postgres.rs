@@ -49,6 +49,20 @@ fn until_served(store: &dyn Store, command: impl Fn() -> Command) -> Outcome {
     }
 }
 
+/// Asks until the outcome is known, where others break the store meanwhile.
+fn until_known(store: &dyn Store, command: &Command) -> Outcome {
+    let started = std::time::Instant::now();
+    loop {
+        match apply(store, command.clone()) {
+            Ok(outcome) => return outcome,
+            Err(StoreFault::NotRecorded(_) | StoreFault::OutcomeUnknown(_)) if started.elapsed() < PATIENCE => {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+}
+
 fn two(database: &Database<'_>) -> [Arc<PostgresStore>; 2] {
     [database.open(), database.open()]
 }
@@ -277,6 +291,68 @@ fn a_commit_that_never_arrives_is_unknown_and_its_key_learns_that_nothing_happen
     let command = || world.tool_command(&shopper(), transfer("6", "k2"));
     assert!(matches!(apply(&*store, command()), Err(StoreFault::NotRecorded(_))));
     assert!(until_served(&*store, command).is_ok());
+    world.adds_up();
+}
+
+/// Eight callers with thirty bookings each, who ask one after the other, so that a group always waits behind the one
+/// that commits. `reference` names a booking by its caller and number.
+fn under_load(
+    world: &World<'_>,
+    reference: impl Fn(usize, usize) -> String,
+    ask: impl Fn(usize, usize, &Command) -> Outcome + Sync,
+) {
+    let booking = |reference: String| {
+        let act = Act::Transfer {
+            debit: "CHK_001".into(),
+            credit: "SAV_001".into(),
+            amount: usd("1"),
+            reference: reference.parse().unwrap(),
+        };
+        world.command(Actor::System { component: "jobs".into() }, act)
+    };
+    let commands = |caller| (0..30).map(|number| booking(reference(caller, number))).collect();
+    let callers: Vec<Vec<Command>> = (0..8).map(commands).collect();
+    std::thread::scope(|scope| {
+        for (caller, commands) in callers.iter().enumerate() {
+            let ask = &ask;
+            scope.spawn(move || {
+                for (number, command) in commands.iter().enumerate() {
+                    let outcome = ask(caller, number, command);
+                    assert!(outcome.is_ok(), "{outcome:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_commit_that_is_lost_under_load_moves_no_money_twice_nor_that_of_the_group_begun_behind_it() {
+    let database = shared().database();
+    let proxy = Proxy::to(shared().port());
+    let store = PostgresStore::open(&endpoint(&database.settings_at(proxy.port()))).unwrap();
+    let world = World::new(&*store);
+    world.bank();
+    let name = |caller, number| format!("r{caller}x{number}");
+    under_load(&world, name, |caller, number, command| {
+        if caller == 0 && number % 10 == 5 {
+            proxy.order([Order::LoseAnswer, Order::LoseCommit, Order::LoseBegin][number / 10]);
+        }
+        until_known(&*store, command)
+    });
+    assert!(proxy.is_done());
+    assert_eq!(world.balance("SAV_001").0, "340.00");
+    world.adds_up();
+}
+
+#[test]
+fn a_group_that_loses_a_race_is_decided_again_and_so_is_the_one_begun_behind_it() {
+    let database = shared().database();
+    let stores = two(&database);
+    let world = World::new(&*stores[0]);
+    world.bank();
+    let same = |_, number| format!("r{number}");
+    under_load(&world, same, |caller, _, command| apply(&*stores[caller % 2], command.clone()).unwrap());
+    assert_eq!(world.balance("SAV_001").0, "130.00");
     world.adds_up();
 }
 
