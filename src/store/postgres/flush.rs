@@ -222,7 +222,8 @@ impl Sheet {
             }
             let columns = vec![
                 Column::key("counter", "text", rows.iter().map(|((counter, _), _)| counter.as_str()).collect()),
-                Column::of("day", "integer", rows.iter().map(|((_, day), _)| day.0).collect()),
+                // Never shared: without statistics the server would look for the day first, which is the same in all rows.
+                Column::key("day", "integer", rows.iter().map(|((_, day), _)| day.0).collect()),
                 Column::of("minor", "bigint", rows.iter().map(|(_, tally)| tally.minor).collect()),
             ];
             calls.push(match written {

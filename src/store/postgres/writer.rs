@@ -156,7 +156,7 @@ struct Group {
 }
 
 impl Serving {
-    /// One group after the other. While one commits, the one that waits behind it begins.
+    /// One group after the other. While one commits, a full one that waits behind it begins.
     async fn run(mut self) {
         let mut ahead = None;
         loop {
@@ -194,7 +194,7 @@ impl Serving {
     }
 
     fn fill(&mut self, jobs: &mut Vec<Job>) {
-        let mut size: usize = jobs.iter().map(weight).sum();
+        let mut size = size(jobs);
         while size < GROUP_COMMANDS_MAX
             && let Ok(next) = self.jobs.try_recv()
         {
@@ -234,8 +234,12 @@ impl Serving {
                 return None;
             }
         };
-        let mut next = vec![];
+        let mut next = std::mem::take(&mut self.put_back);
         self.fill(&mut next);
+        // One that is not full becomes larger by waiting for those who are about to be answered, and so cheaper.
+        if size(&next) < GROUP_COMMANDS_MAX {
+            self.put_back = std::mem::take(&mut next);
+        }
         let mut waiting = Some((jobs, answers));
         let mut failure = None;
         let ended = |committed: Result<(), Failed>| match (committed, waiting.take()) {
@@ -257,7 +261,7 @@ impl Serving {
             }
         };
         if let Some((jobs, failed)) = failure {
-            self.put_back = next;
+            self.put_back.extend(next);
             let failed = match (failed, behind) {
                 (lost @ (Failed::NotBegun(_) | Failed::Unknown(_)), _) => lost,
                 (Failed::RolledBack { .. }, Some(Err(lost @ (Failed::NotBegun(_) | Failed::Unknown(_))))) => lost,
@@ -274,7 +278,7 @@ impl Serving {
                 None
             }
             None => {
-                self.put_back = next;
+                self.put_back.extend(next);
                 None
             }
         }
@@ -395,6 +399,10 @@ fn weight(job: &Job) -> usize {
         Work::Apply { commands, .. } => commands.len(),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
     }
+}
+
+fn size(jobs: &[Job]) -> usize {
+    jobs.iter().map(weight).sum()
 }
 
 fn works(jobs: &[Job]) -> Vec<&Work> {
