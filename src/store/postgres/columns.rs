@@ -37,7 +37,7 @@ impl<'a> Column<'a> {
     where
         T: ToSql + PartialEq + Sync + Send + 'a,
     {
-        let is_shared = values.array_windows().all(|[one, next]| one == next);
+        let is_shared = values.iter().all(|value| *value == values[0]);
         let value = match if is_shared { values.pop() } else { None } {
             Some(shared) => Value::Shared(Box::new(shared)),
             None => Value::Each(Box::new(values)),
