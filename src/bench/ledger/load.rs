@@ -11,7 +11,7 @@ use crate::ops::failure::Failure;
 /// Callers of a closed loop; with more in flight each hands over several transfers at once.
 const CALLERS_MAX: u32 = 64;
 /// Callers of a paced loop: enough that one that waits does not slow the pace.
-const PACED_CALLERS: u32 = 64;
+pub const PACED_CALLERS: u32 = 64;
 const DAY_MS: i64 = 86_400_000;
 
 /// How many transfers are under way, and in how many hands.

@@ -210,8 +210,10 @@ impl Bench<'_> {
             };
             payments.push((bare.per_second, load::closed(shape, self.time, &self.stop, pay)?.per_second));
             let alone = self.measured(ours, Shape::of(1), Spreading::Uniform, self.time)?;
+            // Half of what callers reach who hand over one transfer at a time, as these do.
+            let singly = self.measured(ours, Shape::of(load::PACED_CALLERS), Spreading::Uniform, self.time)?;
             let run = self.next_run();
-            let paced = load::paced(uniform.per_second / 2.0, self.time, &self.stop, |caller, number| {
+            let paced = load::paced(singly.per_second / 2.0, self.time, &self.stop, |caller, number| {
                 ours.transfer(load::chosen(run, caller, number, 1, Spreading::Uniform, self.plan.accounts))
             })?;
             half.push((alone, paced));

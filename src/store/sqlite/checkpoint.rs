@@ -27,7 +27,7 @@ pub(super) struct Lengths {
 }
 
 /// A rest of 20,000 measured 1.6 × over SQLite's 1,000.
-pub(super) const LENGTHS: Lengths = Lengths { beside: 8_000, rest: 20_000, wait: 60_000 };
+pub(super) const LENGTHS: Lengths = Lengths { beside: 2_500, rest: 20_000, wait: 60_000 };
 
 /// The thread of a writing connection; it ends with that connection.
 #[derive(Debug)]
