@@ -1,5 +1,7 @@
 //! Time and randomness, read at the edge and passed down as arguments: the kernel never asks for either.
 
+use std::sync::OnceLock;
+
 use crate::kernel::command::Stamp;
 use crate::kernel::types::{RequestId, UnixMillis};
 
@@ -13,6 +15,18 @@ pub fn now() -> UnixMillis {
 pub fn boot_ms() -> i64 {
     let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     at.tv_sec.saturating_mul(1000).saturating_add(at.tv_nsec / 1_000_000)
+}
+
+/// True while the wall clock goes on as the boot clock does, to a minute, since this was first asked in this process.
+/// What is forgotten for good by the day must not follow a clock that somebody set.
+pub fn wall_is_steady() -> bool {
+    static APART_MS: OnceLock<i64> = OnceLock::new();
+    let apart = now().0.saturating_sub(boot_ms());
+    stayed(*APART_MS.get_or_init(|| apart), apart)
+}
+
+fn stayed(first_ms: i64, now_ms: i64) -> bool {
+    now_ms.abs_diff(first_ms) <= 60_000
 }
 
 /// Fresh random bytes from the operating system.
@@ -36,4 +50,23 @@ pub fn fresh_request_id() -> RequestId {
 /// Time and salt of a command that begins now.
 pub fn stamp(request_id: RequestId) -> Stamp {
     Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random(), nonce: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_not_steady_in_either_direction() {
+        assert!(wall_is_steady() && wall_is_steady());
+        for (first, now, steady) in [
+            (0, 59_999, true),
+            (0, -60_000, true),
+            (0, 60_001, false),
+            (1_800_000_000_000, 1_800_000_000_000 - 86_400_000, false),
+            (i64::MIN, i64::MAX, false),
+        ] {
+            assert_eq!(stayed(first, now), steady, "{first} {now}");
+        }
+    }
 }
