@@ -49,10 +49,11 @@ impl Sheet {
         self.counters(&mut calls);
         self.single_use(&mut calls);
         self.leaves(&mut calls);
-        self.revoked(&mut calls);
         for change in &self.rare {
             rare::calls(change, &mut calls)?;
         }
+        // After a sweep of the same group, which saw none of these.
+        self.revoked(&mut calls);
         Ok(calls)
     }
 

@@ -228,8 +228,9 @@ impl Book for Commit<'_> {
     }
 
     fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool> {
-        let near = self.keep.oldest_nonce(now)..=Day(Day::utc(now).0.saturating_add(1));
-        for day in self.days_of(|keys| &keys.nonces, near, nonce)? {
+        // No end here either.
+        let kept = self.keep.oldest_nonce(now)..=Day(i32::MAX);
+        for day in self.days_of(|keys| &keys.nonces, kept, nonce)? {
             let sql = "SELECT 1 FROM nonces WHERE day = ?1 AND nonce = ?2";
             if self.one(sql, &[&day.0, &nonce.0], |_| Ok(()))?.is_some() {
                 return Ok(true);

@@ -272,6 +272,8 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 Work::Sequence(step) => log::sequence(connection, step)?,
                 Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
                 Work::ForgetKeys { now, limit } => {
+                    // What is known of keys afterwards is what the tables have.
+                    commit.write_pending()?;
                     let mut memory = commit.memory.borrow_mut();
                     forgotten.push_back(purge::forget_keys(connection, &mut memory, keep, *now, *limit)?);
                 }
@@ -303,5 +305,70 @@ fn is_of_the_decision(fault: &RowFault) -> bool {
             matches!(error.code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
         }
         Some(_) | None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_writing;
+    use super::*;
+    use crate::kernel::command::{Act, Actor, Effect, NewAccount, Stamp};
+    use crate::kernel::refusal::Refusal;
+    use crate::kernel::types::{Money, UnixMillis};
+    use crate::kernel::zone::Zone;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    fn command(number: u32, wall: i64, act: Act) -> Command {
+        let request_id = format!("req_{number:026}").parse().unwrap();
+        let stamp = Stamp { request_id, wall: UnixMillis(wall), boot_ms: 0, leaf_salt: [0; 32], nonce: None };
+        Command { stamp, actor: Actor::System { component: "test".into() }, act }
+    }
+
+    fn incoming(number: u32, wall: i64, reference: &str) -> Work {
+        let amount = Money::from_minor(500, "USD".parse().unwrap());
+        let (account, reference) = ("A".parse().unwrap(), reference.parse().unwrap());
+        Work::Apply(vec![command(number, wall, Act::IncomingPayment { account, amount, reference })])
+    }
+
+    fn committed(connection: &Connection, memory: &mut Memory, works: Vec<Work>) -> Vec<Result<Effect, Refusal>> {
+        let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: sync_channel(1).0 }).collect();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let answers = write(connection, memory, Keep::days(7), &group).unwrap();
+        connection.execute_batch("COMMIT").unwrap();
+        let decisions = answers.into_iter().flat_map(|answer| match answer {
+            Answer::Decisions(decisions) => decisions,
+            Answer::Forgotten(_) | Answer::Done => vec![],
+        });
+        decisions.map(|decision| decision.outcome).collect()
+    }
+
+    fn repeated(effects: &[Result<Effect, Refusal>]) -> Vec<bool> {
+        effects.iter().map(|effect| matches!(effect, Ok(Effect::Posted(posted)) if posted.repeated)).collect()
+    }
+
+    #[test]
+    fn a_key_taken_in_the_commit_that_forgets_old_ones_is_known_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open_writing(&directory.path().join("store.sqlite3")).unwrap();
+        let mut memory = Memory::default();
+        let start = 1_800_000_000_000;
+        let account = NewAccount {
+            account: "A".parse().unwrap(),
+            owner: "O".parse().unwrap(),
+            currency: "USD".parse().unwrap(),
+            opening: None,
+            overdraft: None,
+            day_max: None,
+            zone: Zone::UTC,
+        };
+        let open = Work::Apply(vec![command(1, start, Act::OpenAccount(account))]);
+        committed(&connection, &mut memory, vec![open, incoming(2, start, "old")]);
+        // Ten quiet days with a window of seven.
+        let now = start + 10 * DAY_MS;
+        let forget = Work::ForgetKeys { now: UnixMillis(now), limit: 1_000 };
+        let paid = committed(&connection, &mut memory, vec![incoming(3, now, "rent"), forget]);
+        let again = committed(&connection, &mut memory, vec![incoming(4, now + DAY_MS, "rent")]);
+        assert_eq!((repeated(&paid), repeated(&again)), (vec![false], vec![true]), "{again:?}");
     }
 }

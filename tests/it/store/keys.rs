@@ -72,6 +72,13 @@ sentences! {
         with_nonce(w, 1).unwrap();
         assert_eq!(with_nonce(w, 1), Err(Refusal::NonceReplayed));
     };
+    a_nonce_is_known_when_the_clock_is_set_back: |w| {
+        w.bank();
+        w.later(5 * DAY_MS);
+        with_nonce(w, 1).unwrap();
+        w.now.set(START + 2 * DAY_MS);
+        assert_eq!(with_nonce(w, 1), Err(Refusal::NonceReplayed));
+    };
     what_is_left_of_a_day_that_is_half_forgotten_is_known_when_the_clock_is_set_back: |w| {
         w.admin(open("CHK_001", "OWN_001", None)).unwrap();
         for reference in ["a", "b", "c"] {

@@ -83,6 +83,22 @@ sentences! {
         w.later(31 * DAY_MS);
         assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::InvalidCertificate));
     };
+    a_crl_that_comes_behind_a_sweep_in_one_commit_is_swept_by_the_next: |w| {
+        w.bank();
+        let open = w.approved(transfer("100", "k1"));
+        let crl = Act::ImportCrl {
+            issuer: "cc".into(),
+            number: 2,
+            this_update: UnixMillis(START),
+            next_update: UnixMillis(START + DAY_MS),
+            serials: vec![shopper().company_serial],
+        };
+        let system = || Actor::System { component: "test".into() };
+        let both = vec![w.command(system(), Act::Sweep { limit: 100 }), w.command(system(), crl)];
+        assert!(w.store.apply(both).unwrap().iter().all(|decision| decision.outcome.is_ok()));
+        assert_eq!(w.sweep(), 1);
+        assert_eq!(w.store.transaction(&open).unwrap().unwrap().state.name(), "voided");
+    };
     an_imported_crl_revokes_and_never_goes_back: |w| {
         w.bank();
         let crl = |number, serials: Vec<Serial>| Act::ImportCrl {
