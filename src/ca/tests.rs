@@ -23,7 +23,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -141,7 +141,10 @@ impl Store for MemoryStore {
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         Ok(self.0.lock().unwrap().certificates.clone())
     }
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
+    fn approvals(&self, _: Option<&ApprovalId>, _: u32) -> Result<Vec<ApprovalView>, StoreFault> {
+        elsewhere()
+    }
+    fn approval(&self, _: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         elsewhere()
     }
     fn listing(&self, _: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -137,7 +137,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 zone: time_zone,
             }))?;
             context.print(&answer, |answer| {
-                format!("account {} is open{}", cell(&answer["account_id"]), unless_changed(answer))
+                let status = &answer["status"];
+                let is = if status == "active" { "open".into() } else { cell(status) };
+                format!("account {} is {is}{}", cell(&answer["account_id"]), unless_changed(answer))
             });
         }
         Verb::List => {
@@ -227,8 +229,11 @@ fn shown(answer: &Value) -> String {
         lines.push(format!("  {} by {}", word("status"), word("status_by")));
     }
     for hold in answer["holds"].as_array().into_iter().flatten() {
+        let fee = cell(&hold["fee"]);
+        let has_fee = fee.bytes().any(|digit| matches!(digit, b'1'..=b'9'));
+        let fee = if has_fee { format!(" and a fee of {fee}") } else { String::new() };
         lines.push(format!(
-            "  holds {} for {} ({}), to {}",
+            "  holds {}{fee} for {} ({}), to {}",
             cell(&hold["amount"]),
             cell(&hold["transaction_id"]),
             cell(&hold["status"]),

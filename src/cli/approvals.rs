@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::context::Context;
-use super::table::{cell, table};
+use super::table::{cell, table, with_next};
 use crate::front::admin::AdminCall;
 use crate::kernel::command::Verdict;
 use crate::kernel::types::ApprovalId;
@@ -19,9 +19,18 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
-    /// Show approvals, newest first.
-    #[command(after_help = "Example:\n  countersign approvals list")]
-    List,
+    /// Show approvals, newest first, a page at a time.
+    #[command(after_help = "Examples:
+  countersign approvals list
+  countersign approvals list --after apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --limit 20")]
+    List {
+        /// Those behind this one: the `next` of the page before.
+        #[arg(long)]
+        after: Option<ApprovalId>,
+        /// At most that many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=999))]
+        limit: u32,
+    },
     /// Show one approval with what it is about.
     #[command(after_help = "Example:\n  countersign approvals show apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX")]
     Show { approval: ApprovalId },
@@ -51,8 +60,8 @@ enum Verb {
 /// What the daemon answers.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::List => {
-            let mut answer = context.call(AdminCall::ApprovalsList {})?;
+        Verb::List { after, limit } => {
+            let mut answer = context.call(AdminCall::ApprovalsList { after, limit })?;
             if !context.json {
                 flatten(&mut answer);
             }
@@ -65,7 +74,10 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("ASKED BY", "maker"),
                 ("EXPIRES", "expires"),
             ];
-            context.print(&answer, |answer| table(answer, &columns, "Nothing waits for a human."));
+            context.print(&answer, |answer| {
+                let page = table(answer, &columns, "Nothing waits for a human.");
+                with_next(page, answer, &format!("approvals list --limit {limit}"))
+            });
         }
         Verb::Show { approval } => {
             let answer = context.call(AdminCall::ApprovalsShow { approval })?;

@@ -69,7 +69,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("WHY", "reason"),
             ];
             context.print(&answer, |answer| {
-                with_next(table(answer, &columns, "No payment waits for the bank's people."), answer, "case list")
+                let page = table(answer, &columns, "No payment waits for the bank's people.");
+                with_next(page, answer, &format!("case list --limit {limit}"))
             });
             return Ok(());
         }

@@ -68,6 +68,16 @@ The same key asks once, however often it is repeated. The fee of the original is
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::List { account, agent, status: state, after, limit } => {
+            // The next page is one of the same list.
+            let mut again = "transaction list".to_owned();
+            for (option, value) in [
+                ("account", account.as_ref().map(ToString::to_string)),
+                ("agent", agent.as_ref().map(ToString::to_string)),
+                ("status", state.map(|state| state.name().to_owned())),
+                ("limit", Some(limit.to_string())),
+            ] {
+                again.extend(value.map(|value| format!(" --{option} {value}")));
+            }
             let call = DeskCall::TransactionList { account, agent, state, after, limit };
             let answer = context.call(AdminCall::Desk(call))?;
             let columns = [
@@ -80,9 +90,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("TO", "to_account"),
                 ("POSTED", "posted"),
             ];
-            context.print(&answer, |answer| {
-                with_next(table(answer, &columns, "No such transactions."), answer, "transaction list")
-            });
+            context
+                .print(&answer, |answer| with_next(table(answer, &columns, "No such transactions."), answer, &again));
         }
         Verb::Show { transaction } => {
             let answer = context.call(AdminCall::Desk(DeskCall::TransactionShow { transaction }))?;

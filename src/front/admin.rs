@@ -150,7 +150,11 @@ pub enum AdminCall {
         account: AccountId,
     },
     GrantList {},
-    ApprovalsList {},
+    ApprovalsList {
+        #[serde(default)]
+        after: Option<ApprovalId>,
+        limit: u32,
+    },
     ApprovalsShow {
         approval: ApprovalId,
     },
@@ -260,7 +264,7 @@ fn dispatch(
         }
         AdminCall::GrantRevoke { agent, account } => bank()?.grant_revoke(operator, &agent, account),
         AdminCall::GrantList {} => bank()?.list(operator, Listing::Grants),
-        AdminCall::ApprovalsList {} => bank()?.approvals_list(operator),
+        AdminCall::ApprovalsList { after, limit } => bank()?.approvals_list(operator, after, limit),
         AdminCall::ApprovalsShow { approval } => bank()?.approvals_show(operator, &approval),
         AdminCall::ApprovalsDecide { approval, verdict, note } => {
             bank()?.approvals_decide(operator, approval, verdict, note)

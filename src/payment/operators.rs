@@ -20,6 +20,8 @@ use crate::store::{Difference, Listing};
 const DAY_MS: i64 = 86_400_000;
 /// The longest grant that can be entered.
 const GRANT_DAYS_MAX: u32 = 3_660;
+/// Approvals of one page.
+const APPROVALS_MAX: u32 = 999;
 
 impl Payments {
     /// Opens a customer's account, with an opening balance from the clearing account. Role: administrator.
@@ -28,7 +30,10 @@ impl Payments {
         let changed = self.done(operator, Act::OpenAccount(new))?;
         // The account is open. A signature over its opening balance that is late now is recovery's.
         let _ = self.recover();
-        Ok(json!({ "account_id": account, "changed": changed }))
+        // What was decided stands, whether this can be read or not.
+        let there = if changed { None } else { self.store.account(account.as_str()).ok().flatten() };
+        let status = there.map_or("active", |account| account.status.name());
+        Ok(json!({ "account_id": account, "changed": changed, "status": status }))
     }
 
     /// Money from outside arrives; the same reference never books twice. Roles: officer, administrator.
@@ -173,16 +178,33 @@ impl Payments {
         }
     }
 
-    pub fn approvals_list(&self, operator: &OperatorPrincipal) -> Result<Value, Failure> {
+    /// A page of approvals, newest first, those behind `after`.
+    ///
+    /// # Errors
+    /// `unknown_approval`
+    pub fn approvals_list(
+        &self,
+        operator: &OperatorPrincipal,
+        after: Option<ApprovalId>,
+        limit: u32,
+    ) -> Result<Value, Failure> {
         reader(operator)?;
-        Ok(json!({ "items": self.store.approvals()?, "next": null }))
+        if let Some(after) = &after {
+            self.store.approval(after)?.ok_or_else(|| refused(Refusal::UnknownApproval))?;
+        }
+        let limit = limit.clamp(1, APPROVALS_MAX);
+        let mut found = self.store.approvals(after.as_ref(), limit + 1)?;
+        let goes_on = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        let next = found.last().filter(|_| goes_on).map(|last| last.approval_id.clone());
+        Ok(json!({ "items": found, "next": next }))
     }
 
     /// # Errors
     /// `unknown_approval`
     pub fn approvals_show(&self, operator: &OperatorPrincipal, approval: &ApprovalId) -> Result<Value, Failure> {
         reader(operator)?;
-        let found = self.store.approvals()?.into_iter().find(|view| view.approval_id == *approval);
+        let found = self.store.approval(approval)?;
         found.map(|view| json!(view)).ok_or_else(|| refused(Refusal::UnknownApproval))
     }
 

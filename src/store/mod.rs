@@ -235,7 +235,9 @@ pub trait Store: Send + Sync {
     fn status(&self) -> Result<StatusSnapshot, StoreFault>;
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault>;
+    /// Newest first, those behind `after`; at most 1,000.
+    fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault>;
+    fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault>;
     /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;

@@ -241,7 +241,10 @@ fn payments_are_listed_shown_and_reversed(desk: &Desk<'_>) {
         items(&all).len()
     });
     let said = desk.say("auditor", &["transaction", "list", "--limit", "1"]);
-    assert!(said.ends_with(&format!("There are more: countersign transaction list --after {bought}\n")), "{said}");
+    assert!(
+        said.ends_with(&format!("There are more: countersign transaction list --limit 1 --after {bought}\n")),
+        "{said}"
+    );
     let filters = ["--account", "CHK_001", "--agent", "assistant", "--status", "executed"];
     let listed = desk.ask("auditor", &[&["transaction", "list"], &filters[..]].concat());
     assert!(!items(&listed).is_empty());
@@ -365,7 +368,7 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
     assert_eq!(listed["next"], Value::Null);
     assert_eq!(pages(desk, &["case", "list"], "case_id", 2).len(), items(&listed).len());
     let said = desk.say("auditor", &["case", "list", "--limit", "1"]);
-    assert!(said.contains("There are more: countersign case list --after queued:case_"), "{said}");
+    assert!(said.contains("There are more: countersign case list --limit 1 --after queued:case_"), "{said}");
     let shown = desk.ask("auditor", &["case", "show", &third]);
     assert_eq!(shown["transaction_id"], held["transaction_id"]);
     let said = desk.say("auditor", &["case", "show", &first]);

@@ -13,7 +13,7 @@ use crate::kernel::command::{CertificateRecord, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId};
 use crate::store::{
     ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement,
     StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
@@ -96,15 +96,26 @@ impl PostgresStore {
     }
 
     /// Newest first.
-    pub(super) fn read_approvals(&self) -> Reading<Vec<ApprovalView>> {
+    pub(super) fn read_approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Reading<Vec<ApprovalView>> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
-                "SELECT {} FROM transactions t WHERE t.approval IS NOT NULL ORDER BY t.id DESC LIMIT $1",
+                "SELECT {} FROM transactions t WHERE t.approval IS NOT NULL
+                 AND ($1::text IS NULL OR t.id < (SELECT id FROM transactions WHERE approval = $1))
+                 ORDER BY t.id DESC LIMIT $2",
                 rows::TRANSACTION
             )
         });
-        let transactions = self.all(&SQL, vec![Box::new(i64::from(LIST_MAX))], rows::transaction)?;
+        let after = after.map(ToString::to_string);
+        let asked: Vec<Parameter<'static>> = vec![Box::new(after), Box::new(i64::from(limit.min(LIST_MAX)))];
+        let transactions = self.all(&SQL, asked, rows::transaction)?;
         Ok(transactions.iter().filter_map(views::approval).collect())
+    }
+
+    pub(super) fn read_approval(&self, approval: &ApprovalId) -> Reading<Option<ApprovalView>> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {} FROM transactions t WHERE t.approval = $1", rows::TRANSACTION));
+        let found = self.all(&SQL, vec![Box::new(approval.to_string())], rows::transaction)?;
+        Ok(found.first().and_then(views::approval))
     }
 
     pub(super) fn read_transactions(&self, query: &TransactionQuery) -> Reading<Vec<TransactionRecord>> {

@@ -44,7 +44,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
 use footprint::Footprint;
 use reads::{Ask, Reads};
@@ -107,8 +107,12 @@ impl Store for PostgresStore {
         self.read_certificates()
     }
 
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
-        self.read_approvals()
+    fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {
+        self.read_approvals(after, limit)
+    }
+
+    fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
+        self.read_approval(approval)
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -40,7 +40,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -138,8 +138,12 @@ impl Store for SqliteStore {
         self.read(reads::certificates)
     }
 
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
-        self.read(reads::approvals)
+    fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {
+        self.read(|connection| reads::approvals(connection, after, limit))
+    }
+
+    fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
+        self.read(|connection| reads::approval(connection, approval))
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

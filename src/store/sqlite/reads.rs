@@ -10,7 +10,7 @@ use crate::kernel::command::{CertificateRecord, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
 use crate::store::{
     ApprovalView, Before, CasePlace, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
@@ -72,13 +72,26 @@ pub(super) fn order(connection: &Connection, transaction: &TransactionId) -> Rea
 }
 
 /// Newest first.
-pub(super) fn approvals(connection: &Connection) -> Read<Vec<ApprovalView>> {
+pub(super) fn approvals(connection: &Connection, after: Option<&ApprovalId>, limit: u32) -> Read<Vec<ApprovalView>> {
     let sql = format!(
-        "SELECT {} FROM approvals a JOIN transactions t ON t.name = a.transaction_name ORDER BY t.id DESC LIMIT ?1",
+        "SELECT {} FROM approvals a JOIN transactions t ON t.name = a.transaction_name
+         WHERE ?1 IS NULL OR t.id < (SELECT of.id FROM approvals b JOIN transactions of ON of.name = b.transaction_name
+             WHERE b.name = ?1)
+         ORDER BY t.id DESC LIMIT ?2",
         rows::TRANSACTION
     );
-    let transactions = all(connection, &sql, [LIST_MAX], rows::transaction)?;
+    let asked = params![after.map(ApprovalId::as_str), limit.min(LIST_MAX)];
+    let transactions = all(connection, &sql, asked, rows::transaction)?;
     Ok(transactions.iter().filter_map(views::approval).collect())
+}
+
+pub(super) fn approval(connection: &Connection, approval: &ApprovalId) -> Read<Option<ApprovalView>> {
+    let sql = format!(
+        "SELECT {} FROM approvals a JOIN transactions t ON t.name = a.transaction_name WHERE a.name = ?1",
+        rows::TRANSACTION
+    );
+    let transaction = one(connection, &sql, [approval.as_str()], rows::transaction)?;
+    Ok(transaction.as_ref().and_then(views::approval))
 }
 
 pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>> {

@@ -11,7 +11,7 @@ use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
-use countersign::kernel::types::{CaseId, Day, Sha256, TransactionId, UnixMillis};
+use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
 use countersign::store::{
     ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
     RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
@@ -155,7 +155,10 @@ impl Store for MemoryStore {
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         elsewhere()
     }
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
+    fn approvals(&self, _: Option<&ApprovalId>, _: u32) -> Result<Vec<ApprovalView>, StoreFault> {
+        elsewhere()
+    }
+    fn approval(&self, _: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         elsewhere()
     }
     fn listing(&self, _: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -73,13 +73,26 @@ sentences! {
     approvals_are_listed_with_what_they_are_about: |w| {
         w.bank();
         let (approval, _) = w.waiting(transfer("2500", "k"));
-        let [view] = &w.store.approvals().unwrap()[..] else { panic!() };
+        let [view] = &w.store.approvals(None, 10).unwrap()[..] else { panic!() };
         assert_eq!((&view.approval_id, view.status.as_str()), (&approval, "pending"));
         assert_eq!(view.reasons, ["above_unattended_per_transaction"]);
         assert_eq!(view.summary["amount"], json!({ "amount": "2500.00", "currency": "USD" }));
         w.answer_approval(&approval, Verdict::Approve).unwrap();
-        let view = &w.store.approvals().unwrap()[0];
+        let view = &w.store.approvals(None, 10).unwrap()[0];
         assert_eq!((view.status.as_str(), view.decided_by.as_deref()), ("approved", Some("bob")));
         assert_eq!(view.summary["asserted"], json!(true));
+    };
+    approvals_are_listed_page_by_page_and_found_by_their_name: |w| {
+        w.bank();
+        let made: Vec<ApprovalId> = (0..2).map(|n| w.waiting(transfer("2001", &format!("k{n}"))).0).collect();
+        let page = |after: Option<&ApprovalId>, limit: u32| -> Vec<ApprovalId> {
+            w.store.approvals(after, limit).unwrap().into_iter().map(|view| view.approval_id).collect()
+        };
+        assert_eq!(page(None, 2), [made[1].clone(), made[0].clone()]);
+        assert_eq!(page(None, 1), [made[1].clone()]);
+        assert_eq!(page(Some(&made[1]), 2), [made[0].clone()]);
+        assert_eq!(page(Some(&made[0]), 2), []);
+        assert_eq!(w.store.approval(&made[0]).unwrap().unwrap().approval_id, made[0]);
+        assert_eq!(w.store.approval(&"apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX".parse().unwrap()).unwrap().map(|_| ()), None);
     };
 }

@@ -160,8 +160,11 @@ impl Store for Faulty {
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read(|| self.inner.certificates())
     }
-    fn approvals(&self) -> Result<Vec<ApprovalView>, StoreFault> {
-        self.read(|| self.inner.approvals())
+    fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {
+        self.read(|| self.inner.approvals(after, limit))
+    }
+    fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
+        self.read(|| self.inner.approval(approval))
     }
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {
         self.read(|| self.inner.listing(what))
