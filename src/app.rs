@@ -317,6 +317,17 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
     Ok(schema)
 }
 
+/// Whether the store and the core banking system that a configuration names can be reached with what it gives: files of
+/// secrets and roots, addresses, TLS. Nothing is opened.
+///
+/// # Errors
+/// What `serve` would say: `store_url_unknown`, `store_url_malformed`, `core_root_unusable`, …
+pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
+    StorePlace::find(state, config)?;
+    config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose()?;
+    Ok(())
+}
+
 /// Where the store is: a file, or a server with everything that is needed to reach it.
 enum StorePlace {
     Sqlite(PathBuf, Keep),

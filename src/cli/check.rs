@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::Context;
+use crate::app;
 use crate::config::Config;
 use crate::ops::failure::Failure;
 
@@ -18,7 +19,11 @@ pub struct Args {
 
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let config = match &args.file {
-        None => Config::load(&context.state)?,
+        None => {
+            let config = Config::load(&context.state)?;
+            app::check_places(&context.state, &config)?;
+            config
+        }
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 Failure::usage("config_unreadable", format!("{}: {error}", path.display()), "check the path")

@@ -13,10 +13,14 @@ use crate::front::admin::AdminCall;
 use crate::hsm::provision::{self, ModuleChange, TokenOrigin};
 use crate::ops::failure::Failure;
 
+/// As the shipped sample has it.
+const STORE_URL: &str = "sqlite:store/store.sqlite3";
+
 /// Make a state directory: configuration, token, PIN, keys and certificates. Safe to repeat.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign init --kind bank --state /var/lib/countersign
+  countersign init --kind bank --store-url \"postgres://countersign@/bank?host=/run/postgresql\"
   countersign init --kind agent-host --state ./agent --bank-url https://bank.example:8443/mcp
 A configuration that is there already is kept and used; keys and certificates that are there are not made anew.")]
 pub struct Args {
@@ -29,6 +33,9 @@ pub struct Args {
     /// Bank: port of the MCP listener in a new configuration; 0 picks a free one.
     #[arg(long, default_value_t = 8443)]
     port: u16,
+    /// Bank: where its store is in a new configuration: sqlite:PATH, or a PostgreSQL database that is there.
+    #[arg(long, default_value = STORE_URL)]
+    store_url: String,
     /// Agent host: the bank's MCP address in a new configuration.
     #[arg(long, default_value = "https://localhost:8443/mcp", conflicts_with = "bank_ports_file")]
     bank_url: String,
@@ -112,6 +119,7 @@ fn configuration(args: &Args) -> String {
         Some(file) => format!("ports_file = {:?}", file.display().to_string()),
         None => format!("url = {:?}", args.bank_url),
     };
+    let sample = &sample.replace(&format!("url = {STORE_URL:?}"), &format!("url = {:?}", args.store_url));
     fill(sample, &args.module, args.port, &upstream, &operators(args))
         .replace("@DEMO@", if args.demo { "true" } else { "false" })
 }
