@@ -183,7 +183,7 @@ fn a_store_that_cannot_be_opened_is_named_by_the_daemon_and_by_every_verb() {
     let away = plain.replace("sqlite:store/store.sqlite3", &format!("postgres://nobody@127.0.0.1:{port}/nothing"));
     assert_ne!(away, plain);
     fs::write(&path, away).unwrap();
-    bank.serve_fails("store_failed", 1);
+    bank.serve_fails("store_failed", 5);
     bank.verb_fails("store_failed");
 }
 
