@@ -68,13 +68,17 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
         // The pool is still there: without it the supervisor could not be told.
         Err(failure) => return control.failed(&failure),
     };
-    match start(state, &config, outside, &store, hsm, confinement, doors) {
+    // A start that fails drops its pool, and the last one closes the control socket: this one stays until it is told.
+    let pool = Arc::clone(&hsm);
+    let ended = match start(state, &config, outside, &store, hsm, confinement, doors) {
         Ok(front) => front.run(&control),
         Err(failure) => {
             // The supervisor shows it; saying it here too would say it twice.
             control.failed(&failure)
         }
-    }
+    };
+    drop(pool);
+    ended
 }
 
 struct Front {

@@ -12,7 +12,7 @@ use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{AgentName, RequestId};
-use crate::mcp::server::{ToolGate, ToolRefused};
+use crate::mcp::server::{ToolFailed, ToolGate, ToolRefused, Unanswered};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::ToolFailure;
@@ -52,15 +52,15 @@ impl ToolGate for Gates {
         }
     }
 
-    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, ToolRefused> {
-        let payments = self.services.payments().map_err(|failure| failed(&failure))?;
-        let answer = payments.call_tool(agent, call, request_id);
+    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, Unanswered> {
+        let payments = self.services.payments().map_err(|failure| failed(failure, &request_id))?;
+        let answer = payments.call_tool(agent, call, request_id.clone());
         if let Ok(log) = self.services.log() {
             log.notify();
         }
         answer.map_err(|failure| match failure {
-            ToolFailure::Refused(refusal) => refused(refusal),
-            ToolFailure::Failed(failure) => failed(&failure),
+            ToolFailure::Refused(refusal) => refused(refusal).into(),
+            ToolFailure::Failed(failure) => failed(failure, &request_id),
         })
     }
 
@@ -70,15 +70,15 @@ impl ToolGate for Gates {
         tool: &str,
         refusal: &ToolRefused,
         request_id: RequestId,
-    ) -> Result<(), ToolRefused> {
+    ) -> Result<(), Unanswered> {
         let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
         let command = Command {
-            stamp: clock::stamp(request_id),
+            stamp: clock::stamp(request_id.clone()),
             actor: Actor::Agent(agent.clone()),
             act: Act::Record { tool: shortened(tool), decision },
         };
         let recorded = self.services.setup.store.apply(vec![command]).map_err(Failure::from);
-        recorded.map_err(|failure| failed(&failure))?;
+        recorded.map_err(|failure| failed(failure, &request_id))?;
         if let Ok(log) = self.services.log() {
             log.notify();
         }
@@ -101,8 +101,11 @@ fn refused(refusal: Refusal) -> ToolRefused {
     }
 }
 
-fn failed(failure: &Failure) -> ToolRefused {
-    ToolRefused { name: failure.name.clone(), message: failure.message.clone(), next_step: failure.next_step.clone() }
+/// The log has the words, the agent what it can act on: how we are built is not its business.
+fn failed(failure: Failure, request_id: &RequestId) -> Unanswered {
+    let Failure { name, message, retry, may_have_happened, .. } = failure;
+    tracing::warn!(%request_id, %name, %message, "a tool call failed");
+    Unanswered::Failed(ToolFailed { name, retry, may_have_happened, request_id: request_id.clone() })
 }
 
 /// An agent host's keys, for the bridge.

@@ -230,7 +230,10 @@ impl Shared {
 
     /// Books the loss of a worker, ends its connection, and asks for a new one.
     fn give_up(&self, link: &Link<Arc<UnixStream>>, reason: &str) {
-        let was_current = self.flow().lost(link.worker, Instant::now());
+        let mut flow = self.flow();
+        // A worker that said Hello while it all ended is no loss.
+        let was_current = flow.lost(link.worker, Instant::now()) && !flow.is_stopping();
+        drop(flow);
         let _ = link.stream.shutdown(Shutdown::Both);
         if was_current {
             tracing::warn!(worker = link.worker, reason, "HSM worker given up");
@@ -239,6 +242,10 @@ impl Shared {
     }
 
     fn ask_to_kill(&self, worker: u64, reason: &str) {
+        // Once it is over, the supervisor ends the workers without being asked, and may be gone itself.
+        if self.flow().is_stopping() {
+            return;
+        }
         let message = FrontMessage::Kill { worker, reason: reason.to_owned() };
         if let Err(error) = messages::send(&self.control, &message, None) {
             tracing::warn!(%error, "the supervisor could not be told of a lost worker");

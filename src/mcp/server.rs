@@ -27,20 +27,22 @@ use crate::kernel::json::JsonRefused;
 use crate::kernel::types::{Currency, RequestId};
 use crate::mcp::shapes;
 use crate::ops::clock;
+use crate::ops::failure::MayHaveHappened;
 
 /// The one revision that is spoken.
 const VERSIONS: [ProtocolVersion; 1] = [ProtocolVersion::V_2026_07_28];
 const INSTRUCTIONS: &str = "A bank for agents. Look before you pay: get_account_balance, search_products. Paying takes \
 two calls: authorize_… (with your own idempotency_key) answers approved, requires_approval or denied with a reason; \
 execute_… with the transaction_id moves the money once, and a repeat answers the same receipt. When a human must \
-decide, ask get_approval_status now and then; do not authorize again.";
+decide, ask get_approval_status now and then; do not authorize again. Status error is no decision: with retry true, \
+call again with the same parameters.";
 
 /// Decides about tool calls. Blocking; every decision is recorded before it is answered.
 pub trait ToolGate: Send + Sync {
     /// The tools of the agent's role.
     fn tools_for(&self, agent: &AgentPrincipal) -> Vec<String>;
     /// Carries out one call: an answer, refusals of payments included, or a refused read or a fault.
-    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, ToolRefused>;
+    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, Unanswered>;
     /// Records a call that no rule could be asked about: an unknown tool, arguments that are none.
     fn record_refusal(
         &self,
@@ -48,15 +50,38 @@ pub trait ToolGate: Send + Sync {
         tool: &str,
         refusal: &ToolRefused,
         request_id: RequestId,
-    ) -> Result<(), ToolRefused>;
+    ) -> Result<(), Unanswered>;
 }
 
 /// What is answered with `isError`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unanswered {
+    /// The rules, or the tool's shape, said no.
+    Refused(ToolRefused),
+    /// Something broke.
+    Failed(ToolFailed),
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ToolRefused {
     pub name: String,
     pub message: String,
     pub next_step: String,
+}
+
+/// A fault as agents learn of it. It has no words of its own: what broke, and where, is in the log under `request_id`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToolFailed {
+    pub name: String,
+    pub retry: bool,
+    pub may_have_happened: MayHaveHappened,
+    pub request_id: RequestId,
+}
+
+impl From<ToolRefused> for Unanswered {
+    fn from(refused: ToolRefused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// The tool arguments of a request as they were sent. Empty for requests that call no tool.
@@ -182,13 +207,14 @@ impl ServerHandler for Handler {
                     next_step: "see tools/list; the tool's input schema says what its arguments must be".into(),
                 };
                 gate.record_refusal(&agent, &request.name, &refusal, request_id)?;
-                Err(refusal)
+                Err(refusal.into())
             }
         })
         .await;
         let answer = match answered {
             Ok(Ok(value)) => CallToolResult::structured(value),
-            Ok(Err(refusal)) => refused(&refusal),
+            Ok(Err(Unanswered::Refused(refusal))) => refused(&refusal),
+            Ok(Err(Unanswered::Failed(failure))) => failed(&failure),
             Err(_) => return Err(ErrorData::internal_error("the bank met a defect of its own", None)),
         };
         Ok(answer.into())
@@ -196,12 +222,37 @@ impl ServerHandler for Handler {
 }
 
 fn refused(refusal: &ToolRefused) -> CallToolResult {
-    let structured = json!({
+    is_error(json!({
         "status": "denied",
         "reason": refusal.name,
         "message": refusal.message,
         "next_step": refusal.next_step,
-    });
+    }))
+}
+
+fn failed(failure: &ToolFailed) -> CallToolResult {
+    let message = match failure.may_have_happened {
+        MayHaveHappened::No => "the bank cannot do this now; nothing was done",
+        MayHaveHappened::Yes => "it is recorded, and the bank could not finish its answer",
+        MayHaveHappened::Unknown => "the bank does not know yet whether this was done",
+    };
+    let next_step = if failure.retry {
+        "call again in a moment with the same parameters; nothing is done twice"
+    } else {
+        "tell the bank's people the request_id"
+    };
+    is_error(json!({
+        "status": "error",
+        "reason": failure.name,
+        "message": message,
+        "next_step": next_step,
+        "retry": failure.retry,
+        "may_have_happened": failure.may_have_happened,
+        "request_id": failure.request_id,
+    }))
+}
+
+fn is_error(structured: Value) -> CallToolResult {
     let mut result = CallToolResult::error(vec![ContentBlock::text(structured.to_string())]);
     result.structured_content = Some(structured);
     result
@@ -302,15 +353,16 @@ where
         .with_annotations(annotations)
 }
 
-/// A read's answer, or the shape in which every refusal comes: `status` and `reason`.
+/// A read's answer, or the shape in which every refusal and fault comes: `status` and `reason`.
 fn or_denied(schema: &JsonObject) -> Arc<JsonObject> {
     let mut schema = schema.clone();
-    let words = ["status", "reason", "message", "next_step"];
+    let words = ["status", "reason", "message", "next_step", "may_have_happened", "request_id"];
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         if properties.contains_key("status") {
             return Arc::new(schema);
         }
         properties.extend(words.map(|word| (word.to_owned(), json!({ "type": "string" }))));
+        properties.insert("retry".to_owned(), json!({ "type": "boolean" }));
     }
     if let Some(required) = schema.remove("required") {
         let either = json!([{ "required": required }, { "required": ["status", "reason"] }]);

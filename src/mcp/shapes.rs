@@ -275,12 +275,18 @@ fn optional<T: FromStr<Err: std::fmt::Display>>(name: &str, text: Option<&str>) 
 #[derive(JsonSchema)]
 #[allow(dead_code)] // published as a schema, never built
 pub(super) struct DecisionAnswer {
-    /// approved, requires_approval, denied, executed, posted, submitted, queued_manual, cancelled, …
+    /// approved, requires_approval, denied, executed, posted, submitted, queued_manual, cancelled, error, …
     status: String,
-    /// Why it was denied: a stable name
+    /// Why it was denied, or what failed: a stable name
     reason: Option<String>,
     message: Option<String>,
     next_step: Option<String>,
+    /// With status error: whether to call again with the same parameters
+    retry: Option<bool>,
+    /// With status error: no, yes or unknown
+    may_have_happened: Option<String>,
+    /// With status error: under which the bank's people find what failed
+    request_id: Option<String>,
     transaction_id: Option<String>,
     approval_id: Option<String>,
     /// Under which the bank's people decide

@@ -49,7 +49,11 @@ impl From<StoreFault> for Failure {
             StoreFault::OutcomeUnknown(_) => {
                 Self::unknown("outcome_unknown", message, "repeat with the same idempotency key to learn what happened")
             }
-            StoreFault::NotRecorded(_) => Self::fault("store_failed", message, "see the daemon's log and the disk"),
+            StoreFault::NotRecorded(_) => Self::busy(
+                "store_failed",
+                message,
+                "try again; if it goes on, see that what [store] url names answers and has room, and the daemon's log",
+            ),
             StoreFault::SchemaTooNew { .. } => {
                 Self::fault("schema_too_new", message, "run the version of countersign that wrote it, or a newer one")
             }

@@ -120,3 +120,36 @@ fn every_tool_answers_in_the_shape_that_its_schema_says() {
     assert!(recorded, "a refused call left no leaf");
     bridge.close();
 }
+
+#[test]
+fn a_store_that_is_away_is_no_decision_and_the_same_call_succeeds_when_it_is_back() {
+    let world = World::new();
+    let mut bridge = Bridge::start(&world.state("agent"));
+    let mut call = || {
+        let order =
+            json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "5.00", "idempotency_key": "k" });
+        bridge.ask("tools/call", json!({ "name": "authorize_transfer", "arguments": order }))
+    };
+    let freeze = ["--operator", "bank-officer", "account", "freeze", "SAV_001", "--reason", "drill"];
+
+    // Another program holds the file for longer than anybody waits for it.
+    let holder = rusqlite::Connection::open(world.state("bank").join("store/store.sqlite3")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let result = call();
+    let content = &result["structuredContent"];
+    assert_eq!((&result["isError"], &content["status"]), (&json!(true), &json!("error")), "{result}");
+    assert_eq!((&content["reason"], &content["retry"]), (&json!("store_failed"), &json!(true)), "{result}");
+    assert_eq!(content["may_have_happened"], "no", "{result}");
+    assert!(content["request_id"].as_str().unwrap().starts_with("req_"), "{result}");
+    for internal in ["database", "locked", "sqlite", "[store]", "daemon"] {
+        assert!(!result.to_string().contains(internal), "{internal}: {result}");
+    }
+    assert_eq!(world.refused("bank", &freeze), (5, "store_failed".into()));
+
+    holder.execute_batch("ROLLBACK").unwrap();
+    drop(holder);
+    // The store is opened anew when it notices, before one of these.
+    let answered = (0..100).map(|_| call()).find(|result| result["structuredContent"]["status"] != "error");
+    assert_eq!(answered.unwrap()["structuredContent"]["status"], "approved");
+    bridge.close();
+}

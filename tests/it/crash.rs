@@ -167,6 +167,27 @@ fn a_front_that_cannot_start_says_why_by_name() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_is_named_by_the_daemon_and_by_every_verb() {
+    let bank = Bank::new();
+    let store = rusqlite::Connection::open(bank.path("store/store.sqlite3")).unwrap();
+    store.pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let complaint = bank.serve_fails("schema_too_new", 1);
+    assert!(!complaint.contains("supervisor_gone") && !complaint.contains("front_died"), "{complaint}");
+    bank.verb_fails("schema_too_new");
+
+    // A database server that is not there: this port was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = bank.path("countersign.toml");
+    let plain = fs::read_to_string(&path).unwrap();
+    let away = plain.replace("sqlite:store/store.sqlite3", &format!("postgres://nobody@127.0.0.1:{port}/nothing"));
+    assert_ne!(away, plain);
+    fs::write(&path, away).unwrap();
+    bank.serve_fails("store_failed", 5);
+    bank.verb_fails("store_failed");
+}
+
+#[test]
 fn a_second_daemon_is_refused_and_the_first_serves_on() {
     let bank = Bank::new();
     let daemon = Daemon::start(&bank.state);
