@@ -38,7 +38,7 @@ def check(lines, book, differences):
     for line in lines:
         if "answer" in line:
             _answer(line, asked.get(line["request"], {}), book, leaf_of, differences)
-    _same_answers(lines, book, differences)
+    _same_answers(lines, asked, book, differences)
     _nonces(lines, asked, book, differences)
     if (town(lines) or {}).get("alone"):
         for request, row in leaf_of.items():
@@ -108,7 +108,7 @@ def _withdrawn(known, refused, book):
     return refused == "case_rejected" and rejected
 
 
-def _same_answers(lines, book, differences):
+def _same_answers(lines, asked, book, differences):
     """Whoever asks the same again is told the same again."""
     first = {}
     for line in lines:
@@ -128,6 +128,9 @@ def _same_answers(lines, book, differences):
                 differences.add("answer_changed", f"{line['answer']}: {known} is now {told}")
             first[line["answer"]] = told  # the core has answered, and now that stands
             continue
+        of_core = asked.get(line["request"], {}).get("wish", {}).get("wish") == "core_says"
+        if of_core and told["status"] == "done" and told["changed"] is False:
+            continue  # the core's word was heard already; what it did stands, and is looked at by its first answer
         if told["status"] == "queued_manual" and told["transaction_id"] == known["transaction_id"]:
             continue  # it waits for the bank's people now, and says so
         parts = ("status", "transaction_id", "approval_id", "statement_sha256", "batch", "index_in_batch")
