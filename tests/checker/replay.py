@@ -86,8 +86,9 @@ class Replay:
         local = (EPOCH + datetime.timedelta(milliseconds=self.at)).astimezone(zoneinfo.ZoneInfo(account["zone"]))
         return (local.date() - EPOCH.date()).days
 
-    def post(self, name, debit, credit, amount, fee=0):
-        """Moves amount and fee, and looks whether the payer had them."""
+    def post(self, name, debit, credit, amount, fee=0, moved=False):
+        """Moves amount and fee, and looks whether the payer had them. What has `moved` at the core was asked before it
+        was ordered: an account that was frozen since does not undo it."""
         if amount <= 0 or fee < 0 or debit == credit:
             self.differs("posting_out_of_rule", f"{name}: {amount} and {fee} from {debit} to {credit}")
         payer, payee = self.accounts.get(debit), self.accounts.get(credit)
@@ -95,7 +96,7 @@ class Replay:
             self.differs("posting_out_of_rule", f"{name}: from {debit} to {credit}")
             return
         for account in (debit, credit):
-            if self.accounts[account]["status"] != "active":
+            if not moved and self.accounts[account]["status"] != "active":
                 self.differs("posting_out_of_rule", f"{name}: {account} is {self.accounts[account]['status']}")
         payer["balance"] -= amount + fee
         payee["balance"] += amount
@@ -266,11 +267,11 @@ class Replay:
             else:
                 transaction["state"] = result["status"]
 
-    def settle(self, transaction):
+    def settle(self, transaction, moved=False):
         self.held(transaction, -1)
         transaction["state"] = "executed"
         parts = (transaction["debit"], transaction["credit"], transaction["amount"], transaction["fee"])
-        self.post(transaction["name"], *parts)
+        self.post(transaction["name"], *parts, moved=moved)
 
     def close(self, transaction, state, doing):
         if transaction["state"] not in OPEN:
@@ -433,7 +434,7 @@ class Replay:
             self.close(transaction, "core_refused", "the core's refusal")
         elif verb == "settle" and transaction["state"] == "submitted":
             if done:
-                self.settle(transaction)
+                self.settle(transaction, moved=True)
             else:
                 self.close(transaction, "core_refused", "the core's refusal")
 
