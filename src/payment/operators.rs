@@ -193,10 +193,8 @@ impl Payments {
             self.store.approval(after)?.ok_or_else(|| refused(Refusal::UnknownApproval))?;
         }
         let limit = limit.clamp(1, APPROVALS_MAX);
-        let mut found = self.store.approvals(after.as_ref(), limit + 1)?;
-        let goes_on = found.len() > limit as usize;
-        found.truncate(limit as usize);
-        let next = found.last().filter(|_| goes_on).map(|last| last.approval_id.clone());
+        let found = self.store.approvals(after.as_ref(), limit + 1)?;
+        let (found, next) = page(found, limit, |approval| approval.approval_id.clone());
         Ok(json!({ "items": found, "next": next }))
     }
 
@@ -290,6 +288,14 @@ impl Payments {
 
 pub(super) fn refused(refusal: Refusal) -> Failure {
     Failure::refused(refusal.name(), refusal.message(), refusal.next_step())
+}
+
+/// The first `limit` of what was found with one more asked for, and the place of the last when there is more.
+pub(super) fn page<T, P>(mut found: Vec<T>, limit: u32, place: impl FnOnce(&T) -> P) -> (Vec<T>, Option<P>) {
+    let goes_on = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| goes_on).map(place);
+    (found, next)
 }
 
 pub(super) fn reader(operator: &OperatorPrincipal) -> Result<(), Failure> {

@@ -124,7 +124,39 @@ pub(super) enum List {
 impl List {
     pub(super) const ALL: [Self; 5] =
         [Self::Entries, Self::Transactions, Self::Reversals, Self::Accounts, Self::Counters];
+
+    /// Its rows, in both stores' SQL: along a key, so that nothing is sorted or grouped.
+    pub(super) const fn sql(self) -> &'static str {
+        match self {
+            Self::Entries => ENTRIES,
+            Self::Transactions => TRANSACTIONS,
+            Self::Reversals => REVERSALS,
+            Self::Accounts => ACCOUNTS,
+            Self::Counters => COUNTERS,
+        }
+    }
 }
+
+const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.previous, a.name, a.currency,
+    t.name, t.state, t.debit, t.credit, t.amount, t.fee, t.currency
+    FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
+    ORDER BY e.id";
+const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
+    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
+    FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
+    LEFT JOIN batches b ON b.batch = t.batch
+    ORDER BY t.id";
+/// Along the index of what reverses something.
+const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
+    FROM transactions r LEFT JOIN transactions o ON o.name = r.original
+    WHERE r.original IS NOT NULL
+    AND r.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')
+    ORDER BY r.original";
+const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, overdraft, kind = 'clearing'
+    FROM accounts ORDER BY id";
+const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
+    FROM counters c LEFT JOIN accounts a ON a.name = c.counter
+    ORDER BY c.counter, c.day";
 
 /// An entry with its account and its transaction, if they are there.
 #[derive(Clone, Debug)]

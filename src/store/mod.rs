@@ -239,7 +239,7 @@ pub trait Store: Send + Sync {
     fn status(&self) -> Result<StatusSnapshot, StoreFault>;
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
-    /// Newest first, those behind `after`; at most 1,000.
+    /// Newest first, those behind `after`; at most 1,001, a page and one more.
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault>;
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault>;
     /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …

@@ -11,7 +11,7 @@ use crate::kernel::types::{AccountId, AgentName, CaseId, IdempotencyKey, Money, 
 use crate::kernel::zone::day_to_text;
 use crate::ops::failure::Failure;
 use crate::payment::answer::{Receipt, unexpected};
-use crate::payment::operators::{reader, receipt_word, refused};
+use crate::payment::operators::{page, reader, receipt_word, refused};
 use crate::payment::story::{Payments, fresh_ids};
 use crate::store::{CasePlace, TransactionQuery, views};
 
@@ -38,10 +38,8 @@ impl Payments {
         }
         let limit = limit.clamp(1, RELATED_MAX);
         let query = TransactionQuery { account, agent, state, original: None, before: after, limit: limit + 1 };
-        let mut found = self.store.transactions(&query)?;
-        let goes_on = found.len() > limit as usize;
-        found.truncate(limit as usize);
-        let next = found.last().filter(|_| goes_on).map(|last| &last.transaction.transaction_id);
+        let found = self.store.transactions(&query)?;
+        let (found, next) = page(found, limit, |last| last.transaction.transaction_id.clone());
         Ok(json!({ "items": found.iter().map(record).collect::<Vec<_>>(), "next": next }))
     }
 
@@ -58,12 +56,10 @@ impl Payments {
             self.store.case(&after.case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
         }
         let limit = limit.clamp(1, RELATED_MAX);
-        let mut found = self.store.cases(after.as_ref(), limit + 1)?;
-        let goes_on = found.len() > limit as usize;
-        found.truncate(limit as usize);
+        let found = self.store.cases(after.as_ref(), limit + 1)?;
         let place =
             |case: &ManualCase| CasePlace { waits: case.state == CaseState::Queued, case: case.case_id.clone() };
-        let next = found.last().filter(|_| goes_on).map(place);
+        let (found, next) = page(found, limit, place);
         Ok(json!({ "items": found.iter().map(views::case).collect::<Vec<_>>(), "next": next }))
     }
 

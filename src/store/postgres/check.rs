@@ -8,29 +8,9 @@ use super::rows::{self, Read};
 use crate::store::check::{AccountSums, Checker, CounterRow, EntryRow, List, PostingRow, ReversalRow, TransactionSums};
 use crate::store::{CheckProgress, LedgerCheck, StoreFault};
 
-const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.previous, a.name, a.currency,
-    t.name, t.state, t.debit, t.credit, t.amount, t.fee, t.currency
-    FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
-    ORDER BY e.id";
-const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
-    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
-    FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
-    LEFT JOIN batches b ON b.batch = t.batch
-    ORDER BY t.id";
-/// Along the index of what reverses something.
-const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
-    FROM transactions r LEFT JOIN transactions o ON o.name = r.original
-    WHERE r.original IS NOT NULL
-    AND r.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')
-    ORDER BY r.original";
-const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, overdraft, kind = 'clearing'
-    FROM accounts ORDER BY id";
-const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
-    FROM counters c LEFT JOIN accounts a ON a.name = c.counter
-    ORDER BY c.counter, c.day";
-
 /// In the order of [`List::ALL`].
-const WALK: &[&str] = &[ENTRIES, TRANSACTIONS, REVERSALS, ACCOUNTS, COUNTERS];
+const WALK: &[&str] =
+    &[List::Entries.sql(), List::Transactions.sql(), List::Reversals.sql(), List::Accounts.sql(), List::Counters.sql()];
 
 /// One snapshot of the whole book, judged.
 pub(super) fn check(reads: &Reads, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
@@ -55,7 +35,7 @@ pub(super) fn check(reads: &Reads, progress: &mut dyn FnMut(CheckProgress)) -> R
     }
     if checker.wants_names() {
         // A later snapshot: only names are taken from it.
-        reads.walk(&[TRANSACTIONS], |_, row| {
+        reads.walk(const { &[List::Transactions.sql()] }, |_, row| {
             checker.name(&transaction(row)?);
             Ok(())
         })?;

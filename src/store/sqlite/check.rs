@@ -10,44 +10,23 @@ use crate::store::{CheckProgress, LedgerCheck};
 
 type Read<T> = rusqlite::Result<T>;
 
-const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.previous, a.name, a.currency,
-    t.name, t.state, t.debit, t.credit, t.amount, t.fee, t.currency
-    FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
-    ORDER BY e.id";
-const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
-    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
-    FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
-    LEFT JOIN batches b ON b.batch = t.batch
-    ORDER BY t.id";
-/// Along the index of what reverses something.
-const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
-    FROM transactions r LEFT JOIN transactions o ON o.name = r.original
-    WHERE r.original IS NOT NULL
-    AND r.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted', 'executed')
-    ORDER BY r.original";
-const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, overdraft, kind = 'clearing'
-    FROM accounts ORDER BY id";
-const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
-    FROM counters c LEFT JOIN accounts a ON a.name = c.counter
-    ORDER BY c.counter, c.day";
-
 /// One snapshot of the whole book, judged.
 pub(super) fn check(connection: &Connection, progress: &mut dyn FnMut(CheckProgress)) -> Read<LedgerCheck> {
     let mut checker = Checker::new(progress);
     for list in List::ALL {
         match list {
-            List::Entries => each(connection, ENTRIES, |row| entry(row).map(|found| checker.entry(found)))?,
+            List::Entries => each(connection, list.sql(), |row| entry(row).map(|found| checker.entry(found)))?,
             List::Transactions => {
-                each(connection, TRANSACTIONS, |row| transaction(row).map(|found| checker.transaction(&found)))?
+                each(connection, list.sql(), |row| transaction(row).map(|found| checker.transaction(&found)))?
             }
-            List::Reversals => each(connection, REVERSALS, |row| reversal(row).map(|found| checker.reversal(found)))?,
-            List::Accounts => each(connection, ACCOUNTS, |row| account(row).map(|found| checker.account(found)))?,
-            List::Counters => each(connection, COUNTERS, |row| counter(row).map(|found| checker.counter(found)))?,
+            List::Reversals => each(connection, list.sql(), |row| reversal(row).map(|found| checker.reversal(found)))?,
+            List::Accounts => each(connection, list.sql(), |row| account(row).map(|found| checker.account(found)))?,
+            List::Counters => each(connection, list.sql(), |row| counter(row).map(|found| checker.counter(found)))?,
         }
         checker.ends(list);
     }
     if checker.wants_names() {
-        each(connection, TRANSACTIONS, |row| transaction(row).map(|found| checker.name(&found)))?;
+        each(connection, List::Transactions.sql(), |row| transaction(row).map(|found| checker.name(&found)))?;
     }
     Ok(checker.done())
 }

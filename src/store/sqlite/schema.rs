@@ -318,8 +318,8 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreFault> {
     if state(connection)?.waiting.is_empty() {
         return Ok(());
     }
-    // Tables that others refer to are made anew; the references are checked before each commit instead.
-    connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
+    // The connection looks up no references: tables that others refer to are made anew, and all are checked before each
+    // commit.
     for (number, (_, migration)) in (1_i64..).zip(MIGRATIONS) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         if version(&transaction).map_err(failed)? >= number {

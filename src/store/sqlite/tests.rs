@@ -12,7 +12,7 @@ fn io_error() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some("planted".into()))
 }
 
-fn open_account(name: &str) -> Command {
+pub(super) fn open_account(name: &str) -> Command {
     Command {
         stamp: Stamp {
             request_id: "req_00000000000000000000000001".parse().unwrap(),

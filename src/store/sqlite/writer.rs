@@ -311,11 +311,11 @@ fn is_of_the_decision(fault: &RowFault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::open_writing;
+    use super::super::tests::open_account;
     use super::*;
-    use crate::kernel::command::{Act, Actor, Effect, NewAccount, Stamp};
+    use crate::kernel::command::{Act, Actor, Effect, Stamp};
     use crate::kernel::refusal::Refusal;
     use crate::kernel::types::{Money, UnixMillis};
-    use crate::kernel::zone::Zone;
 
     const DAY_MS: i64 = 86_400_000;
 
@@ -353,16 +353,7 @@ mod tests {
         let connection = open_writing(&directory.path().join("store.sqlite3")).unwrap();
         let mut memory = Memory::default();
         let start = 1_800_000_000_000;
-        let account = NewAccount {
-            account: "A".parse().unwrap(),
-            owner: "O".parse().unwrap(),
-            currency: "USD".parse().unwrap(),
-            opening: None,
-            overdraft: None,
-            day_max: None,
-            zone: Zone::UTC,
-        };
-        let open = Work::Apply(vec![command(1, start, Act::OpenAccount(account))]);
+        let open = Work::Apply(vec![open_account("A")]);
         committed(&connection, &mut memory, vec![open, incoming(2, start, "old")]);
         // Ten quiet days with a window of seven.
         let now = start + 10 * DAY_MS;
