@@ -6,6 +6,8 @@ import merkle
 
 # The refusals that may follow where the same request was permitted before: they are asked before the key is.
 STILL_ALLOWED = ("agent_revoked", "invalid_certificate", "endorsement_status_stale", "nonce_replayed")
+# Asked before what an authorization has come to, so that it may be the answer about one that was ended.
+ASKED_BEFORE_THE_END = "account_not_granted"
 DAY_MS = 86_400_000
 PROMISES = ("approved", "requires_approval", "executed", "submitted")
 
@@ -99,13 +101,13 @@ def _withdrawn(known, refused, book):
     transaction = book.transactions.get(known.get("transaction_id"))
     if transaction is None:
         return False
-    if refused == "core_refused" and known["status"] in ("approved", "requires_approval", "submitted"):
-        return transaction["state"] == "core_refused"
+    if transaction["state"] == "core_refused" and known["status"] in ("approved", "requires_approval", "submitted"):
+        return refused in ("core_refused", ASKED_BEFORE_THE_END)
     if known["status"] not in ("approved", "requires_approval"):
         return False
     states = {row["name"]: row["state"] for row in book.tables["cases"]}
     rejected = transaction["state"] == "denied" and states.get(transaction["case_id"]) == "rejected"
-    return refused == "case_rejected" and rejected
+    return rejected and refused in ("case_rejected", ASKED_BEFORE_THE_END)
 
 
 def _same_answers(lines, asked, book, differences):

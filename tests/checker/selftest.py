@@ -169,6 +169,7 @@ def told_wrongly():
         (change(approved, refuse("case_rejected")), "promise_broken"),
         (change(approved, refuse("core_refused")), "promise_broken"),
         (change(executed, refuse("case_rejected")), "promise_broken"),
+        (change(executed, refuse("account_not_granted")), "promise_broken"),
         (change(executed, lambda _, line: line.update(fault="not_recorded", ok=None)), "recorded_after_all"),
         (change(approved, nonce), "nonce_accepted_twice"),
         (limit("unattended_per_day"), "day_limit_exceeded"),

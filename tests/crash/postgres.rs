@@ -38,8 +38,7 @@ fn daemons_that_share_a_database_are_killed_at_random_and_nothing_acknowledged_i
     while kills < kills_wanted {
         let database = server.database();
         let mut bank = bank("postgres", url(&database));
-        // In the long run every other bank has a core: what the checker says of those is not settled yet.
-        let core = std::env::var_os("CRASH_RUNS").is_some() && (kills % 16 >= 8 || chance.below(2) == 0);
+        let core = chance.below(2) == 0;
         for _ in 0..8.min(kills_wanted - kills) {
             // Both ask again what nobody answered, at the same time.
             let two = bank.start_several(&Options { core, ..load(1 + chance.below(4)) }, 2);
