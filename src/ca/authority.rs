@@ -94,8 +94,8 @@ impl Authority {
         if !(1..=31 * 24).contains(&pki.crl_life_hours) {
             return Err(invalid("crl_life_hours must be 1 to 744".into()));
         }
-        if !pki.crl_base_url.starts_with("http://") {
-            return Err(invalid("crl_base_url must start with http:// (RFC 5280, 4.2.1.13: not https)".into()));
+        if !pki.base_url.starts_with("http://") {
+            return Err(invalid("base_url must start with http:// (RFC 5280, 4.2.1.13: not https)".into()));
         }
         Ok(Arc::new(Self {
             party,

@@ -56,7 +56,7 @@ pub type IssuerDer<'a> = Option<&'a [u8]>;
 pub fn certificate(
     plan: &CertificatePlan,
     issuer: IssuerDer<'_>,
-    crl_base_url: &str,
+    base_url: &str,
     base: &OidBase,
 ) -> Result<Vec<u8>, Failure> {
     let mut params = CertificateParams::new(plan.server_names.clone()).map_err(unbuildable)?;
@@ -77,12 +77,15 @@ pub fn certificate(
         Profile::Root | Profile::Issuing => vec![],
         Profile::AgentB | Profile::TlsClient => vec![ExtendedKeyUsagePurpose::ClientAuth],
         Profile::TlsServer => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Profile::OcspResponder => vec![ExtendedKeyUsagePurpose::OcspSigning],
         Profile::AgentS
         | Profile::Checkpoint
         | Profile::Witness
         | Profile::Transaction
         | Profile::Catalogue
-        | Profile::RevocationReceipt => {
+        | Profile::RevocationReceipt
+        | Profile::Manifest
+        | Profile::Operator => {
             let arcs = plan.profile.private_usage().expect("these profiles have a private usage");
             vec![ExtendedKeyUsagePurpose::Other(base.child_components(arcs))]
         }
@@ -106,9 +109,17 @@ pub fn certificate(
         return Ok(capture.into_message());
     };
     let (capture, identifier) = issuer_capture(issuer)?;
-    if !plan.profile.is_ca() {
-        let uri = format!("{}/crl/{}.crl", crl_base_url.trim_end_matches('/'), hex::encode(&identifier));
+    let (place, identifier) = (base_url.trim_end_matches('/'), hex::encode(&identifier));
+    if plan.profile == Profile::OcspResponder {
+        let null = vec![der::NULL, 0];
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 5], null));
+    } else if !plan.profile.is_ca() {
+        let uri = format!("{place}/crl/{identifier}.crl");
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![uri] }];
+    }
+    if plan.profile.names_responder() {
+        let access = profile::responder_access(&format!("{place}/ocsp/{identifier}"));
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access));
     }
     let subject = SubjectPublicKeyInfo::from_der(&plan.spki).map_err(unbuildable)?;
     let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(issuer), &capture).map_err(unbuildable)?;

@@ -105,7 +105,7 @@ impl Authority {
             agent: wish.agent.clone(),
             server_names: wish.server_names.clone(),
         };
-        let tbs = build::certificate(&plan, wish.issuer.as_deref(), &self.pki.crl_base_url, &self.base)?;
+        let tbs = build::certificate(&plan, wish.issuer.as_deref(), &self.pki.base_url, &self.base)?;
         let record = CertificateRecord {
             id: clock::fresh_id("crt_"),
             profile: wish.profile.name().to_owned(),
@@ -168,7 +168,10 @@ impl Authority {
             | Profile::Witness
             | Profile::Transaction
             | Profile::Catalogue
-            | Profile::RevocationReceipt => {
+            | Profile::RevocationReceipt
+            | Profile::OcspResponder
+            | Profile::Manifest
+            | Profile::Operator => {
                 let issuer = Certificate::read(&issuer.der).map_err(|error| unsound(error.to_string()))?;
                 if certificate.tbs.issuer != issuer.tbs.subject {
                     return Err(unsound("its issuer has another name".into()));

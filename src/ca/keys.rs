@@ -390,6 +390,7 @@ impl Authority {
                 "the other parties trust this CA by its certificate: set up a new state directory and have it trusted"
             }
             Purpose::TokenIdentity => "the identity key recognises the token for its whole life: make a new token",
+            Purpose::Operator => "enrol the operator again with a new token, then revoke the certificate before",
             Purpose::Agent => "revoke the agent and request a certificate pair under another name",
             Purpose::HostIdentity if self.kind == PartyKind::AgentHost => return Ok(()),
             Purpose::Checkpoint if self.kind == PartyKind::AgentHost => return Ok(()),
@@ -401,7 +402,9 @@ impl Authority {
             | Purpose::Witness
             | Purpose::Transaction
             | Purpose::Catalogue
-            | Purpose::RevocationReceipt => {
+            | Purpose::RevocationReceipt
+            | Purpose::OcspResponder
+            | Purpose::Manifest => {
                 if roles(self.kind).contains(&purpose) {
                     return Ok(());
                 }
@@ -433,6 +436,9 @@ fn after_rotation(purpose: Purpose) -> Value {
         | Purpose::Transaction
         | Purpose::Catalogue
         | Purpose::RevocationReceipt
+        | Purpose::OcspResponder
+        | Purpose::Manifest
+        | Purpose::Operator
         | Purpose::TokenIdentity => Value::Null,
     }
 }
@@ -487,7 +493,7 @@ pub(super) fn may(purpose: Purpose) -> &'static [&'static str] {
         Purpose::Root => &["sign CA certificates", "sign revocation lists"],
         Purpose::Issuing => &["sign end-entity certificates", "sign revocation lists"],
         Purpose::TlsServer => &["sign TLS 1.3 server handshakes"],
-        Purpose::TlsClient => &["sign TLS 1.3 client handshakes with the core banking system"],
+        Purpose::TlsClient => &["sign TLS 1.3 client handshakes with the core banking system and the other party"],
         Purpose::Agent => &[
             "sign requests for its own certificates",
             "prove its endorsement (RFC 9763)",
@@ -499,6 +505,9 @@ pub(super) fn may(purpose: Purpose) -> &'static [&'static str] {
         Purpose::Transaction => &["sign batches of posted transactions"],
         Purpose::Catalogue => &["sign role catalogues", "sign custody reports"],
         Purpose::RevocationReceipt => &["sign receipts of revocations"],
+        Purpose::OcspResponder => &["sign answers about the status of certificates"],
+        Purpose::Manifest => &["sign tool manifests"],
+        Purpose::Operator => &["sign what a person decided"],
         Purpose::TokenIdentity => &["sign random self-tests"],
         Purpose::VaultWrapping => &["seal and open the vault's keys"],
         Purpose::DataWrapping => &["seal and open data keys"],

@@ -39,8 +39,9 @@ pub struct PkiSettings {
     pub custody_min: CustodyLevel,
     /// Whether an agent needs a CRL of the security company that is not past its next update.
     pub company_crl_required: bool,
-    /// Where CRLs will be served: goes into the certificates' distribution point.
-    pub crl_base_url: String,
+    /// Where anybody gets this party's revocation lists (`/crl/…`) and asks its OCSP responder (`/ocsp/…`), over plain
+    /// HTTP: goes into its certificates.
+    pub base_url: String,
     /// Host names and addresses in the TLS server's certificate.
     pub tls_names: Vec<String>,
 }
@@ -55,7 +56,7 @@ impl Default for PkiSettings {
             crl_life_hours: 24,
             custody_min: CustodyLevel::CustodyStated,
             company_crl_required: true,
-            crl_base_url: "http://pki.countersign.example".into(),
+            base_url: "http://pki.countersign.example".into(),
             tls_names: vec!["localhost".into(), "127.0.0.1".into()],
         }
     }

@@ -35,10 +35,18 @@ pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
             Purpose::Checkpoint,
             Purpose::Catalogue,
             Purpose::RevocationReceipt,
+            Purpose::OcspResponder,
+            Purpose::Manifest,
         ],
-        PartyKind::SecurityCompany => {
-            &[Purpose::Checkpoint, Purpose::Catalogue, Purpose::RevocationReceipt, Purpose::Witness]
-        }
+        PartyKind::SecurityCompany => &[
+            Purpose::TlsServer,
+            Purpose::TlsClient,
+            Purpose::Checkpoint,
+            Purpose::Catalogue,
+            Purpose::RevocationReceipt,
+            Purpose::OcspResponder,
+            Purpose::Witness,
+        ],
         PartyKind::AgentHost => &[],
     }
 }

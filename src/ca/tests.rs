@@ -259,6 +259,7 @@ impl Token for LintingToken {
                     self.signed_certificates.lock().unwrap().push(tbs.clone());
                 }
                 SignInput::Crl { tbs } => lint::lint_tbs_crl(tbs).map_err(refused)?,
+                SignInput::Ocsp { data } => lint::lint_ocsp(data).map_err(refused)?,
                 SignInput::CertificationRequest { info } => lint::lint_request_info(info).map_err(refused)?,
                 SignInput::RelatedCertRequest { cert_id, request_time } => {
                     lint::lint_related_request(cert_id, request_time).map_err(refused)?;
@@ -436,10 +437,12 @@ fn openssl_verifies_every_chain_and_list() {
     };
     verify(&all.bank, &all.host.path("certs/agents/shopper/bank.pem"));
     verify(&all.secco, &all.host.path("certs/agents/shopper/endorsement.pem"));
-    for role in ["tls-server", "transaction", "checkpoint", "catalogue", "revocation-receipt"] {
+    for role in
+        ["tls-server", "tls-client", "transaction", "catalogue", "revocation-receipt", "ocsp-responder", "manifest"]
+    {
         verify(&all.bank, &all.bank.path(&format!("certs/{role}.pem")));
     }
-    for role in ["checkpoint", "catalogue", "revocation-receipt", "witness"] {
+    for role in ["tls-server", "checkpoint", "catalogue", "revocation-receipt", "ocsp-responder", "witness"] {
         verify(&all.secco, &all.secco.path(&format!("certs/{role}.pem")));
     }
     let crl = all.secco.authority.crl_export(&chief()).unwrap();
@@ -834,7 +837,7 @@ fn settings_that_cannot_work_are_refused_at_the_door() {
         |pki| pki.agent_life_hours = 0,
         |pki| pki.agent_life_hours = 24 * 8,
         |pki| pki.service_life_days = 400,
-        |pki| pki.crl_base_url = "https://pki.example".into(),
+        |pki| pki.base_url = "https://pki.example".into(),
     ];
     for bend in table {
         assert_eq!(bent(bend), "config_invalid");

@@ -15,6 +15,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
     match input {
         SignInput::Certificate { .. } | SignInput::CertificationRequest { .. } => 64 * 1024,
         SignInput::Crl { .. } => 8 * 1024 * 1024,
+        SignInput::Ocsp { .. } => 16 * 1024,
         SignInput::RelatedCertRequest { .. } => 4 * 1024,
         SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => 64,
         SignInput::Document { .. } => 1024 * 1024,
@@ -26,6 +27,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
 pub fn bytes(input: &SignInput) -> usize {
     match input {
         SignInput::Certificate { tbs } | SignInput::Crl { tbs } => tbs.len(),
+        SignInput::Ocsp { data } => data.len(),
         SignInput::CertificationRequest { info } => info.len(),
         SignInput::RelatedCertRequest { cert_id, request_time } => cert_id.len() + request_time.len(),
         SignInput::TlsCertificateVerify { transcript_hash, .. } => transcript_hash.len(),
@@ -96,6 +98,7 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), Hs
     match input {
         SignInput::Certificate { tbs } => credential::lint_tbs_certificate(purpose, tbs).map_err(linted),
         SignInput::Crl { tbs } => credential::lint_tbs_crl(tbs).map_err(linted),
+        SignInput::Ocsp { data } => credential::lint_ocsp(data).map_err(linted),
         SignInput::CertificationRequest { info } => credential::lint_request_info(info).map_err(linted),
         SignInput::RelatedCertRequest { cert_id, request_time } => {
             credential::lint_related_request(cert_id, request_time).map_err(linted)

@@ -32,6 +32,12 @@ pub enum Purpose {
     Catalogue,
     /// Receipts of revocations.
     RevocationReceipt,
+    /// What an issuing CA's certificates are worth now (OCSP, RFC 6960).
+    OcspResponder,
+    /// The list of tools that the bank offers to agents.
+    Manifest,
+    /// A person of a party, in a token of their own: what they decided.
+    Operator,
     /// Recognises the token; signs self-tests only.
     TokenIdentity,
     /// AES: wraps the keys of the credential vault. Signs nothing.
@@ -41,7 +47,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Root,
         Self::Issuing,
         Self::TlsServer,
@@ -53,6 +59,9 @@ impl Purpose {
         Self::Transaction,
         Self::Catalogue,
         Self::RevocationReceipt,
+        Self::OcspResponder,
+        Self::Manifest,
+        Self::Operator,
         Self::TokenIdentity,
         Self::VaultWrapping,
         Self::DataWrapping,
@@ -72,6 +81,9 @@ impl Purpose {
             Self::Transaction => "transaction",
             Self::Catalogue => "catalogue",
             Self::RevocationReceipt => "revocation-receipt",
+            Self::OcspResponder => "ocsp-responder",
+            Self::Manifest => "manifest",
+            Self::Operator => "operator",
             Self::TokenIdentity => "token-identity",
             Self::VaultWrapping => "vault-wrapping",
             Self::DataWrapping => "data-wrapping",
@@ -93,8 +105,10 @@ impl Purpose {
             | Self::HostIdentity
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt => Algorithm::OF_AUTHORITIES,
-            Self::TlsServer | Self::TlsClient | Self::Agent => &[Algorithm::P256, Algorithm::P384],
+            | Self::RevocationReceipt
+            | Self::OcspResponder
+            | Self::Manifest => Algorithm::OF_AUTHORITIES,
+            Self::TlsServer | Self::TlsClient | Self::Agent | Self::Operator => &[Algorithm::P256, Algorithm::P384],
             Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
             Self::TokenIdentity => &[Algorithm::P256],
             Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
@@ -116,6 +130,7 @@ impl Purpose {
         match input {
             SignInput::Certificate { .. } => matches!(self, Self::Root | Self::Issuing),
             SignInput::Crl { .. } => matches!(self, Self::Root | Self::Issuing),
+            SignInput::Ocsp { .. } => self == Self::OcspResponder,
             SignInput::CertificationRequest { .. } | SignInput::RelatedCertRequest { .. } => self == Self::Agent,
             SignInput::TlsCertificateVerify { side, .. } => match side {
                 TlsSide::Server => self == Self::TlsServer,
@@ -126,6 +141,8 @@ impl Purpose {
                 DocumentTag::Catalogue => self == Self::Catalogue,
                 DocumentTag::BatchRoot => self == Self::Transaction,
                 DocumentTag::RevocationReceipt => self == Self::RevocationReceipt,
+                DocumentTag::ToolManifest => self == Self::Manifest,
+                DocumentTag::OperatorAct => self == Self::Operator,
                 // A standing statement of the party about itself, like its catalogue; an agent host, which has no
                 // certificates, makes it with the key that the other parties enrolled.
                 DocumentTag::CustodyReport => matches!(self, Self::Catalogue | Self::HostIdentity),
@@ -208,6 +225,8 @@ pub enum DocumentTag {
     BatchRoot,
     RevocationReceipt,
     CustodyReport,
+    ToolManifest,
+    OperatorAct,
 }
 
 impl DocumentTag {
@@ -218,6 +237,8 @@ impl DocumentTag {
             Self::BatchRoot => "countersign/batch-root/v1",
             Self::RevocationReceipt => "countersign/revocation-receipt/v1",
             Self::CustodyReport => "countersign/custody-report/v1",
+            Self::ToolManifest => "countersign/tool-manifest/v1",
+            Self::OperatorAct => "countersign/operator-act/v1",
         }
     }
 }
@@ -230,6 +251,8 @@ pub enum SignInput {
     Certificate { tbs: Vec<u8> },
     /// DER `TBSCertList` (RFC 5280, 5.1). Linted by the worker.
     Crl { tbs: Vec<u8> },
+    /// DER `ResponseData` (RFC 6960, 4.2.1). Linted by the worker.
+    Ocsp { data: Vec<u8> },
     /// DER `CertificationRequestInfo` (RFC 2986). Linted by the worker.
     CertificationRequest { info: Vec<u8> },
     /// DER `IssuerAndSerialNumber` and DER `BinaryTime` (RFC 9763, 3.1): signed one after the other.
@@ -252,6 +275,7 @@ impl SignInput {
         match self {
             Self::Certificate { .. } => "certificate",
             Self::Crl { .. } => "crl",
+            Self::Ocsp { .. } => "ocsp",
             Self::CertificationRequest { .. } => "certification-request",
             Self::RelatedCertRequest { .. } => "related-cert-request",
             Self::TlsCertificateVerify { .. } => "tls-certificate-verify",
@@ -266,6 +290,7 @@ impl SignInput {
     pub fn message(&self) -> Vec<u8> {
         match self {
             Self::Certificate { tbs } | Self::Crl { tbs } => tbs.clone(),
+            Self::Ocsp { data } => data.clone(),
             Self::CertificationRequest { info } => info.clone(),
             Self::RelatedCertRequest { cert_id, request_time } => [cert_id.as_slice(), request_time].concat(),
             Self::TlsCertificateVerify { side, transcript_hash } => {
@@ -395,6 +420,7 @@ mod tests {
         let mut all = vec![
             SignInput::Certificate { tbs: vec![] },
             SignInput::Crl { tbs: vec![] },
+            SignInput::Ocsp { data: vec![] },
             SignInput::CertificationRequest { info: vec![] },
             SignInput::RelatedCertRequest { cert_id: vec![], request_time: vec![] },
             SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 32] },
@@ -408,6 +434,8 @@ mod tests {
             DocumentTag::BatchRoot,
             DocumentTag::RevocationReceipt,
             DocumentTag::CustodyReport,
+            DocumentTag::ToolManifest,
+            DocumentTag::OperatorAct,
         ] {
             all.push(SignInput::Document { tag, canonical_json: b"{}".to_vec() });
         }
@@ -434,6 +462,9 @@ mod tests {
                 (Purpose::Transaction, 1),
                 (Purpose::Catalogue, 2),
                 (Purpose::RevocationReceipt, 1),
+                (Purpose::OcspResponder, 1),
+                (Purpose::Manifest, 1),
+                (Purpose::Operator, 1),
                 (Purpose::TokenIdentity, 0),
                 (Purpose::VaultWrapping, 0),
                 (Purpose::DataWrapping, 0),

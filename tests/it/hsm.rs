@@ -36,7 +36,9 @@ fn document(tag: DocumentTag) -> SignInput {
 /// One input that every purpose may sign, but for those whose inputs are certificates: these sign self-tests here.
 fn input_for(purpose: Purpose) -> SignInput {
     match purpose {
-        Purpose::Root | Purpose::Issuing | Purpose::TokenIdentity => SignInput::SelfTest { nonce: [7; 32] },
+        Purpose::Root | Purpose::Issuing | Purpose::OcspResponder | Purpose::TokenIdentity => {
+            SignInput::SelfTest { nonce: [7; 32] }
+        }
         Purpose::TlsServer => SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![7; 32] },
         Purpose::Agent | Purpose::TlsClient => {
             SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![7; 48] }
@@ -49,6 +51,8 @@ fn input_for(purpose: Purpose) -> SignInput {
         Purpose::Transaction => document(DocumentTag::BatchRoot),
         Purpose::Catalogue => document(DocumentTag::Catalogue),
         Purpose::RevocationReceipt => document(DocumentTag::RevocationReceipt),
+        Purpose::Manifest => document(DocumentTag::ToolManifest),
+        Purpose::Operator => document(DocumentTag::OperatorAct),
         Purpose::VaultWrapping | Purpose::DataWrapping => unreachable!("they seal, and sign nothing"),
     }
 }

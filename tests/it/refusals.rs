@@ -69,12 +69,19 @@ fn is_discreet(what: &str, pin: &str, message: &str) {
 
 /// One input of every kind; `body` where bytes go.
 fn every_kind(body: &[u8]) -> Vec<SignInput> {
-    let tags =
-        [DocumentTag::CustodyStatement, DocumentTag::Catalogue, DocumentTag::BatchRoot, DocumentTag::RevocationReceipt];
+    let tags = [
+        DocumentTag::CustodyStatement,
+        DocumentTag::Catalogue,
+        DocumentTag::BatchRoot,
+        DocumentTag::RevocationReceipt,
+        DocumentTag::ToolManifest,
+        DocumentTag::OperatorAct,
+    ];
     let sides = [TlsSide::Server, TlsSide::Client];
     let plain = [
         SignInput::Certificate { tbs: body.to_vec() },
         SignInput::Crl { tbs: body.to_vec() },
+        SignInput::Ocsp { data: body.to_vec() },
         SignInput::CertificationRequest { info: body.to_vec() },
         SignInput::RelatedCertRequest { cert_id: body.to_vec(), request_time: body.to_vec() },
         SignInput::TreeHead { note: body.to_vec() },
@@ -96,7 +103,7 @@ fn a_key_signs_no_kind_of_input_that_its_purpose_does_not_permit() {
             refused += 1;
         }
     }
-    assert_eq!(refused, 14 * 12 - 15, "14 purposes, 12 kinds, 15 pairs that fit");
+    assert_eq!(refused, 17 * 15 - 18, "17 purposes, 15 kinds, 18 pairs that fit");
 }
 
 #[test]

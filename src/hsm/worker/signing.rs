@@ -60,6 +60,7 @@ impl Sampler {
             }
             SignInput::Certificate { .. }
             | SignInput::Crl { .. }
+            | SignInput::Ocsp { .. }
             | SignInput::CertificationRequest { .. }
             | SignInput::RelatedCertRequest { .. }
             | SignInput::Document { .. }

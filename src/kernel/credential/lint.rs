@@ -8,6 +8,7 @@
 use super::certificate::Tbs;
 use super::crl::{CrlRefusal, TbsCrl};
 use super::der::{NotDer, Reader};
+use super::ocsp;
 use super::oid::{self, OidBase};
 use super::profile::{Profile, ProfileRule, key_identifier};
 use super::related::{self, BindingRule};
@@ -119,6 +120,9 @@ pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefu
         | Purpose::Transaction
         | Purpose::Catalogue
         | Purpose::RevocationReceipt
+        | Purpose::OcspResponder
+        | Purpose::Manifest
+        | Purpose::Operator
         | Purpose::TokenIdentity
         | Purpose::VaultWrapping
         | Purpose::DataWrapping => Err(LintRefusal::PurposeSignsNoCertificates),
@@ -145,7 +149,8 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         SignInput::CertificationRequest { info } => {
             request::read_info(info).map_err(LintRefusal::Request)?.key() == signer
         }
-        SignInput::RelatedCertRequest { .. }
+        SignInput::Ocsp { .. }
+        | SignInput::RelatedCertRequest { .. }
         | SignInput::TlsCertificateVerify { .. }
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
@@ -163,7 +168,8 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
     let named = match input {
         SignInput::Certificate { tbs } => Tbs::read(tbs)?.signature_algorithm,
         SignInput::Crl { tbs } => TbsCrl::read(tbs)?.algorithm(),
-        SignInput::CertificationRequest { .. }
+        SignInput::Ocsp { .. }
+        | SignInput::CertificationRequest { .. }
         | SignInput::RelatedCertRequest { .. }
         | SignInput::TlsCertificateVerify { .. }
         | SignInput::Document { .. }
@@ -180,6 +186,14 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
 /// [`LintRefusal`]
 pub fn lint_tbs_crl(tbs: &[u8]) -> Result<(), LintRefusal> {
     TbsCrl::read(tbs)?.check().map_err(LintRefusal::Crl)
+}
+
+/// Checks the ResponseData of an OCSP responder.
+///
+/// # Errors
+/// [`LintRefusal::Malformed`]
+pub fn lint_ocsp(data: &[u8]) -> Result<(), LintRefusal> {
+    ocsp::read_response_data(data).map(drop).map_err(LintRefusal::from)
 }
 
 /// Checks a CertificationRequestInfo: a key that an agent may have, one SPIFFE ID, nothing but a related-certificate proof besides.
@@ -208,6 +222,9 @@ fn profile_by_usage(tbs: &Tbs<'_>) -> Result<(Profile, OidBase), LintRefusal> {
     reader.finish()?;
     if usage == oid::SERVER_AUTH {
         return Ok((Profile::TlsServer, documentation_base()));
+    }
+    if usage == oid::OCSP_SIGNING {
+        return Ok((Profile::OcspResponder, documentation_base()));
     }
     if usage == oid::CLIENT_AUTH {
         // An agent has a name and a custody policy, the bank as its core's client has neither.

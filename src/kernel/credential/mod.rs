@@ -10,6 +10,7 @@ pub mod crl;
 pub mod custody;
 pub mod der;
 pub mod lint;
+pub mod ocsp;
 pub mod oid;
 pub mod pair;
 pub mod pem;

@@ -10,7 +10,7 @@ use super::oid::{self, Arcs, OidBase};
 use super::related;
 use crate::kernel::sign::{Algorithm, Purpose, raw_public_key};
 use crate::kernel::status::CustodyLevel;
-use crate::kernel::types::{KeyId, Serial, SpiffeId, UnixMillis};
+use crate::kernel::types::{KeyId, OperatorName, Serial, SpiffeId, UnixMillis};
 
 mod rule;
 
@@ -46,6 +46,12 @@ pub enum Profile {
     Transaction,
     Catalogue,
     RevocationReceipt,
+    /// Answers for its issuing CA (RFC 6960, 4.2.2.2); is not itself asked about.
+    OcspResponder,
+    /// The list of tools that the bank offers to agents.
+    Manifest,
+    /// A person of the party.
+    Operator,
 }
 
 /// What a certificate says, once it fits its profile.
@@ -63,10 +69,12 @@ pub struct Facts {
     pub not_after: UnixMillis,
     /// Agents only.
     pub agent: Option<(SpiffeId, CustodyLevel)>,
+    /// Operators only.
+    pub operator: Option<OperatorName>,
 }
 
 impl Profile {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Root,
         Self::Issuing,
         Self::AgentS,
@@ -78,6 +86,9 @@ impl Profile {
         Self::Transaction,
         Self::Catalogue,
         Self::RevocationReceipt,
+        Self::OcspResponder,
+        Self::Manifest,
+        Self::Operator,
     ];
 
     /// The name in records and on screen.
@@ -94,6 +105,9 @@ impl Profile {
             Self::Transaction => "transaction",
             Self::Catalogue => "catalogue",
             Self::RevocationReceipt => "revocation-receipt",
+            Self::OcspResponder => "ocsp-responder",
+            Self::Manifest => "manifest",
+            Self::Operator => "operator",
         }
     }
 
@@ -109,6 +123,9 @@ impl Profile {
             Purpose::Transaction => Some(Self::Transaction),
             Purpose::Catalogue => Some(Self::Catalogue),
             Purpose::RevocationReceipt => Some(Self::RevocationReceipt),
+            Purpose::OcspResponder => Some(Self::OcspResponder),
+            Purpose::Manifest => Some(Self::Manifest),
+            Purpose::Operator => Some(Self::Operator),
             Purpose::Agent
             | Purpose::HostIdentity
             | Purpose::TokenIdentity
@@ -138,6 +155,9 @@ impl Profile {
             Self::Transaction => Purpose::Transaction,
             Self::Catalogue => Purpose::Catalogue,
             Self::RevocationReceipt => Purpose::RevocationReceipt,
+            Self::OcspResponder => Purpose::OcspResponder,
+            Self::Manifest => Purpose::Manifest,
+            Self::Operator => Purpose::Operator,
         };
         purpose.algorithms()
     }
@@ -154,7 +174,10 @@ impl Profile {
             | Self::Witness
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt => 398,
+            | Self::RevocationReceipt
+            | Self::OcspResponder
+            | Self::Manifest
+            | Self::Operator => 398,
         };
         days * DAY_MS + BACKDATE_MS
     }
@@ -165,24 +188,29 @@ impl Profile {
             Self::Root | Self::Issuing => None,
             Self::AgentB | Self::TlsClient => Some(oid::CLIENT_AUTH.to_vec()),
             Self::TlsServer => Some(oid::SERVER_AUTH.to_vec()),
+            Self::OcspResponder => Some(oid::OCSP_SIGNING.to_vec()),
             Self::AgentS
             | Self::Checkpoint
             | Self::Witness
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt => self.private_usage().map(|arcs| base.child(arcs)),
+            | Self::RevocationReceipt
+            | Self::Manifest
+            | Self::Operator => self.private_usage().map(|arcs| base.child(arcs)),
         }
     }
 
     /// The arcs below the base of a private extended key usage.
     pub fn private_usage(self) -> Option<Arcs> {
         match self {
-            Self::Root | Self::Issuing | Self::AgentB | Self::TlsServer | Self::TlsClient => None,
+            Self::Root | Self::Issuing | Self::AgentB | Self::TlsServer | Self::TlsClient | Self::OcspResponder => None,
             Self::AgentS => Some([2, 1]),
             Self::Checkpoint | Self::Witness => Some([2, 2]),
             Self::Transaction => Some([2, 3]),
             Self::Catalogue => Some([2, 5]),
             Self::RevocationReceipt => Some([2, 6]),
+            Self::Manifest => Some([2, 4]),
+            Self::Operator => Some([2, 7]),
         }
     }
 
@@ -199,8 +227,17 @@ impl Profile {
             | Self::Witness
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt => None,
+            | Self::RevocationReceipt
+            | Self::OcspResponder
+            | Self::Manifest
+            | Self::Operator => None,
         }
+    }
+
+    /// True when its certificates say where their status is asked (RFC 5280, 4.2.2.1): what is presented to others
+    /// while it lasts. Signing roles are judged by their lists: what they signed outlives them.
+    pub fn names_responder(self) -> bool {
+        matches!(self, Self::AgentS | Self::AgentB | Self::TlsServer | Self::TlsClient | Self::Operator)
     }
 
     /// Every extension of the profile and whether it is critical.
@@ -221,13 +258,31 @@ impl Profile {
             (oid::AUTHORITY_KEY_IDENTIFIER, false),
             (oid::CRL_DISTRIBUTION_POINTS, false),
         ];
-        const SERVER: &[(&[u8], bool)] = &[
+        const CLIENT: &[(&[u8], bool)] = &[
             (oid::BASIC_CONSTRAINTS, true),
             (oid::KEY_USAGE, true),
             (oid::EXTENDED_KEY_USAGE, false),
             (oid::SUBJECT_KEY_IDENTIFIER, false),
             (oid::AUTHORITY_KEY_IDENTIFIER, false),
             (oid::CRL_DISTRIBUTION_POINTS, false),
+            (oid::AUTHORITY_INFO_ACCESS, false),
+        ];
+        const RESPONDER: &[(&[u8], bool)] = &[
+            (oid::BASIC_CONSTRAINTS, true),
+            (oid::KEY_USAGE, true),
+            (oid::EXTENDED_KEY_USAGE, false),
+            (oid::SUBJECT_KEY_IDENTIFIER, false),
+            (oid::AUTHORITY_KEY_IDENTIFIER, false),
+            (oid::OCSP_NO_CHECK, false),
+        ];
+        const NAMED: &[(&[u8], bool)] = &[
+            (oid::BASIC_CONSTRAINTS, true),
+            (oid::KEY_USAGE, true),
+            (oid::EXTENDED_KEY_USAGE, false),
+            (oid::SUBJECT_KEY_IDENTIFIER, false),
+            (oid::AUTHORITY_KEY_IDENTIFIER, false),
+            (oid::CRL_DISTRIBUTION_POINTS, false),
+            (oid::AUTHORITY_INFO_ACCESS, false),
             (oid::SUBJECT_ALT_NAME, false),
         ];
         const AGENT: &[(&[u8], bool)] = &[
@@ -237,6 +292,7 @@ impl Profile {
             (oid::SUBJECT_KEY_IDENTIFIER, false),
             (oid::AUTHORITY_KEY_IDENTIFIER, false),
             (oid::CRL_DISTRIBUTION_POINTS, false),
+            (oid::AUTHORITY_INFO_ACCESS, false),
             (oid::SUBJECT_ALT_NAME, false),
             (oid::CERTIFICATE_POLICIES, false),
         ];
@@ -244,13 +300,15 @@ impl Profile {
             Self::Root => CA_ROOT,
             Self::Issuing => CA_ISSUING,
             Self::AgentS | Self::AgentB => AGENT,
-            Self::TlsServer => SERVER,
-            Self::TlsClient
-            | Self::Checkpoint
+            Self::TlsServer | Self::Operator => NAMED,
+            Self::TlsClient => CLIENT,
+            Self::OcspResponder => RESPONDER,
+            Self::Checkpoint
             | Self::Witness
             | Self::Transaction
             | Self::Catalogue
-            | Self::RevocationReceipt => ROLE,
+            | Self::RevocationReceipt
+            | Self::Manifest => ROLE,
         }
     }
 
@@ -315,13 +373,27 @@ impl Profile {
                 .ok_or(ProfileRule::AuthorityKeyIdentifier)?
                 .to_vec()
         };
-        if !self.is_ca() && value(tbs, oid::CRL_DISTRIBUTION_POINTS).and_then(distribution_point).is_none() {
+        // Who answers about others is not asked about (RFC 6960, 4.2.2.2.1).
+        let has_list = !self.is_ca() && self != Self::OcspResponder;
+        if has_list && value(tbs, oid::CRL_DISTRIBUTION_POINTS).and_then(distribution_point).is_none() {
             return Err(ProfileRule::DistributionPoint);
+        }
+        if self.names_responder() && value(tbs, oid::AUTHORITY_INFO_ACCESS).and_then(responder).is_none() {
+            return Err(ProfileRule::AuthorityInfoAccess);
+        }
+        if self == Self::OcspResponder && value(tbs, oid::OCSP_NO_CHECK) != Some(&[der::NULL, 0]) {
+            return Err(ProfileRule::NoCheck);
         }
         if self == Self::TlsServer && server_names(tbs).is_none() {
             return Err(ProfileRule::SubjectAltName);
         }
         let agent = if self.is_agent() { Some(agent_facts(tbs, base)?) } else { None };
+        let operator = if self == Self::Operator {
+            let name = value(tbs, oid::SUBJECT_ALT_NAME).and_then(operator_name);
+            Some(name.ok_or(ProfileRule::SubjectAltName)?)
+        } else {
+            None
+        };
         Ok(Facts {
             serial,
             key: tbs.key(),
@@ -331,6 +403,7 @@ impl Profile {
             not_before,
             not_after,
             agent,
+            operator,
         })
     }
 
@@ -446,6 +519,16 @@ pub(super) fn spiffe_id(value: &[u8]) -> Option<SpiffeId> {
     std::str::from_utf8(uri).ok()?.parse().ok()
 }
 
+/// The one `spiffe://<trust domain>/operator/<name>` of a `subjectAltName` value. The trust domain is the issuer's
+/// affair: an operator is one of the party that certified it.
+fn operator_name(value: &[u8]) -> Option<OperatorName> {
+    let mut reader = Reader::whole_sequence(value).ok()?;
+    let uri = reader.element(der::context(6)).ok()?.content;
+    reader.finish().ok()?;
+    let (_, name) = std::str::from_utf8(uri).ok()?.strip_prefix("spiffe://")?.split_once("/operator/")?;
+    name.parse().ok()
+}
+
 fn agent_facts(tbs: &Tbs<'_>, base: &OidBase) -> Result<(SpiffeId, CustodyLevel), ProfileRule> {
     let spiffe = value(tbs, oid::SUBJECT_ALT_NAME).and_then(spiffe_id).ok_or(ProfileRule::SubjectAltName)?;
     let policies = value(tbs, oid::CERTIFICATE_POLICIES).ok_or(ProfileRule::CustodyPolicy)?;
@@ -468,6 +551,24 @@ fn distribution_point(value: &[u8]) -> Option<&str> {
     let uri = full_name.element(der::context(6)).ok()?.content;
     full_name.finish().ok()?;
     std::str::from_utf8(uri).ok().filter(|uri| uri.starts_with("http://") && uri.is_ascii())
+}
+
+/// The URI of `SEQUENCE OF { accessMethod id-ad-ocsp, accessLocation URI }` with one of each.
+fn responder(value: &[u8]) -> Option<&str> {
+    let mut descriptions = Reader::whole_sequence(value).ok()?;
+    let mut description = descriptions.sequence().ok()?;
+    descriptions.finish().ok()?;
+    let method = description.oid().ok()?;
+    let uri = description.element(der::context(6)).ok()?.content;
+    description.finish().ok()?;
+    let uri = std::str::from_utf8(uri).ok().filter(|uri| uri.starts_with("http://") && uri.is_ascii())?;
+    (method == oid::OCSP).then_some(uri)
+}
+
+/// `authorityInfoAccess` content with one OCSP responder.
+pub fn responder_access(uri: &str) -> Vec<u8> {
+    let location = der::element(der::context(6), uri.as_bytes());
+    der::sequence(&[&der::sequence(&[&der::element(der::OID, oid::OCSP), &location])])
 }
 
 fn value<'a>(tbs: &Tbs<'a>, oid: &[u8]) -> Option<&'a [u8]> {

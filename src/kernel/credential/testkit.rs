@@ -186,10 +186,21 @@ pub fn draft(profile: Profile, subject: &str, spki: &[u8], parent: (&[u8], &Key)
     }
     if let Some(usage) = profile.extended_key_usage(&base()) {
         draft.add(oid::EXTENDED_KEY_USAGE, false, eku(&usage));
-        draft.add(oid::CRL_DISTRIBUTION_POINTS, false, distribution_point());
+        if profile == Profile::OcspResponder {
+            draft.add(oid::OCSP_NO_CHECK, false, vec![der::NULL, 0]);
+        } else {
+            draft.add(oid::CRL_DISTRIBUTION_POINTS, false, distribution_point());
+        }
     }
     if profile == Profile::TlsServer {
         draft.add(oid::SUBJECT_ALT_NAME, false, der::sequence(&[&der::element(der::context(2), b"localhost")]));
+    }
+    if profile.names_responder() {
+        let access = profile::responder_access("http://pki.countersign.example/ocsp/00");
+        draft.add(oid::AUTHORITY_INFO_ACCESS, false, access);
+    }
+    if profile == Profile::Operator {
+        draft.add(oid::SUBJECT_ALT_NAME, false, uri_names(&["spiffe://countersign.example/operator/alice"]));
     }
     if profile.is_agent() {
         draft.add(oid::SUBJECT_ALT_NAME, false, uri_names(&[SPIFFE]));

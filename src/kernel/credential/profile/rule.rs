@@ -21,6 +21,8 @@ pub enum ProfileRule {
     SubjectKeyIdentifier,
     AuthorityKeyIdentifier,
     DistributionPoint,
+    AuthorityInfoAccess,
+    NoCheck,
     SubjectAltName,
     CustodyPolicy,
 }
@@ -46,6 +48,8 @@ impl ProfileRule {
             Self::SubjectKeyIdentifier => "subject_key_identifier",
             Self::AuthorityKeyIdentifier => "authority_key_identifier",
             Self::DistributionPoint => "distribution_point",
+            Self::AuthorityInfoAccess => "authority_info_access",
+            Self::NoCheck => "no_check",
             Self::SubjectAltName => "subject_alt_name",
             Self::CustodyPolicy => "custody_policy",
         }
@@ -73,6 +77,8 @@ impl std::fmt::Display for ProfileRule {
             Self::SubjectKeyIdentifier => "its subject key identifier is not that of its key",
             Self::AuthorityKeyIdentifier => "its authority key identifier is missing or of another form",
             Self::DistributionPoint => "its CRL distribution point is not one http URI",
+            Self::AuthorityInfoAccess => "its authority information access is not one OCSP responder's http URI",
+            Self::NoCheck => "it answers for its issuer and does not say that it is not asked about itself",
             Self::SubjectAltName => "its subject alternative names are not those of its profile",
             Self::CustodyPolicy => "it does not carry exactly one custody policy",
         })
