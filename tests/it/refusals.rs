@@ -258,6 +258,12 @@ fn an_issuing_key_refuses_what_is_of_no_profile() {
             |t, _| t.set(oid::EXTENDED_KEY_USAGE, usages(&[oid::CLIENT_AUTH])),
             "lint_no_profile",
         ),
+        (
+            "a server that answers for its issuer",
+            |t, _| t.set(oid::EXTENDED_KEY_USAGE, usages(&[oid::OCSP_SIGNING])),
+            "lint_profile_violated",
+        ),
+        ("no responder", |t, _| t.remove(oid::AUTHORITY_INFO_ACCESS), "lint_profile_violated"),
         ("no name of a server", |t, _| t.remove(oid::SUBJECT_ALT_NAME), "lint_profile_violated"),
         ("no revocation list", |t, _| t.remove(oid::CRL_DISTRIBUTION_POINTS), "lint_profile_violated"),
         ("certificate signing", |t, _| t.set(oid::KEY_USAGE, vec![3, 2, 2, 4]), "lint_profile_violated"),

@@ -106,6 +106,9 @@ pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefu
             }
             let (profile, base) = profile_by_usage(&tbs)?;
             profile.check(&tbs, &base).map_err(LintRefusal::Profile)?;
+            if profile.names_responder() && tbs.extension(oid::AUTHORITY_INFO_ACCESS).is_none() {
+                return Err(LintRefusal::Profile(ProfileRule::AuthorityInfoAccess));
+            }
             if profile == Profile::AgentB {
                 related::binding_of(&tbs).map_err(|_: BindingRule| LintRefusal::Binding)?;
             }

@@ -234,7 +234,7 @@ impl Profile {
         }
     }
 
-    /// True when its certificates say where their status is asked (RFC 5280, 4.2.2.1): what is presented to others
+    /// True when we issue it with the place where its status is asked (RFC 5280, 4.2.2.1): what is presented to others
     /// while it lasts. Signing roles are judged by their lists: what they signed outlives them.
     pub fn names_responder(self) -> bool {
         matches!(self, Self::AgentS | Self::AgentB | Self::TlsServer | Self::TlsClient | Self::Operator)
@@ -378,7 +378,7 @@ impl Profile {
         if has_list && value(tbs, oid::CRL_DISTRIBUTION_POINTS).and_then(distribution_point).is_none() {
             return Err(ProfileRule::DistributionPoint);
         }
-        if self.names_responder() && value(tbs, oid::AUTHORITY_INFO_ACCESS).and_then(responder).is_none() {
+        if value(tbs, oid::AUTHORITY_INFO_ACCESS).is_some_and(|access| responder(access).is_none()) {
             return Err(ProfileRule::AuthorityInfoAccess);
         }
         if self == Self::OcspResponder && value(tbs, oid::OCSP_NO_CHECK) != Some(&[der::NULL, 0]) {

@@ -53,6 +53,10 @@ impl Tbs {
             tbs.extensions.push((oid::EXTENDED_KEY_USAGE.to_vec(), false, usages(&[&usage])));
             tbs.extensions.push((oid::CRL_DISTRIBUTION_POINTS.to_vec(), false, distribution_point()));
         }
+        if profile.names_responder() {
+            let access = profile::responder_access("http://pki.countersign.example/ocsp/00");
+            tbs.extensions.push((oid::AUTHORITY_INFO_ACCESS.to_vec(), false, access));
+        }
         if profile == Profile::TlsServer {
             let names = der::sequence(&[&der::element(der::context(2), b"localhost")]);
             tbs.extensions.push((oid::SUBJECT_ALT_NAME.to_vec(), false, names));
