@@ -28,6 +28,8 @@ use crate::store::RevokedEntry;
 #[derive(Clone, Debug)]
 pub struct CertificatePlan {
     pub profile: Profile,
+    /// An operator's URI; otherwise only what the record is found under.
+    pub subject: String,
     pub organization: Option<String>,
     pub common_name: String,
     /// The subject's key, DER.
@@ -93,6 +95,9 @@ pub fn certificate(
     let subject_key = Sha256::of(&[&plan.spki]);
     params.key_identifier_method = KeyIdMethod::PreSpecified(profile::key_identifier(subject_key).to_vec());
     params.use_authority_key_identifier_extension = issuer.is_some();
+    if plan.profile == Profile::Operator {
+        params.subject_alt_names = vec![SanType::URI(plan.subject.clone().try_into().map_err(unbuildable)?)];
+    }
     if let Some(agent) = &plan.agent {
         let uri = agent.spiffe_id.to_string().try_into().map_err(unbuildable)?;
         params.subject_alt_names = vec![SanType::URI(uri)];

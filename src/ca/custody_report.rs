@@ -31,6 +31,13 @@ impl Authority {
             let signer = match self.kind {
                 PartyKind::Bank | PartyKind::SecurityCompany => self.signing_role(Purpose::Catalogue)?,
                 PartyKind::AgentHost => CertifiedKey { key: self.host_key()?, chain: Vec::new() },
+                PartyKind::Operator => {
+                    return Err(Failure::refused(
+                        "not_this_party",
+                        "an operator's token has no key that signs custody reports",
+                        "see `countersign key show` for each of its keys",
+                    ));
+                }
             };
             let report = self.reported()?;
             let text = report.text().map_err(unsound)?;

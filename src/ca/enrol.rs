@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
 use crate::ca::build::{self, AgentPlan};
 use crate::ca::issue::Wish;
+use crate::ca::operators;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::released;
 use crate::ca::show::described;
@@ -17,6 +18,7 @@ use crate::kernel::command::{Actor, CertificateRecord};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::chain::{PartyAnchors, issuer_of};
 use crate::kernel::credential::custody::{self, CustodyStatement, STATEMENT_SCHEMA, SignedCustody, StatedAttributes};
+use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pair::{Acceptance, PairRefusal, PeerChains, VerifiedAgent, accept, accept_endorsement};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
@@ -24,7 +26,7 @@ use crate::kernel::credential::related::{self, RequesterCertificate, binding_of}
 use crate::kernel::credential::request::{self, RequestRefusal, VerifiedRequest};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::status::{CustodyLevel, StatusSnapshot};
-use crate::kernel::types::{AgentName, RoleName, Sha256, SpiffeId};
+use crate::kernel::types::{AgentName, RoleName, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -148,17 +150,23 @@ impl Authority {
     /// # Errors
     /// `operator_not_permitted`, `not_this_party`, the names of [`RequestRefusal`] and of the custody refusals,
     /// `wrong_trust_domain`, `role_unknown`, `agent_revoked`, `agent_name_taken`, `issuance_in_progress`.
-    pub fn cert_endorse(&self, actor: &Actor, request: &Value) -> Result<Value, Failure> {
-        self.recorded(actor, "cert_endorse", &about(request), || {
+    pub fn cert_endorse(
+        &self,
+        actor: &Actor,
+        request: &Value,
+        approval: Option<&SignedApproval>,
+    ) -> Result<Value, Failure> {
+        self.recorded(actor, "cert_endorse", &about(request, approval), || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::SecurityCompany])?;
             let _issuing = self.begin_issuing()?;
             let verified = self.verify_request(request)?;
             let spiffe_id = verified.spiffe_id().clone();
+            let until = self.approved(actor, &verified, approval)?;
             self.role_is_known(spiffe_id.role().as_str())?;
             self.may_certify(Profile::AgentS, &spiffe_id.to_string(), verified.key())?;
             let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: None };
-            let wish = self.agent_wish(Profile::AgentS, &verified, plan)?;
+            let wish = self.agent_wish(Profile::AgentS, &verified, plan, until)?;
             let record = self.certificate_for(actor, &wish, |_| true)?;
             issued(&record)
         })
@@ -171,8 +179,13 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Self::cert_endorse`], and the endorsement's names of [`PairRefusal`].
-    pub fn cert_issue(&self, actor: &Actor, request: &Value) -> Result<Value, Failure> {
-        self.recorded(actor, "cert_issue", &about(request), || {
+    pub fn cert_issue(
+        &self,
+        actor: &Actor,
+        request: &Value,
+        approval: Option<&SignedApproval>,
+    ) -> Result<Value, Failure> {
+        self.recorded(actor, "cert_issue", &about(request, approval), || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::Bank])?;
             let _issuing = self.begin_issuing()?;
@@ -190,9 +203,10 @@ impl Authority {
             }
             let spiffe_id = verified.spiffe_id().clone();
             self.may_certify(Profile::AgentB, &spiffe_id.to_string(), verified.key())?;
+            let until = self.approved(actor, &verified, approval)?;
             let bound_to = endorsed.fingerprint();
             let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: Some(bound_to) };
-            let mut wish = self.agent_wish(Profile::AgentB, &verified, plan)?;
+            let mut wish = self.agent_wish(Profile::AgentB, &verified, plan, until)?;
             wish.life_ms = wish.life_ms.min(endorsed.not_after().0 - now.0);
             let record = self.certificate_for(actor, &wish, |tbs| binding_of(tbs) == Ok(bound_to))?;
             issued(&record)
@@ -232,15 +246,65 @@ impl Authority {
         Ok(verified)
     }
 
-    fn agent_wish(&self, profile: Profile, verified: &VerifiedRequest, plan: AgentPlan) -> Result<Wish, Failure> {
+    /// Until when an officer lets this request's agent be certified: by the approval that comes with it, or by one that
+    /// stands. In a demo an asserted officer's word is enough, and the record says that it was asserted.
+    fn approved(
+        &self,
+        actor: &Actor,
+        verified: &VerifiedRequest,
+        approval: Option<&SignedApproval>,
+    ) -> Result<Option<UnixMillis>, Failure> {
+        let now = clock::now();
+        let (agent, key) = (verified.spiffe_id(), verified.key());
+        if let Some(signed) = approval {
+            self.approve_agent(signed)?;
+        } else if matches!(actor, Actor::Operator(operator) if operator.asserted) {
+            return Ok(None);
+        }
+        let standing = self.standing_approval(agent, key, now)?;
+        let (_, until) = standing.approval.span().map_err(operators::refused)?;
+        Ok(Some(until))
+    }
+
+    /// An officer approves an agent before anybody asks for it: certifying it over this key needs no officer until the
+    /// approval ends.
+    ///
+    /// # Errors
+    /// `not_this_party`, `role_unknown`, and what is wrong with the approval.
+    pub fn cert_approve(&self, actor: &Actor, approval: &SignedApproval) -> Result<Value, Failure> {
+        self.recorded(actor, "cert_approve", &json!(approval), || {
+            self.permit(actor, &[OFFICER])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let told = &approval.approval;
+            self.role_is_known(told.agent.role().as_str())?;
+            self.approve_agent(approval)?;
+            let (_, until) = told.span().map_err(operators::refused)?;
+            Ok(json!({
+                "agent": told.agent,
+                "key": told.agent_key,
+                "approved_by": told.operator,
+                "until": until.rfc3339(),
+            }))
+        })
+    }
+
+    fn agent_wish(
+        &self,
+        profile: Profile,
+        verified: &VerifiedRequest,
+        plan: AgentPlan,
+        until: Option<UnixMillis>,
+    ) -> Result<Wish, Failure> {
         let (issuing, _) = self.own_authority()?;
+        let life_ms = i64::from(self.pki.agent_life_hours) * 3_600_000;
+        let left_ms = until.map_or(life_ms, |until| until.0 - clock::now().0);
         Ok(Wish {
             profile,
             subject: plan.spiffe_id.to_string(),
             organization: None,
             common_name: plan.spiffe_id.name().to_string(),
             spki: verified.spki().to_vec(),
-            life_ms: i64::from(self.pki.agent_life_hours) * 3_600_000,
+            life_ms: life_ms.min(left_ms),
             agent: Some(plan),
             server_names: Vec::new(),
             issuer: Some(issuing.der),
@@ -332,11 +396,12 @@ fn issued(record: &CertificateRecord) -> Result<Value, Failure> {
     Ok(answer)
 }
 
-/// What a leaf says about a request: names as claimed, and the hash of the whole.
-fn about(request: &Value) -> Value {
+/// What a leaf says about a request: names as claimed, the hash of the whole, and the officer's approval.
+fn about(request: &Value, approval: Option<&SignedApproval>) -> Value {
     json!({
         "name": request.get("name"),
         "role": request.get("role"),
+        "approval": approval,
         "request_sha256": Sha256::of(&[request.to_string().as_bytes()]),
     })
 }

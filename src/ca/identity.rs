@@ -98,7 +98,7 @@ impl Authority {
         };
         let keys = self.active_keys(purpose, None)?;
         let newest = keys.first().cloned().ok_or_else(missing)?;
-        if self.kind == PartyKind::AgentHost {
+        if !self.kind.certifies() {
             return Ok(CertifiedKey { key: newest, chain: Vec::new() });
         }
         let now = clock::now();
@@ -121,7 +121,7 @@ impl Authority {
     pub fn role_history(&self, purpose: Purpose) -> Result<Vec<CertifiedKey>, Failure> {
         let mut keys = self.token.keys()?;
         keys.retain(|key| key.purpose == purpose && key.agent.is_none());
-        if self.kind == PartyKind::AgentHost {
+        if !self.kind.certifies() {
             return Ok(keys.into_iter().map(|key| CertifiedKey { key, chain: Vec::new() }).collect());
         }
         Ok(self.certified(keys)?.into_iter().map(|(role, _)| role).collect())

@@ -95,6 +95,7 @@ impl Authority {
         let not_after = now.plus_ms(wish.life_ms).min(issuer.not_after);
         let plan = CertificatePlan {
             profile: wish.profile,
+            subject: wish.subject.clone(),
             organization: wish.organization.clone(),
             common_name: wish.common_name.clone(),
             spki: wish.spki.clone(),

@@ -85,6 +85,7 @@ impl Authority {
         let own: &[Purpose] = match self.kind {
             PartyKind::Bank | PartyKind::SecurityCompany => &[Purpose::Root, Purpose::Issuing],
             PartyKind::AgentHost => &[Purpose::HostIdentity, Purpose::Checkpoint, Purpose::Agent],
+            PartyKind::Operator => &[Purpose::Operator, Purpose::Checkpoint],
         };
         let purposes = own.iter().chain(roles(self.kind)).chain(&[Purpose::TokenIdentity]);
         purposes.map(|purpose| self.algorithm_of(*purpose)).collect()
@@ -393,7 +394,7 @@ impl Authority {
             Purpose::Operator => "enrol the operator again with a new token, then revoke the certificate before",
             Purpose::Agent => "revoke the agent and request a certificate pair under another name",
             Purpose::HostIdentity if self.kind == PartyKind::AgentHost => return Ok(()),
-            Purpose::Checkpoint if self.kind == PartyKind::AgentHost => return Ok(()),
+            Purpose::Checkpoint if !self.kind.certifies() => return Ok(()),
             Purpose::VaultWrapping | Purpose::DataWrapping => return Ok(()),
             Purpose::TlsServer
             | Purpose::TlsClient

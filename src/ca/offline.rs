@@ -75,12 +75,12 @@ impl OfflineJudge {
         let (bank, company) = match kind {
             PartyKind::Bank => own.zip(first),
             PartyKind::SecurityCompany => first.zip(own),
-            PartyKind::AgentHost => sides_by_issuer(&others, presented),
+            PartyKind::AgentHost | PartyKind::Operator => sides_by_issuer(&others, presented),
         }
         .ok_or_else(missing)?;
         let mut judge = Self::new(bank, company, pki)?;
         // An agent host has no lists: it is for the bank to know what is revoked.
-        judge.acceptance.company_crl_required &= kind != PartyKind::AgentHost;
+        judge.acceptance.company_crl_required &= kind.certifies();
         let directory = state.certs().join("crl");
         for name in files::names(&directory)? {
             let Some(text) = files::read_optional(&directory.join(name))? else {

@@ -11,6 +11,18 @@ pub enum PartyKind {
     Bank,
     SecurityCompany,
     AgentHost,
+    /// One person's own token: certifies nothing, signs what the person decided.
+    Operator,
+}
+
+impl PartyKind {
+    /// True for parties with a certificate authority.
+    pub fn certifies(self) -> bool {
+        match self {
+            Self::Bank | Self::SecurityCompany => true,
+            Self::AgentHost | Self::Operator => false,
+        }
+    }
 }
 
 /// The party that this daemon hosts.

@@ -47,13 +47,13 @@ pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
             Purpose::OcspResponder,
             Purpose::Witness,
         ],
-        PartyKind::AgentHost => &[],
+        PartyKind::AgentHost | PartyKind::Operator => &[],
     }
 }
 
 impl Authority {
     /// Makes whatever this party does not have yet: root, issuing CA, roles; an agent host its identity key and
-    /// its log's key. Repeating it finds everything in place, renews role certificates in the last quarter of
+    /// its log's key, an operator a key of their own and their log's. Repeating it finds everything in place, renews role certificates in the last quarter of
     /// their life and goes on where it was interrupted.
     ///
     /// Answers `{party, kind, keys: [{purpose, label, id}], certificates: [{profile, subject, serial, not_after}]}`.
@@ -67,7 +67,8 @@ impl Authority {
             let _issuing = self.begin_issuing()?;
             match self.kind {
                 PartyKind::Bank | PartyKind::SecurityCompany => self.init_authority(actor),
-                PartyKind::AgentHost => self.init_host(),
+                PartyKind::AgentHost => self.init_keys(&[Purpose::HostIdentity, Purpose::Checkpoint]),
+                PartyKind::Operator => self.init_keys(&[Purpose::Operator, Purpose::Checkpoint]),
             }
         })
     }
@@ -113,9 +114,10 @@ impl Authority {
         Ok(certificate)
     }
 
-    fn init_host(&self) -> Result<Value, Failure> {
-        let keys = [self.key_or_new(Purpose::HostIdentity, None)?, self.key_or_new(Purpose::Checkpoint, None)?];
-        Ok(self.summary(&keys, &[]))
+    fn init_keys(&self, purposes: &[Purpose]) -> Result<Value, Failure> {
+        let keys: Result<Vec<KeyInfo>, Failure> =
+            purposes.iter().map(|purpose| self.key_or_new(*purpose, None)).collect();
+        Ok(self.summary(&keys?, &[]))
     }
 
     fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {

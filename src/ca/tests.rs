@@ -379,9 +379,9 @@ impl Installation {
 
     /// (B, S) in PEM.
     fn enrol(&self, name: &str) -> (String, String) {
-        let endorsement = self.secco.authority.cert_endorse(&chief(), &self.request(name, None)).unwrap();
+        let endorsement = self.secco.authority.cert_endorse(&chief(), &self.request(name, None), None).unwrap();
         let s = endorsement["certificate_pem"].as_str().unwrap().to_owned();
-        let issued = self.bank.authority.cert_issue(&chief(), &self.request(name, Some(&s))).unwrap();
+        let issued = self.bank.authority.cert_issue(&chief(), &self.request(name, Some(&s)), None).unwrap();
         (issued["certificate_pem"].as_str().unwrap().to_owned(), s)
     }
 }
@@ -482,11 +482,11 @@ fn what_was_journalled_is_what_is_signed_after_every_interruption() {
             "before signing" => all.secco.token.failing_signatures.store(1, Ordering::SeqCst),
             _ => all.secco.store.0.lock().unwrap().failing_releases = 1,
         }
-        all.secco.authority.cert_endorse(&chief(), &request).unwrap_err();
+        all.secco.authority.cert_endorse(&chief(), &request, None).unwrap_err();
         let journalled = all.secco.store.certificates().unwrap().pop().unwrap();
         assert_eq!(journalled.der, None, "{interruption}");
 
-        all.secco.authority.cert_endorse(&chief(), &request).unwrap();
+        all.secco.authority.cert_endorse(&chief(), &request, None).unwrap();
         let released = all.secco.store.certificates().unwrap().pop().unwrap();
         assert_eq!(released.id, journalled.id, "{interruption}");
         let signed = all.secco.token.signed_certificates.lock().unwrap()[before..].to_vec();
@@ -527,37 +527,37 @@ fn requests_that_do_not_prove_what_they_must_are_refused_by_name() {
         }),
     ];
     for (name, request) in table {
-        assert_eq!(name_of(secco.cert_endorse(&chief(), &request)), name);
+        assert_eq!(name_of(secco.cert_endorse(&chief(), &request, None)), name);
         assert_eq!(all.secco.leaves().last().unwrap(), &("cert_endorse".to_owned(), name.to_owned()));
     }
-    assert_eq!(name_of(all.bank.authority.cert_issue(&chief(), &honest)), "related_request_missing");
-    assert_eq!(name_of(all.bank.authority.cert_endorse(&chief(), &honest)), "not_this_party");
-    assert_eq!(name_of(secco.cert_endorse(&operator(&["auditor"]), &honest)), "operator_not_permitted");
+    assert_eq!(name_of(all.bank.authority.cert_issue(&chief(), &honest, None)), "related_request_missing");
+    assert_eq!(name_of(all.bank.authority.cert_endorse(&chief(), &honest, None)), "not_this_party");
+    assert_eq!(name_of(secco.cert_endorse(&operator(&["auditor"]), &honest, None)), "operator_not_permitted");
 }
 
 #[test]
 fn the_bank_issues_nothing_without_a_good_endorsement() {
     let all = installation();
-    let s = all.secco.authority.cert_endorse(&chief(), &all.request("shopper", None)).unwrap();
+    let s = all.secco.authority.cert_endorse(&chief(), &all.request("shopper", None), None).unwrap();
     let request = all.request("shopper", s["certificate_pem"].as_str());
     let bank = &all.bank.authority;
 
     all.secco.authority.revoke(&chief(), s["serial"].as_str().unwrap(), "abandoned", RevokeMode::Effective).unwrap();
     all.refresh_crl();
-    assert_eq!(name_of(bank.cert_issue(&chief(), &request)), "endorsement_revoked");
+    assert_eq!(name_of(bank.cert_issue(&chief(), &request, None)), "endorsement_revoked");
 
     let stranger = installation();
-    let foreign = stranger.secco.authority.cert_endorse(&chief(), &stranger.request("shopper", None)).unwrap();
+    let foreign = stranger.secco.authority.cert_endorse(&chief(), &stranger.request("shopper", None), None).unwrap();
     let their_request = stranger.request("shopper", foreign["certificate_pem"].as_str());
     let host = stranger.host.authority.host_show(&chief()).unwrap();
     bank.host_enrol(&chief(), &host).unwrap();
-    assert_eq!(name_of(bank.cert_issue(&chief(), &their_request)), "endorsement_issuer_untrusted");
+    assert_eq!(name_of(bank.cert_issue(&chief(), &their_request, None)), "endorsement_issuer_untrusted");
 
     let fresh = installation();
     fresh.bank.store.0.lock().unwrap().status.crls.clear();
-    let s = fresh.secco.authority.cert_endorse(&chief(), &fresh.request("shopper", None)).unwrap();
+    let s = fresh.secco.authority.cert_endorse(&chief(), &fresh.request("shopper", None), None).unwrap();
     let request = fresh.request("shopper", s["certificate_pem"].as_str());
-    assert_eq!(name_of(fresh.bank.authority.cert_issue(&chief(), &request)), "endorsement_status_missing");
+    assert_eq!(name_of(fresh.bank.authority.cert_issue(&chief(), &request, None)), "endorsement_status_missing");
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn a_second_key_under_a_taken_name_is_refused() {
     let role = "purchaser".parse().unwrap();
     (&*all.host.token as &dyn Token).generate("agent", Purpose::Agent, Some("shopper")).unwrap();
     let second = all.host.authority.cert_request(&chief(), &"shopper".parse().unwrap(), &role, None).unwrap();
-    assert_eq!(name_of(all.secco.authority.cert_endorse(&chief(), &second)), "agent_name_taken");
+    assert_eq!(name_of(all.secco.authority.cert_endorse(&chief(), &second, None)), "agent_name_taken");
 }
 
 #[test]
@@ -654,7 +654,7 @@ fn a_catalogue_is_in_force_only_when_both_parties_signed_it() {
     }
     let unknown = "treasurer".parse().unwrap();
     let request = all.host.authority.cert_request(&chief(), &"x".parse().unwrap(), &unknown, None).unwrap();
-    assert_eq!(name_of(secco.cert_endorse(&chief(), &request)), "role_unknown");
+    assert_eq!(name_of(secco.cert_endorse(&chief(), &request, None)), "role_unknown");
 }
 
 #[test]
@@ -683,7 +683,7 @@ fn revocation_is_recorded_receipted_and_listed_and_there_is_no_way_back() {
     let refused = accept(&peer, &bank.acceptance().unwrap(), &status, clock::now()).unwrap_err();
     assert_eq!(refused.name(), "agent_revoked");
     let request = all.request("shopper", Some(&s));
-    assert_eq!(name_of(bank.cert_issue(&chief(), &request)), "agent_revoked");
+    assert_eq!(name_of(bank.cert_issue(&chief(), &request, None)), "agent_revoked");
     assert_eq!(name_of(bank.revoke(&chief(), "nobody", "x", RevokeMode::Effective)), "unknown_agent");
     assert_eq!(
         name_of(bank.revoke(&operator(&["auditor"]), "shopper", "x", RevokeMode::Effective)),
@@ -746,7 +746,7 @@ fn a_command_that_comes_while_another_issues_is_told_to_come_back() {
     let all = installation();
     let request = all.request("shopper", None);
     let _busy = all.secco.authority.begin_issuing().unwrap();
-    let failure = all.secco.authority.cert_endorse(&chief(), &request).unwrap_err();
+    let failure = all.secco.authority.cert_endorse(&chief(), &request, None).unwrap_err();
     assert_eq!((failure.name.as_str(), failure.retry), ("issuance_in_progress", true));
 }
 

@@ -8,13 +8,17 @@ use serde_json::{Value, json};
 use crate::ca::offline::{OfflineJudge, anchors_from_pem, refused_pair};
 use crate::ca::settings::PkiSettings;
 use crate::ca::{described, described_pair};
+use crate::cli::cert_issue;
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
+use crate::cli::officer::{self, Officer};
+use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::front::admin::AdminCall;
+use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::status::CustodyLevel;
-use crate::kernel::types::{AgentName, RoleName, UnixMillis};
+use crate::kernel::types::{AgentName, KeyId, RoleName, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -23,9 +27,9 @@ use crate::ops::failure::Failure;
 #[command(after_help = "\
 The way of an agent to its pair (S travels as a file):
   agent host        countersign cert request shopper --role purchaser --out shopper.req.json
-  security company  countersign cert endorse --request shopper.req.json --out shopper.S.pem
+  security company  countersign cert endorse --request shopper.req.json --as ./carol --out shopper.S.pem
   agent host        countersign cert request shopper --role purchaser --endorsement shopper.S.pem --out shopper.req2.json
-  bank              countersign cert issue --request shopper.req2.json --out shopper.B.pem
+  bank              countersign cert issue --request shopper.req2.json --as ./dora --out shopper.B.pem
   agent host        countersign cert install shopper --bank shopper.B.pem --endorsement shopper.S.pem")]
 pub struct Args {
     #[command(subcommand)]
@@ -50,8 +54,36 @@ enum Verb {
     },
     /// At the security company: endorse an agent (certificate S).
     Endorse(Exchange),
-    /// At the bank: issue an agent's certificate (B), bound to the endorsement in the request.
-    Issue(Exchange),
+    /// At the bank: issue an agent's certificate (B), bound to the endorsement in the request; or the agent's whole way
+    /// to its pair, where all parties are on this machine.
+    #[command(after_help = "\
+Examples:
+  countersign cert issue --request shopper.req2.json --as ./dora --out shopper.B.pem
+  countersign cert issue shopper --role purchaser --endorse-as ./carol --issue-as ./dora --state ./bank
+The second form runs request, endorsement, proof, certificate and installation, with two officers' signatures; it
+finds the security company in ../secco and the agent host in ../agent beside the bank's state directory unless
+--company and --host name them. Repeating it goes on where it was cut off.")]
+    Issue(IssueArgs),
+    /// At the bank or the security company: let an agent be certified over a key before it asks.
+    #[command(after_help = "\
+Example:
+  countersign cert approve shopper --role purchaser --key 3f…9a --days 30 --as ./carol")]
+    Approve {
+        /// The agent's name.
+        name: AgentName,
+        /// A role of the signed catalogue.
+        #[arg(long)]
+        role: RoleName,
+        /// The agent's key: 64 hexadecimal digits, see `cert request` at the agent host.
+        #[arg(long, value_parser = key_id)]
+        key: KeyId,
+        /// How long the approval stands; renewals included.
+        #[arg(long, default_value_t = officer::DAYS)]
+        days: u32,
+        /// The officer's own state directory.
+        #[arg(long = "as", value_name = "DIR")]
+        officer: PathBuf,
+    },
     /// At the agent host: check the pair and put it where the bridge finds it.
     Install {
         /// The agent's name.
@@ -84,6 +116,46 @@ struct Exchange {
     /// Where the certificate goes (PEM).
     #[arg(long)]
     out: PathBuf,
+    /// The officer's own state directory: the officer's key signs the approval. Not needed when one stands.
+    #[arg(long = "as", value_name = "DIR")]
+    officer: Option<PathBuf>,
+    /// How long the approval stands, in days; renewals included.
+    #[arg(long, default_value_t = officer::DAYS, requires = "officer")]
+    days: u32,
+}
+
+#[derive(ClapArgs, Debug)]
+struct IssueArgs {
+    /// The agent's name: for its whole way to the pair.
+    #[arg(requires_all = ["role", "endorse_as", "issue_as"], conflicts_with_all = ["request", "out", "officer"])]
+    name: Option<AgentName>,
+    /// A role of the signed catalogue.
+    #[arg(long, requires = "name")]
+    role: Option<RoleName>,
+    /// The state directory of the officer who endorses.
+    #[arg(long, value_name = "DIR", requires = "name")]
+    endorse_as: Option<PathBuf>,
+    /// The state directory of the officer who issues.
+    #[arg(long, value_name = "DIR", requires = "name")]
+    issue_as: Option<PathBuf>,
+    /// The security company's state directory.
+    #[arg(long, value_name = "DIR", requires = "name")]
+    company: Option<PathBuf>,
+    /// The agent host's state directory.
+    #[arg(long, value_name = "DIR", requires = "name")]
+    host: Option<PathBuf>,
+    /// The request as `cert request --endorsement` wrote it (JSON).
+    #[arg(long, required_unless_present = "name", requires = "out")]
+    request: Option<PathBuf>,
+    /// Where the certificate goes (PEM).
+    #[arg(long, requires = "request")]
+    out: Option<PathBuf>,
+    /// The officer's own state directory: the officer's key signs the approval. Not needed when one stands.
+    #[arg(long = "as", value_name = "DIR", requires = "request")]
+    officer: Option<PathBuf>,
+    /// How long the approvals stand, in days; renewals included.
+    #[arg(long, default_value_t = officer::DAYS)]
+    days: u32,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -149,13 +221,29 @@ impl From<Custody> for CustodyLevel {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Request { name, role, out, endorsement } => request(context, name, role, &out, endorsement.as_deref()),
-        Verb::Endorse(exchange) => {
-            let request = documents::read_json(&exchange.request)?;
-            certificate(context, AdminCall::CertEndorse { request }, &exchange.out)
+        Verb::Endorse(Exchange { request, out, officer, days }) => {
+            let request = documents::read_json(&request)?;
+            let approval = approval(context, &request, officer.as_deref(), days)?;
+            certificate(context, AdminCall::CertEndorse { request, approval }, &out)
         }
-        Verb::Issue(exchange) => {
-            let request = documents::read_json(&exchange.request)?;
-            certificate(context, AdminCall::CertIssue { request }, &exchange.out)
+        Verb::Issue(args) => issue(context, args),
+        Verb::Approve { name, role, key, days, officer } => {
+            let config = Config::load(&context.state)?;
+            let agent = SpiffeId::new(&config.pki.trust_domain, role, name)
+                .map_err(|error| Failure::usage("config_invalid", error.to_string(), "correct pki.trust_domain"))?;
+            let officer = Officer::of(&officer, context.json);
+            let approval = officer.approve(config.hosted().0.clone(), agent, key, days)?;
+            let approved = context.call(AdminCall::CertApprove { approval })?;
+            context.print(&approved, |approved| {
+                format!(
+                    "{} may be certified\n  key   {}\n  by    {}\n  until {}",
+                    text(approved, "agent"),
+                    text(approved, "key"),
+                    text(approved, "approved_by"),
+                    text(approved, "until"),
+                )
+            });
+            Ok(())
         }
         Verb::Install { name, bank, endorsement } => install(context, name, &bank, &endorsement),
         Verb::List => {
@@ -189,6 +277,54 @@ fn request(
             out.display(),
             text(statement, "agent_key"),
             text(statement, "token_serial"),
+        )
+    });
+    Ok(())
+}
+
+/// The officer's approval of whom the request is about, when an officer is named.
+fn approval(
+    context: &Context,
+    request: &Value,
+    officer: Option<&Path>,
+    days: u32,
+) -> Result<Option<SignedApproval>, Failure> {
+    let Some(directory) = officer else {
+        return Ok(None);
+    };
+    let (agent, key) = officer::subject_of(request)?;
+    let party = Config::load(&context.state)?.hosted().0.clone();
+    Officer::of(directory, context.json).approve(party, agent, key, days).map(Some)
+}
+
+fn issue(context: &Context, args: IssueArgs) -> Result<(), Failure> {
+    let IssueArgs { name, role, endorse_as, issue_as, company, host, request, out, officer, days } = args;
+    if let Some((request, out)) = request.zip(out) {
+        let request = documents::read_json(&request)?;
+        let approval = approval(context, &request, officer.as_deref(), days)?;
+        return certificate(context, AdminCall::CertIssue { request, approval }, &out);
+    }
+    let whole = name.zip(role).zip(endorse_as.zip(issue_as));
+    let Some(((name, role), (endorse_as, issue_as))) = whole else {
+        unreachable!("clap demands a request, or a name with role and officers")
+    };
+    let beside = |party: &str| context.state.root().join("..").join(party);
+    let parties = cert_issue::Parties {
+        host: host.unwrap_or_else(|| beside("agent")),
+        company: company.unwrap_or_else(|| beside("secco")),
+        endorse_as,
+        issue_as,
+    };
+    let mut progress = Progress::new(context);
+    let issued = cert_issue::run(context, &name, &role, &parties, days, |step| progress.say(|| step.to_owned()))?;
+    context.print(&issued, |issued| {
+        let installed = &issued["installed"];
+        format!(
+            "{} has its pair\n  key      {}\n  custody  {}\n  until    {}",
+            text(issued, "agent"),
+            text(installed, "key"),
+            text(installed, "custody"),
+            text(installed, "not_after"),
         )
     });
     Ok(())
@@ -277,6 +413,10 @@ fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Ve
         })?);
     }
     Ok(found)
+}
+
+fn key_id(text: &str) -> Result<KeyId, String> {
+    KeyId::from_hex(text).map_err(|error| error.to_string())
 }
 
 fn rfc3339(text: &str) -> Result<UnixMillis, String> {

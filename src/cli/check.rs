@@ -73,6 +73,7 @@ fn kind_word(kind: crate::ca::settings::PartyKind) -> &'static str {
         PartyKind::Bank => "bank",
         PartyKind::SecurityCompany => "security company",
         PartyKind::AgentHost => "agent host",
+        PartyKind::Operator => "operator",
     }
 }
 
@@ -86,7 +87,14 @@ mod tests {
     const OPERATOR: &str = "[[operator]]\nname = \"operator\"\nuid = 0\nroles = [\"officer\"]\n";
 
     fn filled(sample: &str, demo: &str) -> String {
-        fill(sample, Path::new("/m.so"), 0, "url = \"https://localhost:8443/mcp\"", OPERATOR).replace("@DEMO@", demo)
+        fill(
+            &sample.replace("@PERSON@", "carol"),
+            Path::new("/m.so"),
+            0,
+            "url = \"https://localhost:8443/mcp\"",
+            OPERATOR,
+        )
+        .replace("@DEMO@", demo)
     }
 
     fn with_fee(sample: &str, fee: &str) -> String {
@@ -97,10 +105,11 @@ mod tests {
         sample.replace("[audit]", &format!("[banking]\nurl = \"{url}\"\n[audit]"))
     }
 
-    const SAMPLES: [&str; 3] = [
+    const SAMPLES: [&str; 4] = [
         include_str!("../../docs/config/bank.toml"),
         include_str!("../../docs/config/security-company.toml"),
         include_str!("../../docs/config/agent-host.toml"),
+        include_str!("../../docs/config/operator.toml"),
     ];
 
     #[test]

@@ -11,6 +11,7 @@ use crate::ca::settings::PartyKind;
 use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::hsm::provision::{self, ModuleChange, TokenOrigin};
+use crate::kernel::types::OperatorName;
 use crate::ops::failure::Failure;
 
 /// As the shipped sample has it.
@@ -22,11 +23,15 @@ const STORE_URL: &str = "sqlite:store/store.sqlite3";
   countersign init --kind bank --state /var/lib/countersign
   countersign init --kind bank --store-url \"postgres://countersign@/bank?host=/run/postgresql\"
   countersign init --kind agent-host --state ./agent --bank-url https://bank.example:8443/mcp
+  countersign init --kind operator --name carol --state ./carol
 A configuration that is there already is kept and used; keys and certificates that are there are not made anew.")]
 pub struct Args {
     /// What this party is.
     #[arg(long, value_enum)]
     kind: Kind,
+    /// Operator: the person's name, in a new configuration.
+    #[arg(long, required_if_eq("kind", "operator"))]
+    name: Option<OperatorName>,
     /// PKCS#11 module to write into a new configuration.
     #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
     module: PathBuf,
@@ -55,6 +60,8 @@ enum Kind {
     Bank,
     SecurityCompany,
     AgentHost,
+    /// One person's own token: what an officer signs with.
+    Operator,
 }
 
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -104,6 +111,7 @@ impl From<Kind> for PartyKind {
             Kind::Bank => Self::Bank,
             Kind::SecurityCompany => Self::SecurityCompany,
             Kind::AgentHost => Self::AgentHost,
+            Kind::Operator => Self::Operator,
         }
     }
 }
@@ -114,13 +122,15 @@ fn configuration(args: &Args) -> String {
         Kind::Bank => include_str!("../../docs/config/bank.toml"),
         Kind::SecurityCompany => include_str!("../../docs/config/security-company.toml"),
         Kind::AgentHost => include_str!("../../docs/config/agent-host.toml"),
+        Kind::Operator => include_str!("../../docs/config/operator.toml"),
     };
     let upstream = match &args.bank_ports_file {
         Some(file) => format!("ports_file = {:?}", file.display().to_string()),
         None => format!("url = {:?}", args.bank_url),
     };
     let sample = &sample.replace(&format!("url = {STORE_URL:?}"), &format!("url = {:?}", args.store_url));
-    fill(sample, &args.module, args.port, &upstream, &operators(args))
+    let person = args.name.as_ref().map_or("", OperatorName::as_str);
+    fill(&sample.replace("@PERSON@", person), &args.module, args.port, &upstream, &operators(args))
         .replace("@DEMO@", if args.demo { "true" } else { "false" })
 }
 
@@ -137,7 +147,7 @@ pub(crate) fn fill(sample: &str, module: &Path, port: u16, upstream: &str, opera
 fn operators(args: &Args) -> String {
     let uid = rustix::process::getuid().as_raw();
     let people: &[(&str, &str)] = match (args.demo, args.kind) {
-        (false, _) => &[("operator", r#""administrator", "officer", "approver", "auditor""#)],
+        (false, _) | (true, Kind::Operator) => &[("operator", r#""administrator", "officer", "approver", "auditor""#)],
         (true, Kind::Bank) => &[
             ("bank-admin", r#""administrator""#),
             ("bank-officer", r#""officer""#),

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod case;
 pub mod catalogue;
 mod cert;
+mod cert_issue;
 pub mod check;
 pub mod connect;
 pub mod context;
@@ -25,6 +26,8 @@ pub mod key;
 pub mod ledger;
 pub mod merchant;
 mod migrate;
+mod officer;
+mod operator;
 pub mod product;
 mod progress;
 pub mod receipt;
@@ -85,6 +88,7 @@ enum Verb {
     Doctor(doctor::Args),
     Trust(trust::Args),
     Host(host::Args),
+    Operator(operator::Args),
     Catalogue(catalogue::Args),
     Cert(cert::Args),
     Crl(crl::Args),
@@ -152,6 +156,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Doctor(args) => doctor::run(args, context),
         Verb::Trust(args) => trust::run(args, context),
         Verb::Host(args) => host::run(args, context),
+        Verb::Operator(args) => operator::run(args, context),
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
         Verb::Crl(args) => crl::run(args, context),

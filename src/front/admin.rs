@@ -9,10 +9,11 @@ use crate::ca::RevokeMode;
 use crate::front::doctor;
 use crate::front::services::{Services, take_status_change};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict};
+use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{
-    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, PartyName, ProductId,
-    RoleName, TransactionId,
+    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
+    ProductId, RoleName, SpiffeId, TransactionId,
 };
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
@@ -66,6 +67,21 @@ pub enum AdminCall {
         catalogue: Value,
     },
 
+    // ca: people
+    OperatorShow {},
+    OperatorEnrol {
+        request: Value,
+        roles: Vec<String>,
+    },
+    OperatorList {},
+    /// With an operator's own state directory: signs what the person approves.
+    ApprovalSign {
+        party: PartyName,
+        agent: SpiffeId,
+        agent_key: KeyId,
+        days: u32,
+    },
+
     // ca: certificates
     CertRequest {
         name: AgentName,
@@ -74,9 +90,17 @@ pub enum AdminCall {
     },
     CertEndorse {
         request: Value,
+        #[serde(default)]
+        approval: Option<SignedApproval>,
     },
     CertIssue {
         request: Value,
+        #[serde(default)]
+        approval: Option<SignedApproval>,
+    },
+    /// An officer's approval ahead of the request.
+    CertApprove {
+        approval: SignedApproval,
     },
     CertInstall {
         name: AgentName,
@@ -179,11 +203,12 @@ pub enum AdminCall {
 
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
-    let answer = services
-        .setup
-        .operators
-        .identify(uid, request.operator.as_deref())
-        .and_then(|operator| dispatch(services, &operator, request.call, progress));
+    let setup = &services.setup;
+    let operator = match signed_in(&request.call) {
+        Some(approval) => setup.authority.officer(approval, uid),
+        None => setup.operators.identify(uid, request.operator.as_deref()),
+    };
+    let answer = operator.and_then(|operator| dispatch(services, &operator, request.call, progress));
     if let Ok(log) = services.log() {
         log.notify();
     }
@@ -194,6 +219,17 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
             AdminAnswer::Error(failure)
         }
     }
+}
+
+/// What an officer signed in this call: then the signature says who asks, whoever carries it to the socket.
+fn signed_in(call: &AdminCall) -> Option<&SignedApproval> {
+    if let AdminCall::CertApprove { approval } = call {
+        return Some(approval);
+    }
+    let (AdminCall::CertEndorse { approval, .. } | AdminCall::CertIssue { approval, .. }) = call else {
+        return None;
+    };
+    approval.as_ref()
 }
 
 fn dispatch(
@@ -220,11 +256,19 @@ fn dispatch(
             completed(services, authority.catalogue_install(&actor, &catalogue))
         }
 
+        AdminCall::OperatorShow {} => authority.operator_show(&actor),
+        AdminCall::OperatorEnrol { request, roles } => authority.operator_enrol(&actor, &request, &roles),
+        AdminCall::OperatorList {} => authority.operator_list(&actor),
+        AdminCall::ApprovalSign { party, agent, agent_key, days } => {
+            authority.approval_sign(&actor, party, agent, agent_key, days)
+        }
+
         AdminCall::CertRequest { name, role, endorsement_pem } => {
             authority.cert_request(&actor, &name, &role, endorsement_pem.as_deref())
         }
-        AdminCall::CertEndorse { request } => authority.cert_endorse(&actor, &request),
-        AdminCall::CertIssue { request } => authority.cert_issue(&actor, &request),
+        AdminCall::CertEndorse { request, approval } => authority.cert_endorse(&actor, &request, approval.as_ref()),
+        AdminCall::CertIssue { request, approval } => authority.cert_issue(&actor, &request, approval.as_ref()),
+        AdminCall::CertApprove { approval } => authority.cert_approve(&actor, &approval),
         AdminCall::CertInstall { name, bank_pem, endorsement_pem } => {
             authority.cert_install(&actor, &name, &bank_pem, &endorsement_pem)
         }

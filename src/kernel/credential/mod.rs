@@ -12,6 +12,7 @@ pub mod der;
 pub mod lint;
 pub mod ocsp;
 pub mod oid;
+pub mod operator;
 pub mod pair;
 pub mod pem;
 pub mod profile;

@@ -1,0 +1,338 @@
+//! People with keys of their own: their tokens, their enrolment at a party, what they approve.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::files;
+use crate::ca::issue::Wish;
+use crate::ca::settings::PartyKind;
+use crate::ca::setup::{DAY_MS, released};
+use crate::hsm::KeyInfo;
+use crate::kernel::command::{Actor, OperatorPrincipal};
+use crate::kernel::credential::chain::{PartyAnchors, verify_leaf};
+use crate::kernel::credential::operator::{
+    APPROVAL_SCHEMA, AgentApproval, HORIZON_MS, OperatorRefusal, OperatorRequest, REQUEST_SCHEMA, SignedApproval,
+    SignedRequest,
+};
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{KeyId, OperatorName, PartyName, SpiffeId, UnixMillis};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// What an operator may be enrolled as.
+pub const ROLES: [&str; 4] = [OFFICER, "approver", "auditor", ADMINISTRATOR];
+
+/// A person whom this party has enrolled: `anchors/operator-<name>.json`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnrolledOperator {
+    pub name: OperatorName,
+    pub roles: Vec<String>,
+    pub key: KeyId,
+    pub token_serial: String,
+    /// The certificate that this party issued, base64 DER.
+    pub certificate: String,
+}
+
+impl Authority {
+    /// This operator's request to be enrolled, signed by the key in the token.
+    ///
+    /// # Errors
+    /// `not_this_party`, `party_not_initialised`, the token's.
+    pub fn operator_show(&self, actor: &Actor) -> Result<Value, Failure> {
+        self.recorded(actor, "operator_request", &json!({}), || {
+            self.only_for(&[PartyKind::Operator])?;
+            let key = self.operator_key()?;
+            let request = OperatorRequest {
+                schema: REQUEST_SCHEMA.to_owned(),
+                name: self.operator_name()?,
+                key: key.id,
+                spki: BASE64_STANDARD.encode(&key.spki),
+                token_serial: self.token.describe()?.serial,
+                at_unix_ms: clock::now().0.to_string(),
+            };
+            let input = request.sign_input().map_err(refused)?;
+            let signature = BASE64_STANDARD.encode(self.token.sign(key.id, input)?);
+            Ok(json!(SignedRequest { request, signature }))
+        })
+    }
+
+    /// Signs that `party` may certify an agent over a key until then.
+    ///
+    /// # Errors
+    /// `not_this_party`, `approval_horizon`, the token's.
+    pub fn approval_sign(
+        &self,
+        actor: &Actor,
+        party: PartyName,
+        agent: SpiffeId,
+        agent_key: KeyId,
+        days: u32,
+    ) -> Result<Value, Failure> {
+        let now = clock::now();
+        let until = now.plus_ms(i64::from(days) * DAY_MS);
+        let approval = AgentApproval {
+            schema: APPROVAL_SCHEMA.to_owned(),
+            party,
+            operator: self.operator_name()?,
+            agent,
+            agent_key,
+            at_unix_ms: now.0.to_string(),
+            until_unix_ms: until.0.to_string(),
+        };
+        self.recorded(actor, "approval_sign", &json!(approval), || {
+            self.only_for(&[PartyKind::Operator])?;
+            if days == 0 || until.0 - now.0 > HORIZON_MS {
+                return Err(refused(OperatorRefusal::Horizon));
+            }
+            let input = approval.sign_input().map_err(refused)?;
+            let signature = BASE64_STANDARD.encode(self.token.sign(self.operator_key()?.id, input)?);
+            Ok(json!(SignedApproval { approval: approval.clone(), signature }))
+        })
+    }
+
+    fn operator_key(&self) -> Result<KeyInfo, Failure> {
+        self.newest_key(Purpose::Operator, None)?.ok_or_else(|| {
+            Failure::refused(
+                "party_not_initialised",
+                format!("{} has no key yet", self.party),
+                "run `countersign init --kind operator` for this state directory first",
+            )
+        })
+    }
+
+    /// An operator's state directory is named after its person.
+    fn operator_name(&self) -> Result<OperatorName, Failure> {
+        self.party.as_str().parse().map_err(|error| {
+            Failure::usage("config_invalid", format!("[party.{}]: {error}", self.party), "name the person")
+        })
+    }
+
+    /// Enrols a person, or gives an enrolled one other roles: issues the operator's certificate. To be done in person.
+    /// The same again changes nothing; another key under the same name needs the one before revoked first.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, the names of [`OperatorRefusal`], `operator_role_unknown`,
+    /// `agent_name_taken`, `agent_revoked`, the token's, the store's.
+    pub fn operator_enrol(&self, actor: &Actor, request: &Value, roles: &[String]) -> Result<Value, Failure> {
+        let about = json!({ "request": request, "roles": roles });
+        self.recorded(actor, "operator_enrol", &about, || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let signed: SignedRequest =
+                serde_json::from_value(request.clone()).map_err(|_| refused(OperatorRefusal::Malformed))?;
+            let spki = signed.verify(clock::now()).map_err(refused)?;
+            if let Some(unknown) = roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
+                return Err(Failure::usage(
+                    "operator_role_unknown",
+                    format!("there is no role {unknown:?}"),
+                    format!("give one or more of {}", ROLES.join(", ")),
+                ));
+            }
+            let _issuing = self.begin_issuing()?;
+            let (issuing, _) = self.own_authority()?;
+            let name = signed.request.name;
+            let subject = format!("spiffe://{}/operator/{name}", self.pki.trust_domain);
+            self.may_certify(Profile::Operator, &subject, signed.request.key)?;
+            let wish = Wish {
+                profile: Profile::Operator,
+                subject: subject.clone(),
+                organization: Some(self.party.to_string()),
+                common_name: name.to_string(),
+                spki,
+                life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
+                agent: None,
+                server_names: Vec::new(),
+                issuer: Some(issuing.der),
+            };
+            let record = self.certificate_for(actor, &wish, |_| true)?;
+            let enrolled = EnrolledOperator {
+                name: name.clone(),
+                roles: roles.to_vec(),
+                key: record.key,
+                token_serial: signed.request.token_serial,
+                certificate: BASE64_STANDARD.encode(released(&record)?),
+            };
+            let changed = self.enrolled_operator(&name)?.as_ref() != Some(&enrolled);
+            if changed {
+                let text = format!("{:#}\n", json!(enrolled));
+                files::write_durable(&self.operator_file(&name), text.as_bytes())?;
+            }
+            Ok(json!({
+                "name": name,
+                "roles": roles,
+                "key": record.key,
+                "serial": record.serial,
+                "not_after": record.not_after.rfc3339(),
+                "changed": changed,
+            }))
+        })
+    }
+
+    /// The enrolled people: `{items: [{name, roles, key, token_serial}], next: null}`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn operator_list(&self, _actor: &Actor) -> Result<Value, Failure> {
+        let mut items = Vec::new();
+        for file in files::names(&self.state.anchors())? {
+            let name = file.strip_prefix("operator-").and_then(|rest| rest.strip_suffix(".json"));
+            if let Some(name) = name.and_then(|name| name.parse().ok())
+                && let Some(enrolled) = self.enrolled_operator(&name)?
+            {
+                items.push(json!({
+                    "name": enrolled.name,
+                    "roles": enrolled.roles,
+                    "key": enrolled.key,
+                    "token_serial": enrolled.token_serial,
+                }));
+            }
+        }
+        Ok(json!({ "items": items, "next": null }))
+    }
+
+    fn operator_file(&self, name: &OperatorName) -> std::path::PathBuf {
+        self.state.anchors().join(format!("operator-{name}.json"))
+    }
+
+    fn enrolled_operator(&self, name: &OperatorName) -> Result<Option<EnrolledOperator>, Failure> {
+        let Some(text) = files::read_optional(&self.operator_file(name))? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Failure::fault(
+                "operator_unreadable",
+                format!("anchors/operator-{name}.json cannot be read: {error}"),
+                "enrol the operator again with `countersign operator enrol`",
+            )
+        })
+    }
+
+    /// The officer who has signed this approval just now, at the admin socket under this user id.
+    ///
+    /// # Errors
+    /// `not_this_party`, the names of [`OperatorRefusal`], `operator_unknown`, `operator_not_permitted`,
+    /// `operator_revoked`, `operator_certificate_expired`.
+    pub fn officer(&self, signed: &SignedApproval, uid: u32) -> Result<OperatorPrincipal, Failure> {
+        self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+        let now = clock::now();
+        let (operator, spki) = self.officer_of(signed, Some(now))?;
+        signed.verify(&self.party, &spki).map_err(refused)?;
+        signed.is_fresh(now).map_err(refused)?;
+        Ok(OperatorPrincipal { name: operator.name, uid, roles: operator.roles, asserted: false })
+    }
+
+    /// Takes an officer's approval over: it lets this agent be certified over this key until it ends.
+    ///
+    /// # Errors
+    /// As [`Self::officer`].
+    pub(super) fn approve_agent(&self, signed: &SignedApproval) -> Result<(), Failure> {
+        self.officer(signed, 0)?;
+        let text = format!("{:#}\n", json!(signed));
+        files::write_durable(&self.approval_file(signed.approval.agent_key), text.as_bytes())
+    }
+
+    /// Whose approval it is: an enrolled officer whose certificate was not revoked, and at `now` not expired. What an
+    /// officer approved before the certificate ended goes on standing.
+    fn officer_of(
+        &self,
+        signed: &SignedApproval,
+        now: Option<UnixMillis>,
+    ) -> Result<(EnrolledOperator, Vec<u8>), Failure> {
+        let name = &signed.approval.operator;
+        let unknown = || {
+            Failure::refused(
+                "operator_unknown",
+                format!("no operator {name} is enrolled at {}", self.party),
+                "enrol the officer with `countersign operator enrol`",
+            )
+        };
+        let operator = self.enrolled_operator(name)?.ok_or_else(unknown)?;
+        let der = BASE64_STANDARD.decode(&operator.certificate).map_err(|_| unknown())?;
+        let (_, root) = self.own_authority()?;
+        let issuing = self.own_authorities()?.into_iter().map(|(issuing, _)| issuing.der).collect();
+        let anchors = PartyAnchors { root: root.der, issuing };
+        let at = now.unwrap_or(signed.approval.span().map_err(refused)?.0);
+        let leaf = verify_leaf(&der, Profile::Operator, &anchors, &self.base, at).map_err(|rule| {
+            Failure::refused(
+                "operator_certificate_expired",
+                format!("the certificate of operator {name} is not acceptable: {rule}"),
+                "enrol the operator again with `countersign operator enrol`: a fresh certificate is issued",
+            )
+        })?;
+        let status = self.store.status()?;
+        let serial = (leaf.facts.issuer_identifier.clone(), leaf.facts.serial.clone());
+        if status.keys.contains(&leaf.facts.key) || status.certificates.contains(&serial) {
+            return Err(Failure::refused(
+                "operator_revoked",
+                format!("the certificate of operator {name} is revoked"),
+                "have another officer approve",
+            ));
+        }
+        if !operator.roles.iter().any(|role| role == OFFICER) {
+            return Err(Failure::refused(
+                "operator_not_permitted",
+                format!("operator {name} is no officer"),
+                "have an officer approve",
+            ));
+        }
+        Ok((operator, leaf.facts.spki))
+    }
+
+    fn approval_file(&self, key: KeyId) -> std::path::PathBuf {
+        self.state.certs().join(format!("approvals/{key}.json"))
+    }
+
+    /// The approval under which this agent may be certified over this key at `now`.
+    ///
+    /// # Errors
+    /// `approval_missing`, the names of [`Self::approve_agent`].
+    pub(super) fn standing_approval(
+        &self,
+        agent: &SpiffeId,
+        key: KeyId,
+        now: UnixMillis,
+    ) -> Result<SignedApproval, Failure> {
+        let missing = |why: String| {
+            Failure::refused(
+                "approval_missing",
+                why,
+                "have an officer approve: `countersign cert approve`, or --as with the officer's state directory",
+            )
+        };
+        let text = files::read_optional(&self.approval_file(key))?
+            .ok_or_else(|| missing(format!("no officer of {} has approved {agent} over this key", self.party)))?;
+        let signed: SignedApproval = serde_json::from_str(&text).map_err(|error| {
+            Failure::fault(
+                "approval_unreadable",
+                format!("certs/approvals/{key}.json cannot be read: {error}"),
+                "have an officer approve again",
+            )
+        })?;
+        // Read from a file that others could have written: believed for its signature alone.
+        let (_, spki) = self.officer_of(&signed, None)?;
+        signed.verify(&self.party, &spki).map_err(refused)?;
+        if !signed.covers(agent, key, now) {
+            return Err(missing(format!(
+                "the approval for this key is for another agent or role, or has ended ({agent})"
+            )));
+        }
+        Ok(signed)
+    }
+}
+
+pub(super) fn refused(refusal: OperatorRefusal) -> Failure {
+    let next_step = match refusal {
+        OperatorRefusal::Malformed | OperatorRefusal::Key | OperatorRefusal::SignatureInvalid => {
+            "take the operator's document as it is"
+        }
+        OperatorRefusal::WrongParty => "have an officer of this party sign",
+        OperatorRefusal::NotFresh => "sign again, and compare the clocks",
+        OperatorRefusal::Horizon => "let it stand for 1 to 90 days",
+    };
+    Failure::refused(refusal.name(), refusal.to_string(), next_step)
+}
