@@ -16,6 +16,9 @@ use crate::ops::paths::StateDir;
 /// The three parties: directory name, `--kind`, configured token and party name.
 pub const PARTIES: [(&str, &str); 3] = [("secco", "security-company"), ("bank", "bank"), ("agent", "agent-host")];
 
+/// The officers of the story, each with a token of their own, and their parties.
+pub const OFFICERS: [(&str, &str); 2] = [("carol", "secco"), ("dora", "bank")];
+
 pub struct Stage {
     pub root: PathBuf,
     pub program: PathBuf,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::agent::{self, Agent};
-use super::stage::{PARTIES, Stage};
+use super::stage::{OFFICERS, PARTIES, Stage};
 use crate::ops::failure::Failure;
 
 const BANK_FIXTURE: &str = include_str!("../../../scripts/demo-bank.toml");
@@ -77,6 +77,13 @@ fn set_up(stage: &mut Stage) -> Result<(), Failure> {
         stage.ask(party, Some(administrator(party)), &["catalogue", "install", &file])?;
     }
     share_crl(stage)?;
+    for (person, party) in OFFICERS {
+        stage.ask(person, None, &["init", "--demo", "--kind", "operator", "--name", person, "--module", &module])?;
+        let file = path(stage.root.join(format!("{person}.json")));
+        stage.ask(person, None, &["operator", "show", "--out", &file])?;
+        stage.ask(party, Some(administrator(party)), &["operator", "enrol", &file, "--role", "officer"])?;
+    }
+    stage.say("   officers carol (secco) and dora (bank): each with a key in a token of their own, enrolled in person");
     stage.say("   trust exchanged; role catalogue v1 signed by both parties' HSM keys; company CRL imported");
     Ok(())
 }
@@ -114,24 +121,11 @@ fn enrol(stage: &mut Stage, name: &str, telling: Telling) -> Result<(), Failure>
     for party in ["secco", "bank"] {
         stage.ask(party, Some(administrator(party)), &["host", "enrol", &host])?;
     }
-    let request = file(stage, &format!("{name}-request-s.json"));
-    let endorsement = file(stage, &format!("{name}-s.pem"));
-    let bound_request = file(stage, &format!("{name}-request-b.json"));
-    let issued = file(stage, &format!("{name}-b.pem"));
-    let role = ["--role", "purchaser"];
-    stage.ask("agent", Some("host-admin"), &["cert", "request", name, role[0], role[1], "--out", &request])?;
-    stage.ask("secco", Some("secco-officer"), &["cert", "endorse", "--request", &request, "--out", &endorsement])?;
-    stage.ask(
-        "agent",
-        Some("host-admin"),
-        &["cert", "request", name, role[0], role[1], "--endorsement", &endorsement, "--out", &bound_request],
-    )?;
-    stage.ask("bank", Some("bank-officer"), &["cert", "issue", "--request", &bound_request, "--out", &issued])?;
-    stage.ask(
-        "agent",
-        Some("host-admin"),
-        &["cert", "install", name, "--bank", &issued, "--endorsement", &endorsement],
-    )?;
+    let [carol, dora] = OFFICERS.map(|(person, _)| path(stage.state(person)));
+    let signed = ["--endorse-as", &carol, "--issue-as", &dora];
+    stage.ask("bank", None, &[&["cert", "issue", name, "--role", "purchaser"], &signed[..]].concat())?;
+    let installed = stage.state("agent").join("certs/agents").join(name);
+    let (endorsement, issued) = (path(installed.join("endorsement.pem")), path(installed.join("bank.pem")));
     for (account, verbs) in [("CHK_001", "read,purchase,transfer,reverse"), ("SAV_001", "read")] {
         stage.ask(
             "bank",
@@ -144,6 +138,7 @@ fn enrol(stage: &mut Stage, name: &str, telling: Telling) -> Result<(), Failure>
     }
     let shown = stage.ask("agent", Some("host-admin"), &["cert", "show", name])?;
     stage.say(format!("3. Agent `{name}` is enrolled: one key in the agent host's token, two certificates over it"));
+    stage.say("   `countersign cert issue` with carol's signature for the endorsement and dora's for the bank");
     for (label, half) in [("S, security company", "endorsement"), ("B, bank", "bank")] {
         let half = &shown[half];
         stage.say(format!(
