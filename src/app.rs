@@ -16,6 +16,7 @@ use crate::front::agent_socket;
 use crate::front::gates::{AgentKeysGate, Gates};
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
+use crate::front::peer::PeerListener;
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
@@ -30,11 +31,15 @@ use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Schema, Store};
 use crate::tls::ClientIdentity;
+use crate::tls::peer::{PeerClient, PeerPlace};
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Set-up may complete while the daemon runs: how soon the listener notices.
 const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often agents' certificates are looked at that may have to be renewed or given up.
+const TENDING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Between two looks at the outbox, at first and at most.
 const DELIVERY_PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -56,6 +61,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let control = client::control_from_stdin()?;
     let config = Config::load(state)?;
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
+    let peer = config.peer.as_ref().map(PeerPlace::find).transpose();
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -63,14 +69,14 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let (outside, store) = match outside.and_then(|outside| Ok((outside, store?))) {
+    let (outside, peer, store) = match outside.and_then(|outside| Ok((outside, peer?, store?))) {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
         Err(failure) => return control.failed(&failure),
     };
     // A start that fails drops its pool, and the last one closes the control socket: this one stays until it is told.
     let pool = Arc::clone(&hsm);
-    let ended = match start(state, &config, outside, &store, hsm, confinement, doors) {
+    let ended = match start(state, &config, (outside, peer), &store, hsm, confinement, doors) {
         Ok(front) => front.run(&control),
         Err(failure) => {
             // The supervisor shows it; saying it here too would say it twice.
@@ -92,7 +98,7 @@ struct Front {
 fn start(
     state: &StateDir,
     config: &Config,
-    outside: Option<banking::Outside>,
+    (outside, peer): (Option<banking::Outside>, Option<PeerPlace>),
     store: &StorePlace,
     hsm: Arc<WorkerPool>,
     confinement: confine::Confinement,
@@ -109,6 +115,9 @@ fn start(
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
+    if let Some(place) = peer {
+        authority.reach(PeerClient::start(place)?);
+    }
     let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
     let core = outside.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
     let services = Services::open(ServicesSetup {
@@ -147,24 +156,23 @@ fn start(
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
         }
+        if config.peer.is_some() {
+            tasks.push(runtime.spawn(tend_issuances(Arc::clone(&services), stop.clone())));
+        }
         if party_settings.kind == PartyKind::AgentHost {
             let keys = Arc::new(AgentKeysGate::new(Arc::clone(&services)));
             let socket = admin_socket::bind(&state.agent_socket())?;
             tasks.push(runtime.spawn(agent_socket::serve(socket, keys, stop.clone())));
         }
         if let Some(address) = config.listen.mcp {
-            let listening = std::net::TcpListener::bind(address).map_err(|error| {
-                Failure::fault(
-                    "address_in_use",
-                    format!("{address} cannot be listened on: {error}"),
-                    "choose another address in [listen] mcp, or port 0 for a free one",
-                )
-            })?;
-            let bound = listening.local_addr().map_err(|error| {
-                Failure::fault("address_unknown", error.to_string(), "choose another address in [listen] mcp")
-            })?;
-            ports["mcp"] = bound.to_string().into();
+            let listening = bind(address, "mcp")?;
+            ports["mcp"] = bound_to(&listening, "mcp")?;
             tasks.push(runtime.spawn(listen(listening, config.clone(), Arc::clone(&services), stop.clone())));
+        }
+        if let Some(address) = config.listen.peer {
+            let listening = bind(address, "peer")?;
+            ports["peer"] = bound_to(&listening, "peer")?;
+            tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), stop.clone())));
         }
         std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
             Failure::fault("ports_unwritable", format!("run/ports.json: {error}"), "check the state directory")
@@ -188,6 +196,42 @@ impl Front {
         self.services.stop();
         tracing::info!(party = %self.services.setup.party, "stopped");
         Ok(())
+    }
+}
+
+fn bind(address: std::net::SocketAddr, key: &str) -> Result<std::net::TcpListener, Failure> {
+    std::net::TcpListener::bind(address).map_err(|error| {
+        Failure::fault(
+            "address_in_use",
+            format!("{address} cannot be listened on: {error}"),
+            format!("choose another address in [listen] {key}, or port 0 for a free one"),
+        )
+    })
+}
+
+fn bound_to(listening: &std::net::TcpListener, key: &str) -> Result<Value, Failure> {
+    let bound = listening.local_addr().map_err(|error| {
+        Failure::fault("address_unknown", error.to_string(), format!("choose another address in [listen] {key}"))
+    })?;
+    Ok(bound.to_string().into())
+}
+
+/// Serves other parties from the moment that this one has a TLS server certificate and trusts another party.
+async fn listen_to_peers(listening: std::net::TcpListener, services: Arc<Services>, stop: CancellationToken) {
+    while !services.setup.authority.meets_peers() {
+        tokio::select! {
+            () = tokio::time::sleep(SETUP_POLL_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+    match PeerListener::start(listening, services) {
+        Ok(listener) => {
+            stop.cancelled().await;
+            drop(listener);
+        }
+        Err(failure) => {
+            tracing::error!(name = %failure.name, message = %failure.message, "the peer listener did not start");
+        }
     }
 }
 
@@ -255,6 +299,36 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
         }
         if stop.is_cancelled() {
             return;
+        }
+    }
+}
+
+/// At an agent host renews what is due, at a bank gives up what nobody went on with. Both ask the other party, which may
+/// be slow: a task of its own.
+async fn tend_issuances(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        let turn = Arc::clone(&services);
+        let tended = tokio::task::spawn_blocking(move || {
+            let authority = &turn.setup.authority;
+            authority.abandon_stale()?;
+            for (name, renewed) in authority.renew_due()? {
+                match renewed {
+                    Ok(_) => tracing::info!(agent = %name, "renewed"),
+                    Err(Failure { name: why, message, next_step, .. }) => {
+                        tracing::warn!(agent = %name, %why, %message, %next_step, "not renewed; tried again in a minute");
+                    }
+                }
+            }
+            Ok::<(), Failure>(())
+        });
+        match tended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(name = %failure.name, "issuances will be looked at again"),
+            Err(_) => tracing::error!("tending issuances met a defect"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TENDING_INTERVAL) => {}
+            () = stop.cancelled() => return,
         }
     }
 }

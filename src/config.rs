@@ -15,6 +15,7 @@ use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::settings::{PaymentSettings, PolicySettings};
 use crate::store::settings::StoreSettings;
+use crate::tls::peer::PeerSettings;
 
 const DAY_S: u64 = 86_400;
 
@@ -45,6 +46,9 @@ pub struct Config {
     /// Needed by an agent host's bridge.
     #[serde(default)]
     pub upstream: Option<UpstreamSettings>,
+    /// The other party's peer listener: the security company's at a bank, the bank's at an agent host.
+    #[serde(default)]
+    pub peer: Option<PeerSettings>,
     #[serde(default)]
     pub operator: Vec<OperatorSettings>,
     #[serde(default)]
@@ -136,6 +140,17 @@ impl Config {
                 .into());
         }
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
+        if let Some(peer) = &self.peer {
+            if !(100..=60_000).contains(&peer.timeout_ms) {
+                return Err("peer timeout_ms must be 100 to 60000".into());
+            }
+            if !matches!(party.kind, PartyKind::Bank | PartyKind::AgentHost) {
+                return Err("[peer] is for a bank, and for an agent host".into());
+            }
+        }
+        if self.listen.peer.is_some() && !party.kind.certifies() {
+            return Err("listen peer is for a bank, and for a security company".into());
+        }
         if self.banking.is_some() && party.kind != PartyKind::Bank {
             return Err("[banking] is for a bank".into());
         }

@@ -17,6 +17,7 @@ use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::ops::paths::StateDir;
 use crate::store::Store;
+use crate::tls::peer::PeerClient;
 
 /// Operators' roles.
 pub(super) const OFFICER: &str = "officer";
@@ -59,6 +60,8 @@ pub struct Authority {
     /// commands at once would make two roots, or give one name to two keys.
     issuing: AtomicBool,
     on_status_change: OnceLock<StatusListener>,
+    /// The other party's daemon, when the configuration names it.
+    pub(super) peer: OnceLock<PeerClient>,
     /// The key that the running listener serves with, until the daemon ends.
     pub(super) listener_key: OnceLock<KeyId>,
 }
@@ -108,6 +111,7 @@ impl Authority {
             store,
             issuing: AtomicBool::new(false),
             on_status_change: OnceLock::new(),
+            peer: OnceLock::new(),
             listener_key: OnceLock::new(),
         }))
     }

@@ -64,25 +64,34 @@ impl Authority {
             self.permit(actor, &[ADMINISTRATOR, OFFICER])?;
             self.only_for(&[PartyKind::AgentHost])?;
             let _issuing = self.begin_issuing()?;
-            let host = self.host_key()?;
+            self.host_key()?;
             let spiffe_id = SpiffeId::new(&self.pki.trust_domain, role.clone(), name.clone())
                 .map_err(|error| Failure::usage("config_invalid", error.to_string(), "correct pki.trust_domain"))?;
             let key = self.key_or_new(Purpose::Agent, Some(name.as_str()))?;
-            let related = match endorsement_pem {
-                None => None,
-                Some(text) => Some(self.prove_endorsement(text, &key, &spiffe_id)?),
-            };
-            let info = build::request_info(&key.spki, &spiffe_id, related.as_ref())?;
-            let signature = self.token.sign(key.id, SignInput::CertificationRequest { info: info.clone() })?;
-            let request = AgentRequest {
-                schema: AGENT_REQUEST_SCHEMA.to_owned(),
-                name: name.clone(),
-                role: role.clone(),
-                csr_pem: pem::encode(Kind::Request, &build::assemble(&info, &key.spki, &signature)?),
-                custody: self.state_custody(&key, &host)?,
-            };
-            Ok(json!(request))
+            self.request_for(&spiffe_id, &key, endorsement_pem)
         })
+    }
+
+    /// A fresh [`AgentRequest`] over a key of the token.
+    pub(super) fn request_for(
+        &self,
+        agent: &SpiffeId,
+        key: &KeyInfo,
+        endorsement_pem: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let related = match endorsement_pem {
+            None => None,
+            Some(text) => Some(self.prove_endorsement(text, key, agent)?),
+        };
+        let info = build::request_info(&key.spki, agent, related.as_ref())?;
+        let signature = self.token.sign(key.id, SignInput::CertificationRequest { info: info.clone() })?;
+        Ok(json!(AgentRequest {
+            schema: AGENT_REQUEST_SCHEMA.to_owned(),
+            name: agent.name().clone(),
+            role: agent.role().clone(),
+            csr_pem: pem::encode(Kind::Request, &build::assemble(&info, &key.spki, &signature)?),
+            custody: self.state_custody(key, &self.host_key()?)?,
+        }))
     }
 
     /// The RFC 9763 proof that this agent's key holds the endorsement.
@@ -160,7 +169,7 @@ impl Authority {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::SecurityCompany])?;
             let _issuing = self.begin_issuing()?;
-            let verified = self.verify_request(request)?;
+            let verified = self.verify_request_at(request, clock::now())?;
             let spiffe_id = verified.spiffe_id().clone();
             let until = self.approved(actor, &verified, approval)?;
             self.role_is_known(spiffe_id.role().as_str())?;
@@ -175,10 +184,14 @@ impl Authority {
     /// The bank issues an agent's certificate B, after everything about its endorsement S was verified. The same
     /// S again answers the same B while it lasts. B ends with S at the latest.
     ///
+    /// A request without an endorsement has the security company asked for one, when the configuration says where: then
+    /// the answer is `{request_id, state: "endorsed", agent, key, endorsement_pem}`.
+    ///
     /// Answers as [`Self::cert_endorse`].
     ///
     /// # Errors
-    /// As [`Self::cert_endorse`], and the endorsement's names of [`PairRefusal`].
+    /// As [`Self::cert_endorse`], the endorsement's names of [`PairRefusal`], and `endorsement_pending`,
+    /// `peer_unreachable`, …
     pub fn cert_issue(
         &self,
         actor: &Actor,
@@ -190,8 +203,14 @@ impl Authority {
             self.only_for(&[PartyKind::Bank])?;
             let _issuing = self.begin_issuing()?;
             let now = clock::now();
-            let verified = self.verify_request(request)?;
+            let verified = self.verify_request_at(request, now)?;
+            if !verified.is_endorsed() && self.peer.get().is_some() {
+                self.may_certify(Profile::AgentB, &verified.spiffe_id().to_string(), verified.key())?;
+                self.approved(actor, &verified, approval)?;
+                return self.ask_endorsement(&verified, request, approval);
+            }
             let endorsement = verified.endorsement(now).map_err(request_refused)?;
+            self.issuance_open(verified.key())?;
             let acceptance = self.acceptance()?;
             let endorsed =
                 accept_endorsement(&endorsement, &acceptance, &self.store.status()?, now).map_err(pair_refused)?;
@@ -209,12 +228,13 @@ impl Authority {
             let mut wish = self.agent_wish(Profile::AgentB, &verified, plan, until)?;
             wish.life_ms = wish.life_ms.min(endorsed.not_after().0 - now.0);
             let record = self.certificate_for(actor, &wish, |tbs| binding_of(tbs) == Ok(bound_to))?;
+            self.issuance_done(verified.key())?;
             issued(&record)
         })
     }
 
     /// What both parties ask of a request: its signature, its identity, its custody statement.
-    fn verify_request(&self, request: &Value) -> Result<VerifiedRequest, Failure> {
+    pub(super) fn verify_request_at(&self, request: &Value, at: UnixMillis) -> Result<VerifiedRequest, Failure> {
         let malformed = |why: String| {
             Failure::refused(
                 RequestRefusal::Malformed.name(),
@@ -236,7 +256,7 @@ impl Authority {
         if spiffe_id.trust_domain() != self.pki.trust_domain {
             return Err(pair_refused(PairRefusal::WrongTrustDomain));
         }
-        custody::verify(&read.custody, &self.enrolled_hosts()?, verified.spki(), clock::now()).map_err(|refusal| {
+        custody::verify(&read.custody, &self.enrolled_hosts()?, verified.spki(), at).map_err(|refusal| {
             Failure::refused(
                 refusal.name(),
                 refusal.to_string(),
@@ -288,7 +308,7 @@ impl Authority {
         })
     }
 
-    fn agent_wish(
+    pub(super) fn agent_wish(
         &self,
         profile: Profile,
         verified: &VerifiedRequest,
@@ -326,55 +346,65 @@ impl Authority {
         self.recorded(actor, "cert_install", &json!({ "name": name }), || {
             self.permit(actor, &[ADMINISTRATOR, OFFICER])?;
             self.only_for(&[PartyKind::AgentHost])?;
-            let decode = |text: &str| {
-                pem::decode_one(Kind::Certificate, text).map_err(|error| {
-                    Failure::refused("certificate_malformed", error.to_string(), "give one certificate in each file")
-                })
-            };
-            let (bank, endorsement) = (decode(bank_pem)?, decode(endorsement_pem)?);
-            let agent = self.verify_pair(&bank, &endorsement)?;
-            if agent.spiffe_id().name() != name {
-                return Err(pair_refused(PairRefusal::IdentityMismatch));
-            }
-            let keys = self.token.keys()?;
-            if !keys.iter().any(|key| key.id == agent.key() && key.agent.as_deref() == Some(name.as_str())) {
-                return Err(Failure::refused(
-                    "agent_key_missing",
-                    format!("the pair's key is not the token's key of agent {name}"),
-                    "install the pair at the host that made the request",
-                ));
-            }
-            // B last: a pair counts once both files are there, and an old S with a new B would not be bound.
-            let directory = format!("agents/{name}");
-            self.write_certificates(&format!("{directory}/endorsement.pem"), &[&endorsement])?;
-            self.write_certificates(&format!("{directory}/bank.pem"), &[&bank])?;
-            Ok(json!({
-                "name": name,
-                "spiffe_id": agent.spiffe_id(),
-                "key": agent.key(),
-                "not_after": agent.not_after().rfc3339(),
-                "custody": agent.custody(),
-                "fingerprints": agent.fingerprints(),
-            }))
+            self.install(name, bank_pem, endorsement_pem)
         })
     }
 
-    /// The acceptance rule, with the anchors that this host knows; revocation is for the bank to know.
-    fn verify_pair(&self, bank: &[u8], endorsement: &[u8]) -> Result<VerifiedAgent, Failure> {
-        let known = self.known_anchors()?;
-        let issuer = |der: &[u8]| -> Option<PartyAnchors> {
-            let certificate = Certificate::read(der).ok()?;
-            known.values().find(|anchors| issuer_of(&certificate, anchors).is_some()).cloned()
+    /// Judges a pair and puts it where the bridge finds it.
+    pub(super) fn install(&self, name: &AgentName, bank_pem: &str, endorsement_pem: &str) -> Result<Value, Failure> {
+        let decode = |text: &str| {
+            pem::decode_one(Kind::Certificate, text).map_err(|error| {
+                Failure::refused("certificate_malformed", error.to_string(), "give one certificate in each file")
+            })
         };
-        let missing = |whose: &str| {
+        let (bank, endorsement) = (decode(bank_pem)?, decode(endorsement_pem)?);
+        let agent = self.verify_pair(&bank, &endorsement)?;
+        if agent.spiffe_id().name() != name {
+            return Err(pair_refused(PairRefusal::IdentityMismatch));
+        }
+        let keys = self.token.keys()?;
+        if !keys.iter().any(|key| key.id == agent.key() && key.agent.as_deref() == Some(name.as_str())) {
+            return Err(Failure::refused(
+                "agent_key_missing",
+                format!("the pair's key is not the token's key of agent {name}"),
+                "install the pair at the host that made the request",
+            ));
+        }
+        // One file, replaced whole: at every moment the pair that is found is bound.
+        let directory = format!("agents/{name}");
+        self.write_certificates(&format!("{directory}/pair.pem"), &[&bank, &endorsement])?;
+        // For people and other programs.
+        self.write_certificates(&format!("{directory}/endorsement.pem"), &[&endorsement])?;
+        self.write_certificates(&format!("{directory}/bank.pem"), &[&bank])?;
+        Ok(json!({
+            "name": name,
+            "spiffe_id": agent.spiffe_id(),
+            "key": agent.key(),
+            "not_after": agent.not_after().rfc3339(),
+            "custody": agent.custody(),
+            "fingerprints": agent.fingerprints(),
+        }))
+    }
+
+    /// The anchors under which a certificate was issued, of whichever party.
+    pub(super) fn issuer_anchors(&self, der: &[u8], whose: &str) -> Result<PartyAnchors, Failure> {
+        let known = self.known_anchors()?;
+        let certificate = Certificate::read(der).ok();
+        let found = certificate
+            .and_then(|certificate| known.into_values().find(|anchors| issuer_of(&certificate, anchors).is_some()));
+        found.ok_or_else(|| {
             Failure::refused(
                 "anchors_missing",
                 format!("the issuer of the {whose} is not trusted here"),
                 "run `countersign trust add` for the bank and for the security company",
             )
-        };
-        let bank_anchors = issuer(bank).ok_or_else(|| missing("bank's certificate"))?;
-        let company_anchors = issuer(endorsement).ok_or_else(|| missing("endorsement"))?;
+        })
+    }
+
+    /// The acceptance rule, with the anchors that this host knows; revocation is for the bank to know.
+    fn verify_pair(&self, bank: &[u8], endorsement: &[u8]) -> Result<VerifiedAgent, Failure> {
+        let bank_anchors = self.issuer_anchors(bank, "bank's certificate")?;
+        let company_anchors = self.issuer_anchors(endorsement, "endorsement")?;
         if bank_anchors.root == company_anchors.root {
             return Err(pair_refused(PairRefusal::EndorsementIssuerUntrusted));
         }
@@ -388,7 +418,7 @@ impl Authority {
     }
 }
 
-fn issued(record: &CertificateRecord) -> Result<Value, Failure> {
+pub(super) fn issued(record: &CertificateRecord) -> Result<Value, Failure> {
     let der = released(record)?;
     let mut answer = described(&der);
     answer["profile"] = json!(record.profile);

@@ -7,12 +7,12 @@ use crate::ca::files;
 use crate::ca::settings::PartyKind;
 use crate::hsm::{CertifiedKey, KeyInfo};
 use crate::kernel::credential::certificate::Certificate;
-use crate::kernel::credential::chain::PartyAnchors;
+use crate::kernel::credential::chain::{PartyAnchors, verify_leaf};
 use crate::kernel::credential::pair::Acceptance;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::{AgentName, UnixMillis};
+use crate::kernel::types::{AgentName, PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::tls::{self, ClientIdentity, SignedChain};
@@ -70,6 +70,40 @@ impl Authority {
             )
         })?;
         Ok(if self.kind == PartyKind::Bank { (own, other) } else { (other, own) })
+    }
+
+    /// Whether a peer listener has a certificate to serve with and somebody to serve.
+    pub fn meets_peers(&self) -> bool {
+        self.tls_identity().is_ok() && self.known_anchors().is_ok_and(|known| !known.is_empty())
+    }
+
+    /// Which other party's daemon presents this: a TLS client certificate, with or without its issuing CA.
+    ///
+    /// # Errors
+    /// `peer_unknown`
+    pub fn peer_of(&self, presented: &[Vec<u8>]) -> Result<PartyName, Failure> {
+        let unknown = || {
+            Failure::refused(
+                "peer_unknown",
+                "the certificate is not a TLS client certificate of a party that is trusted here",
+                "run `countersign trust add` with the other party's certificates",
+            )
+        };
+        let ([leaf] | [leaf, _]) = presented else {
+            return Err(unknown());
+        };
+        let (now, status) = (clock::now(), self.store.status()?);
+        for (party, anchors) in self.known_anchors()? {
+            let Ok(verified) = verify_leaf(leaf, Profile::TlsClient, &anchors, &self.base, now) else {
+                continue;
+            };
+            let facts = verified.facts;
+            let revoked = status.certificates.contains(&(facts.issuer_identifier, facts.serial));
+            if !revoked && !status.keys.contains(&facts.key) {
+                return Ok(party);
+            }
+        }
+        Err(unknown())
     }
 
     /// The TLS server's key and chain: leaf, issuing CA.
@@ -178,6 +212,17 @@ impl Authority {
     /// The installed B and S of an agent (DER).
     pub(super) fn installed_pair(&self, name: &AgentName) -> Result<Option<[Vec<u8>; 2]>, Failure> {
         let directory = self.state.certs().join("agents").join(name.as_str());
+        if let Some(text) = files::read_optional(&directory.join("pair.pem"))? {
+            let pair = pem::decode_all(Kind::Certificate, &text).ok().and_then(|pair| <[_; 2]>::try_from(pair).ok());
+            return pair.map(Some).ok_or_else(|| {
+                Failure::fault(
+                    "certificate_unreadable",
+                    format!("certs/agents/{name}/pair.pem is not B and S"),
+                    "install the pair again with `countersign cert install`",
+                )
+            });
+        }
+        // As it was installed before both were one file.
         let read = |file: &str| -> Result<Option<Vec<u8>>, Failure> {
             let Some(text) = files::read_optional(&directory.join(file))? else {
                 return Ok(None);

@@ -40,7 +40,7 @@ pub(super) struct OwnCa {
 }
 
 impl Authority {
-    /// The certificate that fulfils the wish: one that is there already and has a quarter of its life left and
+    /// The certificate that fulfils the wish: one that is there already and has a quarter of its life left (an agent's: half) and
     /// satisfies `fits`, one whose journal was left unfinished, or a new one.
     pub(super) fn certificate_for(
         &self,
@@ -61,7 +61,8 @@ impl Authority {
             },
         };
         let revoked = self.store.status()?.certificates;
-        let lasting = now.plus_ms(wish.life_ms / 4);
+        // Agents renew at two thirds of their life: a certificate with less than half of it left is not found again.
+        let lasting = now.plus_ms(wish.life_ms / if wish.profile.is_agent() { 2 } else { 4 });
         let mut found: Vec<CertificateRecord> = self.store.certificates()?;
         found.retain(|record| {
             record.profile == wish.profile.name()

@@ -283,6 +283,14 @@ impl Authority {
         Ok((operator, leaf.facts.spki))
     }
 
+    /// The key of the officer who signed this.
+    ///
+    /// # Errors
+    /// As [`Self::officer`].
+    pub(super) fn officer_spki(&self, signed: &SignedApproval) -> Result<Vec<u8>, Failure> {
+        self.officer_of(signed, None).map(|(_, spki)| spki)
+    }
+
     fn approval_file(&self, key: KeyId) -> std::path::PathBuf {
         self.state.certs().join(format!("approvals/{key}.json"))
     }

@@ -182,7 +182,7 @@ impl Authority {
         })
     }
 
-    fn publish_crl(&self, actor: &Actor) -> Result<Value, Failure> {
+    pub(super) fn publish_crl(&self, actor: &Actor) -> Result<Value, Failure> {
         let (issuing, _) = self.own_authority()?;
         let act = Act::NextCrlNumber { issuer: issuing.identifier.clone() };
         let Effect::CrlNumber(number) = self.apply(actor, act)? else {

@@ -95,6 +95,19 @@ Example:
         #[arg(long)]
         endorsement: PathBuf,
     },
+    /// At the agent host: fresh certificates over the same key, asked for at the bank's peer listener. The daemon does it
+    /// by itself at two thirds of their life.
+    Renew {
+        /// The agent's name.
+        name: AgentName,
+    },
+    /// At the security company: what other parties asked for, and which of it waits for an officer.
+    Pending,
+    /// At the bank: give an issuance up that is not complete; the security company revokes its endorsement.
+    Abandon {
+        /// The agent's name.
+        name: AgentName,
+    },
     /// List this party's certificates, or the pairs installed at an agent host.
     List,
     /// Show an agent's certificates by name, or what certificate files say.
@@ -246,6 +259,23 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Install { name, bank, endorsement } => install(context, name, &bank, &endorsement),
+        Verb::Renew { name } => {
+            let installed = context.call(AdminCall::CertRenew { name })?;
+            context.print(&installed, |installed| {
+                format!("renewed {}\n  until {}", text(installed, "spiffe_id"), text(installed, "not_after"))
+            });
+            Ok(())
+        }
+        Verb::Pending => {
+            let list = context.call(AdminCall::CertPending {})?;
+            context.print(&list, requests_text);
+            Ok(())
+        }
+        Verb::Abandon { name } => {
+            let list = context.call(AdminCall::CertAbandon { name })?;
+            context.print(&list, requests_text);
+            Ok(())
+        }
         Verb::List => {
             let list = context.call(AdminCall::CertList {})?;
             context.print(&list, list_text);
@@ -330,8 +360,39 @@ fn issue(context: &Context, args: IssueArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn requests_text(list: &Value) -> String {
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        return "no requests".into();
+    }
+    let lines = items.iter().map(|item| {
+        format!(
+            "{} {:<10} {}\n  key {}",
+            text(item, "request_id"),
+            text(item, "state"),
+            text(item, "agent"),
+            text(item, "key"),
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Writes the certificate that was asked for; at a bank that asked the security company for an endorsement, that one.
 fn certificate(context: &Context, call: AdminCall, out: &Path) -> Result<(), Failure> {
     let issued = context.call(call)?;
+    if let Some(endorsement) = issued["endorsement_pem"].as_str() {
+        documents::write(out, endorsement)?;
+        context.print(&issued, |issued| {
+            format!(
+                "the security company has endorsed {}\nits certificate S is written to {}\nnext: at the agent host, \
+                 `countersign cert request … --endorsement {}`; then `cert issue` with that request",
+                text(issued, "agent"),
+                out.display(),
+                out.display(),
+            )
+        });
+        return Ok(());
+    }
     documents::write(out, text(&issued, "certificate_pem"))?;
     context.print(&issued, |issued| format!("{}\nwritten to {}", certificate_text(issued), out.display()));
     Ok(())

@@ -107,6 +107,13 @@ pub enum AdminCall {
         bank_pem: String,
         endorsement_pem: String,
     },
+    CertRenew {
+        name: AgentName,
+    },
+    CertPending {},
+    CertAbandon {
+        name: AgentName,
+    },
     CertList {},
     CertShow {
         name: AgentName,
@@ -272,6 +279,9 @@ fn dispatch(
         AdminCall::CertInstall { name, bank_pem, endorsement_pem } => {
             authority.cert_install(&actor, &name, &bank_pem, &endorsement_pem)
         }
+        AdminCall::CertRenew { name } => authority.cert_renew(&actor, &name),
+        AdminCall::CertPending {} => authority.endorsement_list(&actor),
+        AdminCall::CertAbandon { name } => authority.cert_abandon(&actor, &name),
         AdminCall::CertList {} => authority.cert_list(&actor),
         AdminCall::CertShow { name } => authority.cert_show(&actor, &name),
         AdminCall::Revoke { target, reason, dry_run } => {

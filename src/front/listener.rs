@@ -25,7 +25,7 @@ use crate::kernel::types::Currency;
 use crate::mcp::server::{Endpoint, ToolGate};
 use crate::ops::failure::Failure;
 use crate::ops::registry::Connections;
-use crate::tls::{self, PairGate, PairVerifier};
+use crate::tls::{self, PairGate, PeerVerifier};
 
 /// Threads that only do handshakes: each may wait for the HSM.
 const HANDSHAKE_THREADS: usize = 16;
@@ -74,7 +74,8 @@ impl Listener {
     pub fn start(setup: ListenerSetup) -> Result<Self, Failure> {
         let failed =
             |error: std::io::Error| Failure::fault("listener_failed", error.to_string(), "check process limits");
-        let verifier = PairVerifier::new(Arc::clone(&setup.pair_gate));
+        let judging = Arc::clone(&setup.pair_gate);
+        let verifier = PeerVerifier::new(Arc::new(move |presented| judging.accept(presented).map(drop)));
         let config = tls::server_config(&setup.identity, setup.token, verifier)?;
         setup.listening.set_nonblocking(true).map_err(failed)?;
         let listening = TcpListener::from_std(setup.listening).map_err(failed)?;

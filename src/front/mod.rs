@@ -8,5 +8,6 @@ pub mod gates;
 pub mod http;
 pub mod listener;
 pub mod operators;
+pub mod peer;
 pub mod services;
 pub mod settings;

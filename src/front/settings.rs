@@ -11,6 +11,9 @@ use crate::kernel::types::OperatorName;
 pub struct ListenSettings {
     /// Address of the MCP listener (mutual TLS), for example `127.0.0.1:8443`; port 0 picks a free one.
     pub mcp: Option<std::net::SocketAddr>,
+    /// Address of the peer listener (mutual TLS) for other parties' daemons and agents' renewals, for example
+    /// `0.0.0.0:8444`.
+    pub peer: Option<std::net::SocketAddr>,
     pub limits: LimitSettings,
 }
 

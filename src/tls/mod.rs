@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod keys;
+pub mod peer;
 mod verifier;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::kernel::credential::pair::VerifiedAgent;
 use crate::ops::failure::Failure;
 
 pub use keys::{ClientIdentity, SignedChain, TlsSigner, signer};
-pub use verifier::PairVerifier;
+pub use verifier::{Judge, PeerVerifier};
 
 /// Decides about peers. Implemented over the acceptance rule of the kernel and the live revocation status.
 pub trait PairGate: Send + Sync {
@@ -32,14 +33,14 @@ pub trait PairGate: Send + Sync {
     fn count_refusal(&self, name: &'static str);
 }
 
-/// The bank's side: TLS 1.3 only, both certificates of every client checked, no tickets, key in the HSM.
+/// A listener's side: TLS 1.3 only, every client judged, no tickets, key in the HSM.
 ///
 /// # Errors
 /// `tls_key_unusable`
 pub fn server_config(
     identity: &CertifiedKey,
     token: Arc<dyn Token>,
-    verifier: PairVerifier,
+    verifier: PeerVerifier,
 ) -> Result<ServerConfig, Failure> {
     let signer = keys::TokenSigner::new(token, identity.key.id);
     let key = keys::certified(&identity.chain, Arc::new(signer))?;

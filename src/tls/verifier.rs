@@ -1,4 +1,4 @@
-//! The client verifier of the MCP listener: hands what the peer presented to the acceptance rule.
+//! The client verifier of the listeners: hands what the peer presented to whoever judges it.
 
 use std::sync::Arc;
 
@@ -8,26 +8,27 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::PairGate;
+/// Passes what a peer presented, leaf first, or names why not.
+pub type Judge = Arc<dyn Fn(&[Vec<u8>]) -> Result<(), String> + Send + Sync>;
 
-/// Every client must present an acceptable pair; there is no anonymous client.
-pub struct PairVerifier {
-    gate: Arc<dyn PairGate>,
+/// Every client must present what its judge accepts; there is no anonymous client.
+pub struct PeerVerifier {
+    judge: Judge,
 }
 
-impl PairVerifier {
-    pub fn new(gate: Arc<dyn PairGate>) -> Self {
-        Self { gate }
+impl PeerVerifier {
+    pub fn new(judge: Judge) -> Self {
+        Self { judge }
     }
 }
 
-impl std::fmt::Debug for PairVerifier {
+impl std::fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PairVerifier").finish_non_exhaustive()
+        f.debug_struct("PeerVerifier").finish_non_exhaustive()
     }
 }
 
-impl ClientCertVerifier for PairVerifier {
+impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -40,8 +41,8 @@ impl ClientCertVerifier for PairVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let presented: Vec<Vec<u8>> =
             std::iter::once(end_entity).chain(intermediates).map(|certificate| certificate.to_vec()).collect();
-        match self.gate.accept(&presented) {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
+        match (self.judge)(&presented) {
+            Ok(()) => Ok(ClientCertVerified::assertion()),
             Err(name) => {
                 tracing::info!(refusal = %name, "handshake refused");
                 // The peer learns only that it is revoked, or that its certificate is not acceptable.

@@ -95,6 +95,11 @@ impl VerifiedRequest {
         Sha256::of(&[&self.spki])
     }
 
+    /// Whether the request carries an endorsement at all.
+    pub fn is_endorsed(&self) -> bool {
+        self.related.is_some()
+    }
+
     /// The endorsement that the request carries, after the RFC 9763 proof for it was verified. S itself is not
     /// judged here.
     ///

@@ -1,0 +1,315 @@
+//! The security company's desk for other parties' requests: a request waits until an officer's approval covers it.
+//!
+//! One file a request, `certs/endorsements/<request id>.json`, written before anything is signed. The network may lose,
+//! repeat, delay and reorder what comes in: everything is found again by the request's id, and what was abandoned stays
+//! abandoned, whatever comes later.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ca::authority::Authority;
+use crate::ca::build::AgentPlan;
+use crate::ca::enrol::issued;
+use crate::ca::files;
+use crate::ca::settings::PartyKind;
+use crate::kernel::command::{Act, Actor, CertificateRecord, Effect, RevocationTarget};
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::status::CustodyLevel;
+use crate::kernel::types::{KeyId, PartyName, RequestId, Serial, SpiffeId, UnixMillis};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// A request that was received. Nothing of it is believed on the file's word: the request is verified each time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Received {
+    request_id: RequestId,
+    /// Who asked.
+    peer: PartyName,
+    agent: SpiffeId,
+    agent_key: KeyId,
+    /// When it came: its custody statement was fresh then.
+    received_unix_ms: i64,
+    state: State,
+    /// Of S: issuer's key identifier and serial number.
+    endorsement: Option<(String, Serial)>,
+    request: Value,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// No officer has approved yet.
+    Pending,
+    /// S may have been signed.
+    Issuing,
+    Endorsed,
+    /// Never endorsed again; what was endorsed is revoked.
+    Abandoned,
+}
+
+impl Authority {
+    /// Another party asks for an endorsement, or asks again how far it is. The same id with another request is refused.
+    ///
+    /// Answers `{request_id, state: pending|endorsed|abandoned, agent, key, certificate_pem?, approval?}`.
+    ///
+    /// # Errors
+    /// `not_this_party`, `request_id_taken`, `issuance_in_progress`, and what is wrong with the request.
+    pub fn endorsement_put(&self, peer: &PartyName, id: &RequestId, request: &Value) -> Result<Value, Failure> {
+        let about = json!({ "request_id": id, "peer": peer });
+        self.refusal_recorded(&of(peer), "endorsement_request", &about, || {
+            self.only_for(&[PartyKind::SecurityCompany])?;
+            let _issuing = self.begin_issuing()?;
+            let received = match self.received(id)? {
+                Some(received) => {
+                    if received.peer != *peer || received.request != *request {
+                        return Err(Failure::refused(
+                            "request_id_taken",
+                            format!("{id} was another request"),
+                            "ask with a fresh id, or with the request that had this one",
+                        ));
+                    }
+                    received
+                }
+                None => self.receive(peer, id, request)?,
+            };
+            self.go_on(received)
+        })
+    }
+
+    /// How far a request is; goes on with it when an officer has approved meanwhile. Answers as
+    /// [`Self::endorsement_put`].
+    ///
+    /// # Errors
+    /// `not_this_party`, `request_unknown`, and as [`Self::endorsement_put`].
+    pub fn endorsement_get(&self, peer: &PartyName, id: &RequestId) -> Result<Value, Failure> {
+        self.only_for(&[PartyKind::SecurityCompany])?;
+        let _issuing = self.begin_issuing()?;
+        let received = self.received(id)?.filter(|received| received.peer == *peer).ok_or_else(unknown)?;
+        self.go_on(received)
+    }
+
+    /// Gives a request up: S is revoked if there is one, and none will be. Repeating it changes nothing. An id that is
+    /// not known is remembered as abandoned: its request may still be on its way.
+    ///
+    /// # Errors
+    /// `not_this_party`, the store's.
+    pub fn endorsement_abandon(&self, peer: &PartyName, id: &RequestId) -> Result<Value, Failure> {
+        let about = json!({ "request_id": id, "peer": peer });
+        self.recorded(&of(peer), "endorsement_abandon", &about, || {
+            self.only_for(&[PartyKind::SecurityCompany])?;
+            let _issuing = self.begin_issuing()?;
+            let Some(received) = self.received(id)? else {
+                self.write_tombstone(peer, id)?;
+                return Ok(json!({ "request_id": id, "state": State::Abandoned }));
+            };
+            if received.peer != *peer {
+                return Err(unknown());
+            }
+            let mut abandoned = received;
+            if abandoned.state == State::Issuing {
+                // It was cut off: what was journalled is finished, so that it has a serial number to be revoked by.
+                let record = self.endorse(&abandoned, None)?;
+                abandoned.endorsement = Some((record.issuer, record.serial));
+            }
+            // The mark first: a crash in between leaves an S that the repeat revokes, and none that comes later.
+            abandoned.state = State::Abandoned;
+            self.write_received(&abandoned)?;
+            self.revoke_endorsement(&abandoned)?;
+            Ok(self.told(&abandoned, None))
+        })
+    }
+
+    /// What other parties asked for: `{items: [{request_id, peer, state, agent, key, received_at}], next: null}`.
+    ///
+    /// # Errors
+    /// `not_this_party`, the file system's.
+    pub fn endorsement_list(&self, _actor: &Actor) -> Result<Value, Failure> {
+        self.only_for(&[PartyKind::SecurityCompany])?;
+        let items: Vec<Value> = self
+            .all_received()?
+            .into_iter()
+            .map(|received| {
+                json!({
+                    "request_id": received.request_id,
+                    "peer": received.peer,
+                    "state": received.state,
+                    "agent": received.agent,
+                    "key": received.agent_key,
+                    "received_at": UnixMillis(received.received_unix_ms).rfc3339(),
+                })
+            })
+            .collect();
+        Ok(json!({ "items": items, "next": null }))
+    }
+
+    fn all_received(&self) -> Result<Vec<Received>, Failure> {
+        let names = files::names(&self.desk())?;
+        let ids = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        ids.filter_map(|id: RequestId| self.received(&id).transpose()).collect()
+    }
+
+    fn receive(&self, peer: &PartyName, id: &RequestId, request: &Value) -> Result<Received, Failure> {
+        if self.is_tombstone(peer, id)? {
+            return Err(Failure::refused(
+                "request_abandoned",
+                format!("{id} was abandoned before it came"),
+                "make the request anew with `countersign cert request`",
+            ));
+        }
+        let now = clock::now();
+        let verified = self.verify_request_at(request, now)?;
+        let agent = verified.spiffe_id().clone();
+        self.role_is_known(agent.role().as_str())?;
+        self.may_certify(Profile::AgentS, &agent.to_string(), verified.key())?;
+        let received = Received {
+            request_id: id.clone(),
+            peer: peer.clone(),
+            agent,
+            agent_key: verified.key(),
+            received_unix_ms: now.0,
+            state: State::Pending,
+            endorsement: None,
+            request: request.clone(),
+        };
+        self.write_received(&received)?;
+        Ok(received)
+    }
+
+    /// As far as it goes now. Each step is found done when it is repeated.
+    fn go_on(&self, mut received: Received) -> Result<Value, Failure> {
+        if received.state == State::Abandoned {
+            // The revocation may have been cut off.
+            self.revoke_endorsement(&received)?;
+            return Ok(self.told(&received, None));
+        }
+        let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
+            Ok(standing) => standing,
+            Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
+                return Ok(self.told(&received, None));
+            }
+            Err(failure) => return Err(failure),
+        };
+        let record = match &received.endorsement {
+            // The first one stands, and ends when it ends.
+            Some((issuer, serial)) => self
+                .store
+                .certificates()?
+                .into_iter()
+                .find(|record| record.issuer == *issuer && record.serial == *serial)
+                .ok_or_else(unknown)?,
+            None => {
+                if received.state == State::Pending {
+                    received.state = State::Issuing;
+                    self.write_received(&received)?;
+                }
+                let (_, until) = standing.approval.span().map_err(crate::ca::operators::refused)?;
+                let record = self.endorse(&received, Some(until))?;
+                received.state = State::Endorsed;
+                received.endorsement = Some((record.issuer.clone(), record.serial.clone()));
+                self.write_received(&received)?;
+                let decision = json!({ "outcome": "done", "request_id": received.request_id, "approval": standing });
+                let act = Act::Record { tool: "endorsement_request".into(), decision };
+                self.apply(&of(&received.peer), act)?;
+                record
+            }
+        };
+        let mut told = self.told(&received, Some(issued(&record)?));
+        told["approval"] = json!(standing);
+        Ok(told)
+    }
+
+    /// S of a request that was received: what an earlier attempt journalled, or a new one.
+    fn endorse(&self, received: &Received, until: Option<UnixMillis>) -> Result<CertificateRecord, Failure> {
+        let verified = self.verify_request_at(&received.request, UnixMillis(received.received_unix_ms))?;
+        let agent = verified.spiffe_id().clone();
+        if agent != received.agent || verified.key() != received.agent_key {
+            return Err(Failure::fault(
+                "endorsement_unreadable",
+                format!("certs/endorsements/{}.json contradicts itself", received.request_id),
+                "restore the file, or remove it: the other party asks again",
+            ));
+        }
+        self.role_is_known(agent.role().as_str())?;
+        self.may_certify(Profile::AgentS, &agent.to_string(), verified.key())?;
+        let plan = AgentPlan { spiffe_id: agent, custody: CustodyLevel::CustodyStated, bound_to: None };
+        let wish = self.agent_wish(Profile::AgentS, &verified, plan, until)?;
+        self.certificate_for(&of(&received.peer), &wish, |_| true)
+    }
+
+    fn told(&self, received: &Received, endorsement: Option<Value>) -> Value {
+        let mut told = json!({
+            "request_id": received.request_id,
+            "state": received.state,
+            "agent": received.agent,
+            "key": received.agent_key,
+        });
+        if let Some(endorsement) = endorsement {
+            told["certificate_pem"] = endorsement["certificate_pem"].clone();
+            told["not_after"] = endorsement["not_after"].clone();
+        }
+        told
+    }
+
+    /// S of an abandoned request, unless another request that stands was answered with the same one.
+    fn revoke_endorsement(&self, received: &Received) -> Result<(), Failure> {
+        let Some((issuer, serial)) = &received.endorsement else {
+            return Ok(());
+        };
+        for other in self.all_received()? {
+            if other.state == State::Endorsed && other.endorsement == received.endorsement {
+                return Ok(());
+            }
+        }
+        let target = RevocationTarget::Certificate { issuer: issuer.clone(), serial: serial.clone() };
+        let act = Act::Revoke { target, reason: "cessation-of-operation".into() };
+        let effect = self.apply(&of(&received.peer), act)?;
+        if matches!(effect, Effect::Revoked { already: false, .. }) {
+            self.status_changed();
+            self.publish_crl(&of(&received.peer))?;
+        }
+        Ok(())
+    }
+
+    fn desk(&self) -> std::path::PathBuf {
+        self.state.certs().join("endorsements")
+    }
+
+    fn received(&self, id: &RequestId) -> Result<Option<Received>, Failure> {
+        let Some(text) = files::read_optional(&self.desk().join(format!("{id}.json")))? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Failure::fault(
+                "endorsement_unreadable",
+                format!("certs/endorsements/{id}.json cannot be read: {error}"),
+                "restore the file, or remove it: the other party asks again",
+            )
+        })
+    }
+
+    fn write_received(&self, received: &Received) -> Result<(), Failure> {
+        let path = self.desk().join(format!("{}.json", received.request_id));
+        files::write_durable(&path, format!("{:#}\n", json!(received)).as_bytes())
+    }
+
+    fn tombstone(&self, id: &RequestId) -> std::path::PathBuf {
+        self.desk().join(format!("{id}.abandoned"))
+    }
+
+    fn write_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<(), Failure> {
+        files::write_durable(&self.tombstone(id), format!("{peer}\n").as_bytes())
+    }
+
+    fn is_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<bool, Failure> {
+        Ok(files::read_optional(&self.tombstone(id))?.is_some_and(|text| text.trim_end() == peer.as_str()))
+    }
+}
+
+fn of(peer: &PartyName) -> Actor {
+    Actor::System { component: format!("peer {peer}") }
+}
+
+fn unknown() -> Failure {
+    Failure::refused("request_unknown", "there is no such request", "ask with the request itself")
+}

@@ -1,0 +1,94 @@
+//! Renewal at the agent host: fresh certificates over the same key, asked for over the agent's own connection.
+//!
+//! Nothing is kept of an attempt that was cut off: each step is found done by whoever is asked again.
+
+use serde_json::{Value, json};
+
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::files;
+use crate::ca::settings::PartyKind;
+use crate::kernel::command::Actor;
+use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::types::{AgentName, SpiffeId, UnixMillis};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::tls::peer::Method;
+
+impl Authority {
+    /// Renews an installed pair now: same key, same name, same role.
+    ///
+    /// Answers as [`Self::cert_install`].
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `agent_not_installed`, `peer_not_configured`, `peer_unreachable`,
+    /// the bank's and the security company's refusals, `approval_missing` when an officer has to look at the agent again.
+    pub fn cert_renew(&self, actor: &Actor, name: &AgentName) -> Result<Value, Failure> {
+        self.recorded(actor, "cert_renew", &json!({ "name": name }), || {
+            self.permit(actor, &[ADMINISTRATOR, OFFICER])?;
+            self.only_for(&[PartyKind::AgentHost])?;
+            let identity = self.agent_identity(name)?;
+            let (agent, _, _) = installed(&identity.chain[0], self)?;
+            let root = self.issuer_anchors(&identity.chain[0], "bank's certificate")?.root;
+            let ask = |path: &str, request: &Value| {
+                let peer = self.peer.get().ok_or_else(|| {
+                    Failure::usage(
+                        "peer_not_configured",
+                        "the configuration does not say where the bank's peer listener is",
+                        "set [peer] url to the bank's [listen] peer address",
+                    )
+                })?;
+                let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+                peer.ask(&root, &identity.chain, signer, Method::Post, path, Some(request))
+            };
+            let endorsed = ask("/v1/renewals", &self.request_for(&agent, &identity.key, None)?)?;
+            let endorsement_pem = endorsed["endorsement_pem"].as_str().unwrap_or_default();
+            let proof = self.request_for(&agent, &identity.key, Some(endorsement_pem))?;
+            let issued = ask("/v1/renewals/proof", &proof)?;
+            self.install(name, issued["certificate_pem"].as_str().unwrap_or_default(), endorsement_pem)
+        })
+    }
+
+    /// Renews every installed pair that is past two thirds of its life. Answers how each attempt ended.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn renew_due(&self) -> Result<Vec<(AgentName, Result<Value, Failure>)>, Failure> {
+        if self.kind != PartyKind::AgentHost || self.peer.get().is_none() {
+            return Ok(Vec::new());
+        }
+        let actor = Actor::System { component: "renewal".into() };
+        let now = clock::now();
+        let mut attempts = Vec::new();
+        for name in files::names(&self.state.certs().join("agents"))? {
+            let Ok(name) = name.parse::<AgentName>() else {
+                continue;
+            };
+            let Some([bank, _]) = self.installed_pair(&name)? else {
+                continue;
+            };
+            let (_, begins, ends) = installed(&bank, self)?;
+            let due = UnixMillis(begins.0 + (ends.0 - begins.0) / 3 * 2);
+            if (due.0..ends.0).contains(&now.0) {
+                let attempt = self.cert_renew(&actor, &name);
+                attempts.push((name, attempt));
+            }
+        }
+        Ok(attempts)
+    }
+}
+
+/// Whom an installed certificate names, and from when until when.
+fn installed(bank: &[u8], authority: &Authority) -> Result<(SpiffeId, UnixMillis, UnixMillis), Failure> {
+    let unreadable = || {
+        Failure::fault(
+            "certificate_unreadable",
+            "an installed certificate is none of an agent",
+            "install the pair again with `countersign cert install`",
+        )
+    };
+    let certificate = Certificate::read(bank).map_err(|_| unreadable())?;
+    let facts = Profile::AgentB.check_certificate(&certificate, &authority.base).map_err(|_| unreadable())?;
+    let (agent, _) = facts.agent.ok_or_else(unreadable)?;
+    Ok((agent, facts.not_before, facts.not_after))
+}

@@ -1,0 +1,352 @@
+//! The bank's side of an issuance that begins without an endorsement: asked for at the security company, over the
+//! network, and given up there when nothing comes of it.
+//!
+//! One file an agent's key, `certs/issuances/<key>.json`, written before the network is used: what was asked under which
+//! id is known after any crash, and asking again is harmless.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ca::authority::{Authority, OFFICER};
+use crate::ca::enrol::pair_refused;
+use crate::ca::files;
+use crate::ca::settings::PartyKind;
+use crate::kernel::command::Actor;
+use crate::kernel::credential::certificate::Tbs;
+use crate::kernel::credential::operator::SignedApproval;
+use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent, accept_endorsement};
+use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::credential::related::binding_of;
+use crate::kernel::credential::request::VerifiedRequest;
+use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::tls::peer::{Method, PeerClient};
+
+/// An endorsement that no certificate followed is given up after this long.
+const ABANDON_AFTER_MS: i64 = 3_600_000;
+
+/// An issuance under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Issuance {
+    request_id: RequestId,
+    agent: SpiffeId,
+    agent_key: KeyId,
+    since_unix_ms: i64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// Asked, or about to be: the security company may have heard of it.
+    Asked,
+    /// S was handed out; B waits for the agent's proof.
+    Endorsed,
+    Issued,
+    /// To be given up at the security company.
+    Abandoning,
+    Abandoned,
+}
+
+impl Authority {
+    /// How to reach the other party, and until then not at all.
+    pub fn reach(&self, peer: PeerClient) {
+        // A second one would be a wiring error of the composition root; the first one stands.
+        let _ = self.peer.set(peer);
+    }
+
+    /// Asks the security company for the endorsement of a request without one. Repeating it asks again under the same
+    /// id.
+    ///
+    /// Answers `{request_id, state: "endorsed", agent, key, endorsement_pem}`.
+    ///
+    /// # Errors
+    /// `endorsement_pending` while no officer of the security company has approved; `peer_not_configured`,
+    /// `peer_unreachable`; the security company's refusals; what is wrong with the request or with S.
+    pub(super) fn ask_endorsement(
+        &self,
+        verified: &VerifiedRequest,
+        request: &Value,
+        approval: Option<&SignedApproval>,
+    ) -> Result<Value, Failure> {
+        let (agent, key) = (verified.spiffe_id(), verified.key());
+        let request_id = id_of(request);
+        let issuance = match self.issuance(key)? {
+            Some(known) if known.request_id == request_id => known,
+            Some(Issuance { state: State::Abandoning, .. }) => {
+                return Err(Failure::busy(
+                    "issuance_being_abandoned",
+                    format!("an earlier issuance for {agent} is being given up at the security company"),
+                    "try again in a minute",
+                ));
+            }
+            // Another request over the same key takes the place of what was not finished.
+            _ => {
+                let since_unix_ms = clock::now().0;
+                let (agent, request_id) = (agent.clone(), request_id.clone());
+                Issuance { request_id, agent, agent_key: key, since_unix_ms, state: State::Asked }
+            }
+        };
+        if matches!(issuance.state, State::Abandoning | State::Abandoned) {
+            return Err(Failure::refused(
+                "issuance_abandoned",
+                format!("this request for {agent} was given up"),
+                "make the request anew with `countersign cert request`",
+            ));
+        }
+        self.write_issuance(&issuance)?;
+        let answer = self.ask_peer(Method::Put, &format!("/v1/endorsements/{request_id}"), Some(request))?;
+        match answer["state"].as_str() {
+            Some("pending") => {
+                return Err(Failure::busy(
+                    "endorsement_pending",
+                    format!("the security company has the request {request_id}; none of its officers has approved yet"),
+                    "have one approve there (`countersign cert pending`, `cert approve`), then repeat the command",
+                ));
+            }
+            Some("endorsed") => {}
+            Some(_) | None => {
+                return Err(Failure::refused(
+                    "endorsement_refused",
+                    format!("the security company answers {} about {request_id}", answer["state"]),
+                    "make the request anew with `countersign cert request`",
+                ));
+            }
+        }
+        let text = answer["certificate_pem"].as_str().unwrap_or_default();
+        let der =
+            pem::decode_one(Kind::Certificate, text).map_err(|_| pair_refused(PairRefusal::EndorsementMalformed))?;
+        let status = self.store.status()?;
+        let endorsed = accept_endorsement(&der, &*self.acceptance()?, &status, clock::now()).map_err(pair_refused)?;
+        if endorsed.key() != key {
+            return Err(pair_refused(PairRefusal::KeyMismatch));
+        }
+        if endorsed.spiffe_id() != agent {
+            return Err(pair_refused(PairRefusal::IdentityMismatch));
+        }
+        self.two_people(&answer["approval"], approval)?;
+        // The company answers with an S that lasts; one that has its B already is not to be given up for want of one.
+        let state = if self.is_bound(&der)? { State::Issued } else { State::Endorsed };
+        self.write_issuance(&Issuance { state, ..issuance })?;
+        Ok(json!({
+            "request_id": request_id,
+            "state": State::Endorsed,
+            "agent": agent,
+            "key": key,
+            "endorsement_pem": text,
+        }))
+    }
+
+    /// Whether a certificate of ours is bound to this endorsement.
+    fn is_bound(&self, endorsement: &[u8]) -> Result<bool, Failure> {
+        let hash = Sha256::of(&[endorsement]);
+        Ok(self.store.certificates()?.iter().any(|record| {
+            record.profile == Profile::AgentB.name()
+                && record.der.is_some()
+                && Tbs::read(&record.tbs).is_ok_and(|tbs| binding_of(&tbs) == Ok(hash))
+        }))
+    }
+
+    /// Nobody endorses and issues the same agent: the keys of both officers differ.
+    fn two_people(&self, endorsed: &Value, issuing: Option<&SignedApproval>) -> Result<(), Failure> {
+        let Some(issuing) = issuing else {
+            return Ok(());
+        };
+        let own = self.officer_spki(issuing)?;
+        let Ok(endorsed) = serde_json::from_value::<SignedApproval>(endorsed.clone()) else {
+            return Ok(());
+        };
+        // Whoever made the other party's signature: our own officer's key must not verify it.
+        if endorsed.verify(&endorsed.approval.party, &own).is_ok() {
+            return Err(Failure::refused(
+                "same_person",
+                "the same key has endorsed this agent",
+                "have another officer issue",
+            ));
+        }
+        Ok(())
+    }
+
+    /// B was issued: the issuance over this key is complete.
+    pub(super) fn issuance_done(&self, key: KeyId) -> Result<(), Failure> {
+        match self.issuance(key)? {
+            Some(issuance) if issuance.state != State::Issued => {
+                self.write_issuance(&Issuance { state: State::Issued, ..issuance })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether B may still follow the endorsement over this key.
+    pub(super) fn issuance_open(&self, key: KeyId) -> Result<(), Failure> {
+        match self.issuance(key)? {
+            Some(Issuance { state: State::Abandoning | State::Abandoned, agent, .. }) => Err(Failure::refused(
+                "issuance_abandoned",
+                format!("the issuance for {agent} was given up: its endorsement is revoked"),
+                "make the request anew with `countersign cert request`",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Gives the issuances for an agent up that are not complete: the security company revokes their endorsements.
+    ///
+    /// Answers `{items: [{request_id, agent, key, state}]}`; `abandoning` is said again until the company has heard it.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `unknown_agent`.
+    pub fn cert_abandon(&self, actor: &Actor, name: &AgentName) -> Result<Value, Failure> {
+        self.recorded(actor, "cert_abandon", &json!({ "name": name }), || {
+            self.permit(actor, &[OFFICER])?;
+            self.only_for(&[PartyKind::Bank])?;
+            let mut open = self.issuances()?;
+            open.retain(|issuance| issuance.agent.name() == name && issuance.state != State::Issued);
+            if open.is_empty() {
+                return Err(Failure::refused(
+                    "issuance_unknown",
+                    format!("no issuance for {name} is under way"),
+                    "see `countersign cert list`; what was issued is revoked with `countersign revoke`",
+                ));
+            }
+            let items: Result<Vec<Value>, Failure> = open.into_iter().map(|issuance| self.abandon(issuance)).collect();
+            Ok(json!({ "items": items?, "next": null }))
+        })
+    }
+
+    /// Gives up what nobody went on with. Called now and then.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn abandon_stale(&self) -> Result<usize, Failure> {
+        if self.kind != PartyKind::Bank {
+            return Ok(0);
+        }
+        let stale = clock::now().plus_ms(-ABANDON_AFTER_MS).0;
+        let mut open = self.issuances()?;
+        open.retain(|issuance| match issuance.state {
+            State::Endorsed => issuance.since_unix_ms < stale,
+            State::Abandoning => true,
+            State::Asked | State::Issued | State::Abandoned => false,
+        });
+        let count = open.len();
+        for issuance in open {
+            self.abandon(issuance)?;
+        }
+        Ok(count)
+    }
+
+    fn abandon(&self, issuance: Issuance) -> Result<Value, Failure> {
+        let mut issuance = issuance;
+        if issuance.state != State::Abandoned {
+            // The mark first: no certificate follows any more, whether or not the company can be told now.
+            issuance.state = State::Abandoning;
+            self.write_issuance(&issuance)?;
+            match self.ask_peer(Method::Delete, &format!("/v1/endorsements/{}", issuance.request_id), None) {
+                Ok(_) => {
+                    issuance.state = State::Abandoned;
+                    self.write_issuance(&issuance)?;
+                }
+                Err(failure) => tracing::warn!(name = %failure.name, "the security company will be told again"),
+            }
+        }
+        let Issuance { request_id, agent, agent_key, state, .. } = issuance;
+        Ok(json!({ "request_id": request_id, "agent": agent, "key": agent_key, "state": state }))
+    }
+
+    /// An agent that is connected asks for fresh certificates over its own key: the first half, S.
+    ///
+    /// # Errors
+    /// `renewal_not_own`, `approval_missing` once the officer's approval has ended, and as [`Self::ask_endorsement`].
+    pub fn renewal_begin(&self, agent: &VerifiedAgent, request: &Value) -> Result<Value, Failure> {
+        let actor = Actor::Agent(agent.principal().clone());
+        self.recorded(&actor, "renewal_begin", &json!({ "request_id": id_of(request) }), || {
+            self.only_for(&[PartyKind::Bank])?;
+            let verified = self.own_request(agent, request)?;
+            self.may_certify(Profile::AgentB, &agent.spiffe_id().to_string(), agent.key())?;
+            self.standing_approval(agent.spiffe_id(), agent.key(), clock::now())?;
+            self.ask_endorsement(&verified, request, None)
+        })
+    }
+
+    /// The second half, B, for the proof of the fresh S.
+    ///
+    /// # Errors
+    /// `renewal_not_own`, and as [`Self::cert_issue`].
+    pub fn renewal_finish(&self, agent: &VerifiedAgent, request: &Value) -> Result<Value, Failure> {
+        self.own_request(agent, request)?;
+        self.cert_issue(&Actor::System { component: "renewal".into() }, request, None)
+    }
+
+    fn own_request(&self, agent: &VerifiedAgent, request: &Value) -> Result<VerifiedRequest, Failure> {
+        let verified = self.verify_request_at(request, clock::now())?;
+        if verified.key() != agent.key() || verified.spiffe_id() != agent.spiffe_id() {
+            return Err(Failure::refused(
+                "renewal_not_own",
+                "the request is about another agent or another key than the one that is connected",
+                "renew each agent over its own connection",
+            ));
+        }
+        Ok(verified)
+    }
+
+    /// One question to the other party, by its root and with our own client certificate.
+    fn ask_peer(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let peer = self.peer.get().ok_or_else(|| {
+            Failure::usage(
+                "peer_not_configured",
+                "the configuration does not say where the security company's daemon is",
+                "set [peer] url, or bring the endorsement as a file: `cert request --endorsement`",
+            )
+        })?;
+        let root = self.known_anchors()?.into_values().next().map(|anchors| anchors.root).ok_or_else(|| {
+            Failure::refused(
+                "anchors_missing",
+                "the other party's root is not known here",
+                "run `countersign trust add` with the other party's certificates",
+            )
+        })?;
+        let identity = self.signing_role(crate::kernel::sign::Purpose::TlsClient)?;
+        let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+        peer.ask(&root, &identity.chain[..2], signer, method, path, body)
+    }
+
+    fn issuance_file(&self, key: KeyId) -> std::path::PathBuf {
+        self.state.certs().join(format!("issuances/{key}.json"))
+    }
+
+    fn issuance(&self, key: KeyId) -> Result<Option<Issuance>, Failure> {
+        let Some(text) = files::read_optional(&self.issuance_file(key))? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            Failure::fault(
+                "issuance_unreadable",
+                format!("certs/issuances/{key}.json cannot be read: {error}"),
+                "restore the file from a backup",
+            )
+        })
+    }
+
+    fn write_issuance(&self, issuance: &Issuance) -> Result<(), Failure> {
+        let text = format!("{:#}\n", json!(issuance));
+        files::write_durable(&self.issuance_file(issuance.agent_key), text.as_bytes())
+    }
+
+    fn issuances(&self) -> Result<Vec<Issuance>, Failure> {
+        let names = files::names(&self.state.certs().join("issuances"))?;
+        let keys = names.iter().filter_map(|name| Sha256::from_hex(name.strip_suffix(".json")?).ok());
+        keys.filter_map(|key| self.issuance(key).transpose()).collect()
+    }
+}
+
+/// The id of a request is made from its bytes: whoever repeats it, after whatever crash, asks under the same one.
+fn id_of(request: &Value) -> RequestId {
+    let hash = Sha256::of(&[request.to_string().as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.0[..16]);
+    let id = format!("req_{}", ulid::Ulid::from_bytes(bytes));
+    id.parse().expect("any 128 bits are a ULID")
+}
