@@ -278,12 +278,12 @@ impl Authority {
         let (agent, key) = (verified.spiffe_id(), verified.key());
         if let Some(signed) = approval {
             self.approve_agent(signed)?;
-        } else if matches!(actor, Actor::Operator(operator) if operator.asserted) {
-            return Ok(None);
         }
-        let standing = self.standing_approval(agent, key, now)?;
-        let (_, until) = standing.approval.span().map_err(operators::refused)?;
-        Ok(Some(until))
+        match self.standing_approval(agent, key, now) {
+            Ok(standing) => Ok(Some(standing.approval.span().map_err(operators::refused)?.1)),
+            Err(_) if matches!(actor, Actor::Operator(operator) if operator.asserted) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// An officer approves an agent before anybody asks for it: certifying it over this key needs no officer until the

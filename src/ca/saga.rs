@@ -104,7 +104,11 @@ impl Authority {
                 return Err(Failure::busy(
                     "endorsement_pending",
                     format!("the security company has the request {request_id}; none of its officers has approved yet"),
-                    "have one approve there (`countersign cert pending`, `cert approve`), then repeat the command",
+                    format!(
+                        "there: `countersign cert approve {} --role {} --key {key} --as OFFICER`; then repeat the command",
+                        agent.name(),
+                        agent.role()
+                    ),
                 ));
             }
             Some("endorsed") => {}

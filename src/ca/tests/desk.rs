@@ -1,0 +1,233 @@
+//! Officers with keys of their own, and the security company's desk for other parties' requests.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::kernel::credential::operator::{HORIZON_MS, SignedApproval};
+use crate::kernel::types::{PartyName, RequestId};
+
+const AGENT: &str = "spiffe://countersign.example/agent/purchaser/shopper";
+
+/// Nobody's word: what an administrator of a real installation is.
+fn administrator() -> Actor {
+    let Actor::Operator(operator) = operator(&["administrator"]) else { unreachable!() };
+    Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
+}
+
+/// An officer at the socket who asserts nothing.
+fn unasserted() -> Actor {
+    let Actor::Operator(operator) = operator(&["administrator", "officer"]) else { unreachable!() };
+    Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
+}
+
+/// A person with a token of their own, enrolled at a party.
+fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
+    let person = party(name, PartyKind::Operator);
+    person.authority.init_party(&unasserted()).unwrap();
+    let request = person.authority.operator_show(&unasserted()).unwrap();
+    let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+    at.authority.operator_enrol(&administrator(), &request, &roles).unwrap();
+    person
+}
+
+fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedApproval {
+    let csr = pem::decode_one(Kind::Request, request["csr_pem"].as_str().unwrap()).unwrap();
+    let verified = crate::kernel::credential::request::verify(&csr).unwrap();
+    let (agent, key) = (verified.spiffe_id().clone(), verified.key());
+    let signed = person.authority.approval_sign(&unasserted(), party.parse().unwrap(), agent, key, days).unwrap();
+    serde_json::from_value(signed).unwrap()
+}
+
+fn bank() -> PartyName {
+    "bank".parse().unwrap()
+}
+
+fn id(number: u8) -> RequestId {
+    format!("req_0000000000000000000000000{number}").parse().unwrap()
+}
+
+fn revoked_serials(party: &Party) -> usize {
+    party.store.status().unwrap().certificates.len()
+}
+
+#[test]
+fn an_endorsement_needs_an_officers_signature_over_this_agent_and_key() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let eve = officer("eve", &all.secco, &["auditor"]);
+    let dora = officer("dora", &all.bank, &["officer"]);
+    let request = all.request("shopper", None);
+    let other = all.request("drifter", None);
+    let mut widened = approval(&carol, "secco", &request, 90);
+    widened.approval.agent = "spiffe://countersign.example/agent/treasurer/shopper".parse().unwrap();
+    let mut renamed = approval(&eve, "secco", &request, 90);
+    renamed.approval.operator = "carol".parse().unwrap();
+    let table = [
+        ("no approval", None, "approval_missing"),
+        ("of another agent", Some(approval(&carol, "secco", &other, 90)), "approval_missing"),
+        ("of nobody known here", Some(approval(&dora, "secco", &request, 90)), "operator_unknown"),
+        ("of an auditor", Some(approval(&eve, "secco", &request, 90)), "operator_not_permitted"),
+        ("for another party", Some(approval(&carol, "bank", &request, 90)), "approval_wrong_party"),
+        ("changed afterwards", Some(widened), "operator_signature_invalid"),
+        ("under another's name", Some(renamed), "operator_signature_invalid"),
+    ];
+    for (what, approval, expected) in table {
+        let refused = secco.cert_endorse(&unasserted(), &request, approval.as_ref());
+        assert_eq!(name_of(refused), expected, "{what}");
+    }
+    let signed = approval(&carol, "secco", &request, 90);
+    let endorsed = secco.cert_endorse(&unasserted(), &request, Some(&signed)).unwrap();
+    // It stands: the next one needs nobody, and is the same while it lasts.
+    let again = secco.cert_endorse(&unasserted(), &all.request("shopper", None), None).unwrap();
+    assert_eq!(again["serial"], endorsed["serial"]);
+    assert!(all.secco.leaves().contains(&("cert_endorse".into(), "done".into())));
+
+    // The officer's key is revoked: what the officer approved falls with it.
+    all.secco.authority.revoke(&chief(), &carol_key(&carol), "left the company", RevokeMode::Effective).unwrap();
+    assert_eq!(name_of(secco.cert_endorse(&unasserted(), &request, None)), "operator_revoked");
+    assert_eq!(name_of(secco.cert_endorse(&unasserted(), &request, Some(&signed))), "operator_revoked");
+}
+
+fn carol_key(person: &Party) -> String {
+    let shown = person.authority.operator_show(&unasserted()).unwrap();
+    shown["request"]["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_approval_stands_for_ninety_days_at_most_and_ends_certificates_with_it() {
+    let all = installation();
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    let sign = |days| {
+        let key = crate::kernel::types::Sha256::of(&[b"key"]);
+        carol.authority.approval_sign(&unasserted(), "secco".parse().unwrap(), AGENT.parse().unwrap(), key, days)
+    };
+    assert_eq!(name_of(sign(0)), "approval_horizon");
+    assert_eq!(name_of(sign(91)), "approval_horizon");
+    assert_eq!(HORIZON_MS, 90 * 86_400_000);
+    let signed = approval(&carol, "secco", &request, 1);
+    let endorsed = all.secco.authority.cert_endorse(&unasserted(), &request, Some(&signed)).unwrap();
+    let (_, until) = signed.approval.span().unwrap();
+    assert!(endorsed["not_after"].as_str().unwrap() <= until.rfc3339().as_str());
+    // Only people's own directories sign approvals, and only parties with an authority take them.
+    assert_eq!(name_of(all.bank.authority.operator_show(&chief())), "not_this_party");
+    assert_eq!(name_of(all.host.authority.cert_approve(&chief(), &signed)), "not_this_party");
+    let stale = all.secco.authority.operator_enrol(&administrator(), &json!({}), &["officer".into()]);
+    assert_eq!(name_of(stale), "operator_document_malformed");
+}
+
+#[test]
+fn a_request_waits_for_an_officer_and_is_endorsed_once() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    assert_eq!(secco.endorsement_put(&bank(), &id(1), &request).unwrap()["state"], "pending");
+    assert_eq!(secco.endorsement_put(&bank(), &id(1), &request).unwrap()["state"], "pending");
+    assert_eq!(secco.endorsement_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 1);
+
+    let other = all.request("drifter", None);
+    assert_eq!(name_of(secco.endorsement_put(&bank(), &id(1), &other)), "request_id_taken");
+    let stranger: PartyName = "stranger".parse().unwrap();
+    assert_eq!(name_of(secco.endorsement_put(&stranger, &id(1), &request)), "request_id_taken");
+    assert_eq!(name_of(secco.endorsement_get(&stranger, &id(1))), "request_unknown");
+    assert_eq!(name_of(secco.endorsement_abandon(&stranger, &id(1))), "request_unknown");
+    assert_eq!(name_of(secco.endorsement_get(&bank(), &id(9))), "request_unknown");
+    assert_eq!(name_of(all.bank.authority.endorsement_put(&bank(), &id(1), &request)), "not_this_party");
+    let mut bent = request.clone();
+    bent["name"] = json!("drifter");
+    assert_eq!(name_of(secco.endorsement_put(&bank(), &id(2), &bent)), "request_identity");
+
+    let signed = approval(&carol, "secco", &request, 30);
+    secco.cert_approve(&unasserted(), &signed).unwrap();
+    let endorsed = secco.endorsement_get(&bank(), &id(1)).unwrap();
+    assert_eq!(endorsed["state"], "endorsed");
+    assert_eq!(endorsed["approval"], json!(signed));
+    let again = secco.endorsement_put(&bank(), &id(1), &request).unwrap();
+    assert_eq!(again["certificate_pem"], endorsed["certificate_pem"]);
+    let issued = all.secco.store.certificates().unwrap();
+    assert_eq!(issued.iter().filter(|record| record.profile == "agent-s").count(), 1);
+}
+
+#[test]
+fn what_was_abandoned_stays_abandoned_in_whatever_order_requests_come() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    secco.cert_approve(&unasserted(), &approval(&carol, "secco", &request, 30)).unwrap();
+
+    // Given up before it came.
+    assert_eq!(secco.endorsement_abandon(&bank(), &id(1)).unwrap()["state"], "abandoned");
+    assert_eq!(name_of(secco.endorsement_put(&bank(), &id(1), &request)), "request_abandoned");
+    assert_eq!(revoked_serials(&all.secco), 0);
+
+    // Endorsed, then given up: revoked, and asked again it is not endorsed again.
+    assert_eq!(secco.endorsement_put(&bank(), &id(2), &request).unwrap()["state"], "endorsed");
+    for _ in 0..2 {
+        assert_eq!(secco.endorsement_abandon(&bank(), &id(2)).unwrap()["state"], "abandoned");
+        assert_eq!(revoked_serials(&all.secco), 1);
+    }
+    let late = secco.endorsement_put(&bank(), &id(2), &request).unwrap();
+    assert_eq!((late["state"].as_str(), late["certificate_pem"].as_str()), (Some("abandoned"), None));
+
+    // One S that answered two requests: it is revoked with the last of them.
+    let first = secco.endorsement_put(&bank(), &id(3), &request).unwrap();
+    let second = secco.endorsement_put(&bank(), &id(4), &all.request("shopper", None)).unwrap();
+    assert_eq!(first["certificate_pem"], second["certificate_pem"]);
+    secco.endorsement_abandon(&bank(), &id(4)).unwrap();
+    assert_eq!(revoked_serials(&all.secco), 1);
+    secco.endorsement_abandon(&bank(), &id(3)).unwrap();
+    assert_eq!(revoked_serials(&all.secco), 2);
+}
+
+#[test]
+fn an_endorsement_that_was_cut_off_while_it_was_signed_goes_on_or_is_given_up() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    secco.cert_approve(&unasserted(), &approval(&carol, "secco", &request, 30)).unwrap();
+
+    all.secco.token.failing_signatures.store(1, Ordering::SeqCst);
+    secco.endorsement_put(&bank(), &id(1), &request).unwrap_err();
+    assert_eq!(secco.endorsement_list(&chief()).unwrap()["items"][0]["state"], "issuing");
+    let endorsed = secco.endorsement_get(&bank(), &id(1)).unwrap();
+    assert_eq!(endorsed["state"], "endorsed");
+    let journalled = all.secco.store.certificates().unwrap();
+    assert_eq!(journalled.iter().filter(|record| record.profile == "agent-s").count(), 1, "the same bytes were signed");
+
+    let drifter = all.request("drifter", None);
+    secco.cert_approve(&unasserted(), &approval(&carol, "secco", &drifter, 30)).unwrap();
+    all.secco.token.failing_signatures.store(1, Ordering::SeqCst);
+    secco.endorsement_put(&bank(), &id(2), &drifter).unwrap_err();
+    secco.endorsement_abandon(&bank(), &id(2)).unwrap();
+    assert_eq!(revoked_serials(&all.secco), 1, "what was journalled was finished, to be revoked by its number");
+    assert_eq!(secco.endorsement_get(&bank(), &id(2)).unwrap()["state"], "abandoned");
+}
+
+#[test]
+fn people_are_enrolled_once_and_roles_change_without_another_certificate() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = carol.authority.operator_show(&unasserted()).unwrap();
+    let enrol = |request: &Value, roles: &[&str]| {
+        let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        secco.operator_enrol(&administrator(), request, &roles)
+    };
+    let same = enrol(&request, &["officer"]).unwrap();
+    assert_eq!(same["changed"], false);
+    let wider = enrol(&request, &["officer", "auditor"]).unwrap();
+    assert_eq!((wider["changed"].as_bool(), &wider["serial"]), (Some(true), &same["serial"]));
+    assert_eq!(name_of(enrol(&request, &["king"])), "operator_role_unknown");
+    // Another key under the same name.
+    let impostor = party("carol", PartyKind::Operator);
+    impostor.authority.init_party(&unasserted()).unwrap();
+    let theirs = impostor.authority.operator_show(&unasserted()).unwrap();
+    assert_eq!(name_of(enrol(&theirs, &["officer"])), "agent_name_taken");
+    let by_an_officer = secco.operator_enrol(&operator(&["officer"]), &theirs, &["officer".into()]);
+    assert_eq!(name_of(by_an_officer), "operator_not_permitted");
+    assert_eq!(secco.operator_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 1);
+}
