@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
-use crate::ca::{Authority, AuthoritySetup};
+use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
@@ -156,7 +156,7 @@ fn start(
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
         }
-        if config.peer.is_some() {
+        if config.peer.is_some() || config.listen.peer.is_some() {
             tasks.push(runtime.spawn(tend_issuances(Arc::clone(&services), stop.clone())));
         }
         if party_settings.kind == PartyKind::AgentHost {
@@ -303,19 +303,20 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
     }
 }
 
-/// At an agent host renews what is due, at a bank gives up what nobody went on with. Both ask the other party, which may
-/// be slow: a task of its own.
+/// At an agent host renews what is due, at a bank gives up what nobody went on with, at a security company forgets what
+/// was asked long ago. The other party may be slow: a task of its own.
 async fn tend_issuances(services: Arc<Services>, stop: CancellationToken) {
     loop {
         let turn = Arc::clone(&services);
         let tended = tokio::task::spawn_blocking(move || {
             let authority = &turn.setup.authority;
+            authority.forget_requests()?;
             authority.abandon_stale()?;
-            for (name, renewed) in authority.renew_due()? {
-                match renewed {
-                    Ok(_) => tracing::info!(agent = %name, "renewed"),
+            for Renewal { agent, outcome } in authority.renew_due()? {
+                match outcome {
+                    Ok(_) => tracing::info!(%agent, "renewed"),
                     Err(Failure { name: why, message, next_step, .. }) => {
-                        tracing::warn!(agent = %name, %why, %message, %next_step, "not renewed; tried again in a minute");
+                        tracing::warn!(%agent, %why, %message, %next_step, "not renewed; tried again in a minute");
                     }
                 }
             }

@@ -19,6 +19,9 @@ use crate::kernel::types::{KeyId, PartyName, RequestId, Serial, SpiffeId, UnixMi
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
+/// A request and what became of it are kept this long; certificates and leaves stay for ever.
+const KEPT_MS: i64 = 30 * 86_400_000;
+
 /// A request that was received. Nothing of it is believed on the file's word: the request is verified each time.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +150,34 @@ impl Authority {
         let names = files::names(&self.desk())?;
         let ids = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
         ids.filter_map(|id: RequestId| self.received(&id).transpose()).collect()
+    }
+
+    /// Forgets requests of long ago: what they were about has ended, and their custody statements are too old to be
+    /// believed if they came again. Answers how many.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn forget_requests(&self) -> Result<usize, Failure> {
+        if self.kind != PartyKind::SecurityCompany {
+            return Ok(0);
+        }
+        let since = clock::now().plus_ms(-KEPT_MS).0;
+        let mut old: Vec<std::path::PathBuf> = Vec::new();
+        for received in self.all_received()? {
+            if received.received_unix_ms < since {
+                old.push(self.desk().join(format!("{}.json", received.request_id)));
+            }
+        }
+        for name in files::names(&self.desk())? {
+            let path = self.desk().join(&name);
+            let noted = if name.ends_with(".abandoned") { files::read_optional(&path)? } else { None };
+            let at = noted.and_then(|text| text.lines().nth(1)?.parse::<i64>().ok());
+            if at.is_some_and(|at| at < since) {
+                old.push(path);
+            }
+        }
+        old.iter().try_for_each(|path| files::remove_durable(path))?;
+        Ok(old.len())
     }
 
     fn receive(&self, peer: &PartyName, id: &RequestId, request: &Value) -> Result<Received, Failure> {
@@ -298,11 +329,11 @@ impl Authority {
     }
 
     fn write_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<(), Failure> {
-        files::write_durable(&self.tombstone(id), format!("{peer}\n").as_bytes())
+        files::write_durable(&self.tombstone(id), format!("{peer}\n{}\n", clock::now().0).as_bytes())
     }
 
     fn is_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<bool, Failure> {
-        Ok(files::read_optional(&self.tombstone(id))?.is_some_and(|text| text.trim_end() == peer.as_str()))
+        Ok(files::read_optional(&self.tombstone(id))?.is_some_and(|text| text.lines().next() == Some(peer.as_str())))
     }
 }
 

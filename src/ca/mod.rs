@@ -29,5 +29,6 @@ pub use authority::{Authority, AuthoritySetup};
 pub use enrol::{AGENT_REQUEST_SCHEMA, AgentRequest};
 pub use keys::RoleHealth;
 pub use operators::ROLES as OPERATOR_ROLES;
+pub use renew::Renewal;
 pub use revoke::RevokeMode;
 pub use show::{described, described_pair};

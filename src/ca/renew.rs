@@ -15,6 +15,13 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::tls::peer::Method;
 
+/// One pair that was due, and how its renewal ended.
+#[derive(Debug)]
+pub struct Renewal {
+    pub agent: AgentName,
+    pub outcome: Result<Value, Failure>,
+}
+
 impl Authority {
     /// Renews an installed pair now: same key, same name, same role.
     ///
@@ -53,7 +60,7 @@ impl Authority {
     ///
     /// # Errors
     /// The file system's.
-    pub fn renew_due(&self) -> Result<Vec<(AgentName, Result<Value, Failure>)>, Failure> {
+    pub fn renew_due(&self) -> Result<Vec<Renewal>, Failure> {
         if self.kind != PartyKind::AgentHost || self.peer.get().is_none() {
             return Ok(Vec::new());
         }
@@ -70,8 +77,8 @@ impl Authority {
             let (_, begins, ends) = installed(&bank, self)?;
             let due = UnixMillis(begins.0 + (ends.0 - begins.0) / 3 * 2);
             if (due.0..ends.0).contains(&now.0) {
-                let attempt = self.cert_renew(&actor, &name);
-                attempts.push((name, attempt));
+                let outcome = self.cert_renew(&actor, &name);
+                attempts.push(Renewal { agent: name, outcome });
             }
         }
         Ok(attempts)

@@ -225,7 +225,7 @@ impl Authority {
     /// # Errors
     /// The file system's.
     pub fn abandon_stale(&self) -> Result<usize, Failure> {
-        if self.kind != PartyKind::Bank {
+        if self.kind != PartyKind::Bank || self.peer.get().is_none() {
             return Ok(0);
         }
         let stale = clock::now().plus_ms(-ABANDON_AFTER_MS).0;

@@ -15,6 +15,7 @@ mod hsm;
 mod keys;
 mod ledger;
 mod modules;
+mod parties;
 mod payment;
 mod refusals;
 mod store;

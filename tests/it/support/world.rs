@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 
 /// Three daemons with agent `assistant`, stopped when the test ends.
@@ -38,9 +40,19 @@ impl World {
             .unwrap();
         let mut line = String::new();
         BufReader::new(daemon.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with('{'), "{line:?}");
+        assert!(line.contains("\"ready\":true"), "{line:?}");
         // Stopped with the others, by its socket; waited for, so that nothing is left of it.
         std::thread::spawn(move || daemon.wait());
+    }
+
+    /// Kills a daemon as a loss of power would: nothing is told, nothing is finished.
+    pub fn kill(&self, party: &str) {
+        let lock = std::fs::read_to_string(self.state(party).join("daemon.lock")).unwrap();
+        let supervisor = Pid::from_raw(lock.trim().parse().unwrap()).unwrap();
+        kill_process(supervisor, Signal::KILL).unwrap();
+        // Its front and its workers hear of it on their sockets; the lock goes with the last of them.
+        let lock = std::fs::File::open(self.state(party).join("daemon.lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     }
 
     /// Runs a verb that must succeed; answers what it printed.

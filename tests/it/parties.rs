@@ -1,0 +1,380 @@
+//! Two organisations over the network: endorsements asked for between daemons, over a line that loses answers, with a
+//! daemon that is killed; renewals over an agent's own connection; and who may ask for what.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use countersign::tls::agent::AgentSocket;
+use countersign::tls::peer::{Method, PeerClient, PeerPlace, PeerSettings};
+use serde_json::{Value, json};
+
+use crate::support::world::World;
+
+/// Between two parties' daemons.
+struct Line {
+    port: u16,
+    order: Arc<AtomicU8>,
+}
+
+const PASS: u8 = 0;
+/// The next connection's question arrives; its answer is lost.
+const LOSE_ANSWER: u8 = 1;
+/// The next connection is closed at once.
+const CLOSE: u8 = 2;
+
+impl Line {
+    /// To wherever `target` says at each connection.
+    fn to(target: impl Fn() -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, order) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU8::new(PASS)));
+        let orders = Arc::clone(&order);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let order = orders.swap(PASS, Ordering::SeqCst);
+                if order == CLOSE {
+                    continue;
+                }
+                if let Ok(server) = TcpStream::connect(target()) {
+                    carry(client, server, order == LOSE_ANSWER);
+                }
+            }
+        });
+        Self { port, order }
+    }
+
+    fn next(&self, order: u8) {
+        self.order.store(order, Ordering::SeqCst);
+    }
+}
+
+/// In TLS 1.3 without tickets the server speaks twice: its part of the handshake, and, once the client has spoken for
+/// the second time, the answer.
+fn carry(client: TcpStream, server: TcpStream, lose_answer: bool) {
+    let (mut up, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (mut down, mut down_to) = (server, client);
+    let server_spoke = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicBool::new(false));
+    let (spoke, asking) = (Arc::clone(&server_spoke), Arc::clone(&asked));
+    std::thread::spawn(move || {
+        copy(&mut up, &mut up_to, || {
+            asking.store(spoke.load(Ordering::SeqCst), Ordering::SeqCst);
+            true
+        });
+    });
+    std::thread::spawn(move || {
+        copy(&mut down, &mut down_to, || {
+            server_spoke.store(true, Ordering::SeqCst);
+            !(lose_answer && asked.load(Ordering::SeqCst))
+        });
+    });
+}
+
+/// Until one end closes or `goes_on` says no; then both ends are closed.
+fn copy(from: &mut TcpStream, to: &mut TcpStream, goes_on: impl Fn() -> bool) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !goes_on() || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// The demo's world with peer listeners: every daemon asks through a line, since ports change with each start.
+struct Parties {
+    world: World,
+    line: Line,
+    files: tempfile::TempDir,
+}
+
+impl Parties {
+    fn new() -> Self {
+        let world = World::new();
+        for party in ["secco", "bank", "agent"] {
+            world.run(party, &["stop"]);
+        }
+        configure(&world, "secco", "[listen]\npeer = \"127.0.0.1:0\"");
+        world.serve("secco");
+        let ports = world.state("secco").join("run/ports.json");
+        let line = Line::to(move || peer_address(&ports));
+        let text = std::fs::read_to_string(world.state("bank").join("countersign.toml")).unwrap();
+        let text = text.replace("[listen]\n", "[listen]\npeer = \"127.0.0.1:0\"\n");
+        std::fs::write(world.state("bank").join("countersign.toml"), text).unwrap();
+        configure(&world, "bank", &format!("[peer]\nurl = \"https://localhost:{}\"\ntimeout_ms = 30000", line.port));
+        world.serve("bank");
+        let ports = world.state("bank").join("run/ports.json");
+        let to_bank = Line::to(move || peer_address(&ports));
+        configure(&world, "agent", &format!("[peer]\nurl = \"https://localhost:{}\"", to_bank.port));
+        world.serve("agent");
+        Self { world, line, files: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.files.path().join(name).display().to_string()
+    }
+
+    fn person(&self, name: &str) -> String {
+        self.world.state(name).display().to_string()
+    }
+
+    /// What `cert request` writes; answers the file.
+    fn request(&self, agent: &str, endorsement: Option<&str>) -> String {
+        let out = self.file(&format!("{agent}-{}.json", if endorsement.is_some() { "proof" } else { "request" }));
+        let mut arguments = vec!["cert", "request", agent, "--role", "purchaser", "--out", &out];
+        arguments.extend(endorsement.iter().flat_map(|file| ["--endorsement", *file]));
+        self.world.run("agent", &arguments);
+        out
+    }
+
+    /// `cert issue` at the bank, signed by dora: the exit code and the failure's name, or 0 and nothing.
+    fn issue(&self, request: &str, out: &str) -> (i32, String) {
+        let arguments = ["cert", "issue", "--request", request, "--as", &self.person("dora"), "--out", out];
+        let output = self.world.output("bank", &[&["--json"], &arguments[..]].concat());
+        let failure: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
+        if !output.status.success() {
+            // Shown when the test fails.
+            println!("{failure:#}");
+        }
+        let name = failure["error"]["name"].as_str().unwrap_or_default().to_owned();
+        (output.status.code().unwrap(), name)
+    }
+
+    fn approve(&self, agent: &str) {
+        let key = self.pending(agent)["key"].as_str().unwrap().to_owned();
+        let carol = self.person("carol");
+        let arguments = ["cert", "approve", agent, "--role", "purchaser", "--key", &key, "--as", &carol];
+        self.world.run("secco", &arguments);
+    }
+
+    /// The security company's record of an agent's newest request.
+    fn pending(&self, agent: &str) -> Value {
+        let list = self.world.run("secco", &["--operator", "secco-officer", "--json", "cert", "pending"]);
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let ends = format!("/{agent}");
+        let found =
+            list["items"].as_array().unwrap().iter().find(|item| item["agent"].as_str().unwrap().ends_with(&ends));
+        found.unwrap_or_else(|| panic!("{agent}: {list}")).clone()
+    }
+
+    /// Certificates of a party over an agent's key: (profile, serial, status).
+    fn issued(&self, party: &str, agent: &str) -> Vec<(String, String, String)> {
+        let officer = format!("{party}-officer");
+        let list = self.world.run(party, &["--operator", &officer, "--json", "cert", "list"]);
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
+        let ends = format!("/{agent}");
+        let of_agent = list["items"].as_array().unwrap().iter().filter(|item| text(item, "subject").ends_with(&ends));
+        of_agent.map(|item| (text(item, "profile"), text(item, "serial"), text(item, "status"))).collect()
+    }
+}
+
+fn peer_address(ports: &std::path::Path) -> String {
+    let ports: Value = serde_json::from_slice(&std::fs::read(ports).unwrap()).unwrap();
+    ports["peer"].as_str().unwrap().to_owned()
+}
+
+fn configure(world: &World, party: &str, section: &str) {
+    let path = world.state(party).join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("[audit]", &format!("{section}\n\n[audit]"))).unwrap();
+}
+
+#[test]
+fn two_parties_issue_over_the_network_whatever_it_does() {
+    let parties = Parties::new();
+    let (request, s, b) = (parties.request("buyer", None), parties.file("s.pem"), parties.file("b.pem"));
+
+    // Nobody there, then an answer that is lost, then an officer who is waited for.
+    parties.line.next(CLOSE);
+    let (code, name) = parties.issue(&request, &s);
+    assert!(matches!((code, name.as_str()), (5, "peer_unreachable") | (4, "peer_answer_unknown")), "{code} {name}");
+    parties.line.next(LOSE_ANSWER);
+    assert_eq!(parties.issue(&request, &s), (4, "peer_answer_unknown".into()));
+    assert_eq!(parties.pending("buyer")["state"], "pending", "it was heard");
+    assert_eq!(parties.issue(&request, &s), (5, "endorsement_pending".into()));
+
+    // Approved; the security company dies while its answer is under way, and is asked again.
+    parties.approve("buyer");
+    parties.line.next(LOSE_ANSWER);
+    assert_eq!(parties.issue(&request, &s), (4, "peer_answer_unknown".into()));
+    parties.world.kill("secco");
+    parties.world.serve("secco");
+    assert_eq!(parties.issue(&request, &s), (0, String::new()));
+    let endorsed = std::fs::read(&s).unwrap();
+    assert_eq!(parties.issue(&request, &s), (0, String::new()));
+    assert_eq!(std::fs::read(&s).unwrap(), endorsed, "one request, one endorsement");
+
+    // The bank dies between the halves.
+    parties.world.kill("bank");
+    parties.world.serve("bank");
+    let proof = parties.request("buyer", Some(&s));
+    assert_eq!(parties.issue(&proof, &b), (0, String::new()));
+    parties.world.run("agent", &["cert", "install", "buyer", "--bank", &b, "--endorsement", &s]);
+    let issued = parties.issued("secco", "buyer");
+    assert_eq!(issued.len(), 1, "{issued:?}");
+
+    an_issuance_that_is_given_up_leaves_no_endorsement(&parties);
+    renewals(&parties);
+    strangers_and_agents_get_nothing_of_others(&parties);
+}
+
+fn an_issuance_that_is_given_up_leaves_no_endorsement(parties: &Parties) {
+    let (request, s, b) = (parties.request("drop", None), parties.file("drop-s.pem"), parties.file("drop-b.pem"));
+    assert_eq!(parties.issue(&request, &s), (5, "endorsement_pending".into()));
+    parties.approve("drop");
+    assert_eq!(parties.issue(&request, &s), (0, String::new()));
+    let proof = parties.request("drop", Some(&s));
+    // The company is away: given up here at once, there as soon as it can be told.
+    parties.world.run("secco", &["stop"]);
+    let abandoned = parties.world.run("bank", &["--operator", "bank-officer", "--json", "cert", "abandon", "drop"]);
+    assert!(abandoned.contains("\"abandoning\""), "{abandoned}");
+    assert_eq!(parties.issue(&proof, &b), (3, "issuance_abandoned".into()));
+    parties.world.serve("secco");
+    let abandoned = parties.world.run("bank", &["--operator", "bank-officer", "--json", "cert", "abandon", "drop"]);
+    assert!(abandoned.contains("\"abandoned\""), "{abandoned}");
+    let issued = parties.issued("secco", "drop");
+    assert!(issued.iter().all(|(_, _, status)| status == "revoked"), "{issued:?}");
+    assert_eq!(parties.issue(&request, &s), (3, "issuance_abandoned".into()));
+}
+
+fn renewals(parties: &Parties) {
+    let pair = |file: &str| std::fs::read(parties.world.state("agent").join("certs/agents/buyer").join(file)).unwrap();
+    let before = pair("pair.pem");
+    // Young certificates are found again: nothing changes.
+    parties.world.run("agent", &["cert", "renew", "buyer"]);
+    assert_eq!(pair("pair.pem"), before);
+    // A life seven times as long: what there is has less than half of it left.
+    for party in ["secco", "bank"] {
+        parties.world.run(party, &["stop"]);
+        let path = parties.world.state(party).join("countersign.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let longer = if text.contains("agent_life_hours = 24") {
+            text.replace("agent_life_hours = 24", "agent_life_hours = 168")
+        } else {
+            text.replace("[audit]", "[pki]\nagent_life_hours = 168\n\n[audit]")
+        };
+        std::fs::write(&path, longer).unwrap();
+        parties.world.serve(party);
+    }
+    let renewed = parties.world.run("agent", &["--json", "cert", "renew", "buyer"]);
+    let renewed: Value = serde_json::from_str(&renewed).unwrap();
+    assert_ne!(pair("pair.pem"), before);
+    assert!(renewed["not_after"].as_str().unwrap() > "2026-01-01");
+    // The same key, the same name; bound to each other, accepted by the bank.
+    let shown = parties.world.run("agent", &["--json", "cert", "show", "buyer"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["binding"]["matches"], true);
+    assert_eq!(shown["bank"]["key"], renewed["key"]);
+    assert_eq!(parties.issued("bank", "buyer").len(), 2);
+    let chain = agent(parties, "buyer").chain().unwrap();
+    assert_eq!(parties.ask(&chain, "buyer", Method::Get, "/v1/openapi.json", None), Ok("3.1.0".into()));
+}
+
+fn agent(parties: &Parties, name: &str) -> AgentSocket {
+    AgentSocket::new(parties.world.state("agent").join("run/agent.sock"), name.parse().unwrap())
+}
+
+impl Parties {
+    /// Asks the bank's peer listener as an agent does.
+    fn ask(
+        &self,
+        chain: &[Vec<u8>],
+        agent_name: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<String, String> {
+        let address = peer_address(&self.world.state("bank").join("run/ports.json"));
+        let url = format!("https://{}", address.replace("127.0.0.1", "localhost"));
+        let client = PeerClient::start(PeerPlace::find(&PeerSettings { url, timeout_ms: 10_000 }).unwrap()).unwrap();
+        let root = std::fs::read(self.world.state("agent").join("anchors/bank-root.pem")).unwrap();
+        let (_, root) = x509_parser::pem::parse_x509_pem(&root).unwrap();
+        let answer = client.ask(&root.contents, chain, Arc::new(agent(self, agent_name)), method, path, body);
+        answer.map(|value| value["openapi"].as_str().unwrap_or("other").to_owned()).map_err(|failure| failure.name)
+    }
+}
+
+fn strangers_and_agents_get_nothing_of_others(parties: &Parties) {
+    let chain = agent(parties, "buyer").chain().unwrap();
+    let other =
+        json!(serde_json::from_slice::<Value>(&std::fs::read(parties.request("shopper2", None)).unwrap()).unwrap());
+    let endorsement = "/v1/endorsements/req_00000000000000000000000001";
+    let table = [
+        (Method::Put, endorsement, Some(&other), "peer_not_permitted"),
+        (Method::Get, endorsement, None, "peer_not_permitted"),
+        (Method::Delete, endorsement, None, "peer_not_permitted"),
+        (Method::Post, "/v1/renewals", Some(&other), "renewal_not_own"),
+        (Method::Post, "/v1/renewals/proof", Some(&other), "renewal_not_own"),
+        (Method::Post, "/v1/renewals", Some(&Value::Null), "request_malformed"),
+        (Method::Get, "/v1/renewals", None, "peer_not_permitted"),
+        (Method::Get, "/", None, "unknown_path"),
+        (Method::Get, "/v1/endorsements", None, "unknown_path"),
+    ];
+    for (method, path, body, expected) in table {
+        let refused = parties.ask(&chain, "buyer", method, path, body);
+        assert_eq!(refused, Err(expected.to_owned()), "{method:?} {path}");
+    }
+    // Half a pair, a pair in the wrong order, nobody.
+    for presented in [vec![chain[0].clone()], vec![chain[1].clone(), chain[0].clone()], vec![]] {
+        let refused = parties.ask(&presented, "buyer", Method::Get, "/v1/openapi.json", None);
+        assert!(refused.is_err(), "{} certificates", presented.len());
+    }
+    // Revoked while it could still connect.
+    parties.world.run("bank", &["--operator", "bank-officer", "revoke", "buyer", "--reason", "superseded"]);
+    assert!(parties.ask(&chain, "buyer", Method::Get, "/v1/openapi.json", None).is_err());
+    let (code, _) = parties.world.refused("agent", &["cert", "renew", "buyer"]);
+    assert_ne!(code, 0);
+}
+
+#[test]
+fn an_agent_gets_its_pair_in_one_command_with_two_peoples_signatures() {
+    let world = World::new();
+    let [carol, dora] = ["carol", "dora"].map(|person| world.state(person).display().to_string());
+    let both = |endorser: &str, issuer: &str| {
+        ["cert", "issue", "buyer", "--role", "purchaser", "--endorse-as", endorser, "--issue-as", issuer]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let run = |arguments: &[String]| world.output("bank", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let refused =
+        |arguments: &[String]| world.refused("bank", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(refused(&both(&carol, &carol)), (3, "same_person".into()));
+    assert_eq!(refused(&both(&dora, &carol)), (3, "operator_unknown".into()));
+    let nobody = world.state("nobody").display().to_string();
+    assert_eq!(refused(&both(&nobody, &dora)), (2, "config_missing".into()));
+    let first = run(&both(&carol, &dora));
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let pair = || std::fs::read(world.state("agent").join("certs/agents/buyer/pair.pem")).unwrap();
+    let made = pair();
+    assert!(run(&both(&carol, &dora)).status.success());
+    assert_eq!(pair(), made, "repeating finds what is there");
+    let verdict = world.run("bank", &["cert", "verify", &pair_file(&world)]);
+    assert!(verdict.starts_with("accepted"), "{verdict}");
+    // A role that the catalogue does not have, and a person who is no officer any more.
+    let mut king = both(&carol, &dora);
+    king[4] = "king".into();
+    assert_eq!(refused(&king), (3, "role_unknown".into()));
+    let key = world.run("carol", &["--json", "operator", "show"]);
+    let key: Value = serde_json::from_str(&key).unwrap();
+    let key = key["request"]["key"].as_str().unwrap().to_owned();
+    world.run("secco", &["--operator", "secco-officer", "revoke", &key, "--reason", "affiliation-changed"]);
+    assert_eq!(refused(&both(&carol, &dora)), (3, "operator_revoked".into()));
+}
+
+fn pair_file(world: &World) -> String {
+    let path: PathBuf = world.state("agent").join("certs/agents/buyer/pair.pem");
+    path.display().to_string()
+}
+
+#[test]
+fn the_api_document_names_every_path_that_is_served() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/peer-api.json")).unwrap();
+    let api: Value = serde_json::from_str(&text).unwrap();
+    let paths: Vec<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = ["/v1/endorsements/{request_id}", "/v1/openapi.json", "/v1/renewals", "/v1/renewals/proof"];
+    assert_eq!(paths, expected);
+}
