@@ -103,6 +103,7 @@ impl Authority {
             // Whole seconds, as in the certificate.
             not_after: UnixMillis(not_after.seconds() * 1000),
             agent: wish.agent.clone(),
+            operator: None,
             server_names: wish.server_names.clone(),
         };
         let tbs = build::certificate(&plan, wish.issuer.as_deref(), &self.pki.base_url, &self.base)?;

@@ -22,8 +22,6 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
-const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
-const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
 
 /// Roles of a party: keys that get a certificate of their own under the issuing CA.
 pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
@@ -119,9 +117,9 @@ impl Authority {
     }
 
     fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
-        let (profile, life_ms, what) = match root {
-            None => (Profile::Root, ROOT_LIFE_MS, "root CA"),
-            Some(_) => (Profile::Issuing, ISSUING_LIFE_MS, "issuing CA"),
+        let (profile, what) = match root {
+            None => (Profile::Root, "root CA"),
+            Some(_) => (Profile::Issuing, "issuing CA"),
         };
         let common_name = format!("{what} v{}", key.version);
         Wish {
@@ -130,7 +128,7 @@ impl Authority {
             organization: Some(self.party.to_string()),
             common_name,
             spki: key.spki.clone(),
-            life_ms,
+            life_ms: profile.life_default_ms(),
             agent: None,
             server_names: Vec::new(),
             issuer: root,

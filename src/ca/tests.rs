@@ -247,7 +247,9 @@ impl Token for LintingToken {
             let purpose = keys.iter().find(|info| info.id == *key).map(|info| info.purpose);
             match input {
                 SignInput::Certificate { tbs } => {
-                    lint::lint_tbs_certificate(purpose.unwrap(), tbs).map_err(refused)?;
+                    lint::lint_tbs_certificate(purpose.unwrap(), tbs, clock::now()).map_err(refused)?;
+                    let of_token = |id| keys.iter().find(|info| info.id == id).map(|info| info.purpose);
+                    lint::lint_subject_key(purpose.unwrap(), tbs, |id, _| of_token(id)).map_err(refused)?;
                     if self.failing_signatures.load(Ordering::SeqCst) > 0 {
                         self.failing_signatures.fetch_sub(1, Ordering::SeqCst);
                         return Err(HsmFault::Unavailable {
