@@ -84,8 +84,24 @@ impl Authority {
         }
     }
 
-    /// Phase one: the bytes, durable.
+    /// Phase one: the bytes, durable. A serial number that the issuer has given before is replaced by a fresh one.
     fn journal(
+        &self,
+        actor: &Actor,
+        wish: &Wish,
+        issuer: &OwnCa,
+        now: UnixMillis,
+    ) -> Result<CertificateRecord, Failure> {
+        for _ in 1..SERIAL_ATTEMPTS_MAX {
+            match self.journal_once(actor, wish, issuer, now) {
+                Err(failure) if failure.name == Refusal::SerialTaken.name() => {}
+                decided => return decided,
+            }
+        }
+        self.journal_once(actor, wish, issuer, now)
+    }
+
+    fn journal_once(
         &self,
         actor: &Actor,
         wish: &Wish,
@@ -268,6 +284,9 @@ impl OwnCa {
         })
     }
 }
+
+/// One in 2^126 is taken by chance; more than one at a time is a generator that repeats itself.
+const SERIAL_ATTEMPTS_MAX: u32 = 3;
 
 /// 16 random bytes; the two highest bits make it positive and always of that length.
 fn fresh_serial() -> Serial {

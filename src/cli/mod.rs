@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod merchant;
 mod migrate;
 pub mod product;
+pub mod profile;
 mod progress;
 pub mod receipt;
 pub mod revoke;
@@ -87,6 +88,7 @@ enum Verb {
     Host(host::Args),
     Catalogue(catalogue::Args),
     Cert(cert::Args),
+    Profile(profile::Args),
     Crl(crl::Args),
     Key(key::Args),
     Custody(custody::Args),
@@ -154,6 +156,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Host(args) => host::run(args, context),
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
+        Verb::Profile(args) => profile::run(args, context),
         Verb::Crl(args) => crl::run(args, context),
         Verb::Key(args) => key::run(args, context),
         Verb::Custody(args) => custody::run(args, context),

@@ -13,6 +13,7 @@ use crate::kernel::status::CustodyLevel;
 use crate::kernel::types::{KeyId, OperatorName, Serial, SpiffeId, UnixMillis};
 
 mod content;
+mod describe;
 mod rule;
 mod table;
 
