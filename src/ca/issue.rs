@@ -2,6 +2,7 @@
 
 use crate::ca::authority::{Authority, refused, unexpected_effect};
 use crate::ca::build::{self, AgentPlan, CertificatePlan};
+use crate::ca::rollover::last_end;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::profile::{self, BACKDATE_MS, Profile};
@@ -203,15 +204,16 @@ impl Authority {
         }
     }
 
-    /// Our issuing CA and its root, newest first where there are several generations.
+    /// Our issuing CAs and their roots: the one that issues first (the newest that has issued anything), then the others,
+    /// newest first.
     pub(super) fn own_authorities(&self) -> Result<Vec<(OwnCa, OwnCa)>, Failure> {
         let now = clock::now();
         let records = self.store.certificates()?;
+        // As they were journalled: two of one second have the same dates.
         let released = |wanted: Profile| -> Vec<OwnCa> {
-            let fitting = records.iter().filter(|record| record.profile == wanted.name() && record.not_after > now);
-            let mut found: Vec<OwnCa> = fitting.filter_map(|record| OwnCa::of(record.der.as_deref()?).ok()).collect();
-            found.sort_by_key(|ca| std::cmp::Reverse(ca.not_after));
-            found
+            let fitting = records.iter().rev();
+            let fitting = fitting.filter(|record| record.profile == wanted.name() && record.not_after > now);
+            fitting.filter_map(|record| OwnCa::of(record.der.as_deref()?).ok()).collect()
         };
         let roots = released(Profile::Root);
         let pairs = released(Profile::Issuing).into_iter().filter_map(|issuing| {
@@ -220,10 +222,15 @@ impl Authority {
             let root = roots.iter().find(|root| root.identifier == authority)?.clone();
             Some((issuing, root))
         });
-        Ok(pairs.collect())
+        let mut pairs: Vec<(OwnCa, OwnCa)> = pairs.collect();
+        let in_use = pairs.iter().position(|(issuing, _)| last_end(&records, &issuing.identifier).is_some());
+        if let Some(place) = in_use {
+            pairs[..=place].rotate_right(1);
+        }
+        Ok(pairs)
     }
 
-    /// Our newest issuing CA and its root.
+    /// The issuing CA that issues, and its root.
     ///
     /// # Errors
     /// `party_not_initialised`

@@ -12,12 +12,13 @@ use crate::ca::issue::Wish;
 use crate::ca::settings::PartyKind;
 use crate::hsm::KeyInfo;
 use crate::kernel::command::{Actor, CertificateRecord};
-use crate::kernel::credential::chain::{PartyAnchors, verify_authority};
+use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::chain::{ISSUING_MAX, PartyAnchors, verify_authority};
 use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{self, Profile};
 use crate::kernel::sign::{Purpose, raw_public_key};
-use crate::kernel::types::PartyName;
+use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -77,11 +78,14 @@ impl Authority {
         let root_key = self.key_or_new(Purpose::Root, None)?;
         let root = self.certificate_for(actor, &self.ca_wish(&root_key, None), |_| true)?;
         let root_der = released(&root)?;
-        let issuing_key = self.key_or_new(Purpose::Issuing, None)?;
+        let issuing_key = match self.issuing_key_in_use()? {
+            Some(key) => key,
+            None => self.key_or_new(Purpose::Issuing, None)?,
+        };
         let issuing = self.certificate_for(actor, &self.ca_wish(&issuing_key, Some(root_der.clone())), |_| true)?;
         let issuing_der = released(&issuing)?;
         self.write_certificates("root.pem", &[&root_der])?;
-        self.write_certificates("issuing.pem", &[&issuing_der])?;
+        self.write_issuing()?;
         keys.extend([root_key, issuing_key]);
         certificates.extend([root, issuing]);
 
@@ -92,6 +96,14 @@ impl Authority {
             certificates.push(certificate);
         }
         Ok(self.summary(&keys, &certificates))
+    }
+
+    /// The key of the issuing CA that issues: the newest one may be announced and no more.
+    fn issuing_key_in_use(&self) -> Result<Option<KeyInfo>, Failure> {
+        let Some((issuing, _)) = self.own_authorities()?.into_iter().next() else {
+            return Ok(None);
+        };
+        Ok(self.active_keys(Purpose::Issuing, None)?.into_iter().find(|key| key.id == issuing.key))
     }
 
     /// The certificate of a role's key, found or made, and its file.
@@ -116,7 +128,7 @@ impl Authority {
         Ok(self.summary(&keys, &[]))
     }
 
-    fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
+    pub(super) fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
         let (profile, what) = match root {
             None => (Profile::Root, "root CA"),
             Some(_) => (Profile::Issuing, "issuing CA"),
@@ -135,7 +147,7 @@ impl Authority {
         }
     }
 
-    fn role_wish(&self, profile: Profile, key: &KeyInfo, issuing: Vec<u8>) -> Wish {
+    pub(super) fn role_wish(&self, profile: Profile, key: &KeyInfo, issuing: Vec<u8>) -> Wish {
         let common_name = format!("{} v{}", profile.name(), key.version);
         Wish {
             profile,
@@ -173,8 +185,9 @@ impl Authority {
         files::write_durable(&self.state.certs().join(name), text.as_bytes())
     }
 
-    /// Trusts another party's root and issuing CAs, after checking that each issuing CA chains to the root.
-    /// The same ones again are fine.
+    /// Trusts another party's root and issuing CAs, after checking that each issuing CA chains to the root. The same
+    /// ones again are fine. Under the same root further issuing CAs may come, at a roll-over; those known before stay
+    /// until they end.
     ///
     /// # Errors
     /// `operator_not_permitted`, `anchor_invalid`, `anchor_own_party`, `anchor_conflict`.
@@ -207,17 +220,19 @@ impl Authority {
             if own_root || other_root {
                 return Err(anchor_invalid("this root belongs to another party already".into()));
             }
-            let changed = match known.get(party) {
-                None => true,
-                Some(same) if *same == anchors => false,
-                Some(_) => {
-                    return Err(Failure::refused(
-                        "anchor_conflict",
-                        format!("other certificates are trusted for {party} already"),
-                        format!("if the change is intended, remove anchors/{party}-*.pem by hand first"),
-                    ));
-                }
-            };
+            let before = known.get(party);
+            if before.is_some_and(|before| before.root != anchors.root) {
+                return Err(Failure::refused(
+                    "anchor_conflict",
+                    format!("another root is trusted for {party} already"),
+                    format!("if the change is intended, remove anchors/{party}-*.pem by hand first"),
+                ));
+            }
+            let anchors = with_earlier(anchors, before, now);
+            if anchors.issuing.len() > ISSUING_MAX {
+                return Err(anchor_invalid(format!("{party} would have more than {ISSUING_MAX} issuing CAs")));
+            }
+            let changed = before != Some(&anchors);
             if changed {
                 let root = pem::encode(Kind::Certificate, &anchors.root);
                 let issuing: String = anchors.issuing.iter().map(|der| pem::encode(Kind::Certificate, der)).collect();
@@ -326,6 +341,18 @@ impl Authority {
 /// The released certificate of a record.
 pub(super) fn released(record: &CertificateRecord) -> Result<Vec<u8>, Failure> {
     record.der.clone().ok_or_else(|| crate::ca::authority::unexpected_effect("a certificate without its signature"))
+}
+
+/// The anchors that are named now, then those of the same party known before that have not ended.
+fn with_earlier(named: PartyAnchors, before: Option<&PartyAnchors>, now: UnixMillis) -> PartyAnchors {
+    let mut issuing = named.issuing;
+    for earlier in before.map(|before| before.issuing.as_slice()).unwrap_or_default() {
+        let lasts = Certificate::read(earlier).is_ok_and(|certificate| certificate.tbs.not_after.at > now);
+        if lasts && !issuing.contains(earlier) {
+            issuing.push(earlier.clone());
+        }
+    }
+    PartyAnchors { root: named.root, issuing }
 }
 
 pub(super) fn read_anchors(root_pem: &str, issuing_pem: &str) -> Result<PartyAnchors, Failure> {

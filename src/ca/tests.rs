@@ -32,6 +32,8 @@ use crate::store::{
     RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
+mod rollover;
+
 #[derive(Default)]
 struct Memory {
     certificates: Vec<CertificateRecord>,

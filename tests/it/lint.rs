@@ -179,6 +179,36 @@ fn pkilint_finds_nothing_against_any_profile() {
 }
 
 #[test]
+fn a_path_validation_made_for_the_web_takes_what_is_for_tls_and_nothing_else() {
+    let Some(python) = pkilint() else { return };
+    let files = Files::new();
+    let keys = keys();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/linters/verify_tls.py");
+    for authority in Algorithm::OF_AUTHORITIES {
+        let kit = Kit::new(*authority);
+        let mut arguments = vec![files.write("root.der", &kit.root), files.write("issuing.der", &kit.issuing)];
+        let mut expected = Vec::new();
+        for profile in Profile::ALL.into_iter().filter(|profile| !profile.is_ca()) {
+            for key in fitting(&keys, profile) {
+                let name = format!("{}-{}.der", profile.name(), key.algorithm().slug());
+                let leaf = files.write(&name, &kit.certificate(profile, key));
+                arguments.push(format!("server:bank.countersign.example:{leaf}"));
+                arguments.push(format!("client::{leaf}"));
+                expected.push((profile == Profile::TlsServer, format!("{name} as a server")));
+                expected.push((profile == Profile::AgentB, format!("{name} as a client")));
+            }
+        }
+        let output = Command::new(&python).arg(&script).args(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.lines().count(), expected.len());
+        for (line, (passes, what)) in said.lines().zip(expected) {
+            assert_eq!(line == "ok", passes, "{} {what}: {line}", authority.slug());
+        }
+    }
+}
+
+#[test]
 fn pkilint_finds_what_is_wrong() {
     let Some(python) = pkilint() else { return };
     let files = Files::new();

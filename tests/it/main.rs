@@ -19,5 +19,6 @@ mod modules;
 mod payment;
 mod profiles;
 mod refusals;
+mod rollover;
 mod store;
 mod support;
