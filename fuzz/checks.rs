@@ -10,7 +10,7 @@ use countersign::hsm::uri::SlotUri;
 use countersign::hsm::wire::{self, FromWorker, ToWorker};
 use countersign::hsm::{CustodyAttributes, KeyInfo, KeyState};
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput, TlsSide};
-use countersign::kernel::types::Sha256;
+use countersign::kernel::types::{Sha256, UnixMillis};
 
 /// Frames of a front, as a worker reads them: what was read is written again and reads the same.
 pub fn worker_frame(bytes: &[u8]) {
@@ -66,6 +66,9 @@ pub fn slot_uri(bytes: &[u8]) {
     }
 }
 
+/// 2026-11-21T04:20:00Z
+const NOW: UnixMillis = UnixMillis(1_795_234_800_000);
+
 /// The first byte chooses purpose and kind. What passes is permitted for the purpose and within the limits.
 pub fn lint(bytes: &[u8]) {
     let Some((choice, rest)) = bytes.split_first() else {
@@ -87,7 +90,7 @@ pub fn lint(bytes: &[u8]) {
     ];
     let input = &kinds[usize::from(*choice) % kinds.len()];
     for purpose in Purpose::ALL {
-        if lint::lint(&key_of(purpose), input).is_ok() {
+        if lint::lint(&key_of(purpose), input, NOW).is_ok() {
             assert!(purpose.permits(input));
             assert!(lint::bytes(input) <= lint::bytes_max(input));
         }

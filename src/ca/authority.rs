@@ -10,6 +10,7 @@ use crate::ca::settings::{PartyKind, PkiSettings};
 use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
 use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
+use crate::kernel::credential::profile::{self, Profile};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, PartyName, SpiffeId};
@@ -88,17 +89,25 @@ impl Authority {
         let role = "role".parse().expect("a role name");
         let name = "name".parse().expect("an agent name");
         SpiffeId::new(&pki.trust_domain, role, name).map_err(|error| invalid(error.to_string()))?;
-        if !(1..=7 * 24).contains(&pki.agent_life_hours) {
-            return Err(invalid("agent_life_hours must be 1 to 168".into()));
+        let days_max = |agents: bool| {
+            let profiles = Profile::ALL.into_iter().filter(|profile| !profile.is_ca() && profile.is_agent() == agents);
+            profiles.map(|profile| profile.table().life.max_days).min().unwrap_or(0)
+        };
+        let (agents_max, services_max) = (days_max(true) * 24, days_max(false));
+        if !(1..=agents_max).contains(&pki.agent_life_hours) {
+            return Err(invalid(format!("agent_life_hours must be 1 to {agents_max}")));
         }
-        if !(1..=398).contains(&pki.service_life_days) {
-            return Err(invalid("service_life_days must be 1 to 398".into()));
+        if !(1..=services_max).contains(&pki.service_life_days) {
+            return Err(invalid(format!("service_life_days must be 1 to {services_max}")));
         }
         if !(1..=31 * 24).contains(&pki.crl_life_hours) {
             return Err(invalid("crl_life_hours must be 1 to 744".into()));
         }
-        if !pki.base_url.starts_with("http://") {
-            return Err(invalid("base_url must start with http:// (RFC 5280, 4.2.1.13: not https)".into()));
+        if !profile::is_http_uri(&format!("{}/", pki.base_url.trim_end_matches('/'))) {
+            return Err(invalid("base_url must be http://host[:port][/path] (not https: RFC 5280, 8)".into()));
+        }
+        if let Some(name) = pki.tls_names.iter().find(|name| !is_server_name(name)) {
+            return Err(invalid(format!("{name} in tls_names is neither a host name nor an address")));
         }
         Ok(Arc::new(Self {
             party,
@@ -248,6 +257,10 @@ impl Authority {
         }
         Ok(Issuing(&self.issuing))
     }
+}
+
+fn is_server_name(name: &str) -> bool {
+    name.parse::<std::net::IpAddr>().is_ok() || profile::is_dns_name(name)
 }
 
 #[must_use]

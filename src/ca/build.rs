@@ -1,136 +1,37 @@
 //! Composes what the HSM will sign: TBS certificates, TBS revocation lists, request infos.
 //!
-//! rcgen composes and signs in one go; its signing key here is one that keeps the bytes and signs nothing, so that
-//! they can be journalled first and signed in a worker afterwards.
+//! Certificates come from the kernel, by the tables of their profiles. For the others rcgen composes and signs in one
+//! go; its signing key here is one that keeps the bytes and signs nothing, so that they can be journalled first and
+//! signed in a worker afterwards.
 
 use std::cell::RefCell;
 
 use rcgen::{
-    Attribute, BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
+    Attribute, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, Issuer, KeyIdMethod,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, RevocationReason,
-    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
+    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use crate::kernel::credential::compose;
+pub use crate::kernel::credential::compose::{AgentPlan, CertificatePlan, OperatorPlan};
 use crate::kernel::credential::der;
 use crate::kernel::credential::oid::OidBase;
-use crate::kernel::credential::profile::{self, Profile};
-use crate::kernel::credential::related::{self, RequesterCertificate};
+use crate::kernel::credential::related::RequesterCertificate;
 use crate::kernel::sign::{Algorithm, raw_public_key};
-use crate::kernel::status::CustodyLevel;
-use crate::kernel::types::{Serial, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::types::{SpiffeId, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::store::RevokedEntry;
 
-/// A certificate to be built.
-#[derive(Clone, Debug)]
-pub struct CertificatePlan {
-    pub profile: Profile,
-    /// An operator's URI; otherwise only what the record is found under.
-    pub subject: String,
-    pub organization: Option<String>,
-    pub common_name: String,
-    /// The subject's key, DER.
-    pub spki: Vec<u8>,
-    pub serial: Serial,
-    pub not_before: UnixMillis,
-    pub not_after: UnixMillis,
-    pub agent: Option<AgentPlan>,
-    /// DNS names and addresses of a TLS server.
-    pub server_names: Vec<String>,
-}
-
-/// What only agents' certificates carry.
-#[derive(Clone, Debug)]
-pub struct AgentPlan {
-    pub spiffe_id: SpiffeId,
-    pub custody: CustodyLevel,
-    /// SHA-256 of S, in B.
-    pub bound_to: Option<Sha256>,
-}
-
-/// The issuer of a plan: its certificate (DER), or nothing for a self-signed root.
-pub type IssuerDer<'a> = Option<&'a [u8]>;
-
-/// TBSCertificate (DER) of a plan.
+/// TBSCertificate (DER) of a plan. `issuer` is its certificate (DER), or nothing for a self-signed root.
 pub fn certificate(
     plan: &CertificatePlan,
-    issuer: IssuerDer<'_>,
+    issuer: Option<&[u8]>,
     base_url: &str,
     base: &OidBase,
 ) -> Result<Vec<u8>, Failure> {
-    let mut params = CertificateParams::new(plan.server_names.clone()).map_err(unbuildable)?;
-    params.not_before = date_time(plan.not_before)?;
-    params.not_after = date_time(plan.not_after)?;
-    params.serial_number = Some(SerialNumber::from_slice(plan.serial.as_bytes()));
-    params.distinguished_name = distinguished_name(plan.organization.as_deref(), &plan.common_name);
-    params.is_ca = match plan.profile.path_length() {
-        Some(length) => IsCa::Ca(BasicConstraints::Constrained(length)),
-        None => IsCa::ExplicitNoCa,
-    };
-    params.key_usages = if plan.profile.is_ca() {
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]
-    } else {
-        vec![KeyUsagePurpose::DigitalSignature]
-    };
-    params.extended_key_usages = match plan.profile {
-        Profile::Root | Profile::Issuing => vec![],
-        Profile::AgentB | Profile::TlsClient => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        Profile::TlsServer => vec![ExtendedKeyUsagePurpose::ServerAuth],
-        Profile::OcspResponder => vec![ExtendedKeyUsagePurpose::OcspSigning],
-        Profile::AgentS
-        | Profile::Checkpoint
-        | Profile::Witness
-        | Profile::Transaction
-        | Profile::Catalogue
-        | Profile::RevocationReceipt
-        | Profile::Manifest
-        | Profile::Operator => {
-            let arcs = plan.profile.private_usage().expect("these profiles have a private usage");
-            vec![ExtendedKeyUsagePurpose::Other(base.child_components(arcs))]
-        }
-    };
-    let subject_key = Sha256::of(&[&plan.spki]);
-    params.key_identifier_method = KeyIdMethod::PreSpecified(profile::key_identifier(subject_key).to_vec());
-    params.use_authority_key_identifier_extension = issuer.is_some();
-    if plan.profile == Profile::Operator {
-        params.subject_alt_names = vec![SanType::URI(plan.subject.clone().try_into().map_err(unbuildable)?)];
-    }
-    if let Some(agent) = &plan.agent {
-        let uri = agent.spiffe_id.to_string().try_into().map_err(unbuildable)?;
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        let policies = profile::custody_policy(agent.custody, base);
-        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 32], policies));
-        if let Some(hash) = agent.bound_to {
-            let binding = related::encode_binding(hash);
-            params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 36], binding));
-        }
-    }
-    let Some(issuer) = issuer else {
-        let capture = Capture::of(&plan.spki)?;
-        params.self_signed(&capture).map_err(unbuildable)?;
-        return Ok(capture.into_message());
-    };
-    let (capture, identifier) = issuer_capture(issuer)?;
-    let (place, identifier) = (base_url.trim_end_matches('/'), hex::encode(&identifier));
-    if plan.profile == Profile::OcspResponder {
-        let null = vec![der::NULL, 0];
-        params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 5], null));
-    } else if !plan.profile.is_ca() {
-        let uri = format!("{place}/crl/{identifier}.crl");
-        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![uri] }];
-    }
-    if plan.profile.names_responder() {
-        let access = profile::responder_access(&format!("{place}/ocsp/{identifier}"));
-        params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access));
-    }
-    let subject = SubjectPublicKeyInfo::from_der(&plan.spki).map_err(unbuildable)?;
-    let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(issuer), &capture).map_err(unbuildable)?;
-    params.signed_by(&subject, &issuer).map_err(unbuildable)?;
-    drop(issuer);
-    Ok(capture.into_message())
+    compose::tbs_certificate(plan, issuer, base_url, base).map_err(unbuildable)
 }
 
 /// TBSCertList (DER) of a full revocation list.
@@ -171,7 +72,7 @@ pub fn request_info(
     related: Option<&RequesterCertificate>,
 ) -> Result<Vec<u8>, Failure> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = distinguished_name(None, spiffe_id.name().as_str());
+    params.distinguished_name = distinguished_name(spiffe_id.name().as_str());
     params.subject_alt_names = vec![SanType::URI(spiffe_id.to_string().try_into().map_err(unbuildable)?)];
     let attributes = related.map(|related| Attribute {
         oid: &[1, 2, 840, 113_549, 1, 9, 16, 2, 60],
@@ -243,11 +144,8 @@ fn issuer_capture(issuer: &[u8]) -> Result<(Capture, Vec<u8>), Failure> {
     Ok((Capture::of(certificate.tbs.spki)?, identifier.to_vec()))
 }
 
-fn distinguished_name(organization: Option<&str>, common_name: &str) -> DistinguishedName {
+fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    if let Some(organization) = organization {
-        name.push(DnType::OrganizationName, organization);
-    }
     name.push(DnType::CommonName, common_name);
     name
 }

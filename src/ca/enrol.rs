@@ -326,6 +326,7 @@ impl Authority {
             spki: verified.spki().to_vec(),
             life_ms: life_ms.min(left_ms),
             agent: Some(plan),
+            operator: None,
             server_names: Vec::new(),
             issuer: Some(issuing.der),
         })

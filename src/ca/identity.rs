@@ -147,8 +147,8 @@ impl Authority {
         )
     }
 
-    /// Every key that a role ever had, with its last certificate: what it signed must be provable. An agent host's
-    /// have none.
+    /// Every key that a role ever had, with its last certificate of each of our issuing CAs: what it signed must be
+    /// provable. An agent host's have none.
     ///
     /// # Errors
     /// The token's, the store's.
@@ -161,7 +161,8 @@ impl Authority {
         Ok(self.certified(keys)?.into_iter().map(|(role, _)| role).collect())
     }
 
-    /// Those of these keys that have a certificate, with the longest-lived one and its end.
+    /// Those of these keys that have a certificate, with the longest-lived one of each of our issuing CAs and its end,
+    /// the longest-lived first.
     fn certified(&self, keys: Vec<KeyInfo>) -> Result<Vec<(CertifiedKey, UnixMillis)>, Failure> {
         let records = self.store.certificates()?;
         let authorities = self.own_authorities()?;
@@ -170,16 +171,20 @@ impl Authority {
             let Some(profile) = Profile::of_purpose(key.purpose) else {
                 continue;
             };
-            let own = records.iter().filter(|record| record.profile == profile.name() && record.key == key.id);
-            let newest = own.filter(|record| record.der.is_some()).max_by_key(|record| record.not_after);
-            let Some((record, leaf)) = newest.and_then(|record| Some((record, record.der.clone()?))) else {
-                continue;
-            };
-            let authority = authorities.iter().find(|(issuing, _)| issuing.identifier == record.issuer);
-            if let Some((issuing, root)) = authority {
-                let chain = vec![leaf, issuing.der.clone(), root.der.clone()];
-                all.push((CertifiedKey { key, chain }, record.not_after));
+            let mut of_key = Vec::new();
+            for (issuing, root) in &authorities {
+                let own = records.iter().filter(|record| {
+                    record.profile == profile.name() && record.key == key.id && record.issuer == issuing.identifier
+                });
+                let newest = own.filter(|record| record.der.is_some()).max_by_key(|record| record.not_after);
+                if let Some((record, leaf)) = newest.and_then(|record| Some((record, record.der.clone()?))) {
+                    let chain = vec![leaf, issuing.der.clone(), root.der.clone()];
+                    of_key.push((CertifiedKey { key: key.clone(), chain }, record.not_after));
+                }
             }
+            // Stable: of two that end together, that of the CA that issues.
+            of_key.sort_by_key(|(_, not_after)| std::cmp::Reverse(*not_after));
+            all.extend(of_key);
         }
         Ok(all)
     }

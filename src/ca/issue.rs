@@ -1,7 +1,8 @@
 //! Two-phase issuance: journal the bytes, sign the bytes, verify, release. Recovery is the same function.
 
 use crate::ca::authority::{Authority, refused, unexpected_effect};
-use crate::ca::build::{self, AgentPlan, CertificatePlan};
+use crate::ca::build::{self, AgentPlan, CertificatePlan, OperatorPlan};
+use crate::ca::rollover::last_end;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::profile::{self, BACKDATE_MS, Profile};
@@ -22,6 +23,7 @@ pub(super) struct Wish {
     pub spki: Vec<u8>,
     pub life_ms: i64,
     pub agent: Option<AgentPlan>,
+    pub operator: Option<OperatorPlan>,
     pub server_names: Vec<String>,
     /// The issuing certificate (DER); `None` for a self-signed root.
     pub issuer: Option<Vec<u8>>,
@@ -85,8 +87,24 @@ impl Authority {
         }
     }
 
-    /// Phase one: the bytes, durable.
+    /// Phase one: the bytes, durable. A serial number that the issuer has given before is replaced by a fresh one.
     fn journal(
+        &self,
+        actor: &Actor,
+        wish: &Wish,
+        issuer: &OwnCa,
+        now: UnixMillis,
+    ) -> Result<CertificateRecord, Failure> {
+        for _ in 1..SERIAL_ATTEMPTS_MAX {
+            match self.journal_once(actor, wish, issuer, now) {
+                Err(failure) if failure.name == Refusal::SerialTaken.name() => {}
+                decided => return decided,
+            }
+        }
+        self.journal_once(actor, wish, issuer, now)
+    }
+
+    fn journal_once(
         &self,
         actor: &Actor,
         wish: &Wish,
@@ -96,7 +114,6 @@ impl Authority {
         let not_after = now.plus_ms(wish.life_ms).min(issuer.not_after);
         let plan = CertificatePlan {
             profile: wish.profile,
-            subject: wish.subject.clone(),
             organization: wish.organization.clone(),
             common_name: wish.common_name.clone(),
             spki: wish.spki.clone(),
@@ -105,6 +122,7 @@ impl Authority {
             // Whole seconds, as in the certificate.
             not_after: UnixMillis(not_after.seconds() * 1000),
             agent: wish.agent.clone(),
+            operator: wish.operator.clone(),
             server_names: wish.server_names.clone(),
         };
         let tbs = build::certificate(&plan, wish.issuer.as_deref(), &self.pki.base_url, &self.base)?;
@@ -188,15 +206,16 @@ impl Authority {
         }
     }
 
-    /// Our issuing CA and its root, newest first where there are several generations.
+    /// Our issuing CAs and their roots: the one that issues first (the newest that has issued anything), then the others,
+    /// newest first.
     pub(super) fn own_authorities(&self) -> Result<Vec<(OwnCa, OwnCa)>, Failure> {
         let now = clock::now();
         let records = self.store.certificates()?;
+        // As they were journalled: two of one second have the same dates.
         let released = |wanted: Profile| -> Vec<OwnCa> {
-            let fitting = records.iter().filter(|record| record.profile == wanted.name() && record.not_after > now);
-            let mut found: Vec<OwnCa> = fitting.filter_map(|record| OwnCa::of(record.der.as_deref()?).ok()).collect();
-            found.sort_by_key(|ca| std::cmp::Reverse(ca.not_after));
-            found
+            let fitting = records.iter().rev();
+            let fitting = fitting.filter(|record| record.profile == wanted.name() && record.not_after > now);
+            fitting.filter_map(|record| OwnCa::of(record.der.as_deref()?).ok()).collect()
         };
         let roots = released(Profile::Root);
         let pairs = released(Profile::Issuing).into_iter().filter_map(|issuing| {
@@ -205,10 +224,15 @@ impl Authority {
             let root = roots.iter().find(|root| root.identifier == authority)?.clone();
             Some((issuing, root))
         });
-        Ok(pairs.collect())
+        let mut pairs: Vec<(OwnCa, OwnCa)> = pairs.collect();
+        let in_use = pairs.iter().position(|(issuing, _)| last_end(&records, &issuing.identifier).is_some());
+        if let Some(place) = in_use {
+            pairs[..=place].rotate_right(1);
+        }
+        Ok(pairs)
     }
 
-    /// Our newest issuing CA and its root.
+    /// The issuing CA that issues, and its root.
     ///
     /// # Errors
     /// `party_not_initialised`
@@ -269,6 +293,9 @@ impl OwnCa {
         })
     }
 }
+
+/// One in 2^126 is taken by chance; more than one at a time is a generator that repeats itself.
+const SERIAL_ATTEMPTS_MAX: u32 = 3;
 
 /// 16 random bytes; the two highest bits make it positive and always of that length.
 fn fresh_serial() -> Serial {

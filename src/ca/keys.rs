@@ -123,7 +123,8 @@ impl Authority {
     }
 
     /// Makes the next version of a role's key the one that signs. `in_use` has everything that signs look up its key
-    /// anew. A rotation that was cut off, which left two active versions, is finished instead.
+    /// anew. A rotation that was cut off, which left two active versions, is finished instead. The issuing CA takes two
+    /// steps: announced to the other parties, then used.
     ///
     /// Answers `{purpose, key, version, algorithm, retired: [label], certificate: {serial, not_after} | null,
     /// effective, next_step}`.
@@ -140,6 +141,9 @@ impl Authority {
         self.recorded(actor, "key_rotate", &json!({ "purpose": purpose }), || {
             self.permit(actor, &[ADMINISTRATOR])?;
             self.ensure_rotatable(purpose)?;
+            if purpose == Purpose::Issuing {
+                return self.rotate_issuing(actor, in_use);
+            }
             let issuing = self.begin_issuing()?;
             let active = self.active_keys(purpose, None)?;
             let key = match active.as_slice() {
@@ -238,6 +242,9 @@ impl Authority {
                         Err(refusal) => refusal.next_step,
                     },
                 ));
+            }
+            if key.purpose == Purpose::Issuing {
+                self.ensure_issues_no_more(&key)?;
             }
             Ok(listed(&self.token.retire(key.id)?))
         })
@@ -387,9 +394,12 @@ impl Authority {
 
     fn ensure_rotatable(&self, purpose: Purpose) -> Result<(), Failure> {
         let instead = match purpose {
-            Purpose::Root | Purpose::Issuing => {
-                "the other parties trust this CA by its certificate: set up a new state directory and have it trusted"
+            Purpose::Root => {
+                "the other parties trust this root by its certificate: set up a new state directory with a root of its \
+                 own, have it trusted under a new party name, enrol agents there, then stop this one"
             }
+            Purpose::Issuing if self.kind != PartyKind::AgentHost => return Ok(()),
+            Purpose::Issuing => "an agent host issues nothing",
             Purpose::TokenIdentity => "the identity key recognises the token for its whole life: make a new token",
             Purpose::Operator => "enrol the operator again with a new token, then revoke the certificate before",
             Purpose::Agent => "revoke the agent and request a certificate pair under another name",

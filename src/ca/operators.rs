@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::build::OperatorPlan;
 use crate::ca::files;
 use crate::ca::issue::Wish;
 use crate::ca::settings::PartyKind;
@@ -146,6 +147,7 @@ impl Authority {
                 spki,
                 life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
                 agent: None,
+                operator: Some(OperatorPlan { trust_domain: self.pki.trust_domain.clone(), name: name.clone() }),
                 server_names: Vec::new(),
                 issuer: Some(issuing.der),
             };

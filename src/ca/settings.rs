@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::credential::profile::Profile;
 use crate::kernel::status::CustodyLevel;
 
 /// What a party is; decides which keys it makes and which verbs it serves.
@@ -41,9 +42,9 @@ pub struct PkiSettings {
     pub trust_domain: String,
     /// Base of the private OIDs, dotted.
     pub oid_base: String,
-    /// Life of an agent's certificates, in hours.
+    /// Life of an agent's certificates, in hours; at most what their profiles allow.
     pub agent_life_hours: u32,
-    /// Life of TLS server and signing-role certificates, in days.
+    /// Life of the other certificates under the issuing CA, in days; at most what their profiles allow.
     pub service_life_days: u32,
     /// Time from a CRL's thisUpdate to its nextUpdate, in hours.
     pub crl_life_hours: u32,
@@ -63,8 +64,8 @@ impl Default for PkiSettings {
         Self {
             trust_domain: "countersign.example".into(),
             oid_base: "1.3.6.1.4.1.32473".into(),
-            agent_life_hours: 24,
-            service_life_days: 90,
+            agent_life_hours: Profile::AgentB.table().life.default_days * 24,
+            service_life_days: Profile::TlsServer.table().life.default_days,
             crl_life_hours: 24,
             custody_min: CustodyLevel::CustodyStated,
             company_crl_required: true,

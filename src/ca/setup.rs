@@ -12,18 +12,17 @@ use crate::ca::issue::Wish;
 use crate::ca::settings::PartyKind;
 use crate::hsm::KeyInfo;
 use crate::kernel::command::{Actor, CertificateRecord};
-use crate::kernel::credential::chain::{PartyAnchors, verify_authority};
+use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::chain::{ISSUING_MAX, PartyAnchors, verify_authority};
 use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{self, Profile};
 use crate::kernel::sign::{Purpose, raw_public_key};
-use crate::kernel::types::PartyName;
+use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
-const ROOT_LIFE_MS: i64 = 3_650 * DAY_MS;
-const ISSUING_LIFE_MS: i64 = 1_825 * DAY_MS;
 
 /// Roles of a party: keys that get a certificate of their own under the issuing CA.
 pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
@@ -80,11 +79,14 @@ impl Authority {
         let root_key = self.key_or_new(Purpose::Root, None)?;
         let root = self.certificate_for(actor, &self.ca_wish(&root_key, None), |_| true)?;
         let root_der = released(&root)?;
-        let issuing_key = self.key_or_new(Purpose::Issuing, None)?;
+        let issuing_key = match self.issuing_key_in_use()? {
+            Some(key) => key,
+            None => self.key_or_new(Purpose::Issuing, None)?,
+        };
         let issuing = self.certificate_for(actor, &self.ca_wish(&issuing_key, Some(root_der.clone())), |_| true)?;
         let issuing_der = released(&issuing)?;
         self.write_certificates("root.pem", &[&root_der])?;
-        self.write_certificates("issuing.pem", &[&issuing_der])?;
+        self.write_issuing()?;
         keys.extend([root_key, issuing_key]);
         certificates.extend([root, issuing]);
 
@@ -95,6 +97,14 @@ impl Authority {
             certificates.push(certificate);
         }
         Ok(self.summary(&keys, &certificates))
+    }
+
+    /// The key of the issuing CA that issues: the newest one may be announced and no more.
+    fn issuing_key_in_use(&self) -> Result<Option<KeyInfo>, Failure> {
+        let Some((issuing, _)) = self.own_authorities()?.into_iter().next() else {
+            return Ok(None);
+        };
+        Ok(self.active_keys(Purpose::Issuing, None)?.into_iter().find(|key| key.id == issuing.key))
     }
 
     /// The certificate of a role's key, found or made, and its file.
@@ -120,10 +130,10 @@ impl Authority {
         Ok(self.summary(&keys?, &[]))
     }
 
-    fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
-        let (profile, life_ms, what) = match root {
-            None => (Profile::Root, ROOT_LIFE_MS, "root CA"),
-            Some(_) => (Profile::Issuing, ISSUING_LIFE_MS, "issuing CA"),
+    pub(super) fn ca_wish(&self, key: &KeyInfo, root: Option<Vec<u8>>) -> Wish {
+        let (profile, what) = match root {
+            None => (Profile::Root, "root CA"),
+            Some(_) => (Profile::Issuing, "issuing CA"),
         };
         let common_name = format!("{what} v{}", key.version);
         Wish {
@@ -132,14 +142,15 @@ impl Authority {
             organization: Some(self.party.to_string()),
             common_name,
             spki: key.spki.clone(),
-            life_ms,
+            life_ms: profile.life_default_ms(),
             agent: None,
+            operator: None,
             server_names: Vec::new(),
             issuer: root,
         }
     }
 
-    fn role_wish(&self, profile: Profile, key: &KeyInfo, issuing: Vec<u8>) -> Wish {
+    pub(super) fn role_wish(&self, profile: Profile, key: &KeyInfo, issuing: Vec<u8>) -> Wish {
         let common_name = format!("{} v{}", profile.name(), key.version);
         Wish {
             profile,
@@ -149,6 +160,7 @@ impl Authority {
             spki: key.spki.clone(),
             life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
             agent: None,
+            operator: None,
             server_names: if profile == Profile::TlsServer { self.pki.tls_names.clone() } else { Vec::new() },
             issuer: Some(issuing),
         }
@@ -177,8 +189,9 @@ impl Authority {
         files::write_durable(&self.state.certs().join(name), text.as_bytes())
     }
 
-    /// Trusts another party's root and issuing CAs, after checking that each issuing CA chains to the root.
-    /// The same ones again are fine.
+    /// Trusts another party's root and issuing CAs, after checking that each issuing CA chains to the root. The same
+    /// ones again are fine. Under the same root further issuing CAs may come, at a roll-over; those known before stay
+    /// until they end.
     ///
     /// # Errors
     /// `operator_not_permitted`, `anchor_invalid`, `anchor_own_party`, `anchor_conflict`.
@@ -211,17 +224,19 @@ impl Authority {
             if own_root || other_root {
                 return Err(anchor_invalid("this root belongs to another party already".into()));
             }
-            let changed = match known.get(party) {
-                None => true,
-                Some(same) if *same == anchors => false,
-                Some(_) => {
-                    return Err(Failure::refused(
-                        "anchor_conflict",
-                        format!("other certificates are trusted for {party} already"),
-                        format!("if the change is intended, remove anchors/{party}-*.pem by hand first"),
-                    ));
-                }
-            };
+            let before = known.get(party);
+            if before.is_some_and(|before| before.root != anchors.root) {
+                return Err(Failure::refused(
+                    "anchor_conflict",
+                    format!("another root is trusted for {party} already"),
+                    format!("if the change is intended, remove anchors/{party}-*.pem by hand first"),
+                ));
+            }
+            let anchors = with_earlier(anchors, before, now);
+            if anchors.issuing.len() > ISSUING_MAX {
+                return Err(anchor_invalid(format!("{party} would have more than {ISSUING_MAX} issuing CAs")));
+            }
+            let changed = before != Some(&anchors);
             if changed {
                 let root = pem::encode(Kind::Certificate, &anchors.root);
                 let issuing: String = anchors.issuing.iter().map(|der| pem::encode(Kind::Certificate, der)).collect();
@@ -330,6 +345,18 @@ impl Authority {
 /// The released certificate of a record.
 pub(super) fn released(record: &CertificateRecord) -> Result<Vec<u8>, Failure> {
     record.der.clone().ok_or_else(|| crate::ca::authority::unexpected_effect("a certificate without its signature"))
+}
+
+/// The anchors that are named now, then those of the same party known before that have not ended.
+fn with_earlier(named: PartyAnchors, before: Option<&PartyAnchors>, now: UnixMillis) -> PartyAnchors {
+    let mut issuing = named.issuing;
+    for earlier in before.map(|before| before.issuing.as_slice()).unwrap_or_default() {
+        let lasts = Certificate::read(earlier).is_ok_and(|certificate| certificate.tbs.not_after.at > now);
+        if lasts && !issuing.contains(earlier) {
+            issuing.push(earlier.clone());
+        }
+    }
+    PartyAnchors { root: named.root, issuing }
 }
 
 pub(super) fn read_anchors(root_pem: &str, issuing_pem: &str) -> Result<PartyAnchors, Failure> {

@@ -34,6 +34,8 @@ use crate::store::{
     RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
+mod rollover;
+
 #[derive(Default)]
 struct Memory {
     certificates: Vec<CertificateRecord>,
@@ -44,6 +46,8 @@ struct Memory {
     leaves: Vec<(String, String)>,
     /// This many releases fail before they are recorded.
     failing_releases: usize,
+    /// This many serial numbers were given before.
+    taken_serials: usize,
 }
 
 /// The CA's acts and nothing else.
@@ -54,8 +58,9 @@ impl Memory {
     fn decide(&mut self, command: Command) -> Result<Result<Effect, Refusal>, StoreFault> {
         let effect = match command.act {
             Act::JournalCertificate { record } => {
-                if self.certificates.iter().any(|old| old.serial == record.serial) {
-                    return Ok(Err(Refusal::AlreadyExists));
+                if self.taken_serials > 0 {
+                    self.taken_serials -= 1;
+                    return Ok(Err(Refusal::SerialTaken));
                 }
                 self.certificates.push(record.clone());
                 Effect::Certificate(record)
@@ -249,7 +254,9 @@ impl Token for LintingToken {
             let purpose = keys.iter().find(|info| info.id == *key).map(|info| info.purpose);
             match input {
                 SignInput::Certificate { tbs } => {
-                    lint::lint_tbs_certificate(purpose.unwrap(), tbs).map_err(refused)?;
+                    lint::lint_tbs_certificate(purpose.unwrap(), tbs, clock::now()).map_err(refused)?;
+                    let of_token = |id| keys.iter().find(|info| info.id == id).map(|info| info.purpose);
+                    lint::lint_subject_key(purpose.unwrap(), tbs, |id, _| of_token(id)).map_err(refused)?;
                     if self.failing_signatures.load(Ordering::SeqCst) > 0 {
                         self.failing_signatures.fetch_sub(1, Ordering::SeqCst);
                         return Err(HsmFault::Unavailable {
@@ -494,6 +501,21 @@ fn what_was_journalled_is_what_is_signed_after_every_interruption() {
         let signed = all.secco.token.signed_certificates.lock().unwrap()[before..].to_vec();
         assert!(!signed.is_empty() && signed.iter().all(|tbs| *tbs == journalled.tbs), "{interruption}");
     }
+}
+
+#[test]
+fn a_serial_number_that_was_given_before_is_replaced_by_a_fresh_one() {
+    let all = installation();
+    let request = all.request("shopper", None);
+    all.secco.store.0.lock().unwrap().taken_serials = 2;
+    let endorsed = all.secco.authority.cert_endorse(&chief(), &request, None).unwrap();
+    let signed = all.secco.store.certificates().unwrap().pop().unwrap();
+    assert_eq!(endorsed["serial"], json!(signed.serial));
+    // A generator that repeats itself is not asked for ever.
+    all.secco.store.0.lock().unwrap().taken_serials = 100;
+    let refused = all.secco.authority.cert_endorse(&chief(), &all.request("other", None), None);
+    assert_eq!(name_of(refused), "serial_taken");
+    assert!(all.secco.store.0.lock().unwrap().taken_serials > 90);
 }
 
 #[test]
@@ -833,13 +855,15 @@ fn settings_that_cannot_work_are_refused_at_the_door() {
         .unwrap_err()
         .name
     };
-    let table: [fn(&mut PkiSettings); 6] = [
+    let table: [fn(&mut PkiSettings); 8] = [
         |pki| pki.oid_base = "2.25.1".into(),
         |pki| pki.trust_domain = "Not A Domain".into(),
         |pki| pki.agent_life_hours = 0,
         |pki| pki.agent_life_hours = 24 * 8,
         |pki| pki.service_life_days = 400,
         |pki| pki.base_url = "https://pki.example".into(),
+        |pki| pki.base_url = "http://pki.example/a b".into(),
+        |pki| pki.tls_names = vec!["*.bank.example".into()],
     ];
     for bend in table {
         assert_eq!(bent(bend), "config_invalid");

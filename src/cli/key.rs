@@ -42,10 +42,12 @@ enum Verb {
 Examples:
   countersign key rotate transaction
   countersign key rotate tls-server      # then start the daemon again
-Not for root, issuing, agent and token-identity keys: the refusal says what to do instead.")]
+  countersign key rotate issuing         # announced: the other parties `trust add` certs/issuing.pem again
+  countersign key rotate issuing         # used from now on; the CA before signs lists until its certificates ended
+Not for root, agent and token-identity keys: the refusal says what to do instead.")]
     Rotate {
-        /// The purpose: transaction, checkpoint, catalogue, revocation-receipt, witness, tls-server, host-identity,
-        /// vault-wrapping or data-wrapping.
+        /// The purpose: issuing, transaction, checkpoint, catalogue, revocation-receipt, ocsp-responder, manifest,
+        /// witness, tls-server, tls-client, host-identity, vault-wrapping or data-wrapping.
         #[arg(value_parser = purpose)]
         purpose: Purpose,
     },
@@ -129,7 +131,13 @@ fn shown(key: &Value) -> String {
 
 fn rotated(answer: &Value) -> String {
     let retired = cell(&answer["retired"]);
-    let mut lines = vec![format!("{} signs {}", text(answer, "key"), text(answer, "effective"))];
+    let mut lines = vec![match answer["effective"].as_str() {
+        Some("announced") => format!("{} is announced and signs nothing yet", text(answer, "key")),
+        Some(_) | None => format!("{} signs {}", text(answer, "key"), text(answer, "effective")),
+    }];
+    if let Some(until) = answer["before"]["needed_until"].as_str() {
+        lines.push(format!("  before    {} signs revocation lists until {until}", text(&answer["before"], "key")));
+    }
     if !retired.is_empty() {
         lines.push(format!("  retired   {retired}"));
     }

@@ -29,6 +29,7 @@ mod migrate;
 mod officer;
 mod operator;
 pub mod product;
+pub mod profile;
 mod progress;
 pub mod receipt;
 pub mod revoke;
@@ -91,6 +92,7 @@ enum Verb {
     Operator(operator::Args),
     Catalogue(catalogue::Args),
     Cert(cert::Args),
+    Profile(profile::Args),
     Crl(crl::Args),
     Key(key::Args),
     Custody(custody::Args),
@@ -159,6 +161,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Operator(args) => operator::run(args, context),
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
+        Verb::Profile(args) => profile::run(args, context),
         Verb::Crl(args) => crl::run(args, context),
         Verb::Key(args) => key::run(args, context),
         Verb::Custody(args) => custody::run(args, context),

@@ -1,5 +1,6 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
+mod certificates;
 mod token;
 
 use std::os::unix::fs::PermissionsExt;
@@ -39,6 +40,7 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
 pub fn report(services: &Services) -> Result<Value, Failure> {
     let mut items = Vec::new();
     token::check(services, &mut items);
+    certificates::check(services, &mut items);
     check_files(services, &mut items);
     check_clock(services, &mut items);
     check_guards(services, &mut items);

@@ -7,8 +7,9 @@
 use super::{CONTEXT_BYTES_MAX, HsmFault, KeyInfo, Op, PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX};
 use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
+use crate::kernel::credential::profile::Profile;
 use crate::kernel::sign::{Purpose, SignInput};
-use crate::kernel::types::KeyId;
+use crate::kernel::types::{KeyId, UnixMillis};
 
 /// Largest payload of one input, by kind. A CRL of 8 MiB holds some 200,000 entries.
 pub fn bytes_max(input: &SignInput) -> usize {
@@ -70,17 +71,42 @@ pub fn lint_size(op: &Op) -> Result<(), HsmFault> {
 /// Longer than any name of a party or an agent.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Passes an input that this key may sign.
+/// Passes an input that this key may sign at `now`. Whose key a certificate is over is asked with
+/// [`lint_subject_key`].
 ///
 /// # Errors
 /// `Refused` with the name `wrong_purpose`, `input_too_large`, `input_malformed` or the kernel's `lint_…`; nothing
 /// was signed.
-pub fn lint(key: &KeyInfo, input: &SignInput) -> Result<(), HsmFault> {
-    lint_for(key.purpose, key.id, input)?;
+pub fn lint(key: &KeyInfo, input: &SignInput, now: UnixMillis) -> Result<(), HsmFault> {
+    lint_for(key.purpose, key.id, input, now)?;
     credential::lint_names_algorithm(input, key.algorithm).map_err(linted)
 }
 
-fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), HsmFault> {
+/// Passes a certificate over a key that `purpose_of` knows for what it is certified for, as
+/// [`credential::lint_subject_key`]; passes everything else.
+///
+/// # Errors
+/// `Refused` with the kernel's `lint_…`.
+pub fn lint_subject_key(
+    signer: Purpose,
+    input: &SignInput,
+    purpose_of: impl FnOnce(KeyId, Profile) -> Option<Purpose>,
+) -> Result<(), HsmFault> {
+    match input {
+        SignInput::Certificate { tbs } => credential::lint_subject_key(signer, tbs, purpose_of).map_err(linted),
+        SignInput::Crl { .. }
+        | SignInput::Ocsp { .. }
+        | SignInput::CertificationRequest { .. }
+        | SignInput::RelatedCertRequest { .. }
+        | SignInput::TlsCertificateVerify { .. }
+        | SignInput::Document { .. }
+        | SignInput::TreeHead { .. }
+        | SignInput::Cosignature { .. }
+        | SignInput::SelfTest { .. } => Ok(()),
+    }
+}
+
+fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis) -> Result<(), HsmFault> {
     if !purpose.permits(input) {
         return Err(refused(
             "wrong_purpose",
@@ -96,7 +122,7 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput) -> Result<(), Hs
     credential::lint_names_signer(input, signer).map_err(linted)?;
     let malformed = |why: String| refused("input_malformed", format!("{}: {why}", input.kind()));
     match input {
-        SignInput::Certificate { tbs } => credential::lint_tbs_certificate(purpose, tbs).map_err(linted),
+        SignInput::Certificate { tbs } => credential::lint_tbs_certificate(purpose, tbs, now).map_err(linted),
         SignInput::Crl { tbs } => credential::lint_tbs_crl(tbs).map_err(linted),
         SignInput::Ocsp { data } => credential::lint_ocsp(data).map_err(linted),
         SignInput::CertificationRequest { info } => credential::lint_request_info(info).map_err(linted),
@@ -178,6 +204,8 @@ mod tests {
     use crate::kernel::sign::{DocumentTag, TlsSide};
 
     const SIGNER: KeyId = crate::kernel::types::Sha256([7; 32]);
+    /// 2026-11-21T04:20:00Z
+    const NOW: UnixMillis = UnixMillis(1_795_234_800_000);
     const ROOT: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
     fn tree(note: String) -> (Purpose, SignInput) {
@@ -206,7 +234,7 @@ mod tests {
             document_of(r#"{"a":"1","b":[true,null]}"#),
             (Purpose::TokenIdentity, SignInput::SelfTest { nonce: [0; 32] }),
         ] {
-            assert_eq!(lint_for(purpose, SIGNER, &input), Ok(()), "{input:?}");
+            assert_eq!(lint_for(purpose, SIGNER, &input, NOW), Ok(()), "{input:?}");
         }
     }
 
@@ -246,7 +274,7 @@ mod tests {
                 SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 20] },
             ),
         ] {
-            let fault = lint_for(purpose, SIGNER, &input).unwrap_err();
+            let fault = lint_for(purpose, SIGNER, &input, NOW).unwrap_err();
             assert!(
                 matches!(fault.name(), "input_malformed" | "lint_malformed" | "lint_crl" | "lint_request"),
                 "{input:?}: {fault}"
@@ -257,8 +285,8 @@ mod tests {
     #[test]
     fn purpose_and_size_come_before_shape() {
         let (_, head) = tree(String::new());
-        assert_eq!(lint_for(Purpose::Transaction, SIGNER, &head).unwrap_err().name(), "wrong_purpose");
+        assert_eq!(lint_for(Purpose::Transaction, SIGNER, &head, NOW).unwrap_err().name(), "wrong_purpose");
         let (purpose, long) = tree("x".repeat(5000));
-        assert_eq!(lint_for(purpose, SIGNER, &long).unwrap_err().name(), "input_too_large");
+        assert_eq!(lint_for(purpose, SIGNER, &long, NOW).unwrap_err().name(), "input_too_large");
     }
 }

@@ -86,6 +86,7 @@ refusals! {
     UnknownCase = "unknown_case", "no such case", "see `countersign case list`";
     BreakerOpen = "breaker_open", "the bank has stopped payments", "try again when the bank has resumed them";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
+    SerialTaken = "serial_taken", "the issuer has given this serial number before", "issue it again with a fresh one";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
 }
 

@@ -4,6 +4,10 @@
 //! hands over typed input, never a digest; a key has one [`Purpose`], fixed when it is generated; each kind of
 //! input is separated from every other by its structure (DER, TLS 1.3 context, signed note) or by a tag.
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a key is for. Part of the key's label, which is fixed in the token at generation.
@@ -323,21 +327,27 @@ impl SignInput {
 /// ECDSA takes DER `ECDSA-Sig-Value`, Ed25519 64 bytes, RSA 384. Any other key is refused.
 #[must_use]
 pub fn signature_is_valid(spki_der: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-        VerificationAlgorithm,
-    };
-    let Some((algorithm, key)) = raw_public_key(spki_der) else {
-        return false;
-    };
-    let verification: &'static dyn VerificationAlgorithm = match algorithm {
-        Algorithm::P256 => &ECDSA_P256_SHA256_ASN1,
-        Algorithm::P384 => &ECDSA_P384_SHA384_ASN1,
-        Algorithm::Ed25519 => &ED25519,
-        Algorithm::Rsa3072 => &RSA_PKCS1_2048_8192_SHA256,
-        Algorithm::Aes256 => return false,
-    };
-    UnparsedPublicKey::new(verification, key).verify(message, signature).is_ok()
+    let known = raw_public_key(spki_der).and_then(|(algorithm, key)| Some((verification(algorithm)?, key)));
+    known
+        .is_some_and(|(verification, key)| UnparsedPublicKey::new(verification, key).verify(message, signature).is_ok())
+}
+
+/// True when the key of this SubjectPublicKeyInfo (DER) is one at all: of a known kind, a point that is on its curve.
+#[must_use]
+pub fn public_key_is_sound(spki_der: &[u8]) -> bool {
+    let known = raw_public_key(spki_der).and_then(|(algorithm, key)| Some((verification(algorithm)?, key)));
+    known.is_some_and(|(verification, key)| ParsedPublicKey::new(verification, key).is_ok())
+}
+
+/// How signatures of an algorithm are verified. `None`: it makes none.
+fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    match algorithm {
+        Algorithm::P256 => Some(&ECDSA_P256_SHA256_ASN1),
+        Algorithm::P384 => Some(&ECDSA_P384_SHA384_ASN1),
+        Algorithm::Ed25519 => Some(&ED25519),
+        Algorithm::Rsa3072 => Some(&RSA_PKCS1_2048_8192_SHA256),
+        Algorithm::Aes256 => None,
+    }
 }
 
 /// As [`signature_is_valid`], for what carries the `AlgorithmIdentifier` (DER) of its signature: certificates, lists,

@@ -273,7 +273,6 @@ fn a_running_bank_rotates_its_keys_and_everything_signed_before_stays_provable()
 
     for (arguments, refusal) in [
         (["rotate", "root"], "rotation_not_possible"),
-        (["rotate", "issuing"], "rotation_not_possible"),
         (["rotate", "agent"], "rotation_not_possible"),
         (["rotate", "token-identity"], "rotation_not_possible"),
         (["rotate", "witness"], "rotation_not_possible"),

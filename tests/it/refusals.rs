@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use countersign::hsm::{HsmFault, KeyInfo, Op, Reply, Token, lint};
 use countersign::kernel::credential::oid;
 use countersign::kernel::credential::profile::Profile;
-use countersign::kernel::sign::{DocumentTag, Purpose, SignInput, TlsSide};
+use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, TlsSide, spki_der};
 use countersign::kernel::types::Sha256;
 use countersign::ops::failure::Failure;
 
-use crate::support::tbs::{Tbs, name, usages, utc_time};
+use crate::support::tbs::{Tbs, common_name, name, usages, utc_time};
 use crate::support::token::{MODULE, RealToken};
 
 /// In every input that has room for it, and in no message.
@@ -215,8 +216,8 @@ fn a_root_key_refuses_what_its_profile_does_not_have() {
         ("no basic constraints", |t, _| t.remove(oid::BASIC_CONSTRAINTS), "lint_root_signs_only_cas"),
         ("no key usage", |t, _| t.remove(oid::KEY_USAGE), "lint_profile_violated"),
         ("the key usage of a leaf", |t, _| t.set(oid::KEY_USAGE, vec![3, 2, 7, 0x80]), "lint_profile_violated"),
-        ("sixty years", |t, _| t.not_after = utc_time("491121000000Z"), "lint_profile_violated"),
-        ("an end before its beginning", |t, _| t.not_after = utc_time("261120000000Z"), "lint_profile_violated"),
+        ("twenty years", |t, _| t.not_after = utc_time(20 * 365 * 86_400), "lint_profile_violated"),
+        ("an end before its beginning", |t, _| t.not_after = utc_time(-7200), "lint_profile_violated"),
         ("a serial number of one byte", |t, _| t.serial = vec![1], "lint_profile_violated"),
         ("a negative serial number", |t, _| t.serial[0] = 0x81, "lint_profile_violated"),
         ("version 1", |t, _| t.version = vec![], "lint_profile_violated"),
@@ -267,7 +268,7 @@ fn an_issuing_key_refuses_what_is_of_no_profile() {
         ("no name of a server", |t, _| t.remove(oid::SUBJECT_ALT_NAME), "lint_profile_violated"),
         ("no revocation list", |t, _| t.remove(oid::CRL_DISTRIBUTION_POINTS), "lint_profile_violated"),
         ("certificate signing", |t, _| t.set(oid::KEY_USAGE, vec![3, 2, 2, 4]), "lint_profile_violated"),
-        ("two years", |t, _| t.not_after = utc_time("281121000000Z"), "lint_profile_violated"),
+        ("two years", |t, _| t.not_after = utc_time(2 * 365 * 86_400), "lint_profile_violated"),
         (
             "another signature algorithm",
             |t, _| t.algorithm = vec![0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
@@ -276,8 +277,21 @@ fn an_issuing_key_refuses_what_is_of_no_profile() {
         ("no subject", |t, _| t.subject = vec![0x30, 0], "lint_profile_violated"),
         ("an identifier of another key", |t, w| t.spki = w.key(Purpose::Agent).spki.clone(), "lint_profile_violated"),
         ("a key that is none", |t, _| t.spki = name(MARK), "lint_profile_violated"),
+        ("a counter", |t, _| t.serial = [&[0x41], &[0; 15][..]].concat(), "lint_serial_predictable"),
+        ("a life that begins in an hour", |t, _| t.not_before = utc_time(1800), "lint_dated_ahead"),
+        ("a life that is over", |t, _| t.not_after = utc_time(-60), "lint_ended"),
+        ("a name without its organization", |t, _| t.subject = common_name(MARK), "lint_name_form"),
+        ("the key of an agent", |t, w| t.certify(&w.key(Purpose::Agent).spki), "lint_key_of_another_purpose"),
+        ("a key of another token", |t, _| t.certify(&stranger()), "lint_key_not_of_token"),
+        ("its issuer's key", |t, w| t.certify(&w.key(Purpose::Issuing).spki), "lint_issuers_own_key"),
     ];
     bends(&world, Purpose::Issuing, &Tbs::of(Profile::TlsServer, MARK, &server.spki, "issuing", &issuing.spki), table);
+}
+
+/// A key that no token of ours has.
+fn stranger() -> Vec<u8> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    spki_der(Algorithm::P256, key.public_key().as_ref())
 }
 
 #[test]

@@ -204,7 +204,8 @@ fn perform(shared: &Shared, place: usize, op: Op) -> Result<Reply, HsmFault> {
 
 fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<Vec<u8>, HsmFault> {
     let key = key(shared, place, id)?;
-    lint::lint(&key.info, input)?;
+    lint::lint(&key.info, input, clock::now())?;
+    lint_subject_key(shared, place, &key, input)?;
     keys::ensure_active(&key.info, shared.rule)?;
     let check = shared.sampler.check(input);
     let signed =
@@ -214,6 +215,28 @@ fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<V
         let message = format!("the signature of {} does not verify; it was not released", key.info.label);
         unavailable("signature_unverified", &message, true)
     })
+}
+
+/// Whose key is certified. One that another worker made is looked for in the token; an agent's is not in it, and
+/// enrolment does not pay for a look-up that finds nothing.
+fn lint_subject_key(shared: &Shared, place: usize, signer: &LoadedKey, input: &SignInput) -> Result<(), HsmFault> {
+    let mut fault = None;
+    lint::lint_subject_key(signer.info.purpose, input, |id, profile| {
+        let found = if profile.is_agent() {
+            shared.access.current().keyring.find(id)
+        } else {
+            match key(shared, place, id) {
+                Ok(found) => Some(found),
+                Err(HsmFault::Refused { .. }) => None,
+                Err(other) => {
+                    fault = Some(other);
+                    None
+                }
+            }
+        };
+        found.map(|found| found.info.purpose)
+    })
+    .map_err(|refused| fault.take().unwrap_or(refused))
 }
 
 /// The key, remembered or found in the token.

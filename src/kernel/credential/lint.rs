@@ -3,7 +3,9 @@
 //! The worker has no configuration and trusts no caller. A root key signs CA certificates and revocation lists; an
 //! issuing key signs end-entity certificates of our profiles and revocation lists; an agent key signs requests for
 //! its own certificates. The base of private object identifiers is taken from the certificate itself, so any base
-//! under 1.3.6.1.4.1 passes; that it is the configured one is checked by whoever accepts the certificate.
+//! under 1.3.6.1.4.1 passes; that it is the configured one is checked by whoever accepts the certificate. Nor does it
+//! keep its issuers' certificates: that no certificate outlives its issuer is the caller's to see to, and every path
+//! validation finds it out.
 
 use super::certificate::Tbs;
 use super::crl::{CrlRefusal, TbsCrl};
@@ -14,7 +16,9 @@ use super::profile::{Profile, ProfileRule, key_identifier};
 use super::related::{self, BindingRule};
 use super::request::{self, RequestRefusal};
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
-use crate::kernel::types::KeyId;
+use crate::kernel::types::{KeyId, UnixMillis};
+
+mod beyond;
 
 /// Why the worker will not sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +39,22 @@ pub enum LintRefusal {
     NoProfile,
     Profile(ProfileRule),
     Binding,
+    /// A serial number that no generator of random numbers gave.
+    SerialPredictable,
+    /// It would be valid from some later time on.
+    DatedAhead,
+    /// It has ended already.
+    Ended,
+    /// Subject or issuer: other attributes than the profile's, or a text that no name has.
+    NameForm,
+    /// A point that is not on its curve.
+    KeyUnsound,
+    /// The issuer's own key under another name.
+    IssuersOwnKey,
+    /// A key that the token has for something else.
+    KeyOfAnotherPurpose,
+    /// A certificate of the party itself over a key that its token does not have.
+    KeyNotOfToken,
     Crl(CrlRefusal),
     Request(RequestRefusal),
 }
@@ -52,6 +72,14 @@ impl LintRefusal {
             Self::NoProfile => "lint_no_profile",
             Self::Profile(_) => "lint_profile_violated",
             Self::Binding => "lint_binding",
+            Self::SerialPredictable => "lint_serial_predictable",
+            Self::DatedAhead => "lint_dated_ahead",
+            Self::Ended => "lint_ended",
+            Self::NameForm => "lint_name_form",
+            Self::KeyUnsound => "lint_key_unsound",
+            Self::IssuersOwnKey => "lint_issuers_own_key",
+            Self::KeyOfAnotherPurpose => "lint_key_of_another_purpose",
+            Self::KeyNotOfToken => "lint_key_not_of_token",
             Self::Crl(_) => "lint_crl",
             Self::Request(_) => "lint_request",
         }
@@ -70,6 +98,20 @@ impl std::fmt::Display for LintRefusal {
             Self::NoProfile => f.write_str("the certificate is of none of our profiles"),
             Self::Profile(rule) => write!(f, "the certificate breaks its profile: {rule}"),
             Self::Binding => f.write_str("the certificate's binding is not exactly one SHA-256 RelatedCertificate"),
+            Self::SerialPredictable => f.write_str(
+                "the serial number is not 16 to 20 bytes that look like random ones (CA/Browser Forum BR 7.1)",
+            ),
+            Self::DatedAhead => f.write_str("the certificate would be valid from a later time on"),
+            Self::Ended => f.write_str("the certificate has ended already"),
+            Self::NameForm => f.write_str("the subject or the issuer does not have the attributes of its profile"),
+            Self::KeyUnsound => f.write_str("the subject's key is no key: its point is not on its curve"),
+            Self::IssuersOwnKey => f.write_str("the certificate is over the key of its own issuer"),
+            Self::KeyOfAnotherPurpose => {
+                f.write_str("the certificate is over a key that the token has for something else")
+            }
+            Self::KeyNotOfToken => {
+                f.write_str("the certificate is one of the party, and its key is not in the party's token")
+            }
             Self::Crl(refusal) => refusal.fmt(f),
             Self::Request(refusal) => refusal.fmt(f),
         }
@@ -84,36 +126,48 @@ impl From<NotDer> for LintRefusal {
     }
 }
 
-/// Checks a TBSCertificate that a key of this purpose is asked to sign.
+/// Checks a TBSCertificate that a key of this purpose is asked to sign at `now`.
 ///
 /// # Errors
 /// [`LintRefusal`]
-pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8]) -> Result<(), LintRefusal> {
+pub fn lint_tbs_certificate(purpose: Purpose, tbs: &[u8], now: UnixMillis) -> Result<(), LintRefusal> {
     let tbs = Tbs::read(tbs)?;
+    let (profile, base) = profile_of(purpose, &tbs)?;
+    profile.check(&tbs, &base).map_err(LintRefusal::Profile)?;
+    if profile.names_responder() && tbs.extension(oid::AUTHORITY_INFO_ACCESS).is_none() {
+        return Err(LintRefusal::Profile(ProfileRule::AuthorityInfoAccess));
+    }
+    if profile.table().extensions.related_certificate.is_some() {
+        related::binding_of(&tbs).map_err(|_: BindingRule| LintRefusal::Binding)?;
+    }
+    beyond::check(profile, &tbs, now)
+}
+
+/// Checks whose key a TBSCertificate is over: a party certifies its own roles only over keys of its token that were
+/// made for just that, and agents and persons over no key of its own. `purpose_of`: what the token has a key for.
+///
+/// # Errors
+/// [`LintRefusal::KeyNotOfToken`], [`LintRefusal::KeyOfAnotherPurpose`], [`LintRefusal::Malformed`]
+pub fn lint_subject_key(
+    signer: Purpose,
+    tbs: &[u8],
+    purpose_of: impl FnOnce(KeyId, Profile) -> Option<Purpose>,
+) -> Result<(), LintRefusal> {
+    let tbs = Tbs::read(tbs)?;
+    let (profile, _) = profile_of(signer, &tbs)?;
+    beyond::check_subject_key(profile, purpose_of(tbs.key(), profile))
+}
+
+/// The profile that a certificate claims, if a key of this purpose signs such, and the base of its private identifiers.
+fn profile_of(signer: Purpose, tbs: &Tbs<'_>) -> Result<(Profile, OidBase), LintRefusal> {
     let claims_ca = tbs.extension(oid::BASIC_CONSTRAINTS).is_some_and(|extension| extension.value != [0x30, 0x00]);
-    match purpose {
-        Purpose::Root => {
-            if !claims_ca {
-                return Err(LintRefusal::RootSignsOnlyCas);
-            }
-            let profile = if tbs.issuer == tbs.subject { Profile::Root } else { Profile::Issuing };
-            // CAs carry no private object identifier: any base will do.
-            profile.check(&tbs, &documentation_base()).map(drop).map_err(LintRefusal::Profile)
-        }
-        Purpose::Issuing => {
-            if claims_ca {
-                return Err(LintRefusal::IssuingSignsNoCas);
-            }
-            let (profile, base) = profile_by_usage(&tbs)?;
-            profile.check(&tbs, &base).map_err(LintRefusal::Profile)?;
-            if profile.names_responder() && tbs.extension(oid::AUTHORITY_INFO_ACCESS).is_none() {
-                return Err(LintRefusal::Profile(ProfileRule::AuthorityInfoAccess));
-            }
-            if profile == Profile::AgentB {
-                related::binding_of(&tbs).map_err(|_: BindingRule| LintRefusal::Binding)?;
-            }
-            Ok(())
-        }
+    match signer {
+        Purpose::Root if !claims_ca => Err(LintRefusal::RootSignsOnlyCas),
+        // CAs carry no private object identifier: any base will do.
+        Purpose::Root if tbs.issuer == tbs.subject => Ok((Profile::Root, documentation_base())),
+        Purpose::Root => Ok((Profile::Issuing, documentation_base())),
+        Purpose::Issuing if claims_ca => Err(LintRefusal::IssuingSignsNoCas),
+        Purpose::Issuing => profile_by_usage(tbs),
         Purpose::TlsServer
         | Purpose::TlsClient
         | Purpose::Agent
@@ -310,11 +364,11 @@ mod tests {
             if profile == Profile::AgentB {
                 draft = World::bind(draft, b"S");
             }
-            let passes = |purpose| lint_tbs_certificate(purpose, &draft.tbs()).is_ok();
+            let passes = |purpose| lint_tbs_certificate(purpose, &draft.tbs(), NOW).is_ok();
             assert_eq!((passes(Purpose::Root), passes(Purpose::Issuing)), (profile.is_ca(), !profile.is_ca()));
             for purpose in Purpose::ALL {
                 if !matches!(purpose, Purpose::Root | Purpose::Issuing) {
-                    let refused = lint_tbs_certificate(purpose, &draft.tbs());
+                    let refused = lint_tbs_certificate(purpose, &draft.tbs(), NOW);
                     assert_eq!(refused, Err(LintRefusal::PurposeSignsNoCertificates));
                 }
             }
@@ -345,12 +399,12 @@ mod tests {
         for (bend, expected) in table {
             let mut b = World::bind(world.draft_b(), b"S");
             bend(&mut b);
-            assert_eq!(lint_tbs_certificate(Purpose::Issuing, &b.tbs()), Err(*expected));
+            assert_eq!(lint_tbs_certificate(Purpose::Issuing, &b.tbs(), NOW), Err(*expected));
         }
         let b = World::bind(world.draft_b(), b"S").tbs();
-        assert_eq!(lint_tbs_certificate(Purpose::Root, &b), Err(LintRefusal::RootSignsOnlyCas));
+        assert_eq!(lint_tbs_certificate(Purpose::Root, &b, NOW), Err(LintRefusal::RootSignsOnlyCas));
         let longer = [b.as_slice(), &[0]].concat();
-        assert!(matches!(lint_tbs_certificate(Purpose::Issuing, &longer), Err(LintRefusal::Malformed(_))));
+        assert!(matches!(lint_tbs_certificate(Purpose::Issuing, &longer, NOW), Err(LintRefusal::Malformed(_))));
     }
 
     #[test]
@@ -359,7 +413,7 @@ mod tests {
         let parent = (world.bank.root_name.as_slice(), &world.bank.root_key);
         let mut issuing = draft(Profile::Issuing, "issuing", &Key::new().spki(), parent);
         issuing.set(oid::BASIC_CONSTRAINTS, der::sequence(&[&[1, 1, 0xff], &[2, 1, 1]]));
-        let refused = lint_tbs_certificate(Purpose::Root, &issuing.tbs());
+        let refused = lint_tbs_certificate(Purpose::Root, &issuing.tbs(), NOW);
         assert_eq!(refused, Err(LintRefusal::Profile(ProfileRule::PathLength)));
     }
 

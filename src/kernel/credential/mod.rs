@@ -1,11 +1,12 @@
 //! Certificates, requests, revocation lists and custody statements: read strictly, judged by named rules.
 //!
-//! `der` and `certificate` read; `profile` says what each kind of certificate must look like; `lint` is what the
-//! HSM worker asks before it signs; `chain` and `pair` decide whether a peer is acceptable; `request`, `related`,
+//! `der` and `certificate` read; `profile` says what each kind of certificate must look like, `compose` makes
+//! one; `lint` is what the HSM worker asks before it signs; `chain` and `pair` decide whether a peer is acceptable; `request`, `related`,
 //! `custody` and `crl` judge what the parties hand to each other.
 
 pub mod certificate;
 pub mod chain;
+pub mod compose;
 pub mod crl;
 pub mod custody;
 pub mod der;

@@ -12,9 +12,19 @@ use crate::kernel::sign::{Algorithm, Purpose, raw_public_key};
 use crate::kernel::status::CustodyLevel;
 use crate::kernel::types::{KeyId, OperatorName, Serial, SpiffeId, UnixMillis};
 
+mod content;
+mod describe;
 mod rule;
+mod table;
 
+pub(super) use content::spiffe_id;
+use content::{custody_level, distribution_point, operator_name, responder};
+pub use content::{
+    custody_policy, distribution_point_at, is_dns_name, is_http_uri, responder_access, server_alt_name, server_names,
+    uri_alt_name,
+};
 pub use rule::ProfileRule;
+pub use table::{Expected, Extensions, IssuedBy, NameAttribute, NameForm, Table, Usage};
 
 /// `notBefore` lies this long before the moment of issue, for clocks that are late.
 pub const BACKDATE_MS: i64 = 5 * 60 * 1000;
@@ -22,10 +32,7 @@ pub const BACKDATE_MS: i64 = 5 * 60 * 1000;
 pub const KEY_IDENTIFIER_BYTES: usize = 20;
 /// At least 64 bits of randomness (CA/Browser Forum BR 7.1), at most 20 octets (RFC 5280, 4.1.2.2).
 pub const SERIAL_BYTES: std::ops::RangeInclusive<usize> = 8..=20;
-const SAN_ENTRIES_MAX: usize = 32;
 const DAY_MS: i64 = 86_400_000;
-const CUSTODY_OBSERVED: Arcs = [1, 1];
-const CUSTODY_STATED: Arcs = [1, 2];
 
 /// A kind of certificate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,223 +100,68 @@ impl Profile {
 
     /// The name in records and on screen.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Issuing => "issuing",
-            Self::AgentS => "agent-s",
-            Self::AgentB => "agent-b",
-            Self::TlsServer => "tls-server",
-            Self::TlsClient => "tls-client",
-            Self::Checkpoint => "checkpoint",
-            Self::Witness => "witness",
-            Self::Transaction => "transaction",
-            Self::Catalogue => "catalogue",
-            Self::RevocationReceipt => "revocation-receipt",
-            Self::OcspResponder => "ocsp-responder",
-            Self::Manifest => "manifest",
-            Self::Operator => "operator",
-        }
+        &self.table().name
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
     }
 
     /// The profile of a key's certificate. `None`: keys of this purpose have none, or two (agents).
     pub fn of_purpose(purpose: Purpose) -> Option<Self> {
-        match purpose {
-            Purpose::Root => Some(Self::Root),
-            Purpose::Issuing => Some(Self::Issuing),
-            Purpose::TlsServer => Some(Self::TlsServer),
-            Purpose::TlsClient => Some(Self::TlsClient),
-            Purpose::Checkpoint => Some(Self::Checkpoint),
-            Purpose::Witness => Some(Self::Witness),
-            Purpose::Transaction => Some(Self::Transaction),
-            Purpose::Catalogue => Some(Self::Catalogue),
-            Purpose::RevocationReceipt => Some(Self::RevocationReceipt),
-            Purpose::OcspResponder => Some(Self::OcspResponder),
-            Purpose::Manifest => Some(Self::Manifest),
-            Purpose::Operator => Some(Self::Operator),
-            Purpose::Agent
-            | Purpose::HostIdentity
-            | Purpose::TokenIdentity
-            | Purpose::VaultWrapping
-            | Purpose::DataWrapping => None,
-        }
+        Self::ALL.into_iter().find(|profile| profile.purpose() == purpose && !profile.is_agent())
+    }
+
+    /// What the subject's key is for.
+    pub fn purpose(self) -> Purpose {
+        self.table().key.purpose
     }
 
     pub fn is_ca(self) -> bool {
-        matches!(self, Self::Root | Self::Issuing)
+        self.table().extensions.basic_constraints.ca
     }
 
     pub fn is_agent(self) -> bool {
-        matches!(self, Self::AgentS | Self::AgentB)
+        self.purpose() == Purpose::Agent
     }
 
     /// Algorithms that the subject's key may have.
     pub fn algorithms(self) -> &'static [Algorithm] {
-        let purpose = match self {
-            Self::Root => Purpose::Root,
-            Self::Issuing => Purpose::Issuing,
-            Self::AgentS | Self::AgentB => Purpose::Agent,
-            Self::TlsServer => Purpose::TlsServer,
-            Self::TlsClient => Purpose::TlsClient,
-            Self::Checkpoint => Purpose::Checkpoint,
-            Self::Witness => Purpose::Witness,
-            Self::Transaction => Purpose::Transaction,
-            Self::Catalogue => Purpose::Catalogue,
-            Self::RevocationReceipt => Purpose::RevocationReceipt,
-            Self::OcspResponder => Purpose::OcspResponder,
-            Self::Manifest => Purpose::Manifest,
-            Self::Operator => Purpose::Operator,
-        };
-        purpose.algorithms()
+        &self.table().key.algorithms
     }
 
-    /// The longest validity: ten years, five years, a week, 398 days.
+    /// How long a certificate lives unless the configuration says less.
+    pub fn life_default_ms(self) -> i64 {
+        i64::from(self.table().life.default_days) * DAY_MS
+    }
+
+    /// The longest validity.
     pub fn life_max_ms(self) -> i64 {
-        let days = match self {
-            Self::Root => 3_653,
-            Self::Issuing => 1_827,
-            Self::AgentS | Self::AgentB => 7,
-            Self::TlsServer
-            | Self::TlsClient
-            | Self::Checkpoint
-            | Self::Witness
-            | Self::Transaction
-            | Self::Catalogue
-            | Self::RevocationReceipt
-            | Self::OcspResponder
-            | Self::Manifest
-            | Self::Operator => 398,
-        };
-        days * DAY_MS + BACKDATE_MS
+        i64::from(self.table().life.max_days) * DAY_MS + BACKDATE_MS
     }
 
     /// The one extended key usage, as content octets. `None` for CAs.
     pub fn extended_key_usage(self, base: &OidBase) -> Option<Vec<u8>> {
-        match self {
-            Self::Root | Self::Issuing => None,
-            Self::AgentB | Self::TlsClient => Some(oid::CLIENT_AUTH.to_vec()),
-            Self::TlsServer => Some(oid::SERVER_AUTH.to_vec()),
-            Self::OcspResponder => Some(oid::OCSP_SIGNING.to_vec()),
-            Self::AgentS
-            | Self::Checkpoint
-            | Self::Witness
-            | Self::Transaction
-            | Self::Catalogue
-            | Self::RevocationReceipt
-            | Self::Manifest
-            | Self::Operator => self.private_usage().map(|arcs| base.child(arcs)),
-        }
+        self.table().extensions.extended_key_usage.map(|rule| rule.usage.oid(base))
     }
 
     /// The arcs below the base of a private extended key usage.
     pub fn private_usage(self) -> Option<Arcs> {
-        match self {
-            Self::Root | Self::Issuing | Self::AgentB | Self::TlsServer | Self::TlsClient | Self::OcspResponder => None,
-            Self::AgentS => Some([2, 1]),
-            Self::Checkpoint | Self::Witness => Some([2, 2]),
-            Self::Transaction => Some([2, 3]),
-            Self::Catalogue => Some([2, 5]),
-            Self::RevocationReceipt => Some([2, 6]),
-            Self::Manifest => Some([2, 4]),
-            Self::Operator => Some([2, 7]),
+        match self.table().extensions.extended_key_usage?.usage {
+            Usage::Private(private) => Some(private.0),
+            Usage::ServerAuth | Usage::ClientAuth | Usage::OcspSigning => None,
         }
     }
 
     /// The path length of a CA.
     pub fn path_length(self) -> Option<u8> {
-        match self {
-            Self::Root => Some(1),
-            Self::Issuing => Some(0),
-            Self::AgentS
-            | Self::AgentB
-            | Self::TlsServer
-            | Self::TlsClient
-            | Self::Checkpoint
-            | Self::Witness
-            | Self::Transaction
-            | Self::Catalogue
-            | Self::RevocationReceipt
-            | Self::OcspResponder
-            | Self::Manifest
-            | Self::Operator => None,
-        }
+        self.table().extensions.basic_constraints.path_length
     }
 
     /// True when we issue it with the place where its status is asked (RFC 5280, 4.2.2.1): what is presented to others
     /// while it lasts. Signing roles are judged by their lists: what they signed outlives them.
     pub fn names_responder(self) -> bool {
-        matches!(self, Self::AgentS | Self::AgentB | Self::TlsServer | Self::TlsClient | Self::Operator)
-    }
-
-    /// Every extension of the profile and whether it is critical.
-    fn extensions(self) -> &'static [(&'static [u8], bool)] {
-        const CA_ROOT: &[(&[u8], bool)] =
-            &[(oid::BASIC_CONSTRAINTS, true), (oid::KEY_USAGE, true), (oid::SUBJECT_KEY_IDENTIFIER, false)];
-        const CA_ISSUING: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-        ];
-        const ROLE: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::EXTENDED_KEY_USAGE, false),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-            (oid::CRL_DISTRIBUTION_POINTS, false),
-        ];
-        const CLIENT: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::EXTENDED_KEY_USAGE, false),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-            (oid::CRL_DISTRIBUTION_POINTS, false),
-            (oid::AUTHORITY_INFO_ACCESS, false),
-        ];
-        const RESPONDER: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::EXTENDED_KEY_USAGE, false),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-            (oid::OCSP_NO_CHECK, false),
-        ];
-        const NAMED: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::EXTENDED_KEY_USAGE, false),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-            (oid::CRL_DISTRIBUTION_POINTS, false),
-            (oid::AUTHORITY_INFO_ACCESS, false),
-            (oid::SUBJECT_ALT_NAME, false),
-        ];
-        const AGENT: &[(&[u8], bool)] = &[
-            (oid::BASIC_CONSTRAINTS, true),
-            (oid::KEY_USAGE, true),
-            (oid::EXTENDED_KEY_USAGE, false),
-            (oid::SUBJECT_KEY_IDENTIFIER, false),
-            (oid::AUTHORITY_KEY_IDENTIFIER, false),
-            (oid::CRL_DISTRIBUTION_POINTS, false),
-            (oid::AUTHORITY_INFO_ACCESS, false),
-            (oid::SUBJECT_ALT_NAME, false),
-            (oid::CERTIFICATE_POLICIES, false),
-        ];
-        match self {
-            Self::Root => CA_ROOT,
-            Self::Issuing => CA_ISSUING,
-            Self::AgentS | Self::AgentB => AGENT,
-            Self::TlsServer | Self::Operator => NAMED,
-            Self::TlsClient => CLIENT,
-            Self::OcspResponder => RESPONDER,
-            Self::Checkpoint
-            | Self::Witness
-            | Self::Transaction
-            | Self::Catalogue
-            | Self::RevocationReceipt
-            | Self::Manifest => ROLE,
-        }
+        self.table().extensions.authority_info_access.is_some()
     }
 
     /// Judges a whole certificate: the outer signature algorithm, then everything of [`Self::check`].
@@ -351,8 +203,8 @@ impl Profile {
         self.check_extension_set(tbs)?;
 
         self.check_basic_constraints(tbs)?;
-        let usage: &[u8] = if self.is_ca() { KEY_USAGE_CA } else { KEY_USAGE_SIGN };
-        if value(tbs, oid::KEY_USAGE) != Some(usage) {
+        let rules = &self.table().extensions;
+        if value(tbs, oid::KEY_USAGE) != Some(&rules.key_usage.der()) {
             return Err(ProfileRule::KeyUsage);
         }
         if let Some(usage) = self.extended_key_usage(base) {
@@ -365,34 +217,37 @@ impl Profile {
         if tbs.subject_key_identifier() != Some(&identifier) {
             return Err(ProfileRule::SubjectKeyIdentifier);
         }
-        let issuer_identifier = if self == Self::Root {
-            identifier.to_vec()
-        } else {
-            tbs.authority_key_identifier()
+        let issuer_identifier = match rules.authority_key_identifier {
+            None => identifier.to_vec(),
+            Some(_) => tbs
+                .authority_key_identifier()
                 .filter(|authority| authority.len() == KEY_IDENTIFIER_BYTES)
                 .ok_or(ProfileRule::AuthorityKeyIdentifier)?
-                .to_vec()
+                .to_vec(),
         };
-        // Who answers about others is not asked about (RFC 6960, 4.2.2.2.1).
-        let has_list = !self.is_ca() && self != Self::OcspResponder;
+        let has_list = rules.crl_distribution_points.is_some();
         if has_list && value(tbs, oid::CRL_DISTRIBUTION_POINTS).and_then(distribution_point).is_none() {
             return Err(ProfileRule::DistributionPoint);
         }
         if value(tbs, oid::AUTHORITY_INFO_ACCESS).is_some_and(|access| responder(access).is_none()) {
             return Err(ProfileRule::AuthorityInfoAccess);
         }
-        if self == Self::OcspResponder && value(tbs, oid::OCSP_NO_CHECK) != Some(&[der::NULL, 0]) {
+        if rules.ocsp_no_check.is_some() && value(tbs, oid::OCSP_NO_CHECK) != Some(&[der::NULL, 0]) {
             return Err(ProfileRule::NoCheck);
         }
-        if self == Self::TlsServer && server_names(tbs).is_none() {
-            return Err(ProfileRule::SubjectAltName);
+        let (mut spiffe, mut operator) = (None, None);
+        let names = value(tbs, oid::SUBJECT_ALT_NAME);
+        match rules.subject_alt_name.map(|rule| rule.form) {
+            None => {}
+            Some(NameForm::Server) => drop(server_names(tbs).ok_or(ProfileRule::SubjectAltName)?),
+            Some(NameForm::Agent) => spiffe = Some(names.and_then(spiffe_id).ok_or(ProfileRule::SubjectAltName)?),
+            Some(NameForm::Operator) => {
+                operator = Some(names.and_then(operator_name).ok_or(ProfileRule::SubjectAltName)?);
+            }
         }
-        let agent = if self.is_agent() { Some(agent_facts(tbs, base)?) } else { None };
-        let operator = if self == Self::Operator {
-            let name = value(tbs, oid::SUBJECT_ALT_NAME).and_then(operator_name);
-            Some(name.ok_or(ProfileRule::SubjectAltName)?)
-        } else {
-            None
+        let custody = match rules.certificate_policies {
+            None => None,
+            Some(policies) => Some(custody_level(tbs, policies, base).ok_or(ProfileRule::CustodyPolicy)?),
         };
         Ok(Facts {
             serial,
@@ -402,14 +257,15 @@ impl Profile {
             issuer_identifier: hex::encode(issuer_identifier),
             not_before,
             not_after,
-            agent,
+            agent: spiffe.zip(custody),
             operator,
         })
     }
 
     /// No duplicate, nothing unknown, nothing unexpected, everything as critical as it must be.
     fn check_extension_set(self, tbs: &Tbs<'_>) -> Result<(), ProfileRule> {
-        let binding_allowed = self == Self::AgentB;
+        let rules = &self.table().extensions;
+        let binding_allowed = rules.related_certificate.is_some();
         let is_binding = |extension: &certificate::Extension<'_>| {
             extension.oid == oid::RELATED_CERTIFICATE || related::decode_binding(extension.value).is_ok()
         };
@@ -421,21 +277,24 @@ impl Profile {
                 return Err(ProfileRule::DuplicateExtension);
             }
         }
+        let all: Vec<Expected> = rules.expected().collect();
         for extension in &tbs.extensions {
-            if binding_allowed && is_binding(extension) {
-                if extension.critical {
+            // A draft of the binding has another identifier: it gets its own name later, by the acceptance rule.
+            let binding = rules.related_certificate.filter(|_| is_binding(extension));
+            if let Some(binding) = binding {
+                if extension.critical != binding.critical {
                     return Err(ProfileRule::Criticality);
                 }
                 continue;
             }
-            let Some((_, critical)) = self.extensions().iter().find(|(oid, _)| *oid == extension.oid) else {
+            let Some(expected) = all.iter().find(|expected| expected.oid == extension.oid) else {
                 let rule = match extension.critical {
                     true => ProfileRule::UnknownCriticalExtension,
                     false => ProfileRule::UnexpectedExtension,
                 };
                 return Err(rule);
             };
-            if *critical != extension.critical {
+            if expected.critical != extension.critical {
                 return Err(ProfileRule::Criticality);
             }
         }
@@ -463,11 +322,6 @@ impl Profile {
     }
 }
 
-/// digitalSignature, as DER BIT STRING (RFC 5280, 4.2.1.3)
-const KEY_USAGE_SIGN: &[u8] = &[0x03, 0x02, 0x07, 0x80];
-/// keyCertSign and cRLSign
-const KEY_USAGE_CA: &[u8] = &[0x03, 0x02, 0x01, 0x06];
-
 /// The subject key identifier of a key.
 pub fn key_identifier(key: KeyId) -> [u8; KEY_IDENTIFIER_BYTES] {
     let mut identifier = [0; KEY_IDENTIFIER_BYTES];
@@ -482,93 +336,6 @@ pub fn sane_serial(content: &[u8]) -> Option<Serial> {
         return None;
     }
     Serial::from_bytes(content).ok().filter(|serial| SERIAL_BYTES.contains(&serial.as_bytes().len()))
-}
-
-/// Content octets of `certificatePolicies` with one custody level.
-pub fn custody_policy(level: CustodyLevel, base: &OidBase) -> Vec<u8> {
-    let arcs = match level {
-        CustodyLevel::CustodyObserved => CUSTODY_OBSERVED,
-        CustodyLevel::CustodyStated => CUSTODY_STATED,
-    };
-    der::sequence(&[&der::sequence(&[&der::element(der::OID, &base.child(arcs))])])
-}
-
-/// DNS names and addresses of a TLS server's certificate. `None` unless there is at least one and nothing else.
-pub fn server_names(tbs: &Tbs<'_>) -> Option<Vec<String>> {
-    let mut reader = Reader::whole_sequence(value(tbs, oid::SUBJECT_ALT_NAME)?).ok()?;
-    let mut names = Vec::new();
-    while !reader.is_empty() && names.len() < SAN_ENTRIES_MAX {
-        let name = reader.any().ok()?;
-        match (name.tag, name.content.len()) {
-            (0x82, 1..=253) if name.content.is_ascii() => {
-                names.push(std::str::from_utf8(name.content).ok()?.to_owned());
-            }
-            (0x87, 4) => names.push(std::net::IpAddr::from(<[u8; 4]>::try_from(name.content).ok()?).to_string()),
-            (0x87, 16) => names.push(std::net::IpAddr::from(<[u8; 16]>::try_from(name.content).ok()?).to_string()),
-            _ => return None,
-        }
-    }
-    (reader.is_empty() && !names.is_empty()).then_some(names)
-}
-
-/// The one SPIFFE ID of a `subjectAltName` value.
-pub(super) fn spiffe_id(value: &[u8]) -> Option<SpiffeId> {
-    let mut reader = Reader::whole_sequence(value).ok()?;
-    let uri = reader.element(der::context(6)).ok()?.content;
-    reader.finish().ok()?;
-    std::str::from_utf8(uri).ok()?.parse().ok()
-}
-
-/// The one `spiffe://<trust domain>/operator/<name>` of a `subjectAltName` value. The trust domain is the issuer's
-/// affair: an operator is one of the party that certified it.
-fn operator_name(value: &[u8]) -> Option<OperatorName> {
-    let mut reader = Reader::whole_sequence(value).ok()?;
-    let uri = reader.element(der::context(6)).ok()?.content;
-    reader.finish().ok()?;
-    let (_, name) = std::str::from_utf8(uri).ok()?.strip_prefix("spiffe://")?.split_once("/operator/")?;
-    name.parse().ok()
-}
-
-fn agent_facts(tbs: &Tbs<'_>, base: &OidBase) -> Result<(SpiffeId, CustodyLevel), ProfileRule> {
-    let spiffe = value(tbs, oid::SUBJECT_ALT_NAME).and_then(spiffe_id).ok_or(ProfileRule::SubjectAltName)?;
-    let policies = value(tbs, oid::CERTIFICATE_POLICIES).ok_or(ProfileRule::CustodyPolicy)?;
-    let custody = [CustodyLevel::CustodyObserved, CustodyLevel::CustodyStated]
-        .into_iter()
-        .find(|level| policies == custody_policy(*level, base))
-        .ok_or(ProfileRule::CustodyPolicy)?;
-    Ok((spiffe, custody))
-}
-
-/// The URI of `SEQUENCE OF { distributionPoint { fullName { uniformResourceIdentifier } } }` with one of each.
-fn distribution_point(value: &[u8]) -> Option<&str> {
-    let mut points = Reader::whole_sequence(value).ok()?;
-    let mut point = points.sequence().ok()?;
-    points.finish().ok()?;
-    let mut name = Reader::new(point.element(der::context_constructed(0)).ok()?.content);
-    point.finish().ok()?;
-    let mut full_name = Reader::new(name.element(der::context_constructed(0)).ok()?.content);
-    name.finish().ok()?;
-    let uri = full_name.element(der::context(6)).ok()?.content;
-    full_name.finish().ok()?;
-    std::str::from_utf8(uri).ok().filter(|uri| uri.starts_with("http://") && uri.is_ascii())
-}
-
-/// The URI of `SEQUENCE OF { accessMethod id-ad-ocsp, accessLocation URI }` with one of each.
-fn responder(value: &[u8]) -> Option<&str> {
-    let mut descriptions = Reader::whole_sequence(value).ok()?;
-    let mut description = descriptions.sequence().ok()?;
-    descriptions.finish().ok()?;
-    let method = description.oid().ok()?;
-    let uri = description.element(der::context(6)).ok()?.content;
-    description.finish().ok()?;
-    let uri = std::str::from_utf8(uri).ok().filter(|uri| uri.starts_with("http://") && uri.is_ascii())?;
-    (method == oid::OCSP).then_some(uri)
-}
-
-/// `authorityInfoAccess` content with one OCSP responder.
-pub fn responder_access(uri: &str) -> Vec<u8> {
-    let location = der::element(der::context(6), uri.as_bytes());
-    der::sequence(&[&der::sequence(&[&der::element(der::OID, oid::OCSP), &location])])
 }
 
 fn value<'a>(tbs: &Tbs<'a>, oid: &[u8]) -> Option<&'a [u8]> {

@@ -50,12 +50,19 @@ pub fn ed25519_spki() -> Vec<u8> {
     spki_der(Algorithm::Ed25519, Ed25519KeyPair::generate().unwrap().public_key().as_ref())
 }
 
+/// A name as CAs and roles have one.
 pub fn name(common_name: &str) -> Vec<u8> {
-    let attribute = der::sequence(&[
-        &der::element(der::OID, &[0x55, 0x04, 0x03]),
-        &der::element(der::UTF8_STRING, common_name.as_bytes()),
-    ]);
-    der::sequence(&[&der::element(der::SET, &attribute)])
+    der::sequence(&[&attribute(oid::ORGANIZATION_NAME, "testkit"), &attribute(oid::COMMON_NAME, common_name)])
+}
+
+/// A name as agents have one.
+pub fn common_name(common_name: &str) -> Vec<u8> {
+    der::sequence(&[&attribute(oid::COMMON_NAME, common_name)])
+}
+
+fn attribute(oid: &[u8], text: &str) -> Vec<u8> {
+    let value = der::element(der::UTF8_STRING, text.as_bytes());
+    der::element(der::SET, &der::sequence(&[&der::element(der::OID, oid), &value]))
 }
 
 pub fn utc_time(at: UnixMillis) -> Vec<u8> {
@@ -172,7 +179,7 @@ pub fn draft(profile: Profile, subject: &str, spki: &[u8], parent: (&[u8], &Key)
         issuer: parent.0.to_vec(),
         not_before: utc_time(NOW.plus_ms(-HOUR_MS)),
         not_after: utc_time(NOW.plus_ms(HOUR_MS * 23)),
-        subject: name(subject),
+        subject: if profile.is_agent() { common_name(subject) } else { name(subject) },
         spki: spki.to_vec(),
         extensions: Vec::new(),
     };

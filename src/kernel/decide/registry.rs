@@ -72,7 +72,7 @@ fn journal(book: &dyn Book, record: &CertificateRecord) -> Ruled<Orders> {
         return if same { Ok((Effect::Certificate(there), vec![])) } else { Err(Refusal::AlreadyExists.into()) };
     }
     if book.certificate_of_serial(&record.issuer, &record.serial)?.is_some() {
-        return Err(Refusal::AlreadyExists.into());
+        return Err(Refusal::SerialTaken.into());
     }
     let mut marks = vec![Mark::Key(record.key).text()];
     if let Ok(agent) = record.subject.parse::<SpiffeId>() {

@@ -1,5 +1,6 @@
 //! What several areas' tests need.
 
+pub mod kit;
 pub mod postgres;
 pub mod proxy;
 pub mod shim;

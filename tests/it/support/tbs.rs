@@ -5,6 +5,7 @@ use countersign::kernel::credential::oid::{self, OidBase};
 use countersign::kernel::credential::profile::{self, Profile};
 use countersign::kernel::sign::Algorithm;
 use countersign::kernel::types::Sha256;
+use countersign::ops::clock;
 
 /// One field after the other; `extensions` as OID, critical, value.
 #[derive(Clone)]
@@ -35,8 +36,8 @@ impl Tbs {
             serial: [&[0x41][..], &Sha256::of(&[spki]).0[..15]].concat(),
             algorithm: Algorithm::P256.signature_identifier().unwrap().to_vec(),
             issuer: name(issuer),
-            not_before: utc_time("261121000000Z"),
-            not_after: utc_time("261121230000Z"),
+            not_before: utc_time(-3600),
+            not_after: utc_time(3600),
             subject: name(subject),
             spki: spki.to_vec(),
             extensions: vec![
@@ -68,6 +69,13 @@ impl Tbs {
         self.extensions.iter_mut().find(|(this, _, _)| this == oid).expect("it has this extension").2 = value;
     }
 
+    /// Makes it a certificate over another key, whose identifier is right.
+    pub fn certify(&mut self, spki: &[u8]) {
+        let identifier = der::element(der::OCTET_STRING, &profile::key_identifier(Sha256::of(&[spki])));
+        self.set(oid::SUBJECT_KEY_IDENTIFIER, identifier);
+        self.spki = spki.to_vec();
+    }
+
     pub fn remove(&mut self, oid: &[u8]) {
         self.extensions.retain(|(this, _, _)| this != oid);
     }
@@ -95,14 +103,26 @@ impl Tbs {
     }
 }
 
+/// A name as CAs and roles have one.
 pub fn name(common_name: &str) -> Vec<u8> {
-    let attribute =
-        [der::element(der::OID, &[0x55, 0x04, 0x03]), der::element(der::UTF8_STRING, common_name.as_bytes())];
-    der::sequence(&[&der::element(der::SET, &der::sequence(&[&attribute[0], &attribute[1]]))])
+    der::sequence(&[&attribute(oid::ORGANIZATION_NAME, "bank"), &attribute(oid::COMMON_NAME, common_name)])
 }
 
-pub fn utc_time(digits: &str) -> Vec<u8> {
-    der::element(der::UTC_TIME, digits.as_bytes())
+/// A name as agents have one.
+pub fn common_name(common_name: &str) -> Vec<u8> {
+    der::sequence(&[&attribute(oid::COMMON_NAME, common_name)])
+}
+
+fn attribute(oid: &[u8], text: &str) -> Vec<u8> {
+    let value = der::element(der::UTF8_STRING, text.as_bytes());
+    der::element(der::SET, &der::sequence(&[&der::element(der::OID, oid), &value]))
+}
+
+/// UTCTime so many seconds from now: the worker signs nothing that has ended or begins later.
+pub fn utc_time(seconds: i64) -> Vec<u8> {
+    let text = clock::now().plus_ms(seconds * 1000).rfc3339();
+    let digits: String = text[2..19].chars().filter(char::is_ascii_digit).collect();
+    der::element(der::UTC_TIME, format!("{digits}Z").as_bytes())
 }
 
 pub fn usages(all: &[&[u8]]) -> Vec<u8> {

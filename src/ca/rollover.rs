@@ -1,0 +1,257 @@
+//! The next generation of a party's issuing CA: announced first, used once the others know it.
+//!
+//! `key rotate issuing` is said twice. The first time makes the key and its certificate under the same root and puts it
+//! into `certs/issuing.pem`, for the other parties to trust; nothing is issued under it, or they would refuse what they
+//! cannot know yet. The second time has every role certified under it: from then on it issues, and the generation
+//! before signs nothing but revocation lists and its responder's certificate until its last certificate has ended.
+//! Which generation issues is read from what was issued, in the store: every daemon of a party sees the same.
+
+use serde_json::{Value, json};
+
+use crate::ca::authority::{Authority, ensure_sound};
+use crate::ca::issue::OwnCa;
+use crate::ca::settings::PartyKind;
+use crate::ca::setup::{released, roles};
+use crate::hsm::KeyInfo;
+use crate::kernel::command::{Actor, CertificateRecord};
+use crate::kernel::credential::profile::Profile;
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::UnixMillis;
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+
+/// What a CA of this party does now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Generation {
+    Root,
+    /// Certifies roles and agents.
+    Issues,
+    /// Waits for the other parties to trust it.
+    Announced,
+    /// Signs revocation lists until its last certificate has ended.
+    ListsOnly,
+}
+
+/// A CA of this party, for `doctor`.
+#[derive(Clone, Debug)]
+pub struct CaHealth {
+    pub name: String,
+    pub generation: Generation,
+    pub not_after: UnixMillis,
+    /// The end of the last certificate under it.
+    pub last_end: Option<UnixMillis>,
+}
+
+impl Generation {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Issues => "issues",
+            Self::Announced => "announced",
+            Self::ListsOnly => "lists-only",
+        }
+    }
+}
+
+impl Authority {
+    /// How the party's CAs stand: root, then its issuing CAs, the one that issues first. None at an agent host.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn ca_health(&self) -> Result<Vec<CaHealth>, Failure> {
+        if self.kind == PartyKind::AgentHost {
+            return Ok(Vec::new());
+        }
+        let records = self.store.certificates()?;
+        let authorities = self.own_authorities()?;
+        let name = |ca: &OwnCa| {
+            let record = records.iter().find(|record| record.der.as_deref() == Some(&ca.der));
+            record.map(|record| record.subject.clone()).unwrap_or_default()
+        };
+        let mut all = Vec::new();
+        if let Some((_, root)) = authorities.first() {
+            let (name, not_after) = (name(root), root.not_after);
+            all.push(CaHealth { name, generation: Generation::Root, not_after, last_end: None });
+        }
+        for (place, (issuing, _)) in authorities.iter().enumerate() {
+            let last_end = last_end(&records, &issuing.identifier);
+            let generation = match (place, last_end) {
+                (0, _) => Generation::Issues,
+                (_, None) => Generation::Announced,
+                (_, Some(_)) => Generation::ListsOnly,
+            };
+            all.push(CaHealth { name: name(issuing), generation, not_after: issuing.not_after, last_end });
+        }
+        Ok(all)
+    }
+
+    /// One step of the roll-over of the issuing CA, whichever is next; a step that was cut off is finished.
+    ///
+    /// Answers as [`Authority::key_rotate`], with `effective` `announced` or `now`, and `before`: the generation that
+    /// signs lists only, and until when it is needed.
+    pub(super) fn rotate_issuing(
+        &self,
+        actor: &Actor,
+        in_use: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<Value, Failure> {
+        let issuing_now = self.begin_issuing()?;
+        let (current, root) = self.own_authority()?;
+        let answered = if self.has_roles_elsewhere(&current)? {
+            // Cut off while roles were being certified.
+            self.have_issue(actor, &current)?
+        } else {
+            match self.announced(&current)? {
+                Some(next) => self.have_issue(actor, &next)?,
+                None => self.announce_next(actor, &current, &root)?,
+            }
+        };
+        drop(issuing_now);
+        in_use()?;
+        Ok(answered)
+    }
+
+    /// The first step: key and certificate, for the others to know.
+    fn announce_next(&self, actor: &Actor, current: &OwnCa, root: &OwnCa) -> Result<Value, Failure> {
+        let active = self.active_keys(Purpose::Issuing, None)?;
+        let version_now = active.iter().find(|key| key.id == current.key).map_or(0, |key| key.version);
+        // A newer key without a certificate is left from a step that was cut off.
+        let key = match active.first() {
+            Some(newest) if newest.version > version_now => newest.clone(),
+            Some(_) | None => self.new_key(Purpose::Issuing, None)?,
+        };
+        ensure_sound(&key)?;
+        let record = self.certificate_for(actor, &self.ca_wish(&key, Some(root.der.clone())), |_| true)?;
+        self.write_issuing()?;
+        Ok(json!({
+            "purpose": Purpose::Issuing,
+            "key": key.label,
+            "id": key.id,
+            "version": key.version,
+            "algorithm": key.algorithm,
+            "retired": [],
+            "certificate": { "serial": record.serial, "not_after": record.not_after.rfc3339() },
+            "effective": "announced",
+            "before": Value::Null,
+            "next_step": "give certs/root.pem and certs/issuing.pem to the other parties (`countersign trust add` again), \
+                          then `countersign key rotate issuing` once more",
+        }))
+    }
+
+    /// The second step: every role is certified under it, and with the first of them it is the generation that issues.
+    fn have_issue(&self, actor: &Actor, next: &OwnCa) -> Result<Value, Failure> {
+        let before: Vec<OwnCa> = self.own_authorities()?.into_iter().map(|(issuing, _)| issuing).collect();
+        let before = before.into_iter().find(|issuing| issuing.identifier != next.identifier);
+        if let Some(before) = &before {
+            self.keep_answering_for(actor, before)?;
+        }
+        for purpose in roles(self.kind) {
+            if let Some(key) = self.newest_key(*purpose, None)? {
+                self.certify_role(actor, &key, &next.der)?;
+            }
+        }
+        self.write_issuing()?;
+        let key = self.issuing_key(next)?;
+        let records = self.store.certificates()?;
+        let last = before.as_ref().and_then(|before| last_end(&records, &before.identifier));
+        let label = before.as_ref().and_then(|before| self.issuing_key(before).ok()).map(|key| key.label);
+        Ok(json!({
+            "purpose": Purpose::Issuing,
+            "key": key.label,
+            "id": key.id,
+            "version": key.version,
+            "algorithm": key.algorithm,
+            "retired": [],
+            "certificate": { "not_after": next.not_after.rfc3339() },
+            "effective": "now",
+            "before": { "key": label, "needed_until": last.map(UnixMillis::rfc3339) },
+            "next_step": "start the daemon again for the listener's new certificate; the key before signs revocation \
+                          lists until its last certificate has ended, then `countersign key retire` it",
+        }))
+    }
+
+    /// The responder of a generation that issues no more must have a certificate of it for as long as there is anything
+    /// to ask about (RFC 6960, 4.2.2.2): a last one, while it may still be made.
+    fn keep_answering_for(&self, actor: &Actor, before: &OwnCa) -> Result<(), Failure> {
+        let last = last_end(&self.store.certificates()?, &before.identifier);
+        let (Some(last), Some(key)) = (last, self.newest_key(Purpose::OcspResponder, None)?) else {
+            return Ok(());
+        };
+        let wish = self.role_wish(Profile::OcspResponder, &key, before.der.clone());
+        // As long as the longest that this generation has issued, but not past its own end.
+        self.certificate_for(actor, &wish, |tbs| tbs.not_after.at >= last).map(drop)
+    }
+
+    /// The newest generation after `current` that has issued nothing yet.
+    fn announced(&self, current: &OwnCa) -> Result<Option<OwnCa>, Failure> {
+        let records = self.store.certificates()?;
+        let generations = self.own_authorities()?.into_iter().map(|(issuing, _)| issuing);
+        Ok(generations
+            .filter(|issuing| issuing.identifier != current.identifier)
+            .find(|issuing| last_end(&records, &issuing.identifier).is_none()))
+    }
+
+    /// Whether the certificate that a role signs with is of another generation than the one that issues.
+    fn has_roles_elsewhere(&self, current: &OwnCa) -> Result<bool, Failure> {
+        for purpose in roles(self.kind) {
+            let role = self.signing_role(*purpose).ok();
+            if role.is_some_and(|role| role.chain.get(1).is_some_and(|issuing| *issuing != current.der)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// `certs/issuing.pem`: every generation that others should trust, the one that issues first.
+    pub(super) fn write_issuing(&self) -> Result<(), Failure> {
+        let generations = self.own_authorities()?;
+        let chain: Vec<&[u8]> = generations.iter().map(|(issuing, _)| issuing.der.as_slice()).collect();
+        self.write_certificates("issuing.pem", &chain)
+    }
+
+    fn issuing_key(&self, issuing: &OwnCa) -> Result<KeyInfo, Failure> {
+        self.token.keys()?.into_iter().find(|key| key.id == issuing.key).ok_or_else(|| {
+            Failure::fault(
+                "ca_key_missing",
+                "the key of an issuing CA is not in the token",
+                "check that hsm.token is the token that this state directory was set up with",
+            )
+        })
+    }
+
+    /// When an issuing key may be retired: not while there is anything on whose revocation it would have to report.
+    ///
+    /// # Errors
+    /// `key_in_use`
+    pub(super) fn ensure_issues_no_more(&self, key: &KeyInfo) -> Result<(), Failure> {
+        let now = clock::now();
+        for record in self.store.certificates()? {
+            let own = record.profile == Profile::Issuing.name() && record.key == key.id;
+            let Some(issuing) = own.then(|| released(&record)).transpose()?.map(|der| OwnCa::of(&der)).transpose()?
+            else {
+                continue;
+            };
+            let last = last_end(&self.store.certificates()?, &issuing.identifier).filter(|last| *last > now);
+            if let Some(last) = last.filter(|_| issuing.not_after > now) {
+                return Err(Failure::refused(
+                    "key_in_use",
+                    format!(
+                        "{} signs the revocation list of certificates until {}; without it nobody could revoke them",
+                        key.label,
+                        last.rfc3339()
+                    ),
+                    "retire it after that time",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end of the last certificate that an issuer (key identifier) has issued. `None`: it has issued nothing.
+pub(super) fn last_end(records: &[CertificateRecord], issuer: &str) -> Option<UnixMillis> {
+    let issued = records.iter().filter(|record| {
+        let is_ca = Profile::from_name(&record.profile).is_some_and(Profile::is_ca);
+        record.issuer == issuer && record.der.is_some() && !is_ca
+    });
+    issued.map(|record| record.not_after).max()
+}

@@ -1,0 +1,66 @@
+//! The bank's issuing CA is rolled over while an agent works: nothing that was issued before is lost.
+
+use serde_json::{Value, json};
+
+use crate::clients::Bridge;
+use crate::support::world::World;
+
+fn as_admin(world: &World, party: &str, arguments: &[&str]) -> Value {
+    let operator = if party == "agent" { "host-admin".to_owned() } else { format!("{party}-admin") };
+    let text = world.run(party, &[&["--operator", &operator, "--json"], arguments].concat());
+    serde_json::from_str(&text).unwrap()
+}
+
+fn balance(world: &World) -> Value {
+    let mut bridge = Bridge::start(&world.state("agent"));
+    let asked = json!({ "name": "get_account_balance", "arguments": { "account_id": "CHK_001" } });
+    let result = bridge.ask("tools/call", asked);
+    bridge.close();
+    result["structuredContent"]["currency"].clone()
+}
+
+/// What the doctor says of certificates: name, what they do, result.
+fn certificates(world: &World, party: &str) -> Vec<(String, String, String)> {
+    let report = as_admin(world, party, &["doctor"]);
+    let items = report["items"].as_array().unwrap().iter().filter(|item| item.get("certificate").is_some());
+    items
+        .map(|item| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            assert!(item["certificate"]["days_left"].as_i64().is_some_and(|days| days > 30), "{item}");
+            (text(&item["certificate"]["name"]), text(&item["certificate"]["role"]), text(&item["result"]))
+        })
+        .collect()
+}
+
+#[test]
+fn a_running_bank_gets_its_next_issuing_ca_and_its_agents_keep_working() {
+    let world = World::new();
+    assert_eq!(balance(&world), "USD");
+    let found = |party: &str, name: &str| certificates(&world, party).into_iter().find(|(found, _, _)| found == name);
+    assert_eq!(certificates(&world, "bank").len(), 2 + 8);
+    assert_eq!(certificates(&world, "secco").len(), 2 + 7);
+    assert_eq!(certificates(&world, "agent"), []);
+
+    assert_eq!(as_admin(&world, "bank", &["key", "rotate", "issuing"])["effective"], "announced");
+    let next = || found("bank", "issuing CA v2").map(|(_, does, result)| (does, result));
+    assert_eq!(next(), Some(("announced".into(), "warn".into())));
+    let certs = world.state("bank").join("certs");
+    let (root, issuing) = (certs.join("root.pem"), certs.join("issuing.pem"));
+    let (root, issuing) = (root.to_str().unwrap(), issuing.to_str().unwrap());
+    for party in ["agent", "secco"] {
+        let trusted = as_admin(&world, party, &["trust", "add", "bank", "--root", root, "--issuing", issuing]);
+        assert_eq!((&trusted["changed"], &trusted["issuing"]), (&json!(true), &json!(2)));
+    }
+
+    assert_eq!(as_admin(&world, "bank", &["key", "rotate", "issuing"])["effective"], "now");
+    assert_eq!(next(), Some(("issues".into(), "ok".into())));
+    assert_eq!(found("bank", "issuing CA v1").unwrap().1, "lists-only");
+    assert_eq!(balance(&world), "USD");
+    let retire = ["--operator", "bank-admin", "key", "retire", "bank-issuing-v1"];
+    assert_eq!(world.refused("bank", &retire), (3, "key_in_use".into()));
+
+    // The listener takes its new certificate when it starts, and the agent host knows its issuer.
+    world.run("bank", &["stop"]);
+    world.serve("bank");
+    assert_eq!(balance(&world), "USD");
+}
