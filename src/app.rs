@@ -16,6 +16,7 @@ use crate::front::agent_socket;
 use crate::front::gates::{AgentKeysGate, Gates};
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
+use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
@@ -33,6 +34,8 @@ use crate::tls::ClientIdentity;
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a list is due.
+const PUBLICATION_INTERVAL: Duration = Duration::from_secs(1);
 /// Set-up may complete while the daemon runs: how soon the listener notices.
 const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -152,18 +155,19 @@ fn start(
             let socket = admin_socket::bind(&state.agent_socket())?;
             tasks.push(runtime.spawn(agent_socket::serve(socket, keys, stop.clone())));
         }
+        if party_settings.kind != PartyKind::AgentHost {
+            tasks.push(runtime.spawn(publish(Arc::clone(&services), stop.clone())));
+            if let Some(address) = config.pki.listen {
+                let (listening, bound) = bind(address, "[pki] listen")?;
+                ports["pki"] = bound;
+                let authority = Arc::clone(&services.setup.authority);
+                let publication = Arc::new(Publication::new(authority, Arc::clone(&services.responder)));
+                tasks.push(runtime.spawn(serve_pki(listening, publication, stop.clone())));
+            }
+        }
         if let Some(address) = config.listen.mcp {
-            let listening = std::net::TcpListener::bind(address).map_err(|error| {
-                Failure::fault(
-                    "address_in_use",
-                    format!("{address} cannot be listened on: {error}"),
-                    "choose another address in [listen] mcp, or port 0 for a free one",
-                )
-            })?;
-            let bound = listening.local_addr().map_err(|error| {
-                Failure::fault("address_unknown", error.to_string(), "choose another address in [listen] mcp")
-            })?;
-            ports["mcp"] = bound.to_string().into();
+            let (listening, bound) = bind(address, "[listen] mcp")?;
+            ports["mcp"] = bound;
             tasks.push(runtime.spawn(listen(listening, config.clone(), Arc::clone(&services), stop.clone())));
         }
         std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
@@ -172,6 +176,21 @@ fn start(
     }
     drop(_entered);
     Ok(Front { runtime, services, stop, tasks, ports })
+}
+
+/// Listens on an address; answers which one it is.
+fn bind(address: std::net::SocketAddr, key: &str) -> Result<(std::net::TcpListener, Value), Failure> {
+    let listening = std::net::TcpListener::bind(address).map_err(|error| {
+        Failure::fault(
+            "address_in_use",
+            format!("{address} cannot be listened on: {error}"),
+            format!("choose another address in {key}, or port 0 for a free one"),
+        )
+    })?;
+    let bound = listening.local_addr().map_err(|error| {
+        Failure::fault("address_unknown", error.to_string(), format!("choose another address in {key}"))
+    })?;
+    Ok((listening, bound.to_string().into()))
 }
 
 impl Front {
@@ -256,6 +275,39 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
         if stop.is_cancelled() {
             return;
         }
+    }
+}
+
+/// Publishes lists: what is known already at once, a fresh one when it is due, looked at every second. A task of its
+/// own: a long list must not hold up anything else.
+async fn publish(services: Arc<Services>, stop: CancellationToken) {
+    let first = Arc::clone(&services);
+    let known = tokio::task::spawn_blocking(move || first.setup.authority.serve_known_lists()).await;
+    if !matches!(known, Ok(Ok(()))) {
+        tracing::warn!("the lists that were published before cannot be served");
+    }
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = PUBLICATION_INTERVAL;
+        let turn = Arc::clone(&services);
+        match tokio::task::spawn_blocking(move || turn.publish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) if failure.name == "party_not_initialised" => {}
+            Ok(Err(failure)) => {
+                tracing::warn!(name = %failure.name, message = %failure.message, "lists will be signed later");
+            }
+            Err(_) => tracing::error!("publication met a defect"),
+        }
+    }
+}
+
+async fn serve_pki(listening: std::net::TcpListener, publication: Arc<Publication>, stop: CancellationToken) {
+    if let Err(failure) = pki::serve(listening, publication, stop).await {
+        tracing::error!(name = %failure.name, message = %failure.message, "nothing is published over HTTP");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Composes what the HSM will sign: TBS certificates, TBS revocation lists, request infos.
+//! Composes what the HSM will sign: TBS certificates and request infos.
 //!
 //! rcgen composes and signs in one go; its signing key here is one that keeps the bytes and signs nothing, so that
 //! they can be journalled first and signed in a worker afterwards.
@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 
 use rcgen::{
-    Attribute, BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, RevocationReason,
-    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
+    Attribute, BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    SigningKey, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -22,7 +22,6 @@ use crate::kernel::sign::{Algorithm, raw_public_key};
 use crate::kernel::status::CustodyLevel;
 use crate::kernel::types::{Serial, Sha256, SpiffeId, UnixMillis};
 use crate::ops::failure::Failure;
-use crate::store::RevokedEntry;
 
 /// A certificate to be built.
 #[derive(Clone, Debug)]
@@ -128,37 +127,6 @@ pub fn certificate(
     Ok(capture.into_message())
 }
 
-/// TBSCertList (DER) of a full revocation list.
-pub fn revocation_list(
-    issuer: &[u8],
-    number: u64,
-    this_update: UnixMillis,
-    next_update: UnixMillis,
-    revoked: &[RevokedEntry],
-) -> Result<Vec<u8>, Failure> {
-    let (capture, identifier) = issuer_capture(issuer)?;
-    let entries = revoked.iter().map(|entry| {
-        Ok(RevokedCertParams {
-            serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
-            revocation_time: date_time(entry.at)?,
-            reason_code: reason_code(&entry.reason),
-            invalidity_date: None,
-        })
-    });
-    let params = CertificateRevocationListParams {
-        this_update: date_time(this_update)?,
-        next_update: date_time(next_update)?,
-        crl_number: SerialNumber::from(number),
-        issuing_distribution_point: None,
-        revoked_certs: entries.collect::<Result<_, Failure>>()?,
-        key_identifier_method: KeyIdMethod::PreSpecified(identifier),
-    };
-    let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(issuer), &capture).map_err(unbuildable)?;
-    params.signed_by(&issuer).map_err(unbuildable)?;
-    drop(issuer);
-    Ok(capture.into_message())
-}
-
 /// CertificationRequestInfo (DER) of an agent, with the proof for its endorsement if there is one.
 pub fn request_info(
     spki: &[u8],
@@ -250,18 +218,6 @@ fn distinguished_name(organization: Option<&str>, common_name: &str) -> Distingu
 /// Whole seconds: certificates know nothing smaller.
 fn date_time(at: UnixMillis) -> Result<OffsetDateTime, Failure> {
     OffsetDateTime::from_unix_timestamp(at.seconds()).map_err(unbuildable)
-}
-
-/// The reason code that an operator's words name (RFC 5280, 5.3.1); anything else goes without one.
-fn reason_code(reason: &str) -> Option<RevocationReason> {
-    match reason {
-        "key-compromise" => Some(RevocationReason::KeyCompromise),
-        "affiliation-changed" => Some(RevocationReason::AffiliationChanged),
-        "superseded" => Some(RevocationReason::Superseded),
-        "cessation-of-operation" => Some(RevocationReason::CessationOfOperation),
-        "privilege-withdrawn" => Some(RevocationReason::PrivilegeWithdrawn),
-        _ => None,
-    }
 }
 
 fn unbuildable(error: impl std::fmt::Display) -> Failure {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::offline::OfflineJudge;
 use super::settings::{PartyKind, PkiSettings};
-use super::{Authority, AuthoritySetup, RevokeMode};
+use super::{Acted, Authority, AuthoritySetup, Named, RevokeMode, RevokeRequest};
 use crate::hsm::software::SoftwareToken;
 use crate::hsm::{HsmFault, Op, Reply, Token};
 use crate::kernel::command::{
@@ -78,19 +78,26 @@ impl Memory {
                         RevocationTarget::Certificate { issuer, serial } => {
                             record.issuer == *issuer && record.serial == *serial
                         }
+                        RevocationTarget::Certificates { .. }
+                        | RevocationTarget::Issuer { .. }
+                        | RevocationTarget::Everyone => false,
                     })
                     .cloned()
                     .collect();
                 match target {
                     RevocationTarget::Agent(agent) => self.status.agents.extend([agent]),
                     RevocationTarget::Key(key) => self.status.keys.extend([key]),
-                    RevocationTarget::Certificate { .. } => {}
+                    RevocationTarget::Certificate { .. }
+                    | RevocationTarget::Certificates { .. }
+                    | RevocationTarget::Issuer { .. }
+                    | RevocationTarget::Everyone => {}
                 }
                 for record in hits {
                     if self.status.certificates.insert((record.issuer.clone(), record.serial.clone())) {
                         certificates += 1;
-                        let entry =
-                            RevokedEntry { serial: record.serial, at: command.stamp.wall, reason: reason.clone() };
+                        let not_after = Some(record.not_after);
+                        let (at, reason) = (command.stamp.wall, reason.clone());
+                        let entry = RevokedEntry { serial: record.serial, at, reason, not_after };
                         self.revoked.entry(record.issuer).or_default().push(entry);
                     }
                 }
@@ -118,6 +125,10 @@ impl Memory {
         };
         Ok(Ok(effect))
     }
+}
+
+fn wish(target: &str, reason: &str, mode: RevokeMode) -> RevokeRequest {
+    RevokeRequest { named: Named::Text(target.to_owned()), reason: reason.to_owned(), mode, after: None }
 }
 
 fn elsewhere<T>() -> Result<T, StoreFault> {
@@ -542,7 +553,10 @@ fn the_bank_issues_nothing_without_a_good_endorsement() {
     let request = all.request("shopper", s["certificate_pem"].as_str());
     let bank = &all.bank.authority;
 
-    all.secco.authority.revoke(&chief(), s["serial"].as_str().unwrap(), "abandoned", RevokeMode::Effective).unwrap();
+    all.secco
+        .authority
+        .revoke(&chief(), &wish(s["serial"].as_str().unwrap(), "abandoned", RevokeMode::Effective))
+        .unwrap();
     all.refresh_crl();
     assert_eq!(name_of(bank.cert_issue(&chief(), &request)), "endorsement_revoked");
 
@@ -665,13 +679,14 @@ fn revocation_is_recorded_receipted_and_listed_and_there_is_no_way_back() {
     let counter = heard.clone();
     all.bank.authority.listen(move || {
         counter.fetch_add(1, Ordering::SeqCst);
+        Ok(Acted { connections_cut: 0, nodes: 1 })
     });
     let bank = &all.bank.authority;
-    let rehearsal = bank.revoke(&chief(), "shopper", "stolen laptop", RevokeMode::DryRun).unwrap();
+    let rehearsal = bank.revoke(&chief(), &wish("shopper", "stolen laptop", RevokeMode::DryRun)).unwrap();
     assert_eq!((&rehearsal["recorded"], rehearsal["certificates"].as_array().unwrap().len()), (&json!(false), 1));
     assert_eq!(heard.load(Ordering::SeqCst), 0);
 
-    let answer = bank.revoke(&chief(), "shopper", "key-compromise", RevokeMode::Effective).unwrap();
+    let answer = bank.revoke(&chief(), &wish("shopper", "key-compromise", RevokeMode::Effective)).unwrap();
     assert_eq!(answer["recorded"], true);
     assert_eq!(answer["pending"], json!({}));
     assert_eq!(answer["crl"]["revoked"], 1);
@@ -684,9 +699,9 @@ fn revocation_is_recorded_receipted_and_listed_and_there_is_no_way_back() {
     assert_eq!(refused.name(), "agent_revoked");
     let request = all.request("shopper", Some(&s));
     assert_eq!(name_of(bank.cert_issue(&chief(), &request)), "agent_revoked");
-    assert_eq!(name_of(bank.revoke(&chief(), "nobody", "x", RevokeMode::Effective)), "unknown_agent");
+    assert_eq!(name_of(bank.revoke(&chief(), &wish("nobody", "x", RevokeMode::Effective))), "unknown_agent");
     assert_eq!(
-        name_of(bank.revoke(&operator(&["auditor"]), "shopper", "x", RevokeMode::Effective)),
+        name_of(bank.revoke(&operator(&["auditor"]), &wish("shopper", "x", RevokeMode::Effective))),
         "operator_not_permitted"
     );
 }
@@ -696,7 +711,7 @@ fn the_companys_revocation_reaches_the_bank_with_its_list() {
     let all = installation();
     let (b, s) = all.enrol("shopper");
     let old = all.secco.authority.crl_export(&chief()).unwrap();
-    all.secco.authority.revoke(&chief(), "shopper", "left", RevokeMode::Effective).unwrap();
+    all.secco.authority.revoke(&chief(), &wish("shopper", "left", RevokeMode::Effective)).unwrap();
     all.refresh_crl();
     let status = all.bank.store.status().unwrap();
     let peer = PeerChains { presented: vec![der(&b), der(&s)] };
@@ -732,7 +747,7 @@ fn a_state_directory_is_enough_to_judge_a_pair_offline() {
     std::fs::remove_dir_all(all.bank.path("certs/crl")).unwrap();
     assert_eq!(judged(&all.bank, PartyKind::Bank, &pair, now), "endorsement_status_missing");
 
-    all.bank.authority.revoke(&chief(), "shopper", "lost", RevokeMode::Effective).unwrap();
+    all.bank.authority.revoke(&chief(), &wish("shopper", "lost", RevokeMode::Effective)).unwrap();
     all.refresh_crl();
     assert_eq!(judged(&all.bank, PartyKind::Bank, &pair, now), "bank_certificate_revoked");
     let fresh = party("agent", PartyKind::AgentHost);

@@ -86,7 +86,8 @@ mod tests {
     const OPERATOR: &str = "[[operator]]\nname = \"operator\"\nuid = 0\nroles = [\"officer\"]\n";
 
     fn filled(sample: &str, demo: &str) -> String {
-        fill(sample, Path::new("/m.so"), 0, "url = \"https://localhost:8443/mcp\"", OPERATOR).replace("@DEMO@", demo)
+        fill(sample, Path::new("/m.so"), [0, 0], "url = \"https://localhost:8443/mcp\"", OPERATOR)
+            .replace("@DEMO@", demo)
     }
 
     fn with_fee(sample: &str, fee: &str) -> String {

@@ -8,5 +8,6 @@ pub mod gates;
 pub mod http;
 pub mod listener;
 pub mod operators;
+pub mod pki;
 pub mod services;
 pub mod settings;

@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod chain;
 pub mod crl;
+pub mod crl_build;
 pub mod custody;
 pub mod der;
 pub mod lint;
@@ -15,6 +16,7 @@ pub mod oid;
 pub mod pair;
 pub mod pem;
 pub mod profile;
+pub mod reason;
 pub mod related;
 pub mod request;
 #[cfg(test)]
