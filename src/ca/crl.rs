@@ -113,7 +113,7 @@ impl Authority {
     }
 
     /// Issuers whose lists we publish, the newest issuing CA first.
-    fn publishing(&self) -> Result<Vec<(OwnCa, Scope)>, Failure> {
+    pub(super) fn publishing(&self) -> Result<Vec<(OwnCa, Scope)>, Failure> {
         let now = clock::now();
         let mut all: Vec<(OwnCa, Scope)> = vec![];
         for record in self.store.authorities()? {
@@ -227,6 +227,15 @@ impl Authority {
             }
         }
         Ok(newest)
+    }
+
+    /// The newest list of an issuer of ours: the one that is served, else the file.
+    pub(super) fn newest_list(&self, authority: &OwnCa) -> Result<Option<Vec<u8>>, Failure> {
+        if let Some(list) = self.published(&authority.identifier) {
+            return Ok(Some(list.der.to_vec()));
+        }
+        let text = files::read_optional(&self.list_file(&authority.identifier))?;
+        Ok(text.and_then(|text| pem::decode_one(Kind::Crl, &text).ok()))
     }
 
     fn list_file(&self, issuer: &str) -> std::path::PathBuf {

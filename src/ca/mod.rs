@@ -8,6 +8,7 @@ mod authority;
 mod build;
 mod catalogue;
 mod crl;
+mod crl_check;
 mod crl_import;
 mod custody_report;
 mod enrol;

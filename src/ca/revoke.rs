@@ -6,8 +6,6 @@
 
 use std::time::Instant;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -15,10 +13,11 @@ use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, unexpected_effect}
 use crate::ca::files;
 use crate::ca::revoke_targets::{Hit, Page};
 use crate::ca::settings::PartyKind;
-use crate::kernel::canon::canonical;
 use crate::kernel::command::{Act, Actor, Effect, RevocationTarget, Thaw};
 use crate::kernel::credential::reason::RevocationReason;
-use crate::kernel::sign::{DocumentTag, Purpose, SignInput};
+use crate::kernel::receipt::Base64;
+use crate::kernel::revocation_receipt::{self, RECEIPT_SCHEMA, RevocationReceipt};
+use crate::kernel::sign::Purpose;
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -226,7 +225,8 @@ impl Authority {
     /// The change is durable: this node acts, and those that share its store.
     fn acted(&self, start: Instant) -> Times {
         let (recorded_at, recorded_ms) = (clock::now(), elapsed(start));
-        let effective = self.status_changed().map(|acted| (clock::now(), elapsed(start), acted));
+        // A clock that is set back meanwhile does not make it effective before it was recorded.
+        let effective = self.status_changed().map(|acted| (clock::now().max(recorded_at), elapsed(start), acted));
         Times { recorded_at, recorded_ms, effective }
     }
 
@@ -244,7 +244,7 @@ impl Authority {
             for left_out in ["dry_run", "next", "would"] {
                 document.remove(left_out);
             }
-            document.insert("schema".into(), json!("countersign/revocation-receipt/v1"));
+            document.insert("schema".into(), json!(RECEIPT_SCHEMA));
             document.insert("party".into(), json!(self.party));
             document.insert("what".into(), json!(what));
             document.insert("by".into(), json!(actor));
@@ -260,18 +260,15 @@ impl Authority {
     /// Signs a receipt and keeps it in `receipts/`.
     fn revocation_receipt(&self, document: Value) -> Result<Value, Failure> {
         let role = self.signing_role(Purpose::RevocationReceipt)?;
-        let canonical_json = canonical(&document).map_err(|_| {
-            Failure::fault("receipt_not_canonical", "the receipt has no canonical form", "report this as a defect")
-        })?;
-        let input = SignInput::Document { tag: DocumentTag::RevocationReceipt, canonical_json };
-        let signature = self.token.sign(role.key.id, input)?;
-        let receipt = json!({
-            "document": document,
-            "signature": BASE64_STANDARD.encode(signature),
-            "chain": role.chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect::<Vec<_>>(),
-        });
+        let no_form = |refusal: revocation_receipt::RevocationReceiptRefusal| {
+            Failure::fault("receipt_not_canonical", refusal.to_string(), "report this as a defect")
+        };
+        let input = revocation_receipt::sign_input(&document).map_err(no_form)?;
+        let signature = Base64(self.token.sign(role.key.id, input)?);
+        let chain = role.chain.iter().cloned().map(Base64).collect();
+        let receipt = RevocationReceipt { chain, document, signature };
         let name = format!("{}.json", clock::fresh_id("revocation-"));
-        files::write_durable(&self.state.receipts().join(&name), format!("{receipt:#}\n").as_bytes())?;
+        files::write_durable(&self.state.receipts().join(&name), &receipt.to_bytes().map_err(no_form)?)?;
         Ok(json!({ "file": format!("receipts/{name}"), "receipt": receipt }))
     }
 }

@@ -101,6 +101,7 @@ pub enum AdminCall {
     },
     FreezeList {},
     CrlExport {},
+    CrlCheck {},
     CrlImport {
         crl_pem: String,
     },
@@ -242,6 +243,7 @@ fn dispatch(
         AdminCall::Freeze { agent, reason, mode } => authority.freeze(&actor, agent.as_deref(), &reason, mode),
         AdminCall::Unfreeze { agent, note, mode } => authority.unfreeze(&actor, agent.as_deref(), &note, mode),
         AdminCall::FreezeList {} => authority.freezes(&actor),
+        AdminCall::CrlCheck {} => authority.crl_check(&actor, &services.responder),
         AdminCall::CrlExport {} => authority.crl_export(&actor),
         AdminCall::CrlImport { crl_pem } => authority.crl_import(&actor, &crl_pem),
 

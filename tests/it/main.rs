@@ -16,6 +16,8 @@ mod keys;
 mod ledger;
 mod modules;
 mod payment;
+mod publication;
 mod refusals;
+mod revocation;
 mod store;
 mod support;

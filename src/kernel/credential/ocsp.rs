@@ -3,11 +3,11 @@
 
 use aws_lc_rs::digest;
 
-use super::certificate::{Extension, read_extensions, read_time};
+use super::certificate::{Certificate, Extension, read_extensions, read_time};
 use super::crl_build::{Criticality, extension, generalized_time};
 use super::der::{self, NotDer, Reader};
 use super::oid;
-use crate::kernel::sign::raw_public_key;
+use crate::kernel::sign::{is_signed_by, raw_public_key};
 use crate::kernel::types::{Serial, UnixMillis};
 
 /// SHA-1 of a responder's public key (RFC 6960, 4.2.1): names it, protects nothing.
@@ -192,6 +192,61 @@ pub fn response(data: &[u8], algorithm: &[u8], signature: &[u8], certificate: &[
     der::sequence(&[&der::element(der::ENUMERATED, &[0]), &wrapped])
 }
 
+/// `CertID`, DER: how a certificate of this issuer is asked for.
+///
+/// `None`: the issuer's key is of an unknown kind.
+pub fn cert_id(name: &[u8], spki: &[u8], serial: &Serial) -> Option<Vec<u8>> {
+    let (name, key) = NameHash::Sha256.of_issuer(name, spki)?;
+    let algorithm = der::sequence(&[&der::element(der::OID, oid::SHA256)]);
+    let [name, key] = [name, key].map(|hash| der::element(der::OCTET_STRING, &hash));
+    Some(der::sequence(&[&algorithm, &name, &key, &der::unsigned_integer(serial.as_bytes())]))
+}
+
+/// `OCSPRequest`, DER, without a nonce.
+pub fn request(cert_ids: &[Vec<u8>]) -> Vec<u8> {
+    let list: Vec<u8> = cert_ids.iter().flat_map(|one| der::sequence(&[one])).collect();
+    der::sequence(&[&der::sequence(&[&der::element(der::SEQUENCE, &list)])])
+}
+
+/// What a responder said of one certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// None: a number that no certificate of ours can have.
+    pub serial: Option<Serial>,
+    /// `good`, `revoked` or `unknown`.
+    pub status: &'static str,
+}
+
+/// Reads an `OCSPResponse` that carries a signed answer, and verifies it with the certificate that it brings along.
+///
+/// # Errors
+/// What is not DER, no answer, or not signed by the key that it names.
+pub fn read_response(bytes: &[u8]) -> Result<Vec<Said>, NotDer> {
+    let mut outer = Reader::whole_sequence(bytes)?;
+    if outer.element(der::ENUMERATED)?.content != [0] {
+        return Err(NotDer("an answer"));
+    }
+    let mut typed = Reader::whole_sequence(outer.element(der::context_constructed(0))?.content)?;
+    outer.finish()?;
+    if typed.oid()? != BASIC {
+        return Err(NotDer("a basic answer"));
+    }
+    let mut basic = Reader::whole_sequence(typed.octet_string()?)?;
+    typed.finish()?;
+    let data = basic.element(der::SEQUENCE)?.raw;
+    let algorithm = basic.element(der::SEQUENCE)?.raw;
+    let signature = basic.bit_string_bytes()?;
+    let mut certificates = Reader::whole_sequence(basic.element(der::context_constructed(0))?.content)?;
+    basic.finish()?;
+    let signer = Certificate::read(certificates.element(der::SEQUENCE)?.raw)?;
+    let read = read_response_data(data)?;
+    let names_signer = responder_hash(signer.tbs.spki).as_deref() == Some(read.responder);
+    if !names_signer || !is_signed_by(signer.tbs.spki, algorithm, data, signature) {
+        return Err(NotDer("a signature by the key that it names"));
+    }
+    read.responses.into_iter().map(read_single).collect()
+}
+
 /// Why there is no answer (RFC 6960, 4.2.1). Not signed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoAnswer {
@@ -258,13 +313,13 @@ pub fn read_response_data(data: &[u8]) -> Result<ResponseData<'_>, NotDer> {
     if is_fit { Ok(ResponseData { responder, responses, nonce }) } else { Err(NotDer("one answer to 64")) }
 }
 
-fn read_single(raw: &[u8]) -> Result<(), NotDer> {
+fn read_single(raw: &[u8]) -> Result<Said, NotDer> {
     let mut reader = Reader::whole_sequence(raw)?;
-    read_cert_id(&mut reader)?;
+    let serial = read_cert_id(&mut reader)?.serial;
     let status = reader.any()?;
-    match (status.tag, status.content) {
-        (good, []) if good == der::context(0) => {}
-        (unknown, []) if unknown == der::context(2) => {}
+    let status = match (status.tag, status.content) {
+        (good, []) if good == der::context(0) => "good",
+        (unknown, []) if unknown == der::context(2) => "unknown",
         (revoked, content) if revoked == der::context_constructed(1) => {
             let mut info = Reader::new(content);
             read_generalized(&mut info)?;
@@ -276,15 +331,20 @@ fn read_single(raw: &[u8]) -> Result<(), NotDer> {
                 reason.finish()?;
             }
             info.finish()?;
+            "revoked"
         }
         _ => return Err(NotDer("good, revoked or unknown")),
-    }
+    };
     let this_update = read_generalized(&mut reader)?;
     let mut wrapped = Reader::new(reader.element(der::context_constructed(0))?.content);
     let next_update = read_generalized(&mut wrapped)?;
     wrapped.finish()?;
     reader.finish()?;
-    if this_update < next_update { Ok(()) } else { Err(NotDer("an answer that is valid for a while")) }
+    if this_update < next_update {
+        Ok(Said { serial, status })
+    } else {
+        Err(NotDer("an answer that is valid for a while"))
+    }
 }
 
 fn read_generalized(reader: &mut Reader<'_>) -> Result<UnixMillis, NotDer> {
@@ -297,13 +357,13 @@ mod tests {
     use super::*;
     use crate::kernel::credential::testkit::*;
 
-    fn cert_id(algorithm: &[u8], serial: &[u8]) -> Vec<u8> {
+    fn named(algorithm: &[u8], serial: &[u8]) -> Vec<u8> {
         let algorithm = der::sequence(&[&der::element(der::OID, algorithm), &[der::NULL, 0]]);
         let hash = der::element(der::OCTET_STRING, &[7; 20]);
         der::sequence(&[&algorithm, &hash, &hash, &der::element(der::INTEGER, serial)])
     }
 
-    fn request(cert_ids: &[Vec<u8>], extensions: &[Vec<u8>]) -> Vec<u8> {
+    fn asked(cert_ids: &[Vec<u8>], extensions: &[Vec<u8>]) -> Vec<u8> {
         let list: Vec<Vec<u8>> = cert_ids.iter().map(|one| der::sequence(&[one])).collect();
         let mut tbs = der::element(der::SEQUENCE, &list.concat());
         if !extensions.is_empty() {
@@ -319,14 +379,10 @@ mod tests {
 
     #[test]
     fn questions_are_read_with_every_certificate_and_the_nonce() {
-        let ids = [
-            cert_id(SHA1, &[1; 8]),
-            cert_id(oid::SHA256, &[0x41; 16]),
-            cert_id(&[0x2a, 3], &[1; 8]),
-            cert_id(SHA1, &[0]),
-        ];
+        let ids =
+            [named(SHA1, &[1; 8]), named(oid::SHA256, &[0x41; 16]), named(&[0x2a, 3], &[1; 8]), named(SHA1, &[0])];
         for (nonces, expected) in [(vec![], None), (vec![nonce(1)], Some(1)), (vec![nonce(32)], Some(32))] {
-            let bytes = request(&ids, &nonces);
+            let bytes = asked(&ids, &nonces);
             let read = read_request(&bytes).unwrap();
             assert_eq!(read.nonce.map(<[u8]>::len), expected);
             let seen: Vec<_> = read.certificates.iter().map(|one| (one.hash, one.serial.is_some())).collect();
@@ -338,26 +394,26 @@ mod tests {
 
     #[test]
     fn questions_that_break_a_rule_are_malformed() {
-        let id = cert_id(SHA1, &[1; 8]);
+        let id = named(SHA1, &[1; 8]);
         let unknown = |criticality| extension(&[0x2a, 3], criticality, &[5, 0]);
         let version = der::element(der::context_constructed(0), &[2, 1, 0]);
         let list = der::element(der::SEQUENCE, &der::sequence(&[&id]));
         let table = [
             ("nothing", vec![]),
-            ("no certificate", request(&[], &[])),
-            ("65 certificates", request(&vec![id.clone(); 65], &[])),
-            ("an empty nonce", request(std::slice::from_ref(&id), &[nonce(0)])),
-            ("a long nonce", request(std::slice::from_ref(&id), &[nonce(33)])),
-            ("two nonces", request(std::slice::from_ref(&id), &[nonce(8), nonce(8)])),
-            ("a critical extension", request(std::slice::from_ref(&id), &[unknown(Criticality::Yes)])),
-            ("a byte too many", [request(std::slice::from_ref(&id), &[]), vec![0]].concat()),
+            ("no certificate", asked(&[], &[])),
+            ("65 certificates", asked(&vec![id.clone(); 65], &[])),
+            ("an empty nonce", asked(std::slice::from_ref(&id), &[nonce(0)])),
+            ("a long nonce", asked(std::slice::from_ref(&id), &[nonce(33)])),
+            ("two nonces", asked(std::slice::from_ref(&id), &[nonce(8), nonce(8)])),
+            ("a critical extension", asked(std::slice::from_ref(&id), &[unknown(Criticality::Yes)])),
+            ("a byte too many", [asked(std::slice::from_ref(&id), &[]), vec![0]].concat()),
             ("an explicit default", der::sequence(&[&der::sequence(&[&version, &list])])),
         ];
         for (what, bytes) in table {
             assert!(read_request(&bytes).is_err(), "{what}");
         }
-        assert!(read_request(&request(&vec![id.clone(); 64], &[unknown(Criticality::No)])).is_ok());
-        let whole = request(&[id], &[nonce(16)]);
+        assert!(read_request(&asked(&vec![id.clone(); 64], &[unknown(Criticality::No)])).is_ok());
+        let whole = asked(&[id], &[nonce(16)]);
         for length in 0..whole.len() {
             assert!(read_request(&whole[..length]).is_err(), "{length}");
         }
@@ -365,7 +421,7 @@ mod tests {
 
     #[test]
     fn answers_that_are_composed_are_the_ones_that_are_signed() {
-        let id = cert_id(SHA1, &[1; 8]);
+        let id = named(SHA1, &[1; 8]);
         let standings = [
             Standing::Good,
             Standing::Unknown,
