@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
 use crate::front::gates::{AgentKeysGate, Gates};
+use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
 use crate::front::pki::{self, Publication};
@@ -146,6 +147,11 @@ fn start(
     tasks.push(runtime.spawn(admin_socket::serve(admin, Arc::clone(&services), stop.clone())));
     let mut ports = json!({});
     if doors == Doors::All {
+        // Before any door is open: nobody is served without a lease.
+        if let Err(failure) = services.renew_lease() {
+            tracing::warn!(name = %failure.name, "the lease of this node will be asked for again");
+        }
+        tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
@@ -257,6 +263,25 @@ async fn retire_superseded(services: &Arc<Services>) {
         Ok(Ok(labels)) => tracing::info!(keys = labels.join(" "), "replaced keys retired"),
         Ok(Err(failure)) => tracing::warn!(name = %failure.name, "replaced keys will be retired at the next start"),
         Err(_) => tracing::error!("retiring replaced keys met a defect"),
+    }
+}
+
+/// Says all the time that this node serves, and acts on what other nodes revoked. A task of its own: whatever else is
+/// slow must not make this node refuse its callers.
+async fn renew_lease(services: Arc<Services>, stop: CancellationToken) {
+    let mut turns = tokio::time::interval(RENEWAL_INTERVAL);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&services);
+        match tokio::task::spawn_blocking(move || turn.renew_lease()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(name = %failure.name, "the lease of this node was not renewed"),
+            Err(_) => tracing::error!("renewing the lease met a defect"),
+        }
     }
 }
 

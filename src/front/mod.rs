@@ -6,6 +6,7 @@ pub mod agent_socket;
 pub mod doctor;
 pub mod gates;
 pub mod http;
+pub mod lease;
 pub mod listener;
 pub mod operators;
 pub mod pki;

@@ -13,6 +13,7 @@ use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
 use crate::ca::settings::PartyKind;
 use crate::ca::{Acted, Authority, Responder};
+use crate::front::lease::Lease;
 use crate::front::operators::Operators;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
@@ -57,6 +58,7 @@ pub struct Services {
     pub live: Arc<LiveStatus>,
     pub connections: Arc<Connections>,
     pub responder: Arc<Responder>,
+    lease: Lease,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
@@ -78,8 +80,10 @@ impl Services {
     pub fn open(setup: ServicesSetup) -> Result<Arc<Self>, Failure> {
         let live: Arc<LiveStatus> = Arc::default();
         let responder = Arc::new(Responder::new(Arc::clone(&setup.authority), Arc::clone(&live)));
+        let lease = Lease::new(Arc::clone(&setup.store));
         let services = Arc::new(Self {
             setup,
+            lease,
             live,
             responder,
             connections: Arc::default(),
@@ -99,13 +103,18 @@ impl Services {
         Ok(services)
     }
 
-    /// A change of the revocation status is durable: from here on this node refuses, then cuts. Every commit reads the
-    /// status itself, so that a failure here leaves reads only.
+    /// A change of the revocation status is durable: from here on this node refuses, then cuts, and so do all that share
+    /// the store. Every commit reads the status itself, so that a failure here leaves reads only.
     fn status_changed(&self) -> Result<Acted, Failure> {
         let connections_cut = self.refresh_status().inspect_err(|failure| {
             tracing::error!(name = %failure.name, "the live revocation status could not be read");
         })?;
-        Ok(Acted { connections_cut, nodes: 1 })
+        Ok(Acted { connections_cut, nodes: self.lease.await_others()? })
+    }
+
+    /// Says that this node serves, and acts on what others revoked.
+    pub fn renew_lease(&self) -> Result<(), Failure> {
+        self.lease.renew(|| self.refresh_status().map(drop))
     }
 
     /// Opens what can be opened now; notes in words what is missing.
@@ -218,9 +227,10 @@ impl Services {
 
     /// Reads what is revoked from the store and cuts every connection that it hits. Answers how many were cut.
     pub fn refresh_status(&self) -> Result<usize, Failure> {
-        let snapshot = self.setup.store.status()?;
-        self.live.replace(snapshot.clone());
-        Ok(self.connections.cut(|agent| agent.still_acceptable(&snapshot, clock::now()).is_err()))
+        let look = self.live.look();
+        self.live.replace(&look, self.setup.store.status()?);
+        let status = self.live.current();
+        Ok(self.connections.cut(|agent| agent.still_acceptable(&status, clock::now()).is_err()))
     }
 
     pub fn token(&self) -> Arc<dyn Token> {
@@ -260,6 +270,9 @@ impl Services {
 
     /// Whether an accepted agent may still be served: asked again on every request.
     pub fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
+        if !self.lease.holds() {
+            return Err("lease_expired");
+        }
         agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
     }
 

@@ -13,7 +13,8 @@ pub mod views;
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
 pub use pages::CasePlace;
 pub use status::{
-    CertificateLine, CertificateStatus, CertificatesOf, FreezeView, LinePlace, RevokedEntry, RevokedSince,
+    CertificateLine, CertificateStatus, CertificatesOf, FreezeView, LEASE_MARGIN_MS, LEASE_MS, LinePlace, Nodes,
+    RevokedEntry, RevokedSince,
 };
 
 use serde::{Deserialize, Serialize};
@@ -268,6 +269,15 @@ pub trait Store: Send + Sync {
     /// there, and made anew when the sum is another.
     fn revoked_since(&self, issuer: &str, since: UnixMillis) -> Result<RevokedSince, StoreFault> {
         status::since(self.revoked_of(issuer)?, since)
+    }
+    /// Says that this node serves, and that it has acted on so many changes of the revocation status; answers how many
+    /// there are. `None`: no other node can share this store.
+    fn serve_as(&self, _node: &str, _acted_on: u64) -> Result<Option<u64>, StoreFault> {
+        Ok(None)
+    }
+    /// The nodes that share this store and may still be serving, by their leases ([`LEASE_MS`]). `None`: there are none.
+    fn nodes(&self) -> Result<Option<Nodes>, StoreFault> {
+        Ok(None)
     }
     /// Who is frozen, in order.
     fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {

@@ -79,6 +79,20 @@ pub struct CertificateStatus {
     pub revoked: Option<RevokedEntry>,
 }
 
+/// How long a node may serve after it sent word of itself, counted by its own boot clock. The store counts from when it
+/// heard of it, which is later, and adds [`LEASE_MARGIN_MS`] for clocks that do not run alike.
+pub const LEASE_MS: i64 = 1_000;
+pub const LEASE_MARGIN_MS: i64 = 100;
+
+/// The nodes that share a store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nodes {
+    /// How often the revocation status has changed.
+    pub changes: u64,
+    /// Those that may still be serving, and how many changes each has acted on.
+    pub serving: Vec<(String, u64)>,
+}
+
 /// One freeze, as operators see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FreezeView {

@@ -20,6 +20,7 @@ mod footprint;
 mod lists;
 mod load;
 mod log;
+mod nodes;
 mod pipeline;
 mod purge;
 mod rare;
@@ -38,8 +39,8 @@ use serde_json::Value;
 
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, RevokedEntry, RevokedSince, Schema,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Nodes, RevokedEntry, RevokedSince,
+    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
@@ -92,7 +93,7 @@ impl Store for PostgresStore {
         let footprint = Footprint::of(&commands);
         match self.writer.call(Work::Apply { commands, footprint })? {
             Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
+            Answer::Forgotten(_) | Answer::Changes(_) | Answer::Done => Ok(vec![]),
         }
     }
 
@@ -136,6 +137,17 @@ impl Store for PostgresStore {
 
     fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {
         self.read_freezes()
+    }
+
+    fn serve_as(&self, node: &str, acted_on: u64) -> Result<Option<u64>, StoreFault> {
+        match self.log.call(Work::Serve { node: node.to_owned(), acted_on })? {
+            Answer::Changes(changes) => Ok(Some(changes)),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Done => Ok(None),
+        }
+    }
+
+    fn nodes(&self) -> Result<Option<Nodes>, StoreFault> {
+        self.read_nodes().map(Some)
     }
 
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {
@@ -252,7 +264,7 @@ impl Store for PostgresStore {
         }
         let keys = match self.log.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => keys,
-            Answer::Decisions(_) | Answer::Done => 0,
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Done => 0,
         };
         if keys < limit {
             self.forgotten.on(now);
