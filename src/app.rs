@@ -14,9 +14,11 @@ use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
 use crate::front::gates::{AgentKeysGate, Gates};
+use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
 use crate::front::peer::PeerListener;
+use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
@@ -35,6 +37,8 @@ use crate::tls::peer::{PeerClient, PeerPlace};
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a list is due.
+const PUBLICATION_INTERVAL: Duration = Duration::from_secs(1);
 /// Set-up may complete while the daemon runs: how soon the listener notices.
 const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -152,6 +156,11 @@ fn start(
     tasks.push(runtime.spawn(admin_socket::serve(admin, Arc::clone(&services), stop.clone())));
     let mut ports = json!({});
     if doors == Doors::All {
+        // Before any door is open: nobody is served without a lease.
+        if let Err(failure) = services.renew_lease() {
+            tracing::warn!(name = %failure.name, "the lease of this node will be asked for again");
+        }
+        tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
@@ -164,14 +173,24 @@ fn start(
             let socket = admin_socket::bind(&state.agent_socket())?;
             tasks.push(runtime.spawn(agent_socket::serve(socket, keys, stop.clone())));
         }
+        if party_settings.kind.certifies() {
+            tasks.push(runtime.spawn(publish(Arc::clone(&services), stop.clone())));
+            if let Some(address) = config.pki.listen {
+                let (listening, bound) = bind(address, "[pki] listen")?;
+                ports["pki"] = bound;
+                let authority = Arc::clone(&services.setup.authority);
+                let publication = Arc::new(Publication::new(authority, Arc::clone(&services.responder)));
+                tasks.push(runtime.spawn(serve_pki(listening, publication, stop.clone())));
+            }
+        }
         if let Some(address) = config.listen.mcp {
-            let listening = bind(address, "mcp")?;
-            ports["mcp"] = bound_to(&listening, "mcp")?;
+            let (listening, bound) = bind(address, "[listen] mcp")?;
+            ports["mcp"] = bound;
             tasks.push(runtime.spawn(listen(listening, config.clone(), Arc::clone(&services), stop.clone())));
         }
         if let Some(address) = config.listen.peer {
-            let listening = bind(address, "peer")?;
-            ports["peer"] = bound_to(&listening, "peer")?;
+            let (listening, bound) = bind(address, "[listen] peer")?;
+            ports["peer"] = bound;
             tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), stop.clone())));
         }
         std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
@@ -180,6 +199,21 @@ fn start(
     }
     drop(_entered);
     Ok(Front { runtime, services, stop, tasks, ports })
+}
+
+/// Listens on an address; answers which one it is.
+fn bind(address: std::net::SocketAddr, key: &str) -> Result<(std::net::TcpListener, Value), Failure> {
+    let listening = std::net::TcpListener::bind(address).map_err(|error| {
+        Failure::fault(
+            "address_in_use",
+            format!("{address} cannot be listened on: {error}"),
+            format!("choose another address in {key}, or port 0 for a free one"),
+        )
+    })?;
+    let bound = listening.local_addr().map_err(|error| {
+        Failure::fault("address_unknown", error.to_string(), format!("choose another address in {key}"))
+    })?;
+    Ok((listening, bound.to_string().into()))
 }
 
 impl Front {
@@ -197,23 +231,6 @@ impl Front {
         tracing::info!(party = %self.services.setup.party, "stopped");
         Ok(())
     }
-}
-
-fn bind(address: std::net::SocketAddr, key: &str) -> Result<std::net::TcpListener, Failure> {
-    std::net::TcpListener::bind(address).map_err(|error| {
-        Failure::fault(
-            "address_in_use",
-            format!("{address} cannot be listened on: {error}"),
-            format!("choose another address in [listen] {key}, or port 0 for a free one"),
-        )
-    })
-}
-
-fn bound_to(listening: &std::net::TcpListener, key: &str) -> Result<Value, Failure> {
-    let bound = listening.local_addr().map_err(|error| {
-        Failure::fault("address_unknown", error.to_string(), format!("choose another address in [listen] {key}"))
-    })?;
-    Ok(bound.to_string().into())
 }
 
 /// Serves other parties from the moment that this one has a TLS server certificate and trusts another party.
@@ -285,6 +302,25 @@ async fn retire_superseded(services: &Arc<Services>) {
     }
 }
 
+/// Says all the time that this node serves, and acts on what other nodes revoked. A task of its own: whatever else is
+/// slow must not make this node refuse its callers.
+async fn renew_lease(services: Arc<Services>, stop: CancellationToken) {
+    let mut turns = tokio::time::interval(RENEWAL_INTERVAL);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&services);
+        match tokio::task::spawn_blocking(move || turn.renew_lease()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(name = %failure.name, "the lease of this node was not renewed"),
+            Err(_) => tracing::error!("renewing the lease met a defect"),
+        }
+    }
+}
+
 async fn maintain(services: Arc<Services>, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -331,6 +367,39 @@ async fn tend_issuances(services: Arc<Services>, stop: CancellationToken) {
             () = tokio::time::sleep(TENDING_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Publishes lists: what is known already at once, a fresh one when it is due, looked at every second. A task of its
+/// own: a long list must not hold up anything else.
+async fn publish(services: Arc<Services>, stop: CancellationToken) {
+    let first = Arc::clone(&services);
+    let known = tokio::task::spawn_blocking(move || first.setup.authority.serve_known_lists()).await;
+    if !matches!(known, Ok(Ok(()))) {
+        tracing::warn!("the lists that were published before cannot be served");
+    }
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = PUBLICATION_INTERVAL;
+        let turn = Arc::clone(&services);
+        match tokio::task::spawn_blocking(move || turn.publish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) if failure.name == "party_not_initialised" => {}
+            Ok(Err(failure)) => {
+                tracing::warn!(name = %failure.name, message = %failure.message, "lists will be signed later");
+            }
+            Err(_) => tracing::error!("publication met a defect"),
+        }
+    }
+}
+
+async fn serve_pki(listening: std::net::TcpListener, publication: Arc<Publication>, stop: CancellationToken) {
+    if let Err(failure) = pki::serve(listening, publication, stop).await {
+        tracing::error!(name = %failure.name, message = %failure.message, "nothing is published over HTTP");
     }
 }
 

@@ -284,6 +284,9 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::Decided { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::Spread { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::CrlNumber(_)
         | Effect::Done { .. } => None,

@@ -222,6 +222,7 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::Revoked { authorizations, already, .. } => {
             json!({ "status": "revoked", "authorizations": authorizations, "already": already })
         }
+        Effect::Spread { .. } | Effect::Frozen { .. } | Effect::Unfrozen { .. } => json!({ "status": "stopped" }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),

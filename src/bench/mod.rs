@@ -10,6 +10,7 @@ mod figures;
 pub mod ledger;
 mod load;
 pub mod report;
+pub mod revocation;
 mod stop;
 mod subject;
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
+use crate::ca::crl::Lists;
+use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
 use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
 use crate::kernel::command::{Act, Actor, Command, Effect};
@@ -65,10 +67,11 @@ pub struct Authority {
     pub(super) peer: OnceLock<PeerClient>,
     /// The key that the running listener serves with, until the daemon ends.
     pub(super) listener_key: OnceLock<KeyId>,
+    pub(super) lists: Lists,
 }
 
 /// Called when the revocation status has changed.
-type StatusListener = Box<dyn Fn() + Send + Sync>;
+type StatusListener = Box<dyn Fn() -> Result<Acted, Failure> + Send + Sync>;
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -122,12 +125,14 @@ impl Authority {
             on_status_change: OnceLock::new(),
             peer: OnceLock::new(),
             listener_key: OnceLock::new(),
+            lists: Lists::default(),
         }))
     }
 
     /// Names the one listener that hears of every change of the revocation status: after it is durable, before
-    /// anything is signed about it. For refreshing the live status and cutting connections.
-    pub fn listen(&self, listener: impl Fn() + Send + Sync + 'static) {
+    /// anything is signed about it. It replaces the live status, cuts connections, and answers when every node that
+    /// serves has done so.
+    pub fn listen(&self, listener: impl Fn() -> Result<Acted, Failure> + Send + Sync + 'static) {
         // A second listener would be a wiring error of the composition root; the first one stands.
         let _ = self.on_status_change.set(Box::new(listener));
     }
@@ -140,9 +145,12 @@ impl Authority {
         self.kind
     }
 
-    pub(super) fn status_changed(&self) {
-        if let Some(listener) = self.on_status_change.get() {
-            listener();
+    /// A change of the revocation status is durable: answers when nothing is served any more that it forbids.
+    pub(super) fn status_changed(&self) -> Result<Acted, Failure> {
+        match self.on_status_change.get() {
+            Some(listener) => listener(),
+            // Nothing is served here.
+            None => Ok(Acted { connections_cut: 0, nodes: 0 }),
         }
     }
 
@@ -208,6 +216,13 @@ impl Authority {
         let decisions = self.store.apply(vec![Command { stamp, actor: actor.clone(), act }])?;
         let decision = decisions.into_iter().next().ok_or_else(|| unexpected_effect("nothing"))?;
         decision.outcome.map_err(refused)
+    }
+
+    /// Several acts in one commit. What was permitted stands, although another one was refused.
+    pub(super) fn apply_all(&self, actor: &Actor, acts: Vec<Act>) -> Result<Vec<Effect>, Failure> {
+        let command = |act| Command { stamp: clock::stamp(clock::fresh_request_id()), actor: actor.clone(), act };
+        let decisions = self.store.apply(acts.into_iter().map(command).collect())?;
+        decisions.into_iter().map(|decision| decision.outcome.map_err(refused)).collect()
     }
 
     /// The active keys of a purpose, newest first.

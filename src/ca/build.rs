@@ -1,4 +1,4 @@
-//! Composes what the HSM will sign: TBS certificates, TBS revocation lists, request infos.
+//! Composes what the HSM will sign: TBS certificates and request infos.
 //!
 //! Certificates come from the kernel, by the tables of their profiles. For the others rcgen composes and signs in one
 //! go; its signing key here is one that keeps the bytes and signs nothing, so that they can be journalled first and
@@ -7,12 +7,9 @@
 use std::cell::RefCell;
 
 use rcgen::{
-    Attribute, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, Issuer, KeyIdMethod,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, RevocationReason,
-    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+    Attribute, CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
-use rustls::pki_types::CertificateDer;
-use time::OffsetDateTime;
 
 use crate::kernel::credential::compose;
 pub use crate::kernel::credential::compose::{AgentPlan, CertificatePlan, OperatorPlan};
@@ -20,9 +17,8 @@ use crate::kernel::credential::der;
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::credential::related::RequesterCertificate;
 use crate::kernel::sign::{Algorithm, raw_public_key};
-use crate::kernel::types::{SpiffeId, UnixMillis};
+use crate::kernel::types::SpiffeId;
 use crate::ops::failure::Failure;
-use crate::store::RevokedEntry;
 
 /// TBSCertificate (DER) of a plan. `issuer` is its certificate (DER), or nothing for a self-signed root.
 pub fn certificate(
@@ -32,37 +28,6 @@ pub fn certificate(
     base: &OidBase,
 ) -> Result<Vec<u8>, Failure> {
     compose::tbs_certificate(plan, issuer, base_url, base).map_err(unbuildable)
-}
-
-/// TBSCertList (DER) of a full revocation list.
-pub fn revocation_list(
-    issuer: &[u8],
-    number: u64,
-    this_update: UnixMillis,
-    next_update: UnixMillis,
-    revoked: &[RevokedEntry],
-) -> Result<Vec<u8>, Failure> {
-    let (capture, identifier) = issuer_capture(issuer)?;
-    let entries = revoked.iter().map(|entry| {
-        Ok(RevokedCertParams {
-            serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
-            revocation_time: date_time(entry.at)?,
-            reason_code: reason_code(&entry.reason),
-            invalidity_date: None,
-        })
-    });
-    let params = CertificateRevocationListParams {
-        this_update: date_time(this_update)?,
-        next_update: date_time(next_update)?,
-        crl_number: SerialNumber::from(number),
-        issuing_distribution_point: None,
-        revoked_certs: entries.collect::<Result<_, Failure>>()?,
-        key_identifier_method: KeyIdMethod::PreSpecified(identifier),
-    };
-    let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(issuer), &capture).map_err(unbuildable)?;
-    params.signed_by(&issuer).map_err(unbuildable)?;
-    drop(issuer);
-    Ok(capture.into_message())
 }
 
 /// CertificationRequestInfo (DER) of an agent, with the proof for its endorsement if there is one.
@@ -135,36 +100,10 @@ impl SigningKey for Capture {
     }
 }
 
-/// A capturing stand-in for the issuer's key, and the issuer's key identifier.
-fn issuer_capture(issuer: &[u8]) -> Result<(Capture, Vec<u8>), Failure> {
-    use crate::kernel::credential::certificate::Certificate;
-    let certificate = Certificate::read(issuer).map_err(unbuildable)?;
-    let identifier =
-        certificate.tbs.subject_key_identifier().ok_or_else(|| unbuildable("the issuer has no key identifier"))?;
-    Ok((Capture::of(certificate.tbs.spki)?, identifier.to_vec()))
-}
-
 fn distinguished_name(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name
-}
-
-/// Whole seconds: certificates know nothing smaller.
-fn date_time(at: UnixMillis) -> Result<OffsetDateTime, Failure> {
-    OffsetDateTime::from_unix_timestamp(at.seconds()).map_err(unbuildable)
-}
-
-/// The reason code that an operator's words name (RFC 5280, 5.3.1); anything else goes without one.
-fn reason_code(reason: &str) -> Option<RevocationReason> {
-    match reason {
-        "key-compromise" => Some(RevocationReason::KeyCompromise),
-        "affiliation-changed" => Some(RevocationReason::AffiliationChanged),
-        "superseded" => Some(RevocationReason::Superseded),
-        "cessation-of-operation" => Some(RevocationReason::CessationOfOperation),
-        "privilege-withdrawn" => Some(RevocationReason::PrivilegeWithdrawn),
-        _ => None,
-    }
 }
 
 fn unbuildable(error: impl std::fmt::Display) -> Failure {

@@ -119,7 +119,7 @@ impl Authority {
             abandoned.state = State::Abandoned;
             self.write_received(&abandoned)?;
             self.revoke_endorsement(&abandoned)?;
-            Ok(self.told(&abandoned, None))
+            Ok(Self::answer(&abandoned, None))
         })
     }
 
@@ -212,12 +212,12 @@ impl Authority {
         if received.state == State::Abandoned {
             // The revocation may have been cut off.
             self.revoke_endorsement(&received)?;
-            return Ok(self.told(&received, None));
+            return Ok(Self::answer(&received, None));
         }
         let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
             Ok(standing) => standing,
             Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
-                return Ok(self.told(&received, None));
+                return Ok(Self::answer(&received, None));
             }
             Err(failure) => return Err(failure),
         };
@@ -245,7 +245,7 @@ impl Authority {
                 record
             }
         };
-        let mut told = self.told(&received, Some(issued(&record)?));
+        let mut told = Self::answer(&received, Some(issued(&record)?));
         told["approval"] = json!(standing);
         Ok(told)
     }
@@ -268,7 +268,7 @@ impl Authority {
         self.certificate_for(&of(&received.peer), &wish, |_| true)
     }
 
-    fn told(&self, received: &Received, endorsement: Option<Value>) -> Value {
+    fn answer(received: &Received, endorsement: Option<Value>) -> Value {
         let mut told = json!({
             "request_id": received.request_id,
             "state": received.state,
@@ -296,8 +296,8 @@ impl Authority {
         let act = Act::Revoke { target, reason: "cessation-of-operation".into() };
         let effect = self.apply(&of(&received.peer), act)?;
         if matches!(effect, Effect::Revoked { already: false, .. }) {
-            self.status_changed();
-            self.publish_crl(&of(&received.peer))?;
+            self.status_changed()?;
+            self.publish_lists(&of(&received.peer))?;
         }
         Ok(())
     }

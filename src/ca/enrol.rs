@@ -477,7 +477,8 @@ pub(super) fn pair_refused(refusal: PairRefusal) -> Failure {
         | PairRefusal::BankCertificateRevoked
         | PairRefusal::BankIssuerRevoked
         | PairRefusal::EndorsementRevoked
-        | PairRefusal::EndorsementIssuerRevoked => "see `countersign cert verify`, or enrol the agent anew",
+        | PairRefusal::EndorsementIssuerRevoked
+        | PairRefusal::AgentFrozen => "see `countersign cert verify`, or enrol the agent anew",
     };
     Failure::refused(refusal.name(), refusal.to_string(), next_step)
 }

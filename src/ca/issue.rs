@@ -249,7 +249,7 @@ impl Authority {
     /// Neither the agent nor the key is revoked here, and no other key has this name.
     pub(super) fn may_certify(&self, profile: Profile, subject: &str, key: KeyId) -> Result<(), Failure> {
         let status = self.store.status()?;
-        let spiffe_revoked = status.agents.iter().any(|agent| agent.to_string() == subject);
+        let spiffe_revoked = subject.parse().is_ok_and(|agent| status.revokes(&agent));
         if spiffe_revoked || status.keys.contains(&key) {
             return Err(refused(Refusal::AgentRevoked));
         }

@@ -1,292 +1,375 @@
-//! Revocation, and the lists that tell others.
+//! Revocations and freezes: recorded, acted on, then told.
 //!
 //! What counts is the store's record: it is durable first, then whoever listens cuts connections, and only then a
-//! receipt and a fresh list are signed. A slow or broken HSM delays the paper, not the revocation.
+//! receipt and a fresh list are signed. A slow or broken HSM delays the paper, not the revocation; a repeat completes
+//! what a crash left out.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use std::time::Instant;
 
-use crate::ca::authority::{Authority, OFFICER, refused, unexpected_effect};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, unexpected_effect};
+use crate::ca::files;
+use crate::ca::revoke_targets::{Hit, Page};
 use crate::ca::settings::PartyKind;
-use crate::ca::{build, files};
-use crate::kernel::canon::canonical;
-use crate::kernel::command::{Act, Actor, CertificateRecord, Effect, RevocationTarget};
-use crate::kernel::credential::crl;
-use crate::kernel::credential::pem::{self, Kind};
-use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::{DocumentTag, Purpose, SignInput};
-use crate::kernel::types::{AgentName, Sha256, SpiffeId};
+use crate::kernel::command::{Act, Actor, Effect, RevocationTarget, Thaw};
+use crate::kernel::credential::reason::RevocationReason;
+use crate::kernel::receipt::Base64;
+use crate::kernel::revocation_receipt::{self, RECEIPT_SCHEMA, RevocationReceipt};
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::store::RevokedEntry;
 
-const ADMINISTRATOR: &str = crate::ca::authority::ADMINISTRATOR;
+/// Agents that get marks of their own in one commit, after all were revoked at once.
+const SPREAD_IN_A_COMMIT: u32 = 256;
 
-/// Whether a revocation is carried out or only shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Whether something is carried out or only shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RevokeMode {
     DryRun,
     Effective,
+    /// A part of something larger: the list follows with the last part.
+    Part,
+}
+
+/// What a revocation names, as its caller knows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Named {
+    /// An agent's name or SPIFFE ID, a serial number, or a key that is known here.
+    Text(String),
+    /// A key, known here or not.
+    Key(Sha256),
+    /// An issuing CA, ours or another party's, by its subject key identifier.
+    Issuer(String),
+    /// Serial numbers, of this issuer of ours or of whichever has given them.
+    Serials { issuer: Option<String>, serials: Vec<String> },
+    /// Every agent.
+    Everyone,
+}
+
+/// A revocation as it is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    pub named: Named,
+    pub reason: String,
+    pub mode: RevokeMode,
+    /// Of a dry run: where the page before ended, its `next`.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// What this node, and those that share its store, did about a change of the revocation status.
+#[derive(Clone, Copy, Debug)]
+pub struct Acted {
+    /// Live connections that were cut here.
+    pub connections_cut: usize,
+    /// Nodes that serve, this one included.
+    pub nodes: usize,
+}
+
+/// When something was durable and when nothing was served any more.
+struct Times {
+    recorded_at: UnixMillis,
+    recorded_ms: Value,
+    effective: Result<(UnixMillis, Value, Acted), Failure>,
 }
 
 impl Authority {
-    /// Revokes an agent (by name or SPIFFE ID), a certificate (serial number) or a key (64 hexadecimal digits).
-    /// There is no way back.
+    /// Revokes what is named. There is no way back.
     ///
-    /// Answers `{target, dry_run, recorded, already, certificates, authorizations, receipt, crl, …}`; when the
-    /// receipt or the list could not be signed, the revocation stands and the answer says what is missing in
-    /// `pending`.
+    /// Answers `{target, dry_run, recorded, recorded_at, recorded_ms, effective, effective_at, effective_ms, nodes,
+    /// connections_cut, already, certificates_revoked, authorizations_voided, affected, certificates, next, receipt,
+    /// crl, pending}`. `effective` is true when every node that serves has acted; what is not there yet is named in
+    /// `pending`, and a repeat completes it.
     ///
     /// # Errors
-    /// `operator_not_permitted`, `not_this_party`, `unknown_agent`, `target_ambiguous`, the store's.
-    pub fn revoke(&self, actor: &Actor, target: &str, reason: &str, mode: RevokeMode) -> Result<Value, Failure> {
-        self.refusal_recorded(actor, "revoke", &json!({ "target": target, "reason": reason }), || {
+    /// `operator_not_permitted`, `not_this_party`, `unknown_agent`, `unknown_issuer`, `target_ambiguous`,
+    /// `reason_not_allowed`, the store's.
+    pub fn revoke(&self, actor: &Actor, request: &RevokeRequest) -> Result<Value, Failure> {
+        let start = Instant::now();
+        let about = json!({ "target": request.named, "reason": request.reason });
+        self.refusal_recorded(actor, "revoke", &about, || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
-            let target = self.revocation_target(target)?;
-            let affected = self.affected(&target)?;
-            if mode == RevokeMode::DryRun {
-                return Ok(json!({
-                    "target": target,
-                    "dry_run": true,
-                    "recorded": false,
-                    "certificates": affected,
-                }));
+            let targets = self.targets(&request.named)?;
+            allowed_reason(&request.reason, &targets)?;
+            let page = Page::read(request.after.as_deref())?;
+            if request.mode == RevokeMode::DryRun {
+                return Ok(shown(&targets, "revoke", self.affected(&targets, &page)?));
             }
-            let act = Act::Revoke { target: target.clone(), reason: reason.to_owned() };
-            let Effect::Revoked { certificates, authorizations, already } = self.apply(actor, act)? else {
-                return Err(unexpected_effect("something else than a revocation"));
-            };
-            let recorded_at = clock::now();
-            self.status_changed();
-
-            let mut pending = serde_json::Map::new();
-            let mut keep = |what: &str, result: Result<Value, Failure>| {
-                result.unwrap_or_else(|failure| {
-                    pending.insert(what.to_owned(), json!({ "name": failure.name, "message": failure.message }));
-                    Value::Null
-                })
-            };
-            let document = json!({
-                "schema": "countersign/revocation-receipt/v1",
-                "party": self.party,
-                "target": target,
-                "reason": reason,
-                "by": actor,
-                "recorded_at": recorded_at.rfc3339(),
-                "certificates": affected,
-            });
-            let receipt = keep("receipt", self.revocation_receipt(document));
-            let crl = keep("crl", self.publish_crl(actor));
-            Ok(json!({
-                "target": target,
-                "dry_run": false,
-                "recorded": true,
-                "recorded_at": recorded_at.rfc3339(),
-                "already": already,
-                "certificates_revoked": certificates,
-                "authorizations_voided": authorizations,
-                "certificates": affected,
-                "receipt": receipt,
-                "crl": crl,
-                "pending": pending,
-            }))
+            let mut sum = Sum { certificates: 0, authorizations: 0, already: true };
+            let acts = targets
+                .iter()
+                .map(|target| Act::Revoke { target: target.clone(), reason: request.reason.clone() })
+                .collect();
+            for effect in self.apply_all(actor, acts)? {
+                sum.add(&effect)?;
+            }
+            let times = self.acted(start);
+            let hit = self.affected(&targets, &page)?;
+            let mut report = shown(&targets, "revoke", hit);
+            report["already"] = json!(sum.already);
+            report["certificates_revoked"] = json!(sum.certificates);
+            report["authorizations_voided"] = json!(sum.authorizations);
+            let pending = times.tell(&mut report);
+            report["reason"] = json!(request.reason);
+            report["reason_code"] = json!(RevocationReason::named(&request.reason).map(RevocationReason::code));
+            if targets.contains(&RevocationTarget::Everyone) {
+                self.spread_revocation(actor)?;
+            }
+            Ok(self.told(actor, "revoked", report, pending, request.mode))
         })
     }
 
-    fn revocation_target(&self, text: &str) -> Result<RevocationTarget, Failure> {
-        if let Ok(agent) = text.parse::<SpiffeId>() {
-            return Ok(RevocationTarget::Agent(agent));
-        }
-        let records = self.store.certificates()?;
-        if let Ok(key) = Sha256::from_hex(text)
-            && records.iter().any(|record| record.key == key)
-        {
-            return Ok(RevocationTarget::Key(key));
-        }
-        if let Ok(name) = text.parse::<AgentName>() {
-            let mut agents: Vec<SpiffeId> = records.iter().filter_map(|record| record.subject.parse().ok()).collect();
-            agents.retain(|agent: &SpiffeId| *agent.name() == name);
-            agents.sort();
-            agents.dedup();
-            match agents.as_slice() {
-                [] => {}
-                [agent] => return Ok(RevocationTarget::Agent(agent.clone())),
-                [_, _, ..] => {
-                    return Err(Failure::refused(
-                        "target_ambiguous",
-                        format!("more than one agent is called {name}"),
-                        "name the agent by its SPIFFE ID, see `countersign cert list`",
-                    ));
-                }
+    /// Freezes an agent, or everybody: refused until two people say otherwise; nothing is voided.
+    ///
+    /// Answers as [`revoke`](Self::revoke), without `crl`: a freeze is this party's own and appears in no list.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `unknown_agent`, `target_ambiguous`, the store's.
+    pub fn freeze(&self, actor: &Actor, agent: Option<&str>, reason: &str, mode: RevokeMode) -> Result<Value, Failure> {
+        let start = Instant::now();
+        self.refusal_recorded(actor, "freeze", &json!({ "agent": agent, "reason": reason }), || {
+            self.permit(actor, &[OFFICER])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let (whom, targets) = self.whom(agent)?;
+            let hit = self.affected(&targets, &Page::first())?;
+            let mut report = shown(&targets, "freeze", hit);
+            if mode == RevokeMode::DryRun {
+                return Ok(report);
             }
-        }
-        let by_serial = records.iter().find(|record| text.parse().is_ok_and(|serial| record.serial == serial));
-        let record = by_serial.ok_or_else(|| refused(Refusal::UnknownAgent))?;
-        Ok(RevocationTarget::Certificate { issuer: record.issuer.clone(), serial: record.serial.clone() })
+            let act = Act::Freeze { whom, reason: reason.to_owned() };
+            let Effect::Frozen { already } = self.apply(actor, act)? else {
+                return Err(unexpected_effect("something else than a freeze"));
+            };
+            report["already"] = json!(already);
+            report["reason"] = json!(reason);
+            let pending = self.acted(start).tell(&mut report);
+            Ok(self.told(actor, "frozen", report, pending, RevokeMode::Part))
+        })
     }
 
-    /// Our own unexpired certificates that a revocation of this target takes out of service.
-    fn affected(&self, target: &RevocationTarget) -> Result<Vec<Value>, Failure> {
-        let now = clock::now();
-        let hit = |record: &CertificateRecord| match target {
-            RevocationTarget::Agent(agent) => record.subject == agent.to_string(),
-            RevocationTarget::Key(key) => record.key == *key,
-            RevocationTarget::Certificate { issuer, serial } => record.issuer == *issuer && record.serial == *serial,
-        };
-        let records = self.store.certificates()?;
-        let affected = records.iter().filter(|record| record.not_after > now && hit(record));
-        Ok(affected
-            .map(|record| {
-                json!({
-                    "profile": record.profile,
-                    "subject": record.subject,
-                    "issuer": record.issuer,
-                    "serial": record.serial,
-                    "not_after": record.not_after.rfc3339(),
-                })
+    /// Asks for a freeze to be lifted, or as the second person lifts it.
+    ///
+    /// Answers as [`freeze`](Self::freeze), with `lifted`: false while the second person is missing.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `not_this_party`, `unknown_agent`, `not_frozen`, `maker_is_checker`, the store's.
+    pub fn unfreeze(&self, actor: &Actor, agent: Option<&str>, note: &str, mode: RevokeMode) -> Result<Value, Failure> {
+        let start = Instant::now();
+        self.refusal_recorded(actor, "unfreeze", &json!({ "agent": agent, "note": note }), || {
+            self.permit(actor, &[OFFICER, ADMINISTRATOR])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            let (whom, targets) = self.whom(agent)?;
+            let hit = self.affected(&targets, &Page::first())?;
+            let mut report = shown(&targets, "unfreeze", hit);
+            if mode == RevokeMode::DryRun {
+                return Ok(report);
+            }
+            let Effect::Unfrozen { by } = self.apply(actor, Act::Unfreeze { whom, note: note.to_owned() })? else {
+                return Err(unexpected_effect("something else than a freeze's end"));
+            };
+            report["lifted"] = json!(by == Thaw::Both);
+            if by == Thaw::OneOfTwo {
+                report["recorded"] = json!(true);
+                return Ok(report);
+            }
+            report["reason"] = json!(note);
+            let pending = self.acted(start).tell(&mut report);
+            Ok(self.told(actor, "unfrozen", report, pending, RevokeMode::Part))
+        })
+    }
+
+    /// Who is frozen here, since when, why, and who asked for an end of it.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, the store's.
+    pub fn freezes(&self, actor: &Actor) -> Result<Value, Failure> {
+        self.permit(actor, &[OFFICER, ADMINISTRATOR, "auditor"])?;
+        let shown = |freeze: crate::store::FreezeView| {
+            json!({
+                "whom": freeze.whom,
+                "since": freeze.since.rfc3339(),
+                "reason": freeze.reason,
+                "thaw_asked_by": freeze.thaw_asked_by,
             })
-            .collect())
+        };
+        let items: Vec<Value> = self.store.freezes()?.into_iter().map(shown).collect();
+        Ok(json!({ "items": items, "next": null }))
+    }
+
+    /// Gives every agent that a revocation of everyone stands for marks of its own, in bounded commits. What is left
+    /// when the daemon dies is done at its next start; until then everyone is refused as before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn spread_revocation(&self, actor: &Actor) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let act = Act::SpreadRevocation { after, limit: SPREAD_IN_A_COMMIT };
+            let Effect::Spread { agents: _, last } = self.apply(actor, act)? else {
+                return Err(unexpected_effect("something else than a portion of agents"));
+            };
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    /// The change is durable: this node acts, and those that share its store.
+    fn acted(&self, start: Instant) -> Times {
+        let (recorded_at, recorded_ms) = (clock::now(), elapsed(start));
+        // A clock that is set back meanwhile does not make it effective before it was recorded.
+        let effective = self.status_changed().map(|acted| (clock::now().max(recorded_at), elapsed(start), acted));
+        Times { recorded_at, recorded_ms, effective }
+    }
+
+    /// Receipt and list about what was done; what could not be made is named in `pending`.
+    fn told(
+        &self,
+        actor: &Actor,
+        what: &str,
+        mut report: Value,
+        mut pending: Map<String, Value>,
+        mode: RevokeMode,
+    ) -> Value {
+        let mut document = report.clone();
+        if let Some(document) = document.as_object_mut() {
+            for left_out in ["dry_run", "next", "would"] {
+                document.remove(left_out);
+            }
+            document.insert("schema".into(), json!(RECEIPT_SCHEMA));
+            document.insert("party".into(), json!(self.party));
+            document.insert("what".into(), json!(what));
+            document.insert("by".into(), json!(actor));
+        }
+        report["receipt"] = kept(&mut pending, "receipt", self.revocation_receipt(document));
+        if mode == RevokeMode::Effective {
+            report["crl"] = kept(&mut pending, "crl", self.publish_lists(actor));
+        }
+        report["pending"] = Value::Object(pending);
+        report
     }
 
     /// Signs a receipt and keeps it in `receipts/`.
     fn revocation_receipt(&self, document: Value) -> Result<Value, Failure> {
         let role = self.signing_role(Purpose::RevocationReceipt)?;
-        let canonical_json = canonical(&document).map_err(|_| {
-            Failure::fault("receipt_not_canonical", "the receipt has no canonical form", "report this as a defect")
-        })?;
-        let input = SignInput::Document { tag: DocumentTag::RevocationReceipt, canonical_json };
-        let signature = self.token.sign(role.key.id, input)?;
-        let receipt = json!({
-            "document": document,
-            "signature": BASE64_STANDARD.encode(signature),
-            "chain": role.chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect::<Vec<_>>(),
-        });
+        let no_form = |refusal: revocation_receipt::RevocationReceiptRefusal| {
+            Failure::fault("receipt_not_canonical", refusal.to_string(), "report this as a defect")
+        };
+        let input = revocation_receipt::sign_input(&document).map_err(no_form)?;
+        let signature = Base64(self.token.sign(role.key.id, input)?);
+        let chain = role.chain.iter().cloned().map(Base64).collect();
+        let receipt = RevocationReceipt { chain, document, signature };
         let name = format!("{}.json", clock::fresh_id("revocation-"));
-        files::write_durable(&self.state.receipts().join(&name), format!("{receipt:#}\n").as_bytes())?;
+        files::write_durable(&self.state.receipts().join(&name), &receipt.to_bytes().map_err(no_form)?)?;
         Ok(json!({ "file": format!("receipts/{name}"), "receipt": receipt }))
     }
+}
 
-    /// Signs a fresh full list of our issuing CA and writes `certs/crl/<key identifier>.crl` (PEM).
-    ///
-    /// Answers `{issuer, number, this_update, next_update, revoked, file, crl_pem}`.
-    ///
-    /// # Errors
-    /// `operator_not_permitted`, `not_this_party`, `party_not_initialised`, the token's, the store's.
-    pub fn crl_export(&self, actor: &Actor) -> Result<Value, Failure> {
-        self.refusal_recorded(actor, "crl_export", &json!({}), || {
-            self.permit(actor, &[OFFICER, ADMINISTRATOR])?;
-            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
-            self.publish_crl(actor)
-        })
-    }
-
-    pub(super) fn publish_crl(&self, actor: &Actor) -> Result<Value, Failure> {
-        let (issuing, _) = self.own_authority()?;
-        let act = Act::NextCrlNumber { issuer: issuing.identifier.clone() };
-        let Effect::CrlNumber(number) = self.apply(actor, act)? else {
-            return Err(unexpected_effect("something else than a list's number"));
-        };
-        // The number is taken before the entries are read: a list with a higher number never has fewer of them.
-        let revoked = self.revoked_certificates(&issuing.identifier)?;
-        let this_update = clock::now();
-        let next_update = this_update.plus_ms(i64::from(self.pki.crl_life_hours) * 3_600_000);
-        let tbs = build::revocation_list(&issuing.der, number, this_update, next_update, &revoked)?;
-        let signature = self.token.sign(issuing.key, SignInput::Crl { tbs: tbs.clone() })?;
-        let der = build::assemble(&tbs, &issuing.spki, &signature)?;
-        let verified = crl::verify(&der, &issuing.der, this_update).map_err(|refusal| {
-            Failure::fault(
-                "crl_unsound",
-                format!("a list that was just signed does not verify: {refusal}; it was not published"),
-                "report this as a defect",
-            )
-        })?;
-        let text = pem::encode(Kind::Crl, &der);
-        let file = format!("crl/{}.crl", issuing.identifier);
-        files::write_durable(&self.state.certs().join(&file), text.as_bytes())?;
-        Ok(json!({
-            "issuer": issuing.identifier,
-            "number": verified.number(),
-            "this_update": verified.this_update().rfc3339(),
-            "next_update": verified.next_update().rfc3339(),
-            "revoked": verified.serials().len(),
-            "file": format!("certs/{file}"),
-            "crl_pem": text,
-        }))
-    }
-
-    /// Everything revoked of one issuer: by serial number, and whatever belongs to a revoked agent or key.
-    fn revoked_certificates(&self, issuer: &str) -> Result<Vec<RevokedEntry>, Failure> {
-        let mut revoked = self.store.revoked_of(issuer)?;
-        let status = self.store.status()?;
-        let now = clock::now();
-        for record in self.store.certificates()? {
-            let doomed = status.keys.contains(&record.key)
-                || record.subject.parse().is_ok_and(|agent| status.agents.contains(&agent));
-            if record.issuer == issuer && doomed && !revoked.iter().any(|entry| entry.serial == record.serial) {
-                revoked.push(RevokedEntry { serial: record.serial, at: now, reason: String::new() });
+impl Times {
+    /// Writes what is known into a report; answers what is not there yet.
+    fn tell(self, report: &mut Value) -> Map<String, Value> {
+        let mut pending = Map::new();
+        report["dry_run"] = json!(false);
+        report["recorded"] = json!(true);
+        report["recorded_at"] = json!(self.recorded_at.rfc3339());
+        report["recorded_ms"] = self.recorded_ms;
+        report["effective"] = json!(self.effective.is_ok());
+        match self.effective {
+            Ok((at, ms, acted)) => {
+                report["effective_at"] = json!(at.rfc3339());
+                report["effective_ms"] = ms;
+                report["nodes"] = json!(acted.nodes.to_string());
+                report["connections_cut"] = json!(acted.connections_cut);
+            }
+            Err(failure) => {
+                report["effective_at"] = Value::Null;
+                kept(&mut pending, "effective", Err(failure));
             }
         }
-        revoked.sort_by(|a, b| a.serial.cmp(&b.serial));
-        Ok(revoked)
+        pending
     }
+}
 
-    /// Takes another party's list over: from now on its serial numbers are revoked here, and its next update is
-    /// what freshness is measured by. An older list than the one in force is refused.
-    ///
-    /// Answers `{issuer, number, this_update, next_update, revoked, changed}`.
-    ///
-    /// # Errors
-    /// `operator_not_permitted`, `not_this_party`, the names of [`crl::CrlRefusal`], `stale_crl`.
-    pub fn crl_import(&self, actor: &Actor, crl_pem: &str) -> Result<Value, Failure> {
-        let about = json!({ "crl_sha256": Sha256::of(&[crl_pem.as_bytes()]) });
-        self.refusal_recorded(actor, "crl_import", &about, || {
-            self.permit(actor, &[OFFICER, ADMINISTRATOR])?;
-            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
-            let crl_refused = |refusal: crl::CrlRefusal| {
-                Failure::refused(
-                    refusal.name(),
-                    refusal.to_string(),
-                    "get a fresh list with `countersign crl export` at the other party",
-                )
-            };
-            let der = pem::decode_one(Kind::Crl, crl_pem).map_err(|_| crl_refused(crl::CrlRefusal::Malformed))?;
-            let issuer = self.issuer_of_crl(&der)?.ok_or_else(|| crl_refused(crl::CrlRefusal::IssuerMismatch))?;
-            let verified = crl::verify(&der, &issuer, clock::now()).map_err(crl_refused)?;
-            let effect = self.apply(
-                actor,
-                Act::ImportCrl {
-                    issuer: verified.issuer().to_owned(),
-                    number: verified.number(),
-                    this_update: verified.this_update(),
-                    next_update: verified.next_update(),
-                    serials: verified.serials().iter().cloned().collect(),
-                },
-            )?;
-            self.status_changed();
-            let path = self.state.certs().join(format!("crl/{}.crl", verified.issuer()));
-            files::write_durable(&path, pem::encode(Kind::Crl, &der).as_bytes())?;
-            Ok(json!({
-                "issuer": verified.issuer(),
-                "number": verified.number(),
-                "this_update": verified.this_update().rfc3339(),
-                "next_update": verified.next_update().rfc3339(),
-                "revoked": verified.serials().len(),
-                "changed": !matches!(effect, Effect::Done { changed: false }),
-            }))
-        })
-    }
+struct Sum {
+    certificates: u64,
+    authorizations: u64,
+    already: bool,
+}
 
-    /// The issuing CA among the other parties' whose key identifier the list names.
-    fn issuer_of_crl(&self, der: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(claimed) = crl::claimed_issuer(der) else {
-            return Ok(None);
+impl Sum {
+    fn add(&mut self, effect: &Effect) -> Result<(), Failure> {
+        let Effect::Revoked { certificates, authorizations, already } = effect else {
+            return Err(unexpected_effect("something else than a revocation"));
         };
-        let issuing = self.known_anchors()?.into_values().flat_map(|anchors| anchors.issuing);
-        let mut fitting = issuing.filter(|issuing| {
-            crate::ca::issue::OwnCa::of(issuing).is_ok_and(|authority| authority.identifier == claimed)
-        });
-        Ok(fitting.next())
+        self.certificates += u64::from(*certificates);
+        self.authorizations += u64::from(*authorizations);
+        self.already &= already;
+        Ok(())
     }
+}
+
+/// What is hit, and that nothing is recorded so far.
+fn shown(targets: &[RevocationTarget], would: &str, hit: Hit) -> Value {
+    let target = match targets {
+        [one] => json!(one),
+        several => json!(several),
+    };
+    json!({
+        "target": target,
+        "would": would,
+        "dry_run": true,
+        "recorded": false,
+        "affected": { "certificates": hit.certificates, "agents": hit.agents },
+        "certificates": hit.items,
+        "next": hit.next,
+    })
+}
+
+fn kept(pending: &mut Map<String, Value>, what: &str, result: Result<Value, Failure>) -> Value {
+    result.unwrap_or_else(|failure| {
+        pending.insert(what.to_owned(), json!({ "name": failure.name, "message": failure.message }));
+        Value::Null
+    })
+}
+
+/// A reason that a list has a code for must fit what is revoked; any other text is a note.
+fn allowed_reason(reason: &str, targets: &[RevocationTarget]) -> Result<(), Failure> {
+    let not_allowed = |why: &str, next_step: &str| Err(Failure::refused("reason_not_allowed", why, next_step));
+    let is_issuer = targets.iter().any(|target| matches!(target, RevocationTarget::Issuer { .. }));
+    match RevocationReason::named(reason) {
+        Some(RevocationReason::CertificateHold) => {
+            not_allowed("a hold is no revocation: it can be lifted", "use `countersign freeze`")
+        }
+        Some(RevocationReason::RemoveFromCrl) => {
+            not_allowed("nothing is taken off a list again", "enrol the agent anew with a new key")
+        }
+        Some(RevocationReason::CaCompromise) if !is_issuer => {
+            not_allowed("ca-compromise is about an issuing CA", "revoke it with --issuer, or say key-compromise")
+        }
+        Some(
+            RevocationReason::Unspecified
+            | RevocationReason::KeyCompromise
+            | RevocationReason::CaCompromise
+            | RevocationReason::AffiliationChanged
+            | RevocationReason::Superseded
+            | RevocationReason::CessationOfOperation
+            | RevocationReason::PrivilegeWithdrawn
+            | RevocationReason::AaCompromise,
+        )
+        | None => Ok(()),
+    }
+}
+
+/// Milliseconds with two decimals.
+fn elapsed(start: Instant) -> Value {
+    let micros = start.elapsed().as_micros();
+    json!(format!("{}.{:02}", micros / 1000, micros % 1000 / 10))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::offline::OfflineJudge;
 use super::settings::{PartyKind, PkiSettings};
-use super::{Authority, AuthoritySetup, RevokeMode};
+use super::{Acted, Authority, AuthoritySetup, Named, RevokeMode, RevokeRequest};
 use crate::hsm::software::SoftwareToken;
 use crate::hsm::{HsmFault, Op, Reply, Token};
 use crate::kernel::command::{
@@ -85,19 +85,26 @@ impl Memory {
                         RevocationTarget::Certificate { issuer, serial } => {
                             record.issuer == *issuer && record.serial == *serial
                         }
+                        RevocationTarget::Certificates { .. }
+                        | RevocationTarget::Issuer { .. }
+                        | RevocationTarget::Everyone => false,
                     })
                     .cloned()
                     .collect();
                 match target {
                     RevocationTarget::Agent(agent) => self.status.agents.extend([agent]),
                     RevocationTarget::Key(key) => self.status.keys.extend([key]),
-                    RevocationTarget::Certificate { .. } => {}
+                    RevocationTarget::Certificate { .. }
+                    | RevocationTarget::Certificates { .. }
+                    | RevocationTarget::Issuer { .. }
+                    | RevocationTarget::Everyone => {}
                 }
                 for record in hits {
                     if self.status.certificates.insert((record.issuer.clone(), record.serial.clone())) {
                         certificates += 1;
-                        let entry =
-                            RevokedEntry { serial: record.serial, at: command.stamp.wall, reason: reason.clone() };
+                        let not_after = Some(record.not_after);
+                        let (at, reason) = (command.stamp.wall, reason.clone());
+                        let entry = RevokedEntry { serial: record.serial, at, reason, not_after };
                         self.revoked.entry(record.issuer).or_default().push(entry);
                     }
                 }
@@ -125,6 +132,10 @@ impl Memory {
         };
         Ok(Ok(effect))
     }
+}
+
+fn wish(target: &str, reason: &str, mode: RevokeMode) -> RevokeRequest {
+    RevokeRequest { named: Named::Text(target.to_owned()), reason: reason.to_owned(), mode, after: None }
 }
 
 fn elsewhere<T>() -> Result<T, StoreFault> {
@@ -240,7 +251,19 @@ struct LintingToken {
     inner: SoftwareToken,
     /// This many signatures fail before they are made.
     failing_signatures: AtomicUsize,
+    /// The same of lists and documents.
+    failing_papers: AtomicUsize,
     signed_certificates: Mutex<Vec<Vec<u8>>>,
+}
+
+impl LintingToken {
+    fn fail_papers(&self) -> Result<(), HsmFault> {
+        let fails = |left: usize| left.checked_sub(1);
+        if self.failing_papers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_err() {
+            return Ok(());
+        }
+        Err(HsmFault::Unavailable { name: "deadline".into(), message: "no answer".into(), maybe_signed: true })
+    }
 }
 
 impl Token for LintingToken {
@@ -267,14 +290,17 @@ impl Token for LintingToken {
                     }
                     self.signed_certificates.lock().unwrap().push(tbs.clone());
                 }
-                SignInput::Crl { tbs } => lint::lint_tbs_crl(tbs).map_err(refused)?,
+                SignInput::Crl { tbs } => {
+                    lint::lint_tbs_crl(tbs).map_err(refused)?;
+                    self.fail_papers()?;
+                }
                 SignInput::Ocsp { data } => lint::lint_ocsp(data).map_err(refused)?,
                 SignInput::CertificationRequest { info } => lint::lint_request_info(info).map_err(refused)?,
                 SignInput::RelatedCertRequest { cert_id, request_time } => {
                     lint::lint_related_request(cert_id, request_time).map_err(refused)?;
                 }
+                SignInput::Document { .. } => self.fail_papers()?,
                 SignInput::TlsCertificateVerify { .. }
-                | SignInput::Document { .. }
                 | SignInput::TreeHead { .. }
                 | SignInput::Cosignature { .. }
                 | SignInput::SelfTest { .. } => {}
@@ -566,7 +592,10 @@ fn the_bank_issues_nothing_without_a_good_endorsement() {
     let request = all.request("shopper", s["certificate_pem"].as_str());
     let bank = &all.bank.authority;
 
-    all.secco.authority.revoke(&chief(), s["serial"].as_str().unwrap(), "abandoned", RevokeMode::Effective).unwrap();
+    all.secco
+        .authority
+        .revoke(&chief(), &wish(s["serial"].as_str().unwrap(), "abandoned", RevokeMode::Effective))
+        .unwrap();
     all.refresh_crl();
     assert_eq!(name_of(bank.cert_issue(&chief(), &request, None)), "endorsement_revoked");
 
@@ -689,13 +718,14 @@ fn revocation_is_recorded_receipted_and_listed_and_there_is_no_way_back() {
     let counter = heard.clone();
     all.bank.authority.listen(move || {
         counter.fetch_add(1, Ordering::SeqCst);
+        Ok(Acted { connections_cut: 0, nodes: 1 })
     });
     let bank = &all.bank.authority;
-    let rehearsal = bank.revoke(&chief(), "shopper", "stolen laptop", RevokeMode::DryRun).unwrap();
+    let rehearsal = bank.revoke(&chief(), &wish("shopper", "stolen laptop", RevokeMode::DryRun)).unwrap();
     assert_eq!((&rehearsal["recorded"], rehearsal["certificates"].as_array().unwrap().len()), (&json!(false), 1));
     assert_eq!(heard.load(Ordering::SeqCst), 0);
 
-    let answer = bank.revoke(&chief(), "shopper", "key-compromise", RevokeMode::Effective).unwrap();
+    let answer = bank.revoke(&chief(), &wish("shopper", "key-compromise", RevokeMode::Effective)).unwrap();
     assert_eq!(answer["recorded"], true);
     assert_eq!(answer["pending"], json!({}));
     assert_eq!(answer["crl"]["revoked"], 1);
@@ -708,11 +738,87 @@ fn revocation_is_recorded_receipted_and_listed_and_there_is_no_way_back() {
     assert_eq!(refused.name(), "agent_revoked");
     let request = all.request("shopper", Some(&s));
     assert_eq!(name_of(bank.cert_issue(&chief(), &request, None)), "agent_revoked");
-    assert_eq!(name_of(bank.revoke(&chief(), "nobody", "x", RevokeMode::Effective)), "unknown_agent");
+    assert_eq!(name_of(bank.revoke(&chief(), &wish("nobody", "x", RevokeMode::Effective))), "unknown_agent");
     assert_eq!(
-        name_of(bank.revoke(&operator(&["auditor"]), "shopper", "x", RevokeMode::Effective)),
+        name_of(bank.revoke(&operator(&["auditor"]), &wish("shopper", "x", RevokeMode::Effective))),
         "operator_not_permitted"
     );
+}
+
+#[test]
+fn what_was_recorded_stands_when_nothing_can_be_signed_and_a_repeat_completes_it() {
+    let all = installation();
+    all.enrol("shopper");
+    let (bank, token) = (&all.bank.authority, &all.bank.token);
+    let revoke = || bank.revoke(&chief(), &wish("shopper", "lost", RevokeMode::Effective)).unwrap();
+    token.failing_papers.store(2, Ordering::SeqCst);
+    let first = revoke();
+    assert_eq!(
+        (&first["recorded"], &first["effective"], &first["receipt"]),
+        (&json!(true), &json!(true), &Value::Null)
+    );
+    assert!(first["pending"]["receipt"].is_object() && first["pending"]["crl"].is_object(), "{first}");
+    let second = revoke();
+    assert_eq!(
+        (&second["already"], &second["pending"], &second["crl"]["revoked"]),
+        (&json!(true), &json!({}), &json!(1))
+    );
+    let number = second["crl"]["number"].as_u64().unwrap();
+    // Nothing new: the list is the same one.
+    assert_eq!(revoke()["crl"]["number"].as_u64().unwrap(), number);
+}
+
+#[test]
+fn what_a_crash_left_unlisted_is_listed_by_the_next_start() {
+    let all = installation();
+    all.enrol("shopper");
+    let again = |all: &Installation| {
+        Authority::open(AuthoritySetup {
+            party: "bank".parse().unwrap(),
+            kind: PartyKind::Bank,
+            state: StateDir::new(all.bank.directory.path()),
+            pki: PkiSettings::default(),
+            algorithms: BTreeMap::new(),
+            token: all.bank.token.clone(),
+            store: all.bank.store.clone(),
+        })
+        .unwrap()
+    };
+    let before = all.bank.authority.publish_lists(&chief()).unwrap();
+    let target = RevocationTarget::Agent("spiffe://countersign.example/agent/purchaser/shopper".parse().unwrap());
+    let act = Act::Revoke { target, reason: "lost".into() };
+    let command = Command { stamp: clock::stamp(clock::fresh_request_id()), actor: chief(), act };
+    all.bank.store.apply(vec![command]).unwrap().pop().unwrap().outcome.unwrap();
+
+    let bank = again(&all);
+    bank.serve_known_lists().unwrap();
+    let issuer = before["issuer"].as_str().unwrap();
+    assert_eq!(bank.published(issuer).unwrap().revoked, 0);
+    let after = bank.publish_lists(&chief()).unwrap();
+    assert_eq!(after["revoked"], 1);
+    assert!(after["number"].as_u64() > before["number"].as_u64());
+    // Nothing is signed while nothing has changed and half of its life is ahead, nor after another start.
+    all.bank.token.failing_papers.store(1, Ordering::SeqCst);
+    assert_eq!(bank.publish_lists(&chief()).unwrap()["number"], after["number"]);
+}
+
+#[test]
+fn a_change_that_a_node_did_not_act_on_is_recorded_and_not_effective() {
+    let all = installation();
+    all.enrol("shopper");
+    let bank = &all.bank.authority;
+    let deaf = Arc::new(AtomicUsize::new(1));
+    let hears = deaf.clone();
+    bank.listen(move || match hears.swap(0, Ordering::SeqCst) {
+        0 => Ok(Acted { connections_cut: 0, nodes: 2 }),
+        _ => Err(Failure::busy("not_effective_yet", "a node has not acted", "repeat")),
+    });
+    let first = bank.revoke(&chief(), &wish("shopper", "lost", RevokeMode::Effective)).unwrap();
+    assert_eq!((&first["recorded"], &first["effective"]), (&json!(true), &json!(false)));
+    assert_eq!(first["pending"]["effective"]["name"], "not_effective_yet");
+    assert_eq!(first["receipt"]["receipt"]["document"]["effective_at"], Value::Null);
+    let second = bank.revoke(&chief(), &wish("shopper", "lost", RevokeMode::Effective)).unwrap();
+    assert_eq!((&second["already"], &second["effective"], &second["nodes"]), (&json!(true), &json!(true), &json!("2")));
 }
 
 #[test]
@@ -720,7 +826,7 @@ fn the_companys_revocation_reaches_the_bank_with_its_list() {
     let all = installation();
     let (b, s) = all.enrol("shopper");
     let old = all.secco.authority.crl_export(&chief()).unwrap();
-    all.secco.authority.revoke(&chief(), "shopper", "left", RevokeMode::Effective).unwrap();
+    all.secco.authority.revoke(&chief(), &wish("shopper", "left", RevokeMode::Effective)).unwrap();
     all.refresh_crl();
     let status = all.bank.store.status().unwrap();
     let peer = PeerChains { presented: vec![der(&b), der(&s)] };
@@ -756,7 +862,7 @@ fn a_state_directory_is_enough_to_judge_a_pair_offline() {
     std::fs::remove_dir_all(all.bank.path("certs/crl")).unwrap();
     assert_eq!(judged(&all.bank, PartyKind::Bank, &pair, now), "endorsement_status_missing");
 
-    all.bank.authority.revoke(&chief(), "shopper", "lost", RevokeMode::Effective).unwrap();
+    all.bank.authority.revoke(&chief(), &wish("shopper", "lost", RevokeMode::Effective)).unwrap();
     all.refresh_crl();
     assert_eq!(judged(&all.bank, PartyKind::Bank, &pair, now), "bank_certificate_revoked");
     let fresh = party("agent", PartyKind::AgentHost);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
-use crate::bench::{self, Kind, Plan, ledger};
+use crate::bench::{self, Kind, Plan, ledger, revocation};
 use crate::config::Config;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
@@ -50,6 +50,39 @@ enum Verb {
   countersign bench ledger --history 10000000 --in-flight 1024
   countersign bench ledger --postgres postgresql://bench@localhost/postgres --history 0")]
     Ledger(LedgerArgs),
+    /// A revocation from the call to the end of its agents' connections; bulk, lists and answers against raw loops.
+    ///
+    /// Makes three parties with tokens of their own in a temporary directory and removes them.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench revocation                              a minute or two, a table
+  countersign bench revocation --agents 20 --connections 50 --entries 10000")]
+    Revocation(RevocationArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct RevocationArgs {
+    /// Agents, each revoked once.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    agents: u32,
+    /// Open connections of each.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// Certificates that are revoked in bulk, and entries of a list.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    entries: u32,
+    /// How often each comparison is made; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that one measurement of answers takes, 0.1 to 60.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// PKCS#11 module of the temporary tokens.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// Where the files go: their file system is measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -142,10 +175,32 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let report = bench::run(&hsm.plan(args.state)?, &tell)?;
             deliver("bench-hsm", &report, &report.chart(), out, report.text(), context)
         }
+        Verb::Revocation(revocation) => {
+            let report = revocation::run(&revocation.plan(), &tell)?;
+            let value = serde_json::to_value(&report)
+                .map_err(|error| Failure::fault("report_unwritable", error.to_string(), "report this as a defect"))?;
+            context.print(&value, |_| report.text());
+            Ok(())
+        }
         Verb::Ledger(ledger) => {
             let out = ledger.out.clone();
             let report = bench::ledger::run(&ledger.plan(), &tell)?;
             deliver("bench-ledger", &report, &report.chart(), out, report.text(), context)
+        }
+    }
+}
+
+impl RevocationArgs {
+    fn plan(self) -> revocation::Plan {
+        revocation::Plan {
+            program: supervisor::own_program(),
+            module: self.module,
+            agents: self.agents,
+            connections: self.connections,
+            entries: self.entries,
+            rounds: self.rounds,
+            seconds: self.seconds.clamp(0.1, 60.0),
+            directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
         fill(
             &sample.replace("@PERSON@", "carol"),
             Path::new("/m.so"),
-            0,
+            [0, 0],
             "url = \"https://localhost:8443/mcp\"",
             OPERATOR,
         )

@@ -9,12 +9,13 @@ use crate::cli::documents::{self, text};
 use crate::front::admin::AdminCall;
 use crate::ops::failure::Failure;
 
-/// Sign a fresh revocation list, or take over the other party's.
+/// Sign a fresh revocation list, take over the other party's, or compare what is published with what is recorded.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
   security company  countersign crl export --out secco.crl
-  bank              countersign crl import secco.crl")]
+  bank              countersign crl import secco.crl
+  both              countersign crl check --json")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -28,11 +29,33 @@ enum Verb {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Compare store, newest list and OCSP answers for every certificate in force: exit code 3 when they differ.
+    Check,
     /// Verify another party's list and act on it; an older one than the one in force is refused.
     Import {
         /// The list (PEM).
         file: PathBuf,
     },
+}
+
+/// Prints what was compared; a difference is the exit code's, too.
+fn check(context: &Context) -> Result<(), Failure> {
+    let checked = context.call(AdminCall::CrlCheck {})?;
+    context.print(&checked, |checked| {
+        let mut out = format!("{} certificates in force, {} revoked\n", checked["certificates"], checked["revoked"]);
+        for one in checked["differences"].as_array().into_iter().flatten() {
+            out.push_str(&format!("  {} {}: {}\n", text(one, "issuer"), text(one, "serial"), text(one, "what")));
+        }
+        out
+    });
+    match checked["differences"].as_array().map_or(0, Vec::len) {
+        0 => Ok(()),
+        count => Err(Failure::refused(
+            "publication_differs",
+            format!("{count} differences between what is recorded and what is published"),
+            "export a fresh list with `countersign crl export`, and see the daemon's log",
+        )),
+    }
 }
 
 /// Carries the verb out.
@@ -41,6 +64,7 @@ enum Verb {
 /// The daemon's failures; `document_unreadable`, `document_unwritable`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let list = match args.verb {
+        Verb::Check => return check(context),
         Verb::Export { out } => {
             let exported = context.call(AdminCall::CrlExport {})?;
             if let Some(out) = out {

@@ -38,6 +38,10 @@ pub struct Args {
     /// Bank: port of the MCP listener in a new configuration; 0 picks a free one.
     #[arg(long, default_value_t = 8443)]
     port: u16,
+    /// Bank and security company: port of the plain HTTP listener for lists and questions about certificates [default:
+    /// 8080 and 9080; a free one in a demo, or when --port is 0]
+    #[arg(long)]
+    pki_port: Option<u16>,
     /// Bank: where its store is in a new configuration: sqlite:PATH, or a PostgreSQL database that is there.
     #[arg(long, default_value = STORE_URL)]
     store_url: String,
@@ -130,15 +134,22 @@ fn configuration(args: &Args) -> String {
     };
     let sample = &sample.replace(&format!("url = {STORE_URL:?}"), &format!("url = {:?}", args.store_url));
     let person = args.name.as_ref().map_or("", OperatorName::as_str);
-    fill(&sample.replace("@PERSON@", person), &args.module, args.port, &upstream, &operators(args))
+    let pki_port = args.pki_port.unwrap_or(match args.kind {
+        _ if args.demo || args.port == 0 => 0,
+        Kind::Bank | Kind::AgentHost | Kind::Operator => 8080,
+        Kind::SecurityCompany => 9080,
+    });
+    fill(&sample.replace("@PERSON@", person), &args.module, [args.port, pki_port], &upstream, &operators(args))
         .replace("@DEMO@", if args.demo { "true" } else { "false" })
 }
 
 /// Fills the places of a sample other than the demo mark.
-pub(crate) fn fill(sample: &str, module: &Path, port: u16, upstream: &str, operators: &str) -> String {
+pub(crate) fn fill(sample: &str, module: &Path, ports: [u16; 2], upstream: &str, operators: &str) -> String {
+    let [port, pki_port] = ports;
     sample
         .replace("@MODULE@", &module.display().to_string())
         .replace("@PORT@", &port.to_string())
+        .replace("@PKI_PORT@", &pki_port.to_string())
         .replace("@UPSTREAM@", upstream)
         .replace("@OPERATORS@", operators)
 }

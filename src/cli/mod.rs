@@ -17,6 +17,7 @@ pub mod custody;
 pub mod demo;
 pub mod doctor;
 mod documents;
+pub mod freeze;
 pub mod front;
 pub mod grant;
 pub mod host;
@@ -97,6 +98,8 @@ enum Verb {
     Key(key::Args),
     Custody(custody::Args),
     Revoke(revoke::Args),
+    Freeze(freeze::Args),
+    Unfreeze(freeze::UnfreezeArgs),
     Bank(bank::Args),
     Account(account::Args),
     Merchant(merchant::Args),
@@ -166,6 +169,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Key(args) => key::run(args, context),
         Verb::Custody(args) => custody::run(args, context),
         Verb::Revoke(args) => revoke::run(args, context),
+        Verb::Freeze(args) => freeze::run(args, context),
+        Verb::Unfreeze(args) => freeze::unfreeze(args, context),
         Verb::Bank(args) => bank::run(args, context),
         Verb::Account(args) => account::run(args, context),
         Verb::Merchant(args) => merchant::run(args, context),

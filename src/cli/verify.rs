@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::kernel::credential::custody::EnrolledHost;
 use crate::kernel::custody_report::{self, Trust, VerifiedReport};
 use crate::kernel::receipt::{RECEIPT_BYTES_MAX, ReceiptRefusal, ReceiptVerdict, verify};
+use crate::kernel::revocation_receipt;
 use crate::kernel::types::{Money, Sha256};
 use crate::ops::failure::Failure;
 
@@ -19,7 +20,8 @@ use crate::ops::failure::Failure;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign verify receipt receipt.json --root bank-root.pem
-  countersign verify custody-report custody.json --root bank-root.pem")]
+  countersign verify custody-report custody.json --root bank-root.pem
+  countersign verify revocation revocation-01K….json --root bank-root.pem")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -35,6 +37,19 @@ enum Verb {
         /// The receipt, as `receipt show --out` wrote it
         file: PathBuf,
         /// The bank's root certificate, PEM [default: certs/root.pem or anchors/bank-root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+    /// Verify the receipt of a revocation or a freeze: exit code 0 when its party said so, 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign verify revocation receipts/revocation-01K….json --root bank-root.pem")]
+    Revocation {
+        /// The receipt, as it is in the party's receipts/
+        file: PathBuf,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
         root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
@@ -67,6 +82,7 @@ enum Verb {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Receipt { file, root, oid_base } => receipt(context, &file, root, oid_base),
+        Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
     }
 }
@@ -80,6 +96,38 @@ fn receipt(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: Opti
     let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
     let verdict = verify(&receipt, &root, &oid_base).map_err(|refusal| refused(file, &refusal))?;
     context.print(&verdict_json(&verdict, &root), |_| verdict_text(file, &verdict, &root));
+    Ok(())
+}
+
+fn revocation(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: Option<String>) -> Result<(), Failure> {
+    let bytes = documents::read(file)?.into_bytes();
+    let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
+    let root = read_root(&root.unwrap_or_else(|| context.state.certs().join("root.pem")))?;
+    let verified = revocation_receipt::verify(&bytes, &root, &oid_base).map_err(|refusal| {
+        Failure::refused(
+            refusal.name(),
+            format!("{} is not a valid revocation receipt: {refusal}", file.display()),
+            "do not rely on it; repeat the revocation, and check that --root is the party's own",
+        )
+    })?;
+    let document = verified.document();
+    let shown = json!({ "valid": true, "signer": verified.signer(), "document": document });
+    context.print(&shown, |_| {
+        let word = |name: &str| document[name].as_str().unwrap_or("not yet").to_owned();
+        format!(
+            "{} is valid. {} of {} said:\n  {} {}\n  recorded   {}\n  effective  {}\n  reason     {}\n  by         {}\n\
+             It proves that the party says so, and from when on it serves nothing of it; not that nobody else does.",
+            file.display(),
+            verified.signer(),
+            word("party"),
+            word("what"),
+            document["target"],
+            word("recorded_at"),
+            word("effective_at"),
+            word("reason"),
+            document["by"]["name"].as_str().unwrap_or("the daemon"),
+        )
+    });
     Ok(())
 }
 

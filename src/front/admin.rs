@@ -1,13 +1,13 @@
 //! The admin socket: its vocabulary, and what each verb does. One JSON object a line, one answer a line.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::ca::RevokeMode;
+use crate::ca::{RevokeMode, RevokeRequest};
 use crate::front::doctor;
-use crate::front::services::{Services, take_status_change};
+use crate::front::services::Services;
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict};
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::sign::Purpose;
@@ -118,12 +118,21 @@ pub enum AdminCall {
     CertShow {
         name: AgentName,
     },
-    Revoke {
-        target: String,
+    Revoke(RevokeRequest),
+    Freeze {
+        /// None: everyone.
+        agent: Option<String>,
         reason: String,
-        dry_run: bool,
+        mode: RevokeMode,
     },
+    Unfreeze {
+        agent: Option<String>,
+        note: String,
+        mode: RevokeMode,
+    },
+    FreezeList {},
     CrlExport {},
+    CrlCheck {},
     CrlImport {
         crl_pem: String,
     },
@@ -284,16 +293,13 @@ fn dispatch(
         AdminCall::CertAbandon { name } => authority.cert_abandon(&actor, &name),
         AdminCall::CertList {} => authority.cert_list(&actor),
         AdminCall::CertShow { name } => authority.cert_show(&actor, &name),
-        AdminCall::Revoke { target, reason, dry_run } => {
-            let mode = if dry_run { RevokeMode::DryRun } else { RevokeMode::Effective };
-            revoke(services, &actor, &target, &reason, mode)
-        }
+        AdminCall::Revoke(request) => authority.revoke(&actor, &request),
+        AdminCall::Freeze { agent, reason, mode } => authority.freeze(&actor, agent.as_deref(), &reason, mode),
+        AdminCall::Unfreeze { agent, note, mode } => authority.unfreeze(&actor, agent.as_deref(), &note, mode),
+        AdminCall::FreezeList {} => authority.freezes(&actor),
+        AdminCall::CrlCheck {} => authority.crl_check(&actor, &services.responder),
         AdminCall::CrlExport {} => authority.crl_export(&actor),
-        AdminCall::CrlImport { crl_pem } => {
-            let start = Instant::now();
-            let _ = take_status_change();
-            Ok(with_change(authority.crl_import(&actor, &crl_pem)?, start))
-        }
+        AdminCall::CrlImport { crl_pem } => authority.crl_import(&actor, &crl_pem),
 
         AdminCall::KeyList {} => authority.key_list(&actor),
         AdminCall::KeyShow { label } => authority.key_show(&actor, &label),
@@ -341,29 +347,4 @@ fn completed(services: &Services, done: Result<Value, Failure>) -> Result<Value,
     let value = done?;
     services.complete()?;
     Ok(value)
-}
-
-/// Records the revocation and cuts live connections; receipt and CRL follow. *Effective* means here that this node,
-/// the only one that serves, refuses: every later commit reads the status in its own transaction.
-fn revoke(services: &Services, actor: &Actor, target: &str, reason: &str, mode: RevokeMode) -> Result<Value, Failure> {
-    let start = Instant::now();
-    let _ = take_status_change();
-    let report = services.setup.authority.revoke(actor, target, reason, mode)?;
-    Ok(with_change(report, start))
-}
-
-/// Adds what the change of the revocation status on this thread did, and when, to a report.
-fn with_change(mut report: Value, start: Instant) -> Value {
-    if let Some(change) = take_status_change() {
-        report["recorded_ms"] = millis(change.recorded - start);
-        report["effective_ms"] = millis(change.effective - start);
-        report["connections_cut"] = change.cut.into();
-    }
-    report
-}
-
-/// Milliseconds with two decimals.
-fn millis(elapsed: Duration) -> Value {
-    let micros = elapsed.as_micros();
-    json!(format!("{}.{:02}", micros / 1000, micros % 1000 / 10))
 }

@@ -4,17 +4,16 @@
 //! after `init`, the MCP listener of a bank once the security company is trusted and a catalogue is in force. So
 //! [`Services::complete`] runs at start and after every step, and says what is still missing.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
-use crate::ca::Authority;
 use crate::ca::settings::PartyKind;
+use crate::ca::{Acted, Authority, Responder};
+use crate::front::lease::Lease;
 use crate::front::operators::Operators;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
@@ -58,6 +57,8 @@ pub struct Services {
     pub setup: ServicesSetup,
     pub live: Arc<LiveStatus>,
     pub connections: Arc<Connections>,
+    pub responder: Arc<Responder>,
+    lease: Lease,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
@@ -69,25 +70,6 @@ pub struct Services {
     refused_total: Mutex<BTreeMap<String, u64>>,
 }
 
-/// When a change of the revocation status was durable and when this node acted on it.
-#[derive(Clone, Copy, Debug)]
-pub struct StatusChange {
-    pub recorded: Instant,
-    pub effective: Instant,
-    /// Live connections that were cut.
-    pub cut: usize,
-}
-
-thread_local! {
-    /// The change that the call on this thread made: several operators may revoke at once.
-    static LAST_CHANGE: Cell<Option<StatusChange>> = const { Cell::new(None) };
-}
-
-/// Takes the change that was made on this thread since the last call.
-pub fn take_status_change() -> Option<StatusChange> {
-    LAST_CHANGE.take()
-}
-
 impl std::fmt::Debug for Services {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Services").field("party", &self.setup.party).finish_non_exhaustive()
@@ -96,9 +78,14 @@ impl std::fmt::Debug for Services {
 
 impl Services {
     pub fn open(setup: ServicesSetup) -> Result<Arc<Self>, Failure> {
+        let live: Arc<LiveStatus> = Arc::default();
+        let responder = Arc::new(Responder::new(Arc::clone(&setup.authority), Arc::clone(&live)));
+        let lease = Lease::new(Arc::clone(&setup.store));
         let services = Arc::new(Self {
             setup,
-            live: Arc::default(),
+            lease,
+            live,
+            responder,
             connections: Arc::default(),
             log: OnceLock::new(),
             payments: OnceLock::new(),
@@ -110,27 +97,30 @@ impl Services {
         // Weak: the authority is part of the services and must not keep them alive.
         let listening = Arc::downgrade(&services);
         services.setup.authority.listen(move || {
-            if let Some(services) = listening.upgrade() {
-                services.status_changed();
-            }
+            listening.upgrade().map_or(Ok(Acted { connections_cut: 0, nodes: 0 }), |services| services.status_changed())
         });
         services.complete()?;
         Ok(services)
     }
 
-    /// A change of the revocation status is durable: from here on this node refuses, then cuts.
-    fn status_changed(&self) {
-        let recorded = Instant::now();
-        match self.refresh_status() {
-            Ok(cut) => LAST_CHANGE.set(Some(StatusChange { recorded, effective: Instant::now(), cut })),
-            // Every commit reads the status itself; only live reads wait for the next refresh.
-            Err(failure) => tracing::error!(name = %failure.name, "the live revocation status could not be read"),
-        }
+    /// A change of the revocation status is durable: from here on this node refuses, then cuts, and so do all that share
+    /// the store. Every commit reads the status itself, so that a failure here leaves reads only.
+    fn status_changed(&self) -> Result<Acted, Failure> {
+        let connections_cut = self.refresh_status().inspect_err(|failure| {
+            tracing::error!(name = %failure.name, "the live revocation status could not be read");
+        })?;
+        Ok(Acted { connections_cut, nodes: self.lease.await_others()? })
+    }
+
+    /// Says that this node serves, and acts on what others revoked.
+    pub fn renew_lease(&self) -> Result<(), Failure> {
+        self.lease.renew(|| self.refresh_status().map(drop))
     }
 
     /// Opens what can be opened now; notes in words what is missing.
     pub fn complete(&self) -> Result<(), Failure> {
         let setup = &self.setup;
+        self.responder.forget_signers();
         self.refresh_status()?;
         let mut missing = Vec::new();
         if self.log.get().is_none() {
@@ -237,9 +227,10 @@ impl Services {
 
     /// Reads what is revoked from the store and cuts every connection that it hits. Answers how many were cut.
     pub fn refresh_status(&self) -> Result<usize, Failure> {
-        let snapshot = self.setup.store.status()?;
-        self.live.replace(snapshot.clone());
-        Ok(self.connections.cut(|agent| agent.still_acceptable(&snapshot, clock::now()).is_err()))
+        let look = self.live.look();
+        self.live.replace(&look, self.setup.store.status()?);
+        let status = self.live.current();
+        Ok(self.connections.cut(|agent| agent.still_acceptable(&status, clock::now()).is_err()))
     }
 
     pub fn token(&self) -> Arc<dyn Token> {
@@ -279,6 +270,9 @@ impl Services {
 
     /// Whether an accepted agent may still be served: asked again on every request.
     pub fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
+        if !self.lease.holds() {
+            return Err("lease_expired");
+        }
         agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
     }
 
@@ -313,6 +307,17 @@ impl Services {
             log.notify();
         }
         Ok(())
+    }
+
+    /// Signs the lists that are due, and gives every agent of an unfinished revocation of everyone its own marks.
+    pub fn publish(&self) -> Result<(), Failure> {
+        let actor = Actor::System { component: "publication".into() };
+        let authority = &self.setup.authority;
+        if self.live.current().everyone {
+            authority.spread_revocation(&actor)?;
+            self.refresh_status()?;
+        }
+        authority.publish_lists(&actor).map(drop)
     }
 
     /// Joins the threads that were started. Afterwards nothing writes any more.

@@ -79,6 +79,7 @@ const NAME_BYTES_MAX: usize = 256;
 /// was signed.
 pub fn lint(key: &KeyInfo, input: &SignInput, now: UnixMillis) -> Result<(), HsmFault> {
     lint_for(key.purpose, key.id, input, now)?;
+    credential::lint_names_responder(input, &key.spki).map_err(linted)?;
     credential::lint_names_algorithm(input, key.algorithm).map_err(linted)
 }
 

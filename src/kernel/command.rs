@@ -295,11 +295,26 @@ pub enum RevocationTarget {
     /// Every pair of the agent, and its key, for ever.
     Agent(SpiffeId),
     /// Subject key identifier of the issuing CA (hexadecimal) and serial number.
-    Certificate {
-        issuer: String,
-        serial: Serial,
-    },
+    Certificate { issuer: String, serial: Serial },
+    /// Many certificates of one of our CAs: all or none of them.
+    Certificates { issuer: String, serials: Vec<Serial> },
+    /// Known here or not: no certificate is ever made over it again.
     Key(KeyId),
+    /// An issuing CA, ours or another party's, by its subject key identifier (hexadecimal): nothing under it is accepted
+    /// any more. `certificates`: what our own root has issued for it, by issuer and serial number.
+    Issuer { issuer: String, certificates: Vec<(String, Serial)> },
+    /// Every agent that has a certificate of ours now. One row stands for all of them until they have rows of their own
+    /// ([`Act::SpreadRevocation`]); until then no agent gets a certificate.
+    Everyone,
+}
+
+/// Who is frozen.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whom {
+    Agent(SpiffeId),
+    /// Every agent, those included that come later.
+    Everyone,
 }
 
 /// A certificate that one of our CAs issued, in its two phases.
@@ -433,6 +448,22 @@ pub enum Act {
         target: RevocationTarget,
         reason: String,
     },
+    /// Gives the next agents of a revocation of everyone rows of their own; when none is left, that one goes.
+    SpreadRevocation {
+        /// The last one that has; none: from the beginning.
+        after: Option<SpiffeId>,
+        limit: u32,
+    },
+    /// Refused until unfrozen; nothing is voided.
+    Freeze {
+        whom: Whom,
+        reason: String,
+    },
+    /// Takes two people: the first call is kept, the second one, by somebody else, lifts the freeze.
+    Unfreeze {
+        whom: Whom,
+        note: String,
+    },
     /// Another party's CRL, verified by the caller: replaces the view of that issuer when newer.
     ImportCrl {
         issuer: String,
@@ -515,6 +546,19 @@ pub enum Effect {
         authorizations: u32,
         already: bool,
     },
+    /// Agents of a revocation of everyone that have rows of their own now.
+    Spread {
+        agents: u32,
+        /// Where the next portion begins; none: nothing is left.
+        last: Option<SpiffeId>,
+    },
+    Frozen {
+        already: bool,
+    },
+    /// Unfrozen, or waiting for the second person.
+    Unfrozen {
+        by: Thaw,
+    },
     /// A case has its answer.
     CaseDecided {
         case_id: CaseId,
@@ -528,6 +572,16 @@ pub enum Effect {
     Done {
         changed: bool,
     },
+}
+
+/// How far a freeze is lifted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thaw {
+    /// One person has asked for it.
+    OneOfTwo,
+    /// Two have: the agent is served again.
+    Both,
 }
 
 /// A posted transaction and its place in the batch whose root is signed.

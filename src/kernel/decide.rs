@@ -14,24 +14,28 @@ mod posting;
 mod read;
 mod registry;
 mod reversal;
+mod revocation;
 mod rows;
 mod transfer;
 
 pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
+pub use revocation::SERIALS_MAX;
 pub use rows::{
-    Binding, Book, Breaker, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant,
-    Offer, OutboxRow, Place, Signed,
+    Binding, Book, Breaker, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking,
+    Merchant, Offer, OutboxRow, Place, Signed,
 };
 
 use posting::{hash_of, release, settle};
 
 use crate::kernel::canon::CanonRefused;
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb};
+use crate::kernel::command::{
+    Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb, Whom,
+};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, Serial, UnixMillis};
+use crate::kernel::types::{AccountId, Serial, SpiffeId, UnixMillis};
 
 /// What a command comes to, before it is written.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ impl Decided {
         match act {
             Act::SignBatch { .. } => false,
             Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
+            Act::SpreadRevocation { .. } => !matches!(self.outcome, Ok(Effect::Spread { agents: 0, .. })),
             Act::Tool { .. }
             | Act::OpenAccount(_)
             | Act::SetAccountStatus { .. }
@@ -66,6 +71,8 @@ impl Decided {
             | Act::JournalCertificate { .. }
             | Act::ReleaseCertificate { .. }
             | Act::Revoke { .. }
+            | Act::Freeze { .. }
+            | Act::Unfreeze { .. }
             | Act::ImportCrl { .. }
             | Act::NextCrlNumber { .. }
             | Act::Record { .. } => true,
@@ -104,8 +111,8 @@ impl From<CanonRefused> for Stop {
 /// The result of a step.
 pub type Ruled<T> = Result<T, Stop>;
 
-/// Every mark that would stop this agent.
-pub fn marks_of(agent: &AgentPrincipal) -> [String; 4] {
+/// Every mark that would stop this agent for ever.
+pub fn marks_of(agent: &AgentPrincipal) -> [String; 7] {
     let certificate =
         |issuer: &str, serial: &Serial| Mark::Certificate { issuer: issuer.to_owned(), serial: serial.clone() }.text();
     [
@@ -113,7 +120,15 @@ pub fn marks_of(agent: &AgentPrincipal) -> [String; 4] {
         Mark::Key(agent.key).text(),
         certificate(&agent.bank_issuer, &agent.bank_serial),
         certificate(&agent.company_issuer, &agent.company_serial),
+        Mark::Issuer(agent.bank_issuer.clone()).text(),
+        Mark::Issuer(agent.company_issuer.clone()).text(),
+        Mark::Everyone.text(),
     ]
+}
+
+/// Every mark that stops this agent until it is lifted.
+fn freezes_of(agent: &SpiffeId) -> [String; 2] {
+    [Mark::Frozen(Whom::Agent(agent.clone())).text(), Mark::Frozen(Whom::Everyone).text()]
 }
 
 /// Decides one command on the rows of `book`. Pure: time, ids and rules come with the command.
@@ -177,6 +192,9 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         Act::JournalCertificate { .. }
         | Act::ReleaseCertificate { .. }
         | Act::Revoke { .. }
+        | Act::SpreadRevocation { .. }
+        | Act::Freeze { .. }
+        | Act::Unfreeze { .. }
         | Act::ImportCrl { .. }
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. } => registry::act(book, command),
@@ -194,14 +212,17 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// Rule one of every call: the agent, its key and both certificates stand.
+    /// Rule one of every call: the agent, its key, both certificates and their issuers stand, and it is not frozen.
     fn of(book: &'a dyn Book, command: &'a Command, rules: &'a Rules, fresh: &'a FreshIds) -> Ruled<Self> {
         let Actor::Agent(agent) = &command.actor else {
             return Err(Refusal::OperatorNotPermitted.into());
         };
         let now = command.stamp.wall;
-        if book.any_revoked(&marks_of(agent))? {
+        if book.any_marked(&marks_of(agent))? {
             return Err(Refusal::AgentRevoked.into());
+        }
+        if book.any_marked(&freezes_of(&agent.spiffe_id))? {
+            return Err(Refusal::AgentFrozen.into());
         }
         if now > agent.not_after {
             return Err(Refusal::InvalidCertificate.into());

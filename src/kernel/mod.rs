@@ -13,6 +13,7 @@ pub mod note;
 pub mod policy;
 pub mod receipt;
 pub mod refusal;
+pub mod revocation_receipt;
 pub mod sign;
 pub mod status;
 pub mod types;

@@ -74,6 +74,7 @@ refusals! {
     AlreadyExists = "already_exists", "it exists already with other content", "choose another name or remove it first";
     UnknownAccount = "unknown_account", "no such account", "see `countersign account list`";
     UnknownAgent = "unknown_agent", "no such agent, serial or key", "see `countersign cert list`";
+    NotFrozen = "not_frozen", "nothing is frozen there", "see `countersign freeze --list`";
     UnknownMerchant = "unknown_merchant", "no such merchant", "add it with `countersign merchant add`";
     AmountNotPositive = "amount_not_positive", "the amount must be greater than zero", "give a positive amount";
     AmountTooLarge = "amount_too_large", "the sum leaves the range the ledger counts in", "split the amount";

@@ -23,8 +23,26 @@ pub struct StatusSnapshot {
     pub keys: BTreeSet<KeyId>,
     /// (issuer's subject key identifier in hexadecimal, serial number)
     pub certificates: BTreeSet<(String, Serial)>,
+    /// Issuing CAs by subject key identifier, hexadecimal: nothing under them stands.
+    pub issuers: BTreeSet<String>,
+    /// Every agent is revoked.
+    pub everyone: bool,
+    pub frozen: BTreeSet<SpiffeId>,
+    /// Every agent is frozen.
+    pub everyone_frozen: bool,
     /// Imported CRLs by issuer.
     pub crls: BTreeMap<String, CrlStatus>,
+}
+
+impl StatusSnapshot {
+    /// The agent itself, not its key or certificates.
+    pub fn revokes(&self, agent: &SpiffeId) -> bool {
+        self.everyone || self.agents.contains(agent)
+    }
+
+    pub fn freezes(&self, agent: &SpiffeId) -> bool {
+        self.everyone_frozen || self.frozen.contains(agent)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

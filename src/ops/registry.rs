@@ -1,6 +1,7 @@
 //! Live connections by the identities they were accepted under, so that a revocation can cut them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
@@ -10,15 +11,32 @@ use crate::kernel::status::StatusSnapshot;
 
 /// What is revoked, as this process knows it. Replaced as a whole; readers keep what they hold.
 #[derive(Debug, Default)]
-pub struct LiveStatus(RwLock<Arc<StatusSnapshot>>);
+pub struct LiveStatus {
+    looks: AtomicU64,
+    /// With the look that it comes from. The lock guards the pointer only.
+    newest: RwLock<(u64, Arc<StatusSnapshot>)>,
+}
+
+/// That the store is about to be read. What a later look found is never replaced by what an earlier one did.
+#[derive(Debug)]
+#[must_use]
+pub struct Look(u64);
 
 impl LiveStatus {
     pub fn current(&self) -> Arc<StatusSnapshot> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.newest.read().unwrap_or_else(PoisonError::into_inner).1)
     }
 
-    pub fn replace(&self, snapshot: StatusSnapshot) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    /// To be taken before the store is read.
+    pub fn look(&self) -> Look {
+        Look(self.looks.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    pub fn replace(&self, look: &Look, snapshot: StatusSnapshot) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        if newest.0 < look.0 {
+            *newest = (look.0, Arc::new(snapshot));
+        }
     }
 }
 
@@ -73,5 +91,21 @@ impl Connections {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).by_id.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_look_found_does_not_replace_a_later_ones() {
+        let live = LiveStatus::default();
+        let (earlier, later) = (live.look(), live.look());
+        live.replace(&later, StatusSnapshot { everyone: true, ..StatusSnapshot::default() });
+        live.replace(&earlier, StatusSnapshot::default());
+        assert!(live.current().everyone);
+        live.replace(&live.look(), StatusSnapshot::default());
+        assert!(!live.current().everyone);
     }
 }

@@ -79,6 +79,9 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::CaseDecided { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::Spread { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::CrlNumber(_)
         | Effect::Done { .. } => Err(unexpected().into()),

@@ -84,6 +84,9 @@ impl Payments {
             | Effect::CaseDecided { .. }
             | Effect::Swept { .. }
             | Effect::Revoked { .. }
+            | Effect::Spread { .. }
+            | Effect::Frozen { .. }
+            | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
             | Effect::CrlNumber(_)
             | Effect::Done { .. } => Ok(effect),

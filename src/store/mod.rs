@@ -7,10 +7,15 @@ mod planted;
 pub mod postgres;
 pub mod settings;
 pub mod sqlite;
+mod status;
 pub mod views;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
 pub use pages::CasePlace;
+pub use status::{
+    CertificateLine, CertificateStatus, CertificatesOf, FreezeView, LEASE_MARGIN_MS, LEASE_MS, LinePlace, Nodes,
+    RevokedEntry, RevokedSince,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -82,14 +87,6 @@ impl Schema {
         }
         Ok(Self { found, known, waiting: names.skip(usize::try_from(found).unwrap_or(0)).collect() })
     }
-}
-
-/// A revoked certificate of one issuer, for its CRL.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RevokedEntry {
-    pub serial: Serial,
-    pub at: UnixMillis,
-    pub reason: String,
 }
 
 /// One leaf as stored. `body` is opaque to the log; `key_id` names the sealing key, none yet.
@@ -239,6 +236,53 @@ pub trait Store: Send + Sync {
     fn status(&self) -> Result<StatusSnapshot, StoreFault>;
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
+    /// Our roots and issuing CAs, expired or not.
+    fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        status::authorities(self.certificates()?)
+    }
+    /// Those that have not expired at `live_at`, by issuer and serial number; from behind `after` on.
+    fn certificate_lines(
+        &self,
+        of: &CertificatesOf,
+        live_at: UnixMillis,
+        after: Option<&LinePlace>,
+        limit: u32,
+    ) -> Result<Vec<CertificateLine>, StoreFault> {
+        status::lines(self.certificates()?, of, live_at, after, limit)
+    }
+    /// How many certificates that is, and of how many subjects.
+    fn certificate_count(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<(u64, u64), StoreFault> {
+        status::count(&self.certificate_lines(of, live_at, None, u32::MAX)?)
+    }
+    /// What we know of a certificate. `None`: we have issued none of this number.
+    fn certificate_status(&self, issuer: &str, serial: &Serial) -> Result<Option<CertificateStatus>, StoreFault> {
+        let found = self.certificate_lines(
+            &CertificatesOf::Serial { issuer: issuer.to_owned(), serial: serial.clone() },
+            UnixMillis(i64::MIN),
+            None,
+            1,
+        )?;
+        let revoked = self.revoked_of(issuer)?.into_iter().find(|entry| entry.serial == *serial);
+        Ok(found.into_iter().next().map(|line| CertificateStatus { line, revoked }))
+    }
+    /// What was revoked of an issuer at or after `since`, and how much of it is revoked at all: a list is continued from
+    /// there, and made anew when the sum is another.
+    fn revoked_since(&self, issuer: &str, since: UnixMillis) -> Result<RevokedSince, StoreFault> {
+        status::since(self.revoked_of(issuer)?, since)
+    }
+    /// Says that this node serves, and that it has acted on so many changes of the revocation status; answers how many
+    /// there are. `None`: no other node can share this store.
+    fn serve_as(&self, _node: &str, _acted_on: u64) -> Result<Option<u64>, StoreFault> {
+        Ok(None)
+    }
+    /// The nodes that share this store and may still be serving, by their leases ([`LEASE_MS`]). `None`: there are none.
+    fn nodes(&self) -> Result<Option<Nodes>, StoreFault> {
+        Ok(None)
+    }
+    /// Who is frozen, in order.
+    fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {
+        Ok(vec![])
+    }
     /// Newest first, those behind `after`; at most 1,001, a page and one more.
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault>;
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault>;

@@ -84,7 +84,8 @@ fn an_endorsement_needs_an_officers_signature_over_this_agent_and_key() {
     assert!(all.secco.leaves().contains(&("cert_endorse".into(), "done".into())));
 
     // The officer's key is revoked: what the officer approved falls with it.
-    all.secco.authority.revoke(&chief(), &carol_key(&carol), "left the company", RevokeMode::Effective).unwrap();
+    let leaves = wish(&carol_key(&carol), "left the company", RevokeMode::Effective);
+    all.secco.authority.revoke(&chief(), &leaves).unwrap();
     assert_eq!(name_of(secco.cert_endorse(&unasserted(), &request, None)), "operator_revoked");
     assert_eq!(name_of(secco.cert_endorse(&unasserted(), &request, Some(&signed))), "operator_revoked");
 }

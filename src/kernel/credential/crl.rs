@@ -272,11 +272,17 @@ impl<'a> TbsCrl<'a> {
     }
 }
 
-/// An issuing distribution point may say where the list is, not what it leaves out.
+/// An issuing distribution point may say where the list is, and whether it is about end entities or CAs: that leaves
+/// nothing out where an issuing CA has the ones only and a root the others. Anything else is left out.
 fn only_a_name(value: &[u8]) -> Result<(), CrlRefusal> {
     let read = || -> Result<bool, NotDer> {
         let mut reader = Reader::whole_sequence(value)?;
         reader.optional(der::context_constructed(0))?;
+        if let Some(scope) = [1, 2].into_iter().find_map(|scope| reader.optional(der::context(scope)).transpose())
+            && scope?.content != [0xff]
+        {
+            return Err(NotDer("TRUE, or nothing where FALSE is the default"));
+        }
         Ok(reader.is_empty())
     };
     match read() {
@@ -417,9 +423,17 @@ mod tests {
                 CrlRefusal::NotFull,
             ),
             (
-                "user certificates only",
+                "attribute certificates only",
                 |list| {
-                    let value = vec![0x30, 3, 0x81, 1, 0xff];
+                    let value = vec![0x30, 3, 0x85, 1, 0xff];
+                    list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, value));
+                },
+                CrlRefusal::NotFull,
+            ),
+            (
+                "end entities only and CAs only",
+                |list| {
+                    let value = vec![0x30, 6, 0x81, 1, 0xff, 0x82, 1, 0xff];
                     list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, value));
                 },
                 CrlRefusal::NotFull,

@@ -186,8 +186,14 @@ fn tag_name(tag: u8) -> &'static str {
 
 /// Identifier, length and content.
 pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = head(tag, content.len());
+    out.extend_from_slice(content);
+    out
+}
+
+/// Identifier and length, for content that follows.
+pub fn head(tag: u8, length: usize) -> Vec<u8> {
     let mut out = vec![tag];
-    let length = content.len();
     if length < 0x80 {
         // The cast cannot cut: the length is below 128.
         out.push(length as u8);
@@ -196,7 +202,6 @@ pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
         out.push(0x80 | digits.len() as u8);
         out.extend_from_slice(&digits);
     }
-    out.extend_from_slice(content);
     out
 }
 

@@ -237,6 +237,18 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
     if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }
 }
 
+/// Checks that an answer about certificates names the key that is to sign (SubjectPublicKeyInfo, DER) as its responder.
+///
+/// # Errors
+/// [`LintRefusal::AnotherKey`], [`LintRefusal::Malformed`]
+pub fn lint_names_responder(input: &SignInput, spki: &[u8]) -> Result<(), LintRefusal> {
+    let SignInput::Ocsp { data } = input else {
+        return Ok(());
+    };
+    let named = ocsp::read_response_data(data)?.responder;
+    if ocsp::responder_hash(spki).as_deref() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherKey) }
+}
+
 /// Checks a TBSCertList: full, direct, with number and key identifier.
 ///
 /// # Errors
@@ -245,7 +257,7 @@ pub fn lint_tbs_crl(tbs: &[u8]) -> Result<(), LintRefusal> {
     TbsCrl::read(tbs)?.check().map_err(LintRefusal::Crl)
 }
 
-/// Checks the ResponseData of an OCSP responder.
+/// Checks the ResponseData of an OCSP responder: every answer in full, and nothing but a nonce besides.
 ///
 /// # Errors
 /// [`LintRefusal::Malformed`]

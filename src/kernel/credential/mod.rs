@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod chain;
 pub mod compose;
 pub mod crl;
+pub mod crl_build;
 pub mod custody;
 pub mod der;
 pub mod lint;
@@ -17,6 +18,7 @@ pub mod operator;
 pub mod pair;
 pub mod pem;
 pub mod profile;
+pub mod reason;
 pub mod related;
 pub mod request;
 #[cfg(test)]

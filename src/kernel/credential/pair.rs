@@ -209,7 +209,7 @@ pub fn accept_endorsement(
         .map_err(PairRefusal::of_endorsement)?;
     let (spiffe_id, custody) = agent_of(&leaf);
     check_policy(&spiffe_id, custody, acceptance)?;
-    if status.agents.contains(&spiffe_id) {
+    if status.revokes(&spiffe_id) {
         return Err(PairRefusal::AgentRevoked);
     }
     if status.keys.contains(&leaf.facts.key) {
@@ -217,6 +217,7 @@ pub fn accept_endorsement(
     }
     let issuer = &leaf.facts.issuer_identifier;
     check_endorsement_status(
+        &spiffe_id,
         (issuer, &leaf.facts.serial),
         (&leaf.root.identifier, &leaf.issuing.serial),
         acceptance.company_crl_required.then_some(now),
@@ -228,7 +229,7 @@ pub fn accept_endorsement(
 impl StatusRule {
     fn check(&self, principal: &AgentPrincipal, status: &StatusSnapshot, now: UnixMillis) -> Result<(), PairRefusal> {
         let revoked = |issuer: &str, serial: &Serial| revoked(status, issuer, serial);
-        if status.agents.contains(&principal.spiffe_id) {
+        if status.revokes(&principal.spiffe_id) {
             return Err(PairRefusal::AgentRevoked);
         }
         if status.keys.contains(&principal.key) {
@@ -237,10 +238,12 @@ impl StatusRule {
         if revoked(&principal.bank_issuer, &principal.bank_serial) {
             return Err(PairRefusal::BankCertificateRevoked);
         }
-        if revoked(&self.bank_authority.0, &self.bank_authority.1) {
+        let issuer_revoked = status.issuers.contains(&principal.bank_issuer);
+        if issuer_revoked || revoked(&self.bank_authority.0, &self.bank_authority.1) {
             return Err(PairRefusal::BankIssuerRevoked);
         }
         check_endorsement_status(
+            &principal.spiffe_id,
             (&principal.company_issuer, &principal.company_serial),
             (&self.company_authority.0, &self.company_authority.1),
             self.company_crl_required.then_some(now),
@@ -251,6 +254,7 @@ impl StatusRule {
 
 /// `fresh_at`: the moment at which a CRL of the endorsement's issuer must be in force, if one is required.
 fn check_endorsement_status(
+    agent: &SpiffeId,
     endorsement: (&str, &Serial),
     authority: (&str, &Serial),
     fresh_at: Option<UnixMillis>,
@@ -259,8 +263,11 @@ fn check_endorsement_status(
     if revoked(status, endorsement.0, endorsement.1) {
         return Err(PairRefusal::EndorsementRevoked);
     }
-    if revoked(status, authority.0, authority.1) {
+    if status.issuers.contains(endorsement.0) || revoked(status, authority.0, authority.1) {
         return Err(PairRefusal::EndorsementIssuerRevoked);
+    }
+    if status.freezes(agent) {
+        return Err(PairRefusal::AgentFrozen);
     }
     let Some(now) = fresh_at else {
         return Ok(());

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::posting::both_active;
 use super::{
-    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, hash_of, internal,
-    marks_of, release, settle,
+    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, freezes_of,
+    hash_of, internal, marks_of, release, settle,
 };
 use crate::kernel::command::{
     Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Settlement, Stamp, Verdict,
@@ -126,6 +126,9 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::JournalCertificate { .. }
         | Act::ReleaseCertificate { .. }
         | Act::Revoke { .. }
+        | Act::SpreadRevocation { .. }
+        | Act::Freeze { .. }
+        | Act::Unfreeze { .. }
         | Act::ImportCrl { .. }
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. }
@@ -161,10 +164,13 @@ pub(super) fn decide_approval(
             Ok((effect, release(&account, &decided, TransactionState::Denied, at.wall)?))
         }
         Verdict::Approve => {
-            if let Some(maker) = decided.agent()
-                && book.any_revoked(&marks_of(maker))?
-            {
-                return Err(Refusal::AgentRevoked.into());
+            if let Some(maker) = decided.agent() {
+                if book.any_marked(&marks_of(maker))? {
+                    return Err(Refusal::AgentRevoked.into());
+                }
+                if book.any_marked(&freezes_of(&maker.spiffe_id))? {
+                    return Err(Refusal::AgentFrozen.into());
+                }
             }
             Ok((effect, approved(book, decided, at)?))
         }

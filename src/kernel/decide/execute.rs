@@ -185,7 +185,7 @@ fn executable(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
 /// An authorization made under a certificate that was revoked since is void, even if the agent has a newer pair.
 fn maker_stands(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
     match transaction.agent() {
-        Some(maker) if case.book.any_revoked(&marks_of(maker))? => Err(Refusal::AgentRevoked.into()),
+        Some(maker) if case.book.any_marked(&marks_of(maker))? => Err(Refusal::AgentRevoked.into()),
         Some(_) | None => Ok(()),
     }
 }

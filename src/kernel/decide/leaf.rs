@@ -149,6 +149,11 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             ("act", "release_certificate", json!({ "id": id, "der_sha256": Sha256::of(&[der]) }))
         }
         Act::Revoke { target, reason } => ("act", "revoke", json!({ "target": target, "reason": reason })),
+        Act::SpreadRevocation { after, limit } => {
+            ("act", "spread_revocation", json!({ "after": after, "limit": limit }))
+        }
+        Act::Freeze { whom, reason } => ("act", "freeze", json!({ "whom": whom, "reason": reason })),
+        Act::Unfreeze { whom, note } => ("act", "unfreeze", json!({ "whom": whom, "note": note })),
         Act::ImportCrl { issuer, number, this_update, next_update, serials } => (
             "act",
             "import_crl",
@@ -194,6 +199,9 @@ fn result(effect: &Effect) -> Outcome<'_> {
             "status": "revoked", "certificates": certificates, "authorizations": authorizations,
             "already": already,
         }),
+        Effect::Spread { agents, last } => json!({ "status": "spread", "agents": agents, "last": last }),
+        Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
+        Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),

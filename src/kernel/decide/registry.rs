@@ -1,12 +1,12 @@
-//! Certificates in two phases, revocations, CRLs, and signatures over batches.
+//! Certificates in two phases, CRLs, and signatures over batches.
 //!
 //! Agents may do none of this. Nothing here un-revokes: an imported CRL adds to what is revoked.
 
-use super::{Book, Change, Mark, Orders, Ruled, Signed};
-use crate::kernel::command::{Act, Actor, CertificateRecord, Command, Effect, RevocationTarget};
+use super::{Book, Change, Mark, Orders, Ruled, Signed, freezes_of, revocation};
+use crate::kernel::command::{Act, Actor, CertificateRecord, Command, Effect};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::status::CrlStatus;
-use crate::kernel::types::{SpiffeId, UnixMillis};
+use crate::kernel::types::SpiffeId;
 
 /// Acts of the certificate authorities and of the batch signer.
 pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
@@ -16,7 +16,10 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
     match &command.act {
         Act::JournalCertificate { record } => journal(book, record),
         Act::ReleaseCertificate { id, der } => release(book, id, der),
-        Act::Revoke { target, reason } => revoke(book, target, reason, command.stamp.wall),
+        Act::Revoke { target, reason } => revocation::revoke(book, target, reason, command.stamp.wall),
+        Act::SpreadRevocation { after, limit } => revocation::spread(book, after.as_ref(), *limit),
+        Act::Freeze { whom, reason } => revocation::freeze(book, whom, reason, command.stamp.wall),
+        Act::Unfreeze { whom, .. } => revocation::unfreeze(book, whom, &command.actor),
         Act::ImportCrl { issuer, number, this_update, next_update, serials } => {
             let status = CrlStatus { number: *number, this_update: *this_update, next_update: *next_update };
             match book.crl(issuer)? {
@@ -74,12 +77,18 @@ fn journal(book: &dyn Book, record: &CertificateRecord) -> Ruled<Orders> {
     if book.certificate_of_serial(&record.issuer, &record.serial)?.is_some() {
         return Err(Refusal::SerialTaken.into());
     }
-    let mut marks = vec![Mark::Key(record.key).text()];
-    if let Ok(agent) = record.subject.parse::<SpiffeId>() {
-        marks.push(Mark::Agent(agent).text());
+    let mut marks = vec![Mark::Key(record.key).text(), Mark::Issuer(record.issuer.clone()).text()];
+    let agent = record.subject.parse::<SpiffeId>().ok();
+    if let Some(agent) = &agent {
+        marks.extend([Mark::Agent(agent.clone()).text(), Mark::Everyone.text()]);
     }
-    if book.any_revoked(&marks)? {
+    if book.any_marked(&marks)? {
         return Err(Refusal::AgentRevoked.into());
+    }
+    if let Some(agent) = &agent
+        && book.any_marked(&freezes_of(agent))?
+    {
+        return Err(Refusal::AgentFrozen.into());
     }
     let record = CertificateRecord { der: None, ..record.clone() };
     Ok((Effect::Certificate(record.clone()), vec![Change::JournalCertificate(record)]))
@@ -92,57 +101,9 @@ fn release(book: &dyn Book, id: &str, der: &[u8]) -> Ruled<Orders> {
         return Ok((Effect::Certificate(there), vec![]));
     }
     let mark = Mark::Certificate { issuer: there.issuer.clone(), serial: there.serial.clone() };
-    if book.any_revoked(&[mark.text(), Mark::Key(there.key).text()])? {
+    if book.any_marked(&[mark.text(), Mark::Key(there.key).text(), Mark::Issuer(there.issuer.clone()).text()])? {
         return Err(Refusal::AgentRevoked.into());
     }
     let released = CertificateRecord { der: Some(der.to_vec()), ..there };
     Ok((Effect::Certificate(released), vec![Change::ReleaseCertificate { id: id.to_owned(), der: der.to_vec() }]))
-}
-
-/// Marks only; every unexecuted authorization is void from here on, the sweeper returns the holds.
-fn revoke(book: &dyn Book, target: &RevocationTarget, reason: &str, at: UnixMillis) -> Ruled<Orders> {
-    let mut marks = vec![];
-    let certificates = match target {
-        RevocationTarget::Agent(agent) => {
-            let certificates = book.certificates_of_subject(&agent.to_string())?;
-            if certificates.is_empty() && !book.agent_is_known(agent)? {
-                return Err(Refusal::UnknownAgent.into());
-            }
-            marks.push(Mark::Agent(agent.clone()));
-            marks.extend(certificates.iter().map(|certificate| Mark::Key(certificate.key)));
-            certificates
-        }
-        RevocationTarget::Key(key) => {
-            let certificates = book.certificates_of_key(key)?;
-            if certificates.is_empty() {
-                return Err(Refusal::UnknownAgent.into());
-            }
-            marks.push(Mark::Key(*key));
-            certificates
-        }
-        RevocationTarget::Certificate { issuer, serial } => {
-            vec![book.certificate_of_serial(issuer, serial)?.ok_or(Refusal::UnknownAgent)?]
-        }
-    };
-    marks.extend(
-        certificates
-            .into_iter()
-            .map(|certificate| Mark::Certificate { issuer: certificate.issuer, serial: certificate.serial }),
-    );
-    marks.sort();
-    marks.dedup();
-
-    let mut fresh = vec![];
-    for mark in marks {
-        if !book.any_revoked(&[mark.text()])? {
-            fresh.push(mark);
-        }
-    }
-    let texts: Vec<String> = fresh.iter().map(Mark::text).collect();
-    let authorizations = book.open_under(&texts)?;
-    let is_certificate = |mark: &&Mark| matches!(mark, Mark::Certificate { .. });
-    let certificates = u32::try_from(fresh.iter().filter(is_certificate).count()).unwrap_or(u32::MAX);
-    let effect = Effect::Revoked { certificates, authorizations, already: fresh.is_empty() };
-    let order = |mark: Mark| Change::Revoke { mark, at, reason: reason.to_owned() };
-    Ok((effect, fresh.into_iter().map(order).collect()))
 }

@@ -1,10 +1,12 @@
 //! What decisions read and what they order: the language between the rules and a store.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Ruled;
-use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Verb};
+use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -158,8 +160,12 @@ pub struct Place {
 
 /// The rows a decision reads, as they are inside the deciding commit. Grants are unrevoked ones, expired or not.
 pub trait Book {
-    /// True when any of the marks is revoked.
-    fn any_revoked(&self, marks: &[String]) -> Ruled<bool>;
+    /// True when any of the marks stands.
+    fn any_marked(&self, marks: &[String]) -> Ruled<bool>;
+    /// Those of the marks that stand.
+    fn standing(&self, marks: &[String]) -> Ruled<HashSet<String>>;
+    /// What is known of a mark that stands.
+    fn marking(&self, mark: &Mark) -> Ruled<Option<Marking>>;
     fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>>;
     fn account(&self, name: &str) -> Ruled<Option<Account>>;
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>>;
@@ -201,6 +207,10 @@ pub trait Book {
     fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>>;
     fn certificate(&self, id: &str) -> Ruled<Option<CertificateRecord>>;
     fn certificate_of_serial(&self, issuer: &str, serial: &Serial) -> Ruled<Option<CertificateRecord>>;
+    /// How many of the serial numbers, each named once, this issuer has given.
+    fn issued(&self, issuer: &str, serials: &[Serial]) -> Ruled<u32>;
+    /// Agents with a certificate of ours and no mark of their own, in order, those behind `after`.
+    fn agents_unmarked(&self, after: Option<&SpiffeId>, limit: u32) -> Ruled<Vec<SpiffeId>>;
     fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>>;
     fn certificates_of_key(&self, key: &KeyId) -> Ruled<Vec<CertificateRecord>>;
     fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool>;
@@ -279,11 +289,18 @@ pub enum Change {
         id: String,
         der: Vec<u8>,
     },
-    /// Marks something as revoked; what is marked already stays as it was.
+    /// Marks something as revoked or frozen; what is marked already stays as it was.
     Revoke {
         mark: Mark,
         at: UnixMillis,
         reason: String,
+    },
+    /// Takes a mark away that may be: a freeze, or everyone once each has a mark of their own.
+    Lift(Mark),
+    /// Keeps who was the first to ask that a freeze be lifted.
+    AskThaw {
+        whom: Whom,
+        by: String,
     },
     /// The freshness of an imported CRL; its serial numbers come as [`Change::Revoke`].
     PutCrl {
@@ -303,6 +320,15 @@ pub enum Change {
     RevocationsSwept,
 }
 
+/// Since when and why a mark stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Marking {
+    pub at: UnixMillis,
+    pub reason: String,
+    /// Of a freeze: the first of the two people who want it lifted.
+    pub thaw_asked_by: Option<String>,
+}
+
 /// What a revocation names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Mark {
@@ -318,6 +344,12 @@ pub enum Mark {
         issuer: String,
         serial: Serial,
     },
+    /// Everything under an issuing CA, by its subject key identifier.
+    Issuer(String),
+    /// Every agent of ours.
+    Everyone,
+    /// Not revoked, but not served until two people say so.
+    Frozen(Whom),
 }
 
 impl Mark {
@@ -329,6 +361,24 @@ impl Mark {
             Self::Certificate { issuer, serial } | Self::Imported { issuer, serial } => {
                 format!("cert:{issuer}:{serial}")
             }
+            Self::Issuer(issuer) => format!("issuer:{issuer}"),
+            Self::Everyone => "everyone".into(),
+            Self::Frozen(Whom::Agent(agent)) => format!("frozen:{agent}"),
+            Self::Frozen(Whom::Everyone) => "frozen:everyone".into(),
+        }
+    }
+
+    /// How a row of it says what it is: its kind, its issuer if there is one, and its value.
+    pub fn columns(&self) -> (&'static str, Option<&str>, String) {
+        match self {
+            Self::Agent(agent) => ("agent", None, agent.to_string()),
+            Self::Key(key) => ("key", None, key.hex()),
+            Self::Certificate { issuer, serial } => ("certificate", Some(issuer), serial.hex()),
+            Self::Imported { issuer, serial } => ("imported", Some(issuer), serial.hex()),
+            Self::Issuer(issuer) => ("issuer", None, issuer.clone()),
+            Self::Everyone => ("everyone", None, String::new()),
+            Self::Frozen(Whom::Agent(agent)) => ("frozen", None, agent.to_string()),
+            Self::Frozen(Whom::Everyone) => ("frozen", None, String::new()),
         }
     }
 }

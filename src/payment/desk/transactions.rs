@@ -144,6 +144,9 @@ impl Payments {
             | Effect::Decided { .. }
             | Effect::Swept { .. }
             | Effect::Revoked { .. }
+            | Effect::Spread { .. }
+            | Effect::Frozen { .. }
+            | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
             | Effect::CrlNumber(_)
             | Effect::Done { .. } => return Err(unexpected()),

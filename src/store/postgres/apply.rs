@@ -121,6 +121,10 @@ impl Sheet {
                     self.revoked.push(Revoked { mark, at, reason });
                 }
             }
+            Change::Lift(mark) => {
+                self.marks.insert(mark.text(), false);
+                self.rare.push(Change::Lift(mark));
+            }
             Change::PutOffer(offer) => {
                 self.offers.insert((offer.merchant.clone(), offer.product.clone()), Some(offer.clone()));
                 self.rare.push(Change::PutOffer(offer));
@@ -163,6 +167,7 @@ impl Sheet {
             | Change::ReleaseCertificate { .. }
             | Change::PutCrlNumber { .. }
             | Change::SignBatch { .. }
+            | Change::AskThaw { .. }
             | Change::RevocationsSwept => self.rare.push(change),
         }
         Ok(())

@@ -10,9 +10,9 @@ use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use super::sheet::Question;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord};
-use crate::kernel::decide::{HistoryLine, ManualCase, Merchant, Offer, Signed, marks_of};
+use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, Signed, marks_of};
 use crate::kernel::ledger::{Inconsistent, Transaction};
-use crate::kernel::types::{MerchantId, TransactionId};
+use crate::kernel::types::{MerchantId, Serial, SpiffeId, TransactionId};
 
 /// An answer in the type that the question's asker expects.
 pub(super) type Answer = Box<dyn Any + Send>;
@@ -59,10 +59,21 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
         }
         Question::OpenOfRevoked { limit } => Box::new(open_of_revoked(session, *limit).await?),
         Question::OpenUnder { marks } => {
+            let marks: HashSet<&String> = marks.iter().collect();
             let under = |agent: &AgentPrincipal| marks_of(agent).iter().any(|mark| marks.contains(mark));
             let open = open(session).await?;
             let count = open.iter().filter(|open| open.agent().is_some_and(under)).count();
             Box::new(u32::try_from(count)?)
+        }
+        Question::Standing(marks) => {
+            let sql = "SELECT mark FROM revocations WHERE mark = ANY ($1::text[])";
+            let found: Vec<String> = all(session, sql, vec![Box::new(marks.clone())], |row| rows::get(row, 0)).await?;
+            Box::new(found.into_iter().collect::<HashSet<String>>())
+        }
+        Question::Marking(mark) => {
+            let sql = "SELECT at, reason, thaw_asked_by FROM revocations WHERE mark = $1 FOR NO KEY UPDATE";
+            let found: Option<Marking> = one(session, sql, vec![Box::new(mark.as_str())], rows::marking).await?;
+            Box::new(found)
         }
         Question::BatchIsSigned(batch) => {
             let sql = "SELECT signature IS NOT NULL FROM batches WHERE batch = $1 FOR NO KEY UPDATE";
@@ -80,6 +91,22 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
             let parameters: Vec<Parameter<'_>> = vec![Box::new(issuer.as_str()), Box::new(serial.as_bytes())];
             let found: Option<CertificateRecord> =
                 one(session, &CERTIFICATE_OF_SERIAL, parameters, rows::certificate).await?;
+            Box::new(found)
+        }
+        Question::Issued { issuer, serials } => {
+            let sql = "SELECT count(*) FROM certificates WHERE issuer = $1 AND serial = ANY ($2::bytea[])";
+            let serials: Vec<&[u8]> = serials.iter().map(Serial::as_bytes).collect();
+            let parameters: Vec<Parameter<'_>> = vec![Box::new(issuer.as_str()), Box::new(serials)];
+            let count: Option<i64> = one(session, sql, parameters, |row| rows::get(row, 0)).await?;
+            Box::new(u32::try_from(count.unwrap_or(0))?)
+        }
+        Question::AgentsUnmarked { after, limit } => {
+            let sql = "SELECT DISTINCT subject FROM certificates WHERE subject LIKE 'spiffe://%' AND subject > $1
+                       AND NOT EXISTS (SELECT 1 FROM revocations WHERE mark = 'agent:' || subject)
+                       ORDER BY subject LIMIT $2";
+            let after = after.as_ref().map(ToString::to_string).unwrap_or_default();
+            let parameters: Vec<Parameter<'_>> = vec![Box::new(after), Box::new(i64::from(*limit))];
+            let found: Vec<SpiffeId> = all(session, sql, parameters, |row| rows::text(row, 0)).await?;
             Box::new(found)
         }
         Question::CertificatesOfSubject(subject) => {
@@ -151,7 +178,7 @@ async fn open_of_revoked(session: &mut Session, limit: u32) -> Read<Vec<Transact
         return Ok(vec![]);
     }
     let open = open(session).await?;
-    let marks: HashMap<&TransactionId, [String; 4]> =
+    let marks: HashMap<&TransactionId, [String; 7]> =
         open.iter().filter_map(|one| Some((&one.transaction_id, marks_of(one.agent()?)))).collect();
     let asked: HashSet<&str> = marks.values().flatten().map(String::as_str).collect();
     let asked: Vec<&str> = asked.into_iter().collect();

@@ -11,7 +11,7 @@ use super::rare;
 use super::session::Parameter;
 use super::sheet::{AccountRow, NonceRow, Sheet, TransactionRow, Written};
 use crate::kernel::command::{Actor, Posted};
-use crate::kernel::decide::{Binding, Mark, RowFault, batch_document};
+use crate::kernel::decide::{Binding, Change, RowFault, batch_document};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::types::{ApprovalId, CaseId, TransactionId, UnixMillis};
 
@@ -54,6 +54,11 @@ impl Sheet {
         }
         // After a sweep of the same group, which saw none of these.
         self.revoked(&mut calls);
+        let changes_status = |change: &Change| matches!(change, Change::Lift(_) | Change::PutCrl { .. });
+        if !self.revoked.is_empty() || self.rare.iter().any(changes_status) {
+            let sql = "UPDATE status_changes SET count = count + 1";
+            calls.push(Call { sql: sql.into(), parameters: vec![] });
+        }
         Ok(calls)
     }
 
@@ -292,9 +297,9 @@ impl Sheet {
         let rows: Vec<_> = self.revoked.iter().collect();
         let parameters = vec![
             column(&rows, |row| row.mark.text()),
-            column(&rows, |row| mark_columns(&row.mark).0),
-            column(&rows, |row| mark_columns(&row.mark).1),
-            column(&rows, |row| mark_columns(&row.mark).2),
+            column(&rows, |row| row.mark.columns().0),
+            column(&rows, |row| row.mark.columns().1),
+            column(&rows, |row| row.mark.columns().2),
             column(&rows, |row| row.at.0),
             column(&rows, |row| row.reason.as_str()),
         ];
@@ -342,15 +347,6 @@ fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Column<'a>> {
         of("order_index", "bigint", rows, move |row| row.order.as_ref().map(index)),
         of("order_statement", "bytea", rows, |row| row.order.as_ref().map(|order| order.statement.as_slice())),
     ]
-}
-
-fn mark_columns(mark: &Mark) -> (&'static str, Option<&str>, String) {
-    match mark {
-        Mark::Agent(agent) => ("agent", None, agent.to_string()),
-        Mark::Key(key) => ("key", None, key.hex()),
-        Mark::Certificate { issuer, serial } => ("certificate", Some(issuer), serial.hex()),
-        Mark::Imported { issuer, serial } => ("imported", Some(issuer), serial.hex()),
-    }
 }
 
 const INSERT_ACCOUNTS: &str = "INSERT INTO accounts (id, name, owner, kind, currency, status, status_by, balance, held,

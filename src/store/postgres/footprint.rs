@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use super::sheet::Key;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, CoreVerb, Posted, Rules, ToolCall};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, Ruled, Signed, decide,
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, Ruled,
+    Signed, decide,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -113,7 +114,13 @@ impl Footprint {
                 self.alone = true;
                 self.keys.insert(Key::Grant(agent.clone(), account.clone()));
             }
-            Act::SetBreaker { .. } | Act::Revoke { .. } | Act::ImportCrl { .. } | Act::Sweep { .. } => {
+            Act::SetBreaker { .. }
+            | Act::Revoke { .. }
+            | Act::SpreadRevocation { .. }
+            | Act::Freeze { .. }
+            | Act::Unfreeze { .. }
+            | Act::ImportCrl { .. }
+            | Act::Sweep { .. } => {
                 self.alone = true;
             }
             Act::AddMerchant { .. }
@@ -197,9 +204,17 @@ impl Scout {
 }
 
 impl Book for Scout {
-    fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
+    fn any_marked(&self, marks: &[String]) -> Ruled<bool> {
         self.keys.borrow_mut().extend(marks.iter().cloned().map(Key::Mark));
         Ok(false)
+    }
+
+    fn standing(&self, _marks: &[String]) -> Ruled<HashSet<String>> {
+        Ok(HashSet::new())
+    }
+
+    fn marking(&self, _mark: &Mark) -> Ruled<Option<Marking>> {
+        Ok(None)
     }
 
     /// One that is fresh for ever, so that the decision goes on.
@@ -314,6 +329,14 @@ impl Book for Scout {
 
     fn certificate_of_serial(&self, _issuer: &str, _serial: &Serial) -> Ruled<Option<CertificateRecord>> {
         Ok(None)
+    }
+
+    fn issued(&self, _issuer: &str, _serials: &[Serial]) -> Ruled<u32> {
+        Ok(0)
+    }
+
+    fn agents_unmarked(&self, _after: Option<&SpiffeId>, _limit: u32) -> Ruled<Vec<SpiffeId>> {
+        Ok(vec![])
     }
 
     fn certificates_of_subject(&self, _subject: &str) -> Ruled<Vec<CertificateRecord>> {

@@ -9,14 +9,13 @@ use super::PostgresStore;
 use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::Parameter;
-use crate::kernel::command::{CertificateRecord, Posted};
+use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId};
 use crate::store::{
-    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, RevokedEntry, Statement,
-    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, Statement, StatementLine,
+    StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
@@ -24,9 +23,9 @@ const LIST_MAX: u32 = 1_001;
 /// The most rows one read answers, whatever was asked.
 const ROWS_MAX: u32 = 100_000;
 
-type Reading<T> = Result<T, StoreFault>;
+pub(super) type Reading<T> = Result<T, StoreFault>;
 
-fn unreadable(fault: &dyn std::fmt::Display) -> StoreFault {
+pub(super) fn unreadable(fault: &dyn std::fmt::Display) -> StoreFault {
     StoreFault::NotRecorded(format!("reading failed: {fault}"))
 }
 
@@ -35,7 +34,7 @@ fn number(of: u64) -> i64 {
 }
 
 impl PostgresStore {
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &'static str,
         parameters: Vec<Parameter<'static>>,
@@ -45,54 +44,13 @@ impl PostgresStore {
         rows.iter().flatten().map(read).collect::<Read<_>>().map_err(|fault| unreadable(&fault))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &'static str,
         parameters: Vec<Parameter<'static>>,
         read: impl Fn(&Row) -> Read<T>,
     ) -> Reading<Option<T>> {
         Ok(self.all(sql, parameters, read)?.into_iter().next())
-    }
-
-    pub(super) fn read_status(&self) -> Reading<StatusSnapshot> {
-        let marks = Ask::new("SELECT kind, issuer, value FROM revocations", vec![]);
-        let crls = Ask::new("SELECT issuer, number, this_update, next_update FROM crls", vec![]);
-        let answers = self.reads.rows(vec![marks, crls])?;
-        let [marks, crls] = &answers[..] else {
-            return Err(unreadable(&"two lists were asked for"));
-        };
-        let snapshot = || -> Read<StatusSnapshot> {
-            let mut snapshot = StatusSnapshot::default();
-            for row in marks {
-                match row.try_get(0)? {
-                    "agent" => {
-                        snapshot.agents.insert(rows::text(row, 2)?);
-                    }
-                    "key" => {
-                        snapshot.keys.insert(Sha256::from_hex(row.try_get(2)?)?);
-                    }
-                    _ => {
-                        snapshot.certificates.insert((rows::get(row, 1)?, rows::text(row, 2)?));
-                    }
-                }
-            }
-            snapshot.crls = crls.iter().map(rows::crl).collect::<Read<_>>()?;
-            Ok(snapshot)
-        };
-        snapshot().map_err(|fault| unreadable(&fault))
-    }
-
-    /// Our own revocations only: what another party's CRL names belongs in theirs.
-    pub(super) fn read_revoked_of(&self, issuer: &str) -> Reading<Vec<RevokedEntry>> {
-        let sql = "SELECT value, at, reason FROM revocations WHERE issuer = $1 AND kind = 'certificate'
-                   ORDER BY at, value";
-        self.all(sql, vec![Box::new(issuer.to_owned())], rows::revoked)
-    }
-
-    pub(super) fn read_certificates(&self) -> Reading<Vec<CertificateRecord>> {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("SELECT {} FROM certificates ORDER BY number", rows::CERTIFICATE));
-        self.all(&SQL, vec![], rows::certificate)
     }
 
     /// Newest first.

@@ -20,6 +20,7 @@ mod footprint;
 mod lists;
 mod load;
 mod log;
+mod nodes;
 mod pipeline;
 mod purge;
 mod rare;
@@ -28,6 +29,7 @@ mod rows;
 mod schema;
 mod session;
 mod sheet;
+mod status;
 mod tls;
 mod writer;
 
@@ -36,15 +38,15 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
-    RevokedEntry, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
-    TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
+    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Nodes, RevokedEntry, RevokedSince,
+    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
 use footprint::Footprint;
 use reads::{Ask, Reads};
@@ -91,7 +93,7 @@ impl Store for PostgresStore {
         let footprint = Footprint::of(&commands);
         match self.writer.call(Work::Apply { commands, footprint })? {
             Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
+            Answer::Forgotten(_) | Answer::Changes(_) | Answer::Done => Ok(vec![]),
         }
     }
 
@@ -105,6 +107,47 @@ impl Store for PostgresStore {
 
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read_certificates()
+    }
+
+    fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read_authorities()
+    }
+
+    fn certificate_lines(
+        &self,
+        of: &CertificatesOf,
+        live_at: UnixMillis,
+        after: Option<&LinePlace>,
+        limit: u32,
+    ) -> Result<Vec<CertificateLine>, StoreFault> {
+        self.read_lines(of, live_at, after, limit)
+    }
+
+    fn certificate_count(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<(u64, u64), StoreFault> {
+        self.read_count(of, live_at)
+    }
+
+    fn certificate_status(&self, issuer: &str, serial: &Serial) -> Result<Option<CertificateStatus>, StoreFault> {
+        self.read_certificate_status(issuer, serial)
+    }
+
+    fn revoked_since(&self, issuer: &str, since: UnixMillis) -> Result<RevokedSince, StoreFault> {
+        self.read_revoked_since(issuer, since)
+    }
+
+    fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {
+        self.read_freezes()
+    }
+
+    fn serve_as(&self, node: &str, acted_on: u64) -> Result<Option<u64>, StoreFault> {
+        match self.log.call(Work::Serve { node: node.to_owned(), acted_on })? {
+            Answer::Changes(changes) => Ok(Some(changes)),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Done => Ok(None),
+        }
+    }
+
+    fn nodes(&self) -> Result<Option<Nodes>, StoreFault> {
+        self.read_nodes().map(Some)
     }
 
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {
@@ -221,7 +264,7 @@ impl Store for PostgresStore {
         }
         let keys = match self.log.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => keys,
-            Answer::Decisions(_) | Answer::Done => 0,
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Done => 0,
         };
         if keys < limit {
             self.forgotten.on(now);

@@ -2,7 +2,7 @@
 
 use super::load::Call;
 use super::session::Parameter;
-use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, RowFault};
+use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::types::TransactionId;
 
@@ -96,6 +96,11 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
         Change::SignBatch { batch, signature, key } => call(
             "UPDATE batches SET signature = $2, key = $3 WHERE batch = $1 AND signature IS NULL",
             vec![Box::new(*batch), Box::new(signature.as_slice()), Box::new(key.0.as_slice())],
+        ),
+        Change::Lift(mark) => call("DELETE FROM revocations WHERE mark = $1", vec![Box::new(mark.text())]),
+        Change::AskThaw { whom, by } => call(
+            "UPDATE revocations SET thaw_asked_by = $2 WHERE mark = $1 AND thaw_asked_by IS NULL",
+            vec![Box::new(Mark::Frozen(whom.clone()).text()), Box::new(by.as_str())],
         ),
         Change::RevocationsSwept => call("UPDATE revocations SET swept = true WHERE NOT swept", vec![]),
         Change::InsertAccount(_)

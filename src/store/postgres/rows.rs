@@ -4,7 +4,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
-use crate::kernel::decide::{Breaker, CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow, RowFault};
+use crate::kernel::decide::{
+    Breaker, CaseState, CoreRefusal, Grant, ManualCase, Marking, Merchant, Offer, OutboxRow, RowFault,
+};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
 };
@@ -262,9 +264,19 @@ pub(super) fn crl(row: &Row) -> Read<(String, CrlStatus)> {
     Ok((get(row, 0)?, status))
 }
 
-/// Columns value, at, reason.
+/// Columns at, reason, thaw_asked_by.
+pub(super) fn marking(row: &Row) -> Read<Marking> {
+    Ok(Marking { at: millis(row, 0)?, reason: get(row, 1)?, thaw_asked_by: get(row, 2)? })
+}
+
+/// Columns value, at, reason, not_after.
 pub(super) fn revoked(row: &Row) -> Read<RevokedEntry> {
-    Ok(RevokedEntry { serial: text(row, 0)?, at: millis(row, 1)?, reason: get(row, 2)? })
+    Ok(RevokedEntry {
+        serial: text(row, 0)?,
+        at: millis(row, 1)?,
+        reason: get(row, 2)?,
+        not_after: get::<Option<i64>>(row, 3)?.map(UnixMillis),
+    })
 }
 
 /// Columns batch, document, leaves, signature, key.

@@ -35,6 +35,7 @@ impl Lock {
 const MIGRATIONS: &[(&str, &str)] = &[
     ("the whole book, certificates, the audit log", INITIAL),
     ("what a core banking system refused, and why", REFUSALS),
+    ("freezes, revocations by time, and who serves", FREEZES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -267,6 +268,25 @@ CREATE TABLE core_refusals (
     reason text COLLATE \"C\" NOT NULL,
     at bigint NOT NULL,
     PRIMARY KEY (transaction_name, verb)
+);
+";
+
+/// A freeze is a mark like a revocation's, with the first of the two who lift it; a list is continued from a time on. Who
+/// serves: each daemon says how much of what is revoked it has acted on, and renews that while it lives.
+const FREEZES: &str = "
+ALTER TABLE revocations ADD COLUMN thaw_asked_by text COLLATE \"C\";
+DROP INDEX revocations_of_issuer;
+CREATE INDEX revocations_of_issuer ON revocations (issuer, at) WHERE kind = 'certificate';
+CREATE INDEX certificates_of_authorities ON certificates (profile) WHERE profile = 'root' OR profile = 'issuing';
+CREATE TABLE status_changes (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    count bigint NOT NULL
+);
+INSERT INTO status_changes (count) VALUES (0);
+CREATE TABLE daemons (
+    daemon text COLLATE \"C\" PRIMARY KEY,
+    acted_on bigint NOT NULL,
+    renewed timestamptz NOT NULL
 );
 ";
 

@@ -4,12 +4,12 @@
 //! again, which is harmless, because deciding changes nothing. So what is fetched ahead is a matter of speed only.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Merchant, Offer, Place, Ruled,
-    Signed, Stop,
+    Binding, Book, Breaker, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place,
+    Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -56,9 +56,13 @@ pub(super) enum Question {
     Lapsed { now: UnixMillis, limit: u32 },
     OpenOfRevoked { limit: u32 },
     OpenUnder { marks: Vec<String> },
+    Standing(Vec<String>),
+    Marking(String),
     BatchIsSigned(i64),
     Certificate(String),
     CertificateOfSerial { issuer: String, serial: Serial },
+    Issued { issuer: String, serials: Vec<Serial> },
+    AgentsUnmarked { after: Option<SpiffeId>, limit: u32 },
     CertificatesOfSubject(String),
     CertificatesOfKey(KeyId),
     AgentIsKnown(SpiffeId),
@@ -254,13 +258,21 @@ impl Sheet {
 }
 
 impl Book for Sheet {
-    fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
+    fn any_marked(&self, marks: &[String]) -> Ruled<bool> {
         for mark in marks {
             if *self.marks.get(mark).ok_or_else(|| missing(Key::Mark(mark.clone())))? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    fn standing(&self, marks: &[String]) -> Ruled<HashSet<String>> {
+        self.ask(Question::Standing(marks.to_vec()))
+    }
+
+    fn marking(&self, mark: &Mark) -> Ruled<Option<Marking>> {
+        self.ask(Question::Marking(mark.text()))
     }
 
     fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>> {
@@ -401,6 +413,14 @@ impl Book for Sheet {
 
     fn certificate_of_serial(&self, issuer: &str, serial: &Serial) -> Ruled<Option<CertificateRecord>> {
         self.ask(Question::CertificateOfSerial { issuer: issuer.to_owned(), serial: serial.clone() })
+    }
+
+    fn issued(&self, issuer: &str, serials: &[Serial]) -> Ruled<u32> {
+        self.ask(Question::Issued { issuer: issuer.to_owned(), serials: serials.to_vec() })
+    }
+
+    fn agents_unmarked(&self, after: Option<&SpiffeId>, limit: u32) -> Ruled<Vec<SpiffeId>> {
+        self.ask(Question::AgentsUnmarked { after: after.cloned(), limit })
     }
 
     fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>> {

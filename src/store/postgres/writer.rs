@@ -37,12 +37,15 @@ pub(super) enum Work {
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
+    Serve { node: String, acted_on: u64 },
 }
 
 pub(super) enum Answer {
     Decisions(Vec<Decision>),
     /// How many keys.
     Forgotten(u32),
+    /// How often the revocation status has changed.
+    Changes(u64),
     Done,
 }
 
@@ -397,7 +400,7 @@ impl Serving {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply { commands, .. } => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } | Work::Serve { .. } => 1,
     }
 }
 

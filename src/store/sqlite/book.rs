@@ -1,7 +1,7 @@
 //! The rows a decision reads, inside the commit that decides.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
 use rusqlite::types::ToSql;
@@ -14,8 +14,8 @@ use super::rows;
 use super::schema::{LAPSING, OPEN};
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Merchant, Offer, Place, RowFault, Ruled, Signed,
-    Stop, marks_of,
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, RowFault,
+    Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -87,13 +87,24 @@ impl Commit<'_> {
 }
 
 impl Book for Commit<'_> {
-    fn any_revoked(&self, marks: &[String]) -> Ruled<bool> {
-        if self.memory.borrow().rows.marks.is_none() {
-            let all = self.all("SELECT mark FROM revocations", &[], |row| row.get(0))?;
-            self.memory.borrow_mut().rows.marks = Some(all.into_iter().collect());
-        }
+    fn any_marked(&self, marks: &[String]) -> Ruled<bool> {
+        self.remember_marks()?;
         let memory = self.memory.borrow();
-        Ok(memory.rows.marks.as_ref().is_some_and(|revoked| marks.iter().any(|mark| revoked.contains(mark))))
+        Ok(memory.rows.marks.as_ref().is_some_and(|standing| marks.iter().any(|mark| standing.contains(mark))))
+    }
+
+    fn standing(&self, marks: &[String]) -> Ruled<HashSet<String>> {
+        self.remember_marks()?;
+        let memory = self.memory.borrow();
+        let stands = |mark: &&String| memory.rows.marks.as_ref().is_some_and(|standing| standing.contains(*mark));
+        Ok(marks.iter().filter(stands).cloned().collect())
+    }
+
+    fn marking(&self, mark: &Mark) -> Ruled<Option<Marking>> {
+        let sql = "SELECT at, reason, thaw_asked_by FROM revocations WHERE mark = ?1";
+        self.one(sql, &[&mark.text()], |row| {
+            Ok(Marking { at: UnixMillis(row.get(0)?), reason: row.get(1)?, thaw_asked_by: row.get(2)? })
+        })
     }
 
     fn crl(&self, issuer: &str) -> Ruled<Option<CrlStatus>> {
@@ -287,7 +298,7 @@ impl Book for Commit<'_> {
                 break;
             }
             let Some(agent) = transaction.agent() else { continue };
-            if self.any_revoked(&marks_of(agent))? {
+            if self.any_marked(&marks_of(agent))? {
                 found.push(transaction);
             }
         }
@@ -298,6 +309,7 @@ impl Book for Commit<'_> {
         if marks.is_empty() {
             return Ok(0);
         }
+        let marks: HashSet<&String> = marks.iter().collect();
         let under = |agent: &AgentPrincipal| marks_of(agent).iter().any(|mark| marks.contains(mark));
         let count = self.open()?.iter().filter(|open| open.agent().is_some_and(under)).count();
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -323,6 +335,23 @@ impl Book for Commit<'_> {
             params![issuer, serial.as_bytes()],
             rows::certificate,
         )
+    }
+
+    fn issued(&self, issuer: &str, serials: &[Serial]) -> Ruled<u32> {
+        let sql = "SELECT 1 FROM certificates WHERE issuer = ?1 AND serial = ?2";
+        let mut issued = 0;
+        for serial in serials {
+            issued += u32::from(self.one(sql, params![issuer, serial.as_bytes()], |_| Ok(()))?.is_some());
+        }
+        Ok(issued)
+    }
+
+    fn agents_unmarked(&self, after: Option<&SpiffeId>, limit: u32) -> Ruled<Vec<SpiffeId>> {
+        let sql = "SELECT DISTINCT subject FROM certificates WHERE subject >= 'spiffe://' AND subject < 'spiffe:/0'
+                   AND subject > ?1 AND NOT EXISTS (SELECT 1 FROM revocations WHERE mark = 'agent:' || subject)
+                   ORDER BY subject LIMIT ?2";
+        let after = after.map(ToString::to_string).unwrap_or_default();
+        self.all(sql, &[&after, &limit], |row| rows::text(row, 0))
     }
 
     fn certificates_of_subject(&self, subject: &str) -> Ruled<Vec<CertificateRecord>> {
@@ -411,6 +440,14 @@ impl Commit<'_> {
         let keys =
             Keys { bindings: read("SELECT day, scope FROM bindings")?, nonces: read("SELECT day, nonce FROM nonces")? };
         self.memory.borrow_mut().keys = Some(keys);
+        Ok(())
+    }
+
+    fn remember_marks(&self) -> Ruled<()> {
+        if self.memory.borrow().rows.marks.is_none() {
+            let all = self.all("SELECT mark FROM revocations", &[], |row| row.get(0))?;
+            self.memory.borrow_mut().rows.marks = Some(all.into_iter().collect());
+        }
         Ok(())
     }
 

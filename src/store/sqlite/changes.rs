@@ -306,7 +306,7 @@ impl Commit<'_> {
             }
             Change::Revoke { mark, at, reason } => {
                 let text = mark.text();
-                let (kind, issuer, value) = columns(&mark);
+                let (kind, issuer, value) = mark.columns();
                 let sql =
                     "INSERT INTO revocations (mark, kind, issuer, value, at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                            ON CONFLICT (mark) DO NOTHING";
@@ -314,6 +314,17 @@ impl Commit<'_> {
                 if let Some(marks) = &mut self.memory.borrow_mut().rows.marks {
                     marks.insert(text);
                 }
+            }
+            Change::Lift(mark) => {
+                let text = mark.text();
+                self.run("DELETE FROM revocations WHERE mark = ?1", params![text])?;
+                if let Some(marks) = &mut self.memory.borrow_mut().rows.marks {
+                    marks.remove(&text);
+                }
+            }
+            Change::AskThaw { whom, by } => {
+                let sql = "UPDATE revocations SET thaw_asked_by = ?2 WHERE mark = ?1 AND thaw_asked_by IS NULL";
+                self.run(sql, params![Mark::Frozen(whom).text(), by])?;
             }
             Change::PutCrl { issuer, status } => {
                 let sql = "INSERT INTO crls (issuer, number, this_update, next_update) VALUES (?1, ?2, ?3, ?4)
@@ -476,14 +487,5 @@ impl Commit<'_> {
             self.run(sql, params![name, decided.by, decided.at.0, decided.note, decided.asserted])?;
         }
         Ok(())
-    }
-}
-
-fn columns(mark: &Mark) -> (&'static str, Option<&str>, String) {
-    match mark {
-        Mark::Agent(agent) => ("agent", None, agent.to_string()),
-        Mark::Key(key) => ("key", None, key.hex()),
-        Mark::Certificate { issuer, serial } => ("certificate", Some(issuer), serial.hex()),
-        Mark::Imported { issuer, serial } => ("imported", Some(issuer), serial.hex()),
     }
 }

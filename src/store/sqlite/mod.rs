@@ -16,6 +16,7 @@ mod purge;
 mod reads;
 mod rows;
 mod schema;
+mod status;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -32,15 +33,15 @@ use serde_json::Value;
 use super::keep::Keep;
 use super::planted::planted;
 use super::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
-    RevokedEntry, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
-    TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
+    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, RevokedEntry, RevokedSince, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, TransactionId, UnixMillis};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -127,15 +128,45 @@ impl Store for SqliteStore {
     }
 
     fn status(&self) -> Result<StatusSnapshot, StoreFault> {
-        self.read(reads::status)
+        self.read(status::status)
     }
 
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault> {
-        self.read(|connection| reads::revoked_of(connection, issuer))
+        self.read(|connection| status::revoked_of(connection, issuer))
     }
 
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
-        self.read(reads::certificates)
+        self.read(status::certificates)
+    }
+
+    fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read(status::authorities)
+    }
+
+    fn certificate_lines(
+        &self,
+        of: &CertificatesOf,
+        live_at: UnixMillis,
+        after: Option<&LinePlace>,
+        limit: u32,
+    ) -> Result<Vec<CertificateLine>, StoreFault> {
+        self.read(|connection| status::lines(connection, of, live_at, after, limit))
+    }
+
+    fn certificate_count(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<(u64, u64), StoreFault> {
+        self.read(|connection| status::count(connection, of, live_at))
+    }
+
+    fn certificate_status(&self, issuer: &str, serial: &Serial) -> Result<Option<CertificateStatus>, StoreFault> {
+        self.read(|connection| status::certificate_status(connection, issuer, serial))
+    }
+
+    fn revoked_since(&self, issuer: &str, since: UnixMillis) -> Result<RevokedSince, StoreFault> {
+        self.read(|connection| status::revoked_since(connection, issuer, since))
+    }
+
+    fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {
+        self.read(status::freezes)
     }
 
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {

@@ -6,13 +6,12 @@ use serde_json::Value;
 use super::log::{all, one};
 use super::schema::OPEN;
 use super::{book, rows};
-use crate::kernel::command::{CertificateRecord, Posted};
+use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
-use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, TransactionId, UnixMillis};
 use crate::store::{
-    ApprovalView, Before, CasePlace, Listing, RevokedEntry, Statement, StatementLine, StatementQuery, TransactionQuery,
+    ApprovalView, Before, CasePlace, Listing, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
 };
 
@@ -20,48 +19,6 @@ type Read<T> = rusqlite::Result<T>;
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
 const LIST_MAX: u32 = 1_001;
-
-pub(super) fn status(connection: &Connection) -> Read<StatusSnapshot> {
-    let mut snapshot = StatusSnapshot::default();
-    let mut statement = connection.prepare_cached("SELECT kind, issuer, value FROM revocations")?;
-    let mut marks = statement.query([])?;
-    while let Some(row) = marks.next()? {
-        let kind: String = row.get(0)?;
-        match kind.as_str() {
-            "agent" => drop(snapshot.agents.insert(rows::text(row, 2)?)),
-            "key" => {
-                let key = Sha256::from_hex(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
-                let bad = |error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error);
-                snapshot.keys.insert(key.map_err(|error| bad(Box::new(error)))?);
-            }
-            _ => drop(snapshot.certificates.insert((row.get(1)?, rows::text(row, 2)?))),
-        }
-    }
-    let sql = "SELECT issuer, number, this_update, next_update FROM crls";
-    let crls = all(connection, sql, [], |row| {
-        let status = CrlStatus {
-            number: rows::unsigned(row, 1)?,
-            this_update: UnixMillis(row.get(2)?),
-            next_update: UnixMillis(row.get(3)?),
-        };
-        Ok((row.get(0)?, status))
-    })?;
-    snapshot.crls = crls.into_iter().collect();
-    Ok(snapshot)
-}
-
-/// Our own revocations only: what another party's CRL names belongs in theirs.
-pub(super) fn revoked_of(connection: &Connection, issuer: &str) -> Read<Vec<RevokedEntry>> {
-    let sql = "SELECT value, at, reason FROM revocations WHERE issuer = ?1 AND kind = 'certificate' ORDER BY at, value";
-    all(connection, sql, [issuer], |row| {
-        Ok(RevokedEntry { serial: rows::text(row, 0)?, at: UnixMillis(row.get(1)?), reason: row.get(2)? })
-    })
-}
-
-pub(super) fn certificates(connection: &Connection) -> Read<Vec<CertificateRecord>> {
-    let sql = format!("SELECT {} FROM certificates ORDER BY rowid", rows::CERTIFICATE);
-    all(connection, &sql, [], rows::certificate)
-}
 
 pub(super) fn posted(connection: &Connection, transaction: &TransactionId) -> Read<Option<Posted>> {
     one(connection, book::POSTED, [transaction.as_str()], rows::posted)

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("overdrafts, daily limits and calendars, fees, cases, an external core, keys by day", MONEY),
     ("what a core banking system refused, and why", REFUSALS),
     ("indexes that cost less to keep", INDEXES),
+    ("freezes, and revocations by time", FREEZES),
 ];
 
 const INITIAL: &str = "
@@ -298,6 +299,14 @@ DROP INDEX transactions_open_by_expiry;
 CREATE INDEX transactions_open_by_expiry ON transactions (expires)
     WHERE (state = 'approved' OR state = 'pending_approval');
 DROP INDEX leaves_waiting;
+";
+
+/// A freeze is a mark like a revocation's, with the first of the two who lift it; a list is continued from a time on.
+const FREEZES: &str = "
+ALTER TABLE revocations ADD COLUMN thaw_asked_by TEXT;
+DROP INDEX revocations_of_issuer;
+CREATE INDEX revocations_of_issuer ON revocations (issuer, at) WHERE kind = 'certificate';
+CREATE INDEX certificates_of_authorities ON certificates (profile) WHERE profile = 'root' OR profile = 'issuing';
 ";
 
 /// How far the schema of this file is.

@@ -131,7 +131,12 @@ fn word(effect: &Effect) -> Word {
             Word::Revoked { authorizations: *authorizations, already: *already }
         }
         Effect::Done { changed } => Word::Done { changed: *changed },
-        Effect::Answer(_) | Effect::Certificate(_) | Effect::CrlNumber(_) => {
+        Effect::Answer(_)
+        | Effect::Certificate(_)
+        | Effect::CrlNumber(_)
+        | Effect::Spread { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. } => {
             panic!("the model does not know {effect:?}")
         }
     }

@@ -157,6 +157,9 @@ impl Store for Faulty {
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault> {
         self.read(|| self.inner.revoked_of(issuer))
     }
+    fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read(|| self.inner.authorities())
+    }
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read(|| self.inner.certificates())
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::world::*;
 use crate::support::postgres::{Database, Server, endpoint, shared};
 use crate::support::proxy::{Order, Proxy};
+use countersign::front::lease::Lease;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
+use countersign::ops::failure::Failure;
 use countersign::ops::paths::StateDir;
 use countersign::store::postgres::{Endpoint, PostgresStore};
 use countersign::store::settings::StoreSettings;
@@ -467,7 +469,7 @@ fn daemons_that_start_at_once_migrate_once_and_a_newer_schema_is_refused() {
     drop(stores);
     database.sql("INSERT INTO schema_version (version) VALUES (99)");
     let refused = PostgresStore::open(&endpoint(&database.settings())).unwrap_err();
-    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, known: 2 }), "{refused}");
+    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, known: 3 }), "{refused}");
 }
 
 #[test]
@@ -673,4 +675,44 @@ fn tls_takes_the_right_authority_and_the_right_name() {
     assert!(stranger.contains("TLS"), "{stranger}");
     let misnamed = open("localhost", "root.pem").map(|_| ()).unwrap_err();
     assert!(misnamed.contains("TLS"), "{misnamed}");
+}
+
+/// A node that hears of everything, and one that hears of nothing any more.
+#[test]
+fn a_revocation_waits_for_every_node_to_act_or_to_lose_its_lease() {
+    let database = shared().database();
+    let stores = [database.open(), database.open(), database.open()].map(|store| store as Arc<dyn Store>);
+    let [here, there, silent] = stores.clone().map(Lease::new);
+    let act = |_: &Lease| Ok(());
+    for lease in [&here, &there, &silent] {
+        assert!(lease.holds(), "nobody said yet that others share the store");
+        lease.renew(|| act(lease)).unwrap();
+        assert!(lease.holds());
+    }
+    assert_eq!(here.await_others().unwrap(), 3);
+    let world = World::new(&*stores[0]);
+    world.bank().revoke_shopper().unwrap();
+
+    let seen = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| here.await_others());
+        // It has not acted as long as acting fails, whatever it says.
+        let failing = there.renew(|| Err(Failure::fault("not_now", "x", "y")));
+        assert_eq!(failing.unwrap_err().name, "not_now");
+        there
+            .renew(|| {
+                let status = stores[1].status().map_err(Failure::from)?;
+                seen.store(status.agents.contains(&shopper().spiffe_id), std::sync::atomic::Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap();
+        // The silent one is waited for until its own clock has ended its lease; by then the other may have to say again
+        // that it serves.
+        let nodes = waiting.join().unwrap().unwrap();
+        assert!((1..=2).contains(&nodes), "{nodes}");
+        assert!(!silent.holds(), "whoever has not acted serves no more");
+    });
+    assert!(seen.load(std::sync::atomic::Ordering::SeqCst));
+    silent.renew(|| Ok(())).unwrap();
+    assert!(silent.holds());
 }

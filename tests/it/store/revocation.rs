@@ -72,11 +72,159 @@ sentences! {
     what_is_unknown_cannot_be_revoked: |w| {
         for target in [
             RevocationTarget::Agent(shopper().spiffe_id),
-            RevocationTarget::Key(Sha256([1; 32])),
             RevocationTarget::Certificate { issuer: "bb".into(), serial: Serial::from_bytes(&[1]).unwrap() },
         ] {
             assert_eq!(w.admin(Act::Revoke { target, reason: "x".into() }), Err(Refusal::UnknownAgent));
         }
+    };
+    a_key_that_nobody_knows_is_blocked_for_whoever_comes: |w| {
+        let key = Sha256::of(&[b"someone"]);
+        let revoke = || w.admin(Act::Revoke { target: RevocationTarget::Key(key), reason: "found".into() });
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: false }));
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: true }));
+        let record = CertificateRecord { key, ..certificate("crt_1", "another name", 1) };
+        assert_eq!(w.system(Act::JournalCertificate { record }).outcome, Err(Refusal::AgentRevoked));
+        assert!(w.store.status().unwrap().keys.contains(&key));
+    };
+    a_revoked_issuer_takes_everything_under_it_along: |w| {
+        w.bank();
+        let open = w.approved(transfer("100", "k1"));
+        let ca = CertificateRecord { issuer: "root".into(), profile: "issuing".into(), ..certificate("crt_1", "issuing CA v1", 1) };
+        w.system(Act::JournalCertificate { record: ca.clone() }).outcome.unwrap();
+        let certificates = vec![("root".to_owned(), ca.serial.clone())];
+        let target = RevocationTarget::Issuer { issuer: "bb".into(), certificates };
+        let revoke = || w.admin(Act::Revoke { target: target.clone(), reason: "ca-compromise".into() });
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 1, authorizations: 1, already: false }));
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: true }));
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        let elsewhere = AgentPrincipal { bank_issuer: "b2".into(), ..shopper() };
+        assert!(w.call_as(&elsewhere, ToolCall::ListAccounts {}).is_ok());
+        assert_eq!(w.call_as(&elsewhere, execute_transfer(&open, "SAV_001", "100")), Err(Refusal::AgentRevoked));
+        let under = CertificateRecord { issuer: "bb".into(), ..certificate("crt_2", "someone", 2) };
+        assert_eq!(w.system(Act::JournalCertificate { record: under }).outcome, Err(Refusal::AgentRevoked));
+        assert_eq!(w.store.revoked_of("root").unwrap().len(), 1);
+        // The other party's, of which we have no certificates.
+        let target = RevocationTarget::Issuer { issuer: "cc".into(), certificates: vec![] };
+        w.admin(Act::Revoke { target, reason: "x".into() }).unwrap();
+        assert_eq!(w.call_as(&elsewhere, ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        assert_eq!(w.store.status().unwrap().issuers.len(), 2);
+    };
+    many_serial_numbers_are_revoked_in_one_commit_or_not_at_all: |w| {
+        let serials: Vec<Serial> = (1..=600_u16).map(|n| Serial::from_bytes(&[&[1][..], &n.to_be_bytes()].concat()).unwrap()).collect();
+        let journal = |(index, serial): (usize, &Serial)| {
+            let record = CertificateRecord { serial: serial.clone(), issuer: "bb".into(), ..certificate(&format!("crt_{index}"), "x", 1) };
+            w.command(Actor::System { component: "test".into() }, Act::JournalCertificate { record })
+        };
+        w.store.apply(serials.iter().enumerate().map(journal).collect()).unwrap();
+        let revoke = |serials: Vec<Serial>| {
+            let target = RevocationTarget::Certificates { issuer: "bb".into(), serials };
+            w.admin(Act::Revoke { target, reason: "superseded".into() })
+        };
+        let with_a_stranger = [serials[..3].to_vec(), vec![Serial::from_bytes(&[9]).unwrap()]].concat();
+        assert_eq!(revoke(with_a_stranger), Err(Refusal::UnknownAgent));
+        assert!(w.store.revoked_of("bb").unwrap().is_empty());
+        assert_eq!(revoke(serials[..10].to_vec()), Ok(Effect::Revoked { certificates: 10, authorizations: 0, already: false }));
+        let twice = [serials.clone(), serials.clone()].concat();
+        assert_eq!(revoke(twice), Ok(Effect::Revoked { certificates: 590, authorizations: 0, already: false }));
+        assert_eq!(revoke(serials), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: true }));
+        let since = w.store.revoked_since("bb", UnixMillis(START)).unwrap();
+        assert_eq!((since.total, since.entries.len()), (600, 600));
+        assert_eq!(w.store.revoked_since("bb", UnixMillis(START + 1)).unwrap().entries, vec![]);
+        let one = w.store.certificate_status("bb", &since.entries[0].serial).unwrap().unwrap();
+        assert_eq!(one.revoked.as_ref(), Some(&since.entries[0]));
+        assert_eq!(w.store.certificate_status("bb", &Serial::from_bytes(&[9]).unwrap()).unwrap(), None);
+    };
+    everyone_is_revoked_by_one_row_until_each_has_its_own: |w| {
+        w.bank();
+        let open = w.approved(transfer("100", "k1"));
+        let named = |name: &str| agent("purchaser", name).spiffe_id.to_string();
+        for (number, name) in [(1, "one"), (2, "two"), (3, "three")] {
+            let record = CertificateRecord { issuer: "bb".into(), ..certificate(&format!("crt_{number}"), &named(name), number) };
+            w.system(Act::JournalCertificate { record }).outcome.unwrap();
+        }
+        let late = || w.system(Act::JournalCertificate { record: certificate("crt_9", &named("late"), 9) }).outcome;
+        let revoke = || w.admin(Act::Revoke { target: RevocationTarget::Everyone, reason: "key-compromise".into() });
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 0, authorizations: 1, already: false }));
+        assert_eq!(revoke(), Ok(Effect::Revoked { certificates: 0, authorizations: 0, already: true }));
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        assert_eq!(late(), Err(Refusal::AgentRevoked));
+        assert!(w.store.status().unwrap().everyone);
+        assert!(w.store.revoked_of("bb").unwrap().is_empty());
+        w.later(60_000);
+        let spread = |after| w.system(Act::SpreadRevocation { after, limit: 2 }).outcome;
+        let Ok(Effect::Spread { agents: 2, last: Some(last) }) = spread(None) else { panic!("not two of three") };
+        assert!(w.store.status().unwrap().everyone);
+        // Whatever the caller says where it was: the one row stays while somebody has none.
+        assert_eq!(spread(Some(agent("purchaser", "zzz").spiffe_id)), Ok(Effect::Spread { agents: 0, last: None }));
+        assert!(w.store.status().unwrap().everyone);
+        assert!(matches!(spread(Some(last)), Ok(Effect::Spread { agents: 1, .. })));
+        assert_eq!(spread(None), Ok(Effect::Spread { agents: 0, last: None }));
+        let status = w.store.status().unwrap();
+        assert!(!status.everyone && status.agents.len() == 3 && status.keys.len() == 3);
+        let revoked = w.store.revoked_of("bb").unwrap();
+        assert!(revoked.len() == 3 && revoked.iter().all(|entry| entry.at == UnixMillis(START) && entry.reason == "key-compromise"));
+        assert!(late().is_ok());
+        assert_eq!(w.call_as(&agent("purchaser", "one"), ToolCall::ListAccounts {}), Err(Refusal::AgentRevoked));
+        assert_eq!(w.store.transaction(&open).unwrap().unwrap().state.name(), "approved");
+    };
+    a_freeze_refuses_and_voids_nothing_and_two_people_lift_it: |w| {
+        w.bank();
+        let open = w.approved(transfer("100", "k1"));
+        let (approval, _) = w.waiting(transfer("2500", "k2"));
+        let whom = || Whom::Agent(shopper().spiffe_id);
+        let freeze = || w.admin(Act::Freeze { whom: whom(), reason: "odd".into() });
+        let by = |name: &str| w.decision(Actor::Operator(operator(name, &["officer"])), Act::Unfreeze { whom: whom(), note: "n".into() }).outcome;
+        assert_eq!(by("ada"), Err(Refusal::NotFrozen));
+        assert_eq!(freeze(), Ok(Effect::Frozen { already: false }));
+        assert_eq!(freeze(), Ok(Effect::Frozen { already: true }));
+        for call in [execute_transfer(&open, "SAV_001", "100"), balance_of("CHK_001"), ToolCall::ListAccounts {}] {
+            assert_eq!(w.call(call), Err(Refusal::AgentFrozen));
+        }
+        assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(Refusal::AgentFrozen));
+        let renewed = certificate("crt_1", &shopper().spiffe_id.to_string(), 1);
+        assert_eq!(w.system(Act::JournalCertificate { record: renewed }).outcome, Err(Refusal::AgentFrozen));
+        assert_eq!(w.sweep(), 0);
+        assert_eq!(w.store.freezes().unwrap().len(), 1);
+        assert_eq!(by("ada"), Ok(Effect::Unfrozen { by: Thaw::OneOfTwo }));
+        assert_eq!(by("ada"), Err(Refusal::MakerIsChecker));
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentFrozen));
+        assert_eq!(w.store.freezes().unwrap()[0].thaw_asked_by.as_deref(), Some("ada"));
+        assert_eq!(w.system(Act::Unfreeze { whom: whom(), note: "n".into() }).outcome, Err(Refusal::OperatorNotPermitted));
+        assert_eq!(by("bob"), Ok(Effect::Unfrozen { by: Thaw::Both }));
+        assert_eq!(by("carol"), Err(Refusal::NotFrozen));
+        assert!(w.call(execute_transfer(&open, "SAV_001", "100")).is_ok());
+        // An earlier word does not count for a new freeze.
+        freeze().unwrap();
+        assert_eq!(by("bob"), Ok(Effect::Unfrozen { by: Thaw::OneOfTwo }));
+        assert!(w.store.status().unwrap().frozen.contains(&shopper().spiffe_id));
+    };
+    a_freeze_of_everyone_holds_for_those_who_come_later: |w| {
+        w.bank();
+        let whom = || Whom::Everyone;
+        w.admin(Act::Freeze { whom: whom(), reason: "incident".into() }).unwrap();
+        w.admin(Act::Freeze { whom: Whom::Agent(shopper().spiffe_id), reason: "odd".into() }).unwrap();
+        let late = agent("purchaser", "late");
+        for caller in [&late, &shopper()] {
+            assert_eq!(w.call_as(caller, ToolCall::ListAccounts {}), Err(Refusal::AgentFrozen));
+        }
+        for name in ["ada", "bob"] {
+            let act = Act::Unfreeze { whom: whom(), note: "n".into() };
+            w.decision(Actor::Operator(operator(name, &["officer"])), act).outcome.unwrap();
+        }
+        assert!(w.call_as(&late, ToolCall::ListAccounts {}).is_ok());
+        assert_eq!(w.call(ToolCall::ListAccounts {}), Err(Refusal::AgentFrozen));
+    };
+    a_freeze_and_its_end_in_one_commit_leave_nothing_behind: |w| {
+        w.bank();
+        let officer = |name: &str| Actor::Operator(operator(name, &["officer"]));
+        let whom = || Whom::Agent(shopper().spiffe_id);
+        let freeze = || Act::Freeze { whom: whom(), reason: "odd".into() };
+        let thaw = || Act::Unfreeze { whom: whom(), note: "n".into() };
+        let acts = [("ada", freeze()), ("ada", thaw()), ("bob", thaw()), ("ada", freeze()), ("bob", thaw()), ("eve", thaw())];
+        let commands = acts.into_iter().map(|(name, act)| w.command(officer(name), act)).collect();
+        assert!(w.store.apply(commands).unwrap().iter().all(|decision| decision.outcome.is_ok()));
+        assert!(w.store.freezes().unwrap().is_empty());
+        assert!(w.call(ToolCall::ListAccounts {}).is_ok());
     };
     an_expired_pair_is_refused: |w| {
         w.bank();

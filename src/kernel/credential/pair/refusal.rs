@@ -40,13 +40,14 @@ pub enum PairRefusal {
     BankIssuerRevoked,
     EndorsementRevoked,
     EndorsementIssuerRevoked,
+    AgentFrozen,
     EndorsementStatusMissing,
     EndorsementStatusStale,
 }
 
 impl PairRefusal {
     /// Every refusal in order of precedence; profile violations with one rule as example.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NoCertificate,
         Self::TooManyCertificates,
         Self::BankCertificateMissing,
@@ -80,6 +81,7 @@ impl PairRefusal {
         Self::BankIssuerRevoked,
         Self::EndorsementRevoked,
         Self::EndorsementIssuerRevoked,
+        Self::AgentFrozen,
         Self::EndorsementStatusMissing,
         Self::EndorsementStatusStale,
     ];
@@ -120,6 +122,7 @@ impl PairRefusal {
             Self::BankIssuerRevoked => "bank_issuer_revoked",
             Self::EndorsementRevoked => "endorsement_revoked",
             Self::EndorsementIssuerRevoked => "endorsement_issuer_revoked",
+            Self::AgentFrozen => "agent_frozen",
             Self::EndorsementStatusMissing => "endorsement_status_missing",
             Self::EndorsementStatusStale => "endorsement_status_stale",
         }
@@ -160,6 +163,7 @@ impl PairRefusal {
             | Self::BankIssuerRevoked
             | Self::EndorsementRevoked
             | Self::EndorsementIssuerRevoked
+            | Self::AgentFrozen
             | Self::EndorsementStatusMissing
             | Self::EndorsementStatusStale => None,
         }
@@ -230,6 +234,7 @@ impl std::fmt::Display for PairRefusal {
             Self::BankIssuerRevoked => "the bank's issuing CA is revoked",
             Self::EndorsementRevoked => "the endorsement is revoked",
             Self::EndorsementIssuerRevoked => "the security company's issuing CA is revoked",
+            Self::AgentFrozen => "the agent is frozen",
             Self::EndorsementStatusMissing => "no revocation list of the security company is known",
             Self::EndorsementStatusStale => "the security company's revocation list is past its next update",
         })

@@ -295,6 +295,14 @@ fn policy_and_status_are_refused_by_name_now_and_on_every_later_request() {
         ),
         (|status, _, world| revoke_issuing(status, &world.bank), PairRefusal::BankIssuerRevoked),
         (|status, _, world| revoke_issuing(status, &world.company), PairRefusal::EndorsementIssuerRevoked),
+        (|status, _, _| status.everyone = true, PairRefusal::AgentRevoked),
+        (|status, agent, _| status.issuers.extend([agent.bank_issuer.clone()]), PairRefusal::BankIssuerRevoked),
+        (
+            |status, agent, _| status.issuers.extend([agent.company_issuer.clone()]),
+            PairRefusal::EndorsementIssuerRevoked,
+        ),
+        (|status, agent, _| status.frozen.extend([agent.spiffe_id.clone()]), PairRefusal::AgentFrozen),
+        (|status, _, _| status.everyone_frozen = true, PairRefusal::AgentFrozen),
         (|status, _, _| status.crls.clear(), PairRefusal::EndorsementStatusMissing),
         (
             |status, _, _| {
