@@ -21,6 +21,7 @@ pub mod grant;
 pub mod host;
 pub mod hsm_worker;
 pub mod init;
+mod judging;
 pub mod key;
 pub mod ledger;
 pub mod merchant;
@@ -38,6 +39,7 @@ mod table;
 pub mod transaction;
 pub mod trust;
 pub mod verify;
+mod x509;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +89,7 @@ enum Verb {
     Host(host::Args),
     Catalogue(catalogue::Args),
     Cert(cert::Args),
+    X509(x509::Args),
     Crl(crl::Args),
     Key(key::Args),
     Custody(custody::Args),
@@ -154,6 +157,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Host(args) => host::run(args, context),
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
+        Verb::X509(args) => x509::run(args),
         Verb::Crl(args) => crl::run(args, context),
         Verb::Key(args) => key::run(args, context),
         Verb::Custody(args) => custody::run(args, context),

@@ -19,3 +19,4 @@ mod payment;
 mod refusals;
 mod store;
 mod support;
+mod x509;

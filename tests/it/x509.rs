@@ -1,0 +1,3 @@
+//! `x509 check` and the function behind it, attacked from outside.
+
+mod limbo;
