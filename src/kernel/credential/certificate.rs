@@ -220,6 +220,28 @@ pub(super) fn read_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], NotDer>
     Ok(name.raw)
 }
 
+/// True when it is a key identifier of this key by one of the published methods: SHA-1 of the key (RFC 5280,
+/// 4.2.1.2 (1)), or a SHA-2 hash of the key or of the whole SubjectPublicKeyInfo, whole or its first 20 bytes (RFC
+/// 7093, 2). We make the last kind.
+pub(super) fn identifies_key(identifier: &[u8], spki: &[u8]) -> bool {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512, digest};
+    let read = || -> Result<&[u8], NotDer> {
+        let mut reader = Reader::whole_sequence(spki)?;
+        reader.element(der::SEQUENCE)?;
+        reader.bit_string_bytes()
+    };
+    let Ok(key) = read() else {
+        return false;
+    };
+    let strong = [&SHA256, &SHA384, &SHA512].into_iter().any(|algorithm| {
+        [key, spki].into_iter().any(|over| {
+            let hash = digest(algorithm, over);
+            hash.as_ref() == identifier || hash.as_ref()[..20] == *identifier
+        })
+    });
+    strong || digest(&SHA1_FOR_LEGACY_USE_ONLY, key).as_ref() == identifier
+}
+
 fn common_name(name: &[u8]) -> Option<&str> {
     const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
     let mut parts = Reader::whole_sequence(name).ok()?;

@@ -361,15 +361,15 @@ impl Profile {
                 return Err(ProfileRule::ExtendedKeyUsage);
             }
         }
-        let identifier = key_identifier(tbs.key());
-        if tbs.subject_key_identifier() != Some(&identifier) {
-            return Err(ProfileRule::SubjectKeyIdentifier);
-        }
+        let identifier = tbs
+            .subject_key_identifier()
+            .filter(|identifier| certificate::identifies_key(identifier, tbs.spki))
+            .ok_or(ProfileRule::SubjectKeyIdentifier)?;
         let issuer_identifier = if self == Self::Root {
             identifier.to_vec()
         } else {
             tbs.authority_key_identifier()
-                .filter(|authority| authority.len() == KEY_IDENTIFIER_BYTES)
+                .filter(|authority| !authority.is_empty())
                 .ok_or(ProfileRule::AuthorityKeyIdentifier)?
                 .to_vec()
         };

@@ -2,65 +2,12 @@
 
 use super::*;
 use crate::kernel::credential::lint::lint_tbs_crl;
-use crate::kernel::credential::profile::key_identifier;
 use crate::kernel::credential::testkit::*;
-
-/// A list before it is signed, part by part.
-#[derive(Clone)]
-struct DraftList {
-    version: Vec<u8>,
-    algorithm: Vec<u8>,
-    issuer: Vec<u8>,
-    dates: Vec<u8>,
-    entries: Vec<u8>,
-    extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
-}
-
-fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
-    let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
-    der::sequence(&[&der::element(der::OID, oid), critical, &der::element(der::OCTET_STRING, value)])
-}
-
-fn entry(serial: &[u8], extensions: &[u8]) -> Vec<u8> {
-    der::sequence(&[&der::element(der::INTEGER, serial), &utc_time(NOW), extensions])
-}
-
-fn honest(party: &Party) -> DraftList {
-    let authority = der::sequence(&[&der::element(der::context(0), &key_identifier(party.issuing_key.id()))]);
-    DraftList {
-        version: vec![2, 1, 1],
-        algorithm: P256_SIGNATURE.to_vec(),
-        issuer: party.issuing_name.clone(),
-        dates: [utc_time(NOW.plus_ms(-HOUR_MS)), utc_time(NOW.plus_ms(HOUR_MS))].concat(),
-        entries: der::element(der::SEQUENCE, &entry(&[0x41; 16], &[])),
-        extensions: vec![
-            (oid::AUTHORITY_KEY_IDENTIFIER.to_vec(), false, authority),
-            (oid::CRL_NUMBER.to_vec(), false, vec![2, 1, 7]),
-        ],
-    }
-}
-
-impl DraftList {
-    fn tbs(&self) -> Vec<u8> {
-        let extensions: Vec<u8> =
-            self.extensions.iter().flat_map(|(oid, critical, value)| extension(oid, *critical, value)).collect();
-        let list = der::element(der::SEQUENCE, &extensions);
-        let wrapped = der::element(der::context_constructed(0), &list);
-        let parts =
-            [&self.version, &self.algorithm, &self.issuer, &self.dates, &self.entries, &wrapped].map(Vec::as_slice);
-        der::sequence(&parts)
-    }
-
-    fn sign(&self, key: &Key) -> Vec<u8> {
-        let tbs = self.tbs();
-        der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&key.sign(&tbs))])
-    }
-}
 
 #[test]
 fn an_honest_list_reads_back() {
     let party = Party::new("secco");
-    let draft = honest(&party);
+    let draft = DraftList::honest(&party);
     lint_tbs_crl(&draft.tbs()).unwrap();
     let list = draft.sign(&party.issuing_key);
     let verified = verify(&list, &party.issuing, NOW).unwrap();
@@ -89,7 +36,7 @@ fn lists_are_refused_by_the_rule_they_break() {
         (
             "an entry of an indirect list",
             |list| {
-                let issuer = der::sequence(&[&extension(&[0x55, 0x1d, 0x1d], true, &[0x30, 0])]);
+                let issuer = der::sequence(&[&list_extension(&[0x55, 0x1d, 0x1d], true, &[0x30, 0])]);
                 list.entries = der::element(der::SEQUENCE, &entry(&[0x41; 16], &issuer));
             },
             CrlRefusal::ProfileViolated,
@@ -135,16 +82,16 @@ fn lists_are_refused_by_the_rule_they_break() {
     ];
     let party = Party::new("secco");
     for (what, bend, expected) in table {
-        let mut list = honest(&party);
+        let mut list = DraftList::honest(&party);
         bend(&mut list);
         assert_eq!(verify(&list.sign(&party.issuing_key), &party.issuing, NOW), Err(*expected), "{what}");
     }
-    let list = honest(&party);
+    let list = DraftList::honest(&party);
     let forged = list.sign(&party.root_key);
     assert_eq!(verify(&forged, &party.issuing, NOW), Err(CrlRefusal::SignatureInvalid));
     let longer = [list.sign(&party.issuing_key).as_slice(), &[0]].concat();
     assert_eq!(verify(&longer, &party.issuing, NOW), Err(CrlRefusal::Malformed));
     let mute = Party::bent("mute", |_| (), |issuing| issuing.set(oid::KEY_USAGE, vec![3, 2, 2, 4]));
-    let list = honest(&mute).sign(&mute.issuing_key);
+    let list = DraftList::honest(&mute).sign(&mute.issuing_key);
     assert_eq!(verify(&list, &mute.issuing, NOW), Err(CrlRefusal::IssuerNotCrlSigner));
 }
