@@ -18,6 +18,10 @@ const INHIBIT_ANY_POLICY: &[u8] = &[0x55, 0x1d, 0x36];
 const AUTHORITY_INFO_ACCESS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01];
 const SUBJECT_INFO_ACCESS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0b];
 
+/// What we process and webpki refuses when it is critical.
+const BEYOND_WEBPKI: &[&[u8]] =
+    &[ISSUER_ALT_NAME, oid::CERTIFICATE_POLICIES, POLICY_MAPPINGS, POLICY_CONSTRAINTS, INHIBIT_ANY_POLICY];
+
 /// 2.5.29.37.0
 pub(super) const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
@@ -84,6 +88,8 @@ pub(super) struct Extensions<'a> {
     pub policies: PolicyExtensions<'a>,
     /// It has an extension that only a CA may have.
     pub authority_only: bool,
+    /// It has a critical extension that webpki does not know.
+    pub beyond_webpki: bool,
     /// URIs of its distribution points.
     pub distribution_points: Vec<&'a str>,
 }
@@ -105,6 +111,7 @@ impl<'a> Extensions<'a> {
     fn take(&mut self, extension: &Extension<'a>) -> Result<(), Broken> {
         let Extension { oid, critical, value } = *extension;
         let malformed = |why: &'static str| move |_: NotDer| PathRule::ExtensionMalformed.because(why);
+        self.beyond_webpki |= critical && BEYOND_WEBPKI.contains(&oid);
         let must = |fits: bool, why| if fits { Ok(()) } else { Err(PathRule::ExtensionCriticality.because(why)) };
         match oid {
             oid::BASIC_CONSTRAINTS => {

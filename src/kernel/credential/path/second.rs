@@ -64,11 +64,14 @@ pub(super) fn agrees(certificates: &[&[u8]], path: &[Link<'_, '_>], at: UnixMill
 }
 
 /// What webpki is known to refuse against RFC 5280: self-issued CAs count in its path lengths and fall under name
-/// constraints, and names of most forms are refused as soon as their form is constrained.
+/// constraints, names of most forms are refused as soon as their form is constrained, critical extensions on policies
+/// are unknown to it, and time begins in 1970.
 fn beyond_webpki(place: usize, last: usize, link: &Link<'_, '_>) -> bool {
     let self_issued_authority = place > 0 && place < last && link.judged.self_issued;
-    let constraints = link.judged.extensions.name_constraints.as_ref();
-    self_issued_authority || constraints.is_some_and(|constraints| !constraints.is_for_webpki())
+    let extensions = &link.judged.extensions;
+    let constrains = extensions.name_constraints.as_ref().is_some_and(|constraints| !constraints.is_for_webpki());
+    let before_1970 = link.examined.certificate.tbs.not_before.at.0 < 0;
+    self_issued_authority || constrains || extensions.beyond_webpki || before_1970
 }
 
 /// Its error in a word of ours, where it tells more than that it refused.
