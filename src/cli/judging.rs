@@ -14,7 +14,7 @@ use crate::kernel::types::UnixMillis;
 use crate::ops::failure::Failure;
 
 /// Of a larger file nothing is looked at.
-const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 20 * 1024 * 1024;
 
 /// What files held, in their order. DER, or what should have been.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ impl Material {
     }
 
     fn take(&mut self, bytes: Vec<u8>, expected: Expected) {
-        let before = self.certificates.len() + self.lists.len();
+        let before = (self.certificates.len(), self.lists.len());
         let mut broken = false;
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes) {
             match section {
@@ -52,17 +52,19 @@ impl Material {
                 Ok((SectionKind::Crl, der)) => self.lists.push(der),
                 // A key, a request: none of ours.
                 Ok(_) => {}
-                Err(_) => broken = true,
-            }
-            if broken {
-                break;
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
             }
         }
-        if broken || before == self.certificates.len() + self.lists.len() {
-            match expected {
-                Expected::Certificates => self.certificates.push(bytes),
-                Expected::Lists => self.lists.push(bytes),
+        match expected {
+            Expected::Certificates if broken || before == (self.certificates.len(), self.lists.len()) => {
+                self.certificates.push(bytes);
             }
+            // Whoever names a list means one: without it nothing would be asked about revocation.
+            Expected::Lists if broken || before.1 == self.lists.len() => self.lists.push(bytes),
+            Expected::Certificates | Expected::Lists => {}
         }
     }
 }

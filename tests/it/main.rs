@@ -15,6 +15,7 @@ mod hsm;
 mod keys;
 mod ledger;
 mod modules;
+mod pairs;
 mod payment;
 mod refusals;
 mod store;

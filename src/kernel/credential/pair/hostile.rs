@@ -665,7 +665,8 @@ fn authorities_that_break_rfc_5280_are_refused() {
         (
             "the subject excluded by the root",
             |root| {
-                let base = der::element(0xa4, &name("SHOPPER"));
+                let attribute = der::sequence(&[&[6, 3, 0x55, 4, 3], &der::element(der::PRINTABLE_STRING, b"SHOPPER")]);
+                let base = der::element(0xa4, &der::sequence(&[&der::element(der::SET, &attribute)]));
                 root.add(NAME_CONSTRAINTS, true, constraints(1, &base));
             },
             untouched,

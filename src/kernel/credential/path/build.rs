@@ -6,6 +6,7 @@ use super::constraint::COMPARISONS_MAX;
 use super::examine::{Examined, Judged, Role};
 use super::revocation::List;
 use super::rule::{Broken, PathRefusal, PathRule};
+use super::validate::Budget;
 use super::{CERTIFICATES_MAX, INTERMEDIATES_MAX, LISTS_MAX, PathQuestion, ValidPath, validate};
 use crate::kernel::types::Sha256;
 
@@ -14,7 +15,7 @@ const SIGNATURES_MAX: u32 = 200;
 /// Certificates that are tried as an issuer, some of them again and again.
 const STEPS_MAX: u32 = 20_000;
 /// Whole paths that are validated.
-const PATHS_MAX: u32 = 64;
+const PATHS_MAX: u32 = 32;
 
 /// Index of a certificate in the builder.
 type Index = usize;
@@ -31,10 +32,9 @@ pub(super) struct Builder<'a> {
     judged: BTreeMap<(Index, Role), Result<Judged<'a>, Broken>>,
     /// Subject and issuer of a certificate and whether its signature is by that issuer's key.
     signed: BTreeMap<(Index, Index), bool>,
-    signatures: u32,
+    budget: Budget,
     steps: u32,
     paths: u32,
-    pub(super) comparisons: u32,
     furthest: Option<Furthest>,
 }
 
@@ -70,10 +70,9 @@ impl<'a> Builder<'a> {
             unreadable: None,
             judged: BTreeMap::new(),
             signed: BTreeMap::new(),
-            signatures: SIGNATURES_MAX,
+            budget: Budget { signatures: SIGNATURES_MAX, comparisons: COMPARISONS_MAX },
             steps: STEPS_MAX,
             paths: PATHS_MAX,
-            comparisons: COMPARISONS_MAX,
             furthest: None,
         };
         let mut seen = BTreeSet::new();
@@ -184,9 +183,9 @@ impl<'a> Builder<'a> {
                 validate::Link { examined: &self.certificates[*index], judged }
             })
             .collect();
-        let mut comparisons = self.comparisons;
-        let verdict = validate::validate(&links, &self.lists, self.question, &mut comparisons);
-        self.comparisons = comparisons;
+        let mut budget = self.budget;
+        let verdict = validate::validate(&links, &self.lists, self.question, &mut budget);
+        self.budget = budget;
         match verdict {
             Ok(()) => {
                 let fingerprints = links.iter().map(|link| link.examined.fingerprint).collect();
@@ -234,7 +233,8 @@ impl<'a> Builder<'a> {
         if let Some(known) = self.signed.get(&(subject, issuer)) {
             return Ok(*known);
         }
-        self.signatures = self.signatures.checked_sub(1).ok_or(Ended::Exceeded("too many signatures"))?;
+        let left = self.budget.signatures.checked_sub(1);
+        self.budget.signatures = left.ok_or(Ended::Exceeded("too many signatures"))?;
         let find = |index, roles: [Role; 2]| {
             roles.into_iter().find_map(|role| self.judged.get(&(index, role)).and_then(|judged| judged.as_ref().ok()))
         };

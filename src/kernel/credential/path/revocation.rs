@@ -8,7 +8,7 @@ use super::algorithm::{PublicKey, SignatureScheme};
 use super::extensions::{Extensions, KeyUsage, distribution_point_name};
 use super::rule::{Broken, PathRule};
 use crate::kernel::credential::certificate::{Certificate, TimeForm};
-use crate::kernel::credential::crl::{CRL_BYTES_MAX, EntryExtension, ListScope, THIS_UPDATE_SKEW_MS, TbsCrl};
+use crate::kernel::credential::crl::{CRL_BYTES_MAX, EntryExtension, ListScope, TbsCrl};
 use crate::kernel::credential::der::{self, NotDer, Reader};
 use crate::kernel::credential::oid;
 use crate::kernel::types::UnixMillis;
@@ -63,6 +63,7 @@ impl<'a> List<'a> {
         points: &[&str],
         issuer: ListIssuer<'_, '_>,
         at: UnixMillis,
+        signatures: &mut u32,
     ) -> Result<Said, Broken> {
         if self.tbs.issuer != issuer.subject {
             return Ok(Said::NotItsList);
@@ -80,6 +81,8 @@ impl<'a> List<'a> {
         }
         let scheme = SignatureScheme::read(self.algorithm)
             .map_err(|_| PathRule::CrlSignatureInvalid.because("its algorithm is unknown or too weak"))?;
+        *signatures =
+            signatures.checked_sub(1).ok_or(PathRule::WorkExceeded.because("too many revocation lists to verify"))?;
         if !scheme.verifies(issuer.key, self.tbs_der, self.signature) {
             return Err(PathRule::CrlSignatureInvalid.because("it is not by the issuer's key"));
         }
@@ -87,7 +90,7 @@ impl<'a> List<'a> {
             return Err(PathRule::Revoked.because("its serial number is on its issuer's list"));
         }
         let next_update = self.tbs.next_update.ok_or(profile("it does not say when the next one comes"))?.at;
-        if self.tbs.this_update.at.0 > at.0.saturating_add(THIS_UPDATE_SKEW_MS) {
+        if at.seconds() < self.tbs.this_update.at.seconds() {
             return Ok(Said::Stale(PathRule::CrlNotYetValid.because("thisUpdate lies ahead")));
         }
         if at.seconds() > next_update.seconds() {
@@ -186,11 +189,12 @@ pub(super) fn check(
     points: &[&str],
     issuer: ListIssuer<'_, '_>,
     at: UnixMillis,
+    signatures: &mut u32,
 ) -> Result<(), Broken> {
     let mut status = Err(PathRule::StatusUnknown.because("no list of its issuer was given"));
     let mut broken = None;
     for list in lists {
-        match list.says(certificate, points, issuer, at) {
+        match list.says(certificate, points, issuer, at, signatures) {
             Ok(Said::NotItsList) => {}
             Ok(Said::Good) => status = Ok(()),
             Ok(Said::Stale(why)) => status = status.or(Err(why)),

@@ -88,7 +88,7 @@ fn an_honest_path_is_accepted_and_told() {
     let valid = judge(&ask(&leaf, &others, &anchors)).unwrap();
     let expected = [&leaf, &party.issuing, &party.root].map(|der| Sha256::of(&[der]));
     assert_eq!(valid.fingerprints(), expected);
-    assert_eq!(subject_text(&leaf).unwrap(), "CN=server");
+    assert!(subject_text(&leaf).unwrap().ends_with("CN=server"));
     let refusal = judge(&PathQuestion { at: NOW.plus_ms(24 * HOUR_MS), ..ask(&leaf, &others, &anchors) }).unwrap_err();
     assert_eq!((refusal.rule, refusal.at_fault), (PathRule::Expired, Some(expected[0])));
     assert_eq!(refusal.to_string(), "a certificate has expired: notAfter has passed");

@@ -16,6 +16,15 @@ pub(super) struct Link<'a, 'b> {
     pub judged: &'b Judged<'a>,
 }
 
+/// What one question may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Signatures of certificates and lists.
+    pub signatures: u32,
+    /// Names with constraints.
+    pub comparisons: u32,
+}
+
 /// `path`: the certificate in question first, the trust anchor last.
 ///
 /// # Errors
@@ -25,14 +34,14 @@ pub(super) fn validate(
     path: &[Link<'_, '_>],
     lists: &[List<'_>],
     question: &PathQuestion<'_>,
-    comparisons: &mut u32,
+    budget: &mut Budget,
 ) -> Result<(), (usize, Broken)> {
     check_lengths(path, question.depth_max)?;
-    check_names(path, comparisons)?;
+    check_names(path, &mut budget.comparisons)?;
     check_policies(path)?;
     check_usages(path, question.usage)?;
     check_peer(path[0], question.name)?;
-    check_status(path, lists, question)?;
+    check_status(path, lists, question, &mut budget.signatures)?;
     let certificates: Vec<&[u8]> = path.iter().map(|link| link.examined.certificate.raw).collect();
     second::agrees(&certificates, path, question.at).map_err(|broken| (0, broken))
 }
@@ -150,7 +159,12 @@ fn address_text(bytes: &[u8]) -> Option<std::net::IpAddr> {
 }
 
 /// From the anchor down: a revoked CA is named before what it issued.
-fn check_status(path: &[Link<'_, '_>], lists: &[List<'_>], question: &PathQuestion<'_>) -> Result<(), (usize, Broken)> {
+fn check_status(
+    path: &[Link<'_, '_>],
+    lists: &[List<'_>],
+    question: &PathQuestion<'_>,
+    signatures: &mut u32,
+) -> Result<(), (usize, Broken)> {
     if lists.is_empty() {
         return Ok(());
     }
@@ -162,7 +176,7 @@ fn check_status(path: &[Link<'_, '_>], lists: &[List<'_>], question: &PathQuesti
             extensions: &above.judged.extensions,
         };
         let points = &link.judged.extensions.distribution_points;
-        revocation::check(lists, &link.examined.certificate, points, issuer, question.at)
+        revocation::check(lists, &link.examined.certificate, points, issuer, question.at, signatures)
             .map_err(|broken| (place, broken))?;
     }
     Ok(())
