@@ -10,6 +10,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use serde_json::Value;
 
+use crate::kernel::credential::path::CERTIFICATES_MAX;
 use crate::kernel::types::UnixMillis;
 use crate::ops::failure::Failure;
 
@@ -46,7 +47,8 @@ impl Material {
     fn take(&mut self, bytes: Vec<u8>, expected: Expected) {
         let before = (self.certificates.len(), self.lists.len());
         let mut broken = false;
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes) {
+        // One more than are looked at, so that they are seen to be too many.
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).take(CERTIFICATES_MAX + 1) {
             match section {
                 Ok((SectionKind::Certificate, der)) => self.certificates.push(der),
                 Ok((SectionKind::Crl, der)) => self.lists.push(der),

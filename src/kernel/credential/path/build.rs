@@ -30,8 +30,8 @@ pub(super) struct Builder<'a> {
     /// Something among the others is no certificate: said when nothing better explains the refusal.
     unreadable: Option<Broken>,
     judged: BTreeMap<(Index, Role), Result<Judged<'a>, Broken>>,
-    /// Subject and issuer of a certificate and whether its signature is by that issuer's key.
-    signed: BTreeMap<(Index, Index), bool>,
+    /// A certificate, a key (SubjectPublicKeyInfo), and whether it is signed by that key.
+    signed: BTreeMap<(Index, &'a [u8]), bool>,
     budget: Budget,
     steps: u32,
     paths: u32,
@@ -77,7 +77,7 @@ impl<'a> Builder<'a> {
         };
         let mut seen = BTreeSet::new();
         for bytes in question.anchors {
-            builder.add(bytes, &mut seen);
+            builder.add(bytes, Role::Anchor, &mut seen);
         }
         builder.anchors = (1..builder.certificates.len()).collect();
         if builder.anchors.is_empty() {
@@ -85,13 +85,15 @@ impl<'a> Builder<'a> {
             return Err(refused(PathRule::TrustAnchorMalformed.because(why)));
         }
         for bytes in question.others {
-            builder.add(bytes, &mut seen);
+            builder.add(bytes, Role::Authority, &mut seen);
         }
         Ok(builder)
     }
 
-    fn add(&mut self, bytes: &'a [u8], seen: &mut BTreeSet<Sha256>) {
+    fn add(&mut self, bytes: &'a [u8], role: Role, seen: &mut BTreeSet<Sha256>) {
         match Examined::read(bytes) {
+            // A root that nobody trusts leads back to itself alone.
+            Ok(examined) if role == Role::Authority && examined.names_itself() => {}
             Ok(examined) if seen.insert(examined.fingerprint) => {
                 let index = self.certificates.len();
                 self.by_subject.entry(examined.certificate.tbs.subject).or_default().push(index);
@@ -230,7 +232,8 @@ impl<'a> Builder<'a> {
     }
 
     fn is_signed(&mut self, subject: Index, issuer: Index) -> Result<bool, Ended> {
-        if let Some(known) = self.signed.get(&(subject, issuer)) {
+        let key = self.certificates[issuer].certificate.tbs.spki;
+        if let Some(known) = self.signed.get(&(subject, key)) {
             return Ok(*known);
         }
         let left = self.budget.signatures.checked_sub(1);
@@ -243,7 +246,7 @@ impl<'a> Builder<'a> {
         let signed = subject_judged
             .zip(issuer_judged)
             .is_some_and(|(one, two)| self.certificates[subject].is_signed_by(one.scheme, two.key));
-        self.signed.insert((subject, issuer), signed);
+        self.signed.insert((subject, key), signed);
         Ok(signed)
     }
 

@@ -46,6 +46,12 @@ impl<'a> Examined<'a> {
         Ok(Self { certificate, fingerprint })
     }
 
+    /// True when it says that its own key issued it.
+    pub(super) fn names_itself(&self) -> bool {
+        let tbs = &self.certificate.tbs;
+        tbs.issuer == tbs.subject && tbs.authority_key_identifier() == tbs.subject_key_identifier()
+    }
+
     /// Judges it for its role at `at`.
     ///
     /// # Errors

@@ -694,6 +694,19 @@ fn work_is_bounded() {
     let anchor = root("root", &Key::new());
     assert_eq!(verdict(&ask(&leaf, &others, &[anchor.clone()])), "work_exceeded");
 
+    // Copies of a CA by itself cost no signatures: the one that leads on is found behind them.
+    let (key, top) = (Key::new(), Key::new());
+    let mut copies: Vec<Vec<u8>> = (0..250_u8)
+        .map(|serial| {
+            let mut copy = authority("CA", &key, (&name("CA"), &key));
+            copy.serial = vec![0x41, serial];
+            copy.sign(&key)
+        })
+        .collect();
+    copies.push(authority("CA", &key, (&name("top"), &top)).sign(&top));
+    let leaf = draft(Profile::TlsServer, "server", &Key::new().spki(), (&name("CA"), &key)).sign(&key);
+    assert_eq!(verdict(&ask(&leaf, &copies, &[root("top", &top)])), "accepted");
+
     // Names and constraints as many as a certificate can hold.
     let many: Vec<(u8, Vec<u8>)> = (0..900).map(|index| (DNS, format!("a{index}.example").into_bytes())).collect();
     let many: Vec<(u8, &[u8])> = many.iter().map(|(tag, content)| (*tag, content.as_slice())).collect();
