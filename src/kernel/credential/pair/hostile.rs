@@ -813,7 +813,7 @@ fn tricks_with_the_encoding_are_refused() {
             |world, scene| {
                 scene.bend_b(world, |b| {
                     let point = [&[2], &b.spki[27..59]].concat();
-                    b.spki = der::sequence(&[&b.spki[2..23].to_vec(), &der::bit_string(&point)]);
+                    b.spki = der::sequence(&[&b.spki[2..23], &der::bit_string(&point)]);
                 });
             },
             "bank_profile_violated",

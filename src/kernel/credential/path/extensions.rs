@@ -277,7 +277,10 @@ fn policies(value: &[u8]) -> Result<Vec<&[u8]>, NotDer> {
     if seen.is_empty() { Err(NotDer("at least one policy")) } else { Ok(seen.into_iter().collect()) }
 }
 
-fn mappings(value: &[u8]) -> Result<Vec<(&[u8], &[u8])>, NotDer> {
+/// Issuer's policy, subject's policy.
+type Mapping<'a> = (&'a [u8], &'a [u8]);
+
+fn mappings(value: &[u8]) -> Result<Vec<Mapping<'_>>, NotDer> {
     let mut reader = Reader::whole_sequence(value)?;
     let mut mappings = Vec::new();
     while !reader.is_empty() {

@@ -213,8 +213,8 @@ fn is_string(tag: u8, content: &[u8]) -> bool {
         der::IA5_STRING => content.is_ascii(),
         NUMERIC_STRING => all(|byte| byte.is_ascii_digit() || byte == b' '),
         TELETEX_STRING => true,
-        BMP_STRING => content.len() % 2 == 0,
-        UNIVERSAL_STRING => content.len() % 4 == 0,
+        BMP_STRING => content.len().is_multiple_of(2),
+        UNIVERSAL_STRING => content.len().is_multiple_of(4),
         // Types that are no strings, in attributes that hold something else.
         _ => return true,
     };

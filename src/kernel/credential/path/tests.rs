@@ -1,5 +1,7 @@
 //! One row a rule: what is bent in a chain of root, issuing CA and server, and the name under which it is refused.
 
+use std::slice::from_ref;
+
 use super::name::{is_dns_name, mailbox};
 use super::*;
 use crate::kernel::credential::oid;
@@ -158,11 +160,7 @@ fn the_certificate_in_question_is_refused_by_the_rule_it_breaks() {
             "subject_name",
         ),
         ("a key on no curve", |leaf| *leaf.spki.last_mut().unwrap() ^= 1, "key_algorithm"),
-        (
-            "a key cut short",
-            |leaf| leaf.spki = der::sequence(&[&leaf.spki[2..23].to_vec(), &[3, 2, 0, 4]]),
-            "key_algorithm",
-        ),
+        ("a key cut short", |leaf| leaf.spki = der::sequence(&[&leaf.spki[2..23], &[3, 2, 0, 4]]), "key_algorithm"),
         ("an Ed25519 key", |leaf| leaf.spki = ed25519_spki(), "accepted"),
         ("an extension twice", |leaf| leaf.add(oid::KEY_USAGE, true, vec![3, 2, 7, 0x80]), "duplicate_extension"),
         ("an unknown extension", |leaf| leaf.add(&[0x2a, 3], false, vec![1]), "accepted"),
@@ -324,7 +322,7 @@ fn names_are_well_formed() {
         let mut draft = party.draft(Profile::TlsServer, "server", &Key::new().spki());
         set_names(&mut draft, &[(*tag, content)]);
         let leaf = draft.sign(&party.issuing_key);
-        let said = verdict(&ask(&leaf, &[party.issuing.clone()], &[party.root.clone()]));
+        let said = verdict(&ask(&leaf, from_ref(&party.issuing), from_ref(&party.root)));
         assert_eq!(said, *expected, "{tag:#04x} {}", String::from_utf8_lossy(content));
     }
     assert!(is_dns_name("localhost") && mailbox("a@localhost").is_some());
@@ -635,7 +633,7 @@ fn paths_are_found_in_any_order_up_to_a_length() {
         others.extend(others.clone());
         for _ in 0..2 {
             others.reverse();
-            assert_eq!(verdict(&ask(&leaf, &others, &[anchor.clone()])), expected, "{count}");
+            assert_eq!(verdict(&ask(&leaf, &others, from_ref(&anchor))), expected, "{count}");
         }
     }
     let (leaf, others, anchor) = ladder(2);
@@ -647,7 +645,7 @@ fn paths_are_found_in_any_order_up_to_a_length() {
     let broken = [others[0].clone(), others[1][..100].to_vec()];
     assert_eq!(verdict(&ask(&leaf, &broken, &anchors)), "certificate_malformed");
     assert_eq!(verdict(&ask(&leaf, &others, &others[..1])), "accepted", "a CA in the middle is trusted");
-    assert_eq!(verdict(&ask(&leaf, &others, &[leaf.clone()])), "issuer_unknown", "the certificate itself is trusted");
+    assert_eq!(verdict(&ask(&leaf, &others, from_ref(&leaf))), "issuer_unknown", "the certificate itself is trusted");
     assert_eq!(verdict(&ask(&leaf, &others, &[])), "trust_anchor_malformed");
     assert_eq!(verdict(&ask(&leaf, &vec![others[0].clone(); CERTIFICATES_MAX], &anchors)), "too_many_certificates");
 }
@@ -692,7 +690,7 @@ fn work_is_bounded() {
     let last = layers.last().unwrap();
     let leaf = draft(Profile::TlsServer, "server", &Key::new().spki(), (&name("layer"), last)).sign(last);
     let anchor = root("root", &Key::new());
-    assert_eq!(verdict(&ask(&leaf, &others, &[anchor.clone()])), "work_exceeded");
+    assert_eq!(verdict(&ask(&leaf, &others, from_ref(&anchor))), "work_exceeded");
 
     // Copies of a CA by itself cost no signatures: the one that leads on is found behind them.
     let (key, top) = (Key::new(), Key::new());
@@ -786,7 +784,7 @@ fn lists_decide_on_every_certificate_below_the_anchor() {
     let with = |list: &DraftList| said(&[good_root.clone(), list.sign(&party.issuing_key)]);
     assert_eq!(with(&honest), "accepted");
     assert_eq!(said(&[honest.sign(&party.issuing_key)]), "status_unknown", "of the issuing CA");
-    assert_eq!(said(&[good_root.clone()]), "status_unknown", "of the leaf");
+    assert_eq!(said(from_ref(&good_root)), "status_unknown", "of the leaf");
     assert_eq!(with(&revoking(&[&serial])), "revoked");
     assert_eq!(with(&revoking(&[&[0x7f; 9], &serial, &[1]])), "revoked", "entries in no order");
     assert_eq!(said(&[of_root(revoking(&[&issuing_serial])), honest.sign(&party.issuing_key)]), "revoked");
