@@ -23,6 +23,9 @@ pub mod payment;
 pub mod store;
 pub mod tls;
 
+// For verification elsewhere (docs/VERIFYING.md): a pure function and what it speaks of.
+pub use kernel::credential::pair::{PairQuestion, VerifiedAgent, VerifyRefusal, verify_pair};
+
 /// −20 % CPU a tool call against the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

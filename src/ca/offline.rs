@@ -10,12 +10,16 @@ use crate::ca::show::described_pair;
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::chain::{PartyAnchors, issuer_of};
 use crate::kernel::credential::crl::{self, CrlRefusal};
-use crate::kernel::credential::pair::{Acceptance, PairRefusal, PeerChains, accept};
+use crate::kernel::credential::pair::{
+    Acceptance, PairQuestion, PairRefusal, PeerChains, VerifiedAgent, VerifyRefusal, accept, verify_pair,
+};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
 use crate::kernel::types::UnixMillis;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+
+const GIVE_LISTS: &str = "give lists of the two issuing CAs that are in force at the time in question";
 
 /// Anchors of both parties and what is known of revocations.
 #[derive(Clone, Debug)]
@@ -25,28 +29,24 @@ pub struct OfflineJudge {
 }
 
 impl OfflineJudge {
-    /// From PEM texts. With at least one list the endorsement's status is required.
+    /// From files. With at least one list (DER) the endorsement's status is required.
     ///
     /// # Errors
     /// `anchor_invalid`, `config_invalid`, and the names of [`CrlRefusal`] for a list that does not verify at `at`.
     pub fn from_files(
         bank: PartyAnchors,
         company: PartyAnchors,
-        crls: &[String],
+        crls: &[Vec<u8>],
         pki: &PkiSettings,
         at: UnixMillis,
     ) -> Result<Self, Failure> {
         let required = !crls.is_empty();
         let mut judge = Self::new(bank, company, pki)?;
         judge.acceptance.company_crl_required = required;
-        for text in crls {
-            judge.take_crl(text, at).map_err(|refusal| {
-                Failure::refused(
-                    refusal.name(),
-                    refusal.to_string(),
-                    "give lists of the two issuing CAs that are in force at the time in question",
-                )
-            })?;
+        for der in crls {
+            judge
+                .take_crl(der, at)
+                .map_err(|refusal| Failure::refused(refusal.name(), refusal.to_string(), GIVE_LISTS))?;
         }
         Ok(judge)
     }
@@ -87,7 +87,7 @@ impl OfflineJudge {
                 continue;
             };
             // A list that does not verify is as good as none: then the status is missing.
-            let _ = judge.take_crl(&text, at);
+            let _ = pem::decode_one(Kind::Crl, &text).map(|der| judge.take_crl(&der, at));
         }
         Ok(judge)
     }
@@ -108,9 +108,8 @@ impl OfflineJudge {
     }
 
     /// Adds what a list of one of the two parties says. An expired one counts as stale, not as absent.
-    fn take_crl(&mut self, text: &str, at: UnixMillis) -> Result<(), CrlRefusal> {
-        let der = pem::decode_one(Kind::Crl, text).map_err(|_| CrlRefusal::Malformed)?;
-        let claimed = crl::claimed_issuer(&der).ok_or(CrlRefusal::Malformed)?;
+    fn take_crl(&mut self, der: &[u8], at: UnixMillis) -> Result<(), CrlRefusal> {
+        let claimed = crl::claimed_issuer(der).ok_or(CrlRefusal::Malformed)?;
         let mut issuing = self.acceptance.bank.issuing.iter().chain(&self.acceptance.company.issuing);
         let issuer = issuing
             .find(|issuing| {
@@ -119,7 +118,7 @@ impl OfflineJudge {
                 })
             })
             .ok_or(CrlRefusal::IssuerMismatch)?;
-        let verified = crl::verify(&der, issuer, at);
+        let verified = crl::verify(der, issuer, at);
         if verified == Err(CrlRefusal::Expired) {
             let stale = CrlStatus { number: 0, this_update: UnixMillis(0), next_update: UnixMillis(at.0 - 1) };
             self.status.crls.entry(claimed).or_insert(stale);
@@ -141,32 +140,70 @@ impl OfflineJudge {
     /// The verdict as JSON, and the refusal if there is one:
     /// `{accepted, at, rule, detail, message, agent…, revocation, bank, endorsement, binding}`.
     pub fn judge(&self, presented: Vec<Vec<u8>>, at: UnixMillis) -> (Value, Option<PairRefusal>) {
-        let mut verdict = match presented.as_slice() {
-            [bank, endorsement] => described_pair(bank, endorsement),
-            _ => json!({}),
-        };
-        let checked = if self.status.crls.is_empty() { "not_checked" } else { "checked" };
-        verdict["revocation"] = json!(checked);
-        verdict["at"] = json!(at.rfc3339());
+        let revocation = if self.status.crls.is_empty() { "not_checked" } else { "checked" };
+        let verdict = described_verdict(&presented, revocation, at);
         match accept(&PeerChains { presented }, &self.acceptance, &self.status, at) {
-            Ok(agent) => {
-                verdict["accepted"] = json!(true);
-                verdict["spiffe_id"] = json!(agent.spiffe_id());
-                verdict["key"] = json!(agent.key());
-                verdict["custody"] = json!(agent.custody());
-                verdict["not_after"] = json!(agent.not_after().rfc3339());
-                verdict["fingerprints"] = json!(agent.fingerprints());
-                (verdict, None)
-            }
-            Err(refusal) => {
-                verdict["accepted"] = json!(false);
-                verdict["rule"] = json!(refusal.name());
-                verdict["detail"] = json!(refusal.detail());
-                verdict["message"] = json!(refusal.to_string());
-                (verdict, Some(refusal))
-            }
+            Ok(agent) => (accepted(verdict, &agent), None),
+            Err(refusal) => (refused(verdict, refusal.name(), refusal.detail(), &refusal.to_string()), Some(refusal)),
         }
     }
+}
+
+/// Judges a pair by two roots, a chain and lists, as [`verify_pair`] does: the verdict as JSON, as that of
+/// [`OfflineJudge::judge`], and the refusal as a failure with exit code 3.
+pub fn judge_elsewhere(question: &PairQuestion<'_>) -> (Value, Option<Failure>) {
+    let revocation = if question.lists.is_empty() { "not_checked" } else { "checked" };
+    let halves = &question.chain[..question.chain.len().min(2)];
+    let verdict = described_verdict(halves, revocation, question.at);
+    match verify_pair(question) {
+        Ok(agent) => (accepted(verdict, &agent), None),
+        Err(refusal) => {
+            let failure = match refusal {
+                VerifyRefusal::Pair(refusal) => refused_pair(refusal),
+                VerifyRefusal::List(_) | VerifyRefusal::TooManyLists | VerifyRefusal::BankStatusMissing => {
+                    Failure::refused(refusal.name(), refusal.to_string(), GIVE_LISTS)
+                }
+                VerifyRefusal::AnchorInvalid | VerifyRefusal::PartiesNotDistinct => {
+                    Failure::refused(refusal.name(), refusal.to_string(), "give the roots of the two organisations")
+                }
+            };
+            (refused(verdict, refusal.name(), refusal.detail(), &refusal.to_string()), Some(failure))
+        }
+    }
+}
+
+/// The verdict of a question that could not even be asked: an anchor or a list that is not acceptable.
+pub fn refused_question(failure: &Failure, at: UnixMillis) -> Value {
+    refused(json!({ "at": at.rfc3339() }), &failure.name, None, &failure.message)
+}
+
+fn described_verdict(presented: &[Vec<u8>], revocation: &str, at: UnixMillis) -> Value {
+    let mut verdict = match presented {
+        [bank, endorsement] => described_pair(bank, endorsement),
+        _ => json!({}),
+    };
+    verdict["revocation"] = json!(revocation);
+    verdict["at"] = json!(at.rfc3339());
+    verdict
+}
+
+fn accepted(mut verdict: Value, agent: &VerifiedAgent) -> Value {
+    verdict["accepted"] = json!(true);
+    verdict["rule"] = Value::Null;
+    verdict["spiffe_id"] = json!(agent.spiffe_id());
+    verdict["key"] = json!(agent.key());
+    verdict["custody"] = json!(agent.custody());
+    verdict["not_after"] = json!(agent.not_after().rfc3339());
+    verdict["fingerprints"] = json!(agent.fingerprints());
+    verdict
+}
+
+fn refused(mut verdict: Value, rule: &str, detail: Option<&str>, message: &str) -> Value {
+    verdict["accepted"] = json!(false);
+    verdict["rule"] = json!(rule);
+    verdict["detail"] = json!(detail);
+    verdict["message"] = json!(message);
+    verdict
 }
 
 /// The refusal as a failure with exit code 3.

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
-use crate::ca::offline::{OfflineJudge, anchors_from_pem, refused_pair};
-use crate::ca::settings::PkiSettings;
 use crate::ca::{described, described_pair};
 use crate::cli::cert_issue;
+use crate::cli::cert_verify;
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
 use crate::cli::officer::{self, Officer};
@@ -17,9 +16,7 @@ use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pem::{self, Kind};
-use crate::kernel::status::CustodyLevel;
-use crate::kernel::types::{AgentName, KeyId, RoleName, SpiffeId, UnixMillis};
-use crate::ops::clock;
+use crate::kernel::types::{AgentName, KeyId, RoleName, SpiffeId};
 use crate::ops::failure::Failure;
 
 /// Request, endorse, issue, install, show and verify an agent's certificates.
@@ -118,7 +115,7 @@ Example:
         what: Vec<String>,
     },
     /// Judge a pair without a daemon. Exit code 0: acceptable; 3: refused, with the rule that it breaks.
-    Verify(VerifyArgs),
+    Verify(cert_verify::Args),
 }
 
 #[derive(ClapArgs, Debug)]
@@ -169,61 +166,6 @@ struct IssueArgs {
     /// How long the approvals stand, in days; renewals included.
     #[arg(long, default_value_t = officer::DAYS)]
     days: u32,
-}
-
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  countersign cert verify --bank-root bank/root.pem --bank-issuing bank/issuing.pem \\
-      --company-root secco/root.pem --company-issuing secco/issuing.pem --crl secco.crl pair.pem
-  countersign cert verify --state /var/lib/countersign B.pem S.pem
-Without the four anchor files they are taken from the state directory, its lists too.")]
-struct VerifyArgs {
-    /// The bank's root certificate (PEM).
-    #[arg(long, requires_all = ["bank_issuing", "company_root", "company_issuing"])]
-    bank_root: Option<PathBuf>,
-    /// The bank's issuing CAs (PEM, one or more).
-    #[arg(long, requires = "bank_root")]
-    bank_issuing: Option<PathBuf>,
-    /// The security company's root certificate (PEM).
-    #[arg(long, requires = "bank_root")]
-    company_root: Option<PathBuf>,
-    /// The security company's issuing CAs (PEM, one or more).
-    #[arg(long, requires = "bank_root")]
-    company_issuing: Option<PathBuf>,
-    /// Revocation lists (PEM); with at least one, the endorsement's status is required.
-    #[arg(long)]
-    crl: Vec<PathBuf>,
-    /// The moment in question, RFC 3339; now if left out.
-    #[arg(long, value_parser = rfc3339)]
-    at: Option<UnixMillis>,
-    /// The least custody to accept.
-    #[arg(long)]
-    custody: Option<Custody>,
-    /// Trust domain of the SPIFFE ID.
-    #[arg(long)]
-    trust_domain: Option<String>,
-    /// Base of the private object identifiers.
-    #[arg(long)]
-    oid_base: Option<String>,
-    /// B and S in this order, in one file or two (PEM).
-    #[arg(required = true, num_args = 1..=2)]
-    chain: Vec<PathBuf>,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum Custody {
-    CustodyStated,
-    CustodyObserved,
-}
-
-impl From<Custody> for CustodyLevel {
-    fn from(custody: Custody) -> Self {
-        match custody {
-            Custody::CustodyStated => Self::CustodyStated,
-            Custody::CustodyObserved => Self::CustodyObserved,
-        }
-    }
 }
 
 /// Carries the verb out.
@@ -282,7 +224,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Show { what } => show(context, &what),
-        Verb::Verify(args) => verify(context, args),
+        Verb::Verify(args) => cert_verify::run(args, context),
     }
 }
 
@@ -438,33 +380,6 @@ fn show(context: &Context, what: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn verify(context: &Context, args: VerifyArgs) -> Result<(), Failure> {
-    let at = args.at.unwrap_or_else(clock::now);
-    let presented = read_certificates(args.chain.iter().map(PathBuf::as_path))?;
-    let crls: Vec<String> = args.crl.iter().map(|path| documents::read(path)).collect::<Result<_, _>>()?;
-    let files = args.bank_root.zip(args.bank_issuing).zip(args.company_root.zip(args.company_issuing));
-    let config = if files.is_none() { Some(Config::load(&context.state)?) } else { None };
-    let mut pki = config.as_ref().map_or_else(PkiSettings::default, |config| config.pki.clone());
-    pki.custody_min = args.custody.map_or(pki.custody_min, CustodyLevel::from);
-    pki.trust_domain = args.trust_domain.unwrap_or(pki.trust_domain);
-    pki.oid_base = args.oid_base.unwrap_or(pki.oid_base);
-    let judge = match (files, &config) {
-        (Some(((bank_root, bank_issuing), (company_root, company_issuing))), _) => {
-            let bank = anchors_from_pem(&documents::read(&bank_root)?, &documents::read(&bank_issuing)?)?;
-            let company = anchors_from_pem(&documents::read(&company_root)?, &documents::read(&company_issuing)?)?;
-            OfflineJudge::from_files(bank, company, &crls, &pki, at)?
-        }
-        (None, Some(config)) => {
-            let (_, party, _) = config.hosted();
-            OfflineJudge::from_state(&context.state, party.kind, &pki, &presented, at)?
-        }
-        (None, None) => unreachable!("the configuration is read whenever the four files are not given"),
-    };
-    let (verdict, refusal) = judge.judge(presented, at);
-    context.print(&verdict, verdict_text);
-    refusal.map_or(Ok(()), |refusal| Err(refused_pair(refusal)))
-}
-
 fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Vec<u8>>, Failure> {
     let mut found = Vec::new();
     for path in paths {
@@ -478,12 +393,6 @@ fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Ve
 
 fn key_id(text: &str) -> Result<KeyId, String> {
     KeyId::from_hex(text).map_err(|error| error.to_string())
-}
-
-fn rfc3339(text: &str) -> Result<UnixMillis, String> {
-    let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
-        .map_err(|_| "expected RFC 3339, for example 2026-11-21T04:20:00Z".to_owned())?;
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|error| error.to_string())
 }
 
 fn certificate_text(value: &Value) -> String {
@@ -511,21 +420,6 @@ fn shown_text(value: &Value) -> String {
         certificate_text(&value["endorsement"]),
         text(binding, "hash_of_endorsement"),
     )
-}
-
-fn verdict_text(verdict: &Value) -> String {
-    if verdict["accepted"] == true {
-        return format!(
-            "accepted: {}\n  key        {}\n  custody    {}\n  until      {}\n  revocation {}",
-            text(verdict, "spiffe_id"),
-            text(verdict, "key"),
-            text(verdict, "custody"),
-            text(verdict, "not_after"),
-            text(verdict, "revocation"),
-        );
-    }
-    let detail = verdict["detail"].as_str().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    format!("refused: {}{detail}\n  {}", text(verdict, "rule"), text(verdict, "message"))
 }
 
 fn list_text(list: &Value) -> String {

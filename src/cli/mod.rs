@@ -9,6 +9,7 @@ pub mod case;
 pub mod catalogue;
 mod cert;
 mod cert_issue;
+mod cert_verify;
 pub mod check;
 pub mod connect;
 pub mod context;
@@ -23,6 +24,7 @@ pub mod grant;
 pub mod host;
 pub mod hsm_worker;
 pub mod init;
+mod judging;
 pub mod key;
 pub mod ledger;
 pub mod merchant;
@@ -43,6 +45,7 @@ mod table;
 pub mod transaction;
 pub mod trust;
 pub mod verify;
+mod x509;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,6 +97,7 @@ enum Verb {
     Catalogue(catalogue::Args),
     Cert(cert::Args),
     Profile(profile::Args),
+    X509(x509::Args),
     Crl(crl::Args),
     Key(key::Args),
     Custody(custody::Args),
@@ -165,6 +169,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Catalogue(args) => catalogue::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
         Verb::Profile(args) => profile::run(args, context),
+        Verb::X509(args) => x509::run(args),
         Verb::Crl(args) => crl::run(args, context),
         Verb::Key(args) => key::run(args, context),
         Verb::Custody(args) => custody::run(args, context),

@@ -256,7 +256,7 @@ pub(super) fn read_time(reader: &mut Reader<'_>) -> Result<Instant, NotDer> {
     let date = Date::from_calendar_date(year, month, field(1)).map_err(|_| bad)?;
     let time = Time::from_hms(field(2), field(3), field(4)).map_err(|_| bad)?;
     let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
-    let conforming = (tag == der::UTC_TIME) == (1950..2050).contains(&year);
+    let conforming = (tag == der::UTC_TIME) == (year < 2050);
     let form = if conforming { TimeForm::Conforming } else { TimeForm::WrongType };
     Ok(Instant { at: UnixMillis(seconds * 1000), form })
 }

@@ -1,15 +1,18 @@
-//! One certificate under one party's anchors: issuer, signature, profile, time, then webpki's own opinion.
+//! One certificate under one party's anchors: issuer, signature, profile, time, then the path by RFC 5280.
 //!
+//! What an agent presents is judged by its profile to the letter, the CAs above it by `path`: a party may run them
+//! as it likes within RFC 5280. The certificates of a party's own roles are judged by profiles up to the root.
 //! webpki alone is too lenient for us and our own layer alone would be the only eyes on the path, so both have to
-//! agree: ours gives each rule its name, webpki is the independent second reader (RFC 5280, 6.1).
+//! agree.
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 
 use super::certificate::Certificate;
 use super::oid::OidBase;
+use super::path::{self, PathQuestion};
 use super::profile::{Facts, Profile, ProfileRule};
 use crate::kernel::sign::signature_is_valid;
-use crate::kernel::types::UnixMillis;
+use crate::kernel::types::{Serial, Sha256, UnixMillis};
 
 /// What one party's certificates are verified under. DER.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,8 +76,8 @@ impl std::fmt::Display for ChainRule {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedLeaf {
     pub facts: Facts,
-    pub issuing: Facts,
-    pub root: Facts,
+    /// The issuing CA, as its revocation would name it: the root's key identifier and the issuing CA's serial number.
+    pub authority: (String, Serial),
 }
 
 /// Verifies an end-entity certificate of this profile at `now`.
@@ -94,7 +97,12 @@ pub fn verify_leaf(
     if !signature_is_valid(issuing.tbs.spki, certificate.tbs.raw, certificate.signature) {
         return Err(ChainRule::SignatureInvalid);
     }
-    let facts = profile.check_certificate(&certificate, base).map_err(ChainRule::Profile)?;
+    let judged = if profile.is_agent() {
+        profile.check_presented(&certificate, base)
+    } else {
+        profile.check_certificate(&certificate, base)
+    };
+    let facts = judged.map_err(ChainRule::Profile)?;
     if !certificate.names_algorithm_of(issuing.tbs.spki) {
         return Err(ChainRule::Profile(ProfileRule::SignatureAlgorithm));
     }
@@ -104,9 +112,46 @@ pub fn verify_leaf(
     if now > facts.not_after {
         return Err(ChainRule::Expired);
     }
+    if profile.is_agent() {
+        path_is_valid(leaf, issuing_der, &anchors.root, now)?;
+        let root = Certificate::read(&anchors.root).map_err(|_| ChainRule::AuthorityInvalid)?;
+        let serial = Serial::from_bytes(issuing.tbs.serial).map_err(|_| ChainRule::AuthorityInvalid)?;
+        let root_identifier = root.tbs.subject_key_identifier().map(hex::encode).ok_or(ChainRule::AuthorityInvalid)?;
+        return Ok(VerifiedLeaf { facts, authority: (root_identifier, serial) });
+    }
     let (issuing, root) = verify_authority(issuing_der, &anchors.root, base, now)?;
     webpki_agrees(leaf, issuing_der, &anchors.root, now)?;
-    Ok(VerifiedLeaf { facts, issuing, root })
+    Ok(VerifiedLeaf { facts, authority: (root.identifier, issuing.serial) })
+}
+
+/// The path leaf, issuing CA, root and no other one is valid by RFC 5280.
+fn path_is_valid(leaf: &[u8], issuing: &[u8], root: &[u8], now: UnixMillis) -> Result<(), ChainRule> {
+    let question = PathQuestion {
+        leaf,
+        others: &[issuing.to_vec()],
+        anchors: &[root.to_vec()],
+        lists: &[],
+        at: now,
+        usage: None,
+        name: None,
+        depth_max: Some(1),
+    };
+    match path::judge(&question) {
+        Ok(valid) if valid.fingerprints().len() == 3 => Ok(()),
+        Ok(_) => Err(ChainRule::AuthorityInvalid),
+        Err(refusal) if refusal.at_fault == Some(Sha256::of(&[leaf])) => Err(ChainRule::PathInvalid),
+        Err(_) => Err(ChainRule::AuthorityInvalid),
+    }
+}
+
+/// True when the root's key signed this issuing CA and both are valid at `now`: to prefer one among several.
+pub(super) fn authority_is_valid(issuing: &[u8], root: &[u8], now: UnixMillis) -> bool {
+    let (Ok(issuing), Ok(root)) = (Certificate::read(issuing), Certificate::read(root)) else {
+        return false;
+    };
+    let valid_now =
+        |certificate: &Certificate<'_>| certificate.tbs.not_before.at <= now && now <= certificate.tbs.not_after.at;
+    [&issuing, &root].into_iter().all(valid_now) && issuing.is_signed_by(root.tbs.spki)
 }
 
 /// Verifies an issuing CA's certificate under its root at `now`: both by profile, time, names and signatures.

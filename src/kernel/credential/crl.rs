@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use super::certificate::{Certificate, Instant, TimeForm, read_extensions, read_name, read_time};
-use super::der::{self, NotDer, Reader};
+use super::certificate::{Certificate, Extension, Instant, TimeForm, read_extensions, read_name, read_time};
+use super::der::{self, Element, NotDer, Reader};
 use super::oid;
-use super::profile::sane_serial;
+use super::profile::positive_serial;
 use crate::kernel::sign::{Algorithm, is_signed_by};
 use crate::kernel::types::{Serial, UnixMillis};
 
@@ -112,7 +112,7 @@ pub fn verify(crl: &[u8], issuer: &[u8], now: UnixMillis) -> Result<VerifiedCrl,
     let signature = reader.bit_string_bytes().map_err(malformed)?;
     reader.finish().map_err(malformed)?;
     let tbs = TbsCrl::read(tbs_der).map_err(malformed)?;
-    tbs.check()?;
+    tbs.acceptable()?;
     if algorithm != tbs.algorithm {
         return Err(CrlRefusal::ProfileViolated);
     }
@@ -120,6 +120,12 @@ pub fn verify(crl: &[u8], issuer: &[u8], now: UnixMillis) -> Result<VerifiedCrl,
     let identifier = issuer.tbs.subject_key_identifier().ok_or(CrlRefusal::IssuerMismatch)?;
     if tbs.issuer != issuer.tbs.subject || tbs.authority()? != identifier {
         return Err(CrlRefusal::IssuerMismatch);
+    }
+    // A root issues CAs, an issuing CA end entities: a list of the other kind says nothing.
+    let is_root = issuer.tbs.issuer == issuer.tbs.subject;
+    let other_kind = if is_root { Holders::EndEntities } else { Holders::Authorities };
+    if matches!(tbs.scope(), ListScope::Full(holders, _) if holders == other_kind) {
+        return Err(CrlRefusal::NotFull);
     }
     if !signs_crls(&issuer) {
         return Err(CrlRefusal::IssuerNotCrlSigner);
@@ -139,7 +145,7 @@ pub fn verify(crl: &[u8], issuer: &[u8], now: UnixMillis) -> Result<VerifiedCrl,
         number: tbs.number()?,
         this_update: tbs.this_update.at,
         next_update,
-        serials: tbs.serials.into_iter().collect(),
+        serials: tbs.serials.into_iter().filter_map(positive_serial).collect(),
     })
 }
 
@@ -153,21 +159,51 @@ pub fn claimed_issuer(crl: &[u8]) -> Option<String> {
 
 /// The signed part of a list.
 pub(super) struct TbsCrl<'a> {
-    version: u64,
+    /// 1 is version 2.
+    pub(super) version: u64,
     algorithm: &'a [u8],
-    issuer: &'a [u8],
-    this_update: Instant,
-    next_update: Option<Instant>,
-    serials: Vec<Serial>,
-    entries: EntryForm,
-    extensions: Vec<super::certificate::Extension<'a>>,
+    /// Name, DER.
+    pub(super) issuer: &'a [u8],
+    pub(super) this_update: Instant,
+    pub(super) next_update: Option<Instant>,
+    /// Content octets of each entry's INTEGER, sign included.
+    serials: Vec<&'a [u8]>,
+    worst_entry: EntryExtension,
+    pub(super) extensions: Vec<Extension<'a>>,
 }
 
-/// Whether every entry of a list has the form that we accept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum EntryForm {
-    Conforming,
-    Violating,
+/// What an entry of a list has besides serial number and date. From harmless to harmful.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum EntryExtension {
+    /// Nothing, or the reason.
+    Plain,
+    /// Something that may be ignored.
+    Unknown,
+    Malformed,
+    UnknownCritical,
+    /// Of an indirect list.
+    OtherIssuer,
+    /// Of a delta list.
+    Removed,
+}
+
+/// Whose certificates a list speaks of (RFC 5280, 5.2.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Holders {
+    All,
+    /// onlyContainsUserCerts: everything that an issuing CA issues.
+    EndEntities,
+    /// onlyContainsCACerts: everything that a root issues.
+    Authorities,
+}
+
+/// What a list speaks of.
+pub(super) enum ListScope<'a> {
+    /// Everything of these holders, published under this DistributionPointName (content octets).
+    Full(Holders, Option<&'a [u8]>),
+    Partial,
+    Delta,
+    Malformed,
 }
 
 impl<'a> TbsCrl<'a> {
@@ -184,7 +220,7 @@ impl<'a> TbsCrl<'a> {
             Ok(_) | Err(_) => None,
         };
         let mut serials = Vec::new();
-        let mut entries = EntryForm::Conforming;
+        let mut worst_entry = EntryExtension::Plain;
         if let Some(list) = reader.optional(der::SEQUENCE)? {
             let mut list = Reader::new(list.content);
             if list.is_empty() {
@@ -192,22 +228,17 @@ impl<'a> TbsCrl<'a> {
             }
             while !list.is_empty() {
                 let mut entry = list.sequence()?;
-                // Serial numbers that no certificate of ours can have are of no use, but no reason to fail.
-                match sane_serial(entry.integer()?) {
-                    Some(serial) => serials.push(serial),
-                    None => entries = EntryForm::Violating,
-                }
-                if read_time(&mut entry)?.form == TimeForm::WrongType {
-                    entries = EntryForm::Violating;
-                }
+                serials.push(entry.integer()?);
+                let date = read_time(&mut entry)?;
+                let mut worst = match date.form {
+                    TimeForm::Conforming => EntryExtension::Plain,
+                    TimeForm::WrongType => EntryExtension::Malformed,
+                };
                 if let Some(extensions) = entry.optional(der::SEQUENCE)? {
                     let extensions = read_extensions(Reader::new(extensions.content))?;
-                    // An indirect list's certificateIssuer is critical; nothing but the reason is allowed.
-                    let only_reason = matches!(extensions[..], [extension] if extension.oid == oid::CRL_REASON && !extension.critical);
-                    if !only_reason {
-                        entries = EntryForm::Violating;
-                    }
+                    worst = worst.max(entry_extensions(&extensions));
                 }
+                worst_entry = worst_entry.max(worst);
                 entry.finish()?;
             }
         }
@@ -216,11 +247,20 @@ impl<'a> TbsCrl<'a> {
             Some(wrapped) => read_extensions(Reader::whole_sequence(wrapped.content)?)?,
         };
         reader.finish()?;
-        Ok(Self { version, algorithm, issuer, this_update, next_update, serials, entries, extensions })
+        Ok(Self { version, algorithm, issuer, this_update, next_update, serials, worst_entry, extensions })
     }
 
-    /// Version 2, a known algorithm, both dates, number and key identifier, nothing else; full and direct.
+    /// What we sign: as [`Self::acceptable`], with nothing that is not ours.
     pub(super) fn check(&self) -> Result<(), CrlRefusal> {
+        self.acceptable()?;
+        let known = [oid::AUTHORITY_KEY_IDENTIFIER, oid::CRL_NUMBER, oid::ISSUING_DISTRIBUTION_POINT];
+        let ours = self.extensions.iter().all(|extension| known.contains(&extension.oid));
+        if ours && self.worst_entry == EntryExtension::Plain { Ok(()) } else { Err(CrlRefusal::ProfileViolated) }
+    }
+
+    /// Version 2, a known algorithm, both dates, number and key identifier; full and direct. What is not known and not
+    /// critical is ignored (RFC 5280, 5.2).
+    fn acceptable(&self) -> Result<(), CrlRefusal> {
         let conforming = |instant: Instant| instant.form == TimeForm::Conforming;
         let next_update = self.next_update.ok_or(CrlRefusal::ProfileViolated)?;
         let plain = self.version == 1
@@ -229,7 +269,8 @@ impl<'a> TbsCrl<'a> {
             && conforming(self.this_update)
             && conforming(next_update)
             && self.this_update.at < next_update.at
-            && self.entries == EntryForm::Conforming;
+            && self.worst_entry <= EntryExtension::Unknown
+            && self.serials.iter().all(|serial| positive_serial(serial).is_some());
         if !plain {
             return Err(CrlRefusal::ProfileViolated);
         }
@@ -239,9 +280,15 @@ impl<'a> TbsCrl<'a> {
             }
             match (extension.oid, extension.critical) {
                 (oid::AUTHORITY_KEY_IDENTIFIER | oid::CRL_NUMBER, false) => {}
-                (oid::ISSUING_DISTRIBUTION_POINT, true) => only_a_name(extension.value)?,
-                (oid::DELTA_CRL_INDICATOR, _) => return Err(CrlRefusal::NotFull),
-                _ => return Err(CrlRefusal::ProfileViolated),
+                (oid::ISSUING_DISTRIBUTION_POINT, true) | (oid::DELTA_CRL_INDICATOR, _) => match self.scope() {
+                    ListScope::Full(..) => {}
+                    ListScope::Partial | ListScope::Delta => return Err(CrlRefusal::NotFull),
+                    ListScope::Malformed => return Err(CrlRefusal::Malformed),
+                },
+                (oid::AUTHORITY_KEY_IDENTIFIER | oid::CRL_NUMBER, true)
+                | (oid::ISSUING_DISTRIBUTION_POINT, false)
+                | (_, true) => return Err(CrlRefusal::ProfileViolated),
+                (_, false) => {}
             }
         }
         self.number()?;
@@ -252,6 +299,46 @@ impl<'a> TbsCrl<'a> {
     /// `AlgorithmIdentifier`, DER.
     pub(super) fn algorithm(&self) -> &'a [u8] {
         self.algorithm
+    }
+
+    /// What the list speaks of, by its own words.
+    pub(super) fn scope(&self) -> ListScope<'a> {
+        if self.extensions.iter().any(|extension| extension.oid == oid::DELTA_CRL_INDICATOR) {
+            return ListScope::Delta;
+        }
+        let Ok(point) = self.find(oid::ISSUING_DISTRIBUTION_POINT) else {
+            return ListScope::Full(Holders::All, None);
+        };
+        let read = || -> Result<ListScope<'a>, NotDer> {
+            let mut reader = Reader::whole_sequence(point)?;
+            if reader.is_empty() {
+                return Err(NotDer("something in an issuingDistributionPoint"));
+            }
+            let name = reader.optional(der::context_constructed(0))?.map(|name| name.content);
+            let mut said = |number| match reader.optional(der::context(number))? {
+                None => Ok(false),
+                Some(Element { content: [0xff], .. }) => Ok(true),
+                Some(_) => Err(NotDer("TRUE, or nothing where FALSE is the default")),
+            };
+            let holders = match (said(1)?, said(2)?) {
+                (false, false) => Holders::All,
+                (true, false) => Holders::EndEntities,
+                (false, true) => Holders::Authorities,
+                // Nothing is both.
+                (true, true) => return Ok(ListScope::Partial),
+            };
+            Ok(if reader.is_empty() { ListScope::Full(holders, name) } else { ListScope::Partial })
+        };
+        read().unwrap_or(ListScope::Malformed)
+    }
+
+    /// True when this serial number (content octets) is on the list.
+    pub(super) fn revokes(&self, serial: &[u8]) -> bool {
+        self.serials.contains(&serial)
+    }
+
+    pub(super) fn worst_entry(&self) -> EntryExtension {
+        self.worst_entry
     }
 
     fn find(&self, oid: &[u8]) -> Result<&'a [u8], CrlRefusal> {
@@ -272,24 +359,23 @@ impl<'a> TbsCrl<'a> {
     }
 }
 
-/// An issuing distribution point may say where the list is, and whether it is about end entities or CAs: that leaves
-/// nothing out where an issuing CA has the ones only and a root the others. Anything else is left out.
-fn only_a_name(value: &[u8]) -> Result<(), CrlRefusal> {
-    let read = || -> Result<bool, NotDer> {
-        let mut reader = Reader::whole_sequence(value)?;
-        reader.optional(der::context_constructed(0))?;
-        if let Some(scope) = [1, 2].into_iter().find_map(|scope| reader.optional(der::context(scope)).transpose())
-            && scope?.content != [0xff]
-        {
-            return Err(NotDer("TRUE, or nothing where FALSE is the default"));
+/// Reason code and certificate issuer are known; everything else is judged by its criticality.
+fn entry_extensions(extensions: &[Extension<'_>]) -> EntryExtension {
+    let one = |(index, extension): (usize, &Extension<'_>)| {
+        if extensions[..index].iter().any(|earlier| earlier.oid == extension.oid) {
+            return EntryExtension::Malformed;
         }
-        Ok(reader.is_empty())
+        match (extension.oid, extension.critical, extension.value) {
+            (oid::CERTIFICATE_ISSUER, _, _) => EntryExtension::OtherIssuer,
+            // CRLReason (RFC 5280, 5.3.1): there is no 7, and 8 is removeFromCRL.
+            (oid::CRL_REASON, false, [der::ENUMERATED, 1, 0..=6 | 9 | 10]) => EntryExtension::Plain,
+            (oid::CRL_REASON, false, [der::ENUMERATED, 1, 8]) => EntryExtension::Removed,
+            (oid::CRL_REASON, _, _) => EntryExtension::Malformed,
+            (_, true, _) => EntryExtension::UnknownCritical,
+            (_, false, _) => EntryExtension::Unknown,
+        }
     };
-    match read() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(CrlRefusal::NotFull),
-        Err(_) => Err(CrlRefusal::Malformed),
-    }
+    extensions.iter().enumerate().map(one).max().unwrap_or(EntryExtension::Plain)
 }
 
 fn signs_crls(issuer: &Certificate<'_>) -> bool {
@@ -301,169 +387,4 @@ fn signs_crls(issuer: &Certificate<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::credential::lint::lint_tbs_crl;
-    use crate::kernel::credential::profile::key_identifier;
-    use crate::kernel::credential::testkit::*;
-
-    /// A list before it is signed, part by part.
-    #[derive(Clone)]
-    struct DraftList {
-        version: Vec<u8>,
-        algorithm: Vec<u8>,
-        issuer: Vec<u8>,
-        dates: Vec<u8>,
-        entries: Vec<u8>,
-        extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
-    }
-
-    fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
-        let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
-        der::sequence(&[&der::element(der::OID, oid), critical, &der::element(der::OCTET_STRING, value)])
-    }
-
-    fn entry(serial: &[u8], extensions: &[u8]) -> Vec<u8> {
-        der::sequence(&[&der::element(der::INTEGER, serial), &utc_time(NOW), extensions])
-    }
-
-    fn honest(party: &Party) -> DraftList {
-        let authority = der::sequence(&[&der::element(der::context(0), &key_identifier(party.issuing_key.id()))]);
-        DraftList {
-            version: vec![2, 1, 1],
-            algorithm: P256_SIGNATURE.to_vec(),
-            issuer: party.issuing_name.clone(),
-            dates: [utc_time(NOW.plus_ms(-HOUR_MS)), utc_time(NOW.plus_ms(HOUR_MS))].concat(),
-            entries: der::element(der::SEQUENCE, &entry(&[0x41; 16], &[])),
-            extensions: vec![
-                (oid::AUTHORITY_KEY_IDENTIFIER.to_vec(), false, authority),
-                (oid::CRL_NUMBER.to_vec(), false, vec![2, 1, 7]),
-            ],
-        }
-    }
-
-    impl DraftList {
-        fn tbs(&self) -> Vec<u8> {
-            let extensions: Vec<u8> =
-                self.extensions.iter().flat_map(|(oid, critical, value)| extension(oid, *critical, value)).collect();
-            let list = der::element(der::SEQUENCE, &extensions);
-            let wrapped = der::element(der::context_constructed(0), &list);
-            let parts =
-                [&self.version, &self.algorithm, &self.issuer, &self.dates, &self.entries, &wrapped].map(Vec::as_slice);
-            der::sequence(&parts)
-        }
-
-        fn sign(&self, key: &Key) -> Vec<u8> {
-            let tbs = self.tbs();
-            der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&key.sign(&tbs))])
-        }
-    }
-
-    #[test]
-    fn an_honest_list_reads_back() {
-        let party = Party::new("secco");
-        let draft = honest(&party);
-        lint_tbs_crl(&draft.tbs()).unwrap();
-        let list = draft.sign(&party.issuing_key);
-        let verified = verify(&list, &party.issuing, NOW).unwrap();
-        assert_eq!((verified.number(), verified.serials().len()), (7, 1));
-        assert_eq!(claimed_issuer(&list).as_deref(), Some(verified.issuer()));
-        let mut empty = draft;
-        empty.entries.clear();
-        assert!(verify(&empty.sign(&party.issuing_key), &party.issuing, NOW).unwrap().serials().is_empty());
-    }
-
-    #[test]
-    fn lists_are_refused_by_the_rule_they_break() {
-        type Bend = fn(&mut DraftList);
-        let table: &[(&str, Bend, CrlRefusal)] = &[
-            ("version 1", |list| list.version = vec![2, 1, 0], CrlRefusal::ProfileViolated),
-            ("no version", |list| list.version.clear(), CrlRefusal::Malformed),
-            ("another algorithm", |list| list.algorithm[11] = 3, CrlRefusal::ProfileViolated),
-            ("no next update", |list| list.dates = utc_time(NOW), CrlRefusal::ProfileViolated),
-            (
-                "inverted dates",
-                |list| list.dates = [utc_time(NOW), utc_time(NOW)].concat(),
-                CrlRefusal::ProfileViolated,
-            ),
-            ("an empty list", |list| list.entries = der::sequence(&[]), CrlRefusal::Malformed),
-            (
-                "a serial number of zero",
-                |list| list.entries = der::element(der::SEQUENCE, &entry(&[0], &[])),
-                CrlRefusal::ProfileViolated,
-            ),
-            (
-                "an entry of an indirect list",
-                |list| {
-                    let issuer = der::sequence(&[&extension(&[0x55, 0x1d, 0x1d], true, &[0x30, 0])]);
-                    list.entries = der::element(der::SEQUENCE, &entry(&[0x41; 16], &issuer));
-                },
-                CrlRefusal::ProfileViolated,
-            ),
-            ("no number", |list| drop(list.extensions.pop()), CrlRefusal::ProfileViolated),
-            (
-                "a number of 65 bits",
-                |list| list.extensions[1].2 = [&[2, 9, 1][..], &[0; 8]].concat(),
-                CrlRefusal::ProfileViolated,
-            ),
-            ("no key identifier", |list| drop(list.extensions.remove(0)), CrlRefusal::ProfileViolated),
-            (
-                "an extension twice",
-                |list| list.extensions.push(list.extensions[1].clone()),
-                CrlRefusal::ProfileViolated,
-            ),
-            (
-                "an unknown extension",
-                |list| list.extensions.push((vec![0x2a, 3], false, vec![5, 0])),
-                CrlRefusal::ProfileViolated,
-            ),
-            (
-                "a delta",
-                |list| list.extensions.push((oid::DELTA_CRL_INDICATOR.to_vec(), true, vec![2, 1, 1])),
-                CrlRefusal::NotFull,
-            ),
-            (
-                "attribute certificates only",
-                |list| {
-                    let value = vec![0x30, 3, 0x85, 1, 0xff];
-                    list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, value));
-                },
-                CrlRefusal::NotFull,
-            ),
-            (
-                "end entities only and CAs only",
-                |list| {
-                    let value = vec![0x30, 6, 0x81, 1, 0xff, 0x82, 1, 0xff];
-                    list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, value));
-                },
-                CrlRefusal::NotFull,
-            ),
-            ("another issuer's name", |list| list.issuer = name("nobody"), CrlRefusal::IssuerMismatch),
-            ("another issuer's key", |list| *list.extensions[0].2.last_mut().unwrap() ^= 1, CrlRefusal::IssuerMismatch),
-            (
-                "from the future",
-                |list| list.dates = [utc_time(NOW.plus_ms(HOUR_MS)), utc_time(NOW.plus_ms(2 * HOUR_MS))].concat(),
-                CrlRefusal::NotYetValid,
-            ),
-            (
-                "past its next update",
-                |list| list.dates = [utc_time(NOW.plus_ms(-2 * HOUR_MS)), utc_time(NOW.plus_ms(-HOUR_MS))].concat(),
-                CrlRefusal::Expired,
-            ),
-        ];
-        let party = Party::new("secco");
-        for (what, bend, expected) in table {
-            let mut list = honest(&party);
-            bend(&mut list);
-            assert_eq!(verify(&list.sign(&party.issuing_key), &party.issuing, NOW), Err(*expected), "{what}");
-        }
-        let list = honest(&party);
-        let forged = list.sign(&party.root_key);
-        assert_eq!(verify(&forged, &party.issuing, NOW), Err(CrlRefusal::SignatureInvalid));
-        let longer = [list.sign(&party.issuing_key).as_slice(), &[0]].concat();
-        assert_eq!(verify(&longer, &party.issuing, NOW), Err(CrlRefusal::Malformed));
-        let mute = Party::bent("mute", |_| (), |issuing| issuing.set(oid::KEY_USAGE, vec![3, 2, 2, 4]));
-        let list = honest(&mute).sign(&mute.issuing_key);
-        assert_eq!(verify(&list, &mute.issuing, NOW), Err(CrlRefusal::IssuerNotCrlSigner));
-    }
-}
+mod tests;

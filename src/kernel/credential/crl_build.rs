@@ -131,12 +131,17 @@ mod tests {
     use crate::kernel::credential::crl;
     use crate::kernel::credential::lint::lint_tbs_crl;
     use crate::kernel::credential::profile::key_identifier;
-    use crate::kernel::credential::testkit::*;
+    use crate::kernel::credential::testkit::{HOUR_MS, NOW, P256_SIGNATURE, Party};
 
     fn signed(party: &Party, entries: &[Vec<u8>], scope: Scope) -> Vec<u8> {
-        let identifier = key_identifier(party.issuing_key.id());
+        // An issuing CA's list is about end entities, a root's about CAs.
+        let (issuer, key) = match scope {
+            Scope::EndEntities => (&party.issuing_name, &party.issuing_key),
+            Scope::Authorities => (&party.root_name, &party.root_key),
+        };
+        let identifier = key_identifier(key.id());
         let plan = ListPlan {
-            issuer: &party.issuing_name,
+            issuer,
             identifier: &identifier,
             algorithm: P256_SIGNATURE,
             number: 300,
@@ -147,7 +152,7 @@ mod tests {
         };
         let tbs = list(&plan, entries.iter().map(Vec::as_slice));
         lint_tbs_crl(&tbs).unwrap();
-        der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&party.issuing_key.sign(&tbs))])
+        der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&key.sign(&tbs))])
     }
 
     #[test]
@@ -157,11 +162,11 @@ mod tests {
         let serials = [serial(&[1; 8]), serial(&[0x80; 9]), serial(&[0x7f; 20])];
         let entries: Vec<Vec<u8>> =
             serials.iter().zip([None, Some(1), Some(10)]).map(|(serial, reason)| entry(serial, NOW, reason)).collect();
-        for scope in [Scope::EndEntities, Scope::Authorities] {
-            let verified = crl::verify(&signed(&party, &entries, scope), &party.issuing, NOW).unwrap();
+        for (scope, issuer) in [(Scope::EndEntities, &party.issuing), (Scope::Authorities, &party.root)] {
+            let verified = crl::verify(&signed(&party, &entries, scope), issuer, NOW).unwrap();
             assert_eq!((verified.number(), verified.this_update()), (300, NOW));
             assert!(verified.serials().iter().eq(serials.iter().collect::<std::collections::BTreeSet<_>>()));
-            assert!(crl::verify(&signed(&party, &[], scope), &party.issuing, NOW).unwrap().serials().is_empty());
+            assert!(crl::verify(&signed(&party, &[], scope), issuer, NOW).unwrap().serials().is_empty());
         }
     }
 

@@ -22,6 +22,8 @@ pub const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 pub const CRL_REASON: &[u8] = &[0x55, 0x1d, 0x15];
 pub const DELTA_CRL_INDICATOR: &[u8] = &[0x55, 0x1d, 0x1b];
 pub const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
+/// Of an entry of an indirect list.
+pub const CERTIFICATE_ISSUER: &[u8] = &[0x55, 0x1d, 0x1d];
 pub const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1d, 0x1f];
 pub const CERTIFICATE_POLICIES: &[u8] = &[0x55, 0x1d, 0x20];
 pub const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];

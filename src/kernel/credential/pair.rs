@@ -7,7 +7,7 @@
 
 use crate::kernel::command::AgentPrincipal;
 use crate::kernel::credential::certificate::Certificate;
-use crate::kernel::credential::chain::{VerifiedLeaf, verify_leaf};
+use crate::kernel::credential::chain::{ChainRule, VerifiedLeaf, verify_leaf};
 use crate::kernel::credential::der;
 use crate::kernel::credential::oid::{self, OidBase};
 use crate::kernel::credential::profile::Profile;
@@ -15,9 +15,11 @@ use crate::kernel::credential::related::{BindingRule, binding_of};
 use crate::kernel::status::{CustodyLevel, StatusSnapshot};
 use crate::kernel::types::{KeyId, Serial, Sha256, SpiffeId, UnixMillis};
 
+mod elsewhere;
 mod refusal;
 
 pub use crate::kernel::credential::chain::PartyAnchors;
+pub use elsewhere::{CHAIN_MAX, PairQuestion, VerifyRefusal, verify_pair};
 pub use refusal::PairRefusal;
 
 /// What a peer presented, in order: `[B, S]`, DER. Nothing about it is believed yet.
@@ -152,8 +154,13 @@ pub fn accept(
         [_, _, _, ..] => return Err(PairRefusal::TooManyCertificates),
     };
     let base = &acceptance.oid_base;
-    let bank = verify_leaf(b, Profile::AgentB, &acceptance.bank, base, now).map_err(PairRefusal::of_bank)?;
-    let bound_to = binding(b)?;
+    let bound_to = binding(b);
+    let bank = verify_leaf(b, Profile::AgentB, &acceptance.bank, base, now).map_err(|rule| match (rule, bound_to) {
+        // Two bindings are two extensions of a kind, which no path may have; they have a name of their own.
+        (ChainRule::PathInvalid, Err(PairRefusal::BindingDuplicate)) => PairRefusal::BindingDuplicate,
+        (rule, _) => PairRefusal::of_bank(rule),
+    })?;
+    let bound_to = bound_to?;
     let company =
         verify_leaf(s, Profile::AgentS, &acceptance.company, base, now).map_err(PairRefusal::of_endorsement)?;
     let fingerprints = [Sha256::of(&[b]), Sha256::of(&[s])];
@@ -180,8 +187,8 @@ pub fn accept(
         not_after: bank.facts.not_after.min(company.facts.not_after),
     };
     let rule = StatusRule {
-        bank_authority: (bank.root.identifier, bank.issuing.serial),
-        company_authority: (company.root.identifier, company.issuing.serial),
+        bank_authority: bank.authority,
+        company_authority: company.authority,
         company_crl_required: acceptance.company_crl_required,
     };
     rule.check(&principal, status, now)?;
@@ -219,7 +226,7 @@ pub fn accept_endorsement(
     check_endorsement_status(
         &spiffe_id,
         (issuer, &leaf.facts.serial),
-        (&leaf.root.identifier, &leaf.issuing.serial),
+        (&leaf.authority.0, &leaf.authority.1),
         acceptance.company_crl_required.then_some(now),
         status,
     )?;
@@ -318,5 +325,7 @@ fn agent_of(leaf: &VerifiedLeaf) -> (SpiffeId, CustodyLevel) {
     leaf.facts.agent.clone().expect("the agent profiles always yield an identity and a custody level")
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use crate::kernel::types::{KeyId, OperatorName, Serial, SpiffeId, UnixMillis};
 
 mod content;
 mod describe;
+mod presented;
 mod rule;
 mod table;
 
@@ -327,6 +328,15 @@ pub fn key_identifier(key: KeyId) -> [u8; KEY_IDENTIFIER_BYTES] {
     let mut identifier = [0; KEY_IDENTIFIER_BYTES];
     identifier.copy_from_slice(&key.0[..KEY_IDENTIFIER_BYTES]);
     identifier
+}
+
+/// A serial number of whoever else issues: positive, not zero, one to twenty octets (RFC 5280, 4.1.2.2).
+pub fn positive_serial(content: &[u8]) -> Option<Serial> {
+    let positive = content.first().is_some_and(|first| first & 0x80 == 0) && content.iter().any(|byte| *byte != 0);
+    if !positive || content.len() > *SERIAL_BYTES.end() {
+        return None;
+    }
+    Serial::from_bytes(content).ok()
 }
 
 /// The serial number if it is positive and of a sane length.

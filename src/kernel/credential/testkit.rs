@@ -315,3 +315,57 @@ impl World {
         status
     }
 }
+
+/// A list before it is signed, part by part.
+#[derive(Clone)]
+pub struct DraftList {
+    pub version: Vec<u8>,
+    pub algorithm: Vec<u8>,
+    pub issuer: Vec<u8>,
+    pub dates: Vec<u8>,
+    pub entries: Vec<u8>,
+    pub extensions: Vec<(Vec<u8>, bool, Vec<u8>)>,
+}
+
+pub fn list_extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+    let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
+    der::sequence(&[&der::element(der::OID, oid), critical, &der::element(der::OCTET_STRING, value)])
+}
+
+pub fn entry(serial: &[u8], extensions: &[u8]) -> Vec<u8> {
+    der::sequence(&[&der::element(der::INTEGER, serial), &utc_time(NOW), extensions])
+}
+
+impl DraftList {
+    /// By the party's issuing CA, in force, with one entry.
+    pub fn honest(party: &Party) -> Self {
+        let authority =
+            der::sequence(&[&der::element(der::context(0), &profile::key_identifier(party.issuing_key.id()))]);
+        Self {
+            version: vec![2, 1, 1],
+            algorithm: P256_SIGNATURE.to_vec(),
+            issuer: party.issuing_name.clone(),
+            dates: [utc_time(NOW.plus_ms(-HOUR_MS)), utc_time(NOW.plus_ms(HOUR_MS))].concat(),
+            entries: der::element(der::SEQUENCE, &entry(&[0x41; 16], &[])),
+            extensions: vec![
+                (oid::AUTHORITY_KEY_IDENTIFIER.to_vec(), false, authority),
+                (oid::CRL_NUMBER.to_vec(), false, vec![2, 1, 7]),
+            ],
+        }
+    }
+
+    pub fn tbs(&self) -> Vec<u8> {
+        let extensions: Vec<u8> =
+            self.extensions.iter().flat_map(|(oid, critical, value)| list_extension(oid, *critical, value)).collect();
+        let list = der::element(der::SEQUENCE, &extensions);
+        let wrapped = der::element(der::context_constructed(0), &list);
+        let parts =
+            [&self.version, &self.algorithm, &self.issuer, &self.dates, &self.entries, &wrapped].map(Vec::as_slice);
+        der::sequence(&parts)
+    }
+
+    pub fn sign(&self, key: &Key) -> Vec<u8> {
+        let tbs = self.tbs();
+        der::sequence(&[&tbs, P256_SIGNATURE, &der::bit_string(&key.sign(&tbs))])
+    }
+}
