@@ -144,9 +144,10 @@ fn read(path: &Path) -> Result<SignedCatalogue, Failure> {
 fn signer(signature: &CatalogueSignature) -> Value {
     let own = signature.chain.first().and_then(|text| BASE64_STANDARD.decode(text).ok());
     let own = own.as_deref().and_then(|der| Certificate::read(der).ok());
-    own.map_or(Value::Null, |own| {
-        json!({ "subject": own.tbs.common_name(), "not_after": own.tbs.not_after.at.rfc3339() })
-    })
+    own.map_or(
+        Value::Null,
+        |own| json!({ "subject": own.tbs.common_name(), "not_after": own.tbs.not_after.at.rfc3339() }),
+    )
 }
 
 fn changes_text(answer: &Value) -> String {
@@ -182,7 +183,9 @@ fn catalogue_text(signed: &Value) -> String {
     let signers: Vec<String> = list(&signed["signatures"])
         .iter()
         .map(|signature| match signature["signer"]["not_after"].as_str() {
-            Some(end) => format!("{} ({} until {})", text(signature, "party"), text(&signature["signer"], "subject"), end),
+            Some(end) => {
+                format!("{} ({} until {})", text(signature, "party"), text(&signature["signer"], "subject"), end)
+            }
             None => text(signature, "party").to_owned(),
         })
         .collect();

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn the_settings_narrow_the_catalogue_and_count_in_the_version() {
         let role: RoleName = "purchaser".parse().unwrap();
-        let catalogue = || BTreeMap::from([(role.clone(), vec!["list_accounts".to_owned(), "execute_transfer".into()])]);
+        let catalogue =
+            || BTreeMap::from([(role.clone(), vec!["list_accounts".to_owned(), "execute_transfer".into()])]);
         let of = |policy: &PolicySettings| {
             rules(policy, &PaymentSettings::default(), catalogue(), 1, false, Settlement::Embedded).unwrap()
         };

@@ -64,7 +64,9 @@ fn a_catalogue_in_force_outlives_its_signers_certificates_and_their_keys() {
     let roots = (&bank_side.root, &company_side.root);
     let read = SignedCatalogue::read(&whole).unwrap();
     let base = &bank.base;
-    for (days, to_install) in [(0, None), (89, None), (91, Some("catalogue_signer_expired")), (3_000, Some("catalogue_signer_expired"))] {
+    for (days, to_install) in
+        [(0, None), (89, None), (91, Some("catalogue_signer_expired")), (3_000, Some("catalogue_signer_expired"))]
+    {
         let at = clock::now().plus_ms(days * 86_400_000);
         let refused = verify(&read, roots.0, roots.1, base, at).err().map(|refusal| refusal.name());
         assert_eq!(refused, to_install, "{days}");

@@ -123,7 +123,10 @@ fn what_is_trusted_grows_under_its_root_alone() {
     // What is known stays, though only one is named: it may have certificates.
     let one = issuing.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
     assert_eq!(add(&root, one).unwrap(), json!({ "party": "secco", "changed": false, "issuing": 2 }));
-    assert_eq!(name_of(add(&other.secco.file("certs/root.pem"), &other.secco.file("certs/issuing.pem"))), "anchor_conflict");
+    assert_eq!(
+        name_of(add(&other.secco.file("certs/root.pem"), &other.secco.file("certs/issuing.pem"))),
+        "anchor_conflict"
+    );
     assert_eq!(name_of(add(&root, &other.secco.file("certs/issuing.pem"))), "anchor_invalid");
 }
 
