@@ -107,7 +107,10 @@ impl Log {
         let transaction = &posted.transaction_id;
         let roles = self.roles();
         transaction_role(&roles)?;
-        let role = batch.key.and_then(|key| roles.transaction_by(key));
+        let statement: serde_json::Value = serde_json::from_slice(&posted.statement)
+            .map_err(|_| damaged(format!("the statement of {transaction} is not JSON")))?;
+        let posted_at = statement["posted_at"].as_str().unwrap_or_default();
+        let role = batch.key.and_then(|key| roles.transaction_by(key, posted_at));
         let role = role.ok_or_else(|| key_unknown("transaction", format!("batch {}", batch.batch)))?;
         let origin = read_checkpoint(&checkpoint)?.origin;
         let log_role = roles.checkpoints().find(|role| note.verify(&origin, &role.key.spki).is_ok());

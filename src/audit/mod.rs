@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::audit::settings::AuditSettings;
 use crate::hsm::{CertifiedKey, Token};
+use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::merkle::NodeId;
 use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
 use crate::kernel::sign::Purpose;
@@ -75,11 +76,23 @@ impl LogRoles {
         std::iter::once(&self.checkpoint).chain(earlier)
     }
 
-    /// The role of the key that signed a batch.
-    pub(crate) fn transaction_by(&self, key: KeyId) -> Option<&CertifiedKey> {
+    /// The role of the key that signed a batch, with the certificate that it had when the batch was posted (RFC 3339,
+    /// UTC): a key may have been certified anew since. Without one of that time the newest, which the reader refuses.
+    pub(crate) fn transaction_by(&self, key: KeyId, posted_at: &str) -> Option<&CertifiedKey> {
         let earlier = self.earlier.iter().filter(|role| role.key.purpose == Purpose::Transaction);
-        self.transaction.iter().chain(earlier).find(|role| role.key.id == key)
+        let of_key = || self.transaction.iter().chain(earlier.clone()).filter(|role| role.key.id == key);
+        of_key().find(|role| was_certified(role, posted_at)).or_else(|| of_key().next())
     }
+}
+
+/// Whether a role's certificate was valid at that time. Texts of one length in UTC are ordered as the times are.
+fn was_certified(role: &CertifiedKey, at: &str) -> bool {
+    let seconds = |text: &str| text.get(..19).map(str::to_owned);
+    let validity = role.chain.first().and_then(|own| Certificate::read(own).ok()).map(|certificate| {
+        let (start, end) = (certificate.tbs.not_before.at, certificate.tbs.not_after.at);
+        seconds(&start.rfc3339()) <= seconds(at) && seconds(at) <= seconds(&end.rfc3339())
+    });
+    validity.unwrap_or(false)
 }
 
 /// One party's audit log. Shared; the sequencer thread is the only one that writes.

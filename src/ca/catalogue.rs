@@ -15,6 +15,8 @@ use crate::ops::failure::Failure;
 
 /// The catalogue in force, with both signatures.
 const IN_FORCE: &str = "catalogue.json";
+/// The one that was in force before it.
+const BEFORE: &str = "catalogue-before.json";
 /// The newest catalogue that this party signed.
 const SIGNED_HERE: &str = "catalogue-signed.json";
 
@@ -51,6 +53,9 @@ impl Authority {
 
     /// Puts a catalogue in force once both parties signed it; never an older version than the one in force.
     ///
+    /// Answers `{version, roles, changed, changes: [{role, change, tools_added, tools_removed}] | null}`: null when there
+    /// was none before.
+    ///
     /// # Errors
     /// `operator_not_permitted`, the names of [`CatalogueRefusal`], `catalogue_older`, `anchors_missing`.
     pub fn catalogue_install(&self, actor: &Actor, catalogue: &Value) -> Result<Value, Failure> {
@@ -64,15 +69,26 @@ impl Authority {
                 not_older(&signed, before)?;
             }
             let changed = before.as_ref() != Some(&signed);
+            let changes = before.as_ref().map(|before| signed.catalogue.changes_since(&before.catalogue));
             if changed {
-                let text = format!("{:#}\n", json!(signed));
-                files::write_durable(&self.state.certs().join(IN_FORCE), text.as_bytes())?;
+                let certs = self.state.certs();
+                // The one before first: cut off here, it is the one in force twice, which tells of no change.
+                if let Some(before) = before.filter(|before| before.catalogue != signed.catalogue) {
+                    files::write_durable(&certs.join(BEFORE), format!("{:#}\n", json!(before)).as_bytes())?;
+                }
+                files::write_durable(&certs.join(IN_FORCE), format!("{:#}\n", json!(signed)).as_bytes())?;
             }
-            Ok(json!({ "version": verified.version(), "roles": verified.role_tools(), "changed": changed }))
+            Ok(json!({
+                "version": verified.version(),
+                "roles": verified.role_tools(),
+                "changed": changed,
+                "changes": changes,
+            }))
         })
     }
 
-    /// The catalogue in force, verified anew.
+    /// The catalogue in force, verified anew. It stays in force when a signer's certificate ends: what both parties agreed
+    /// on ends by its own `valid_until`, or when they agree on something newer.
     ///
     /// # Errors
     /// `catalogue_missing`, the names of [`CatalogueRefusal`].
@@ -84,7 +100,8 @@ impl Authority {
                 "have both parties sign one with `countersign catalogue sign`, then `countersign catalogue install`",
             )
         })?;
-        self.verify_catalogue(&signed)
+        let (bank, company) = self.sides()?;
+        catalogue::verify_in_force(&signed, &bank.root, &company.root, &self.base, clock::now()).map_err(refused)
     }
 
     /// Whether a role may be endorsed: it must be in the catalogue this party knows, once it knows one.
@@ -125,14 +142,8 @@ impl Authority {
     }
 }
 
-/// Takes a signed catalogue, or a bare one as it is before the first signature.
 fn read(value: &Value) -> Result<SignedCatalogue, Failure> {
-    let read = if value.get("catalogue").is_some() {
-        serde_json::from_value(value.clone())
-    } else {
-        serde_json::from_value(value.clone()).map(|catalogue| SignedCatalogue { catalogue, signatures: Vec::new() })
-    };
-    read.map_err(|error| {
+    SignedCatalogue::read(value).map_err(|error| {
         Failure::refused(
             CatalogueRefusal::Malformed.name(),
             format!("the role catalogue cannot be read: {error}"),
@@ -161,6 +172,8 @@ fn refused(refusal: CatalogueRefusal) -> Failure {
         CatalogueRefusal::Malformed | CatalogueRefusal::Inconsistent => "correct the catalogue",
         CatalogueRefusal::SignerUntrusted => "see `countersign trust add`, or have the right party sign",
         CatalogueRefusal::SignerExpired | CatalogueRefusal::SignatureInvalid => "have both parties sign it again",
+        CatalogueRefusal::NotYetValid => "install it once its valid_from has come",
+        CatalogueRefusal::Ended => "have both parties sign a newer version and install it",
         CatalogueRefusal::BankSignatureMissing => "run `countersign catalogue sign` at the bank",
         CatalogueRefusal::CompanySignatureMissing => "run `countersign catalogue sign` at the security company",
     };

@@ -147,8 +147,8 @@ impl Authority {
         )
     }
 
-    /// Every key that a role ever had, with its last certificate of each of our issuing CAs: what it signed must be
-    /// provable. An agent host's have none.
+    /// Every key that a role ever had, with each certificate that it had: what it signed must be provable. An agent
+    /// host's have none.
     ///
     /// # Errors
     /// The token's, the store's.
@@ -161,8 +161,7 @@ impl Authority {
         Ok(self.certified(keys)?.into_iter().map(|(role, _)| role).collect())
     }
 
-    /// Those of these keys that have a certificate, with the longest-lived one of each of our issuing CAs and its end,
-    /// the longest-lived first.
+    /// Every certificate of these keys under our issuing CAs, with its end: key by key, the longest-lived first.
     fn certified(&self, keys: Vec<KeyInfo>) -> Result<Vec<(CertifiedKey, UnixMillis)>, Failure> {
         let records = self.store.certificates()?;
         let authorities = self.own_authorities()?;
@@ -176,13 +175,12 @@ impl Authority {
                 let own = records.iter().filter(|record| {
                     record.profile == profile.name() && record.key == key.id && record.issuer == issuing.identifier
                 });
-                let newest = own.filter(|record| record.der.is_some()).max_by_key(|record| record.not_after);
-                if let Some((record, leaf)) = newest.and_then(|record| Some((record, record.der.clone()?))) {
-                    let chain = vec![leaf, issuing.der.clone(), root.der.clone()];
-                    of_key.push((CertifiedKey { key: key.clone(), chain }, record.not_after));
-                }
+                // Of two that end together, the newer one first; of two issuers, the one that issues.
+                of_key.extend(own.rev().filter_map(|record| {
+                    let chain = vec![record.der.clone()?, issuing.der.clone(), root.der.clone()];
+                    Some((CertifiedKey { key: key.clone(), chain }, record.not_after))
+                }));
             }
-            // Stable: of two that end together, that of the CA that issues.
             of_key.sort_by_key(|(_, not_after)| std::cmp::Reverse(*not_after));
             all.extend(of_key);
         }

@@ -5,7 +5,7 @@ use crate::ca::build::{self, AgentPlan, CertificatePlan, OperatorPlan};
 use crate::ca::rollover::last_end;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
-use crate::kernel::credential::profile::{self, BACKDATE_MS, Profile};
+use crate::kernel::credential::profile::{self, BACKDATE_MS, IssuedBy, Profile};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{KeyId, Serial, Sha256, UnixMillis};
@@ -177,21 +177,9 @@ impl Authority {
         };
         let certificate = Certificate::read(der).map_err(|error| unsound(error.to_string()))?;
         profile.check_certificate(&certificate, &self.base).map_err(|rule| unsound(rule.to_string()))?;
-        let issuer_spki = match profile {
-            Profile::Root => certificate.tbs.spki.to_vec(),
-            Profile::Issuing
-            | Profile::AgentS
-            | Profile::AgentB
-            | Profile::TlsServer
-            | Profile::TlsClient
-            | Profile::Checkpoint
-            | Profile::Witness
-            | Profile::Transaction
-            | Profile::Catalogue
-            | Profile::RevocationReceipt
-            | Profile::OcspResponder
-            | Profile::Manifest
-            | Profile::Operator => {
+        let issuer_spki = match profile.table().issuer {
+            IssuedBy::Itself => certificate.tbs.spki.to_vec(),
+            IssuedBy::Root | IssuedBy::Issuing => {
                 let issuer = Certificate::read(&issuer.der).map_err(|error| unsound(error.to_string()))?;
                 if certificate.tbs.issuer != issuer.tbs.subject {
                     return Err(unsound("its issuer has another name".into()));

@@ -34,6 +34,7 @@ use crate::store::{
     RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 
+mod catalogue;
 mod rollover;
 
 #[derive(Default)]

@@ -1,13 +1,17 @@
 //! `countersign catalogue …`: what a role may do, signed by both parties.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::{Args as ClapArgs, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
 use crate::front::admin::AdminCall;
+use crate::kernel::catalogue::{CatalogueSignature, SignedCatalogue};
+use crate::kernel::credential::certificate::Certificate;
 use crate::ops::failure::Failure;
 
 /// Sign, install and show the role catalogue.
@@ -16,11 +20,14 @@ use crate::ops::failure::Failure;
 Each party signs in turn; the bank puts the catalogue in force:
   security company  countersign catalogue sign catalogue.json --out half.json
   bank              countersign catalogue sign half.json --out whole.json
+  bank              countersign catalogue diff whole.json
   bank              countersign catalogue install whole.json
 
 A catalogue before its first signature:
   {\"schema\": \"countersign/role-catalogue/v1\", \"version\": 1,
-   \"roles\": [{\"role\": \"purchaser\", \"tools\": [\"list_accounts\", \"authorize_purchase\"]}]}")]
+   \"roles\": [{\"role\": \"purchaser\", \"tools\": [\"list_accounts\", \"authorize_purchase\"]}]}
+It may have \"valid_from\" and \"valid_until\" (\"2027-01-01T00:00:00.000Z\"). In force it stays when a signer's certificate ends,
+until its own valid_until or a newer version. The bank's [policy] deny_tools and only_tools narrow it.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -41,8 +48,15 @@ enum Verb {
         /// The signed catalogue (JSON).
         catalogue: PathBuf,
     },
-    /// Show the catalogue in force here.
+    /// Show the catalogue in force here: version, roles, signers, what it changed.
+    #[command(after_help = "Examples:\n  countersign catalogue show\n  countersign catalogue show --json")]
     Show,
+    /// What a catalogue changes against the one in force, or that one against the one before it.
+    #[command(after_help = "Examples:\n  countersign catalogue diff whole.json\n  countersign catalogue diff")]
+    Diff {
+        /// A catalogue, bare or signed (JSON); left out: the one in force against the one before.
+        catalogue: Option<PathBuf>,
+    },
 }
 
 /// Carries the verb out.
@@ -62,23 +76,94 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let installed = context.call(AdminCall::CatalogueInstall { catalogue })?;
             context.print(&installed, |installed| {
                 let state = if installed["changed"] == true { "is in force" } else { "was in force already" };
-                format!("role catalogue version {} {state}", installed["version"])
+                format!("role catalogue version {} {state}\n{}", installed["version"], changes_text(installed))
             });
         }
         Verb::Show => {
-            let path = context.state.certs().join("catalogue.json");
-            if !path.exists() {
-                return Err(Failure::refused(
-                    "catalogue_missing",
-                    "no role catalogue is in force here",
-                    "see `countersign catalogue --help`",
-                ));
+            let signed = in_force(context)?;
+            let mut shown = json!(signed);
+            for (place, signature) in signed.signatures.iter().enumerate() {
+                shown["signatures"][place]["signer"] = signer(signature);
             }
-            let signed = documents::read_json(&path)?;
-            context.print(&signed, catalogue_text);
+            shown["changes"] = json!(before(context)?.map(|before| signed.catalogue.changes_since(&before.catalogue)));
+            context.print(&shown, catalogue_text);
+        }
+        Verb::Diff { catalogue } => {
+            let (old, new) = match catalogue {
+                Some(path) => (Some(in_force(context)?), read(&path)?),
+                None => (before(context)?, in_force(context)?),
+            };
+            let changes = old.as_ref().map(|old| new.catalogue.changes_since(&old.catalogue));
+            let answer = json!({
+                "from": old.map(|old| old.catalogue.version),
+                "to": new.catalogue.version,
+                "changes": changes,
+            });
+            context.print(&answer, |answer| {
+                let from = match answer["from"].as_u64() {
+                    Some(version) => format!("version {version}"),
+                    None => "nothing before it".to_owned(),
+                };
+                format!("role catalogue version {} against {from}\n{}", answer["to"], changes_text(answer))
+            });
         }
     }
     Ok(())
+}
+
+/// The catalogue in force here, as it is on disk.
+fn in_force(context: &Context) -> Result<SignedCatalogue, Failure> {
+    let path = context.state.certs().join("catalogue.json");
+    if path.exists() {
+        return read(&path);
+    }
+    Err(Failure::refused(
+        "catalogue_missing",
+        "no role catalogue is in force here",
+        "see `countersign catalogue --help`",
+    ))
+}
+
+/// The one that was in force before it.
+fn before(context: &Context) -> Result<Option<SignedCatalogue>, Failure> {
+    let path = context.state.certs().join("catalogue-before.json");
+    if path.exists() { read(&path).map(Some) } else { Ok(None) }
+}
+
+fn read(path: &Path) -> Result<SignedCatalogue, Failure> {
+    SignedCatalogue::read(&documents::read_json(path)?).map_err(|error| {
+        Failure::usage(
+            "document_malformed",
+            format!("{} is no role catalogue: {error}", path.display()),
+            "give a catalogue, bare or signed; see `countersign catalogue --help`",
+        )
+    })
+}
+
+/// Whose certificate a signature carries, and until when.
+fn signer(signature: &CatalogueSignature) -> Value {
+    let own = signature.chain.first().and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let own = own.as_deref().and_then(|der| Certificate::read(der).ok());
+    own.map_or(
+        Value::Null,
+        |own| json!({ "subject": own.tbs.common_name(), "not_after": own.tbs.not_after.at.rfc3339() }),
+    )
+}
+
+fn changes_text(answer: &Value) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let lines: Vec<String> = list(&answer["changes"])
+        .iter()
+        .map(|role| {
+            let signed = |sign: &str, member: &str| {
+                let tools = list(&role[member]);
+                tools.iter().map(|tool| format!(" {sign}{}", tool.as_str().unwrap_or_default())).collect::<String>()
+            };
+            let (added, removed) = (signed("+", "tools_added"), signed("-", "tools_removed"));
+            format!("  {} {}:{added}{removed}", text(role, "role"), text(role, "change"))
+        })
+        .collect();
+    if lines.is_empty() { "  no role changes".to_owned() } else { lines.join("\n") }
 }
 
 fn catalogue_text(signed: &Value) -> String {
@@ -90,8 +175,23 @@ fn catalogue_text(signed: &Value) -> String {
             list(&entry["tools"]).iter().filter_map(|tool| tool.as_str().map(str::to_owned)).collect();
         out.push_str(&format!("  {}: {}\n", text(&entry, "role"), tools.join(", ")));
     }
-    let signers: Vec<String> =
-        list(&signed["signatures"]).iter().map(|signature| text(signature, "party").to_owned()).collect();
+    for (member, word) in [("valid_from", "from"), ("valid_until", "until")] {
+        if let Some(at) = catalogue[member].as_str() {
+            out.push_str(&format!("  in force {word} {at}\n"));
+        }
+    }
+    let signers: Vec<String> = list(&signed["signatures"])
+        .iter()
+        .map(|signature| match signature["signer"]["not_after"].as_str() {
+            Some(end) => {
+                format!("{} ({} until {})", text(signature, "party"), text(&signature["signer"], "subject"), end)
+            }
+            None => text(signature, "party").to_owned(),
+        })
+        .collect();
     out.push_str(&format!("signed by: {}\n", signers.join(", ")));
+    if signed["changes"].is_array() {
+        out.push_str(&format!("against the one before:\n{}\n", changes_text(signed)));
+    }
     out
 }

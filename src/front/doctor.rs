@@ -48,6 +48,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
+        certificates::catalogue(services, &mut items);
         check_core(services, &mut items);
     }
     Ok(json!({ "items": items, "next": null }))

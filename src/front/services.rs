@@ -18,10 +18,11 @@ use crate::front::operators::Operators;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
+use crate::kernel::catalogue::VerifiedCatalogue;
 use crate::kernel::command::{Act, Actor, Command, Settlement};
 use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::PartyName;
+use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -65,6 +66,8 @@ pub struct Services {
     acceptance: RwLock<Option<Arc<Acceptance>>>,
     /// What keeps the daemon from serving agents, in words. Empty: nothing.
     missing: Mutex<Vec<String>>,
+    /// When the role catalogue ends by which agents are served, if it does.
+    catalogue_end: Mutex<Option<UnixMillis>>,
     /// Handshakes that were refused, by name, since the last leaf about them.
     refused: Mutex<BTreeMap<String, u64>>,
     refused_total: Mutex<BTreeMap<String, u64>>,
@@ -91,6 +94,7 @@ impl Services {
             payments: OnceLock::new(),
             acceptance: RwLock::new(None),
             missing: Mutex::default(),
+            catalogue_end: Mutex::default(),
             refused: Mutex::default(),
             refused_total: Mutex::default(),
         });
@@ -187,6 +191,8 @@ impl Services {
             Err(_) => missing.push("the security company's certificates: `countersign trust add`".to_owned()),
         }
         let catalogue = setup.authority.catalogue();
+        let end = catalogue.as_ref().ok().and_then(VerifiedCatalogue::valid_until);
+        *self.catalogue_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
         let (role_tools, catalogue_version) = match &catalogue {
             Ok(catalogue) => (catalogue.role_tools().clone(), catalogue.version()),
             Err(_) => {
@@ -289,8 +295,12 @@ impl Services {
         json!(*self.refused_total.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What has to be done now and then: expired holds go back, old keys are forgotten, refusals are written into one leaf.
+    /// What has to be done now and then: a catalogue that has ended gives no tools any more, expired holds go back, old keys are forgotten, refusals are written into one leaf.
     pub fn maintain(&self) -> Result<(), Failure> {
+        let end = *self.catalogue_end.lock().unwrap_or_else(PoisonError::into_inner);
+        if end.is_some_and(|end| clock::now() >= end) {
+            self.complete()?;
+        }
         if let Some(payments) = self.payments.get() {
             payments.recover()?;
             payments.sweep()?;

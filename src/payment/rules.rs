@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::settings::{FeeSettings, PaymentSettings, PolicySettings};
 use crate::kernel::canon::canonical;
+use crate::kernel::catalogue::{LocalPolicy, narrowed};
 use crate::kernel::command::{Rules, Settlement};
 use crate::kernel::ledger::{FeeRule, TransactionKind};
 use crate::kernel::types::{Money, RoleName, Sha256};
@@ -16,7 +17,7 @@ const VERSION_DIGITS: usize = 16;
 /// A fee above the tenth of a payment is a slip of the pen.
 const BASIS_POINTS_MAX: u32 = 1_000;
 
-/// The rules in force. `policy_version` is the start of the SHA-256 of the settings' canonical form.
+/// The rules in force: the tools of the signed catalogue, narrowed by the settings. `policy_version` is the start of the SHA-256 of the settings' canonical form.
 ///
 /// # Errors
 /// `config_invalid` when an amount of the policy is not one.
@@ -37,10 +38,11 @@ pub fn rules(
     let canonical = canonical(&settings).map_err(|error| invalid("version", &error))?;
     let mut policy_version = Sha256::of(&[&canonical]).hex();
     policy_version.truncate(VERSION_DIGITS);
+    let local = LocalPolicy { deny_tools: policy.deny_tools.clone(), only_tools: policy.only_tools.clone() };
     Ok(Rules {
         policy_version,
         catalogue_version,
-        role_tools,
+        role_tools: narrowed(&role_tools, &local),
         merchants_allowed: policy.merchants_allowed.clone(),
         unattended_per_transaction: amount("unattended_per_transaction", &policy.unattended_per_transaction)?,
         unattended_per_day: amount("unattended_per_day", &policy.unattended_per_day)?,
@@ -88,6 +90,8 @@ fn fee(settings: &FeeSettings) -> Result<FeeRule, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn policy(per_day: &str) -> PolicySettings {
@@ -97,6 +101,8 @@ mod tests {
             unattended_per_transaction: "2000".into(),
             unattended_per_day: per_day.into(),
             deny_above: None,
+            deny_tools: BTreeSet::new(),
+            only_tools: BTreeMap::new(),
         }
     }
 
@@ -109,6 +115,25 @@ mod tests {
         assert_eq!(version("5000"), version("5000"));
         assert_ne!(version("5000"), version("5001"));
         assert_eq!(version("5000").len(), VERSION_DIGITS);
+    }
+
+    #[test]
+    fn the_settings_narrow_the_catalogue_and_count_in_the_version() {
+        let role: RoleName = "purchaser".parse().unwrap();
+        let catalogue =
+            || BTreeMap::from([(role.clone(), vec!["list_accounts".to_owned(), "execute_transfer".into()])]);
+        let of = |policy: &PolicySettings| {
+            rules(policy, &PaymentSettings::default(), catalogue(), 1, false, Settlement::Embedded).unwrap()
+        };
+        let whole = of(&policy("5000"));
+        let denying = of(&PolicySettings { deny_tools: ["execute_transfer".to_owned()].into(), ..policy("5000") });
+        let only = BTreeMap::from([(role.clone(), BTreeSet::from(["list_accounts".to_owned(), "audit".into()]))]);
+        let keeping = of(&PolicySettings { only_tools: only, ..policy("5000") });
+        assert_eq!(whole.role_tools, catalogue());
+        for narrow in [denying, keeping] {
+            assert_eq!(narrow.role_tools[&role], ["list_accounts"]);
+            assert_ne!(narrow.policy_version, whole.policy_version);
+        }
     }
 
     #[test]

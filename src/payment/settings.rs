@@ -1,9 +1,11 @@
 //! `[policy]` and `[payment]`
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::ledger::TransactionKind;
-use crate::kernel::types::{Currency, MerchantId};
+use crate::kernel::types::{Currency, MerchantId, RoleName};
 
 /// The bank's rules for agents. Amounts are decimal strings in `currency`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +20,12 @@ pub struct PolicySettings {
     /// Amounts above it are denied; leave out for none.
     #[serde(default)]
     pub deny_above: Option<String>,
+    /// No role may call these tools, whatever the role catalogue says.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deny_tools: BTreeSet<String>,
+    /// `[policy.only_tools]`: roles named here keep only these of the tools that the catalogue gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only_tools: BTreeMap<RoleName, BTreeSet<String>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod audit;
 mod bank_desk;
 mod bench;
 mod ca;
+mod catalogue;
 mod clients;
 mod core;
 mod crash;

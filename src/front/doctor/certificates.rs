@@ -27,6 +27,28 @@ pub fn check(services: &Services, items: &mut Vec<Value>) {
     }
 }
 
+/// The role catalogue in force, where there is one: its version and its own end, if it has one.
+pub fn catalogue(services: &Services, items: &mut Vec<Value>) {
+    if let Ok(catalogue) = services.setup.authority.catalogue() {
+        items.push(of_catalogue(catalogue.version(), catalogue.valid_until(), clock::now()));
+    }
+}
+
+fn of_catalogue(version: u64, end: Option<UnixMillis>, now: UnixMillis) -> Value {
+    let Some(end) = end else {
+        return ok("role catalogue", format!("version {version}, in force until a newer one is"));
+    };
+    let detail = format!("version {version}: ends {}", left(end, now));
+    match due(end, now, ROLE_DAYS.map(|days| days * DAY_MS)) {
+        Due::Later => ok("role catalogue", detail),
+        Due::InTime | Due::Soon | Due::Ended => warn(
+            "role catalogue",
+            format!("{detail}; no role may call any tool afterwards"),
+            "have both parties sign a newer version, then countersign catalogue install",
+        ),
+    }
+}
+
 fn of_ca(ca: &CaHealth, now: UnixMillis) -> Value {
     let does = match ca.generation {
         Generation::Root => "certifies issuing CAs".to_owned(),
@@ -178,6 +200,13 @@ mod tests {
         ];
         for (left, life, result, due) in table {
             assert_eq!(judged(left, life), (result.to_owned(), due.to_owned(), json!(left)), "{left} of {life} days");
+        }
+    }
+
+    #[test]
+    fn a_catalogue_with_an_end_is_warned_about_before_it() {
+        for (end, result) in [(None, "ok"), (Some(in_days(31)), "ok"), (Some(in_days(30)), "warn")] {
+            assert_eq!(of_catalogue(7, end, NOW)["result"], result, "{end:?}");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::audit::LogRoles;
+use countersign::hsm::CertifiedKey;
 use countersign::kernel::canon::canonical;
 use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote};
 use countersign::kernel::receipt::{Base64, Receipt, Salt, verify};
@@ -43,6 +45,25 @@ fn a_receipt_proves_its_transaction() {
     assert_eq!(verdict.statement().amount_minor, "189999");
     assert_eq!((verdict.leaf_index(), verdict.checkpoint().size), (11, 18));
     assert!(verdict.signers().0.contains("bank transaction") && verdict.signers().1.contains("bank checkpoint"));
+}
+
+#[test]
+fn a_receipt_carries_the_certificate_that_its_transaction_was_signed_under() {
+    let (bank, store) = (Bank::new(), Arc::new(MemoryStore::default()));
+    let posted = store.post(&bank, 1, 1);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    // The same key was certified anew since, by a renewal or under the next issuing CA.
+    let before = bank.certified(Purpose::Transaction);
+    let later = |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(2026, 11, 22);
+    let renewed = CertifiedKey { key: before.key.clone(), chain: bank.chain(Purpose::Transaction, later) };
+    let checkpoint = bank.certified(Purpose::Checkpoint);
+    for earlier in [vec![before.clone()], vec![renewed.clone(), before.clone()]] {
+        let (checkpoint, transaction) = (checkpoint.clone(), Some(renewed.clone()));
+        log.replace_roles(LogRoles { checkpoint, transaction, earlier });
+        let receipt = log.receipt(&posted[0], Duration::ZERO).unwrap();
+        assert_eq!(receipt.batch.chain[0].0, before.chain[0]);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::LintRefusal;
 use crate::kernel::credential::certificate::Tbs;
 use crate::kernel::credential::der::{self, NotDer, Reader};
-use crate::kernel::credential::profile::{BACKDATE_MS, IssuedBy, NameAttribute, Profile, key_identifier};
+use crate::kernel::credential::profile::{BACKDATE_MS, IssuedBy, NameAttribute, Profile, ProfileRule, key_identifier};
 use crate::kernel::sign::{Purpose, public_key_is_sound};
 use crate::kernel::types::UnixMillis;
 
@@ -46,6 +46,10 @@ pub(super) fn check(profile: Profile, tbs: &Tbs<'_>, now: UnixMillis) -> Result<
         return Err(LintRefusal::KeyUnsound);
     }
     let own = key_identifier(tbs.key());
+    // However strangers make theirs: ours are made in one way.
+    if tbs.subject_key_identifier() != Some(&own) {
+        return Err(LintRefusal::Profile(ProfileRule::SubjectKeyIdentifier));
+    }
     if profile.table().issuer != IssuedBy::Itself && tbs.authority_key_identifier() == Some(&own) {
         return Err(LintRefusal::IssuersOwnKey);
     }
@@ -168,6 +172,14 @@ mod tests {
             bend(&mut b);
             assert_eq!(lint_tbs_certificate(Purpose::Issuing, &b.tbs(), NOW), Err(*expected), "{what}");
         }
+        // The identifier that others make: SHA-256 over the bare key (RFC 7093, 2, method 1).
+        let mut foreign = World::bind(world.draft_b(), b"S");
+        let (_, key) = crate::kernel::sign::raw_public_key(&foreign.spki).unwrap();
+        let identifier = crate::kernel::types::Sha256::of(&[key]).0[..20].to_vec();
+        foreign.set(oid::SUBJECT_KEY_IDENTIFIER, der::element(der::OCTET_STRING, &identifier));
+        let refused = lint_tbs_certificate(Purpose::Issuing, &foreign.tbs(), NOW);
+        assert_eq!(refused, Err(LintRefusal::Profile(ProfileRule::SubjectKeyIdentifier)));
+
         let mut printable = World::bind(world.draft_b(), b"S");
         printable.subject = der::sequence(&[&part(oid::COMMON_NAME, der::PRINTABLE_STRING, b"a-b")]);
         printable.not_before = utc_time(NOW.plus_ms(AHEAD_MS));
