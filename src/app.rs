@@ -13,6 +13,7 @@ use crate::ca::{Authority, AuthoritySetup};
 use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
+use crate::front::follow::{Source, follow};
 use crate::front::gates::{AgentKeysGate, Gates};
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
@@ -60,6 +61,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let control = client::control_from_stdin()?;
     let config = Config::load(state)?;
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
+    let followed = Source::read(&config.pki);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -67,14 +69,15 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let (outside, store) = match outside.and_then(|outside| Ok((outside, store?))) {
+    let (outside, followed, store) = match outside.and_then(|outside| Ok((outside, followed?, store?))) {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
         Err(failure) => return control.failed(&failure),
     };
     // A start that fails drops its pool, and the last one closes the control socket: this one stays until it is told.
     let pool = Arc::clone(&hsm);
-    let ended = match start(state, &config, outside, &store, hsm, confinement, doors) {
+    let beyond = Beyond { core: outside, followed };
+    let ended = match start(state, &config, beyond, &store, hsm, confinement, doors) {
         Ok(front) => front.run(&control),
         Err(failure) => {
             // The supervisor shows it; saying it here too would say it twice.
@@ -83,6 +86,12 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     };
     drop(pool);
     ended
+}
+
+/// Who is asked outside; what it takes was read before the front was confined.
+struct Beyond {
+    core: Option<banking::Outside>,
+    followed: Option<Source>,
 }
 
 struct Front {
@@ -96,7 +105,7 @@ struct Front {
 fn start(
     state: &StateDir,
     config: &Config,
-    outside: Option<banking::Outside>,
+    beyond: Beyond,
     store: &StorePlace,
     hsm: Arc<WorkerPool>,
     confinement: confine::Confinement,
@@ -114,7 +123,7 @@ fn start(
         store: Arc::clone(&store),
     })?;
     let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
-    let core = outside.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
+    let core = beyond.core.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
     let services = Services::open(ServicesSetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -163,6 +172,9 @@ fn start(
         }
         if party_settings.kind != PartyKind::AgentHost {
             tasks.push(runtime.spawn(publish(Arc::clone(&services), stop.clone())));
+            if let Some(source) = beyond.followed {
+                tasks.push(runtime.spawn(follow(source, Arc::clone(&services), stop.clone())));
+            }
             if let Some(address) = config.pki.listen {
                 let (listening, bound) = bind(address, "[pki] listen")?;
                 ports["pki"] = bound;
@@ -366,7 +378,7 @@ async fn deliver(services: Arc<Services>, stop: CancellationToken) {
 }
 
 /// Every connection is a descriptor, and the usual soft limit is 1,024: takes what the hard limit allows.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
@@ -406,6 +418,7 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
 pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     StorePlace::find(state, config)?;
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose()?;
+    Source::read(&config.pki)?;
     Ok(())
 }
 
