@@ -13,6 +13,7 @@ use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
+use crate::front::follow::{Source, follow};
 use crate::front::gates::{AgentKeysGate, Gates};
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
@@ -66,6 +67,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let config = Config::load(state)?;
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
     let peer = config.peer.as_ref().map(PeerPlace::find).transpose();
+    let followed = Source::read(&config.pki);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -73,14 +75,15 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let (outside, peer, store) = match outside.and_then(|outside| Ok((outside, peer?, store?))) {
+    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed? }, store?)));
+    let (beyond, store) = match found {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
         Err(failure) => return control.failed(&failure),
     };
     // A start that fails drops its pool, and the last one closes the control socket: this one stays until it is told.
     let pool = Arc::clone(&hsm);
-    let ended = match start(state, &config, (outside, peer), &store, hsm, confinement, doors) {
+    let ended = match start(state, &config, beyond, &store, hsm, confinement, doors) {
         Ok(front) => front.run(&control),
         Err(failure) => {
             // The supervisor shows it; saying it here too would say it twice.
@@ -89,6 +92,14 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     };
     drop(pool);
     ended
+}
+
+/// Who is asked outside; what it takes was read before the front was confined.
+struct Beyond {
+    core: Option<banking::Outside>,
+    followed: Option<Source>,
+    /// The other party's daemon.
+    peer: Option<PeerPlace>,
 }
 
 struct Front {
@@ -102,7 +113,7 @@ struct Front {
 fn start(
     state: &StateDir,
     config: &Config,
-    (outside, peer): (Option<banking::Outside>, Option<PeerPlace>),
+    beyond: Beyond,
     store: &StorePlace,
     hsm: Arc<WorkerPool>,
     confinement: confine::Confinement,
@@ -119,11 +130,11 @@ fn start(
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
-    if let Some(place) = peer {
+    if let Some(place) = beyond.peer {
         authority.reach(PeerClient::start(place)?);
     }
     let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
-    let core = outside.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
+    let core = beyond.core.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
     let services = Services::open(ServicesSetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -175,6 +186,9 @@ fn start(
         }
         if party_settings.kind.certifies() {
             tasks.push(runtime.spawn(publish(Arc::clone(&services), stop.clone())));
+            if let Some(source) = beyond.followed {
+                tasks.push(runtime.spawn(follow(source, Arc::clone(&services), stop.clone())));
+            }
             if let Some(address) = config.pki.listen {
                 let (listening, bound) = bind(address, "[pki] listen")?;
                 ports["pki"] = bound;
@@ -433,7 +447,7 @@ async fn deliver(services: Arc<Services>, stop: CancellationToken) {
 }
 
 /// Every connection is a descriptor, and the usual soft limit is 1,024: takes what the hard limit allows.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
@@ -473,6 +487,7 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
 pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     StorePlace::find(state, config)?;
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose()?;
+    Source::read(&config.pki)?;
     Ok(())
 }
 

@@ -222,7 +222,9 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::Revoked { authorizations, already, .. } => {
             json!({ "status": "revoked", "authorizations": authorizations, "already": already })
         }
-        Effect::Spread { .. } | Effect::Frozen { .. } | Effect::Unfrozen { .. } => json!({ "status": "stopped" }),
+        Effect::Spread { agents, .. } => json!({ "status": "spread", "agents": agents }),
+        Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
+        Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),

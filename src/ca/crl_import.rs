@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
 use crate::ca::files;
+use crate::ca::issue::OwnCa;
 use crate::ca::settings::PartyKind;
 use crate::kernel::command::{Act, Actor, Effect};
 use crate::kernel::credential::crl;
@@ -61,15 +62,23 @@ impl Authority {
         })
     }
 
+    /// The key identifiers of the other parties' issuing CAs.
+    ///
+    /// # Errors
+    /// The file system's, `anchor_invalid`.
+    pub fn other_issuers(&self) -> Result<Vec<String>, Failure> {
+        let issuing = self.known_anchors()?.into_values().flat_map(|anchors| anchors.issuing);
+        issuing.map(|der| Ok(OwnCa::of(&der)?.identifier)).collect()
+    }
+
     /// The issuing CA among the other parties' whose key identifier the list names.
     fn issuer_of_crl(&self, der: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         let Some(claimed) = crl::claimed_issuer(der) else {
             return Ok(None);
         };
         let issuing = self.known_anchors()?.into_values().flat_map(|anchors| anchors.issuing);
-        let mut fitting = issuing.filter(|issuing| {
-            crate::ca::issue::OwnCa::of(issuing).is_ok_and(|authority| authority.identifier == claimed)
-        });
+        let mut fitting =
+            issuing.filter(|issuing| OwnCa::of(issuing).is_ok_and(|authority| authority.identifier == claimed));
         Ok(fitting.next())
     }
 }

@@ -52,6 +52,9 @@ pub struct PkiSettings {
     pub custody_min: CustodyLevel,
     /// Whether an agent needs a CRL of the security company that is not past its next update.
     pub company_crl_required: bool,
+    /// Where the security company publishes, `http://host:port`: its lists are taken over from there. None: with
+    /// `countersign crl import`.
+    pub company_pki_url: Option<String>,
     /// Address of the plain HTTP listener for lists and questions about certificates, for example `127.0.0.1:8080`; port 0
     /// picks a free one. None: others publish what is in certs/crl.
     pub listen: Option<std::net::SocketAddr>,
@@ -72,6 +75,7 @@ impl Default for PkiSettings {
             crl_life_hours: 24,
             custody_min: CustodyLevel::CustodyStated,
             company_crl_required: true,
+            company_pki_url: None,
             listen: None,
             base_url: "http://pki.countersign.example".into(),
             tls_names: vec!["localhost".into(), "127.0.0.1".into()],

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod admin_socket;
 pub mod agent_socket;
 pub mod doctor;
+pub mod follow;
 pub mod gates;
 pub mod http;
 pub mod lease;

@@ -290,6 +290,40 @@ fn the_list_survives_a_restart(site: &Site) {
     site.crl_is(&["Key Compromise"], 2);
 }
 
+/// The security company's word reaches a bank that follows it, without a file.
+#[test]
+fn a_bank_takes_the_companys_list_over_where_it_is_published() {
+    let world = World::new();
+    let certificate = std::fs::read_to_string(world.state("secco").join("certs/issuing.pem")).unwrap();
+    let der = pem::decode_one(Kind::Certificate, &certificate).unwrap();
+    let issuer = hex::encode(Certificate::read(&der).unwrap().tbs.subject_key_identifier().unwrap());
+    let kept = world.state("bank").join(format!("certs/crl/{issuer}.crl"));
+    let revoked = || {
+        let list = pem::decode_one(Kind::Crl, &std::fs::read_to_string(&kept).unwrap()).unwrap();
+        countersign::kernel::credential::crl::verify(&list, &der, countersign::ops::clock::now())
+            .unwrap()
+            .serials()
+            .len()
+    };
+    assert_eq!(revoked(), 0);
+    world.run("secco", &["--operator", "secco-officer", "revoke", "assistant", "--reason", "cessation-of-operation"]);
+
+    world.run("bank", &["stop"]);
+    let ports = std::fs::read_to_string(world.state("secco").join("run/ports.json")).unwrap();
+    let ports: Value = serde_json::from_str(&ports).unwrap();
+    let config = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let place = format!("company_pki_url = \"http://{}\" #", ports["pki"].as_str().unwrap());
+    let changed = text.replace("# company_pki_url = \"http://127.0.0.1:9080\"", &place);
+    assert_ne!(text, changed);
+    std::fs::write(&config, changed).unwrap();
+    world.serve("bank");
+    while revoked() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(revoked(), 1);
+}
+
 struct Answer {
     status: u16,
     headers: Vec<(String, String)>,

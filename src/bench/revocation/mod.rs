@@ -64,6 +64,7 @@ pub struct Report {
 /// `bench_stopped`, and whatever kept a part from working.
 pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure> {
     let stop = Stop::on_signals()?;
+    crate::app::raise_descriptor_limit();
     tell(&format!("three parties, and {} agents enrolled with both", plan.agents));
     let stage = Stage::set(plan, &stop)?;
     tell(&format!("connecting {} times, then revoking each agent", plan.agents * plan.connections));

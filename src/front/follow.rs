@@ -1,0 +1,163 @@
+//! Follows the security company's lists: fetches them where it publishes, so that nobody carries files.
+//!
+//! A list is taken over as if an officer had imported it: verified under the anchors that are trusted here, never an older
+//! one. What is fetched over plain HTTP proves itself; whoever holds it back makes our status stale, and then no agent is
+//! served.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::ca::settings::PkiSettings;
+use crate::front::services::Services;
+use crate::kernel::command::Actor;
+use crate::kernel::credential::crl::CRL_BYTES_MAX;
+use crate::kernel::credential::pem::{self, Kind};
+use crate::ops::failure::Failure;
+use crate::tls;
+
+/// Between two looks: a list that has not changed costs a few hundred bytes.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// For a list of many megabytes, too.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where the lists are; looked up before the front is confined.
+#[derive(Clone, Debug)]
+pub struct Source {
+    base: String,
+    host: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Source {
+    /// `None` when nobody is followed.
+    ///
+    /// # Errors
+    /// `company_unresolvable`; `config_invalid` for what is no http URL.
+    pub fn read(settings: &PkiSettings) -> Result<Option<Self>, Failure> {
+        let Some(base) = &settings.company_pki_url else {
+            return Ok(None);
+        };
+        let invalid = |why: &str| {
+            let message = format!("[pki] company_pki_url: {why}");
+            Failure::usage("config_invalid", message, "write http://HOST:PORT, without a path")
+        };
+        let url = reqwest::Url::parse(base).map_err(|error| invalid(&error.to_string()))?;
+        if url.scheme() != "http" || url.path() != "/" {
+            return Err(invalid("it is not http://HOST:PORT"));
+        }
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let port = url.port_or_known_default().unwrap_or(80);
+        let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect);
+        let addresses = addresses.map_err(|error| {
+            Failure::fault(
+                "company_unresolvable",
+                format!("[pki] company_pki_url: {host} has no address: {error}"),
+                "check the name and the resolver; it is looked up once, when the daemon starts",
+            )
+        })?;
+        Ok(Some(Self { base: base.trim_end_matches('/').to_owned(), host, addresses }))
+    }
+}
+
+/// Fetches until `stop`.
+pub async fn follow(source: Source, services: Arc<Services>, stop: CancellationToken) {
+    let client = match client(&source) {
+        Ok(client) => client,
+        Err(failure) => {
+            tracing::error!(name = %failure.name, message = %failure.message, "no list of the security company is fetched");
+            return;
+        }
+    };
+    let mut turns = tokio::time::interval(INTERVAL);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // By issuer: the tag of the list that is in force.
+    let mut tags: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(failure) = turn(&source, &client, &services, &mut tags).await {
+            let Failure { name, message, .. } = failure;
+            tracing::warn!(%name, %message, "the security company's list was not taken over");
+        }
+    }
+}
+
+/// Speaks plain HTTP only; the TLS settings are there so that the machine's roots, which the front may not read, are not
+/// looked for.
+fn client(source: &Source) -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::asking_config(None, None)?)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .resolve_to_addrs(&source.host, &source.addresses)
+        .build()
+        .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))
+}
+
+async fn turn(
+    source: &Source,
+    client: &reqwest::Client,
+    services: &Arc<Services>,
+    tags: &mut BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    for issuer in services.setup.authority.other_issuers()? {
+        let known = tags.get(&issuer).map(String::as_str);
+        let Some((list, tag)) = fetched(source, client, &issuer, known).await? else {
+            continue;
+        };
+        let turn = Arc::clone(services);
+        let imported = tokio::task::spawn_blocking(move || {
+            let actor = Actor::System { component: "follower".into() };
+            turn.setup.authority.crl_import(&actor, &pem::encode(Kind::Crl, &list))
+        });
+        let imported = imported.await.map_err(|error| unreadable(&error.to_string()))??;
+        tracing::info!(%issuer, number = %imported["number"], "the security company's list was taken over");
+        tags.extend(tag.map(|tag| (issuer, tag)));
+    }
+    Ok(())
+}
+
+/// The list and its tag; `None` when it is the one that is known.
+async fn fetched(
+    source: &Source,
+    client: &reqwest::Client,
+    issuer: &str,
+    known: Option<&str>,
+) -> Result<Option<(Vec<u8>, Option<String>)>, Failure> {
+    let failed = |error: reqwest::Error| unreadable(&error.without_url().to_string());
+    let mut request = client.get(format!("{}/crl/{issuer}.crl", source.base));
+    if let Some(known) = known {
+        request = request.header(http::header::IF_NONE_MATCH, known);
+    }
+    let mut response = request.send().await.map_err(failed)?;
+    if response.status() == http::StatusCode::NOT_MODIFIED {
+        return Ok(None);
+    }
+    if response.status() != http::StatusCode::OK {
+        return Err(unreadable(&format!("it answered {}", response.status())));
+    }
+    let tag = response.headers().get(http::header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+    let mut list = vec![];
+    while let Some(part) = response.chunk().await.map_err(failed)? {
+        if list.len() + part.len() > CRL_BYTES_MAX {
+            return Err(unreadable("its list is too long"));
+        }
+        list.extend_from_slice(&part);
+    }
+    Ok(Some((list, tag)))
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::busy(
+        "company_list_unreachable",
+        format!("the security company's list could not be fetched: {why}"),
+        "check [pki] company_pki_url and that its daemon runs; until then `countersign crl import` takes a file",
+    )
+}
