@@ -236,7 +236,10 @@ fn the_certificate_in_question_is_refused_by_the_rule_it_breaks() {
         ("no distribution point", |leaf| leaf.remove(oid::CRL_DISTRIBUTION_POINTS), "accepted"),
         (
             "an empty access description",
-            |leaf| leaf.add(AUTHORITY_INFO_ACCESS, false, vec![0x30, 0]),
+            |leaf| {
+                leaf.remove(AUTHORITY_INFO_ACCESS);
+                leaf.add(AUTHORITY_INFO_ACCESS, false, vec![0x30, 0]);
+            },
             "extension_malformed",
         ),
         (
@@ -244,6 +247,7 @@ fn the_certificate_in_question_is_refused_by_the_rule_it_breaks() {
             |leaf| {
                 let location = der::element(URI, b"http://a.example/ca.cer");
                 let method = der::element(der::OID, &[0x2b, 6, 1, 5, 5, 7, 0x30, 2]);
+                leaf.remove(AUTHORITY_INFO_ACCESS);
                 leaf.add(AUTHORITY_INFO_ACCESS, true, der::sequence(&[&der::sequence(&[&method, &location])]));
             },
             "extension_criticality",
