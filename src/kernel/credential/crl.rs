@@ -1,7 +1,8 @@
 //! Full certificate revocation lists (RFC 5280, 5): read strictly and verified with the issuer's key.
 //!
 //! Delta lists, indirect lists and lists of a part of the certificates are refused: a serial number that is absent
-//! from a list of ours means "not revoked".
+//! from a list of ours means "not revoked". A list may say that it is for end entities or for CAs alone where its
+//! issuer has no others.
 
 use std::collections::BTreeSet;
 
@@ -121,6 +122,14 @@ pub fn verify(crl: &[u8], issuer: &[u8], now: UnixMillis) -> Result<VerifiedCrl,
     if tbs.issuer != issuer.tbs.subject || tbs.authority()? != identifier {
         return Err(CrlRefusal::IssuerMismatch);
     }
+    // An issuing CA has end entities only, a root has CAs only: such a list leaves nothing out. The other way round it
+    // leaves out everything.
+    let is_root = issuer.tbs.issuer == issuer.tbs.subject;
+    match tbs.scope() {
+        ListScope::Whole { kind: ListKind::EndEntities, .. } if is_root => return Err(CrlRefusal::NotFull),
+        ListScope::Whole { kind: ListKind::Authorities, .. } if !is_root => return Err(CrlRefusal::NotFull),
+        ListScope::Whole { .. } | ListScope::Partial | ListScope::Delta | ListScope::Malformed => {}
+    }
     if !signs_crls(&issuer) {
         return Err(CrlRefusal::IssuerNotCrlSigner);
     }
@@ -181,11 +190,21 @@ pub(super) enum EntryExtension {
     Removed,
 }
 
+/// Which certificates of its issuer a list speaks of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListKind {
+    All,
+    EndEntities,
+    Authorities,
+}
+
 /// What a list speaks of.
 pub(super) enum ListScope<'a> {
-    Full,
-    /// Everything, published under this DistributionPointName (content octets).
-    Named(&'a [u8]),
+    /// Everything of a kind; published under this DistributionPointName (content octets), where it says so.
+    Whole {
+        kind: ListKind,
+        name: Option<&'a [u8]>,
+    },
     Partial,
     Delta,
     Malformed,
@@ -257,7 +276,7 @@ impl<'a> TbsCrl<'a> {
             match (extension.oid, extension.critical) {
                 (oid::AUTHORITY_KEY_IDENTIFIER | oid::CRL_NUMBER, false) => {}
                 (oid::ISSUING_DISTRIBUTION_POINT, true) | (oid::DELTA_CRL_INDICATOR, _) => match self.scope() {
-                    ListScope::Full | ListScope::Named(_) => {}
+                    ListScope::Whole { .. } => {}
                     ListScope::Partial | ListScope::Delta => return Err(CrlRefusal::NotFull),
                     ListScope::Malformed => return Err(CrlRefusal::Malformed),
                 },
@@ -280,19 +299,31 @@ impl<'a> TbsCrl<'a> {
             return ListScope::Delta;
         }
         let Ok(point) = self.find(oid::ISSUING_DISTRIBUTION_POINT) else {
-            return ListScope::Full;
+            return ListScope::Whole { kind: ListKind::All, name: None };
         };
-        let read = || -> Result<(Option<Element<'a>>, bool), NotDer> {
+        let read = || -> Result<ListScope<'a>, NotDer> {
             let mut reader = Reader::whole_sequence(point)?;
-            let name = reader.optional(der::context_constructed(0))?;
-            Ok((name, reader.is_empty()))
+            if reader.is_empty() {
+                return Err(NotDer("a distribution point that is not empty"));
+            }
+            let name = reader.optional(der::context_constructed(0))?.map(|name| name.content);
+            let mut only = |number| match reader.optional(der::context(number))? {
+                None => Ok(false),
+                Some(Element { content: [0xff], .. }) => Ok(true),
+                Some(_) => Err(NotDer("TRUE, or nothing where FALSE is the default")),
+            };
+            let kind = match (only(1)?, only(2)?) {
+                (false, false) => Some(ListKind::All),
+                (true, false) => Some(ListKind::EndEntities),
+                (false, true) => Some(ListKind::Authorities),
+                (true, true) => None,
+            };
+            Ok(match kind {
+                Some(kind) if reader.is_empty() => ListScope::Whole { kind, name },
+                Some(_) | None => ListScope::Partial,
+            })
         };
-        match read() {
-            Ok((Some(name), true)) => ListScope::Named(name.content),
-            Ok((_, false)) => ListScope::Partial,
-            // RFC 5280, 5.2.5: it is never empty.
-            Ok((None, true)) | Err(_) => ListScope::Malformed,
-        }
+        read().unwrap_or(ListScope::Malformed)
     }
 
     /// True when this serial number (content octets) is on the list.

@@ -8,7 +8,7 @@ use super::algorithm::{PublicKey, SignatureScheme};
 use super::extensions::{Extensions, KeyUsage, distribution_point_name};
 use super::rule::{Broken, PathRule};
 use crate::kernel::credential::certificate::{Certificate, TimeForm};
-use crate::kernel::credential::crl::{CRL_BYTES_MAX, EntryExtension, ListScope, TbsCrl};
+use crate::kernel::credential::crl::{CRL_BYTES_MAX, EntryExtension, ListKind, ListScope, TbsCrl};
 use crate::kernel::credential::der::{self, NotDer, Reader};
 use crate::kernel::credential::oid;
 use crate::kernel::types::UnixMillis;
@@ -30,6 +30,15 @@ pub(super) struct ListIssuer<'a, 'b> {
     pub subject: &'a [u8],
     pub key: PublicKey<'a>,
     pub extensions: &'b Extensions<'a>,
+}
+
+/// The certificate that is asked about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a, 'b> {
+    pub certificate: &'b Certificate<'a>,
+    /// URIs of its distribution points.
+    pub points: &'b [&'a str],
+    pub is_authority: bool,
 }
 
 /// What one list says about one certificate.
@@ -59,8 +68,7 @@ impl<'a> List<'a> {
 
     fn says(
         &self,
-        certificate: &Certificate<'_>,
-        points: &[&str],
+        about: About<'_, '_>,
         issuer: ListIssuer<'_, '_>,
         at: UnixMillis,
         signatures: &mut u32,
@@ -74,7 +82,7 @@ impl<'a> List<'a> {
             return Ok(Said::NotItsList);
         }
         self.check_form()?;
-        self.check_scope(points)?;
+        self.check_scope(about.points, about.is_authority)?;
         let signs = issuer.extensions.key_usage.is_none_or(|usage| usage.has(KeyUsage::CRL_SIGN));
         if !signs {
             return Err(PathRule::CrlIssuerNotCrlSigner.because("its key usage lacks cRLSign"));
@@ -86,7 +94,7 @@ impl<'a> List<'a> {
         if !scheme.verifies(issuer.key, self.tbs_der, self.signature) {
             return Err(PathRule::CrlSignatureInvalid.because("it is not by the issuer's key"));
         }
-        if self.tbs.revokes(certificate.tbs.serial) {
+        if self.tbs.revokes(about.certificate.tbs.serial) {
             return Err(PathRule::Revoked.because("its serial number is on its issuer's list"));
         }
         let next_update = self.tbs.next_update.ok_or(profile("it does not say when the next one comes"))?.at;
@@ -145,11 +153,17 @@ impl<'a> List<'a> {
     }
 
     /// Every certificate of the issuer, by the issuer itself, and published where the certificate says.
-    fn check_scope(&self, points: &[&str]) -> Result<(), Broken> {
+    fn check_scope(&self, points: &[&str], is_authority: bool) -> Result<(), Broken> {
         let not_full = |why| Err(PathRule::CrlNotFull.because(why));
         match self.tbs.scope() {
-            ListScope::Full => {}
-            ListScope::Named(name) => {
+            ListScope::Whole { kind: ListKind::EndEntities, .. } if is_authority => {
+                return not_full("it is for end entities only");
+            }
+            ListScope::Whole { kind: ListKind::Authorities, .. } if !is_authority => {
+                return not_full("it is for CAs only");
+            }
+            ListScope::Whole { name: None, .. } => {}
+            ListScope::Whole { name: Some(name), .. } => {
                 let uris = distribution_point_name(name)
                     .map_err(|_| PathRule::CrlProfile.because("its issuingDistributionPoint is malformed"))?;
                 if !points.is_empty() && !uris.iter().any(|uri| points.contains(uri)) {
@@ -185,8 +199,7 @@ fn is_number(value: &[u8]) -> bool {
 /// [`PathRule::Revoked`], the rules on lists, [`PathRule::StatusUnknown`]
 pub(super) fn check(
     lists: &[List<'_>],
-    certificate: &Certificate<'_>,
-    points: &[&str],
+    about: About<'_, '_>,
     issuer: ListIssuer<'_, '_>,
     at: UnixMillis,
     signatures: &mut u32,
@@ -194,7 +207,7 @@ pub(super) fn check(
     let mut status = Err(PathRule::StatusUnknown.because("no list of its issuer was given"));
     let mut broken = None;
     for list in lists {
-        match list.says(certificate, points, issuer, at, signatures) {
+        match list.says(about, issuer, at, signatures) {
             Ok(Said::NotItsList) => {}
             Ok(Said::Good) => status = Ok(()),
             Ok(Said::Stale(why)) => status = status.or(Err(why)),

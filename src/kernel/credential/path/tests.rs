@@ -828,8 +828,15 @@ fn lists_decide_on_every_certificate_below_the_anchor() {
             "crl_not_full",
         ),
         (
-            "for users only",
+            "for end entities only",
             |list| list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, vec![0x30, 3, 0x81, 1, 0xff])),
+            "accepted",
+        ),
+        (
+            "for CAs only",
+            |list| {
+                list.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, vec![0x30, 3, 0x82, 1, 0xff]));
+            },
             "crl_not_full",
         ),
         (
