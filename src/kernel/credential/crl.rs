@@ -1,7 +1,8 @@
 //! Full certificate revocation lists (RFC 5280, 5): read strictly and verified with the issuer's key.
 //!
 //! Delta lists, indirect lists and lists of a part of the certificates are refused: a serial number that is absent
-//! from a list of ours means "not revoked".
+//! from a list of ours means "not revoked". A list may say that it is for end entities or for CAs alone where its
+//! issuer has no others.
 
 use std::collections::BTreeSet;
 

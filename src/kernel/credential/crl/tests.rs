@@ -13,6 +13,9 @@ fn an_honest_list_reads_back() {
     let verified = verify(&list, &party.issuing, NOW).unwrap();
     assert_eq!((verified.number(), verified.serials().len()), (7, 1));
     assert_eq!(claimed_issuer(&list).as_deref(), Some(verified.issuer()));
+    let mut users = draft.clone();
+    users.extensions.push((oid::ISSUING_DISTRIBUTION_POINT.to_vec(), true, vec![0x30, 3, 0x81, 1, 0xff]));
+    assert!(verify(&users.sign(&party.issuing_key), &party.issuing, NOW).is_ok(), "an issuing CA has no others");
     let mut empty = draft;
     empty.entries.clear();
     assert!(verify(&empty.sign(&party.issuing_key), &party.issuing, NOW).unwrap().serials().is_empty());

@@ -7,7 +7,7 @@ use crate::kernel::credential::oid;
 use crate::kernel::credential::profile::{Profile, custody_policy, key_identifier};
 use crate::kernel::credential::testkit::*;
 use crate::kernel::status::CustodyLevel;
-use crate::kernel::types::{Sha256, UnixMillis};
+use crate::kernel::types::UnixMillis;
 
 const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
 
@@ -1021,22 +1021,18 @@ impl Scene {
     }
 }
 
-/// The example of docs/VERIFYING.md. Run with `--ignored` when the format of a pair has changed; its keys are
-/// forgotten.
-#[test]
-#[ignore = "writes docs/verifying"]
-fn writes_the_example_of_the_documentation() {
+/// The files of docs/verifying, by name: an honest pair, its lists, and one that revokes S. The keys are forgotten.
+pub(super) fn example() -> Vec<(&'static str, String)> {
     use crate::kernel::credential::pem::{Kind, encode};
     let world = World::new();
     let scene = Scene::of(&world);
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verifying");
-    std::fs::create_dir_all(&directory).unwrap();
-    let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
-    write("bank-root.pem", encode(Kind::Certificate, &scene.bank_root));
-    write("company-root.pem", encode(Kind::Certificate, &scene.company_root));
-    write("pair.pem", scene.chain.iter().map(|der| encode(Kind::Certificate, der)).collect());
-    write("bank.crl", encode(Kind::Crl, &signed_list(&world.bank, &[])));
-    write("company.crl", encode(Kind::Crl, &signed_list(&world.company, &[&[0x41; 16]])));
-    write("revoked.crl", encode(Kind::Crl, &signed_list(&world.company, &[&serial_of(&scene.chain[1])])));
-    assert_eq!(Sha256::of(&[&scene.chain[1]]).hex().len(), 64);
+    let revoking = signed_list(&world.company, &[&serial_of(&scene.chain[1])]);
+    vec![
+        ("bank-root.pem", encode(Kind::Certificate, &scene.bank_root)),
+        ("company-root.pem", encode(Kind::Certificate, &scene.company_root)),
+        ("pair.pem", scene.chain.iter().map(|der| encode(Kind::Certificate, der)).collect()),
+        ("bank.crl", encode(Kind::Crl, &signed_list(&world.bank, &[]))),
+        ("company.crl", encode(Kind::Crl, &signed_list(&world.company, &[&[0x41; 16]]))),
+        ("revoked.crl", encode(Kind::Crl, &revoking)),
+    ]
 }

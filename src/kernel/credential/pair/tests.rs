@@ -410,3 +410,13 @@ fn refusal_names_are_unique() {
     let names: std::collections::BTreeSet<_> = PairRefusal::ALL.iter().map(|refusal| refusal.name()).collect();
     assert_eq!(names.len(), PairRefusal::ALL.len());
 }
+
+/// Run with `--ignored` when the format of a pair has changed.
+#[test]
+#[ignore = "writes docs/verifying"]
+fn writes_the_example_of_the_documentation() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verifying");
+    for (name, text) in super::hostile::example() {
+        std::fs::write(directory.join(name), text).unwrap();
+    }
+}

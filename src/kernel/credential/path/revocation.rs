@@ -32,6 +32,15 @@ pub(super) struct ListIssuer<'a, 'b> {
     pub extensions: &'b Extensions<'a>,
 }
 
+/// The certificate that is asked about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a, 'b> {
+    pub certificate: &'b Certificate<'a>,
+    /// URIs of its distribution points.
+    pub points: &'b [&'a str],
+    pub is_authority: bool,
+}
+
 /// What one list says about one certificate.
 enum Said {
     NotItsList,
@@ -59,8 +68,7 @@ impl<'a> List<'a> {
 
     fn says(
         &self,
-        certificate: &Certificate<'_>,
-        points: &[&str],
+        about: About<'_, '_>,
         issuer: ListIssuer<'_, '_>,
         at: UnixMillis,
         signatures: &mut u32,
@@ -86,7 +94,7 @@ impl<'a> List<'a> {
         if !scheme.verifies(issuer.key, self.tbs_der, self.signature) {
             return Err(PathRule::CrlSignatureInvalid.because("it is not by the issuer's key"));
         }
-        if self.tbs.revokes(certificate.tbs.serial) {
+        if self.tbs.revokes(about.certificate.tbs.serial) {
             return Err(PathRule::Revoked.because("its serial number is on its issuer's list"));
         }
         let next_update = self.tbs.next_update.ok_or(profile("it does not say when the next one comes"))?.at;
@@ -198,8 +206,7 @@ fn is_number(value: &[u8]) -> bool {
 /// [`PathRule::Revoked`], the rules on lists, [`PathRule::StatusUnknown`]
 pub(super) fn check(
     lists: &[List<'_>],
-    certificate: &Certificate<'_>,
-    points: &[&str],
+    about: About<'_, '_>,
     issuer: ListIssuer<'_, '_>,
     at: UnixMillis,
     signatures: &mut u32,
@@ -207,7 +214,7 @@ pub(super) fn check(
     let mut status = Err(PathRule::StatusUnknown.because("no list of its issuer was given"));
     let mut broken = None;
     for list in lists {
-        match list.says(certificate, points, issuer, at, signatures) {
+        match list.says(about, issuer, at, signatures) {
             Ok(Said::NotItsList) => {}
             Ok(Said::Good) => status = Ok(()),
             Ok(Said::Stale(why)) => status = status.or(Err(why)),

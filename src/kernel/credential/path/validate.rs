@@ -4,7 +4,7 @@ use super::examine::{Examined, Judged};
 use super::extensions::ANY_USAGE;
 use super::name::GeneralName;
 use super::policy::{Place, PolicyState};
-use super::revocation::{self, List, ListIssuer};
+use super::revocation::{self, About, List, ListIssuer};
 use super::rule::{Broken, PathRule};
 use super::{PathQuestion, Usage, second};
 use crate::kernel::credential::oid;
@@ -175,9 +175,12 @@ fn check_status(
             key: above.judged.key,
             extensions: &above.judged.extensions,
         };
-        let points = &link.judged.extensions.distribution_points;
-        revocation::check(lists, &link.examined.certificate, points, issuer, question.at, signatures)
-            .map_err(|broken| (place, broken))?;
+        let about = About {
+            certificate: &link.examined.certificate,
+            points: &link.judged.extensions.distribution_points,
+            is_authority: place > 0,
+        };
+        revocation::check(lists, about, issuer, question.at, signatures).map_err(|broken| (place, broken))?;
     }
     Ok(())
 }
