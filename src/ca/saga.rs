@@ -263,7 +263,7 @@ impl Authority {
     /// An agent that is connected asks for fresh certificates over its own key: the first half, S.
     ///
     /// # Errors
-    /// `renewal_not_own`, `approval_missing` once the officer's approval has ended, and as [`Self::ask_endorsement`].
+    /// `renewal_not_own`, `approval_missing` once the officer's approval has ended, and what the security company refuses.
     pub fn renewal_begin(&self, agent: &VerifiedAgent, request: &Value) -> Result<Value, Failure> {
         let actor = Actor::Agent(agent.principal().clone());
         self.recorded(&actor, "renewal_begin", &json!({ "request_id": id_of(request) }), || {

@@ -29,7 +29,7 @@ pub struct PairQuestion<'a> {
     /// B, then S; between or after them issuing CAs (and the roots) in any order. At most [`CHAIN_MAX`].
     pub chain: &'a [Vec<u8>],
     /// Revocation lists. With at least one, the status of both halves must be known; that of an issuing CA is asked
-    /// of its root's list, where there is one. Lists of strangers say nothing. At most [`LISTS_MAX`].
+    /// of its root's list, where there is one. Lists of strangers say nothing. At most `LISTS_MAX`.
     pub lists: &'a [Vec<u8>],
     /// The moment in question; within its second both ends of a validity are inclusive.
     pub at: UnixMillis,

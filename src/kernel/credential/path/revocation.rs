@@ -82,7 +82,7 @@ impl<'a> List<'a> {
             return Ok(Said::NotItsList);
         }
         self.check_form()?;
-        self.check_scope(certificate, points)?;
+        self.check_scope(about)?;
         let signs = issuer.extensions.key_usage.is_none_or(|usage| usage.has(KeyUsage::CRL_SIGN));
         if !signs {
             return Err(PathRule::CrlIssuerNotCrlSigner.because("its key usage lacks cRLSign"));
@@ -154,13 +154,12 @@ impl<'a> List<'a> {
 
     /// Every certificate of the issuer, or every one of its kind, by the issuer itself, and published where the
     /// certificate says.
-    fn check_scope(&self, certificate: &Certificate<'_>, points: &[&str]) -> Result<(), Broken> {
+    fn check_scope(&self, about: About<'_, '_>) -> Result<(), Broken> {
         let not_full = |why| Err(PathRule::CrlNotFull.because(why));
         match self.tbs.scope() {
             ListScope::Full(holders, name) => {
-                let is_authority = certificate.tbs.extension(oid::BASIC_CONSTRAINTS);
-                let is_authority = is_authority.is_some_and(|constraints| constraints.value != [der::SEQUENCE, 0]);
-                if holders == if is_authority { Holders::EndEntities } else { Holders::Authorities } {
+                let others = if about.is_authority { Holders::EndEntities } else { Holders::Authorities };
+                if holders == others {
                     return not_full("it is for other kinds of certificates");
                 }
                 let uris = match name {
@@ -168,7 +167,7 @@ impl<'a> List<'a> {
                     Some(name) => distribution_point_name(name)
                         .map_err(|_| PathRule::CrlProfile.because("its issuingDistributionPoint is malformed"))?,
                 };
-                if !points.is_empty() && !uris.iter().any(|uri| points.contains(uri)) {
+                if !about.points.is_empty() && !uris.iter().any(|uri| about.points.contains(uri)) {
                     return not_full("it is for another distribution point");
                 }
             }
