@@ -255,8 +255,10 @@ async fn listen_to_peers(listening: std::net::TcpListener, services: Arc<Service
             () = stop.cancelled() => return,
         }
     }
-    match PeerListener::start(listening, services) {
+    match PeerListener::start(listening, Arc::clone(&services)) {
         Ok(listener) => {
+            services.setup.authority.listening_with(listener.key());
+            retire_superseded(&services).await;
             stop.cancelled().await;
             drop(listener);
         }

@@ -111,7 +111,7 @@ impl Authority {
         let der = pem::decode_one(Kind::Certificate, endorsement_pem).map_err(|error| mismatch(&error.to_string()))?;
         let certificate = Certificate::read(&der).map_err(|error| mismatch(&error.to_string()))?;
         let facts = Profile::AgentS
-            .check_certificate(&certificate, &self.base)
+            .check_presented(&certificate, &self.base)
             .map_err(|rule| mismatch(&format!("the endorsement breaks its profile: {rule}")))?;
         if facts.key != key.id {
             return Err(mismatch("the endorsement is over another key than this agent's"));

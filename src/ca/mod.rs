@@ -37,7 +37,7 @@ pub use enrol::{AGENT_REQUEST_SCHEMA, AgentRequest};
 pub use keys::RoleHealth;
 pub use ocsp::{OcspAnswer, Responder};
 pub use operators::ROLES as OPERATOR_ROLES;
-pub use renew::Renewal;
+pub use renew::{Renewal, renewal_due};
 pub use revoke::{Acted, Named, RevokeMode, RevokeRequest};
 pub use rollover::{CaHealth, Generation};
 pub use show::{described, described_pair};

@@ -56,6 +56,29 @@ impl Authority {
         })
     }
 
+    /// The installed pairs: whom, from when, until when.
+    ///
+    /// # Errors
+    /// The file system's; `certificate_unreadable`.
+    pub fn installed_pairs(&self) -> Result<Vec<(AgentName, UnixMillis, UnixMillis)>, Failure> {
+        let mut pairs = Vec::new();
+        for name in files::names(&self.state.certs().join("agents"))? {
+            let Ok(name) = name.parse::<AgentName>() else {
+                continue;
+            };
+            if let Some([bank, _]) = self.installed_pair(&name)? {
+                let (_, begins, ends) = installed(&bank, self)?;
+                pairs.push((name, begins, ends));
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// Whether this host can ask the bank for renewals.
+    pub fn renews(&self) -> bool {
+        self.peer.get().is_some()
+    }
+
     /// Renews every installed pair that is past two thirds of its life. Answers how each attempt ended.
     ///
     /// # Errors
@@ -67,22 +90,19 @@ impl Authority {
         let actor = Actor::System { component: "renewal".into() };
         let now = clock::now();
         let mut attempts = Vec::new();
-        for name in files::names(&self.state.certs().join("agents"))? {
-            let Ok(name) = name.parse::<AgentName>() else {
-                continue;
-            };
-            let Some([bank, _]) = self.installed_pair(&name)? else {
-                continue;
-            };
-            let (_, begins, ends) = installed(&bank, self)?;
-            let due = UnixMillis(begins.0 + (ends.0 - begins.0) / 3 * 2);
-            if (due.0..ends.0).contains(&now.0) {
+        for (name, begins, ends) in self.installed_pairs()? {
+            if now >= renewal_due(begins, ends) && now < ends {
                 let outcome = self.cert_renew(&actor, &name);
                 attempts.push(Renewal { agent: name, outcome });
             }
         }
         Ok(attempts)
     }
+}
+
+/// Two thirds of a life.
+pub fn renewal_due(begins: UnixMillis, ends: UnixMillis) -> UnixMillis {
+    begins.plus_ms((ends.0 - begins.0) / 3 * 2)
 }
 
 /// Whom an installed certificate names, and from when until when.
@@ -95,7 +115,18 @@ fn installed(bank: &[u8], authority: &Authority) -> Result<(SpiffeId, UnixMillis
         )
     };
     let certificate = Certificate::read(bank).map_err(|_| unreadable())?;
-    let facts = Profile::AgentB.check_certificate(&certificate, &authority.base).map_err(|_| unreadable())?;
+    let facts = Profile::AgentB.check_presented(&certificate, &authority.base).map_err(|_| unreadable())?;
     let (agent, _) = facts.agent.ok_or_else(unreadable)?;
     Ok((agent, facts.not_before, facts.not_after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_due_at_two_thirds_of_its_life() {
+        let due = |begins, ends| renewal_due(UnixMillis(begins), UnixMillis(ends)).0;
+        assert_eq!((due(0, 86_400_000), due(1_000, 1_003), due(5, 5)), (57_600_000, 1_002, 5));
+    }
 }

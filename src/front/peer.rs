@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::front::services::Services;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json;
-use crate::kernel::types::PartyName;
+use crate::kernel::types::{KeyId, PartyName};
 use crate::ops::failure::{Failure, Kind};
 use crate::tls::{self, PeerVerifier};
 
@@ -46,6 +46,7 @@ enum Peer {
 
 /// A running listener. Dropping it cuts what is left.
 pub struct PeerListener {
+    key: KeyId,
     runtime: Option<tokio::runtime::Runtime>,
     stop: CancellationToken,
 }
@@ -81,7 +82,12 @@ impl PeerListener {
         let listening = TcpListener::from_std(listening).map_err(failed)?;
         drop(entered);
         runtime.spawn(accept(Arc::new(shared), listening));
-        Ok(Self { runtime: Some(runtime), stop })
+        Ok(Self { key: identity.key.id, runtime: Some(runtime), stop })
+    }
+
+    /// The key that it serves with until it ends.
+    pub fn key(&self) -> KeyId {
+        self.key
     }
 }
 

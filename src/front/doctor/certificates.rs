@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{fail, ok, warn};
-use crate::ca::{CaHealth, Generation, RoleHealth};
+use crate::ca::{CaHealth, Generation, RoleHealth, renewal_due};
 use crate::front::services::Services;
 use crate::kernel::types::UnixMillis;
 use crate::ops::clock;
@@ -20,6 +20,12 @@ pub fn check(services: &Services, items: &mut Vec<Value>) {
     match authority.ca_health() {
         Ok(all) => items.extend(all.iter().map(|ca| of_ca(ca, now))),
         Err(failure) => items.push(fail("ca certificate", failure.message, &failure.next_step)),
+    }
+    match authority.installed_pairs() {
+        Ok(all) => items.extend(
+            all.iter().map(|(agent, begins, ends)| of_agent(agent.as_str(), *begins, *ends, authority.renews(), now)),
+        ),
+        Err(failure) => items.push(fail("agent pair", failure.message, &failure.next_step)),
     }
     match authority.role_health() {
         Ok(all) => items.extend(all.iter().map(|role| of_role(role, now))),
@@ -46,6 +52,23 @@ fn of_catalogue(version: u64, end: Option<UnixMillis>, now: UnixMillis) -> Value
             format!("{detail}; no role may call any tool afterwards"),
             "have both parties sign a newer version, then countersign catalogue install",
         ),
+    }
+}
+
+/// A pair at an agent host: the daemon renews it at two thirds of its life, if it knows where.
+fn of_agent(agent: &str, begins: UnixMillis, ends: UnixMillis, renews: bool, now: UnixMillis) -> Value {
+    let check = format!("agent {agent}");
+    let due = renewal_due(begins, ends);
+    if now >= ends {
+        let next_step = "enrol the agent again: countersign cert request, or cert issue where all parties are here";
+        return fail(&check, format!("its pair has ended at {}", ends.rfc3339()), next_step);
+    }
+    let detail = format!("its pair ends at {}", ends.rfc3339());
+    match (renews, now >= due) {
+        (true, false) => ok(&check, format!("{detail}; renewed from {} on", due.rfc3339())),
+        (true, true) => warn(&check, format!("{detail} and should have been renewed"), "see the daemon's log for why"),
+        (false, true) => warn(&check, detail, "renew it now, or set [peer] url and the daemon does it"),
+        (false, false) => ok(&check, format!("{detail}; nothing renews it by itself without [peer] url")),
     }
 }
 
