@@ -137,7 +137,7 @@ impl Authority {
             let _issuing = self.begin_issuing()?;
             let (issuing, _) = self.own_authority()?;
             let name = signed.request.name;
-            let subject = format!("spiffe://{}/operator/{name}", self.pki.trust_domain);
+            let subject = format!("operator {name}");
             self.may_certify(Profile::Operator, &subject, signed.request.key)?;
             let wish = Wish {
                 profile: Profile::Operator,
