@@ -40,6 +40,30 @@ pub enum Presence {
     Unknown,
 }
 
+/// What one look at the token has shown of a key.
+struct Looked {
+    publics: Publics,
+    /// A private or secret half is there, usable or not.
+    here: bool,
+    admitted: Option<LoadedKey>,
+}
+
+impl Looked {
+    fn at(session: &Session, id: KeyId) -> Result<Self, Error> {
+        let found = with_id(session, id)?;
+        let publics = Publics::of(session, &found)?;
+        let (mut here, mut admitted) = (false, None);
+        for (object, _) in found.iter().filter(|(_, class)| *class != ObjectClass::PUBLIC_KEY) {
+            here = true;
+            let (bytes, label) = attributes::id_and_label(session, *object)?;
+            if admitted.is_none() {
+                admitted = admit(session, &bytes, &label, *object, &publics)?;
+            }
+        }
+        Ok(Self { publics, here, admitted })
+    }
+}
+
 /// Keys by CKA_ID.
 #[derive(Debug, Default)]
 pub struct Keyring {
@@ -88,16 +112,14 @@ impl Keyring {
     /// # Errors
     /// The module's; CKR_TOKEN_NOT_PRESENT when neither it nor the identity key is seen.
     pub fn reload_key(&self, session: &Session, id: KeyId) -> Result<Presence, Error> {
-        let found = with_id(session, id)?;
-        let publics = Publics::of(session, &found)?;
-        let (mut here, mut admitted) = (false, None);
-        for (object, _) in found.iter().filter(|(_, class)| *class != ObjectClass::PUBLIC_KEY) {
-            here = true;
-            let (bytes, label) = attributes::id_and_label(session, *object)?;
-            if admitted.is_none() {
-                admitted = admit(session, &bytes, &label, *object, &publics)?;
-            }
+        let mut looked = Looked::at(session, id)?;
+        if looked.admitted.is_none() && !looked.here {
+            // Another thread may just have been logging in anew: what is not seen before the identity key is seen and
+            // not after it either is not there.
+            self.ensure_token(session)?;
+            looked = Looked::at(session, id)?;
         }
+        let Looked { publics, here, admitted } = looked;
         if let Some(key) = admitted {
             return Ok(Presence::Here(self.insert(key)));
         }
