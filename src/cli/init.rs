@@ -98,8 +98,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     context.print(&made, |made| {
         let listed = made["certificates"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names: Vec<&str> = listed.iter().filter_map(|one| one["profile"].as_str()).collect();
+        let next = match settings.kind {
+            PartyKind::Bank | PartyKind::SecurityCompany | PartyKind::AgentHost => "serve",
+            PartyKind::Operator => "operator show",
+        };
         format!(
-            "{party}: token `{}` {}, certificates: {}\nnext: `countersign serve --state {}`",
+            "{party}: token `{}` {}, certificates: {}\nnext: `countersign {next} --state {}`",
             settings.token,
             if new { "provisioned" } else { "was there" },
             if names.is_empty() { "none needed".to_owned() } else { names.join(", ") },
