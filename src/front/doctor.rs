@@ -119,13 +119,14 @@ fn inner_directories(state: &Path) -> Value {
 
 /// Not before what is already signed: certificates and the newest leaf.
 fn check_clock(services: &Services, items: &mut Vec<Value>) {
-    let now = clock::now();
     let roles = services.setup.authority.role_health().unwrap_or_default();
     let certified = roles.iter().filter_map(|role| role.not_before).max();
     let leaf = services.log().ok().and_then(|log| log.show(1).ok()).and_then(|shown| {
         // RFC 3339 in UTC with milliseconds: texts of one length, ordered as the times are.
         shown["items"][0]["body"]["at"].as_str().map(str::to_owned)
     });
+    // Asked last: leaves are written meanwhile.
+    let now = clock::now();
     let said = now.rfc3339();
     let is_behind = certified.is_some_and(|start| now < start) || leaf.as_ref().is_some_and(|leaf| *leaf > said);
     items.push(if now.0 < 1_735_689_600_000 || is_behind {

@@ -481,3 +481,27 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let wrong = report["items"].as_array().unwrap().iter().filter(|item| item["result"] != "ok");
     assert!(wrong.into_iter().all(|item| item["next_step"].is_string()));
 }
+
+/// Leaves are written while the doctor looks: none of them is from a time to come.
+#[test]
+fn a_bank_at_work_has_a_sound_clock() {
+    let world = World::new();
+    let agent_host = world.state("agent");
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut bridge = Bridge::start(&agent_host);
+                    for _ in 0..80 {
+                        let asked = json!({ "name": "get_account_balance", "arguments": { "account_id": "CHK_001" } });
+                        bridge.ask("tools/call", asked);
+                    }
+                    bridge.close();
+                })
+            })
+            .collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            assert_eq!(results(&as_admin(&world, &["doctor"]), "clock"), ["ok"]);
+        }
+    });
+}
