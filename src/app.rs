@@ -13,7 +13,7 @@ use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
-use crate::front::follow::{Source, follow};
+use crate::front::follow::{self, follow};
 use crate::front::gates::{AgentKeysGate, Gates};
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
@@ -34,6 +34,7 @@ use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Schema, Store};
 use crate::tls::ClientIdentity;
+use crate::tls::asking::Place;
 use crate::tls::peer::{PeerClient, PeerPlace};
 
 /// How often expired holds go back and refused handshakes are written down.
@@ -45,6 +46,8 @@ const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often agents' certificates are looked at that may have to be renewed or given up.
 const TENDING_INTERVAL: Duration = Duration::from_secs(60);
+/// Of these turns one forgets requests whose time is over: once an hour.
+const FORGETTING_TURNS: u64 = 60;
 
 /// Between two looks at the outbox, at first and at most.
 const DELIVERY_PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -67,7 +70,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let config = Config::load(state)?;
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
     let peer = config.peer.as_ref().map(PeerPlace::find).transpose();
-    let followed = Source::read(&config.pki);
+    let followed = follow::source(&config.pki);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -97,7 +100,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
 /// Who is asked outside; what it takes was read before the front was confined.
 struct Beyond {
     core: Option<banking::Outside>,
-    followed: Option<Source>,
+    followed: Option<Place>,
     /// The other party's daemon.
     peer: Option<PeerPlace>,
 }
@@ -358,11 +361,14 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
 /// At an agent host renews what is due, at a bank gives up what nobody went on with, at a security company forgets what
 /// was asked long ago. The other party may be slow: a task of its own.
 async fn tend_issuances(services: Arc<Services>, stop: CancellationToken) {
-    loop {
+    for turn_number in 0_u64.. {
         let turn = Arc::clone(&services);
         let tended = tokio::task::spawn_blocking(move || {
             let authority = &turn.setup.authority;
-            authority.forget_requests()?;
+            // It reads the whole desk, and what it finds is weeks old.
+            if turn_number.is_multiple_of(FORGETTING_TURNS) {
+                authority.forget_requests()?;
+            }
             authority.abandon_stale()?;
             for Renewal { agent, outcome } in authority.renew_due()? {
                 match outcome {
@@ -489,7 +495,7 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
 pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     StorePlace::find(state, config)?;
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose()?;
-    Source::read(&config.pki)?;
+    follow::source(&config.pki)?;
     Ok(())
 }
 

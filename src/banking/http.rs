@@ -3,7 +3,6 @@
 //! What the front may not do once it is confined (read files outside its places, look up names) is done before, in
 //! [`Outside`].
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::secret;
+use crate::tls::asking::{self, Place, cause};
 use crate::tls::{self, ClientIdentity};
 
 /// The most of an answer that is read.
@@ -31,8 +31,7 @@ pub struct Outside {
     settings: BankingSettings,
     secret: Option<SecretString>,
     root: Option<Vec<u8>>,
-    host: String,
-    addresses: Vec<SocketAddr>,
+    place: Place,
 }
 
 impl Outside {
@@ -43,23 +42,14 @@ impl Outside {
     pub fn read(settings: &BankingSettings, state: &StateDir) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::usage("config_invalid", message, "correct countersign.toml");
         let url = reqwest::Url::parse(&settings.url).map_err(|error| invalid(error.to_string()))?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let looked_up = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-        let addresses = looked_up.map(Iterator::collect::<Vec<_>>).map_err(|error| {
-            Failure::fault(
-                "core_unresolvable",
-                format!("[banking] url: {host} has no address: {error}"),
-                "check the name and the resolver; it is looked up once, when the daemon starts",
-            )
-        })?;
+        let place = Place::find(&url, "[banking] url", "core_unresolvable")?;
         let secret = settings
             .secret_file
             .as_ref()
             .map(|path| secret::from_file(&state.resolve(path), "[banking] secret_file"))
             .transpose()?;
         let root = settings.root_file.as_ref().map(|path| root_of(&state.resolve(path))).transpose()?;
-        Ok(Self { settings: settings.clone(), secret, root, host, addresses })
+        Ok(Self { settings: settings.clone(), secret, root, place })
     }
 }
 
@@ -78,7 +68,7 @@ fn root_of(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
 
 /// A core banking system behind HTTP.
 pub struct HttpCore {
-    base: String,
+    place: Place,
     secret: Option<SecretString>,
     client: reqwest::Client,
     /// The calls are blocking for our callers; the connections live here. None only while it is dropped.
@@ -87,7 +77,7 @@ pub struct HttpCore {
 
 impl std::fmt::Debug for HttpCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpCore").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("HttpCore").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -134,7 +124,7 @@ impl HttpCore {
     /// # Errors
     /// As [`HttpCore::start`].
     pub fn start_as(outside: Outside, identity: Option<Arc<dyn ClientIdentity>>) -> Result<Arc<Self>, Failure> {
-        let Outside { settings, secret, root, host, addresses } = outside;
+        let Outside { settings, secret, root, place } = outside;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("core-banking")
@@ -143,17 +133,8 @@ impl HttpCore {
             .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
         let identity = identity.filter(|_| settings.client_certificate);
         let timeout = Duration::from_millis(settings.timeout_ms);
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::asking_config(root.as_deref(), identity)?)
-            .connect_timeout(timeout)
-            .timeout(timeout)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve_to_addrs(&host, &addresses)
-            .build()
-            .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))?;
-        let base = settings.url.trim_end_matches('/').to_owned();
-        Ok(Arc::new(Self { base, secret, client, runtime: Some(runtime) }))
+        let client = place.client(tls::asking_config(root.as_deref(), identity)?, timeout)?;
+        Ok(Arc::new(Self { place, secret, client, runtime: Some(runtime) }))
     }
 
     fn say(&self, verb: CoreVerb, order: &Order) -> CoreAnswer {
@@ -165,7 +146,7 @@ impl HttpCore {
         };
         let request = self
             .client
-            .post(format!("{}/{path}/{id}", self.base))
+            .post(format!("{}/{path}/{id}", self.place.base()))
             .header("Idempotency-Key", format!("{id}:{}", verb.name()))
             .header(http::header::CONTENT_TYPE, "application/json");
         let Ok(body) = serde_json::to_vec(order) else {
@@ -194,22 +175,17 @@ impl HttpCore {
             None => request,
         };
         runtime.handle().block_on(async {
-            let mut response = match request.send().await {
+            let response = match request.send().await {
                 Ok(response) => response,
                 // Only a connection that was never made proves that the core saw nothing.
                 Err(error) if error.is_connect() => return Heard::NotSent(cause(&error)),
                 Err(error) => return Heard::Unknown(cause(&error)),
             };
             let status = response.status().as_u16();
-            let mut bytes = Vec::new();
-            loop {
-                match response.chunk().await {
-                    Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_BYTES_MAX => bytes.extend_from_slice(&chunk),
-                    Ok(Some(_)) => return Heard::Unknown("the core's answer is too long".into()),
-                    Ok(None) => break,
-                    Err(error) => return Heard::Unknown(cause(&error)),
-                }
-            }
+            let bytes = match asking::body(response, ANSWER_BYTES_MAX).await {
+                Ok(bytes) => bytes,
+                Err(why) => return Heard::Unknown(why),
+            };
             match serde_json::from_slice::<Said>(&bytes) {
                 Ok(said) if said.transaction_id == *about => Heard::Answer(status, said),
                 Ok(_) => Heard::Unknown(format!("the core answered {status} about another transaction")),
@@ -233,7 +209,7 @@ impl CoreBanking for HttpCore {
     }
 
     fn status(&self, transaction: &TransactionId) -> Result<CoreState, String> {
-        match self.send(transaction, self.client.get(format!("{}/transactions/{transaction}", self.base))) {
+        match self.send(transaction, self.client.get(format!("{}/transactions/{transaction}", self.place.base()))) {
             Heard::NotSent(why) | Heard::Unknown(why) => Err(why),
             Heard::Answer(404, Said { error: Some(error), .. }) if error.name == "unknown_transaction" => {
                 Ok(CoreState::Absent)
@@ -255,13 +231,4 @@ fn name_of(error: SaidError) -> String {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let is_name = (1..=NAME_BYTES_MAX).contains(&error.name.len()) && error.name.bytes().all(plain);
     if is_name { error.name } else { "unnamed".into() }
-}
-
-/// The innermost cause: the outer texts repeat the URL.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -46,7 +46,7 @@ impl Authority {
                 chain: role.chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
             });
             let answer = json!(signed);
-            files::write_durable(&self.state.certs().join(SIGNED_HERE), format!("{answer:#}\n").as_bytes())?;
+            files::write_json(&self.state.certs().join(SIGNED_HERE), &answer)?;
             Ok(answer)
         })
     }
@@ -74,9 +74,9 @@ impl Authority {
                 let certs = self.state.certs();
                 // The one before first: cut off here, it is the one in force twice, which tells of no change.
                 if let Some(before) = before.filter(|before| before.catalogue != signed.catalogue) {
-                    files::write_durable(&certs.join(BEFORE), format!("{:#}\n", json!(before)).as_bytes())?;
+                    files::write_json(&certs.join(BEFORE), &before)?;
                 }
-                files::write_durable(&certs.join(IN_FORCE), format!("{:#}\n", json!(signed)).as_bytes())?;
+                files::write_json(&certs.join(IN_FORCE), &signed)?;
             }
             Ok(json!({
                 "version": verified.version(),
@@ -129,16 +129,7 @@ impl Authority {
     }
 
     fn catalogue_file(&self, name: &str) -> Result<Option<SignedCatalogue>, Failure> {
-        let Some(text) = files::read_optional(&self.state.certs().join(name))? else {
-            return Ok(None);
-        };
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            Failure::fault(
-                "catalogue_unreadable",
-                format!("certs/{name} cannot be read: {error}"),
-                "install the catalogue again",
-            )
-        })
+        files::read_json(&self.state.certs().join(name), "catalogue_unreadable", "install the catalogue again")
     }
 }
 

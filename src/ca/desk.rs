@@ -8,13 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ca::authority::Authority;
-use crate::ca::build::AgentPlan;
 use crate::ca::enrol::issued;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Effect, RevocationTarget};
 use crate::kernel::credential::profile::Profile;
-use crate::kernel::status::CustodyLevel;
 use crate::kernel::types::{KeyId, PartyName, RequestId, Serial, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -253,19 +251,14 @@ impl Authority {
     /// S of a request that was received: what an earlier attempt journalled, or a new one.
     fn endorse(&self, received: &Received, until: Option<UnixMillis>) -> Result<CertificateRecord, Failure> {
         let verified = self.verify_request_at(&received.request, UnixMillis(received.received_unix_ms))?;
-        let agent = verified.spiffe_id().clone();
-        if agent != received.agent || verified.key() != received.agent_key {
+        if *verified.spiffe_id() != received.agent || verified.key() != received.agent_key {
             return Err(Failure::fault(
                 "endorsement_unreadable",
                 format!("certs/endorsements/{}.json contradicts itself", received.request_id),
                 "restore the file, or remove it: the other party asks again",
             ));
         }
-        self.role_is_known(agent.role().as_str())?;
-        self.may_certify(Profile::AgentS, &agent.to_string(), verified.key())?;
-        let plan = AgentPlan { spiffe_id: agent, custody: CustodyLevel::CustodyStated, bound_to: None };
-        let wish = self.agent_wish(Profile::AgentS, &verified, plan, until)?;
-        self.certificate_for(&of(&received.peer), &wish, |_| true)
+        self.endorsement_of(&of(&received.peer), &verified, until)
     }
 
     fn answer(received: &Received, endorsement: Option<Value>) -> Value {
@@ -307,21 +300,13 @@ impl Authority {
     }
 
     fn received(&self, id: &RequestId) -> Result<Option<Received>, Failure> {
-        let Some(text) = files::read_optional(&self.desk().join(format!("{id}.json")))? else {
-            return Ok(None);
-        };
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            Failure::fault(
-                "endorsement_unreadable",
-                format!("certs/endorsements/{id}.json cannot be read: {error}"),
-                "restore the file, or remove it: the other party asks again",
-            )
-        })
+        let next_step = "restore the file, or remove it: the other party asks again";
+        files::read_json(&self.desk().join(format!("{id}.json")), "endorsement_unreadable", next_step)
     }
 
     fn write_received(&self, received: &Received) -> Result<(), Failure> {
         let path = self.desk().join(format!("{}.json", received.request_id));
-        files::write_durable(&path, format!("{:#}\n", json!(received)).as_bytes())
+        files::write_json(&path, received)
     }
 
     fn tombstone(&self, id: &RequestId) -> std::path::PathBuf {

@@ -19,7 +19,9 @@ use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::chain::{PartyAnchors, issuer_of};
 use crate::kernel::credential::custody::{self, CustodyStatement, STATEMENT_SCHEMA, SignedCustody, StatedAttributes};
 use crate::kernel::credential::operator::SignedApproval;
-use crate::kernel::credential::pair::{Acceptance, PairRefusal, PeerChains, VerifiedAgent, accept, accept_endorsement};
+use crate::kernel::credential::pair::{
+    Acceptance, PairRefusal, PeerChains, VerifiedAgent, VerifiedEndorsement, accept, accept_endorsement,
+};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::{self, RequesterCertificate, binding_of};
@@ -170,15 +172,43 @@ impl Authority {
             self.only_for(&[PartyKind::SecurityCompany])?;
             let _issuing = self.begin_issuing()?;
             let verified = self.verify_request_at(request, clock::now())?;
-            let spiffe_id = verified.spiffe_id().clone();
             let until = self.approved(actor, &verified, approval)?;
-            self.role_is_known(spiffe_id.role().as_str())?;
-            self.may_certify(Profile::AgentS, &spiffe_id.to_string(), verified.key())?;
-            let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: None };
-            let wish = self.agent_wish(Profile::AgentS, &verified, plan, until)?;
-            let record = self.certificate_for(actor, &wish, |_| true)?;
-            issued(&record)
+            issued(&self.endorsement_of(actor, &verified, until)?)
         })
+    }
+
+    /// S of a request: what an earlier attempt journalled, or a new one.
+    pub(super) fn endorsement_of(
+        &self,
+        actor: &Actor,
+        verified: &VerifiedRequest,
+        until: Option<UnixMillis>,
+    ) -> Result<CertificateRecord, Failure> {
+        let spiffe_id = verified.spiffe_id().clone();
+        self.role_is_known(spiffe_id.role().as_str())?;
+        self.may_certify(Profile::AgentS, &spiffe_id.to_string(), verified.key())?;
+        let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: None };
+        let wish = self.agent_wish(Profile::AgentS, verified, plan, until)?;
+        self.certificate_for(actor, &wish, |_| true)
+    }
+
+    /// S as the bank accepts it: its path, its status, and that it is over this request's key and for its agent.
+    pub(super) fn accepted_endorsement(
+        &self,
+        endorsement: &[u8],
+        verified: &VerifiedRequest,
+        now: UnixMillis,
+    ) -> Result<VerifiedEndorsement, Failure> {
+        let acceptance = self.acceptance()?;
+        let endorsed =
+            accept_endorsement(endorsement, &acceptance, &self.store.status()?, now).map_err(pair_refused)?;
+        if endorsed.key() != verified.key() {
+            return Err(pair_refused(PairRefusal::KeyMismatch));
+        }
+        if endorsed.spiffe_id() != verified.spiffe_id() {
+            return Err(pair_refused(PairRefusal::IdentityMismatch));
+        }
+        Ok(endorsed)
     }
 
     /// The bank issues an agent's certificate B, after everything about its endorsement S was verified. The same
@@ -211,15 +241,7 @@ impl Authority {
             }
             let endorsement = verified.endorsement(now).map_err(request_refused)?;
             self.issuance_open(verified.key())?;
-            let acceptance = self.acceptance()?;
-            let endorsed =
-                accept_endorsement(&endorsement, &acceptance, &self.store.status()?, now).map_err(pair_refused)?;
-            if endorsed.key() != verified.key() {
-                return Err(pair_refused(PairRefusal::KeyMismatch));
-            }
-            if endorsed.spiffe_id() != verified.spiffe_id() {
-                return Err(pair_refused(PairRefusal::IdentityMismatch));
-            }
+            let endorsed = self.accepted_endorsement(&endorsement, &verified, now)?;
             let spiffe_id = verified.spiffe_id().clone();
             self.may_certify(Profile::AgentB, &spiffe_id.to_string(), verified.key())?;
             let until = self.approved(actor, &verified, approval)?;
@@ -308,7 +330,7 @@ impl Authority {
         })
     }
 
-    pub(super) fn agent_wish(
+    fn agent_wish(
         &self,
         profile: Profile,
         verified: &VerifiedRequest,

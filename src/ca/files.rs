@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::ops::failure::Failure;
 
 /// Larger files are not ours.
@@ -69,6 +72,24 @@ pub fn read_optional(path: &Path) -> Result<Option<String>, Failure> {
         Ok(_) => {}
     }
     fs::read_to_string(path).map(Some).map_err(|error| failed(error.to_string()))
+}
+
+/// What a JSON file of ours says, or `None` when there is none. `unreadable` is the name of the failure when it says
+/// something else, and `next_step` what to do then.
+pub fn read_json<T: DeserializeOwned>(path: &Path, unreadable: &str, next_step: &str) -> Result<Option<T>, Failure> {
+    let Some(text) = read_optional(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Failure::fault(unreadable, format!("{} cannot be read: {error}", path.display()), next_step))
+}
+
+/// Replaces a JSON file, as [`write_durable`] does.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::fault("file_unwritable", error.to_string(), "report this as a defect"))?;
+    write_durable(path, format!("{text}\n").as_bytes())
 }
 
 /// File names of a directory in order; empty when there is no directory.

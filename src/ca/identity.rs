@@ -55,12 +55,21 @@ impl Authority {
         }
     }
 
+    /// Our root and every issuing CA under it.
+    ///
+    /// # Errors
+    /// `party_not_initialised`, the store's.
+    pub(super) fn own_anchors(&self) -> Result<PartyAnchors, Failure> {
+        let all = self.own_authorities()?;
+        let root = all.first().map(|(_, root)| root.der.clone()).ok_or_else(|| self.no_authority())?;
+        let issuing = all.into_iter().filter(|(_, its_root)| its_root.der == root);
+        Ok(PartyAnchors { issuing: issuing.map(|(issuing, _)| issuing.der).collect(), root })
+    }
+
     /// The bank's and the security company's anchors.
     pub(super) fn sides(&self) -> Result<(PartyAnchors, PartyAnchors), Failure> {
         self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
-        let (_, root) = self.own_authority()?;
-        let issuing = self.own_authorities()?.into_iter().filter(|(_, its_root)| its_root.der == root.der);
-        let own = PartyAnchors { root: root.der.clone(), issuing: issuing.map(|(issuing, _)| issuing.der).collect() };
+        let own = self.own_anchors()?;
         // The first other party is the other side: there are two so far.
         let other = self.known_anchors()?.into_values().next().ok_or_else(|| {
             Failure::refused(

@@ -225,13 +225,15 @@ impl Authority {
     /// # Errors
     /// `party_not_initialised`
     pub(super) fn own_authority(&self) -> Result<(OwnCa, OwnCa), Failure> {
-        self.own_authorities()?.into_iter().next().ok_or_else(|| {
-            Failure::refused(
-                "party_not_initialised",
-                format!("{} has no certificate authority yet", self.party),
-                "run `countersign init` for this state directory first",
-            )
-        })
+        self.own_authorities()?.into_iter().next().ok_or_else(|| self.no_authority())
+    }
+
+    pub(super) fn no_authority(&self) -> Failure {
+        Failure::refused(
+            "party_not_initialised",
+            format!("{} has no certificate authority yet", self.party),
+            "run `countersign init` for this state directory first",
+        )
     }
 
     /// Neither the agent nor the key is revoked here, and no other key has this name.

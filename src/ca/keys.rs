@@ -297,9 +297,7 @@ impl Authority {
         let until = clock::now().plus_ms(CONFIRMATION_MS);
         let announced =
             Announced { key: key.id, label: key.label.clone(), confirmation: Sha256::of(&[confirm.as_bytes()]), until };
-        let text = serde_json::to_vec(&announced)
-            .map_err(|error| Failure::fault("file_unwritable", error.to_string(), "report this as a defect"))?;
-        files::write_durable(&self.announcement(), &text)?;
+        files::write_json(&self.announcement(), &announced)?;
         Ok(json!({
             "key": key.label,
             "lost": self.lost_with(key)?,

@@ -13,7 +13,7 @@ use crate::ca::settings::PartyKind;
 use crate::ca::setup::{DAY_MS, released};
 use crate::hsm::KeyInfo;
 use crate::kernel::command::{Actor, OperatorPrincipal};
-use crate::kernel::credential::chain::{PartyAnchors, verify_leaf};
+use crate::kernel::credential::chain::verify_leaf;
 use crate::kernel::credential::operator::{
     APPROVAL_SCHEMA, AgentApproval, HORIZON_MS, OperatorRefusal, OperatorRequest, REQUEST_SCHEMA, SignedApproval,
     SignedRequest,
@@ -161,8 +161,7 @@ impl Authority {
             };
             let changed = self.enrolled_operator(&name)?.as_ref() != Some(&enrolled);
             if changed {
-                let text = format!("{:#}\n", json!(enrolled));
-                files::write_durable(&self.operator_file(&name), text.as_bytes())?;
+                files::write_json(&self.operator_file(&name), &enrolled)?;
             }
             Ok(json!({
                 "name": name,
@@ -202,16 +201,8 @@ impl Authority {
     }
 
     fn enrolled_operator(&self, name: &OperatorName) -> Result<Option<EnrolledOperator>, Failure> {
-        let Some(text) = files::read_optional(&self.operator_file(name))? else {
-            return Ok(None);
-        };
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            Failure::fault(
-                "operator_unreadable",
-                format!("anchors/operator-{name}.json cannot be read: {error}"),
-                "enrol the operator again with `countersign operator enrol`",
-            )
-        })
+        let next_step = "enrol the operator again with `countersign operator enrol`";
+        files::read_json(&self.operator_file(name), "operator_unreadable", next_step)
     }
 
     /// The officer who has signed this approval just now, at the admin socket under this user id.
@@ -234,8 +225,7 @@ impl Authority {
     /// As [`Self::officer`].
     pub(super) fn approve_agent(&self, signed: &SignedApproval) -> Result<(), Failure> {
         self.officer(signed, 0)?;
-        let text = format!("{:#}\n", json!(signed));
-        files::write_durable(&self.approval_file(signed.approval.agent_key), text.as_bytes())
+        files::write_json(&self.approval_file(signed.approval.agent_key), signed)
     }
 
     /// Whose approval it is: an enrolled officer whose certificate was not revoked, and at `now` not expired. What an
@@ -255,9 +245,7 @@ impl Authority {
         };
         let operator = self.enrolled_operator(name)?.ok_or_else(unknown)?;
         let der = BASE64_STANDARD.decode(&operator.certificate).map_err(|_| unknown())?;
-        let (_, root) = self.own_authority()?;
-        let issuing = self.own_authorities()?.into_iter().map(|(issuing, _)| issuing.der).collect();
-        let anchors = PartyAnchors { root: root.der, issuing };
+        let anchors = self.own_anchors()?;
         let at = now.unwrap_or(signed.approval.span().map_err(refused)?.0);
         let leaf = verify_leaf(&der, Profile::Operator, &anchors, &self.base, at).map_err(|rule| {
             Failure::refused(
@@ -314,15 +302,9 @@ impl Authority {
                 "have an officer approve: `countersign cert approve`, or --as with the officer's state directory",
             )
         };
-        let text = files::read_optional(&self.approval_file(key))?
+        let file = self.approval_file(key);
+        let signed = files::read_json::<SignedApproval>(&file, "approval_unreadable", "have an officer approve again")?
             .ok_or_else(|| missing(format!("no officer of {} has approved {agent} over this key", self.party)))?;
-        let signed: SignedApproval = serde_json::from_str(&text).map_err(|error| {
-            Failure::fault(
-                "approval_unreadable",
-                format!("certs/approvals/{key}.json cannot be read: {error}"),
-                "have an officer approve again",
-            )
-        })?;
         // Read from a file that others could have written: believed for its signature alone.
         let (_, spki) = self.officer_of(&signed, None)?;
         signed.verify(&self.party, &spki).map_err(refused)?;

@@ -2,6 +2,7 @@
 //!
 //! Nothing is kept of an attempt that was cut off: each step is found done by whoever is asked again.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
@@ -13,7 +14,6 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::types::{AgentName, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::tls::peer::Method;
 
 /// One pair that was due, and how its renewal ended.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Authority {
                     )
                 })?;
                 let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
-                peer.ask(&root, &identity.chain, signer, Method::Post, path, Some(request))
+                peer.ask(&root, &identity.chain, signer, Method::POST, path, Some(request))
             };
             let endorsed = ask("/v1/renewals", &self.request_for(&agent, &identity.key, None)?)?;
             let endorsement_pem = endorsed["endorsement_pem"].as_str().unwrap_or_default();

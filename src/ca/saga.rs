@@ -4,6 +4,7 @@
 //! One file an agent's key, `certs/issuances/<key>.json`, written before the network is used: what was asked under which
 //! id is known after any crash, and asking again is harmless.
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::ca::settings::PartyKind;
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Tbs;
 use crate::kernel::credential::operator::SignedApproval;
-use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent, accept_endorsement};
+use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
@@ -22,7 +23,7 @@ use crate::kernel::credential::request::VerifiedRequest;
 use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::tls::peer::{Method, PeerClient};
+use crate::tls::peer::PeerClient;
 
 /// An endorsement that no certificate followed is given up after this long.
 const ABANDON_AFTER_MS: i64 = 3_600_000;
@@ -98,7 +99,7 @@ impl Authority {
             ));
         }
         self.write_issuance(&issuance)?;
-        let answer = self.ask_peer(Method::Put, &format!("/v1/endorsements/{request_id}"), Some(request))?;
+        let answer = self.ask_peer(Method::PUT, &format!("/v1/endorsements/{request_id}"), Some(request))?;
         match answer["state"].as_str() {
             Some("pending") => {
                 return Err(Failure::busy(
@@ -123,14 +124,7 @@ impl Authority {
         let text = answer["certificate_pem"].as_str().unwrap_or_default();
         let der =
             pem::decode_one(Kind::Certificate, text).map_err(|_| pair_refused(PairRefusal::EndorsementMalformed))?;
-        let status = self.store.status()?;
-        let endorsed = accept_endorsement(&der, &*self.acceptance()?, &status, clock::now()).map_err(pair_refused)?;
-        if endorsed.key() != key {
-            return Err(pair_refused(PairRefusal::KeyMismatch));
-        }
-        if endorsed.spiffe_id() != agent {
-            return Err(pair_refused(PairRefusal::IdentityMismatch));
-        }
+        self.accepted_endorsement(&der, verified, clock::now())?;
         self.two_people(&answer["approval"], approval)?;
         // The company answers with an S that lasts; one that has its B already is not to be given up for want of one.
         let state = if self.is_bound(&der)? { State::Issued } else { State::Endorsed };
@@ -248,7 +242,7 @@ impl Authority {
             // The mark first: no certificate follows any more, whether or not the company can be told now.
             issuance.state = State::Abandoning;
             self.write_issuance(&issuance)?;
-            match self.ask_peer(Method::Delete, &format!("/v1/endorsements/{}", issuance.request_id), None) {
+            match self.ask_peer(Method::DELETE, &format!("/v1/endorsements/{}", issuance.request_id), None) {
                 Ok(_) => {
                     issuance.state = State::Abandoned;
                     self.write_issuance(&issuance)?;
@@ -322,21 +316,11 @@ impl Authority {
     }
 
     fn issuance(&self, key: KeyId) -> Result<Option<Issuance>, Failure> {
-        let Some(text) = files::read_optional(&self.issuance_file(key))? else {
-            return Ok(None);
-        };
-        serde_json::from_str(&text).map(Some).map_err(|error| {
-            Failure::fault(
-                "issuance_unreadable",
-                format!("certs/issuances/{key}.json cannot be read: {error}"),
-                "restore the file from a backup",
-            )
-        })
+        files::read_json(&self.issuance_file(key), "issuance_unreadable", "restore the file from a backup")
     }
 
     fn write_issuance(&self, issuance: &Issuance) -> Result<(), Failure> {
-        let text = format!("{:#}\n", json!(issuance));
-        files::write_durable(&self.issuance_file(issuance.agent_key), text.as_bytes())
+        files::write_json(&self.issuance_file(issuance.agent_key), issuance)
     }
 
     fn issuances(&self) -> Result<Vec<Issuance>, Failure> {

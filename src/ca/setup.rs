@@ -315,7 +315,7 @@ impl Authority {
             }
             let path = self.state.anchors().join(format!("host-{}.json", enrolled.host_key));
             let changed = files::read_optional(&path)?.is_none();
-            files::write_durable(&path, format!("{host:#}\n").as_bytes())?;
+            files::write_json(&path, &host)?;
             Ok(json!({ "host_key": enrolled.host_key, "token_serial": enrolled.token_serial, "changed": changed }))
         })
     }
@@ -328,15 +328,8 @@ impl Authority {
             if !(name.starts_with("host-") && name.ends_with(".json")) {
                 continue;
             }
-            let text = files::read_optional(&directory.join(&name))?.unwrap_or_default();
-            let host = serde_json::from_str(&text).map_err(|error| {
-                Failure::fault(
-                    "host_unreadable",
-                    format!("anchors/{name} cannot be read: {error}"),
-                    "enrol the host again with `countersign host enrol`",
-                )
-            })?;
-            hosts.push(host);
+            let next_step = "enrol the host again with `countersign host enrol`";
+            hosts.extend(files::read_json(&directory.join(&name), "host_unreadable", next_step)?);
         }
         Ok(hosts)
     }

@@ -5,7 +5,6 @@
 //! served.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,54 +17,36 @@ use crate::kernel::credential::crl::CRL_BYTES_MAX;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::ops::failure::Failure;
 use crate::tls;
+use crate::tls::asking::{self, Place};
 
 /// Between two looks: a list that has not changed costs a few hundred bytes.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// For a list of many megabytes, too.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the lists are; looked up before the front is confined.
-#[derive(Clone, Debug)]
-pub struct Source {
-    base: String,
-    host: String,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Source {
-    /// `None` when nobody is followed.
-    ///
-    /// # Errors
-    /// `company_unresolvable`; `config_invalid` for what is no http URL.
-    pub fn read(settings: &PkiSettings) -> Result<Option<Self>, Failure> {
-        let Some(base) = &settings.company_pki_url else {
-            return Ok(None);
-        };
-        let invalid = |why: &str| {
-            let message = format!("[pki] company_pki_url: {why}");
-            Failure::usage("config_invalid", message, "write http://HOST:PORT, without a path")
-        };
-        let url = reqwest::Url::parse(base).map_err(|error| invalid(&error.to_string()))?;
-        if url.scheme() != "http" || url.path() != "/" {
-            return Err(invalid("it is not http://HOST:PORT"));
-        }
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let port = url.port_or_known_default().unwrap_or(80);
-        let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs().map(Iterator::collect);
-        let addresses = addresses.map_err(|error| {
-            Failure::fault(
-                "company_unresolvable",
-                format!("[pki] company_pki_url: {host} has no address: {error}"),
-                "check the name and the resolver; it is looked up once, when the daemon starts",
-            )
-        })?;
-        Ok(Some(Self { base: base.trim_end_matches('/').to_owned(), host, addresses }))
+/// Where the lists are; `None` when nobody is followed. Looked up before the front is confined.
+///
+/// # Errors
+/// `company_unresolvable`; `config_invalid` for what is no http URL.
+pub fn source(settings: &PkiSettings) -> Result<Option<Place>, Failure> {
+    let Some(base) = &settings.company_pki_url else {
+        return Ok(None);
+    };
+    let invalid = |why: &str| {
+        let message = format!("[pki] company_pki_url: {why}");
+        Failure::usage("config_invalid", message, "write http://HOST:PORT, without a path")
+    };
+    let url = reqwest::Url::parse(base).map_err(|error| invalid(&error.to_string()))?;
+    if url.scheme() != "http" || url.path() != "/" {
+        return Err(invalid("it is not http://HOST:PORT"));
     }
+    Place::find(&url, "[pki] company_pki_url", "company_unresolvable").map(Some)
 }
 
 /// Fetches until `stop`.
-pub async fn follow(source: Source, services: Arc<Services>, stop: CancellationToken) {
-    let client = match client(&source) {
+pub async fn follow(source: Place, services: Arc<Services>, stop: CancellationToken) {
+    // Plain HTTP only; the TLS settings are there so that the machine's roots, which the front may not read, are not looked for.
+    let client = match tls::asking_config(None, None).and_then(|config| source.client(config, TIMEOUT)) {
         Ok(client) => client,
         Err(failure) => {
             tracing::error!(name = %failure.name, message = %failure.message, "no list of the security company is fetched");
@@ -88,21 +69,8 @@ pub async fn follow(source: Source, services: Arc<Services>, stop: CancellationT
     }
 }
 
-/// Speaks plain HTTP only; the TLS settings are there so that the machine's roots, which the front may not read, are not
-/// looked for.
-fn client(source: &Source) -> Result<reqwest::Client, Failure> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::asking_config(None, None)?)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .resolve_to_addrs(&source.host, &source.addresses)
-        .build()
-        .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))
-}
-
 async fn turn(
-    source: &Source,
+    source: &Place,
     client: &reqwest::Client,
     services: &Arc<Services>,
     tags: &mut BTreeMap<String, String>,
@@ -126,17 +94,17 @@ async fn turn(
 
 /// The list and its tag; `None` when it is the one that is known.
 async fn fetched(
-    source: &Source,
+    source: &Place,
     client: &reqwest::Client,
     issuer: &str,
     known: Option<&str>,
 ) -> Result<Option<(Vec<u8>, Option<String>)>, Failure> {
     let failed = |error: reqwest::Error| unreadable(&error.without_url().to_string());
-    let mut request = client.get(format!("{}/crl/{issuer}.crl", source.base));
+    let mut request = client.get(format!("{}/crl/{issuer}.crl", source.base()));
     if let Some(known) = known {
         request = request.header(http::header::IF_NONE_MATCH, known);
     }
-    let mut response = request.send().await.map_err(failed)?;
+    let response = request.send().await.map_err(failed)?;
     if response.status() == http::StatusCode::NOT_MODIFIED {
         return Ok(None);
     }
@@ -144,13 +112,7 @@ async fn fetched(
         return Err(unreadable(&format!("it answered {}", response.status())));
     }
     let tag = response.headers().get(http::header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-    let mut list = vec![];
-    while let Some(part) = response.chunk().await.map_err(failed)? {
-        if list.len() + part.len() > CRL_BYTES_MAX {
-            return Err(unreadable("its list is too long"));
-        }
-        list.extend_from_slice(&part);
-    }
+    let list = asking::body(response, CRL_BYTES_MAX).await.map_err(|why| unreadable(&why))?;
     Ok(Some((list, tag)))
 }
 

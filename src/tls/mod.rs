@@ -4,6 +4,7 @@
 //! so handshakes belong on threads of their own.
 
 pub mod agent;
+pub mod asking;
 mod keys;
 pub mod peer;
 mod verifier;

@@ -1,15 +1,14 @@
 //! Asking another party's daemon: JSON over mutual TLS, trusted by that party's root alone.
-//!
-//! Names are looked up when the client is made: a confined front cannot do it later.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::asking::{self, Place, cause};
 use super::{TlsSigner, client_config};
 use crate::ops::failure::Failure;
 
@@ -31,28 +30,16 @@ fn timeout_default_ms() -> u64 {
     10_000
 }
 
-/// What is asked with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Method {
-    Get,
-    Put,
-    Post,
-    Delete,
-}
-
 /// Asks one daemon. Blocking; not to be called on a runtime's own threads.
 pub struct PeerClient {
-    base: String,
-    host: String,
-    addresses: Vec<SocketAddr>,
-    timeout: Duration,
+    place: PeerPlace,
     /// The calls are blocking for our callers; the connections live here. None only while it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl std::fmt::Debug for PeerClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PeerClient").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("PeerClient").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -67,9 +54,7 @@ impl Drop for PeerClient {
 /// Where a daemon is: its name was looked up.
 #[derive(Clone, Debug)]
 pub struct PeerPlace {
-    base: String,
-    host: String,
-    addresses: Vec<SocketAddr>,
+    place: Place,
     timeout: Duration,
 }
 
@@ -85,18 +70,8 @@ impl PeerPlace {
         if url.scheme() != "https" || url.path() != "/" {
             return Err(invalid("it is not https://host:port".into()));
         }
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let looked_up = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-        let addresses = looked_up.map(Iterator::collect::<Vec<_>>).map_err(|error| {
-            Failure::fault(
-                "peer_unresolvable",
-                format!("[peer] url: {host} has no address: {error}"),
-                "check the name and the resolver; it is looked up once, when the daemon starts",
-            )
-        })?;
-        let base = settings.url.trim_end_matches('/').to_owned();
-        Ok(Self { base, host, addresses, timeout: Duration::from_millis(settings.timeout_ms) })
+        let place = Place::find(&url, "[peer] url", "peer_unresolvable")?;
+        Ok(Self { place, timeout: Duration::from_millis(settings.timeout_ms) })
     }
 }
 
@@ -112,8 +87,7 @@ impl PeerClient {
             .enable_all()
             .build()
             .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
-        let PeerPlace { base, host, addresses, timeout } = place;
-        Ok(Self { base, host, addresses, timeout, runtime: Some(runtime) })
+        Ok(Self { place, runtime: Some(runtime) })
     }
 
     /// One question on a connection of its own: the peer's certificate must lie under `root`, ours is `chain`.
@@ -131,22 +105,8 @@ impl PeerClient {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let config = client_config(chain, signer, root)?;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(config)
-            .connect_timeout(self.timeout)
-            .timeout(self.timeout)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve_to_addrs(&self.host, &self.addresses)
-            .build()
-            .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))?;
-        let url = format!("{}{path}", self.base);
-        let request = match method {
-            Method::Get => client.get(url),
-            Method::Put => client.put(url),
-            Method::Post => client.post(url),
-            Method::Delete => client.delete(url),
-        };
+        let PeerPlace { place, timeout } = &self.place;
+        let request = place.client(config, *timeout)?.request(method, format!("{}{path}", place.base()));
         let request = match body {
             Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string()),
             None => request,
@@ -166,22 +126,15 @@ impl PeerClient {
 }
 
 async fn heard(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Failure> {
-    let mut response = match request.send().await {
+    let response = match request.send().await {
         Ok(response) => response,
         // Only a connection that was never made proves that the peer saw nothing.
         Err(error) if error.is_connect() => return Err(unreachable_(&cause(&error))),
         Err(error) => return Err(unknown(&cause(&error))),
     };
     let status = response.status().as_u16();
-    let mut bytes = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_BYTES_MAX => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(unknown("its answer is too long")),
-            Ok(None) => return Ok((status, bytes)),
-            Err(error) => return Err(unknown(&cause(&error))),
-        }
-    }
+    let bytes = asking::body(response, ANSWER_BYTES_MAX).await.map_err(|why| unknown(&why))?;
+    Ok((status, bytes))
 }
 
 fn unreachable_(why: &str) -> Failure {
@@ -198,13 +151,4 @@ fn unknown(why: &str) -> Failure {
         format!("the other party's daemon was asked, and what it did is not known: {why}"),
         "repeat the command: it asks again under the same id",
     )
-}
-
-/// The innermost cause: the outer texts repeat the URL.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

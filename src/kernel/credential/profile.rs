@@ -341,11 +341,7 @@ pub fn positive_serial(content: &[u8]) -> Option<Serial> {
 
 /// The serial number if it is positive and of a sane length.
 pub fn sane_serial(content: &[u8]) -> Option<Serial> {
-    let positive = content.first().is_some_and(|first| first & 0x80 == 0);
-    if !positive || content.len() > *SERIAL_BYTES.end() {
-        return None;
-    }
-    Serial::from_bytes(content).ok().filter(|serial| SERIAL_BYTES.contains(&serial.as_bytes().len()))
+    positive_serial(content).filter(|serial| SERIAL_BYTES.contains(&serial.as_bytes().len()))
 }
 
 fn value<'a>(tbs: &Tbs<'a>, oid: &[u8]) -> Option<&'a [u8]> {
