@@ -374,9 +374,10 @@ fn read_replies(shared: &Arc<Shared>, link: &Link<Arc<UnixStream>>) {
         match wire::read_frame(&mut stream) {
             Ok(Some(FromWorker::Replies { hands: now_has, replies })) => {
                 let mut flow = shared.flow();
-                flow.heard(link.worker, hands(now_has), Instant::now());
+                let now = Instant::now();
+                flow.heard(link.worker, hands(now_has), now);
                 for reply in replies {
-                    flow.answered(link.worker, reply.id, reply.outcome);
+                    flow.answered(link.worker, reply.id, reply.outcome, now);
                 }
                 drop(flow);
                 shared.send_some(READER_ROUNDS, SHORT_BYTES_MAX);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use super::{HsmFault, Op, Reply, lint};
+use super::{HsmFault, KEY_FAILED, Op, Reply, lint};
 use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 
@@ -35,8 +35,10 @@ const LOSSES_MAX: u8 = 3;
 struct Job {
     op: Arc<Op>,
     deadline: Instant,
-    /// Workers that were lost with it.
+    /// Workers that were lost with it, or could not do it.
     lost: u8,
+    /// The worker that could not do it: another one is asked, if there is one.
+    avoided: Option<u64>,
     answer: SyncSender<Answer>,
 }
 
@@ -170,7 +172,7 @@ impl<S: Clone> Flow<S> {
             return Err(HsmFault::Busy);
         }
         self.last_id += 1;
-        self.queue.push_back((self.last_id, Job { op, deadline, lost: 0, answer }));
+        self.queue.push_back((self.last_id, Job { op, deadline, lost: 0, avoided: None, answer }));
         Ok(self.last_id)
     }
 
@@ -180,15 +182,24 @@ impl<S: Clone> Flow<S> {
         let bytes_max = bytes_max.min(BATCH_BYTES_MAX);
         let outstanding = self.queue.len() + self.in_flight.len();
         let fair_share = outstanding.div_ceil(self.links.len().max(1));
-        let usable = |linked: &&mut Linked<S>| !linked.sending && linked.in_flight <= linked.hands * REFILL;
+        // Versions are counted by looking at the token: two workers must not make keys at the same time.
+        let mut changing = self.in_flight.values().any(|held| !repeatable(&held.job.op));
+        let alone = self.workers == 1;
+        let place_of_next = |queue: &VecDeque<(u64, Job)>, worker: u64, changing: bool| {
+            queue
+                .iter()
+                .position(|(_, job)| (!changing || repeatable(&job.op)) && (alone || job.avoided != Some(worker)))
+        };
+        let usable = |linked: &&mut Linked<S>| {
+            let is_free = !linked.sending && linked.in_flight <= linked.hands * REFILL;
+            is_free && place_of_next(&self.queue, linked.link.worker, changing).is_some()
+        };
         let linked = self.links.iter_mut().filter(usable).min_by_key(|linked| linked.in_flight)?;
         let room = fair_share.max(linked.in_flight + 1).min((linked.hands * HELD).max(HELD_MIN));
         let mut batch = Vec::new();
         let mut bytes = 0;
-        // Versions are counted by looking at the token: two workers must not make keys at the same time.
-        let mut changing = self.in_flight.values().any(|held| !repeatable(&held.job.op));
         while linked.in_flight < room {
-            let Some(place) = self.queue.iter().position(|(_, job)| !changing || repeatable(&job.op)) else {
+            let Some(place) = place_of_next(&self.queue, linked.link.worker, changing) else {
                 break;
             };
             let size = payload_bytes(&self.queue[place].1.op);
@@ -233,8 +244,9 @@ impl<S: Clone> Flow<S> {
     }
 
     /// Hands a worker's answer to its caller. An unknown id is an answer that came after its worker was given up, and
-    /// only the worker that holds a call can answer it.
-    pub fn answered(&mut self, worker: u64, id: u64, outcome: Answer) {
+    /// only the worker that holds a call can answer it. What this worker could not do and certainly has not done, its
+    /// sessions lent to others for one, goes to another worker, or waits for one that is being started.
+    pub fn answered(&mut self, worker: u64, id: u64, outcome: Answer, now: Instant) {
         if self.in_flight.get(&id).is_none_or(|held| held.worker != worker) {
             return;
         }
@@ -242,8 +254,18 @@ impl<S: Clone> Flow<S> {
             if let Some(linked) = self.linked(worker) {
                 linked.in_flight -= 1;
             }
+            let mut job = held.job;
+            // A key that fails while the module works with others fails with any worker.
+            let undone =
+                matches!(&outcome, Err(HsmFault::Unavailable { maybe_signed: false, name, .. }) if name != KEY_FAILED);
+            if undone && self.workers > 1 && repeatable(&job.op) && job.lost < LOSSES_MAX && job.deadline > now {
+                job.lost += 1;
+                job.avoided = Some(worker);
+                self.queue.push_front((id, job));
+                return;
+            }
             // The caller may have left; then nobody needs it.
-            let _ = held.job.answer.try_send(outcome);
+            let _ = job.answer.try_send(outcome);
         }
     }
 
@@ -493,7 +515,7 @@ mod tests {
         assert!(take(&mut flow, now).is_none());
         flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         assert_eq!(take(&mut flow, now).unwrap().1[0].id, id);
-        flow.answered(1, id, Ok(Reply::Signature(vec![1])));
+        flow.answered(1, id, Ok(Reply::Signature(vec![1])), now);
         assert_eq!(receiver.try_recv().unwrap(), Ok(Reply::Signature(vec![1])));
     }
 
@@ -519,6 +541,47 @@ mod tests {
             flow.lost(worker, now);
         }
         assert!(matches!(signed.try_recv().unwrap(), Err(HsmFault::Unavailable { maybe_signed: true, .. })));
+    }
+
+    #[test]
+    fn what_one_worker_cannot_do_goes_to_another_one_as_long_as_there_is_one() {
+        let (mut flow, now) = (Flow::new(2), Instant::now());
+        for worker in [1, 2] {
+            flow.connected(link(worker), Sha256([1; 32]), 8, now).unwrap();
+        }
+        let cannot = |maybe_signed| Err(unavailable("module_failed", "every session is lent", maybe_signed));
+        let (id, receiver) = submitted(&mut flow, sign(), now);
+        let (first, _) = take(&mut flow, now).unwrap();
+        flow.answered(first.worker, id, cannot(false), now);
+        assert!(receiver.try_recv().is_err());
+        let (second, _) = take(&mut flow, now).unwrap();
+        assert_ne!(second.worker, first.worker);
+        flow.answered(second.worker, id, cannot(true), now);
+        assert!(receiver.try_recv().unwrap().is_err(), "it may have been done");
+
+        let (made, receiver) = submitted(&mut flow, generate(), now);
+        let (worker, _) = take(&mut flow, now).unwrap();
+        flow.answered(worker.worker, made, cannot(false), now);
+        assert!(receiver.try_recv().unwrap().is_err(), "a key is not made twice");
+
+        let (id, receiver) = submitted(&mut flow, sign(), now);
+        let (worker, _) = take(&mut flow, now).unwrap();
+        flow.answered(worker.worker, id, cannot(false), now);
+        let other = [1, 2].into_iter().find(|other| *other != worker.worker).unwrap();
+        flow.lost(other, now);
+        assert!(take(&mut flow, now).is_none(), "another one is being started");
+        flow.lost(worker.worker, now);
+        for next in 3..=4 {
+            flow.connected(link(next), Sha256([1; 32]), 8, now).unwrap();
+            assert_eq!(take(&mut flow, now).unwrap().0.worker, next);
+            assert!(receiver.try_recv().is_err());
+            flow.answered(next, id, cannot(false), now);
+            flow.lost(next, now);
+        }
+        flow.connected(link(5), Sha256([1; 32]), 8, now).unwrap();
+        assert_eq!(take(&mut flow, now).unwrap().0.worker, 5);
+        flow.answered(5, id, cannot(false), now);
+        assert!(receiver.try_recv().unwrap().is_err(), "four workers could not");
     }
 
     #[test]
@@ -556,11 +619,11 @@ mod tests {
         assert!(take(&mut flow, now).is_none(), "both have enough");
         // An answer by another than the one that holds the call counts for nothing.
         let held = calls.iter().map(|(id, _)| *id).find(|id| flow.in_flight[id].worker == first.worker).unwrap();
-        flow.answered(second.worker, held, Ok(Reply::Signature(vec![])));
+        flow.answered(second.worker, held, Ok(Reply::Signature(vec![])), now);
         assert_eq!(flow.in_flight.len(), 16);
         let ids: Vec<u64> = flow.in_flight.iter().filter(|(_, held)| held.worker == 1).map(|(id, _)| *id).collect();
         for id in &ids[..6] {
-            flow.answered(1, *id, Ok(Reply::Signature(vec![])));
+            flow.answered(1, *id, Ok(Reply::Signature(vec![])), now);
         }
         assert_eq!(take(&mut flow, now).unwrap().0.worker, 1);
         assert!(late.try_recv().is_err());
@@ -592,7 +655,7 @@ mod tests {
             sent.extend(batch.into_iter().map(|call| (link.worker, call.id)));
         }
         assert_eq!(sent.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [first, signing]);
-        flow.answered(sent[0].0, first, Ok(Reply::Keys(vec![])));
+        flow.answered(sent[0].0, first, Ok(Reply::Keys(vec![])), now);
         assert_eq!(take(&mut flow, now).unwrap().1[0].id, second);
     }
 

@@ -216,6 +216,9 @@ pub enum Reply {
     Opened(Plaintext),
 }
 
+/// [`HsmFault::Unavailable`]: one key fails while the module works with others.
+pub const KEY_FAILED: &str = "key_failed";
+
 /// Why the token did not do it. Names are stable and shown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum HsmFault {

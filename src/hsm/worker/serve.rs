@@ -27,7 +27,7 @@ use super::token::{may_have_signed, module_failed};
 use crate::hsm::messages::{WorkerOrders, WorkerReport};
 use crate::hsm::settings::ExtraAttribute;
 use crate::hsm::wire::{self, FromWorker, Hello, Request, Response, ToWorker};
-use crate::hsm::{HsmFault, KeyInfo, Op, Plaintext, Reply, lint};
+use crate::hsm::{HsmFault, KEY_FAILED, KeyInfo, Op, Plaintext, Reply, lint};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::KeyId;
 use crate::ops::clock;
@@ -38,8 +38,6 @@ const HELD_BACK_MAX: usize = 8;
 const HELD_BACK_LIMIT: Duration = Duration::from_micros(250);
 /// Replies that may wait to be written before the worker stops to read.
 const REPLIES_MAX: usize = 4_096;
-/// One key fails while the module works with others.
-const KEY_FAILED: &str = "key_failed";
 
 struct Shared {
     access: Access,
@@ -255,7 +253,7 @@ fn seal(shared: &Shared, place: usize, id: KeyId, context: &[u8], plaintext: &Pl
     let key = wrapping_key(shared, place, id)?;
     keys::ensure_active(&key.info, shared.rule)?;
     with_key(shared, place, &key, |session, key| sealing::seal(session, &key.info, key.private, context, plaintext))?
-        .ok_or_else(|| unavailable("key_failed", &format!("{} does not seal as it should", key.info.label), false))
+        .ok_or_else(|| unavailable(KEY_FAILED, &format!("{} does not seal as it should", key.info.label), false))
 }
 
 fn unseal(shared: &Shared, place: usize, id: KeyId, context: &[u8], sealed: &[u8]) -> Result<Plaintext, HsmFault> {

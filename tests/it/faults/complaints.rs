@@ -99,13 +99,7 @@ fn calls_are_signed_on_the_sessions_that_others_leave() {
     for (round, most) in (0..).zip([16, 9, 3, 16]) {
         bank.control.order(&format!("sessions-max {most}"));
         bank.control.order(&format!("lose-sessions {round}"));
-        // A worker that finds every session lent to the other one says so, and its callers ask again.
-        std::thread::scope(|scope| {
-            for caller in 0..16 {
-                let bank = &bank;
-                scope.spawn(move || bank.sign_at_last(round * 16 + caller));
-            }
-        });
+        many_sign(&bank, round);
     }
     bank.only_signed(0..64);
 }
