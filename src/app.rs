@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::settings::PeerLease;
 use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
 use crate::ca::{Authority, AuthoritySetup, Renewal};
@@ -19,6 +20,7 @@ use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
 use crate::front::peer::PeerListener;
+use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
@@ -179,6 +181,9 @@ fn start(
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
         }
+        if config.audit.peer_lease == PeerLease::On && party_settings.kind == PartyKind::Bank {
+            hold_peer_lease(&services, &stop)?;
+        }
         if config.peer.is_some() || config.listen.peer.is_some() {
             tasks.push(runtime.spawn(tend_issuances(Arc::clone(&services), stop.clone())));
         }
@@ -338,6 +343,16 @@ async fn renew_lease(services: Arc<Services>, stop: CancellationToken) {
             Err(_) => tracing::error!("renewing the lease met a defect"),
         }
     }
+}
+
+/// A thread that is not waited for at the end: its question may take seconds, and the lease ends with the process.
+fn hold_peer_lease(services: &Arc<Services>, stop: &CancellationToken) -> Result<(), Failure> {
+    let (services, stop) = (Arc::clone(services), stop.clone());
+    let thread = std::thread::Builder::new().name("peer-lease".into());
+    thread
+        .spawn(move || peer_lease::holder::hold(&services, &stop))
+        .map(drop)
+        .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))
 }
 
 async fn maintain(services: Arc<Services>, stop: CancellationToken) {

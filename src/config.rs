@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::settings::AuditSettings;
+use crate::audit::settings::{AuditSettings, PeerLease};
 use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
 use crate::front::settings::{DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
@@ -150,6 +150,25 @@ impl Config {
         }
         if self.listen.peer.is_some() && !party.kind.certifies() {
             return Err("listen peer is for a bank, and for a security company".into());
+        }
+        if self.audit.peer_lease == PeerLease::On {
+            match party.kind {
+                PartyKind::Bank if self.peer.is_none() => {
+                    return Err(
+                        "audit peer_lease = \"on\" needs [peer] url: the security company is asked there".into()
+                    );
+                }
+                PartyKind::SecurityCompany if self.listen.peer.is_none() => {
+                    return Err("audit peer_lease = \"on\" needs [listen] peer: banks ask there".into());
+                }
+                PartyKind::AgentHost | PartyKind::Operator => {
+                    return Err("audit peer_lease is for a bank and a security company".into());
+                }
+                PartyKind::Bank | PartyKind::SecurityCompany => {}
+            }
+        }
+        if !(500..=600_000).contains(&self.audit.peer_lease_ms) {
+            return Err("audit peer_lease_ms must be 500 to 600000".into());
         }
         if self.banking.is_some() && party.kind != PartyKind::Bank {
             return Err("[banking] is for a bank".into());

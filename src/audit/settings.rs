@@ -9,6 +9,14 @@ pub enum Guard {
     Off,
 }
 
+/// Whether agents are served only while the other party's daemon answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerLease {
+    Off,
+    On,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSettings {
@@ -18,8 +26,11 @@ pub struct AuditSettings {
     pub checkpoint_interval_ms: u64,
     /// … or when this many leaves wait.
     pub checkpoint_leaves: u32,
-    /// The other party's lease on serving money. Only `off` is available so far.
-    pub peer_lease: Guard,
+    /// At a security company: banks' nodes get leases, and its revocations count as effective when each has acted or its
+    /// lease has run out. At a bank: agents are served only under such a lease.
+    pub peer_lease: PeerLease,
+    /// How long a lease lasts that a security company gives.
+    pub peer_lease_ms: u32,
     /// How far the witness may lag before money stops. Only `off` is available so far.
     pub witness_lag_max: Guard,
 }
@@ -30,7 +41,8 @@ impl Default for AuditSettings {
             origin: "bank.countersign.example/log".into(),
             checkpoint_interval_ms: 10,
             checkpoint_leaves: 1024,
-            peer_lease: Guard::Off,
+            peer_lease: PeerLease::Off,
+            peer_lease_ms: 30_000,
             witness_lag_max: Guard::Off,
         }
     }

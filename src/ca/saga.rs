@@ -290,6 +290,14 @@ impl Authority {
         Ok(verified)
     }
 
+    /// Asks the security company for the right to serve agents; what is asked and answered is the front's.
+    ///
+    /// # Errors
+    /// `peer_not_configured`, `anchors_missing`, `peer_unreachable`, `peer_answer_unknown`; the company's.
+    pub fn ask_for_lease(&self, question: &Value) -> Result<Value, Failure> {
+        self.ask_peer(Method::PUT, "/v1/lease", Some(question))
+    }
+
     /// One question to the other party, by its root and with our own client certificate.
     fn ask_peer(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let peer = self.peer.get().ok_or_else(|| {

@@ -1,6 +1,6 @@
 //! What every verb has: the state directory, the output form, the way to the daemon.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use crate::ops::paths::StateDir;
 /// A daemon that another command started for itself is gone by then.
 const DAEMON_WAIT: Duration = Duration::from_secs(10);
 const DAEMON_POLL: Duration = Duration::from_millis(20);
+/// Between two looks at whether there is something to say while the daemon works.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// What a command meets while another one's daemon starts or ends.
 const WAITED_OUT: [&str; 2] = ["already_running", "daemon_unreachable"];
 
@@ -88,10 +90,9 @@ fn hung_up() -> Failure {
 fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) -> Result<Value, Failure> {
     let text = serde_json::to_string(request)
         .map_err(|error| Failure::fault("request_unwritable", error.to_string(), "report this as a defect"))?;
-    let mut line = String::new();
     let mut reader = BufReader::new(&stream);
     let sent = (&stream).write_all(format!("{text}\n").as_bytes());
-    let read = reader.read_line(&mut line);
+    let (mut line, read) = patiently(&stream, &mut reader, &mut progress);
     if line.is_empty() {
         // A daemon that turns callers away answers before it is asked: what it said counts more than a failed write.
         sent.and(read).map_err(|error| unreachable_(&error))?;
@@ -101,8 +102,9 @@ fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) 
     }
     while let Ok(AdminAnswer::Progress(at)) = serde_json::from_str(&line) {
         progress.say(|| format!("{} {} so far", cell(&at["rows"]), cell(&at["of"])));
-        line.clear();
-        reader.read_line(&mut line).map_err(|_| hung_up())?;
+        let read;
+        (line, read) = patiently(&stream, &mut reader, &mut progress);
+        read.map_err(|_| hung_up())?;
         if line.is_empty() {
             return Err(hung_up());
         }
@@ -117,6 +119,28 @@ fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) 
             "check that CLI and daemon are the same version",
         )),
     }
+}
+
+/// One line of the daemon's, with a word now and then while it takes its time.
+fn patiently(
+    stream: &UnixStream,
+    reader: &mut BufReader<&UnixStream>,
+    progress: &mut Progress,
+) -> (String, std::io::Result<()>) {
+    let mut line = Vec::new();
+    let read = stream.set_read_timeout(Some(LOOK_INTERVAL)).and_then(|()| {
+        loop {
+            match reader.read_until(b'\n', &mut line) {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    progress.say(|| "the daemon is still at it".to_owned());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    (String::from_utf8_lossy(&line).into_owned(), read)
 }
 
 /// A daemon without listeners, for one command.

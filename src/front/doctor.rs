@@ -152,9 +152,36 @@ fn check_guards(services: &Services, items: &mut Vec<Value>) {
     } else {
         items.push(ok("operators", "known by their user id"));
     }
+    items.extend(peer_lease(services));
     if setup.kind == PartyKind::Bank {
-        items.push(warn("peer lease", "off: the security company's silence does not stop money", "not available yet"));
         items.push(warn("witness lag", "off: checkpoints are not cosigned", "not available yet"));
+    }
+}
+
+/// Leases between a security company and a bank.
+fn peer_lease(services: &Services) -> Option<Value> {
+    let check = "peer lease";
+    let off = "set [audit] peer_lease = \"on\" at both parties";
+    match (services.setup.kind, &services.lender) {
+        (PartyKind::AgentHost | PartyKind::Operator, _) => None,
+        (PartyKind::SecurityCompany, Some(lender)) => {
+            Some(ok(check, format!("{} nodes of other parties serve under a lease", lender.borrowers())))
+        }
+        (PartyKind::SecurityCompany, None) => {
+            Some(warn(check, "off: `effective` says nothing about the bank, and freezes do not reach it", off))
+        }
+        (PartyKind::Bank, _) if services.limit.commit_before().is_none() => {
+            Some(warn(check, "off: the security company's silence does not stop money", off))
+        }
+        (PartyKind::Bank, _) => {
+            let left_ms = services.limit.until().saturating_sub(clock::boot_ms());
+            Some(if left_ms > 0 {
+                ok(check, format!("the security company answers; agents are served for {left_ms} ms more"))
+            } else {
+                let next_step = "see the daemon's log, [peer] url, and whether the security company's daemon runs";
+                fail(check, "none: the security company does not answer, and agents are refused", next_step)
+            })
+        }
     }
 }
 

@@ -54,6 +54,13 @@ impl ToolGate for Gates {
 
     fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, Unanswered> {
         let payments = self.services.payments().map_err(|failure| failed(failure, &request_id))?;
+        // Counted before the look, so that a freeze that comes now waits for this call.
+        let _call = self.services.calls.begin();
+        if self.services.heard.freezes(&agent.spiffe_id) {
+            let frozen = refused(Refusal::AgentFrozen);
+            self.record_refusal(agent, call.tool(), &frozen, request_id)?;
+            return Err(frozen.into());
+        }
         let answer = payments.call_tool(agent, call, request_id.clone());
         if let Ok(log) = self.services.log() {
             log.notify();

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod listener;
 pub mod operators;
 pub mod peer;
+pub mod peer_lease;
 pub mod pki;
 pub mod services;
 pub mod settings;

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::peer_lease::holder;
 use crate::front::services::Services;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json;
@@ -207,11 +208,14 @@ fn dispatch(services: &Services, peer: &Peer, method: &Method, path: &str, body:
         (&Method::POST, ["v1", "renewals", "proof"], Peer::Agent(agent)) => {
             authority.renewal_finish(agent, &document(body)?)
         }
-        (_, ["v1", "endorsements", _] | ["v1", "renewals"] | ["v1", "renewals", "proof"], _) => Err(Failure::refused(
-            "peer_not_permitted",
-            format!("{method} {path} is not for this peer"),
-            "see /v1/openapi.json: other parties ask for endorsements, connected agents for renewals",
-        )),
+        (&Method::PUT, ["v1", "lease"], Peer::Party(party)) => holder::answer(services, party, &document(body)?),
+        (_, ["v1", "lease"] | ["v1", "endorsements", _] | ["v1", "renewals"] | ["v1", "renewals", "proof"], _) => {
+            Err(Failure::refused(
+                "peer_not_permitted",
+                format!("{method} {path} is not for this peer"),
+                "see /v1/openapi.json: other parties ask for endorsements, connected agents for renewals",
+            ))
+        }
         _ => Err(Failure::usage("unknown_path", format!("nothing is served at {path}"), "see /v1/openapi.json")),
     }
 }

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
+use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
 use crate::ca::settings::PartyKind;
 use crate::ca::{Acted, Authority, Responder};
 use crate::front::lease::Lease;
 use crate::front::operators::Operators;
+use crate::front::peer_lease::Lender;
+use crate::front::peer_lease::holder::Heard;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
@@ -26,7 +29,7 @@ use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::ops::registry::{Connections, LiveStatus};
+use crate::ops::registry::{Calls, Connections, LiveStatus, ServingLimit};
 use crate::payment::{Payments, PaymentsSetup};
 use crate::store::Store;
 
@@ -60,6 +63,12 @@ pub struct Services {
     pub connections: Arc<Connections>,
     pub responder: Arc<Responder>,
     lease: Lease,
+    /// At a bank: until when the security company lets it serve, and what it has said.
+    pub limit: Arc<ServingLimit>,
+    pub heard: Heard,
+    pub calls: Calls,
+    /// At a security company that gives leases.
+    pub lender: Option<Lender>,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
@@ -84,9 +93,18 @@ impl Services {
         let live: Arc<LiveStatus> = Arc::default();
         let responder = Arc::new(Responder::new(Arc::clone(&setup.authority), Arc::clone(&live)));
         let lease = Lease::new(Arc::clone(&setup.store));
+        let is_on = setup.settings.audit.peer_lease == PeerLease::On;
+        let lends = is_on && setup.kind == PartyKind::SecurityCompany;
+        let lender = lends.then(|| Lender::open(setup.state.leases(), setup.settings.audit.peer_lease_ms));
+        let borrows = is_on && setup.kind == PartyKind::Bank;
+        let limit = Arc::new(if borrows { ServingLimit::needed() } else { ServingLimit::none() });
         let services = Arc::new(Self {
             setup,
             lease,
+            limit,
+            heard: Heard::default(),
+            calls: Calls::default(),
+            lender,
             live,
             responder,
             connections: Arc::default(),
@@ -113,7 +131,13 @@ impl Services {
         let connections_cut = self.refresh_status().inspect_err(|failure| {
             tracing::error!(name = %failure.name, "the live revocation status could not be read");
         })?;
-        Ok(Acted { connections_cut, nodes: self.lease.await_others()? })
+        let mut nodes = self.lease.await_others()?;
+        if let Some(lender) = &self.lender {
+            // What other parties act on are lists: they come first.
+            self.setup.authority.publish_lists(&Actor::System { component: "publication".into() })?;
+            nodes += lender.await_borrowers(self);
+        }
+        Ok(Acted { connections_cut, nodes })
     }
 
     /// Says that this node serves, and acts on what others revoked.
@@ -225,6 +249,7 @@ impl Services {
             transaction_key: transaction.key,
             rules: Arc::new(rules),
             core: setup.core.clone(),
+            limit: Arc::clone(&self.limit),
         });
         payments.recover()?;
         let _ = self.payments.set(payments);
@@ -234,7 +259,9 @@ impl Services {
     /// Reads what is revoked from the store and cuts every connection that it hits. Answers how many were cut.
     pub fn refresh_status(&self) -> Result<usize, Failure> {
         let look = self.live.look();
-        self.live.replace(&look, self.setup.store.status()?);
+        let mut status = self.setup.store.status()?;
+        self.heard.add_to(&mut status);
+        self.live.replace(&look, status);
         let status = self.live.current();
         Ok(self.connections.cut(|agent| agent.still_acceptable(&status, clock::now()).is_err()))
     }
@@ -276,7 +303,7 @@ impl Services {
 
     /// Whether an accepted agent may still be served: asked again on every request.
     pub fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
-        if !self.lease.holds() {
+        if !self.lease.holds() || !self.limit.holds() {
             return Err("lease_expired");
         }
         agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())

@@ -76,6 +76,8 @@ pub struct Stamp {
     /// What makes the request single-use: the hash of its signature's key and nonce. Taken in the commit of whatever
     /// comes of it; a second time it is `nonce_replayed`. None: the channel itself cannot be replayed.
     pub nonce: Option<Sha256>,
+    /// Boot clock, milliseconds: not to be decided at or after it. Somebody else lets us serve until then.
+    pub commit_before: Option<i64>,
 }
 
 /// One unit of work for the store.

@@ -49,7 +49,7 @@ pub fn fresh_request_id() -> RequestId {
 
 /// Time and salt of a command that begins now.
 pub fn stamp(request_id: RequestId) -> Stamp {
-    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random(), nonce: None }
+    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random(), nonce: None, commit_before: None }
 }
 
 #[cfg(test)]

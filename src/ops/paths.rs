@@ -52,6 +52,11 @@ impl StateDir {
         self.0.join("run/ports.json")
     }
 
+    /// The end of the last lease that was given to another party.
+    pub fn leases(&self) -> PathBuf {
+        self.root().join("run/leases.json")
+    }
+
     pub fn anchors(&self) -> PathBuf {
         self.0.join("anchors")
     }

@@ -1,13 +1,15 @@
 //! Live connections by the identities they were accepted under, so that a revocation can cut them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::status::StatusSnapshot;
+use crate::ops::clock;
 
 /// What is revoked, as this process knows it. Replaced as a whole; readers keep what they hold.
 #[derive(Debug, Default)]
@@ -36,6 +38,93 @@ impl LiveStatus {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         if newest.0 < look.0 {
             *newest = (look.0, Arc::new(snapshot));
+        }
+    }
+}
+
+/// Until when agents may be served, by the lease that another party gives. Boot clock, milliseconds.
+#[derive(Debug)]
+pub struct ServingLimit {
+    until: AtomicI64,
+    commit_before: AtomicI64,
+}
+
+impl ServingLimit {
+    /// Nobody gives a lease: always.
+    pub fn none() -> Self {
+        Self { until: AtomicI64::new(i64::MAX), commit_before: AtomicI64::new(i64::MAX) }
+    }
+
+    /// A lease is needed and there is none yet.
+    pub fn needed() -> Self {
+        Self { until: AtomicI64::new(i64::MIN), commit_before: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Served until `until`; nothing is committed that was not decided before `commit_before`.
+    pub fn extend(&self, until: i64, commit_before: i64) {
+        self.commit_before.fetch_max(commit_before, Ordering::AcqRel);
+        self.until.fetch_max(until, Ordering::AcqRel);
+    }
+
+    pub fn until(&self) -> i64 {
+        self.until.load(Ordering::Acquire)
+    }
+
+    pub fn holds(&self) -> bool {
+        self.until() == i64::MAX || clock::boot_ms() < self.until()
+    }
+
+    /// The end for what is decided from now on. `None`: there is none.
+    pub fn commit_before(&self) -> Option<i64> {
+        Some(self.commit_before.load(Ordering::Acquire)).filter(|limit| *limit != i64::MAX)
+    }
+}
+
+/// The calls that are being answered, so that a change can wait for those that began before it.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// The number of the newest change, and by number how many calls began under it.
+    running: Mutex<(u64, BTreeMap<u64, usize>)>,
+    ended: Condvar,
+}
+
+/// One call, until it is dropped.
+#[derive(Debug)]
+pub struct Call<'a> {
+    calls: &'a Calls,
+    change: u64,
+}
+
+impl Calls {
+    /// To be called before what may change is looked at.
+    pub fn begin(&self) -> Call<'_> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = running.0;
+        *running.1.entry(change).or_default() += 1;
+        Call { calls: self, change }
+    }
+
+    /// Waits for every call that began before now. False: one goes on after `limit`.
+    pub fn have_seen_change(&self, limit: Duration) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.0 += 1;
+        let change = running.0;
+        let earlier = |running: &mut (u64, BTreeMap<u64, usize>)| running.1.range(..change).next().is_some();
+        let waited = self.ended.wait_timeout_while(running, limit, earlier);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut running = self.calls.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.1.get_mut(&self.change) {
+            *count -= 1;
+            if *count == 0 {
+                running.1.remove(&self.change);
+                drop(running);
+                self.calls.ended.notify_all();
+            }
         }
     }
 }
@@ -97,6 +186,29 @@ impl Drop for Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_waits_for_the_calls_that_began_before_it_and_for_no_others() {
+        let calls = Calls::default();
+        assert!(calls.have_seen_change(Duration::ZERO));
+        let before = calls.begin();
+        assert!(!calls.have_seen_change(Duration::ZERO));
+        let _after = calls.begin();
+        assert!(!calls.have_seen_change(Duration::ZERO), "both began before this one");
+        drop(before);
+        assert!(!calls.have_seen_change(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_lease_that_is_needed_is_not_held_before_it_is_given() {
+        let (never, needed) = (ServingLimit::none(), ServingLimit::needed());
+        assert_eq!((never.holds(), never.commit_before()), (true, None));
+        assert_eq!((needed.holds(), needed.commit_before()), (false, Some(i64::MIN)));
+        needed.extend(clock::boot_ms() + 60_000, clock::boot_ms() + 50_000);
+        assert!(needed.holds());
+        needed.extend(0, 0);
+        assert!(needed.holds(), "an answer that was overtaken takes nothing away");
+    }
 
     #[test]
     fn what_an_earlier_look_found_does_not_replace_a_later_ones() {

@@ -10,11 +10,12 @@ use super::answer::{self, Receipt, ToolFailure, unexpected};
 use super::core::Declined;
 use crate::banking::CoreBanking;
 use crate::hsm::{KeyInfo, Token};
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, ToolCall};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{RequestId, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::ops::registry::ServingLimit;
 use crate::store::{BatchRecord, Store};
 
 /// Batches that one recovery signs before it looks again.
@@ -35,6 +36,8 @@ pub struct PaymentsSetup {
     pub rules: Arc<Rules>,
     /// The bank's core, where it is not this ledger: then the rules settle there.
     pub core: Option<Arc<dyn CoreBanking>>,
+    /// Until when agents may be served.
+    pub limit: Arc<ServingLimit>,
 }
 
 impl fmt::Debug for PaymentsSetup {
@@ -54,6 +57,7 @@ pub struct Payments {
     /// Batches that are being signed now. The lock guards the map only.
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
     pub(super) core: Option<Arc<dyn CoreBanking>>,
+    limit: Arc<ServingLimit>,
     /// The last order that the core had no word for. The lock guards the name only.
     pub(super) silent: Mutex<Option<TransactionId>>,
 }
@@ -85,6 +89,7 @@ impl Payments {
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
             core: setup.core,
+            limit: setup.limit,
             silent: Mutex::default(),
         })
     }
@@ -193,7 +198,8 @@ impl Payments {
 
     fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {
         let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh: fresh_ids()? };
-        Ok(Permit(Command { stamp: clock::stamp(request.clone()), actor: Actor::Agent(agent.clone()), act }))
+        let stamp = Stamp { commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
+        Ok(Permit(Command { stamp, actor: Actor::Agent(agent.clone()), act }))
     }
 
     /// One command, decided and durable.

@@ -35,6 +35,9 @@ pub enum StoreFault {
     /// The bounded queue is full; nothing was recorded.
     #[error("the store's queue is full")]
     Busy,
+    /// Its time was over before it was decided; nothing was recorded.
+    #[error("the right to serve agents has run out; nothing was recorded")]
+    TooLate,
     /// I/O error, or an error at or after COMMIT: it may or may not have happened.
     #[error("the store failed and the outcome is unknown: {0}")]
     OutcomeUnknown(String),
@@ -51,6 +54,7 @@ impl From<StoreFault> for Failure {
         let message = fault.to_string();
         match fault {
             StoreFault::Busy => Self::busy("store_busy", message, "try again in a moment"),
+            StoreFault::TooLate => Self::busy("lease_expired", message, "try again when the other party answers"),
             StoreFault::OutcomeUnknown(_) => {
                 Self::unknown("outcome_unknown", message, "repeat with the same idempotency key to learn what happened")
             }
@@ -63,6 +67,15 @@ impl From<StoreFault> for Failure {
                 Self::fault("schema_too_new", message, "run the version of countersign that wrote it, or a newer one")
             }
         }
+    }
+}
+
+/// Whether one of these commands may not be decided any more.
+fn is_too_late(commands: &[Command]) -> bool {
+    let mut limits = commands.iter().filter_map(|command| command.stamp.commit_before).peekable();
+    limits.peek().is_some() && {
+        let now = crate::ops::clock::boot_ms();
+        limits.any(|limit| now >= limit)
     }
 }
 

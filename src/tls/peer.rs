@@ -12,8 +12,8 @@ use super::asking::{self, Place, cause};
 use super::{TlsSigner, client_config};
 use crate::ops::failure::Failure;
 
-/// The most of an answer that is read.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// The most of an answer that is read: a revocation list as PEM, and a little more.
+const ANSWER_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// `[peer]`: the other party's daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]

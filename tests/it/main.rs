@@ -20,6 +20,7 @@ mod modules;
 mod pairs;
 mod parties;
 mod payment;
+mod peer_lease;
 mod profiles;
 mod publication;
 mod refusals;

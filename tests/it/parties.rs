@@ -86,14 +86,14 @@ fn copy(from: &mut TcpStream, to: &mut TcpStream, goes_on: impl Fn() -> bool) {
 }
 
 /// The demo's world with peer listeners: every daemon asks through a line, since ports change with each start.
-struct Parties {
-    world: World,
+pub struct Parties {
+    pub world: World,
     line: Line,
     files: tempfile::TempDir,
 }
 
 impl Parties {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let world = World::new();
         for party in ["secco", "bank", "agent"] {
             world.run(party, &["stop"]);
@@ -313,6 +313,7 @@ fn strangers_and_agents_get_nothing_of_others(parties: &Parties) {
         (Method::POST, "/v1/renewals/proof", Some(&other), "renewal_not_own"),
         (Method::POST, "/v1/renewals", Some(&Value::Null), "request_malformed"),
         (Method::GET, "/v1/renewals", None, "peer_not_permitted"),
+        (Method::PUT, "/v1/lease", Some(&other), "peer_not_permitted"),
         (Method::GET, "/", None, "unknown_path"),
         (Method::GET, "/v1/endorsements", None, "unknown_path"),
     ];
@@ -377,6 +378,7 @@ fn the_api_document_names_every_path_that_is_served() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/peer-api.json")).unwrap();
     let api: Value = serde_json::from_str(&text).unwrap();
     let paths: Vec<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-    let expected = ["/v1/endorsements/{request_id}", "/v1/openapi.json", "/v1/renewals", "/v1/renewals/proof"];
+    let expected =
+        ["/v1/endorsements/{request_id}", "/v1/lease", "/v1/openapi.json", "/v1/renewals", "/v1/renewals/proof"];
     assert_eq!(paths, expected);
 }

@@ -13,6 +13,7 @@ use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
 use countersign::kernel::types::*;
 use countersign::ops::clock;
+use countersign::ops::registry::ServingLimit;
 use countersign::payment::{DeskCall, Payments, PaymentsSetup, ToolFailure};
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{Listing, Store};
@@ -134,6 +135,7 @@ impl Bank {
             transaction_key: token.key(),
             rules: Arc::new(Rules { settlement, ..rules() }),
             core,
+            limit: Arc::new(ServingLimit::none()),
         });
         let mut shopper = agent("purchaser", "shopper");
         shopper.not_after = clock::now().plus_ms(86_400_000);
@@ -166,7 +168,14 @@ impl Bank {
             tbs: vec![1],
             der: None,
         };
-        let stamp = Stamp { request_id: request(), wall: clock::now(), boot_ms: 0, leaf_salt: [0; 32], nonce: None };
+        let stamp = Stamp {
+            request_id: request(),
+            wall: clock::now(),
+            boot_ms: 0,
+            leaf_salt: [0; 32],
+            nonce: None,
+            commit_before: None,
+        };
         let actor = Actor::System { component: "test".into() };
         self.store.apply(vec![Command { stamp, actor, act: Act::JournalCertificate { record } }]).unwrap();
         self.grant().unwrap();

@@ -19,7 +19,7 @@ use super::schema;
 use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
-use crate::store::{SequenceStep, StoreFault};
+use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
 const GROUP_COMMANDS_MAX: usize = 512;
@@ -52,6 +52,12 @@ pub(super) enum Answer {
 struct Job {
     work: Work,
     reply: SyncSender<Result<Answer, StoreFault>>,
+}
+
+impl Job {
+    fn is_too_late(&self) -> bool {
+        matches!(&self.work, Work::Apply { commands, .. } if is_too_late(commands))
+    }
 }
 
 /// The queue in front of a writing thread. Dropping it ends the thread when the queue is empty.
@@ -211,6 +217,8 @@ impl Serving {
     }
 
     async fn begin(&mut self, jobs: Vec<Job>) -> Option<Group> {
+        let (late, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_too_late);
+        fail(late.into_iter(), &StoreFault::TooLate);
         if jobs.is_empty() {
             return None;
         }

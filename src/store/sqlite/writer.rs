@@ -22,7 +22,7 @@ use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
-use crate::store::{SequenceStep, StoreFault};
+use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
@@ -56,6 +56,12 @@ pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
 struct Job {
     work: Work,
     reply: SyncSender<Result<Answer, StoreFault>>,
+}
+
+impl Job {
+    fn is_too_late(&self) -> bool {
+        matches!(&self.work, Work::Apply(commands) if is_too_late(commands))
+    }
 }
 
 /// The queue in front of the writer thread. Dropping it ends the thread when the queue is empty.
@@ -139,6 +145,8 @@ impl Serving {
                 size += weight(&next);
                 group.push(next);
             }
+            let (late, group): (Vec<Job>, Vec<Job>) = group.into_iter().partition(Job::is_too_late);
+            fail(late, &StoreFault::TooLate);
             if self.serve(group).is_err() && self.reopen().is_err() {
                 return;
             }
@@ -321,7 +329,14 @@ mod tests {
 
     fn command(number: u32, wall: i64, act: Act) -> Command {
         let request_id = format!("req_{number:026}").parse().unwrap();
-        let stamp = Stamp { request_id, wall: UnixMillis(wall), boot_ms: 0, leaf_salt: [0; 32], nonce: None };
+        let stamp = Stamp {
+            request_id,
+            wall: UnixMillis(wall),
+            boot_ms: 0,
+            leaf_salt: [0; 32],
+            nonce: None,
+            commit_before: None,
+        };
         Command { stamp, actor: Actor::System { component: "test".into() }, act }
     }
 

@@ -19,6 +19,7 @@ use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::*;
 use countersign::ops::clock;
 use countersign::ops::failure::{Failure, Kind, MayHaveHappened};
+use countersign::ops::registry::ServingLimit;
 use countersign::payment::{Payments, PaymentsSetup, ToolFailure};
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::*;
@@ -324,6 +325,7 @@ impl Desk {
             transaction_key,
             rules: Arc::new(rules()),
             core: None,
+            limit: Arc::new(ServingLimit::none()),
         };
         let log = || {
             Log::open(LogSetup {

@@ -34,6 +34,37 @@ sentences! {
             }
         });
     };
+    what_comes_too_late_is_not_recorded_and_fails_nobody_else: |w| {
+        w.bank();
+        let now = countersign::ops::clock::boot_ms();
+        let until = |limit, key: &str| {
+            let command = w.tool_command(&shopper(), transfer("5", key));
+            let stamp = Stamp { commit_before: Some(limit), ..command.stamp };
+            Command { stamp, ..command }
+        };
+        for limit in [i64::MIN, now] {
+            assert!(matches!(w.store.apply(vec![until(limit, "late")]), Err(StoreFault::TooLate)));
+        }
+        std::thread::scope(|scope| {
+            let store: &dyn Store = w.store;
+            let callers: Vec<_> = (0..8)
+                .map(|number| {
+                    let in_time = number % 2 == 0;
+                    let command = until(if in_time { now + 600_000 } else { now }, &format!("k{number}"));
+                    scope.spawn(move || match store.apply(vec![command]) {
+                        Ok(decisions) => assert!(in_time && decisions[0].outcome.is_ok()),
+                        Err(fault) => assert!(!in_time && matches!(fault, StoreFault::TooLate)),
+                    })
+                })
+                .collect();
+            for caller in callers {
+                caller.join().unwrap();
+            }
+        });
+        // Nothing was taken under its key.
+        assert!(w.store.apply(vec![until(now + 600_000, "late")]).unwrap()[0].outcome.is_ok());
+        w.adds_up();
+    };
     callers_at_the_same_time_never_spend_the_same_money: |w| {
         w.bank();
         let commands: Vec<Command> =

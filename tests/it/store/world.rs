@@ -119,6 +119,7 @@ impl<'s> World<'s> {
             boot_ms: 0,
             leaf_salt: [7; 32],
             nonce: None,
+            commit_before: None,
         };
         Command { stamp, actor, act }
     }
