@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::world::PROGRAM;
 
 /// The ports that the page names.
@@ -63,4 +65,33 @@ fn the_page_leads_two_organisations_from_nothing_to_the_first_balance() {
         assert!(said.contains(expected), "missing {expected:?} in\n{said}\n{complained}");
     }
     assert!(complained.contains("endorsement_pending"), "{complained}");
+}
+
+#[test]
+fn slips_of_the_hand_are_named_before_anything_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let tools = r#"["list_accounts", "get_account_balnce"]"#;
+    let roles = format!(r#"[{{"role": "purchaser", "tools": {tools}}}]"#);
+    write("typo.json", &format!(r#"{{"schema": "countersign/role-catalogue/v1", "version": 1, "roles": {roles}}}"#));
+    let pair = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verifying/pair.pem");
+    let pair = std::fs::read_to_string(pair).unwrap();
+    let halves: Vec<&str> = pair.split_inclusive("-----END CERTIFICATE-----\n").collect();
+    write("B.pem", halves[0]);
+    write("S.pem", halves[1]);
+    let table: [(&[&str], &str); 5] = [
+        (&["stop"], "config_missing"),
+        (&["status", "surplus"], "command_line_invalid"),
+        (&["catalogue", "sign", "typo.json", "--out", "half.json"], "catalogue_tool_unknown"),
+        (&["cert", "install", "shopper", "--bank", "S.pem", "--endorsement", "B.pem"], "certificates_swapped"),
+        (&["init", "--kind", "agent-host", "--peer-listen", "127.0.0.1:1"], "option_not_for_kind"),
+    ];
+    for (arguments, name) in table {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).args(["--state", "mistyped", "--json"]).current_dir(directory.path());
+        let output = command.output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((said["error"]["name"].as_str(), output.status.code()), (Some(name), Some(2)), "{arguments:?}");
+    }
+    assert!(!directory.path().join("half.json").exists());
 }
