@@ -169,10 +169,11 @@ impl Authority {
         if kinds.contains(&self.kind) {
             return Ok(());
         }
+        let whose = kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(" or ");
         Err(Failure::refused(
             "not_this_party",
-            format!("{} does not do this: it is another party's part", self.party),
-            "run the command with the state directory of the party whose part it is",
+            format!("{} does not do this; it is for: {whose}", self.party),
+            "run the command with --state and the directory of such a party",
         ))
     }
 

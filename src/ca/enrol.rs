@@ -466,7 +466,7 @@ fn request_refused(refusal: RequestRefusal) -> Failure {
 pub(super) fn pair_refused(refusal: PairRefusal) -> Failure {
     let next_step = match refusal {
         PairRefusal::EndorsementStatusMissing | PairRefusal::EndorsementStatusStale => {
-            "import a fresh list with `countersign crl import`"
+            "import a fresh list with `countersign crl import`, or set [pki] company_pki_url to have it fetched"
         }
         PairRefusal::BankIssuerUntrusted | PairRefusal::EndorsementIssuerUntrusted => "see `countersign trust add`",
         PairRefusal::NoCertificate

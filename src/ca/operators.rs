@@ -320,7 +320,7 @@ impl Authority {
 pub(super) fn refused(refusal: OperatorRefusal) -> Failure {
     let next_step = match refusal {
         OperatorRefusal::Malformed | OperatorRefusal::Key | OperatorRefusal::SignatureInvalid => {
-            "take the operator's document as it is"
+            "take what `countersign operator show --out` wrote, as it is"
         }
         OperatorRefusal::WrongParty => "have an officer of this party sign",
         OperatorRefusal::NotFresh => "sign again, and compare the clocks",

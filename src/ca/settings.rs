@@ -17,6 +17,16 @@ pub enum PartyKind {
 }
 
 impl PartyKind {
+    /// As people call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Bank => "bank",
+            Self::SecurityCompany => "security company",
+            Self::AgentHost => "agent host",
+            Self::Operator => "operator",
+        }
+    }
+
     /// True for parties with a certificate authority.
     pub fn certifies(self) -> bool {
         match self {

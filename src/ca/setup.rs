@@ -215,14 +215,20 @@ impl Authority {
             let now = clock::now();
             for issuing in &anchors.issuing {
                 verify_authority(issuing, &anchors.root, &self.base, now).map_err(|rule| {
-                    anchor_invalid(format!("the issuing CA of {party} is not acceptable under that root: {rule}"))
+                    anchor_invalid(format!("--issuing holds no issuing CA of {party} under the root of --root: {rule}"))
                 })?;
             }
             let known = self.known_anchors()?;
             let own_root = self.own_authorities()?.into_iter().any(|(_, root)| root.der == anchors.root);
-            let other_root = known.iter().any(|(name, other)| name != party && other.root == anchors.root);
-            if own_root || other_root {
-                return Err(anchor_invalid("this root belongs to another party already".into()));
+            if own_root {
+                return Err(anchor_invalid("this root is our own".into()));
+            }
+            if let Some((name, _)) = known.iter().find(|(name, other)| *name != party && other.root == anchors.root) {
+                return Err(Failure::refused(
+                    "anchor_invalid",
+                    format!("this root is trusted under the name {name} already"),
+                    format!("go on with that name; if it is a slip, remove anchors/{name}-*.pem by hand first"),
+                ));
             }
             let before = known.get(party);
             if before.is_some_and(|before| before.root != anchors.root) {

@@ -56,7 +56,7 @@ enum Verb {
     /// Every posted line with the running balance; dates are days of the account's own calendar.
     #[command(after_help = "Examples:
   countersign account statement CHK_001
-  countersign account statement CHK_001 --from 2026-11-01 --to 2026-11-30 --format csv > november.csv")]
+  countersign account statement CHK_001 --from 2026-11-01 --to 2026-11-30 --format csv >nov.csv")]
     Statement {
         account: AccountId,
         /// First day, such as 2026-11-01; leave out for the beginning.

@@ -33,10 +33,10 @@ enum Verb {
     /// instead: self-tests of its identity key, which prove nothing to anybody; its daemon must be stopped.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench hsm                                  a minute and a half, a table
-  countersign bench hsm --rounds 9 --out ./bench         also bench-hsm.json and bench-hsm.svg
-  countersign bench hsm --state ./bank --json            the token of a party that is stopped
-  countersign bench hsm --keys 10000                     also: start and speed of a full token (minutes)")]
+  countersign bench hsm                           # a minute and a half, a table
+  countersign bench hsm --rounds 9 --out ./bench  # also bench-hsm.json and bench-hsm.svg
+  countersign bench hsm --state ./bank --json     # the token of a party that is stopped
+  countersign bench hsm --keys 10000              # also start and speed of a full token: minutes")]
     Hsm(HsmArgs),
     /// Transfers through the store, against the leanest loop on the same file system or server.
     ///
@@ -44,9 +44,9 @@ enum Verb {
     /// removes them. Only acknowledged commits count, and afterwards every book must balance.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench ledger                                  some minutes, a table
-  countersign bench ledger --dir /var/lib/countersign       the file system that the daemon will use
-  countersign bench ledger --seconds 3 --rounds 9 --out .   also bench-ledger.json and bench-ledger.svg
+  countersign bench ledger                                 # some minutes, a table
+  countersign bench ledger --dir /var/lib/countersign      # where the daemon's store will be
+  countersign bench ledger --seconds 3 --rounds 9 --out .  # also bench-ledger.json and .svg
   countersign bench ledger --history 10000000 --in-flight 1024
   countersign bench ledger --postgres postgresql://bench@localhost/postgres --history 0")]
     Ledger(LedgerArgs),
@@ -55,7 +55,7 @@ enum Verb {
     /// Makes three parties with tokens of their own in a temporary directory and removes them.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench revocation                              a minute or two, a table
+  countersign bench revocation  # a minute or two, a table
   countersign bench revocation --agents 20 --connections 50 --entries 10000")]
     Revocation(RevocationArgs),
 }

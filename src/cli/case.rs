@@ -38,7 +38,7 @@ enum Verb {
     Show { case: CaseId },
     /// Let the payment go on when the agent asks again (approver or officer). Nothing moves by itself.
     #[command(
-        after_help = "Example:\n  countersign case release case_01M7YDFSJH4NW3PWHV6A9B342B --note \"breaker closed, checked with the owner\""
+        after_help = "Example:\n  countersign case release case_01M7YDFSJH4NW3PWHV6A9B342B --note \"checked with the owner\""
     )]
     Release {
         case: CaseId,

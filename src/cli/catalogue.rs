@@ -12,6 +12,7 @@ use crate::cli::documents::{self, text};
 use crate::front::admin::AdminCall;
 use crate::kernel::catalogue::{CatalogueSignature, SignedCatalogue};
 use crate::kernel::credential::certificate::Certificate;
+use crate::mcp::server::tool_names;
 use crate::ops::failure::Failure;
 
 /// Sign, install and show the role catalogue.
@@ -26,8 +27,10 @@ Each party signs in turn; the bank puts the catalogue in force:
 A catalogue before its first signature:
   {\"schema\": \"countersign/role-catalogue/v1\", \"version\": 1,
    \"roles\": [{\"role\": \"purchaser\", \"tools\": [\"list_accounts\", \"authorize_purchase\"]}]}
-It may have \"valid_from\" and \"valid_until\" (\"2027-01-01T00:00:00.000Z\"). In force it stays when a signer's certificate ends,
-until its own valid_until or a newer version. The bank's [policy] deny_tools and only_tools narrow it.")]
+It may have \"valid_from\" and \"valid_until\" (\"2027-01-01T00:00:00.000Z\"). In force it stays when a
+signer's certificate ends, until its own valid_until or a newer version. A version that a party has
+signed is taken: what differs needs a higher one. The bank's [policy] deny_tools and only_tools
+narrow it. The security company installs it too, to know the roles it endorses.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -36,6 +39,10 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Add this party's signature.
+    #[command(after_help = "\
+Examples:
+  countersign catalogue sign catalogue.json --out half.json
+  countersign catalogue sign half.json --out whole.json")]
     Sign {
         /// The catalogue, bare or signed by the other party (JSON).
         catalogue: PathBuf,
@@ -44,6 +51,7 @@ enum Verb {
         out: PathBuf,
     },
     /// Put a catalogue with both signatures in force.
+    #[command(after_help = "Example:\n  countersign catalogue install whole.json")]
     Install {
         /// The signed catalogue (JSON).
         catalogue: PathBuf,
@@ -62,11 +70,13 @@ enum Verb {
 /// Carries the verb out.
 ///
 /// # Errors
-/// The daemon's failures; `catalogue_missing`; `document_unreadable`, `document_malformed`, `document_unwritable`.
+/// The daemon's failures; `catalogue_missing`, `catalogue_tool_unknown`; `document_unreadable`, `document_malformed`, `document_unwritable`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Sign { catalogue, out } => {
-            let catalogue = documents::read_json(&catalogue)?;
+            let path = catalogue;
+            let catalogue = documents::read_json(&path)?;
+            known_tools(&path, &catalogue)?;
             let signed = context.call(AdminCall::CatalogueSign { catalogue })?;
             documents::write(&out, &format!("{signed:#}\n"))?;
             context.print(&signed, |signed| format!("{}written to {}", catalogue_text(signed), out.display()));
@@ -76,7 +86,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let installed = context.call(AdminCall::CatalogueInstall { catalogue })?;
             context.print(&installed, |installed| {
                 let state = if installed["changed"] == true { "is in force" } else { "was in force already" };
-                format!("role catalogue version {} {state}\n{}", installed["version"], changes_text(installed))
+                let first = if installed["changes"].is_null() { "; it is the first one here" } else { "" };
+                format!("role catalogue version {} {state}{first}{}", installed["version"], changes_text(installed))
             });
         }
         Verb::Show => {
@@ -90,7 +101,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         Verb::Diff { catalogue } => {
             let (old, new) = match catalogue {
-                Some(path) => (Some(in_force(context)?), read(&path)?),
+                Some(path) => (known(context)?, read(&path)?),
                 None => (before(context)?, in_force(context)?),
             };
             let changes = old.as_ref().map(|old| new.catalogue.changes_since(&old.catalogue));
@@ -102,32 +113,60 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&answer, |answer| {
                 let from = match answer["from"].as_u64() {
                     Some(version) => format!("version {version}"),
-                    None => "nothing before it".to_owned(),
+                    None => "none: every role in it is new".to_owned(),
                 };
-                format!("role catalogue version {} against {from}\n{}", answer["to"], changes_text(answer))
+                format!("role catalogue version {} against {from}{}", answer["to"], changes_text(answer))
             });
         }
     }
     Ok(())
 }
 
+/// A name that no tool has is signed by nobody: the version would be taken, and the role without its tool.
+fn known_tools(path: &Path, document: &Value) -> Result<(), Failure> {
+    let Ok(signed) = SignedCatalogue::read(document) else {
+        // What is wrong with it is for the daemon to say.
+        return Ok(());
+    };
+    let known = tool_names();
+    let named = signed.catalogue.roles.iter().flat_map(|entry| entry.tools.iter().map(ToString::to_string));
+    match named.into_iter().find(|tool| !known.contains(tool)) {
+        None => Ok(()),
+        Some(tool) => Err(Failure::usage(
+            "catalogue_tool_unknown",
+            format!("{} names a tool that the bank does not have: {tool}", path.display()),
+            format!("nothing is signed yet: name tools among {}", known.join(", ")),
+        )),
+    }
+}
+
 /// The catalogue in force here, as it is on disk.
 fn in_force(context: &Context) -> Result<SignedCatalogue, Failure> {
-    let path = context.state.certs().join("catalogue.json");
-    if path.exists() {
-        return read(&path);
-    }
-    Err(Failure::refused(
-        "catalogue_missing",
-        "no role catalogue is in force here",
-        "see `countersign catalogue --help`",
-    ))
+    known(context)?.ok_or_else(|| {
+        Failure::refused(
+            "catalogue_missing",
+            "no role catalogue is in force here",
+            "have both parties sign one and `countersign catalogue install` it; see `countersign catalogue --help`",
+        )
+    })
+}
+
+/// The same, where there is one.
+fn known(context: &Context) -> Result<Option<SignedCatalogue>, Failure> {
+    on_disk(&context.state.certs().join("catalogue.json"))
 }
 
 /// The one that was in force before it.
 fn before(context: &Context) -> Result<Option<SignedCatalogue>, Failure> {
-    let path = context.state.certs().join("catalogue-before.json");
-    if path.exists() { read(&path).map(Some) } else { Ok(None) }
+    on_disk(&context.state.certs().join("catalogue-before.json"))
+}
+
+/// A file that may not be there; one that may not be seen is another matter.
+fn on_disk(path: &Path) -> Result<Option<SignedCatalogue>, Failure> {
+    match path.try_exists() {
+        Ok(false) => Ok(None),
+        Ok(true) | Err(_) => read(path).map(Some),
+    }
 }
 
 fn read(path: &Path) -> Result<SignedCatalogue, Failure> {
@@ -151,6 +190,10 @@ fn signer(signature: &CatalogueSignature) -> Value {
 }
 
 fn changes_text(answer: &Value) -> String {
+    // Nothing was in force before, or so it was already.
+    if answer["changes"].is_null() || (answer["changed"] == false) {
+        return String::new();
+    }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let lines: Vec<String> = list(&answer["changes"])
         .iter()
@@ -160,10 +203,10 @@ fn changes_text(answer: &Value) -> String {
                 tools.iter().map(|tool| format!(" {sign}{}", tool.as_str().unwrap_or_default())).collect::<String>()
             };
             let (added, removed) = (signed("+", "tools_added"), signed("-", "tools_removed"));
-            format!("  {} {}:{added}{removed}", text(role, "role"), text(role, "change"))
+            format!("\n  {} {}:{added}{removed}", text(role, "role"), text(role, "change"))
         })
         .collect();
-    if lines.is_empty() { "  no role changes".to_owned() } else { lines.join("\n") }
+    if lines.is_empty() { "\n  no role changes".to_owned() } else { lines.concat() }
 }
 
 fn catalogue_text(signed: &Value) -> String {
@@ -191,7 +234,7 @@ fn catalogue_text(signed: &Value) -> String {
         .collect();
     out.push_str(&format!("signed by: {}\n", signers.join(", ")));
     if signed["changes"].is_array() {
-        out.push_str(&format!("against the one before:\n{}\n", changes_text(signed)));
+        out.push_str(&format!("against the one before:{}\n", changes_text(signed)));
     }
     out
 }

@@ -22,12 +22,25 @@ use crate::ops::failure::Failure;
 /// Request, endorse, issue, install, show and verify an agent's certificates.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-The way of an agent to its pair (S travels as a file):
-  agent host        countersign cert request shopper --role purchaser --out shopper.req.json
-  security company  countersign cert endorse --request shopper.req.json --as ./carol --out shopper.S.pem
-  agent host        countersign cert request shopper --role purchaser --endorsement shopper.S.pem --out shopper.req2.json
-  bank              countersign cert issue --request shopper.req2.json --as ./dora --out shopper.B.pem
-  agent host        countersign cert install shopper --bank shopper.B.pem --endorsement shopper.S.pem")]
+The way of an agent to its pair, step by step; docs/ENROLMENT.md has all that comes before:
+  # agent host
+  countersign cert request shopper --role purchaser --out shopper.req.json
+  # security company
+  countersign cert endorse --request shopper.req.json --as ./carol --out shopper.S.pem
+  # agent host
+  countersign cert request shopper --role purchaser --endorsement shopper.S.pem \\
+      --out shopper.req2.json
+  # bank
+  countersign cert issue --request shopper.req2.json --as ./dora --out shopper.B.pem
+  # agent host
+  countersign cert install shopper --bank shopper.B.pem --endorsement shopper.S.pem
+
+A bank whose [peer] url is set fetches S itself: its officer runs, in place of `cert endorse`,
+  countersign cert issue --request shopper.req.json --as ./dora --out shopper.S.pem
+once before and once after the security company's officer has approved there:
+  countersign cert pending
+  countersign cert approve shopper --role purchaser --as ./carol \\
+      --key 6e08c2e98556c2332769b7ac7ce443512851e4d0681e8b03b6c3a245ab81bf06")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -36,6 +49,12 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// At the agent host: make a request; the agent's key is generated in the token on first use.
+    #[command(after_help = "\
+Examples:
+  countersign cert request shopper --role purchaser --out shopper.req.json
+  countersign cert request shopper --role purchaser --endorsement shopper.S.pem \\
+      --out shopper.req2.json
+The first one asks for S, the second one, with S in it, for B. Repeating is harmless: the key stays.")]
     Request {
         /// The agent's name, a DNS label.
         name: AgentName,
@@ -50,21 +69,33 @@ enum Verb {
         endorsement: Option<PathBuf>,
     },
     /// At the security company: endorse an agent (certificate S).
+    #[command(after_help = "\
+Example:
+  countersign cert endorse --request shopper.req.json --as ./carol --out shopper.S.pem
+For a request that came as a file. What banks ask for over the network is in `cert pending`; there
+an officer's `cert approve` is all that is needed.")]
     Endorse(Exchange),
     /// At the bank: issue an agent's certificate (B), bound to the endorsement in the request; or the agent's whole way
     /// to its pair, where all parties are on this machine.
     #[command(after_help = "\
 Examples:
+  countersign cert issue --request shopper.req.json --as ./dora --out shopper.S.pem
   countersign cert issue --request shopper.req2.json --as ./dora --out shopper.B.pem
-  countersign cert issue shopper --role purchaser --endorse-as ./carol --issue-as ./dora --state ./bank
-The second form runs request, endorsement, proof, certificate and installation, with two officers' signatures; it
-finds the security company in ../secco and the agent host in ../agent beside the bank's state directory unless
---company and --host name them. Repeating it goes on where it was cut off.")]
+  countersign cert issue shopper --role purchaser --endorse-as ./carol --issue-as ./dora \\
+      --state ./bank
+The first form has a request without S: the bank asks the security company at [peer] url for S, and
+S is what is written. Exit code 5 means that no officer there has approved yet: repeat it later.
+The second form has a request with S in it (`cert request --endorsement`): B is written.
+The third form runs request, endorsement, proof, certificate and installation, with two officers'
+signatures; it finds the security company in ../secco and the agent host in ../agent beside the
+bank's state directory unless --company and --host name them. Repeating any form is harmless.")]
     Issue(IssueArgs),
     /// At the bank or the security company: let an agent be certified over a key before it asks.
     #[command(after_help = "\
 Example:
-  countersign cert approve shopper --role purchaser --key 3f…9a --days 30 --as ./carol")]
+  countersign cert approve shopper --role purchaser --days 30 --as ./carol \\
+      --key 6e08c2e98556c2332769b7ac7ce443512851e4d0681e8b03b6c3a245ab81bf06
+Compare the key with what `cert request` showed at the agent host: an approval is for it alone.")]
     Approve {
         /// The agent's name.
         name: AgentName,
@@ -82,6 +113,9 @@ Example:
         officer: PathBuf,
     },
     /// At the agent host: check the pair and put it where the bridge finds it.
+    #[command(after_help = "\
+Example:
+  countersign cert install shopper --bank shopper.B.pem --endorsement shopper.S.pem")]
     Install {
         /// The agent's name.
         name: AgentName,
@@ -94,18 +128,25 @@ Example:
     },
     /// At the agent host: fresh certificates over the same key, asked for at the bank's peer listener. The daemon does it
     /// by itself at two thirds of their life.
+    #[command(after_help = "\
+Example:
+  countersign cert renew shopper
+Before they are due the parties answer with the certificates that there are; nothing changes then.")]
     Renew {
         /// The agent's name.
         name: AgentName,
     },
     /// At the security company: what other parties asked for, and which of it waits for an officer.
+    #[command(after_help = "Examples:\n  countersign cert pending\n  countersign cert pending --json")]
     Pending,
     /// At the bank: give an issuance up that is not complete; the security company revokes its endorsement.
+    #[command(after_help = "Example:\n  countersign cert abandon shopper")]
     Abandon {
         /// The agent's name.
         name: AgentName,
     },
     /// List this party's certificates, or the pairs installed at an agent host.
+    #[command(after_help = "Examples:\n  countersign cert list\n  countersign cert list --json")]
     List,
     /// Show an agent's certificates by name, or what certificate files say.
     #[command(after_help = "Examples:\n  countersign cert show shopper\n  countersign cert show B.pem S.pem")]
@@ -154,10 +195,10 @@ struct IssueArgs {
     /// The agent host's state directory.
     #[arg(long, value_name = "DIR", requires = "name")]
     host: Option<PathBuf>,
-    /// The request as `cert request --endorsement` wrote it (JSON).
+    /// The request as `cert request` wrote it (JSON): with --endorsement for B, without for S.
     #[arg(long, required_unless_present = "name", requires = "out")]
     request: Option<PathBuf>,
-    /// Where the certificate goes (PEM).
+    /// Where the certificate goes (PEM): B, or S when the request has none in it.
     #[arg(long, requires = "request")]
     out: Option<PathBuf>,
     /// The officer's own state directory: the officer's key signs the approval. Not needed when one stands.
@@ -202,15 +243,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         Verb::Install { name, bank, endorsement } => install(context, name, &bank, &endorsement),
         Verb::Renew { name } => {
-            let installed = context.call(AdminCall::CertRenew { name })?;
+            let before = context.call(AdminCall::CertShow { name: name.clone() })?;
+            let mut installed = context.call(AdminCall::CertRenew { name })?;
+            let changed = installed["not_after"] != before["bank"]["not_after"]
+                || installed["fingerprints"][0] != before["bank"]["fingerprint"];
+            installed["changed"] = changed.into();
             context.print(&installed, |installed| {
-                format!("renewed {}\n  until {}", text(installed, "spiffe_id"), text(installed, "not_after"))
+                let (agent, end) = (text(installed, "spiffe_id"), text(installed, "not_after"));
+                if changed {
+                    format!("renewed {agent}\n  until {end}")
+                } else {
+                    format!("{agent} was not due yet: its certificates stay\n  until {end}")
+                }
             });
             Ok(())
         }
         Verb::Pending => {
             let list = context.call(AdminCall::CertPending {})?;
-            context.print(&list, requests_text);
+            context.print(&list, pending_text);
             Ok(())
         }
         Verb::Abandon { name } => {
@@ -236,8 +286,11 @@ fn request(
     endorsement: Option<&Path>,
 ) -> Result<(), Failure> {
     let endorsement_pem = endorsement.map(documents::read).transpose()?;
-    let next =
-        if endorsement_pem.is_some() { "the bank: `cert issue`" } else { "the security company: `cert endorse`" };
+    let next = if endorsement_pem.is_some() {
+        "the bank: `cert issue` answers with B"
+    } else {
+        "the bank: `cert issue` fetches S where [peer] is set; else the security company: `cert endorse`"
+    };
     let request = context.call(AdminCall::CertRequest { name, role, endorsement_pem })?;
     documents::write(out, &format!("{request:#}\n"))?;
     context.print(&request, |request| {
@@ -319,6 +372,32 @@ fn requests_text(list: &Value) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// What waits for an officer first, with what the officer runs; then what came of the others.
+fn pending_text(list: &Value) -> String {
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (waiting, others): (Vec<&Value>, Vec<&Value>) = items.iter().partition(|item| item["state"] == "pending");
+    if waiting.is_empty() {
+        let others = if others.is_empty() { String::new() } else { requests_text(&json!({ "items": others })) };
+        return format!("no request waits for an officer\n{others}");
+    }
+    let mut out = String::new();
+    for item in &waiting {
+        out.push_str(&requests_text(&json!({ "items": [item] })));
+        if let Ok(agent) = text(item, "agent").parse::<SpiffeId>() {
+            out.push_str(&format!(
+                "\n  next: countersign cert approve {} --role {} --key {} --as OFFICER\n",
+                agent.name(),
+                agent.role(),
+                text(item, "key"),
+            ));
+        }
+    }
+    if !others.is_empty() {
+        out.push_str(&requests_text(&json!({ "items": others })));
+    }
+    out
+}
+
 /// Writes the certificate that was asked for; at a bank that asked the security company for an endorsement, that one.
 fn certificate(context: &Context, call: AdminCall, out: &Path) -> Result<(), Failure> {
     let issued = context.call(call)?;
@@ -342,6 +421,13 @@ fn certificate(context: &Context, call: AdminCall, out: &Path) -> Result<(), Fai
 
 fn install(context: &Context, name: AgentName, bank: &Path, endorsement: &Path) -> Result<(), Failure> {
     let (bank_pem, endorsement_pem) = (documents::read(bank)?, documents::read(endorsement)?);
+    if is_bank_s(&endorsement_pem) && !is_bank_s(&bank_pem) {
+        return Err(Failure::usage(
+            "certificates_swapped",
+            format!("{} is the bank's certificate B, and {} is not", endorsement.display(), bank.display()),
+            "give B with --bank and S with --endorsement",
+        ));
+    }
     let installed = context.call(AdminCall::CertInstall { name, bank_pem, endorsement_pem })?;
     context.print(&installed, |installed| {
         format!(
@@ -356,6 +442,12 @@ fn install(context: &Context, name: AgentName, bank: &Path, endorsement: &Path) 
     Ok(())
 }
 
+/// Whether a file is an agent's certificate by a bank: S has a usage of its own.
+fn is_bank_s(text: &str) -> bool {
+    let der = pem::decode_one(Kind::Certificate, text).ok();
+    der.is_some_and(|der| described(&der)["extended_key_usage"] == json!(["clientAuth"]))
+}
+
 fn show(context: &Context, what: &[String]) -> Result<(), Failure> {
     if let [name] = what
         && !Path::new(name).exists()
@@ -367,7 +459,10 @@ fn show(context: &Context, what: &[String]) -> Result<(), Failure> {
                 "name an agent or give certificate files",
             )
         })?;
-        let shown = context.call(AdminCall::CertShow { name })?;
+        let mut shown = context.call(AdminCall::CertShow { name })?;
+        for certificate in shown["certificates"].as_array_mut().into_iter().flatten() {
+            complete(certificate);
+        }
         context.print(&shown, shown_text);
         return Ok(());
     }
@@ -378,6 +473,17 @@ fn show(context: &Context, what: &[String]) -> Result<(), Failure> {
     };
     context.print(&shown, shown_text);
     Ok(())
+}
+
+/// What the certificate itself says, next to what the party's record of it does.
+fn complete(record: &mut Value) {
+    let der = record["certificate_pem"].as_str().and_then(|text| pem::decode_one(Kind::Certificate, text).ok());
+    let said = der.map(|der| described(&der)).unwrap_or_default();
+    for (name, value) in said.as_object().into_iter().flatten() {
+        if record[name].is_null() {
+            record[name] = value.clone();
+        }
+    }
 }
 
 fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Vec<u8>>, Failure> {

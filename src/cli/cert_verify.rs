@@ -19,13 +19,15 @@ use crate::ops::failure::{Failure, Kind};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  countersign cert verify --bank-root bank-root.pem --company-root secco-root.pem --crl bank.crl --crl secco.crl chain.pem
+  countersign cert verify --bank-root bank-root.pem --company-root secco-root.pem \\
+      --crl bank.crl --crl secco.crl chain.pem
   countersign cert verify --bank-root bank/root.pem --bank-issuing bank/issuing.pem \\
       --company-root secco/root.pem --company-issuing secco/issuing.pem --crl secco.crl pair.pem
   countersign cert verify --state /var/lib/countersign B.pem S.pem
-With two roots the issuing CAs are taken from the chain (at most 20 certificates), and lists, where there are any, must
-cover both halves. With the issuing CAs named, lists must cover the endorsement. Without roots everything is taken
-from the state directory, its lists too.")]
+With two roots the issuing CAs are taken from the chain (at most 20 certificates), and lists, where
+there are any, must cover both halves. With the issuing CAs named, lists must cover the endorsement.
+Without roots everything is taken from the state directory, its lists too. The verdict is one line
+of JSON on standard output.")]
 pub struct Args {
     /// The bank's root certificate
     #[arg(long, value_name = "FILE", requires = "company_root")]

@@ -36,12 +36,28 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     context.print(&value, |_| {
         let (party, settings, hsm) = config.hosted();
         let mut lines = vec![
-            format!("party {party} ({})", kind_word(settings.kind)),
+            format!("party {party} ({})", settings.kind.words()),
             format!("token {} through {}", hsm.uri, hsm.module.display()),
             format!("store {}", config.store.url),
         ];
         if let Some(address) = config.listen.mcp {
             lines.push(format!("MCP over mutual TLS on {address}"));
+        }
+        if let Some(address) = config.listen.peer {
+            lines.push(format!("other parties and agents' hosts on {address}"));
+        }
+        if let Some(address) = config.pki.listen {
+            lines.push(format!(
+                "revocation lists and OCSP on http://{address}, in certificates as {}",
+                config.pki.base_url
+            ));
+        }
+        if let Some(peer) = &config.peer {
+            lines.push(format!("asks the other party at {}", peer.url));
+        }
+        if let Some(upstream) = &config.upstream {
+            let place = upstream.ports_file.as_ref().map(|path| path.display().to_string());
+            lines.push(format!("agents reach the bank at {}", upstream.url.clone().or(place).unwrap_or_default()));
         }
         if let Some(policy) = &config.policy {
             lines.push(format!(
@@ -65,16 +81,6 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         lines.join("\n")
     });
     Ok(())
-}
-
-fn kind_word(kind: crate::ca::settings::PartyKind) -> &'static str {
-    use crate::ca::settings::PartyKind;
-    match kind {
-        PartyKind::Bank => "bank",
-        PartyKind::SecurityCompany => "security company",
-        PartyKind::AgentHost => "agent host",
-        PartyKind::Operator => "operator",
-    }
 }
 
 #[cfg(test)]

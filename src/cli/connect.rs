@@ -14,7 +14,8 @@ use crate::tls::agent::AgentSocket;
 In an MCP client's configuration:
   { \"mcpServers\": { \"bank\": { \"command\": \"countersign\",
       \"args\": [\"connect\", \"--agent\", \"shopper\", \"--state\", \"/var/lib/countersign\"] } } }
-  claude mcp add --transport stdio bank -- countersign connect --agent shopper --state /var/lib/countersign
+  claude mcp add --transport stdio bank -- \\
+      countersign connect --agent shopper --state /var/lib/countersign
 The agent host's daemon must be running. Messages for people go to standard error.")]
 pub struct Args {
     /// The agent to be.

@@ -13,9 +13,13 @@ use crate::ops::failure::Failure;
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  security company  countersign crl export --out secco.crl
-  bank              countersign crl import secco.crl
-  both              countersign crl check --json")]
+  # security company
+  countersign crl export --out secco.crl
+  # bank
+  countersign crl import secco.crl
+  # both
+  countersign crl check --json
+A bank with [pki] company_pki_url set fetches the lists by itself.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -24,14 +28,21 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Sign a fresh full list of this party's issuing CA.
+    #[command(after_help = "\
+Examples:
+  countersign crl export --out secco.crl
+  countersign crl export --json
+The lists of the root and of earlier issuing CAs are in certs/crl/, too.")]
     Export {
         /// Also write it to this file (PEM); it is in certs/crl/ in any case.
         #[arg(long)]
         out: Option<PathBuf>,
     },
     /// Compare store, newest list and OCSP answers for every certificate in force: exit code 3 when they differ.
+    #[command(after_help = "Examples:\n  countersign crl check\n  countersign crl check --json")]
     Check,
     /// Verify another party's list and act on it; an older one than the one in force is refused.
+    #[command(after_help = "Example:\n  countersign crl import secco.crl")]
     Import {
         /// The list (PEM).
         file: PathBuf,

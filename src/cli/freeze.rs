@@ -39,9 +39,11 @@ pub struct Args {
 /// Ask for a freeze to be lifted; with the second person's word it is.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-Examples:
-  countersign --operator bank-officer unfreeze shopper --note \"explained\"
-  countersign --operator bank-admin   unfreeze shopper --note \"seen\"")]
+Examples, run by two people under their own user ids:
+  countersign unfreeze shopper --note \"explained\"
+  countersign unfreeze shopper --note \"seen\"
+The configuration names each of them in an [[operator]] section. In a demo --operator tells them
+apart: --operator bank-officer, then --operator bank-admin.")]
 pub struct UnfreezeArgs {
     /// An agent's name or SPIFFE ID.
     #[arg(required_unless_present = "all")]

@@ -13,8 +13,10 @@ use crate::ops::failure::Failure;
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Enrolment is done in person: compare the key on both screens.
-  agent host               countersign host show --out host.json
-  bank, security company   countersign host enrol host.json")]
+  # agent host
+  countersign host show --out host.json
+  # bank, security company
+  countersign host enrol host.json")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -23,12 +25,17 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// At the agent host: its identity key and token.
+    #[command(after_help = "Example:\n  countersign host show --out host.json")]
     Show {
         /// Also write it to a file (JSON).
         #[arg(long)]
         out: Option<PathBuf>,
     },
     /// At the bank or the security company: believe this host's custody statements from now on.
+    #[command(after_help = "\
+Example:
+  countersign host enrol host.json
+Compare the key that it prints with what `countersign host show` prints at the host.")]
     Enrol {
         /// What `host show` wrote (JSON).
         host: PathBuf,

@@ -1,6 +1,7 @@
 //! `countersign init`: from an empty directory to a party with a token, keys and certificates.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,10 +22,14 @@ const STORE_URL: &str = "sqlite:store/store.sqlite3";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign init --kind bank --state /var/lib/countersign
+  countersign init --kind bank --state ./bank --config-only
   countersign init --kind bank --store-url \"postgres://countersign@/bank?host=/run/postgresql\"
   countersign init --kind agent-host --state ./agent --bank-url https://bank.example:8443/mcp
   countersign init --kind operator --name carol --state ./carol
-A configuration that is there already is kept and used; keys and certificates that are there are not made anew.")]
+A configuration that is there already is kept and used; keys and certificates that are there are
+not made anew. Names that go into certificates ([pki] trust_domain, oid_base, base_url, tls_names)
+are to be right before the first certificate: --config-only, edit, then init again.
+docs/ENROLMENT.md goes the whole way, from nothing to an agent's first balance.")]
 pub struct Args {
     /// What this party is.
     #[arg(long, value_enum)]
@@ -51,6 +56,18 @@ pub struct Args {
     /// Agent host on the bank's machine: take the port from the bank's run/ports.json.
     #[arg(long)]
     bank_ports_file: Option<PathBuf>,
+    /// Bank and security company: address of the peer listener in a new configuration, for example 0.0.0.0:8444
+    #[arg(long, value_name = "ADDRESS")]
+    peer_listen: Option<SocketAddr>,
+    /// Bank: the security company's peer listener; agent host: the bank's; in a new configuration.
+    #[arg(long, value_name = "URL")]
+    peer_url: Option<String>,
+    /// Bank: where the security company publishes its revocation lists, in a new configuration.
+    #[arg(long, value_name = "URL")]
+    company_pki_url: Option<String>,
+    /// Write the configuration and nothing else: to be edited before the first key and certificate are made.
+    #[arg(long)]
+    config_only: bool,
     /// Mark a new configuration as a demo: several operators of one uid, chosen with --operator.
     #[arg(long)]
     demo: bool,
@@ -71,8 +88,9 @@ enum Kind {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     make_directories(context.state.root())?;
     let path = context.state.config();
-    if !path.exists() {
-        write_new(&path, &configuration(&args))?;
+    let is_new = !path.exists();
+    if is_new {
+        write_new(&path, &configuration(&args)?)?;
     }
     let config = Config::load(&context.state)?;
     let (party, settings, hsm) = config.hosted();
@@ -82,6 +100,17 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             format!("{} is the configuration of another kind of party", path.display()),
             "name another state directory, or leave --kind as it was",
         ));
+    }
+    if args.config_only {
+        let written = serde_json::json!({ "configuration": path.display().to_string(), "changed": is_new });
+        context.print(&written, |_| {
+            format!(
+                "{} {}\nnext: edit it, then `countersign init` again without --config-only",
+                path.display(),
+                if is_new { "is written" } else { "was there" },
+            )
+        });
+        return Ok(());
     }
     let change = if args.accept_module { ModuleChange::Accept } else { ModuleChange::Refuse };
     let provisioned = provision::provision(&context.state, &settings.token, hsm, change)?;
@@ -125,7 +154,10 @@ impl From<Kind> for PartyKind {
 }
 
 /// The shipped sample with its places filled in.
-fn configuration(args: &Args) -> String {
+///
+/// # Errors
+/// `option_not_for_kind`: an option that this kind of party has no use for.
+fn configuration(args: &Args) -> Result<String, Failure> {
     let sample = match args.kind {
         Kind::Bank => include_str!("../../docs/config/bank.toml"),
         Kind::SecurityCompany => include_str!("../../docs/config/security-company.toml"),
@@ -143,8 +175,56 @@ fn configuration(args: &Args) -> String {
         Kind::Bank | Kind::AgentHost | Kind::Operator => 8080,
         Kind::SecurityCompany => 9080,
     });
-    fill(&sample.replace("@PERSON@", person), &args.module, [args.port, pki_port], &upstream, &operators(args))
-        .replace("@DEMO@", if args.demo { "true" } else { "false" })
+    let filled =
+        fill(&sample.replace("@PERSON@", person), &args.module, [args.port, pki_port], &upstream, &operators(args))
+            .replace("@DEMO@", if args.demo { "true" } else { "false" });
+    with_peers(filled, args)
+}
+
+/// Puts the addresses of the other parties, which the samples only show as comments, in force.
+fn with_peers(sample: String, args: &Args) -> Result<String, Failure> {
+    let listen = args.peer_listen.map(|address| format!("peer = {:?}", address.to_string()));
+    let url = args.peer_url.as_ref().map(|url| format!("url = {url:?}"));
+    let lists = args.company_pki_url.as_ref().map(|url| format!("company_pki_url = {url:?}"));
+    let wishes = [
+        ("--peer-listen", "", "peer = \"", listen),
+        ("--peer-url", "[peer]", "url = \"https://", url),
+        ("--company-pki-url", "", "company_pki_url = \"", lists),
+    ];
+    let mut sample = sample;
+    for (option, section, key, line) in wishes {
+        let Some(line) = line else {
+            continue;
+        };
+        sample = uncommented(&sample, section, key, &line).ok_or_else(|| {
+            Failure::usage(
+                "option_not_for_kind",
+                format!("{option} is nothing that this kind of party has"),
+                "leave the option out; see `countersign init --help`",
+            )
+        })?;
+    }
+    Ok(sample)
+}
+
+/// The sample with `line` in place of the comment that shows this key; a heading that is a comment just above it counts
+/// too, then.
+fn uncommented(sample: &str, section: &str, key: &str, line: &str) -> Option<String> {
+    let mut lines: Vec<String> = sample.lines().map(str::to_owned).collect();
+    let heading = |line: &str| line.strip_prefix("# ").filter(|rest| rest.starts_with('[')).map(str::to_owned);
+    let after = match section {
+        "" => 0,
+        section => lines.iter().position(|line| heading(line).is_some_and(|line| line.starts_with(section)))?,
+    };
+    let place = lines.iter().skip(after).position(|line| line.starts_with(&format!("# {key}")))? + after;
+    let why = lines[place].find("  #").map(|at| lines[place].split_off(at)).unwrap_or_default();
+    lines[place] = format!("{line}{why}");
+    if let Some(above) = place.checked_sub(1)
+        && let Some(heading) = heading(&lines[above])
+    {
+        lines[above] = heading;
+    }
+    Some(lines.join("\n") + "\n")
 }
 
 /// Fills the places of a sample other than the demo mark.
@@ -201,4 +281,39 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     written.map_err(|error| {
         Failure::usage("config_unwritable", format!("{}: {error}", path.display()), "check the directory's owner")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_show_every_peer_setting_that_an_option_puts_in_force() {
+        let bank = include_str!("../../docs/config/bank.toml");
+        let company = include_str!("../../docs/config/security-company.toml");
+        let host = include_str!("../../docs/config/agent-host.toml");
+        let table = [
+            (bank, "", "peer = \"", true),
+            (company, "", "peer = \"", true),
+            (host, "", "peer = \"", false),
+            (bank, "[peer]", "url = \"https://", true),
+            (company, "[peer]", "url = \"https://", false),
+            (host, "[peer]", "url = \"https://", true),
+            (bank, "", "company_pki_url = \"", true),
+            (company, "", "company_pki_url = \"", false),
+        ];
+        for (sample, section, key, is_there) in table {
+            let line = format!("{key}here\"");
+            let changed = uncommented(sample, section, key, &line);
+            assert_eq!(changed.is_some(), is_there, "{key}");
+            let Some(changed) = changed else {
+                continue;
+            };
+            let lines: Vec<&str> = changed.lines().collect();
+            let place = lines.iter().position(|changed| changed.starts_with(&line)).unwrap();
+            let heading = lines[..place].iter().rev().find(|line| line.starts_with('[')).unwrap();
+            assert!(section.is_empty() || heading.starts_with(section), "{heading}");
+            assert_eq!(changed.lines().count(), sample.lines().count());
+        }
+    }
 }

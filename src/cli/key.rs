@@ -13,8 +13,8 @@ use crate::ops::failure::Failure;
 /// List, show, rotate, retire and destroy the keys in the token.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-A key is active (signs or seals), then verify-only (what it signed still verifies, what it sealed still opens),
-then destroyed. It never goes back, and its label is never given again.
+A key is active (signs or seals), then verify-only (what it signed still verifies, what it sealed
+still opens), then destroyed. It never goes back, and its label is never given again.
 
 Examples:
   countersign key list
@@ -42,8 +42,10 @@ enum Verb {
 Examples:
   countersign key rotate transaction
   countersign key rotate tls-server      # then start the daemon again
-  countersign key rotate issuing         # announced: the other parties `trust add` certs/issuing.pem again
-  countersign key rotate issuing         # used from now on; the CA before signs lists until its certificates ended
+  # announced; now the other parties, agent hosts too, `trust add` certs/issuing.pem again
+  countersign key rotate issuing
+  # only when all of them have: used from now on; the CA before it goes on signing its lists
+  countersign key rotate issuing
 Not for root, agent and token-identity keys: the refusal says what to do instead.")]
     Rotate {
         /// The purpose: issuing, transaction, checkpoint, catalogue, revocation-receipt, ocsp-responder, manifest,

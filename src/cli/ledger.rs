@@ -22,7 +22,8 @@ enum Verb {
   countersign ledger check
   countersign ledger check --json
 
-It reads the whole book in one snapshot while payments go on. Exit code 1 when the book does not add up.")]
+It reads the whole book in one snapshot while payments go on. Exit code 1 when the book does not
+add up.")]
     Check,
 }
 

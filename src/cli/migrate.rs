@@ -11,10 +11,11 @@ use crate::ops::failure::Failure;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign migrate --state /var/lib/countersign
-  countersign migrate --check      (exit code 3 when migrations wait)
+  countersign migrate --check  # exit code 3 when migrations wait
 
-Migrations only go forward: make a copy of the store first. `serve` runs them too when it starts; this verb is for those
-who want to see it happen. A schema that is newer than this program is refused as schema_too_new.")]
+Migrations only go forward: make a copy of the store first. `serve` runs them too when it starts;
+this verb is for those who want to see it happen. A schema that is newer than this program is
+refused as schema_too_new.")]
 pub struct Args {
     /// Only tell what waits.
     #[arg(long)]

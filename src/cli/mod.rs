@@ -64,10 +64,13 @@ use context::Context;
     name = "countersign",
     version,
     propagate_version = true,
+    // Not the terminal's width: an example that is wrapped cannot be pasted.
+    term_width = 100,
     after_help = "Start here:
-  ./scripts/demo                         the whole story on one machine, in about a minute
-  countersign init --kind bank --state ./bank && countersign serve --state ./bank
-Exit codes: 0 ok, 1 fault, 2 usage or configuration, 3 refused by a rule, 4 outcome unknown, 5 busy: retry."
+  ./scripts/demo          the whole story on one machine, in about a minute
+  docs/ENROLMENT.md       the same by hand: two organisations, from nothing to the first balance
+Exit codes: 0 ok, 1 fault, 2 usage or configuration, 3 refused by a rule, 4 outcome unknown,
+5 busy: retry."
 )]
 struct Cli {
     /// State directory; default /var/lib/countersign as root, else ~/.local/state/countersign.
@@ -129,7 +132,10 @@ enum Verb {
 
 /// Parses the command line, runs the verb and turns its failure into text and an exit code.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     log_to_stderr(&cli.verb);
     // Fails only when a provider is installed already, which is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -208,6 +214,22 @@ fn log_to_stderr(verb: &Verb) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
+/// What clap says of a command line that it does not take: in its own words, or as JSON for a program that asked for it.
+fn misused(error: &clap::Error) -> ExitCode {
+    let asks_for_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if !error.use_stderr() || !asks_for_json {
+        // A reader that went away is no failure of ours.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.render().to_string();
+    let (what, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+    let message = what.trim_start_matches("error:").split_whitespace().collect::<Vec<_>>().join(" ");
+    let failure = Failure::usage("command_line_invalid", message, "see --help of the verb");
+    report(&failure, true);
+    ExitCode::from(failure.kind.exit_code())
+}
+
 fn report(failure: &Failure, json: bool) {
     if json {
         eprintln!("{:#}", failure.to_json());
@@ -215,4 +237,65 @@ fn report(failure: &Failure, json: bool) {
     }
     eprintln!("{}: {}", failure.name, failure.message);
     eprintln!("next: {}", failure.next_step);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    /// Every verb that does something, by its whole name.
+    fn verbs(command: &Command, before: &str, found: &mut Vec<(String, bool, String)>) {
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+            let name = format!("{before} {}", verb.get_name());
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            found.push((name.clone(), verb.has_subcommands(), help));
+            verbs(verb, &name, found);
+        }
+    }
+
+    /// The words of a command as a shell reads them, up to a pipe, a redirection, a comment or another command.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for letter in line.chars() {
+            match (quote, letter) {
+                (Some(open), letter) if letter == open => quote = None,
+                (None, '"' | '\'') => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (None, ' ') => words.extend(word.take()),
+                (_, letter) => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        let end = words.iter().position(|word| word.starts_with(['|', '>', '#', '&']));
+        words.truncate(end.unwrap_or(words.len()));
+        words
+    }
+
+    #[test]
+    fn every_verb_has_an_example_and_every_example_is_a_command_line_that_is_taken() {
+        let mut found = Vec::new();
+        verbs(&Cli::command(), "countersign", &mut found);
+        let mut wrong = Vec::new();
+        for (name, is_group, help) in &found {
+            let joined = help.replace("\\\n", " ");
+            let examples: Vec<&str> =
+                joined.lines().map(str::trim).filter(|it| it.starts_with("countersign ")).collect();
+            if !is_group && !examples.iter().any(|example| example.starts_with(name)) {
+                wrong.push(format!("{name}: no example"));
+            }
+            wrong.extend(
+                help.lines().filter(|line| line.chars().count() > 100).map(|line| format!("{name}: wraps: {line}")),
+            );
+            for example in examples {
+                if let Err(error) = Cli::try_parse_from(words(example)) {
+                    wrong.push(format!("{name}: {example}: {}", error.to_string().lines().next().unwrap_or_default()));
+                }
+            }
+        }
+        assert!(wrong.is_empty() && found.len() > 60, "{}", wrong.join("\n"));
+    }
 }

@@ -15,9 +15,11 @@ use crate::ops::failure::Failure;
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Enrolment is done in person: compare the key on both screens.
-  the officer   countersign init --kind operator --name carol --state ./carol
-  the officer   countersign operator show --state ./carol --out carol.json
-  the party     countersign operator enrol carol.json --role officer
+  # the officer
+  countersign init --kind operator --name carol --state ./carol
+  countersign operator show --state ./carol --out carol.json
+  # the party, within ten minutes
+  countersign operator enrol carol.json --role officer
 Afterwards --as ./carol lets carol's key sign: see `countersign cert endorse --help`.")]
 pub struct Args {
     #[command(subcommand)]
@@ -27,12 +29,18 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// With an operator's own state directory: the name and the key, signed by that key. Valid for ten minutes.
+    #[command(after_help = "Example:\n  countersign operator show --state ./carol --out carol.json")]
     Show {
         /// Also write it to a file (JSON).
         #[arg(long)]
         out: Option<PathBuf>,
     },
     /// At the bank or the security company: issue the operator's certificate and believe what the key signs.
+    #[command(after_help = "\
+Examples:
+  countersign operator enrol carol.json --role officer
+  countersign operator enrol carol.json --role officer --role approver
+Compare the key with the officer's own screen. Enrolling again sets the roles anew.")]
     Enrol {
         /// What `operator show` wrote (JSON).
         request: PathBuf,
@@ -41,6 +49,7 @@ enum Verb {
         roles: Vec<String>,
     },
     /// The people enrolled at this party.
+    #[command(after_help = "Examples:\n  countersign operator list\n  countersign operator list --json")]
     List,
 }
 

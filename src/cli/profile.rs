@@ -11,8 +11,9 @@ use crate::ops::failure::Failure;
 /// List and show the certificate profiles that are compiled in.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-The profiles are certs/profiles/*.toml, compiled in: the CA builds by them, the HSM worker refuses by them before a key
-signs. Changing an installed copy changes nothing; [pki] in countersign.toml may shorten lives.
+The profiles are certs/profiles/*.toml, compiled in: the CA builds by them, the HSM worker refuses
+by them before a key signs. Changing an installed copy changes nothing; [pki] in countersign.toml
+may shorten lives.
 
 Examples:
   countersign profile list

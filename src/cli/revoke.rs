@@ -20,13 +20,20 @@ const SERIALS_IN_A_REQUEST: usize = 4_096;
 #[command(after_help = "\
 Examples:
   countersign revoke shopper --reason key-compromise
-  countersign revoke spiffe://countersign.example/agent/purchaser/shopper --reason \"left the project\" --dry-run
-  countersign revoke 4f0c…1b --reason superseded            (a certificate's serial number)
-  countersign revoke --key 9a04…77 --reason key-compromise  (also one that no certificate is known of)
+  countersign revoke spiffe://countersign.example/agent/purchaser/shopper --dry-run \\
+      --reason \"left the project\"
+  # a certificate by its serial number, as `cert list` and openssl write it
+  countersign revoke 43f82c354dcb8210bd1c05ba23f90e39 --reason superseded
+  # a key, also one that no certificate is known of: it is blocked for ever
+  countersign revoke --reason key-compromise \\
+      --key 6e08c2e98556c2332769b7ac7ce443512851e4d0681e8b03b6c3a245ab81bf06
+  countersign revoke --issuer 51cdcb9bbdcdc4454225243dc96ac38814236b85 --dry-run \\
+      --reason ca-compromise
   countersign revoke --file serials.txt --reason superseded
   countersign revoke --all --reason key-compromise
-The reasons key-compromise, ca-compromise, aa-compromise, affiliation-changed, superseded, cessation-of-operation and
-privilege-withdrawn appear as reason codes in the revocation list; any other text is a note.")]
+The reasons key-compromise, ca-compromise, aa-compromise, affiliation-changed, superseded,
+cessation-of-operation and privilege-withdrawn, also written as in RFC 5280 (keyCompromise), appear
+as reason codes in the revocation list; any other text is a note.")]
 pub struct Args {
     /// An agent's name or SPIFFE ID, a serial number, or a key that is known here (64 hexadecimal digits).
     #[arg(required_unless_present_any = ["key", "issuer", "file", "all"])]
@@ -172,6 +179,10 @@ pub(super) fn answer_text(answer: &Value) -> String {
     }
     let affected = &answer["affected"];
     out.push_str(&format!("  certificates: {}, agents: {}\n", affected["certificates"], affected["agents"]));
+    if let Some(reason) = answer["reason"].as_str() {
+        let code = answer["reason_code"].as_u64().map_or_else(|| "a note".to_owned(), |code| format!("code {code}"));
+        out.push_str(&format!("  reason: {reason} ({code})\n"));
+    }
     if let Some(voided) = answer["authorizations_voided"].as_u64() {
         out.push_str(&format!("  authorizations voided: {voided}\n"));
     }

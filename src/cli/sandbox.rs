@@ -27,12 +27,16 @@ enum Verb {
     url = \"http://127.0.0.1:9900/v1\"
 
   What it did:          curl http://127.0.0.1:9900/v1/sandbox/book
-  Drop the next answer: curl -d '{\"verb\":\"settle\",\"trick\":\"drop_after\"}' http://127.0.0.1:9900/v1/sandbox/plan
+  Drop the next answer: curl -d '{\"verb\":\"settle\",\"trick\":\"drop_after\"}' \\
+      http://127.0.0.1:9900/v1/sandbox/plan
   Tricks: drop_before, drop_after, leave_before, leave_after, twice, garbage, {\"delay_ms\":2000},
-          {\"refuse\":\"limit\"}, {\"status\":500}; with \"times\":3 the next three; verbs hold, settle, release
+          {\"refuse\":\"limit\"}, {\"status\":500}; with \"times\":3 the next three;
+          verbs hold, settle, release
   Go away, come back:   curl -X POST http://127.0.0.1:9900/v1/sandbox/away, …/back
 
-  Mutual TLS: countersign sandbox core --listen 127.0.0.1:9900 --client-root bank/certs/root.pem --root core-root.pem
+  Mutual TLS:
+  countersign sandbox core --listen 127.0.0.1:9900 --client-root bank/certs/root.pem \\
+      --root core-root.pem
     [banking]
     url = \"https://127.0.0.1:9900/v1\"
     root_file = \"/path/of/core-root.pem\"

@@ -1,6 +1,9 @@
 //! `countersign status`: what the daemon is and does right now.
 
+use serde_json::Value;
+
 use super::context::Context;
+use super::table::cell;
 use crate::front::admin::AdminCall;
 use crate::ops::failure::Failure;
 
@@ -14,14 +17,43 @@ pub struct Args {}
 pub fn run(_: Args, context: &Context) -> Result<(), Failure> {
     let status = context.call(AdminCall::Status {})?;
     context.print(&status, |status| {
-        let mut lines = Vec::new();
-        for (key, value) in status.as_object().into_iter().flatten() {
-            match value {
-                serde_json::Value::String(text) => lines.push(format!("{key:<20} {text}")),
-                other => lines.push(format!("{key:<20} {other}")),
-            }
-        }
-        lines.join("\n")
+        let members = status.as_object().into_iter().flatten();
+        members.map(|(name, value)| format!("{name:<20} {}", line(value))).collect::<Vec<_>>().join("\n")
     });
     Ok(())
+}
+
+/// A member in one line; of a list each item on its own.
+fn line(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.is_empty() => "nothing".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(&format!("\n{:<21}", "")),
+        Value::Object(members) if members.is_empty() => "none".to_owned(),
+        Value::Object(members) => {
+            let told = members.iter().filter(|(_, value)| !value.is_null());
+            told.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cell(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::line;
+
+    #[test]
+    fn members_are_read_without_knowing_json() {
+        let table = [
+            (json!([]), "nothing"),
+            (json!({}), "none"),
+            (json!({ "stopped": false, "by": null, "cases_waiting": 2 }), "cases_waiting 2, stopped false"),
+            (json!("bank"), "bank"),
+        ];
+        for (value, text) in table {
+            assert_eq!(line(&value), text);
+        }
+        assert_eq!(line(&json!(["one", "two"])).lines().count(), 2);
+    }
 }

@@ -21,6 +21,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Args {}
 
 pub fn run(_: Args, context: &Context) -> Result<(), Failure> {
+    // Whoever mistypes the directory must not believe that its daemon is down.
+    if !context.state.config().exists() && !context.state.lock().exists() {
+        return Err(Failure::usage(
+            "config_missing",
+            format!("there is no configuration at {}", context.state.config().display()),
+            "name the state directory with --state",
+        ));
+    }
     let stopped = stop(context)?;
     context.print(&json!({ "stopped": stopped }), |_| {
         if stopped { "stopped".into() } else { "no daemon was running".into() }

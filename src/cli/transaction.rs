@@ -49,7 +49,8 @@ enum Verb {
     /// Ask for a reversal, of all that is left or of a part (officer). Another person approves it, then it is posted.
     #[command(after_help = "Example:
   countersign transaction reverse txn_01M7YDFSJH4NW3PWHV6A9B342B --amount 24.90 --key REFUND-17
-  countersign approvals approve apr_01M7…      (another person)
+  # another person, with the approval that the first one was told
+  countersign approvals approve apr_01M7YDFSJH4NW3PWHV6A9B342B
 
 The same key asks once, however often it is repeated. The fee of the original is not given back.")]
     Reverse {

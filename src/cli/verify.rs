@@ -121,7 +121,7 @@ fn revocation(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: O
             verified.signer(),
             word("party"),
             word("what"),
-            document["target"],
+            target(&document["target"]),
             word("recorded_at"),
             word("effective_at"),
             word("reason"),
@@ -129,6 +129,20 @@ fn revocation(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: O
         )
     });
     Ok(())
+}
+
+/// Whom a revocation is about, in words.
+fn target(target: &Value) -> String {
+    let certificates = &target["certificates"];
+    if let Some(serials) = certificates["serials"].as_array() {
+        let serials: Vec<&str> = serials.iter().filter_map(Value::as_str).collect();
+        let issuer = certificates["issuer"].as_str().unwrap_or("-");
+        return format!("{} certificates of issuer {issuer}: {}", serials.len(), serials.join(" "));
+    }
+    match target.as_object().and_then(|one| one.iter().next()) {
+        Some((what, Value::String(whom))) => format!("{what} {whom}"),
+        Some(_) | None => target.as_str().map_or_else(|| target.to_string(), str::to_owned),
+    }
 }
 
 fn custody_report(
@@ -277,7 +291,7 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
         Err(error) => Err(Failure::usage(
             "file_unreadable",
             format!("{} cannot be read: {error}", path.display()),
-            "name the file that `countersign receipt show --out` wrote",
+            "check the path: receipts are what `countersign receipt show --out` wrote, or in a party's receipts/",
         )),
     }
 }
@@ -301,7 +315,8 @@ fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
             "name the bank's root certificate with --root",
         )
     };
-    let text = read_limited(path)?;
+    let text = read_limited(path)
+        .map_err(|failure| Failure { next_step: "name the party's root certificate with --root".into(), ..failure })?;
     let mut blocks = Pem::iter_from_buffer(&text);
     let (first, second) = (blocks.next(), blocks.next());
     match (first, second) {

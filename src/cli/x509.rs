@@ -30,9 +30,10 @@ enum Verb {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign x509 check --trust root.pem --at 2026-11-21T04:20:00Z leaf.pem issuing.pem
-  countersign x509 check --trust old.pem new.pem --usage server --name bank.example leaf.pem issuing.pem
-Files are PEM (one or several) or DER. Lists are also found among the other files. With at least one list every
-certificate below the trust anchor needs a good status by a list of its issuer.")]
+  countersign x509 check --trust old.pem --trust new.pem --usage server --name bank.example \\
+      leaf.pem issuing.pem
+Files are PEM (one or several) or DER. Lists are also found among the other files. With at least one
+list every certificate below the trust anchor needs a good status by a list of its issuer.")]
 struct Check {
     #[command(flatten)]
     trust: Trust,

@@ -268,6 +268,11 @@ enum Effect {
     Moves,
 }
 
+/// The names of all tools, as a role catalogue writes them.
+pub fn tool_names() -> Vec<String> {
+    tools().iter().map(|tool| tool.name.to_string()).collect()
+}
+
 fn tools() -> Vec<Tool> {
     use shapes::{
         AccountsAnswer, AuthorizePurchase, AuthorizeTransfer, BalanceAnswer, CancelAuthorization, DecisionAnswer,

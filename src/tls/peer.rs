@@ -141,7 +141,7 @@ fn unreachable_(why: &str) -> Failure {
     Failure::busy(
         "peer_unreachable",
         format!("the other party's daemon cannot be reached: {why}"),
-        "check that it is up and that [peer] url is its peer listener, then repeat the command",
+        "check that it is up and that [peer] url is its [listen] peer, by a name of its [pki] tls_names; then repeat",
     )
 }
 

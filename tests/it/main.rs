@@ -10,6 +10,7 @@ mod core;
 mod crash;
 mod demo;
 mod doors;
+mod enrolment;
 mod faults;
 mod frames;
 mod hsm;

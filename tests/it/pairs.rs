@@ -166,7 +166,12 @@ fn the_commands_of_the_page_work_on_the_demo_s_files() {
     let world = World::new();
     let directory = tempfile::tempdir().unwrap();
     let bank = world.state("bank");
-    run(directory.path(), &[blocks("sh demo"), blocks("sh")].concat(), Some(bank.parent().unwrap()));
+    let ports = std::fs::read_to_string(bank.join("run/ports.json")).unwrap();
+    let ports: serde_json::Value = serde_json::from_str(&ports).unwrap();
+    let published = vec![format!("PKI=http://{}\n", ports["pki"].as_str().unwrap())];
+    let http = if Command::new("curl").arg("--version").output().is_ok() { blocks("sh http") } else { Vec::new() };
+    let script = [blocks("sh demo"), blocks("sh"), published, http].concat();
+    run(directory.path(), &script, Some(bank.parent().unwrap()));
     if let Some(python) = python() {
         assert!(bound(&python, directory.path()));
     }

@@ -15,9 +15,9 @@ use crate::ops::failure::Failure;
 /// Tell the whole story: from an empty machine to an HSM-verified agent making a purchase.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  ./scripts/demo                 builds, then runs this
-  countersign demo --keep        leaves the daemons running and prints an MCP client configuration
-  countersign stop --state .demo/bank    stops one of them")]
+  ./scripts/demo                       # builds, then runs this
+  countersign demo --keep              # leaves the daemons running, with an agent ready to be used
+  countersign stop --state .demo/bank  # stops one of them")]
 pub struct Args {
     /// Directory for the three parties; it is made anew each time.
     #[arg(long, default_value = ".demo")]
