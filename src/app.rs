@@ -36,7 +36,7 @@ use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Schema, Store};
 use crate::tls::ClientIdentity;
-use crate::tls::asking::Place;
+use crate::tls::asking::{Place, Unresolved};
 use crate::tls::peer::{PeerClient, PeerPlace};
 
 /// How often expired holds go back and refused handshakes are written down.
@@ -70,9 +70,11 @@ pub enum Doors {
 pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let control = client::control_from_stdin()?;
     let config = Config::load(state)?;
-    let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose();
-    let peer = config.peer.as_ref().map(PeerPlace::find).transpose();
-    let followed = follow::source(&config.pki);
+    // One party acts alone when the other cannot be found, and one command when nobody can.
+    let core = if doors == Doors::All { Unresolved::Refused } else { Unresolved::Tolerated };
+    let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, core)).transpose();
+    let peer = config.peer.as_ref().map(|peer| PeerPlace::find(peer, Unresolved::Tolerated)).transpose();
+    let followed = follow::source(&config.pki, Unresolved::Tolerated);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -509,8 +511,10 @@ pub fn migrate(state: &StateDir, what: Migration) -> Result<Schema, Failure> {
 /// What `serve` would say: `store_url_unknown`, `store_url_malformed`, `core_root_unusable`, …
 pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     StorePlace::find(state, config)?;
-    config.banking.as_ref().map(|banking| banking::Outside::read(banking, state)).transpose()?;
-    follow::source(&config.pki)?;
+    let refused = Unresolved::Refused;
+    config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, refused)).transpose()?;
+    config.peer.as_ref().map(|peer| PeerPlace::find(peer, refused)).transpose()?;
+    follow::source(&config.pki, refused)?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::secret;
-use crate::tls::asking::{self, Place, cause};
+use crate::tls::asking::{self, Place, Unresolved, cause};
 use crate::tls::{self, ClientIdentity};
 
 /// The most of an answer that is read.
@@ -39,10 +39,10 @@ impl Outside {
     ///
     /// # Errors
     /// `core_unresolvable`, `core_root_unusable`, and the names of [`secret::from_file`].
-    pub fn read(settings: &BankingSettings, state: &StateDir) -> Result<Self, Failure> {
+    pub fn read(settings: &BankingSettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::usage("config_invalid", message, "correct countersign.toml");
         let url = reqwest::Url::parse(&settings.url).map_err(|error| invalid(error.to_string()))?;
-        let place = Place::find(&url, "[banking] url", "core_unresolvable")?;
+        let place = Place::find(&url, "[banking] url", "core_unresolvable", unresolved)?;
         let secret = settings
             .secret_file
             .as_ref()

@@ -17,7 +17,7 @@ use crate::kernel::credential::crl::CRL_BYTES_MAX;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::ops::failure::Failure;
 use crate::tls;
-use crate::tls::asking::{self, Place};
+use crate::tls::asking::{self, Place, Unresolved};
 
 /// Between two looks: a list that has not changed costs a few hundred bytes.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// `company_unresolvable`; `config_invalid` for what is no http URL.
-pub fn source(settings: &PkiSettings) -> Result<Option<Place>, Failure> {
+pub fn source(settings: &PkiSettings, unresolved: Unresolved) -> Result<Option<Place>, Failure> {
     let Some(base) = &settings.company_pki_url else {
         return Ok(None);
     };
@@ -40,7 +40,7 @@ pub fn source(settings: &PkiSettings) -> Result<Option<Place>, Failure> {
     if url.scheme() != "http" || url.path() != "/" {
         return Err(invalid("it is not http://HOST:PORT"));
     }
-    Place::find(&url, "[pki] company_pki_url", "company_unresolvable").map(Some)
+    Place::find(&url, "[pki] company_pki_url", "company_unresolvable", unresolved).map(Some)
 }
 
 /// Fetches until `stop`.

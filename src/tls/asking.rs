@@ -9,6 +9,14 @@ use rustls::ClientConfig;
 
 use crate::ops::failure::Failure;
 
+/// What becomes of a name that has no address now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unresolved {
+    Refused,
+    /// Logged; whatever is asked there is not sent until the daemon is started again.
+    Tolerated,
+}
+
 /// Where a server is: its name was looked up.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -18,21 +26,26 @@ pub struct Place {
 }
 
 impl Place {
-    /// Looks the host of a URL up. `key` is the configuration's key for it, `unresolvable` the name of the failure.
+    /// Looks the host of a URL up. `key` is the configuration's key for it, `name` the failure's when it has no address.
     ///
     /// # Errors
-    /// `unresolvable`
-    pub fn find(url: &reqwest::Url, key: &str, unresolvable: &str) -> Result<Self, Failure> {
+    /// `name`, unless it is tolerated.
+    pub fn find(url: &reqwest::Url, key: &str, name: &str, unresolved: Unresolved) -> Result<Self, Failure> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
         let looked_up = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-        let addresses = looked_up.map(Iterator::collect::<Vec<_>>).map_err(|error| {
-            Failure::fault(
-                unresolvable,
-                format!("{key}: {host} has no address: {error}"),
-                "check the name and the resolver; it is looked up once, when the daemon starts",
-            )
-        })?;
+        let addresses = match looked_up.map(Iterator::collect::<Vec<_>>) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                let message = format!("{key}: {host} has no address: {error}");
+                let next_step = "check the name and the resolver; it is looked up once, when the daemon starts";
+                if unresolved == Unresolved::Refused {
+                    return Err(Failure::fault(name, message, next_step));
+                }
+                tracing::warn!(name, %message, %next_step, "served without it");
+                Vec::new()
+            }
+        };
         Ok(Self { base: url.as_str().trim_end_matches('/').to_owned(), host, addresses })
     }
 

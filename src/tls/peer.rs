@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::asking::{self, Place, cause};
+use super::asking::{self, Place, Unresolved, cause};
 use super::{TlsSigner, client_config};
 use crate::ops::failure::Failure;
 
@@ -63,14 +63,14 @@ impl PeerPlace {
     ///
     /// # Errors
     /// `config_invalid`, `peer_unresolvable`
-    pub fn find(settings: &PeerSettings) -> Result<Self, Failure> {
+    pub fn find(settings: &PeerSettings, unresolved: Unresolved) -> Result<Self, Failure> {
         let invalid =
             |why: String| Failure::usage("config_invalid", format!("[peer] url: {why}"), "write https://host:port");
         let url = reqwest::Url::parse(&settings.url).map_err(|error| invalid(error.to_string()))?;
         if url.scheme() != "https" || url.path() != "/" {
             return Err(invalid("it is not https://host:port".into()));
         }
-        let place = Place::find(&url, "[peer] url", "peer_unresolvable")?;
+        let place = Place::find(&url, "[peer] url", "peer_unresolvable", unresolved)?;
         Ok(Self { place, timeout: Duration::from_millis(settings.timeout_ms) })
     }
 }

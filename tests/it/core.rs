@@ -18,6 +18,7 @@ use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
 use countersign::payment::{DeskCall, Outbox};
 use countersign::store::{Listing, Store, TransactionQuery};
+use countersign::tls::asking::Unresolved;
 use serde_json::Value;
 
 use crate::payment::{Bank, Mood, ada, bank_with};
@@ -43,7 +44,8 @@ fn settings(url: &str) -> BankingSettings {
 }
 
 fn adapter(sandbox: &Sandbox) -> Arc<dyn CoreBanking> {
-    let outside = Outside::read(&settings(&sandbox.url()), &StateDir::new(std::env::temp_dir())).unwrap();
+    let outside =
+        Outside::read(&settings(&sandbox.url()), &StateDir::new(std::env::temp_dir()), Unresolved::Refused).unwrap();
     HttpCore::start(outside).unwrap()
 }
 

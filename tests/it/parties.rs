@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use countersign::tls::agent::AgentSocket;
+use countersign::tls::asking::Unresolved;
 use countersign::tls::peer::{PeerClient, PeerPlace, PeerSettings};
 use http::Method;
 use serde_json::{Value, json};
@@ -292,7 +293,9 @@ impl Parties {
     ) -> Result<String, String> {
         let address = peer_address(&self.world.state("bank").join("run/ports.json"));
         let url = format!("https://{}", address.replace("127.0.0.1", "localhost"));
-        let client = PeerClient::start(PeerPlace::find(&PeerSettings { url, timeout_ms: 10_000 }).unwrap()).unwrap();
+        let client =
+            PeerClient::start(PeerPlace::find(&PeerSettings { url, timeout_ms: 10_000 }, Unresolved::Refused).unwrap())
+                .unwrap();
         let root = std::fs::read(self.world.state("agent").join("anchors/bank-root.pem")).unwrap();
         let (_, root) = x509_parser::pem::parse_x509_pem(&root).unwrap();
         let answer = client.ask(&root.contents, chain, Arc::new(agent(self, agent_name)), method, path, body);

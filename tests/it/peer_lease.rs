@@ -101,3 +101,25 @@ fn what_is_effective_at_the_security_company_is_effective_at_the_bank() {
     assert!((0..1_000).any(|_| lease(world, "bank") == "ok"), "the bank has a lease again");
     assert!(!is_served(world));
 }
+
+/// The name of the other party's daemon has no address: this party serves and revokes all the same.
+#[test]
+fn a_party_whose_counterpart_cannot_be_found_acts_alone() {
+    let world = World::new();
+    world.run("bank", &["stop"]);
+    let path = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let beyond = "[peer]\nurl = \"https://secco.invalid:9444\"\n\n[audit]";
+    let text =
+        text.replace("[audit]", beyond).replace("[pki]\n", "[pki]\ncompany_pki_url = \"http://secco.invalid:80\"\n");
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(world.refused("bank", &["check"]), (1, "peer_unresolvable".into()));
+    let frozen = ["--operator", "bank-officer", "freeze", "assistant", "--reason", "alone"];
+    world.run("bank", &frozen);
+    world.serve("bank");
+    assert!(!is_served(&world));
+    for person in ["bank-officer", "bank-admin"] {
+        world.run("bank", &["--operator", person, "unfreeze", "assistant", "--note", "alone"]);
+    }
+    assert!(is_served(&world));
+}

@@ -11,6 +11,7 @@ use countersign::banking::{CoreAnswer, CoreBanking, CoreState, HttpCore, Order, 
 use countersign::kernel::ledger::TransactionKind;
 use countersign::kernel::types::TransactionId;
 use countersign::ops::paths::StateDir;
+use countersign::tls::asking::Unresolved;
 use countersign::tls::{ClientIdentity, SignedChain, TlsSigner};
 
 const ID: &str = "txn_01KAK2S8C5V8GQ3W3T1Y2N4M5P";
@@ -93,7 +94,8 @@ fn order() -> Order {
 }
 
 fn core(settings: &BankingSettings) -> Arc<HttpCore> {
-    HttpCore::start(Outside::read(settings, &StateDir::new(std::env::temp_dir())).unwrap()).unwrap()
+    HttpCore::start(Outside::read(settings, &StateDir::new(std::env::temp_dir()), Unresolved::Refused).unwrap())
+        .unwrap()
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn each_call_has_its_path_and_key_and_the_secret_is_shown_to_nobody_else() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let canned = Canned::answering(500, "");
     let settings = BankingSettings { secret_file: Some(secret.clone()), ..super::settings(&canned.url()) };
-    let outside = Outside::read(&settings, &StateDir::new(directory.path())).unwrap();
+    let outside = Outside::read(&settings, &StateDir::new(directory.path()), Unresolved::Refused).unwrap();
     assert!(!format!("{outside:?}").contains("hunter2"));
     let core = HttpCore::start(outside).unwrap();
     for answer in [core.hold(&order()), core.settle(&order()), core.release(&order())] {
@@ -199,7 +201,7 @@ fn each_call_has_its_path_and_key_and_the_secret_is_shown_to_nobody_else() {
     assert!(heads.iter().all(|head| head.contains("authorization: bearer hunter2\r\n")), "{heads:?}");
 
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let refused = Outside::read(&settings, &StateDir::new(directory.path())).unwrap_err();
+    let refused = Outside::read(&settings, &StateDir::new(directory.path()), Unresolved::Refused).unwrap_err();
     assert_eq!(refused.name, "secret_file_too_open");
 }
 
@@ -249,7 +251,7 @@ fn over_tls_only_the_configured_root_is_trusted() {
     served.join().unwrap();
     std::fs::write(&root, "no certificate").unwrap();
     let settings = BankingSettings { root_file: Some(root), ..super::settings("https://localhost:1/v1") };
-    let refused = Outside::read(&settings, &StateDir::new(directory.path())).unwrap_err();
+    let refused = Outside::read(&settings, &StateDir::new(directory.path()), Unresolved::Refused).unwrap_err();
     assert_eq!(refused.name, "core_root_unusable");
 }
 
@@ -315,7 +317,7 @@ fn a_core_that_asks_for_our_certificate_does_nothing_for_a_wrong_one_or_none() {
     let hold = |client_certificate: bool, presented: Option<&Arc<Client>>| {
         let settings = settings(client_certificate);
         settings.check().unwrap();
-        let outside = Outside::read(&settings, &StateDir::new(directory.path())).unwrap();
+        let outside = Outside::read(&settings, &StateDir::new(directory.path()), Unresolved::Refused).unwrap();
         let identity = Arc::new(Presented(presented.cloned()));
         HttpCore::start_as(outside, Some(identity)).unwrap().hold(&order())
     };
