@@ -262,13 +262,16 @@ impl Caller {
         vec![revoke, self.transfer(agent), Wish::Grant { agent, account, owner }]
     }
 
-    /// The first agent falls, and another one takes its place.
+    /// The first agent falls, and another one takes its place. Every second one stays frozen as well.
     fn revocation(&mut self, town: &Town, shared: &Shared, first: u32) -> Vec<Wish> {
         if shared.first_agent.compare_exchange(first, first + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return vec![];
         }
         let mut wishes = town.enrolled(first + 2);
-        wishes.push(Wish::RevokeAgent { agent: first });
+        wishes.extend([Wish::RevokeAgent { agent: first }, Wish::FreezeAgent { agent: first }]);
+        if first % 2 == 1 {
+            wishes.extend([false, true].map(|second| Wish::ThawAgent { agent: first, second }));
+        }
         wishes
     }
 }
