@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use countersign::tls::agent::AgentSocket;
-use countersign::tls::peer::{PeerClient, PeerPlace, PeerSettings};
+use countersign::tls::peer::{Peer, PeerClient, PeerPlace, PeerSettings};
 use http::Method;
 use serde_json::{Value, json};
 

@@ -9,19 +9,19 @@ use crate::kernel::types::{PartyName, RequestId};
 const AGENT: &str = "spiffe://countersign.example/agent/purchaser/shopper";
 
 /// Nobody's word: what an administrator of a real installation is.
-fn administrator() -> Actor {
+pub(super) fn administrator() -> Actor {
     let Actor::Operator(operator) = operator(&["administrator"]) else { unreachable!() };
     Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
 }
 
 /// An officer at the socket who asserts nothing.
-fn unasserted() -> Actor {
+pub(super) fn unasserted() -> Actor {
     let Actor::Operator(operator) = operator(&["administrator", "officer"]) else { unreachable!() };
     Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
 }
 
 /// A person with a token of their own, enrolled at a party.
-fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
+pub(super) fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
     let person = party(name, PartyKind::Operator);
     person.authority.init_party(&unasserted()).unwrap();
     let request = person.authority.operator_show(&unasserted()).unwrap();
@@ -30,7 +30,7 @@ fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
     person
 }
 
-fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedApproval {
+pub(super) fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedApproval {
     let csr = pem::decode_one(Kind::Request, request["csr_pem"].as_str().unwrap()).unwrap();
     let verified = crate::kernel::credential::request::verify(&csr).unwrap();
     let (agent, key) = (verified.spiffe_id().clone(), verified.key());
@@ -38,15 +38,15 @@ fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedAp
     serde_json::from_value(signed).unwrap()
 }
 
-fn bank() -> PartyName {
+pub(super) fn bank() -> PartyName {
     "bank".parse().unwrap()
 }
 
-fn id(number: u8) -> RequestId {
+pub(super) fn id(number: u8) -> RequestId {
     format!("req_0000000000000000000000000{number}").parse().unwrap()
 }
 
-fn revoked_serials(party: &Party) -> usize {
+pub(super) fn revoked_serials(party: &Party) -> usize {
     party.store.status().unwrap().certificates.len()
 }
 
