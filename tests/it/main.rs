@@ -17,6 +17,7 @@ mod keys;
 mod ledger;
 mod lint;
 mod modules;
+mod nodes;
 mod pairs;
 mod parties;
 mod payment;
