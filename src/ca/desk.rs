@@ -332,8 +332,8 @@ impl Authority {
         found.retain(|record| {
             record.profile == Profile::AgentS.name() && record.subject == subject && record.key == received.agent_key
         });
-        let places = found.into_iter().rev().map(|record| (record.issuer, record.serial));
-        Ok(places.into_iter().find(|place| !revoked.contains(place)))
+        let mut places = found.into_iter().rev().map(|record| (record.issuer, record.serial));
+        Ok(places.find(|place| !revoked.contains(place)))
     }
 
     fn answer(received: &Received, endorsement: Option<Value>) -> Value {
