@@ -37,6 +37,7 @@ use crate::store::{
 
 mod catalogue;
 mod peers;
+mod publication;
 mod rollover;
 
 #[derive(Default)]
