@@ -76,6 +76,9 @@ class Replay:
             step = tools.get(body["tool"]) if "tool" in body else acts.get(body["act"])
             if step is None or body["decision"] != "permitted":
                 continue
+            # A refusal at the door is recorded under the name of what was refused: nothing was done.
+            if "act" in body and "outcome" in body["parameters"]:
+                continue
             step(body, body["parameters"], body["result"])
         self.compare()
 
@@ -470,6 +473,7 @@ class Replay:
 
     def journal_certificate(self, _body, parameters, _result):
         subject, key = parameters["subject"], parameters["key"]
+        self.spread_is_over()
         self.certificates[(parameters["issuer"], parameters["serial"])] = (subject, key)
         stand = {f"key:{key}", f"issuer:{parameters['issuer']}"}
         if subject.startswith("spiffe://"):
@@ -504,24 +508,30 @@ class Replay:
         return {f"agent:{agent}"} | {f"key:{key}" for _, key in own} | certificates
 
     def revoke(self, _body, parameters, result):
+        self.spread_is_over()
         fresh = self.named(parameters["target"]) - self.revoked
-        if result["already"] != (not fresh):
+        if result["already"] != (not fresh) and parameters["target"] != "everyone":
             self.differs("revocation_differs", f"{parameters['target']} was revoked already: {result['already']}")
         self.revoked |= fresh
 
     def spread_revocation(self, _body, parameters, result):
-        """Agents get marks of their own, in order; the row for everyone goes when nobody is left."""
+        """Agents get marks of their own, in order."""
         if "everyone" not in self.revoked:
             return
-        agents = {subject for subject, _ in self.certificates.values() if subject.startswith("spiffe://")}
-        left = sorted(agent for agent in agents if f"agent:{agent}" not in self.revoked)
         after = parameters["after"] or ""
-        portion = [agent for agent in left if agent > after][: parameters["limit"]]
+        portion = [agent for agent in self.without_marks() if agent > after][: parameters["limit"]]
         if result["agents"] != len(portion):
             self.differs("revocation_differs", f"{result['agents']} agents got marks, due were {len(portion)}")
         for agent in portion:
             self.revoked |= self.marks_of_agent(agent)
-        if not left:
+
+    def without_marks(self):
+        agents = {subject for subject, _ in self.certificates.values() if subject.startswith("spiffe://")}
+        return sorted(agent for agent in agents if f"agent:{agent}" not in self.revoked)
+
+    def spread_is_over(self):
+        """The row for everyone goes without a leaf when each agent has marks of its own: it says nothing more."""
+        if not self.without_marks():
             self.revoked.discard("everyone")
 
     def freeze(self, _body, parameters, result):
@@ -568,6 +578,8 @@ class Replay:
     def compare_marks(self):
         """Nothing is revoked or frozen without a leaf, and nothing of what a leaf says is missing."""
         kept = {row["mark"] for row in self.book.tables["revocations"]}
+        if "everyone" not in kept:
+            self.spread_is_over()
         told = self.revoked | self.frozen
         for mark in sorted(told - kept):
             self.differs("revocation_lost", mark)
