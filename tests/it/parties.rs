@@ -389,7 +389,9 @@ fn the_door_answers_whatever_comes_as_the_table_says(parties: &Parties) {
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
     let long = " ".repeat(256 * 1024 + 1);
     let renewals = "POST /v1/renewals";
-    let table: Vec<(&str, &str, &str, &[u8], u16, &str)> = vec![
+    // What it is, the request's line, its headers and its body; status and name of the answer.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let table: Vec<Row<'_>> = vec![
         ("a member of nobody", renewals, json, extra.as_bytes(), 422, "request_malformed"),
         ("a member twice", renewals, json, twice.as_bytes(), 400, "body_malformed"),
         ("cut off", renewals, json, cut.as_bytes(), 400, "body_malformed"),
@@ -452,7 +454,7 @@ fn an_issuance_whose_daemons_are_killed_at_their_writes_goes_on_under_its_reques
         let request = parties.request(&agent, None);
         let killed = |file: &str, out: &str| {
             let front = parties.world.process(party, "front");
-            let Some(watching) = Strace::kills_at(front, call, when) else { return None };
+            let watching = Strace::kills_at(front, call, when)?;
             let told = parties.issue(file, out);
             drop(watching);
             Some((told, !is_alive(front)))
