@@ -30,7 +30,7 @@ pub struct PeerLimitSettings {
 
 impl Default for PeerLimitSettings {
     fn default() -> Self {
-        Self { connections_of_one_max: 16, requests_per_second: 20, requests_burst: 100 }
+        Self { connections_of_one_max: 64, requests_per_second: 50, requests_burst: 200 }
     }
 }
 

@@ -164,7 +164,8 @@ def told_wrongly():
         line["ok"] = other["ok"] | {"statement_sha256": "00"}
 
     def nonce(lines, line):
-        used = first(lines, lambda other: other.get("nonce"))["nonce"]
+        answered = {other["request"] for other in lines if "answer" in other and other.get("ok")} - {line["request"]}
+        used = first(lines, lambda other: other.get("nonce") and other["request"] in answered)["nonce"]
         for other in lines:
             if "intent" in other and other["request"] == line["request"]:
                 other["nonce"] = used

@@ -108,8 +108,9 @@ impl Parties {
         let line = Line::to(move || peer_address(&ports));
         let text = std::fs::read_to_string(world.state("bank").join("countersign.toml")).unwrap();
         let text = text.replace("[listen]\n", "[listen]\npeer = \"127.0.0.1:0\"\n");
-        let text = text.replace("requests_per_second = 20", "requests_per_second = 1");
-        let text = text.replace("requests_burst = 100", &format!("requests_burst = {BURST}"));
+        let text = text.replace("requests_per_second = 50", "requests_per_second = 1");
+        let text = text.replace("requests_burst = 200", &format!("requests_burst = {BURST}"));
+        let text = text.replace("connections_of_one_max = 64", "connections_of_one_max = 16");
         assert!(text.contains("requests_per_second = 1 ") && text.contains(&format!("requests_burst = {BURST}")));
         std::fs::write(world.state("bank").join("countersign.toml"), text).unwrap();
         configure(&world, "bank", &format!("[peer]\nurl = \"https://localhost:{}\"\ntimeout_ms = 30000", line.port));
