@@ -249,7 +249,8 @@ impl Load {
         let request_id = chance.id("req_").parse().expect("a ULID");
         // Agents' requests are signed and single-use; now and then an old one is sent again.
         let nonce = matches!(wish, Wish::Tool { .. }).then(|| self.nonce(chance));
-        let stamp = Stamp { request_id, wall, boot_ms: clock::boot_ms(), leaf_salt: chance.bytes(), nonce };
+        let (boot_ms, leaf_salt) = (clock::boot_ms(), chance.bytes());
+        let stamp = Stamp { request_id, wall, boot_ms, leaf_salt, nonce, commit_before: None };
         let fresh = FreshIds {
             transaction: chance.id("txn_").parse().expect("a ULID"),
             approval: chance.id("apr_").parse().expect("a ULID"),
@@ -282,6 +283,7 @@ impl Load {
 fn name(fault: &StoreFault) -> &'static str {
     match fault {
         StoreFault::Busy => "busy",
+        StoreFault::TooLate => "too_late",
         StoreFault::OutcomeUnknown(_) => "outcome_unknown",
         StoreFault::NotRecorded(_) => "not_recorded",
         StoreFault::SchemaTooNew { .. } => "schema_too_new",
