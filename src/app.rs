@@ -23,6 +23,7 @@ use crate::front::peer::PeerListener;
 use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
+use crate::front::settings::PeerLimitSettings;
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
 use crate::hsm::supervisor;
@@ -215,7 +216,8 @@ fn start(
         if let Some(address) = config.listen.peer {
             let (listening, bound) = bind(address, "[listen] peer")?;
             ports["peer"] = bound;
-            tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), stop.clone())));
+            let limits = config.listen.peer_limits.clone();
+            tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), limits, stop.clone())));
         }
         std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
             Failure::fault("ports_unwritable", format!("run/ports.json: {error}"), "check the state directory")
@@ -258,14 +260,19 @@ impl Front {
 }
 
 /// Serves other parties from the moment that this one has a TLS server certificate and trusts another party.
-async fn listen_to_peers(listening: std::net::TcpListener, services: Arc<Services>, stop: CancellationToken) {
+async fn listen_to_peers(
+    listening: std::net::TcpListener,
+    services: Arc<Services>,
+    limits: PeerLimitSettings,
+    stop: CancellationToken,
+) {
     while !services.setup.authority.meets_peers() {
         tokio::select! {
             () = tokio::time::sleep(SETUP_POLL_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
-    match PeerListener::start(listening, Arc::clone(&services)) {
+    match PeerListener::start(listening, Arc::clone(&services), limits) {
         Ok(listener) => {
             services.setup.authority.listening_with(listener.key());
             retire_superseded(&services).await;

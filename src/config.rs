@@ -148,6 +148,10 @@ impl Config {
                 return Err("[peer] is for a bank, and for an agent host".into());
             }
         }
+        let peers = &self.listen.peer_limits;
+        if peers.connections_of_one_max == 0 || peers.requests_per_second == 0 || peers.requests_burst == 0 {
+            return Err("listen peer_limits must be at least 1".into());
+        }
         if self.listen.peer.is_some() && !party.kind.certifies() {
             return Err("listen peer is for a bank, and for a security company".into());
         }

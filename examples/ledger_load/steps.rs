@@ -262,13 +262,15 @@ impl Caller {
         vec![revoke, self.transfer(agent), Wish::Grant { agent, account, owner }]
     }
 
-    /// The first agent falls, and another one takes its place.
+    /// The first agent falls, and another one takes its place. It is frozen as well, thawed by two, and frozen again.
     fn revocation(&mut self, town: &Town, shared: &Shared, first: u32) -> Vec<Wish> {
         if shared.first_agent.compare_exchange(first, first + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return vec![];
         }
         let mut wishes = town.enrolled(first + 2);
-        wishes.push(Wish::RevokeAgent { agent: first });
+        let freeze = Wish::FreezeAgent { agent: first };
+        let thaw = |second| Wish::ThawAgent { agent: first, second };
+        wishes.extend([Wish::RevokeAgent { agent: first }, freeze.clone(), thaw(false), thaw(true), freeze]);
         wishes
     }
 }

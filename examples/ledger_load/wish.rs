@@ -57,6 +57,14 @@ pub enum Wish {
     RevokeAgent {
         agent: u32,
     },
+    FreezeAgent {
+        agent: u32,
+    },
+    /// The first of two people asks for the end of a freeze, or the second.
+    ThawAgent {
+        agent: u32,
+        second: bool,
+    },
     /// A posting of the bank's own jobs.
     Booking {
         debit: String,
@@ -143,6 +151,14 @@ impl Wish {
             Self::RevokeAgent { agent } => {
                 let target = RevocationTarget::Agent(town.agent(agent).spiffe_id);
                 (town.administrator(), Act::Revoke { target, reason: "load".into() })
+            }
+            Self::FreezeAgent { agent } => {
+                let whom = Whom::Agent(town.agent(agent).spiffe_id);
+                (town.administrator(), Act::Freeze { whom, reason: "load".into() })
+            }
+            Self::ThawAgent { agent, second } => {
+                let person = if second { town.officer() } else { town.administrator() };
+                (person, Act::Unfreeze { whom: Whom::Agent(town.agent(agent).spiffe_id), note: "load".into() })
             }
             Self::Booking { debit, credit, amount, reference } => {
                 (town.system(), Act::Transfer { debit, credit, amount, reference })

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
 
 use crate::ca::crl::Lists;
+use crate::ca::desk::Waiting;
 use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
 use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
@@ -20,7 +21,7 @@ use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::ops::paths::StateDir;
 use crate::store::Store;
-use crate::tls::peer::PeerClient;
+use crate::tls::peer::Peer;
 
 /// Operators' roles.
 pub(super) const OFFICER: &str = "officer";
@@ -64,7 +65,10 @@ pub struct Authority {
     issuing: AtomicBool,
     on_status_change: OnceLock<StatusListener>,
     /// The other party's daemon, when the configuration names it.
-    pub(super) peer: OnceLock<PeerClient>,
+    pub(super) peer: OnceLock<Box<dyn Peer>>,
+    /// Other parties' requests that wait here, by party: read from their files when first asked for. The lock guards the
+    /// map only.
+    pub(super) waiting: Mutex<Option<Waiting>>,
     /// The key that the running listener serves with, until the daemon ends.
     pub(super) listener_key: OnceLock<KeyId>,
     pub(super) lists: Lists,
@@ -124,6 +128,7 @@ impl Authority {
             issuing: AtomicBool::new(false),
             on_status_change: OnceLock::new(),
             peer: OnceLock::new(),
+            waiting: Mutex::new(None),
             listener_key: OnceLock::new(),
             lists: Lists::default(),
         }))

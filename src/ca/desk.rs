@@ -4,6 +4,9 @@
 //! repeat, delay and reorder what comes in: everything is found again by the request's id, and what was abandoned stays
 //! abandoned, whatever comes later.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -49,13 +52,17 @@ enum State {
     Abandoned,
 }
 
+/// Requests of each other party that have not come to an end, those among them that were given up before they came.
+pub(super) type Waiting = BTreeMap<PartyName, BTreeSet<RequestId>>;
+
 impl Authority {
     /// Another party asks for an endorsement, or asks again how far it is. The same id with another request is refused.
     ///
     /// Answers `{request_id, state: pending|endorsed|abandoned, agent, key, certificate_pem?, approval?}`.
     ///
     /// # Errors
-    /// `not_this_party`, `request_id_taken`, `issuance_in_progress`, and what is wrong with the request.
+    /// `not_this_party`, `request_id_taken`, `issuance_in_progress`, `too_many_requests_waiting`, and what is wrong with
+    /// the request.
     pub fn endorsement_put(&self, peer: &PartyName, id: &RequestId, request: &Value) -> Result<Value, Failure> {
         let about = json!({ "request_id": id, "peer": peer });
         self.refusal_recorded(&of(peer), "endorsement_request", &about, || {
@@ -101,7 +108,9 @@ impl Authority {
             self.only_for(&[PartyKind::SecurityCompany])?;
             let _issuing = self.begin_issuing()?;
             let Some(received) = self.received(id)? else {
+                self.has_room(peer, id)?;
                 self.write_tombstone(peer, id)?;
+                self.waits(peer, id, true);
                 return Ok(json!({ "request_id": id, "state": State::Abandoned }));
             };
             if received.peer != *peer {
@@ -109,13 +118,13 @@ impl Authority {
             }
             let mut abandoned = received;
             if abandoned.state == State::Issuing {
-                // It was cut off: what was journalled is finished, so that it has a serial number to be revoked by.
-                let record = self.endorse(&abandoned, None)?;
-                abandoned.endorsement = Some((record.issuer, record.serial));
+                // It was cut off: what was journalled has a serial number to be revoked by, and is never signed then.
+                abandoned.endorsement = self.journalled(&abandoned)?;
             }
             // The mark first: a crash in between leaves an S that the repeat revokes, and none that comes later.
             abandoned.state = State::Abandoned;
             self.write_received(&abandoned)?;
+            self.waits(peer, id, false);
             self.revoke_endorsement(&abandoned)?;
             Ok(Self::answer(&abandoned, None))
         })
@@ -175,7 +184,58 @@ impl Authority {
             }
         }
         old.iter().try_for_each(|path| files::remove_durable(path))?;
+        if !old.is_empty() {
+            *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         Ok(old.len())
+    }
+
+    /// Whether this party may leave one more request here. One that is known has its place.
+    fn has_room(&self, peer: &PartyName, id: &RequestId) -> Result<(), Failure> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_none() {
+            *waiting = Some(self.read_waiting()?);
+        }
+        let of_peer = waiting.as_ref().and_then(|waiting| waiting.get(peer));
+        let most = usize::try_from(self.pki.peer_requests_max).unwrap_or(usize::MAX);
+        if of_peer.is_some_and(|of_peer| !of_peer.contains(id) && of_peer.len() >= most) {
+            return Err(Failure::busy(
+                "too_many_requests_waiting",
+                format!("{most} requests of {peer} wait here already"),
+                "have officers of the security company approve, or give requests up; see [pki] peer_requests_max there",
+            ));
+        }
+        Ok(())
+    }
+
+    fn waits(&self, peer: &PartyName, id: &RequestId, waits: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not read yet: then the file tells it.
+        let Some(waiting) = waiting.as_mut() else { return };
+        let of_peer = waiting.entry(peer.clone()).or_default();
+        if waits {
+            of_peer.insert(id.clone())
+        } else {
+            of_peer.remove(id)
+        };
+    }
+
+    fn read_waiting(&self) -> Result<Waiting, Failure> {
+        let mut waiting = Waiting::new();
+        for received in self.all_received()? {
+            if matches!(received.state, State::Pending | State::Issuing) {
+                waiting.entry(received.peer).or_default().insert(received.request_id);
+            }
+        }
+        for name in files::names(&self.desk())? {
+            let tombstone = name.strip_suffix(".abandoned").and_then(|rest| rest.split_once('.'));
+            if let Some((id, peer)) = tombstone
+                && let (Ok(id), Ok(peer)) = (id.parse(), peer.parse())
+            {
+                waiting.entry(peer).or_default().insert(id);
+            }
+        }
+        Ok(waiting)
     }
 
     fn receive(&self, peer: &PartyName, id: &RequestId, request: &Value) -> Result<Received, Failure> {
@@ -191,6 +251,7 @@ impl Authority {
         let agent = verified.spiffe_id().clone();
         self.role_is_known(agent.role().as_str())?;
         self.may_certify(Profile::AgentS, &agent.to_string(), verified.key())?;
+        self.has_room(peer, id)?;
         let received = Received {
             request_id: id.clone(),
             peer: peer.clone(),
@@ -202,6 +263,7 @@ impl Authority {
             request: request.clone(),
         };
         self.write_received(&received)?;
+        self.waits(peer, id, true);
         Ok(received)
     }
 
@@ -233,10 +295,11 @@ impl Authority {
                     self.write_received(&received)?;
                 }
                 let (_, until) = standing.approval.span().map_err(crate::ca::operators::refused)?;
-                let record = self.endorse(&received, Some(until))?;
+                let record = self.endorse(&received, until)?;
                 received.state = State::Endorsed;
                 received.endorsement = Some((record.issuer.clone(), record.serial.clone()));
                 self.write_received(&received)?;
+                self.waits(&received.peer, &received.request_id, false);
                 let decision = json!({ "outcome": "done", "request_id": received.request_id, "approval": standing });
                 let act = Act::Record { tool: "endorsement_request".into(), decision };
                 self.apply(&of(&received.peer), act)?;
@@ -249,7 +312,7 @@ impl Authority {
     }
 
     /// S of a request that was received: what an earlier attempt journalled, or a new one.
-    fn endorse(&self, received: &Received, until: Option<UnixMillis>) -> Result<CertificateRecord, Failure> {
+    fn endorse(&self, received: &Received, until: UnixMillis) -> Result<CertificateRecord, Failure> {
         let verified = self.verify_request_at(&received.request, UnixMillis(received.received_unix_ms))?;
         if *verified.spiffe_id() != received.agent || verified.key() != received.agent_key {
             return Err(Failure::fault(
@@ -258,7 +321,19 @@ impl Authority {
                 "restore the file, or remove it: the other party asks again",
             ));
         }
-        self.endorsement_of(&of(&received.peer), &verified, until)
+        self.endorsement_of(&of(&received.peer), &verified, Some(until))
+    }
+
+    /// What was journalled for a request that was cut off: the newest S over its key that is not revoked.
+    fn journalled(&self, received: &Received) -> Result<Option<(String, Serial)>, Failure> {
+        let revoked = self.store.status()?.certificates;
+        let subject = received.agent.to_string();
+        let mut found = self.store.certificates()?;
+        found.retain(|record| {
+            record.profile == Profile::AgentS.name() && record.subject == subject && record.key == received.agent_key
+        });
+        let mut places = found.into_iter().rev().map(|record| (record.issuer, record.serial));
+        Ok(places.find(|place| !revoked.contains(place)))
     }
 
     fn answer(received: &Received, endorsement: Option<Value>) -> Value {
@@ -301,7 +376,13 @@ impl Authority {
 
     fn received(&self, id: &RequestId) -> Result<Option<Received>, Failure> {
         let next_step = "restore the file, or remove it: the other party asks again";
-        files::read_json(&self.desk().join(format!("{id}.json")), "endorsement_unreadable", next_step)
+        let file = self.desk().join(format!("{id}.json"));
+        let received = files::read_json::<Received>(&file, "endorsement_unreadable", next_step)?;
+        if received.as_ref().is_some_and(|received| received.request_id != *id) {
+            let message = format!("{} is about another request", file.display());
+            return Err(Failure::fault("endorsement_unreadable", message, next_step));
+        }
+        Ok(received)
     }
 
     fn write_received(&self, received: &Received) -> Result<(), Failure> {
@@ -309,16 +390,17 @@ impl Authority {
         files::write_json(&path, received)
     }
 
-    fn tombstone(&self, id: &RequestId) -> std::path::PathBuf {
-        self.desk().join(format!("{id}.abandoned"))
+    /// Of this party: another one's word about the same id is its own.
+    fn tombstone(&self, peer: &PartyName, id: &RequestId) -> std::path::PathBuf {
+        self.desk().join(format!("{id}.{peer}.abandoned"))
     }
 
     fn write_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<(), Failure> {
-        files::write_durable(&self.tombstone(id), format!("{peer}\n{}\n", clock::now().0).as_bytes())
+        files::write_durable(&self.tombstone(peer, id), format!("{peer}\n{}\n", clock::now().0).as_bytes())
     }
 
     fn is_tombstone(&self, peer: &PartyName, id: &RequestId) -> Result<bool, Failure> {
-        Ok(files::read_optional(&self.tombstone(id))?.is_some_and(|text| text.lines().next() == Some(peer.as_str())))
+        Ok(files::read_optional(&self.tombstone(peer, id))?.is_some())
     }
 }
 

@@ -234,17 +234,18 @@ impl Authority {
             let _issuing = self.begin_issuing()?;
             let now = clock::now();
             let verified = self.verify_request_at(request, now)?;
+            self.role_is_known(verified.spiffe_id().role().as_str())?;
             if !verified.is_endorsed() && self.peer.get().is_some() {
                 self.may_certify(Profile::AgentB, &verified.spiffe_id().to_string(), verified.key())?;
                 self.approved(actor, &verified, approval)?;
-                return self.ask_endorsement(&verified, request, approval);
+                return self.ask_endorsement(&verified, request);
             }
             let endorsement = verified.endorsement(now).map_err(request_refused)?;
-            self.issuance_open(verified.key())?;
             let endorsed = self.accepted_endorsement(&endorsement, &verified, now)?;
             let spiffe_id = verified.spiffe_id().clone();
             self.may_certify(Profile::AgentB, &spiffe_id.to_string(), verified.key())?;
             let until = self.approved(actor, &verified, approval)?;
+            self.issuance_open(&verified)?;
             let bound_to = endorsed.fingerprint();
             let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: Some(bound_to) };
             let mut wish = self.agent_wish(Profile::AgentB, &verified, plan, until)?;

@@ -22,7 +22,7 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         )
     };
     let directory = path.parent().ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
-    fs::create_dir_all(directory).map_err(failed)?;
+    make_durable(directory).map_err(failed)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", hex::encode(crate::ops::clock::random::<8>())));
     let written = (|| {
@@ -37,6 +37,21 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let _ = fs::remove_file(&temporary);
         failed(error)
     })
+}
+
+/// Makes a directory with all above it that are missing; each is there after a loss of power once this has returned.
+fn make_durable(directory: &Path) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), make_durable)?;
+    match fs::create_dir(directory) {
+        // Somebody else was faster; the directory above may not have been synced yet.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    File::open(above.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Removes a file for good; one that is not there is fine.

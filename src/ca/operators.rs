@@ -37,6 +37,9 @@ pub(super) struct EnrolledOperator {
     pub token_serial: String,
     /// The certificate that this party issued, base64 DER.
     pub certificate: String,
+    /// Those before it over the same key: what was approved under one of them goes on standing.
+    #[serde(default)]
+    pub earlier: Vec<String>,
 }
 
 impl Authority {
@@ -152,14 +155,23 @@ impl Authority {
                 issuer: Some(issuing.der),
             };
             let record = self.certificate_for(actor, &wish, |_| true)?;
+            let certificate = BASE64_STANDARD.encode(released(&record)?);
+            let before = self.enrolled_operator(&name)?;
+            let mut earlier = Vec::new();
+            if let Some(before) = before.clone().filter(|before| before.key == record.key) {
+                earlier = before.earlier;
+                earlier.push(before.certificate);
+                earlier.retain(|known| *known != certificate);
+            }
             let enrolled = EnrolledOperator {
                 name: name.clone(),
                 roles: roles.to_vec(),
                 key: record.key,
                 token_serial: signed.request.token_serial,
-                certificate: BASE64_STANDARD.encode(released(&record)?),
+                certificate,
+                earlier,
             };
-            let changed = self.enrolled_operator(&name)?.as_ref() != Some(&enrolled);
+            let changed = before.as_ref() != Some(&enrolled);
             if changed {
                 files::write_json(&self.operator_file(&name), &enrolled)?;
             }
@@ -244,10 +256,39 @@ impl Authority {
             )
         };
         let operator = self.enrolled_operator(name)?.ok_or_else(unknown)?;
-        let der = BASE64_STANDARD.decode(&operator.certificate).map_err(|_| unknown())?;
-        let anchors = self.own_anchors()?;
-        let at = now.unwrap_or(signed.approval.span().map_err(refused)?.0);
-        let leaf = verify_leaf(&der, Profile::Operator, &anchors, &self.base, at).map_err(|rule| {
+        let leaf = match now {
+            Some(now) => self.operator_leaf(name, &operator.certificate, now)?,
+            None => {
+                let at = signed.approval.span().map_err(refused)?.0;
+                // The certificate of then; an earlier one that was revoked takes its approvals with it.
+                let mut certificates = [&operator.certificate].into_iter().chain(operator.earlier.iter().rev());
+                let judged = |certificate: &String| match self.operator_leaf(name, certificate, at) {
+                    Err(failure) if failure.name == "operator_certificate_expired" => None,
+                    judged => Some(judged),
+                };
+                certificates.find_map(judged).unwrap_or_else(|| self.operator_leaf(name, &operator.certificate, at))?
+            }
+        };
+        if !operator.roles.iter().any(|role| role == OFFICER) {
+            return Err(Failure::refused(
+                "operator_not_permitted",
+                format!("operator {name} is no officer"),
+                "have an officer approve",
+            ));
+        }
+        Ok((operator, leaf))
+    }
+
+    /// The key of an operator's certificate that is valid at this time and not revoked.
+    fn operator_leaf(&self, name: &OperatorName, certificate: &str, at: UnixMillis) -> Result<Vec<u8>, Failure> {
+        let der = BASE64_STANDARD.decode(certificate).map_err(|_| {
+            Failure::fault(
+                "operator_unreadable",
+                format!("the file of operator {name} holds no certificate"),
+                "enrol the operator again with `countersign operator enrol`",
+            )
+        })?;
+        let leaf = verify_leaf(&der, Profile::Operator, &self.own_anchors()?, &self.base, at).map_err(|rule| {
             Failure::refused(
                 "operator_certificate_expired",
                 format!("the certificate of operator {name} is not acceptable: {rule}"),
@@ -263,14 +304,7 @@ impl Authority {
                 "have another officer approve",
             ));
         }
-        if !operator.roles.iter().any(|role| role == OFFICER) {
-            return Err(Failure::refused(
-                "operator_not_permitted",
-                format!("operator {name} is no officer"),
-                "have an officer approve",
-            ));
-        }
-        Ok((operator, leaf.facts.spki))
+        Ok(leaf.facts.spki)
     }
 
     /// The key of the officer who signed this.

@@ -111,16 +111,23 @@ impl Authority {
                 sum.add(&effect)?;
             }
             let times = self.acted(start);
-            let hit = self.affected(&targets, &page)?;
+            // It is recorded: whatever fails from here on is missing from the answer, and does not take it back.
+            let (hit, unseen) = match self.affected(&targets, &page) {
+                Ok(hit) => (hit, None),
+                Err(failure) => (Hit::default(), Some(failure)),
+            };
             let mut report = shown(&targets, "revoke", hit);
             report["already"] = json!(sum.already);
             report["certificates_revoked"] = json!(sum.certificates);
             report["authorizations_voided"] = json!(sum.authorizations);
-            let pending = times.tell(&mut report);
+            let mut pending = times.tell(&mut report);
+            if let Some(failure) = unseen {
+                kept(&mut pending, "affected", Err(failure));
+            }
             report["reason"] = json!(request.reason);
             report["reason_code"] = json!(RevocationReason::named(&request.reason).map(RevocationReason::code));
             if targets.contains(&RevocationTarget::Everyone) {
-                self.spread_revocation(actor)?;
+                kept(&mut pending, "spread", self.spread_revocation(actor).map(|()| Value::Null));
             }
             Ok(self.told(actor, "revoked", report, pending, request.mode))
         })

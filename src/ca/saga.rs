@@ -22,8 +22,8 @@ use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
 use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId};
 use crate::ops::clock;
-use crate::ops::failure::Failure;
-use crate::tls::peer::PeerClient;
+use crate::ops::failure::{Failure, Kind as FailureKind};
+use crate::tls::peer::Peer;
 
 /// An endorsement that no certificate followed is given up after this long.
 const ABANDON_AFTER_MS: i64 = 3_600_000;
@@ -37,6 +37,9 @@ struct Issuance {
     agent_key: KeyId,
     since_unix_ms: i64,
     state: State,
+    /// The approval of the security company's officer, once it endorsed: the same person does not issue.
+    #[serde(default)]
+    endorsed_by: Option<SignedApproval>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,9 +57,9 @@ enum State {
 
 impl Authority {
     /// How to reach the other party, and until then not at all.
-    pub fn reach(&self, peer: PeerClient) {
+    pub fn reach(&self, peer: impl Peer + 'static) {
         // A second one would be a wiring error of the composition root; the first one stands.
-        let _ = self.peer.set(peer);
+        let _ = self.peer.set(Box::new(peer));
     }
 
     /// Asks the security company for the endorsement of a request without one. Repeating it asks again under the same
@@ -67,12 +70,7 @@ impl Authority {
     /// # Errors
     /// `endorsement_pending` while no officer of the security company has approved; `peer_not_configured`,
     /// `peer_unreachable`; the security company's refusals; what is wrong with the request or with S.
-    pub(super) fn ask_endorsement(
-        &self,
-        verified: &VerifiedRequest,
-        request: &Value,
-        approval: Option<&SignedApproval>,
-    ) -> Result<Value, Failure> {
+    pub(super) fn ask_endorsement(&self, verified: &VerifiedRequest, request: &Value) -> Result<Value, Failure> {
         let (agent, key) = (verified.spiffe_id(), verified.key());
         let request_id = id_of(request);
         let issuance = match self.issuance(key)? {
@@ -88,7 +86,7 @@ impl Authority {
             _ => {
                 let since_unix_ms = clock::now().0;
                 let (agent, request_id) = (agent.clone(), request_id.clone());
-                Issuance { request_id, agent, agent_key: key, since_unix_ms, state: State::Asked }
+                Issuance { request_id, agent, agent_key: key, since_unix_ms, state: State::Asked, endorsed_by: None }
             }
         };
         if matches!(issuance.state, State::Abandoning | State::Abandoned) {
@@ -125,10 +123,12 @@ impl Authority {
         let der =
             pem::decode_one(Kind::Certificate, text).map_err(|_| pair_refused(PairRefusal::EndorsementMalformed))?;
         self.accepted_endorsement(&der, verified, clock::now())?;
-        self.two_people(&answer["approval"], approval)?;
+        let endorsed_by = approved_there(&answer["approval"], verified)?;
+        let endorsed_by = Some(endorsed_by);
+        self.two_people(endorsed_by.as_ref(), verified)?;
         // The company answers with an S that lasts; one that has its B already is not to be given up for want of one.
         let state = if self.is_bound(&der)? { State::Issued } else { State::Endorsed };
-        self.write_issuance(&Issuance { state, ..issuance })?;
+        self.write_issuance(&Issuance { state, endorsed_by, ..issuance })?;
         Ok(json!({
             "request_id": request_id,
             "state": State::Endorsed,
@@ -148,17 +148,21 @@ impl Authority {
         }))
     }
 
-    /// Nobody endorses and issues the same agent: the keys of both officers differ.
-    fn two_people(&self, endorsed: &Value, issuing: Option<&SignedApproval>) -> Result<(), Failure> {
-        let Some(issuing) = issuing else {
+    /// Nobody endorses and issues the same agent: the keys of both officers differ, whichever approval stands here and
+    /// however long it has.
+    fn two_people(&self, endorsed_by: Option<&SignedApproval>, verified: &VerifiedRequest) -> Result<(), Failure> {
+        let Some(endorsed_by) = endorsed_by else {
             return Ok(());
         };
-        let own = self.officer_spki(issuing)?;
-        let Ok(endorsed) = serde_json::from_value::<SignedApproval>(endorsed.clone()) else {
-            return Ok(());
+        let issuing = match self.standing_approval(verified.spiffe_id(), verified.key(), clock::now()) {
+            Ok(issuing) => issuing,
+            // In a demo an asserted officer's word was enough; nobody signed here.
+            Err(failure) if failure.kind == FailureKind::Refused => return Ok(()),
+            Err(failure) => return Err(failure),
         };
         // Whoever made the other party's signature: our own officer's key must not verify it.
-        if endorsed.verify(&endorsed.approval.party, &own).is_ok() {
+        let own = self.officer_spki(&issuing)?;
+        if endorsed_by.verify(&endorsed_by.approval.party, &own).is_ok() {
             return Err(Failure::refused(
                 "same_person",
                 "the same key has endorsed this agent",
@@ -168,25 +172,26 @@ impl Authority {
         Ok(())
     }
 
-    /// B was issued: the issuance over this key is complete.
+    /// B was issued: the issuance over this key is complete. What was given up meanwhile stays so.
     pub(super) fn issuance_done(&self, key: KeyId) -> Result<(), Failure> {
         match self.issuance(key)? {
-            Some(issuance) if issuance.state != State::Issued => {
+            Some(issuance) if matches!(issuance.state, State::Asked | State::Endorsed) => {
                 self.write_issuance(&Issuance { state: State::Issued, ..issuance })
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Whether B may still follow the endorsement over this key.
-    pub(super) fn issuance_open(&self, key: KeyId) -> Result<(), Failure> {
-        match self.issuance(key)? {
+    /// Whether B may still follow the endorsement over this request's key, by whom it was approved here.
+    pub(super) fn issuance_open(&self, verified: &VerifiedRequest) -> Result<(), Failure> {
+        match self.issuance(verified.key())? {
             Some(Issuance { state: State::Abandoning | State::Abandoned, agent, .. }) => Err(Failure::refused(
                 "issuance_abandoned",
                 format!("the issuance for {agent} was given up: its endorsement is revoked"),
                 "make the request anew with `countersign cert request`",
             )),
-            Some(_) | None => Ok(()),
+            Some(issuance) => self.two_people(issuance.endorsed_by.as_ref(), verified),
+            None => Ok(()),
         }
     }
 
@@ -229,9 +234,14 @@ impl Authority {
             State::Abandoning => true,
             State::Asked | State::Issued | State::Abandoned => false,
         });
-        let count = open.len();
+        let mut count = 0;
         for issuance in open {
-            self.abandon(issuance)?;
+            match self.abandon(issuance) {
+                Ok(_) => count += 1,
+                // Certificates are being made at this moment: there is a next time.
+                Err(failure) if failure.kind == FailureKind::Busy => {}
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(count)
     }
@@ -239,9 +249,21 @@ impl Authority {
     fn abandon(&self, issuance: Issuance) -> Result<Value, Failure> {
         let mut issuance = issuance;
         if issuance.state != State::Abandoned {
-            // The mark first: no certificate follows any more, whether or not the company can be told now.
+            // The mark first: no certificate follows any more, whether or not the company can be told now. It may not fall
+            // between somebody's look at it and the certificate that follows; the question may, and takes its time.
+            let issuing = self.begin_issuing()?;
+            if let Some(now) = self.issuance(issuance.agent_key)?
+                && (now.request_id != issuance.request_id || now.state == State::Issued)
+            {
+                return Err(Failure::busy(
+                    "issuance_went_on",
+                    format!("the issuance for {} went on meanwhile", issuance.agent),
+                    "see `countersign cert list`; what was issued is revoked with `countersign revoke`",
+                ));
+            }
             issuance.state = State::Abandoning;
             self.write_issuance(&issuance)?;
+            drop(issuing);
             match self.ask_peer(Method::DELETE, &format!("/v1/endorsements/{}", issuance.request_id), None) {
                 Ok(_) => {
                     issuance.state = State::Abandoned;
@@ -263,9 +285,10 @@ impl Authority {
         self.recorded(&actor, "renewal_begin", &json!({ "request_id": id_of(request) }), || {
             self.only_for(&[PartyKind::Bank])?;
             let verified = self.own_request(agent, request)?;
+            self.role_is_known(agent.spiffe_id().role().as_str())?;
             self.may_certify(Profile::AgentB, &agent.spiffe_id().to_string(), agent.key())?;
             self.standing_approval(agent.spiffe_id(), agent.key(), clock::now())?;
-            self.ask_endorsement(&verified, request, None)
+            self.ask_endorsement(&verified, request)
         })
     }
 
@@ -274,7 +297,11 @@ impl Authority {
     /// # Errors
     /// `renewal_not_own`, and as [`Self::cert_issue`].
     pub fn renewal_finish(&self, agent: &VerifiedAgent, request: &Value) -> Result<Value, Failure> {
-        self.own_request(agent, request)?;
+        let actor = Actor::Agent(agent.principal().clone());
+        let about = json!({ "request_id": id_of(request) });
+        self.refusal_recorded(&actor, "renewal_finish", &about, || {
+            self.own_request(agent, request).map(|_| Value::Null)
+        })?;
         self.cert_issue(&Actor::System { component: "renewal".into() }, request, None)
     }
 
@@ -324,7 +351,14 @@ impl Authority {
     }
 
     fn issuance(&self, key: KeyId) -> Result<Option<Issuance>, Failure> {
-        files::read_json(&self.issuance_file(key), "issuance_unreadable", "restore the file from a backup")
+        let next_step = "restore the file from a backup";
+        let file = self.issuance_file(key);
+        let issuance = files::read_json::<Issuance>(&file, "issuance_unreadable", next_step)?;
+        if issuance.as_ref().is_some_and(|issuance| issuance.agent_key != key) {
+            let message = format!("{} is about another key", file.display());
+            return Err(Failure::fault("issuance_unreadable", message, next_step));
+        }
+        Ok(issuance)
     }
 
     fn write_issuance(&self, issuance: &Issuance) -> Result<(), Failure> {
@@ -336,6 +370,20 @@ impl Authority {
         let keys = names.iter().filter_map(|name| Sha256::from_hex(name.strip_suffix(".json")?).ok());
         keys.filter_map(|key| self.issuance(key).transpose()).collect()
     }
+}
+
+/// The approval of an officer there, which comes with every endorsement: it must be about this very agent and key. Whose
+/// it is, is for that party to know.
+fn approved_there(told: &Value, verified: &VerifiedRequest) -> Result<SignedApproval, Failure> {
+    let approval = serde_json::from_value::<SignedApproval>(told.clone()).ok();
+    let about = approval.filter(|signed| signed.covers(verified.spiffe_id(), verified.key(), clock::now()));
+    about.ok_or_else(|| {
+        Failure::refused(
+            "endorsement_unapproved",
+            "the security company names no officer's approval for this agent and key",
+            "have one of its officers approve: `countersign cert approve` there",
+        )
+    })
 }
 
 /// The id of a request is made from its bytes: whoever repeats it, after whatever crash, asks under the same one.

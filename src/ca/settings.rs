@@ -73,6 +73,8 @@ pub struct PkiSettings {
     pub base_url: String,
     /// Host names and addresses in the TLS server's certificate.
     pub tls_names: Vec<String>,
+    /// Security company: requests of one other party that wait for an officer, or were given up before they came.
+    pub peer_requests_max: u32,
 }
 
 impl Default for PkiSettings {
@@ -89,6 +91,7 @@ impl Default for PkiSettings {
             listen: None,
             base_url: "http://pki.countersign.example".into(),
             tls_names: vec!["localhost".into(), "127.0.0.1".into()],
+            peer_requests_max: 1_000,
         }
     }
 }

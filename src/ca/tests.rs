@@ -30,11 +30,14 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
-    RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CertificatesOf, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck,
+    Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
+    TransactionRecord,
 };
 
 mod catalogue;
+mod peers;
+mod publication;
 mod rollover;
 
 #[derive(Default)]
@@ -49,6 +52,8 @@ struct Memory {
     failing_releases: usize,
     /// This many serial numbers were given before.
     taken_serials: usize,
+    /// Nobody learns how many certificates there are.
+    counts_fail: bool,
 }
 
 /// The CA's acts and nothing else.
@@ -159,6 +164,13 @@ impl Store for MemoryStore {
     }
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         Ok(self.0.lock().unwrap().certificates.clone())
+    }
+    fn certificate_count(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<(u64, u64), StoreFault> {
+        if self.0.lock().unwrap().counts_fail {
+            return elsewhere();
+        }
+        let lines = self.certificate_lines(of, live_at, None, u32::MAX)?;
+        Ok((u64::try_from(lines.len()).unwrap_or(u64::MAX), 0))
     }
     fn approvals(&self, _: Option<&ApprovalId>, _: u32) -> Result<Vec<ApprovalView>, StoreFault> {
         elsewhere()

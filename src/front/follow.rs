@@ -75,20 +75,36 @@ async fn turn(
     services: &Arc<Services>,
     tags: &mut BTreeMap<String, String>,
 ) -> Result<(), Failure> {
+    let mut first_failure = None;
     for issuer in services.setup.authority.other_issuers()? {
-        let known = tags.get(&issuer).map(String::as_str);
-        let Some((list, tag)) = fetched(source, client, &issuer, known).await? else {
-            continue;
-        };
-        let turn = Arc::clone(services);
-        let imported = tokio::task::spawn_blocking(move || {
-            let actor = Actor::System { component: "follower".into() };
-            turn.setup.authority.crl_import(&actor, &pem::encode(Kind::Crl, &list))
-        });
-        let imported = imported.await.map_err(|error| unreadable(&error.to_string()))??;
-        tracing::info!(%issuer, number = %imported["number"], "the security company's list was taken over");
-        tags.extend(tag.map(|tag| (issuer, tag)));
+        // A list that is not there, of a CA that has not published yet, holds no other list up.
+        if let Err(failure) = taken_over(source, client, services, tags, issuer).await {
+            first_failure.get_or_insert(failure);
+        }
     }
+    first_failure.map_or(Ok(()), Err)
+}
+
+/// One issuer's list, unless it is the one that is known.
+async fn taken_over(
+    source: &Place,
+    client: &reqwest::Client,
+    services: &Arc<Services>,
+    tags: &mut BTreeMap<String, String>,
+    issuer: String,
+) -> Result<(), Failure> {
+    let known = tags.get(&issuer).map(String::as_str);
+    let Some((list, tag)) = fetched(source, client, &issuer, known).await? else {
+        return Ok(());
+    };
+    let turn = Arc::clone(services);
+    let imported = tokio::task::spawn_blocking(move || {
+        let actor = Actor::System { component: "follower".into() };
+        turn.setup.authority.crl_import(&actor, &pem::encode(Kind::Crl, &list))
+    });
+    let imported = imported.await.map_err(|error| unreadable(&error.to_string()))??;
+    tracing::info!(%issuer, number = %imported["number"], "the security company's list was taken over");
+    tags.extend(tag.map(|tag| (issuer, tag)));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod admin_socket;
 pub mod agent_socket;
+pub mod allowance;
 pub mod doctor;
 pub mod follow;
 pub mod gates;

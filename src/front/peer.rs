@@ -19,11 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::allowance::Allowances;
 use crate::front::peer_lease::holder;
 use crate::front::services::Services;
+use crate::front::settings::PeerLimitSettings;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json;
 use crate::kernel::types::{KeyId, PartyName};
+use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::tls::{self, PeerVerifier};
 
@@ -45,6 +48,16 @@ enum Peer {
     Agent(Arc<VerifiedAgent>),
 }
 
+impl Peer {
+    /// Under which it has its allowance. An agent's name and a party's cannot be the same text.
+    fn name(&self) -> String {
+        match self {
+            Self::Party(party) => format!("party {party}"),
+            Self::Agent(agent) => agent.spiffe_id().to_string(),
+        }
+    }
+}
+
 /// A running listener. Dropping it cuts what is left.
 pub struct PeerListener {
     key: KeyId,
@@ -54,6 +67,7 @@ pub struct PeerListener {
 
 struct Shared {
     services: Arc<Services>,
+    allowances: Arc<Allowances>,
     acceptor: TlsAcceptor,
     stop: CancellationToken,
 }
@@ -63,7 +77,11 @@ impl PeerListener {
     ///
     /// # Errors
     /// `tls_key_unusable`, `listener_failed`, and why this party has no TLS server certificate.
-    pub fn start(listening: std::net::TcpListener, services: Arc<Services>) -> Result<Self, Failure> {
+    pub fn start(
+        listening: std::net::TcpListener,
+        services: Arc<Services>,
+        limits: PeerLimitSettings,
+    ) -> Result<Self, Failure> {
         let failed =
             |error: std::io::Error| Failure::fault("listener_failed", error.to_string(), "check process limits");
         let identity = services.setup.authority.tls_identity()?;
@@ -78,7 +96,8 @@ impl PeerListener {
             .map_err(failed)?;
         listening.set_nonblocking(true).map_err(failed)?;
         let stop = CancellationToken::new();
-        let shared = Shared { services, acceptor: TlsAcceptor::from(Arc::new(config)), stop: stop.clone() };
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let shared = Shared { services, allowances: Allowances::new(limits), acceptor, stop: stop.clone() };
         let entered = runtime.enter();
         let listening = TcpListener::from_std(listening).map_err(failed)?;
         drop(entered);
@@ -136,10 +155,19 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, slot: OwnedSemaphorePermi
     };
     let certificates = stream.get_ref().1.peer_certificates().into_iter().flatten();
     let presented: Arc<[Vec<u8>]> = certificates.map(|certificate| certificate.as_ref().to_vec()).collect();
+    let (judging, judged) = (Arc::clone(&shared.services), Arc::clone(&presented));
+    let Ok(Ok(peer)) = tokio::task::spawn_blocking(move || judge(&judging, &judged)).await else {
+        return;
+    };
+    let who: Arc<str> = peer.name().into();
+    let Some(_connected) = shared.allowances.connect(&who, clock::boot_ms()) else {
+        shared.services.count_refusal("too_many_connections_of_one");
+        return;
+    };
     let serving = Arc::clone(&shared);
     let service = service_fn(move |request| {
-        let (shared, presented) = (Arc::clone(&serving), Arc::clone(&presented));
-        async move { Ok::<_, Infallible>(answer(&shared, &presented, request).await) }
+        let (shared, presented, who) = (Arc::clone(&serving), Arc::clone(&presented), Arc::clone(&who));
+        async move { Ok::<_, Infallible>(answer(&shared, &presented, &who, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -156,7 +184,20 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, slot: OwnedSemaphorePermi
     }
 }
 
-async fn answer(shared: &Shared, presented: &Arc<[Vec<u8>]>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    shared: &Shared,
+    presented: &Arc<[Vec<u8>]>,
+    who: &str,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    if !shared.allowances.request(who, clock::boot_ms()) {
+        shared.services.count_refusal("too_many_requests");
+        return refuse(&Failure::busy(
+            "too_many_requests",
+            "this peer asks more often than it may",
+            "wait a moment, then ask again under the same id",
+        ));
+    }
     match tokio::time::timeout(REQUEST_TIMEOUT, admit(shared, presented, request)).await {
         Ok(Ok(value)) => respond(StatusCode::OK, &value),
         Ok(Err(failure)) => refuse(&failure),
@@ -170,6 +211,7 @@ async fn answer(shared: &Shared, presented: &Arc<[Vec<u8>]>, request: Request<In
 
 async fn admit(shared: &Shared, presented: &Arc<[Vec<u8>]>, request: Request<Incoming>) -> Result<Value, Failure> {
     let (parts, body) = request.into_parts();
+    is_json(&parts)?;
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|_| {
         Failure::usage("body_too_long", format!("the body is longer than {BODY_BYTES_MAX} bytes"), "send a request")
     })?;
@@ -220,6 +262,17 @@ fn dispatch(services: &Services, peer: &Peer, method: &Method, path: &str, body:
     }
 }
 
+/// What has a body says that it is JSON.
+fn is_json(parts: &http::request::Parts) -> Result<(), Failure> {
+    let has_body = matches!(parts.method, Method::PUT | Method::POST);
+    let said = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = said.split(';').next().unwrap_or_default().trim();
+    if !has_body || kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Failure::usage("content_type_wrong", "the body is not said to be JSON", "send content-type: application/json"))
+}
+
 fn no_id(error: crate::kernel::types::Malformed) -> Failure {
     Failure::usage("request_id_malformed", error.to_string(), "use req_ followed by a ULID")
 }
@@ -233,11 +286,14 @@ fn document(body: &[u8]) -> Result<Value, Failure> {
 fn refuse(failure: &Failure) -> Response<Full<Bytes>> {
     let status = match (failure.kind, failure.name.as_str()) {
         (Kind::Usage, "unknown_path") => StatusCode::NOT_FOUND,
+        (Kind::Usage, "body_too_long") => StatusCode::PAYLOAD_TOO_LARGE,
+        (Kind::Usage, "content_type_wrong") => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Kind::Usage, _) => StatusCode::BAD_REQUEST,
         (Kind::Refused, "peer_not_permitted") => StatusCode::FORBIDDEN,
         (Kind::Refused, "request_unknown") => StatusCode::NOT_FOUND,
         (Kind::Refused, "request_id_taken") => StatusCode::CONFLICT,
         (Kind::Refused, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (Kind::Busy, "too_many_requests" | "too_many_requests_waiting") => StatusCode::TOO_MANY_REQUESTS,
         (Kind::Busy, _) => StatusCode::SERVICE_UNAVAILABLE,
         (Kind::Unknown, _) => StatusCode::GATEWAY_TIMEOUT,
         (Kind::Fault, _) => StatusCode::INTERNAL_SERVER_ERROR,

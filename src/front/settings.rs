@@ -15,6 +15,23 @@ pub struct ListenSettings {
     /// `0.0.0.0:8444`.
     pub peer: Option<std::net::SocketAddr>,
     pub limits: LimitSettings,
+    pub peer_limits: PeerLimitSettings,
+}
+
+/// Limits of the peer listener for each peer: another party's daemon, or an agent that renews.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeerLimitSettings {
+    pub connections_of_one_max: u32,
+    pub requests_per_second: u32,
+    /// So many may come at once after a pause.
+    pub requests_burst: u32,
+}
+
+impl Default for PeerLimitSettings {
+    fn default() -> Self {
+        Self { connections_of_one_max: 64, requests_per_second: 50, requests_burst: 200 }
+    }
 }
 
 /// Limits of the MCP listener, each with its unit.

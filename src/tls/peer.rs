@@ -14,6 +14,27 @@ use crate::ops::failure::Failure;
 
 /// The most of an answer that is read: a revocation list as PEM, and a little more.
 const ANSWER_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// What another party says of a failure is told on to people and kept in leaves: names and texts are short.
+const NAME_BYTES_MAX: usize = 64;
+const TEXT_CHARS_MAX: usize = 500;
+
+/// The other party's daemon, as whoever asks it sees it. Blocking; not to be called on a runtime's own threads.
+pub trait Peer: Send + Sync {
+    /// One question: the peer's certificate must lie under `root`, ours is `chain`.
+    ///
+    /// # Errors
+    /// `peer_unreachable` when nothing was sent, `peer_answer_unknown` when it may have been heard; the peer's own
+    /// failure.
+    fn ask(
+        &self,
+        root: &[u8],
+        chain: &[Vec<u8>],
+        signer: Arc<dyn TlsSigner>,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure>;
+}
 
 /// `[peer]`: the other party's daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,13 +110,11 @@ impl PeerClient {
             .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
         Ok(Self { place, runtime: Some(runtime) })
     }
+}
 
-    /// One question on a connection of its own: the peer's certificate must lie under `root`, ours is `chain`.
-    ///
-    /// # Errors
-    /// `peer_unreachable` when nothing was sent, `peer_answer_unknown` when it may have been heard; the peer's own
-    /// failure.
-    pub fn ask(
+/// Each question has a connection of its own.
+impl Peer for PeerClient {
+    fn ask(
         &self,
         root: &[u8],
         chain: &[Vec<u8>],
@@ -118,10 +137,7 @@ impl PeerClient {
         if (200..300).contains(&status) {
             return Ok(answer);
         }
-        match serde_json::from_value::<Failure>(answer["error"].clone()) {
-            Ok(failure) => Err(Failure { message: format!("the other party: {}", failure.message), ..failure }),
-            Err(_) => Err(unknown(&format!("it answered {status}"))),
-        }
+        Err(told(&answer).unwrap_or_else(|| unknown(&format!("it answered {status}"))))
     }
 }
 
@@ -135,6 +151,20 @@ async fn heard(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Failu
     let status = response.status().as_u16();
     let bytes = asking::body(response, ANSWER_BYTES_MAX).await.map_err(|why| unknown(&why))?;
     Ok((status, bytes))
+}
+
+/// The other party's failure as far as it can be told on: its word is data, not ours.
+fn told(answer: &Value) -> Option<Failure> {
+    let failure = serde_json::from_value::<Failure>(answer["error"].clone()).ok()?;
+    let of_a_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if failure.name.is_empty() || failure.name.len() > NAME_BYTES_MAX || !failure.name.bytes().all(of_a_name) {
+        return None;
+    }
+    let readable = |text: &str| -> String {
+        text.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
+    };
+    let message = format!("the other party: {}", readable(&failure.message));
+    Some(Failure { message, next_step: readable(&failure.next_step), request_id: None, ..failure })
 }
 
 fn unreachable_(why: &str) -> Failure {
@@ -151,4 +181,31 @@ fn unknown(why: &str) -> Failure {
         format!("the other party's daemon was asked, and what it did is not known: {why}"),
         "repeat the command: it asks again under the same id",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn failure(name: &str, message: &str) -> Value {
+        let told = Failure::refused(name, message, "do\u{9b}31m this");
+        json!({ "error": Failure { request_id: Some("req\n".into()), ..told } })
+    }
+
+    #[test]
+    fn what_another_party_says_of_a_failure_is_told_on_only_as_far_as_it_is_harmless() {
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for name in ["", "Upper", "with space", "agent_revoked\n", "\u{1b}[2J", &long] {
+            assert_eq!(told(&failure(name, "m")), None, "{name:?}");
+        }
+        assert_eq!(told(&json!({ "error": "no" })), None);
+        assert_eq!(told(&json!([])), None);
+        let many = "y".repeat(10_000);
+        let shown = told(&failure("role_unknown", &format!("\u{1b}]0;owned\u{7}{many}"))).unwrap();
+        assert!(!shown.message.chars().chain(shown.next_step.chars()).any(char::is_control), "{shown:?}");
+        assert!(shown.message.len() < 600 && shown.request_id.is_none());
+        assert_eq!((shown.name.as_str(), shown.next_step.as_str()), ("role_unknown", "do31m this"));
+    }
 }

@@ -51,7 +51,7 @@ def check(lines, book, differences):
 def _answer(line, intent, book, leaf_of, differences):
     request, told = line["request"], line.get("ok")
     what = f"{line['answer']} ({request})"
-    if line.get("fault") in ("not_recorded", "busy", "schema_too_new"):
+    if line.get("fault") in ("not_recorded", "busy", "too_late", "schema_too_new"):
         if request in leaf_of:
             differences.add("recorded_after_all", f"{what} was told {line['fault']}")
         return

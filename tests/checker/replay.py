@@ -31,7 +31,9 @@ class Replay:
     def __init__(self, book, town, differences):
         self.book, self.town, self.differences = book, town or {}, differences
         self.accounts, self.transactions, self.counters = {}, {}, {}
-        self.keys, self.revoked, self.approvals, self.cases = {}, set(), {}, {}
+        self.keys, self.approvals, self.cases = {}, {}, {}
+        # Marks, as the store keeps them; whom a certificate that was journalled is for.
+        self.revoked, self.frozen, self.thaws, self.certificates = set(), set(), {}, {}
         self.breaker = False
         self.at, self.row = 0, 0
 
@@ -57,7 +59,11 @@ class Replay:
             "queue_manual": self.queue_manual,
             "core_answered": self.core_answered,
             "sweep": self.sweep,
+            "journal_certificate": self.journal_certificate,
             "revoke": self.revoke,
+            "spread_revocation": self.spread_revocation,
+            "freeze": self.freeze,
+            "unfreeze": self.unfreeze,
             "import_crl": self.import_crl,
         }
         for row in sorted(self.book.leaves):
@@ -69,6 +75,9 @@ class Replay:
             # An act may bear a tool's name: a refusal that was recorded at the door.
             step = tools.get(body["tool"]) if "tool" in body else acts.get(body["act"])
             if step is None or body["decision"] != "permitted":
+                continue
+            # A refusal at the door is recorded under the name of what was refused: nothing was done.
+            if "act" in body and "outcome" in body["parameters"]:
                 continue
             step(body, body["parameters"], body["result"])
         self.compare()
@@ -239,6 +248,8 @@ class Replay:
     def stands(self, actor, name):
         if self.revoked & marks(actor):
             self.differs("paid_for_the_revoked", name)
+        if self.frozen & freezes(actor):
+            self.differs("paid_for_the_frozen", name)
 
     def known(self, name, doing):
         if name not in self.transactions:
@@ -458,14 +469,88 @@ class Replay:
             state = "approval_expired" if transaction["state"] == "pending_approval" else "expired"
             self.close(transaction, "voided" if transaction in voided else state, "sweep")
 
-    def revoke(self, _body, parameters, _result):
-        target = parameters["target"]
-        if "agent" in target:
-            self.revoked.add(f"agent:{target['agent']}")
-        elif "key" in target:
-            self.revoked.add(f"key:{target['key']}")
-        else:
-            self.revoked.add(f"cert:{target['certificate']['issuer']}:{target['certificate']['serial']}")
+    # Revocations and freezes
+
+    def journal_certificate(self, _body, parameters, _result):
+        subject, key = parameters["subject"], parameters["key"]
+        self.spread_is_over()
+        self.certificates[(parameters["issuer"], parameters["serial"])] = (subject, key)
+        stand = {f"key:{key}", f"issuer:{parameters['issuer']}"}
+        if subject.startswith("spiffe://"):
+            stand |= {f"agent:{subject}", "everyone"}
+        if self.revoked & stand:
+            self.differs("certified_the_revoked", subject)
+        if subject.startswith("spiffe://") and self.frozen & {f"frozen:{subject}", "frozen:everyone"}:
+            self.differs("certified_the_frozen", subject)
+
+    def named(self, target):
+        """The marks of a revocation's target."""
+        if target == "everyone":
+            return {"everyone"}
+        ((kind, value),) = target.items()
+        if kind == "agent":
+            return self.marks_of_agent(value)
+        if kind == "key":
+            of_key = [place for place, (_, key) in self.certificates.items() if key == value]
+            return {f"key:{value}"} | {f"cert:{issuer}:{serial}" for issuer, serial in of_key}
+        if kind == "certificate":
+            return {f"cert:{value['issuer']}:{value['serial']}"}
+        if kind == "certificates":
+            return {f"cert:{value['issuer']}:{serial}" for serial in value["serials"]}
+        if kind == "issuer":
+            of_root = {f"cert:{root}:{serial}" for root, serial in value["certificates"]}
+            return {f"issuer:{value['issuer']}"} | of_root
+        raise ValueError(f"a target of kind {kind}")
+
+    def marks_of_agent(self, agent):
+        own = [(place, key) for place, (subject, key) in self.certificates.items() if subject == agent]
+        certificates = {f"cert:{issuer}:{serial}" for (issuer, serial), _ in own}
+        return {f"agent:{agent}"} | {f"key:{key}" for _, key in own} | certificates
+
+    def revoke(self, _body, parameters, result):
+        self.spread_is_over()
+        fresh = self.named(parameters["target"]) - self.revoked
+        if result["already"] != (not fresh) and parameters["target"] != "everyone":
+            self.differs("revocation_differs", f"{parameters['target']} was revoked already: {result['already']}")
+        self.revoked |= fresh
+
+    def spread_revocation(self, _body, parameters, result):
+        """Agents get marks of their own, in order."""
+        if "everyone" not in self.revoked:
+            return
+        after = parameters["after"] or ""
+        portion = [agent for agent in self.without_marks() if agent > after][: parameters["limit"]]
+        if result["agents"] != len(portion):
+            self.differs("revocation_differs", f"{result['agents']} agents got marks, due were {len(portion)}")
+        for agent in portion:
+            self.revoked |= self.marks_of_agent(agent)
+
+    def without_marks(self):
+        agents = {subject for subject, _ in self.certificates.values() if subject.startswith("spiffe://")}
+        return sorted(agent for agent in agents if f"agent:{agent}" not in self.revoked)
+
+    def spread_is_over(self):
+        """The row for everyone goes without a leaf when each agent has marks of its own: it says nothing more."""
+        if not self.without_marks():
+            self.revoked.discard("everyone")
+
+    def freeze(self, _body, parameters, result):
+        mark = frozen(parameters["whom"])
+        if result["already"] != (mark in self.frozen):
+            self.differs("freeze_differs", f"{mark} was frozen already: {result['already']}")
+        self.frozen.add(mark)
+
+    def unfreeze(self, body, parameters, result):
+        """Two people lift it, not one twice."""
+        mark, person = frozen(parameters["whom"]), body["actor"]["name"]
+        if mark not in self.frozen:
+            self.differs("freeze_differs", f"{mark} was lifted and was not frozen")
+        if result["by"] == "one_of_two":
+            self.thaws.setdefault(mark, person)
+            return
+        if self.thaws.pop(mark, person) == person:
+            self.differs("freeze_lifted_by_one", f"{mark}: {person}")
+        self.frozen.discard(mark)
 
     def import_crl(self, _body, parameters, _result):
         self.revoked.update(f"cert:{parameters['issuer']}:{serial}" for serial in parameters["serials"])
@@ -488,6 +573,18 @@ class Replay:
                     self.differs("log_and_book_differ", f"{name} {part}: {found}, the log says {mine and mine[part]}")
                     break
         self.compare_keys()
+        self.compare_marks()
+
+    def compare_marks(self):
+        """Nothing is revoked or frozen without a leaf, and nothing of what a leaf says is missing."""
+        kept = {row["mark"] for row in self.book.tables["revocations"]}
+        if "everyone" not in kept:
+            self.spread_is_over()
+        told = self.revoked | self.frozen
+        for mark in sorted(told - kept):
+            self.differs("revocation_lost", mark)
+        for mark in sorted(kept - told):
+            self.differs("revocation_without_leaf", mark)
 
     def compare_keys(self):
         kept = {row["scope"]: row["transaction_name"] for row in self.book.tables["bindings"]}
@@ -508,4 +605,14 @@ def marks(actor):
         return set()
     certificates = [(actor["bank_issuer"], actor["bank_serial"]), (actor["company_issuer"], actor["company_serial"])]
     named = {f"cert:{issuer}:{serial}" for issuer, serial in certificates}
-    return named | {f"agent:{actor['spiffe_id']}", f"key:{actor['key']}"}
+    issuers = {f"issuer:{issuer}" for issuer, _ in certificates}
+    return named | issuers | {f"agent:{actor['spiffe_id']}", f"key:{actor['key']}", "everyone"}
+
+
+def freezes(actor):
+    """Everything under which this maker can be frozen."""
+    return {f"frozen:{actor['spiffe_id']}", "frozen:everyone"} if actor["kind"] == "agent" else set()
+
+
+def frozen(whom):
+    return "frozen:everyone" if whom == "everyone" else f"frozen:{whom['agent']}"

@@ -23,6 +23,9 @@ def blob(column, old, new):
 
 COUNT_WRONG = blob("document", 'count":', 'count":1')
 ROOT_WRONG = blob("document", 'root":"', 'root":"0')
+TARGET_WRONG = blob("body", '"target":{"agent"', '"target":{"key"')
+ALREADY_WRONG = blob("body", '"already":false', '"already":true')
+FIRST_LEAF_OF = "row = (SELECT min(row) FROM leaves WHERE CAST(body AS TEXT) LIKE '%\"act\":\"{}\"%')"
 ONE_APPROVAL = "name = (SELECT min(name) FROM approvals)"
 
 # What is done to the tables, and the name under which it must be found.
@@ -107,6 +110,20 @@ EDITS = [
         "FROM leaves WHERE row = 30",
         "leaf_of_nobody",
     ),
+    ("DELETE FROM revocations WHERE kind = 'key'", "revocation_lost"),
+    ("DELETE FROM revocations WHERE kind = 'frozen'", "revocation_lost"),
+    (
+        "INSERT INTO revocations (mark, kind, value, at, reason) VALUES ('everyone', 'everyone', '', 0, '')",
+        "revocation_without_leaf",
+    ),
+    (f"UPDATE leaves SET body = {TARGET_WRONG}", "revocation_lost"),
+    (f"UPDATE leaves SET body = {ALREADY_WRONG}", "revocation_differs"),
+    (f"UPDATE leaves SET body = {ALREADY_WRONG}", "freeze_differs"),
+    (f"UPDATE leaves SET body = {blob('body', 'olga', 'ada')}", "freeze_lifted_by_one"),
+    (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('freeze')}", "paid_for_the_frozen"),
+    (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('freeze')}", "certified_the_frozen"),
+    (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('revoke')}", "paid_for_the_revoked"),
+    (f"UPDATE leaves SET row = 1000000 WHERE {FIRST_LEAF_OF.format('journal_certificate')}", "certified_the_revoked"),
     # The log told backwards: what follows from something comes before it.
     ("UPDATE leaves SET row = -row", "transaction_unknown"),
     ("UPDATE leaves SET place = place + 1000000", "tree_has_gaps"),
@@ -147,7 +164,8 @@ def told_wrongly():
         line["ok"] = other["ok"] | {"statement_sha256": "00"}
 
     def nonce(lines, line):
-        used = first(lines, lambda other: other.get("nonce"))["nonce"]
+        answered = {other["request"] for other in lines if "answer" in other and other.get("ok")} - {line["request"]}
+        used = first(lines, lambda other: other.get("nonce") and other["request"] in answered)["nonce"]
         for other in lines:
             if "intent" in other and other["request"] == line["request"]:
                 other["nonce"] = used

@@ -23,6 +23,7 @@ TABLES = {
     "cases": ("agent_key", "scope"),
     "outbox": (),
     "breaker": (),
+    "revocations": (),
 }
 COMMAND_SECONDS_MAX = 120
 

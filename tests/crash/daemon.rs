@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::bank::Bank;
 use crate::seed::{Chance, runs};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 /// Far more than anything here needs; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(120);
 const AGENTS: u64 = 3;
@@ -22,13 +22,15 @@ const AGENTS: u64 = 3;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The demo's three daemons in a directory of their own.
-struct Stage {
+pub struct Stage {
     scratch: tempfile::TempDir,
     /// Bank daemons that were started here.
     started: Vec<Child>,
+    /// The mistake that they make.
+    planted: Option<String>,
 }
 
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -41,23 +43,23 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Stage {
-    fn new() -> Self {
-        let stage = Self { scratch: tempfile::tempdir().unwrap(), started: vec![] };
+    pub fn new() -> Self {
+        let stage = Self { scratch: tempfile::tempdir().unwrap(), started: vec![], planted: None };
         let told = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(stage.scratch.path()).output().unwrap();
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
         stage
     }
 
-    fn state(&self, party: &str) -> PathBuf {
+    pub fn state(&self, party: &str) -> PathBuf {
         self.scratch.path().join(party)
     }
 
-    fn supervisor(&self) -> u32 {
+    pub fn supervisor(&self) -> u32 {
         std::fs::read_to_string(self.state("bank").join("daemon.lock")).unwrap().trim().parse().unwrap()
     }
 
     /// The supervisor's process with this verb.
-    fn child(&self, verb: &str) -> u32 {
+    pub fn child(&self, verb: &str) -> u32 {
         let supervisor = self.supervisor();
         until(verb, || {
             let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
@@ -68,10 +70,27 @@ impl Stage {
         })
     }
 
-    fn serve(&mut self) {
+    pub fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    /// Daemons that are started from now on make this mistake.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, mistake: &str) {
+        self.planted = Some(mistake.to_owned());
+    }
+
+    pub fn serve_with(&mut self, flags: &[&str]) {
         let daemon = until("the bank's lock", || {
             let mut command = Command::new(PROGRAM);
-            command.args(["serve", "--state"]).arg(self.state("bank")).stdin(Stdio::null()).stdout(Stdio::piped());
+            command
+                .arg("serve")
+                .args(flags)
+                .arg("--state")
+                .arg(self.state("bank"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped());
+            command.envs(self.planted.iter().map(|mistake| ("COUNTERSIGN_PLANTED_BUG", mistake)));
             let mut daemon = command.stderr(Stdio::null()).spawn().unwrap();
             let mut line = String::new();
             BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();

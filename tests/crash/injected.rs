@@ -24,11 +24,19 @@ fn calls(bank: &Bank) -> BTreeMap<String, u64> {
     let output = copy.directory.path().join("calls");
     let under = strace(&output, &["-e", &format!("trace={WRITE_CLASS}")]);
     assert!(copy.run(&Options { under, ..life() }).success(), "{}", copy.context());
+    most_of_a_thread(&std::fs::read_to_string(output).unwrap())
+}
+
+/// Calls by name in what strace wrote: the most that one thread makes.
+pub fn most_of_a_thread(traced: &str) -> BTreeMap<String, u64> {
     let mut of_threads = BTreeMap::<(String, String), u64>::new();
-    for line in std::fs::read_to_string(output).unwrap().lines() {
+    for line in traced.lines() {
         let (thread, call) = line.split_once(char::is_whitespace).unwrap();
         let name = call.trim_start().split('(').next().unwrap();
-        *of_threads.entry((name.to_owned(), thread.to_owned())).or_default() += 1;
+        // Neither signals nor what was interrupted and goes on.
+        if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+            *of_threads.entry((name.to_owned(), thread.to_owned())).or_default() += 1;
+        }
     }
     let mut most = BTreeMap::new();
     for ((name, _), count) in of_threads {

@@ -3,7 +3,7 @@
 //! was acknowledged.
 //!
 //! Most of it drives `examples/ledger_load`, which uses a store as the daemon does and may die at any moment; `daemon`
-//! does the same to real daemons. A failure prints its seed: `CRASH_SEED=… cargo test --test crash` replays it.
+//! does the same to real daemons, `revocation` at each call that a revocation makes. A failure prints its seed: `CRASH_SEED=… cargo test --test crash` replays it.
 //! `CRASH_RUNS` is how often the random part kills; `scripts/crash` has the long run.
 
 mod bank;
@@ -18,6 +18,7 @@ mod kills;
 mod planted;
 mod postgres;
 mod power;
+mod revocation;
 mod seed;
 mod selftest;
 mod trace;

@@ -9,6 +9,7 @@ use crate::bank::{Bank, Options};
 use crate::checker::Found;
 use crate::postgres::support::{Database, Server};
 use crate::power::{Unsynced, cut_everywhere};
+use crate::revocation;
 
 /// Lives that a mistake may take to show; each shows within one or two.
 const LIVES_MAX: u32 = 12;
@@ -94,6 +95,16 @@ fn a_commit_that_a_server_did_not_sync_turns_it_red_when_the_server_goes() {
         }
     }
     panic!("a server that did not sync was never told as acknowledged_leaf_lost, only as {seen:?}");
+}
+
+#[test]
+fn a_revocation_that_is_not_kept_turns_it_red() {
+    revocation::turns_red("revocation_not_kept", "the agent was served again");
+}
+
+#[test]
+fn a_revocation_that_is_there_in_part_turns_it_red() {
+    revocation::turns_red("revocation_half", "revocation_lost");
 }
 
 #[test]

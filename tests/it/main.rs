@@ -18,6 +18,7 @@ mod keys;
 mod ledger;
 mod lint;
 mod modules;
+mod nodes;
 mod pairs;
 mod parties;
 mod payment;

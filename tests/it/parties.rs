@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use countersign::tls::agent::AgentSocket;
 use countersign::tls::asking::Unresolved;
-use countersign::tls::peer::{PeerClient, PeerPlace, PeerSettings};
+use countersign::tls::peer::{Peer, PeerClient, PeerPlace, PeerSettings};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::support::strace::{Strace, is_alive};
 use crate::support::world::World;
 
 /// Between two parties' daemons.
@@ -86,6 +87,9 @@ fn copy(from: &mut TcpStream, to: &mut TcpStream, goes_on: impl Fn() -> bool) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
+/// So many requests an agent may make at once, and one a second afterwards.
+const BURST: usize = 60;
+
 /// The demo's world with peer listeners: every daemon asks through a line, since ports change with each start.
 pub struct Parties {
     pub world: World,
@@ -105,6 +109,10 @@ impl Parties {
         let line = Line::to(move || peer_address(&ports));
         let text = std::fs::read_to_string(world.state("bank").join("countersign.toml")).unwrap();
         let text = text.replace("[listen]\n", "[listen]\npeer = \"127.0.0.1:0\"\n");
+        let text = text.replace("requests_per_second = 50", "requests_per_second = 1");
+        let text = text.replace("requests_burst = 200", &format!("requests_burst = {BURST}"));
+        let text = text.replace("connections_of_one_max = 64", "connections_of_one_max = 16");
+        assert!(text.contains("requests_per_second = 1 ") && text.contains(&format!("requests_burst = {BURST}")));
         std::fs::write(world.state("bank").join("countersign.toml"), text).unwrap();
         configure(&world, "bank", &format!("[peer]\nurl = \"https://localhost:{}\"\ntimeout_ms = 30000", line.port));
         world.serve("bank");
@@ -222,6 +230,7 @@ fn two_parties_issue_over_the_network_whatever_it_does() {
     an_issuance_that_is_given_up_leaves_no_endorsement(&parties);
     renewals(&parties);
     strangers_and_agents_get_nothing_of_others(&parties);
+    the_door_answers_whatever_comes_as_the_table_says(&parties);
 }
 
 fn an_issuance_that_is_given_up_leaves_no_endorsement(parties: &Parties) {
@@ -334,6 +343,163 @@ fn strangers_and_agents_get_nothing_of_others(parties: &Parties) {
     assert!(parties.ask(&chain, "buyer", Method::GET, "/v1/openapi.json", None).is_err());
     let (code, _) = parties.world.refused("agent", &["cert", "renew", "buyer"]);
     assert_ne!(code, 0);
+}
+
+/// A connection of an agent to the bank's peer listener, for bytes as they are.
+struct Raw(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+
+impl Raw {
+    fn connect(parties: &Parties, agent_name: &str) -> Self {
+        let root = std::fs::read(parties.world.state("agent").join("anchors/bank-root.pem")).unwrap();
+        let (_, root) = x509_parser::pem::parse_x509_pem(&root).unwrap();
+        let agent = agent(parties, agent_name);
+        let chain = agent.chain().unwrap();
+        let config = countersign::tls::client_config(&chain, Arc::new(agent), &root.contents).unwrap();
+        let client = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let address = peer_address(&parties.world.state("bank").join("run/ports.json"));
+        Self(rustls::StreamOwned::new(client, TcpStream::connect(address).unwrap()))
+    }
+
+    /// Sends a request; answers status and the failure's name.
+    fn ask(&mut self, line: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        // A body that is too long is answered before it was read.
+        let _ = self.0.write_all(&[head.as_bytes(), body].concat()).and_then(|()| self.0.flush());
+        let (mut told, mut byte) = (Vec::new(), [0]);
+        while !told.ends_with(b"\r\n\r\n") && self.0.read(&mut byte).unwrap_or(0) == 1 {
+            told.push(byte[0]);
+        }
+        let head = String::from_utf8(told).unwrap().to_ascii_lowercase();
+        let status = head.split(' ').nth(1).map_or(0, |code| code.parse().unwrap());
+        let after =
+            |name: &str| head.split(name).nth(1).map(|rest| rest.split("\r\n").next().unwrap().trim().to_owned());
+        let mut body = vec![0; after("content-length:").map_or(0, |length| length.parse().unwrap())];
+        self.0.read_exact(&mut body).unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        assert!(status != 429 || after("retry-after:").is_some(), "{head}");
+        (status, answer["error"]["name"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+fn the_door_answers_whatever_comes_as_the_table_says(parties: &Parties) {
+    let (carol, dora) = (parties.person("carol"), parties.person("dora"));
+    let signed = ["--endorse-as", &carol, "--issue-as", &dora];
+    parties.world.run("bank", &[&["cert", "issue", "loud", "--role", "purchaser"], &signed[..]].concat());
+    let whole = std::fs::read_to_string(parties.request("loud", None)).unwrap();
+    let json = "content-type: application/json\r\n";
+    let extra = whole.replacen('{', "{\"extra\": 1,", 1);
+    let twice = whole.replacen('{', "{\"name\": \"loud\",", 1);
+    let cut = &whole[..whole.len() - 10];
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    let long = " ".repeat(256 * 1024 + 1);
+    let renewals = "POST /v1/renewals";
+    // What it is, the request's line, its headers and its body; status and name of the answer.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let table: Vec<Row<'_>> = vec![
+        ("a member of nobody", renewals, json, extra.as_bytes(), 422, "request_malformed"),
+        ("a member twice", renewals, json, twice.as_bytes(), 400, "body_malformed"),
+        ("cut off", renewals, json, cut.as_bytes(), 400, "body_malformed"),
+        ("too deep", renewals, json, deep.as_bytes(), 400, "body_malformed"),
+        ("nothing", renewals, json, b"", 400, "body_malformed"),
+        ("no text", renewals, json, b"\xff\xfe{}", 400, "body_malformed"),
+        ("a list", renewals, json, b"[]", 422, "request_malformed"),
+        ("a number", "POST /v1/renewals/proof", json, b"1e400", 400, "body_malformed"),
+        ("not said to be JSON", renewals, "", whole.as_bytes(), 415, "content_type_wrong"),
+        ("said to be a form", renewals, "content-type: text/plain\r\n", whole.as_bytes(), 415, "content_type_wrong"),
+        ("another method", "PATCH /v1/renewals", json, whole.as_bytes(), 403, "peer_not_permitted"),
+        ("a party's part", "DELETE /v1/endorsements/x", "", b"", 403, "peer_not_permitted"),
+        ("a way around", "POST /v1/../v1/renewals", json, whole.as_bytes(), 404, "unknown_path"),
+        ("another spelling", "POST /V1/renewals", json, whole.as_bytes(), 404, "unknown_path"),
+        ("an escaped one", "POST /v1/%72enewals", json, whole.as_bytes(), 404, "unknown_path"),
+        ("a path below", "POST /v1/renewals/proof/x", json, whole.as_bytes(), 404, "unknown_path"),
+    ];
+    for (what, line, headers, body, status, name) in table {
+        let told = Raw::connect(parties, "loud").ask(line, headers, body);
+        assert_eq!(told, (status, name.to_owned()), "{what}");
+    }
+    assert_eq!(Raw::connect(parties, "loud").ask(renewals, json, long.as_bytes()).0, 413);
+    // Whoever asks without end waits; others do not.
+    let mut loud = Raw::connect(parties, "loud");
+    let answers: Vec<(u16, String)> = (0..2 * BURST).map(|_| loud.ask("GET /v1/openapi.json", "", b"")).collect();
+    assert_eq!(answers.last().unwrap(), &(429, "too_many_requests".to_owned()), "{answers:?}");
+    let mut assistant = Raw::connect(parties, "assistant");
+    assert_eq!(assistant.ask("GET /v1/openapi.json", "", b"").0, 200);
+    // A peer has so many connections, and each that ends makes room.
+    let mut held: Vec<Raw> = vec![];
+    for _ in 0..17 {
+        held.push(Raw::connect(parties, "assistant"));
+        if held.last_mut().unwrap().ask("GET /v1/openapi.json", "", b"").0 != 200 {
+            break;
+        }
+    }
+    assert_eq!(held.len() + 1, 17, "the seventeenth connection is closed");
+}
+
+/// Until it is neither unreachable nor unknown: a daemon that was killed comes back.
+const ATTEMPTS_MAX: usize = 500;
+
+#[test]
+fn an_issuance_whose_daemons_are_killed_at_their_writes_goes_on_under_its_request() {
+    let parties = Parties::new();
+    let mut kills = 0;
+    for (number, (party, call, when)) in [
+        ("secco", "rename", 1),
+        ("secco", "rename", 2),
+        ("secco", "fsync", 3),
+        ("bank", "rename", 1),
+        ("bank", "rename", 2),
+        ("bank", "fsync", 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let agent = format!("agent{number}");
+        let (s, b) = (parties.file(&format!("{agent}-s.pem")), parties.file(&format!("{agent}-b.pem")));
+        let request = parties.request(&agent, None);
+        let killed = |file: &str, out: &str| {
+            let front = parties.world.process(party, "front");
+            let watching = Strace::kills_at(front, call, when)?;
+            let told = parties.issue(file, out);
+            drop(watching);
+            Some((told, !is_alive(front)))
+        };
+        let comes_to = |file: &str, out: &str, expected: (i32, &str)| {
+            for _ in 0..ATTEMPTS_MAX {
+                let (code, name) = parties.issue(file, out);
+                let goes_on = [4, 5].contains(&code) && name != "endorsement_pending";
+                if !goes_on {
+                    assert_eq!((code, name.as_str()), expected, "{party} {call} {when}");
+                    return;
+                }
+            }
+            panic!("{party} {call} {when}: it never came back");
+        };
+        // Asked, endorsed, issued: at each step one of the two dies at this write, and the step is repeated.
+        for step in [(5, "endorsement_pending"), (0, "")] {
+            let Some((_, is_killed)) = killed(&request, &s) else {
+                println!("skipped: this user may not look at other processes");
+                return;
+            };
+            kills += u32::from(is_killed);
+            comes_to(&request, &s, step);
+            if step.0 == 5 {
+                parties.approve(&agent);
+            }
+        }
+        let proof = parties.request(&agent, Some(&s));
+        kills += u32::from(killed(&proof, &b).is_some_and(|(_, is_killed)| is_killed));
+        comes_to(&proof, &b, (0, ""));
+        for (party, profile) in [("secco", "agent-s"), ("bank", "agent-b")] {
+            let issued = parties.issued(party, &agent);
+            let fits = issued.len() == 1 && issued[0].0 == profile && issued[0].2 != "revoked";
+            assert!(fits, "{party}: one certificate for one request: {issued:?}");
+        }
+        parties.world.run("agent", &["cert", "install", &agent, "--bank", &b, "--endorsement", &s]);
+        // A daemon whose fronts die young again and again ends itself: this one gets a new life.
+        parties.world.run(party, &["stop"]);
+        parties.world.serve(party);
+    }
+    assert!(kills >= 6, "{kills} kills");
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn lists_and_answers_are_what_others_read_before_and_after_a_revocation() {
     site.roots_list_is_about_authorities();
     site.bank(&["crl", "check"]);
     the_list_survives_a_restart(&site);
+    what_differs_is_told_with_an_exit_code_of_its_own(&site);
 }
 
 /// The bank of a demo, as others see it.
@@ -288,6 +289,33 @@ fn the_list_survives_a_restart(site: &Site) {
     };
     assert!(number(&after) >= number(&before));
     site.crl_is(&["Key Compromise"], 2);
+}
+
+/// Rows that somebody took out of the store behind the daemon's back.
+fn what_differs_is_told_with_an_exit_code_of_its_own(site: &Site) {
+    let check = || {
+        let output = site.world.output("bank", &["--operator", "bank-officer", "--json", "crl", "check"]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let failure: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
+        let what = told["differences"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap().to_owned());
+        (output.status.code(), failure["error"]["name"].as_str().map(str::to_owned), what.collect::<Vec<_>>())
+    };
+    assert_eq!(check(), (Some(0), None, vec![]));
+    let store = rusqlite::Connection::open(site.world.state("bank").join("store/store.sqlite3")).unwrap();
+    let one = "value = (SELECT min(value) FROM revocations WHERE kind = 'certificate')";
+    let serial: String =
+        store.query_row(&format!("SELECT value FROM revocations WHERE {one}"), [], |row| row.get(0)).unwrap();
+    assert_eq!(store.execute("DELETE FROM revocations WHERE value = ?1", [&serial]).unwrap(), 1);
+    let (code, name, what) = check();
+    assert_eq!((code, name.as_deref()), (Some(3), Some("publication_differs")), "{what:?}");
+    assert_eq!(what, ["it is revoked, the responder says good"], "its agent is revoked");
+    assert!(store.execute("DELETE FROM revocations WHERE kind = 'agent'", []).unwrap() > 0);
+    let (code, _, what) = check();
+    assert_eq!((code, what.as_slice()), (Some(3), ["it is good, and the list has it".to_owned()].as_slice()));
+    let issued = "DELETE FROM certificates WHERE lower(hex(serial)) = ?1";
+    assert_eq!(store.execute(issued, [&serial]).unwrap(), 1);
+    let (code, _, what) = check();
+    assert_eq!((code, what), (Some(3), vec!["the list names what was never issued".to_owned()]));
 }
 
 /// The security company's word reaches a bank that follows it, without a file.

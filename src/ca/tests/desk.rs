@@ -2,26 +2,32 @@
 
 use std::sync::atomic::Ordering;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
 use super::*;
+use crate::ca::build;
+use crate::kernel::credential::compose::{CertificatePlan, OperatorPlan};
 use crate::kernel::credential::operator::{HORIZON_MS, SignedApproval};
+use crate::kernel::credential::profile::Profile;
 use crate::kernel::types::{PartyName, RequestId};
 
 const AGENT: &str = "spiffe://countersign.example/agent/purchaser/shopper";
 
 /// Nobody's word: what an administrator of a real installation is.
-fn administrator() -> Actor {
+pub(super) fn administrator() -> Actor {
     let Actor::Operator(operator) = operator(&["administrator"]) else { unreachable!() };
     Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
 }
 
 /// An officer at the socket who asserts nothing.
-fn unasserted() -> Actor {
+pub(super) fn unasserted() -> Actor {
     let Actor::Operator(operator) = operator(&["administrator", "officer"]) else { unreachable!() };
     Actor::Operator(OperatorPrincipal { asserted: false, ..operator })
 }
 
 /// A person with a token of their own, enrolled at a party.
-fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
+pub(super) fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
     let person = party(name, PartyKind::Operator);
     person.authority.init_party(&unasserted()).unwrap();
     let request = person.authority.operator_show(&unasserted()).unwrap();
@@ -30,7 +36,7 @@ fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
     person
 }
 
-fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedApproval {
+pub(super) fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedApproval {
     let csr = pem::decode_one(Kind::Request, request["csr_pem"].as_str().unwrap()).unwrap();
     let verified = crate::kernel::credential::request::verify(&csr).unwrap();
     let (agent, key) = (verified.spiffe_id().clone(), verified.key());
@@ -38,15 +44,15 @@ fn approval(person: &Party, party: &str, request: &Value, days: u32) -> SignedAp
     serde_json::from_value(signed).unwrap()
 }
 
-fn bank() -> PartyName {
+pub(super) fn bank() -> PartyName {
     "bank".parse().unwrap()
 }
 
-fn id(number: u8) -> RequestId {
+pub(super) fn id(number: u8) -> RequestId {
     format!("req_0000000000000000000000000{number}").parse().unwrap()
 }
 
-fn revoked_serials(party: &Party) -> usize {
+pub(super) fn revoked_serials(party: &Party) -> usize {
     party.store.status().unwrap().certificates.len()
 }
 
@@ -231,4 +237,58 @@ fn people_are_enrolled_once_and_roles_change_without_another_certificate() {
     let by_an_officer = secco.operator_enrol(&operator(&["officer"]), &theirs, &["officer".into()]);
     assert_eq!(name_of(by_an_officer), "operator_not_permitted");
     assert_eq!(secco.operator_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 1);
+}
+
+/// Officers' certificates are made anew while what they approved still stands.
+#[test]
+fn approvals_outlive_an_officers_certificate_and_not_its_revocation() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    // Approved some minutes ago, under the certificate of then.
+    let mut approval = approval(&carol, "secco", &request, 30).approval;
+    approval.at_unix_ms = clock::now().plus_ms(-4 * 60_000).0.to_string();
+    let key =
+        (&carol.token.inner as &dyn Token).keys().unwrap().into_iter().find(|key| key.purpose == Purpose::Operator);
+    let key = key.unwrap();
+    let signature = (&carol.token.inner as &dyn Token).sign(key.id, approval.sign_input().unwrap()).unwrap();
+    let file = all.secco.path(&format!("certs/approvals/{}.json", approval.agent_key));
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let signed = SignedApproval { approval, signature: BASE64_STANDARD.encode(signature) };
+    std::fs::write(&file, json!(signed).to_string()).unwrap();
+
+    // The certificate of now is younger.
+    let (issuing, _) = secco.own_authority().unwrap();
+    let plan = CertificatePlan {
+        profile: Profile::Operator,
+        organization: Some("secco".into()),
+        common_name: "carol".into(),
+        spki: key.spki.clone(),
+        serial: crate::kernel::types::Serial::from_bytes(&[0x41; 16]).unwrap(),
+        not_before: clock::now().plus_ms(-60_000),
+        not_after: UnixMillis(clock::now().plus_ms(30 * 86_400_000).seconds() * 1000),
+        agent: None,
+        operator: Some(OperatorPlan { trust_domain: "countersign.example".into(), name: "carol".parse().unwrap() }),
+        server_names: vec![],
+    };
+    let tbs = build::certificate(&plan, Some(&issuing.der), &secco.pki.base_url, &secco.base).unwrap();
+    let input = SignInput::Certificate { tbs: tbs.clone() };
+    let signature = (&all.secco.token.inner as &dyn Token).sign(issuing.key, input).unwrap();
+    let younger = build::assemble(&tbs, &issuing.spki, &signature).unwrap();
+    let enrolled = all.secco.path("anchors/operator-carol.json");
+    let mut person: Value = serde_json::from_str(&std::fs::read_to_string(&enrolled).unwrap()).unwrap();
+    let first = person["certificate"].clone();
+    person["certificate"] = json!(BASE64_STANDARD.encode(&younger));
+    std::fs::write(&enrolled, person.to_string()).unwrap();
+    let endorse = || secco.cert_endorse(&unasserted(), &request, None);
+    assert_eq!(name_of(endorse()), "operator_certificate_expired", "nothing is known of the one before");
+    person["earlier"] = json!([first]);
+    std::fs::write(&enrolled, person.to_string()).unwrap();
+    endorse().unwrap();
+
+    let issued = all.secco.store.certificates().unwrap();
+    let first = issued.iter().find(|record| record.profile == "operator").unwrap();
+    secco.revoke(&chief(), &wish(&first.serial.hex(), "affiliation-changed", RevokeMode::Effective)).unwrap();
+    assert_eq!(name_of(endorse()), "operator_revoked");
 }

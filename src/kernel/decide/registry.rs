@@ -6,7 +6,7 @@ use super::{Book, Change, Mark, Orders, Ruled, Signed, freezes_of, revocation};
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, Effect};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::status::CrlStatus;
-use crate::kernel::types::SpiffeId;
+use crate::kernel::types::{SpiffeId, UnixMillis};
 
 /// Acts of the certificate authorities and of the batch signer.
 pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
@@ -14,7 +14,7 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         return Err(Refusal::OperatorNotPermitted.into());
     }
     match &command.act {
-        Act::JournalCertificate { record } => journal(book, record),
+        Act::JournalCertificate { record } => journal(book, record, command.stamp.wall),
         Act::ReleaseCertificate { id, der } => release(book, id, der),
         Act::Revoke { target, reason } => revocation::revoke(book, target, reason, command.stamp.wall),
         Act::SpreadRevocation { after, limit } => revocation::spread(book, after.as_ref(), *limit),
@@ -68,8 +68,9 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
     }
 }
 
-/// Phase one. A repeat of the same bytes answers what is there; nothing is journalled for what is revoked.
-fn journal(book: &dyn Book, record: &CertificateRecord) -> Ruled<Orders> {
+/// Phase one. A repeat of the same bytes answers what is there; nothing is journalled for what is revoked, and no agent's
+/// name for a second key: whoever looked before, at whichever daemon, this is where it counts.
+fn journal(book: &dyn Book, record: &CertificateRecord, at: UnixMillis) -> Ruled<Orders> {
     if let Some(there) = book.certificate(&record.id)? {
         let same = there.tbs == record.tbs && there.issuer == record.issuer && there.serial == record.serial;
         return if same { Ok((Effect::Certificate(there), vec![])) } else { Err(Refusal::AlreadyExists.into()) };
@@ -89,6 +90,17 @@ fn journal(book: &dyn Book, record: &CertificateRecord) -> Ruled<Orders> {
         && book.any_marked(&freezes_of(agent))?
     {
         return Err(Refusal::AgentFrozen.into());
+    }
+    if agent.is_some() {
+        let is_rival = |other: &CertificateRecord| {
+            other.profile == record.profile && other.key != record.key && other.not_after > at
+        };
+        for other in book.certificates_of_subject(&record.subject)?.into_iter().filter(is_rival) {
+            let mark = Mark::Certificate { issuer: other.issuer, serial: other.serial };
+            if !book.any_marked(&[Mark::Key(other.key).text(), mark.text()])? {
+                return Err(Refusal::AlreadyExists.into());
+            }
+        }
     }
     let record = CertificateRecord { der: None, ..record.clone() };
     Ok((Effect::Certificate(record.clone()), vec![Change::JournalCertificate(record)]))

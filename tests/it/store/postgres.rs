@@ -12,6 +12,8 @@ use crate::support::proxy::{Order, Proxy};
 use countersign::front::lease::Lease;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
+use countersign::kernel::types::{Sha256, UnixMillis};
+use countersign::ops::clock;
 use countersign::ops::failure::Failure;
 use countersign::ops::paths::StateDir;
 use countersign::store::postgres::{Endpoint, PostgresStore};
@@ -715,4 +717,27 @@ fn a_revocation_waits_for_every_node_to_act_or_to_lose_its_lease() {
     assert!(seen.load(std::sync::atomic::Ordering::SeqCst));
     silent.renew(|| Ok(())).unwrap();
     assert!(silent.holds());
+}
+
+/// Each has looked before, and found the name free.
+#[test]
+fn of_two_daemons_that_give_one_name_to_two_keys_at_once_one_is_refused() {
+    let database = shared().database();
+    let stores = [database.open(), database.open()];
+    for round in 0..20_u8 {
+        let name = format!("spiffe://countersign.example/agent/purchaser/agent-{round}");
+        let journal = |number: u8| {
+            let record = CertificateRecord {
+                key: Sha256::of(&[&[round, number]]),
+                not_after: UnixMillis(i64::MAX),
+                ..certificate(&format!("crt_{round}_{number}"), &name, 1 + 2 * round + number)
+            };
+            let actor = Actor::System { component: "test".into() };
+            Command { stamp: clock::stamp(clock::fresh_request_id()), actor, act: Act::JournalCertificate { record } }
+        };
+        let outcomes = at_once(&stores, vec![journal(0), journal(1)]);
+        let refused = outcomes.iter().filter(|outcome| **outcome == Err(Refusal::AlreadyExists)).count();
+        let given = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!((given, refused), (1, 1), "round {round}: {outcomes:?}");
+    }
 }

@@ -301,6 +301,31 @@ sentences! {
         assert_eq!(journal(of_another.clone()), Ok(Effect::Certificate(of_another)));
         assert_eq!(w.store.certificates().unwrap().len(), 2);
     };
+    an_agents_name_belongs_to_one_key: |w| {
+        let name = shopper().spiffe_id.to_string();
+        let over = |id: &str, serial: u8, key: &[u8]| CertificateRecord {
+            key: Sha256::of(&[key]),
+            not_after: UnixMillis(START + 10 * DAY_MS),
+            ..certificate(id, &name, serial)
+        };
+        let journal = |record| w.system(Act::JournalCertificate { record }).outcome;
+        journal(over("crt_1", 1, b"one")).unwrap();
+        journal(over("crt_2", 2, b"one")).unwrap();
+        assert_eq!(journal(over("crt_3", 3, b"two")), Err(Refusal::AlreadyExists));
+        // The other half of the pair has the name as well, and so has a service whose key is rotated.
+        journal(CertificateRecord { profile: "agent-s".into(), ..over("crt_4", 4, b"two") }).unwrap();
+        for (id, serial, key) in [("crt_5", 5, b"one"), ("crt_6", 6, b"two")] {
+            journal(CertificateRecord { key: Sha256::of(&[key]), ..certificate(id, "transaction", serial) }).unwrap();
+        }
+        // The name is free once nothing of the other key stands.
+        let serials = [1, 2].map(|serial| Serial::from_bytes(&[serial]).unwrap()).to_vec();
+        let first = RevocationTarget::Certificate { issuer: "bb".into(), serial: serials[0].clone() };
+        w.admin(Act::Revoke { target: first, reason: "x".into() }).unwrap();
+        assert_eq!(journal(over("crt_3", 3, b"two")), Err(Refusal::AlreadyExists));
+        let second = RevocationTarget::Certificate { issuer: "bb".into(), serial: serials[1].clone() };
+        w.admin(Act::Revoke { target: second, reason: "x".into() }).unwrap();
+        journal(over("crt_3", 3, b"two")).unwrap();
+    };
     the_first_signature_of_a_certificate_stands: |w| {
         w.system(Act::JournalCertificate { record: certificate("crt_1", "a", 1) }).outcome.unwrap();
         let release = |der: &[u8]| w.system(Act::ReleaseCertificate { id: "crt_1".into(), der: der.to_vec() }).outcome;

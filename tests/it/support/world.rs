@@ -55,6 +55,23 @@ impl World {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     }
 
+    /// A process of this daemon by its verb, once it is there.
+    pub fn process(&self, party: &str, verb: &str) -> u32 {
+        let lock = std::fs::read_to_string(self.state(party).join("daemon.lock")).unwrap();
+        let supervisor: u32 = lock.trim().parse().unwrap();
+        let is_it = |pid: &u32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes())
+        };
+        loop {
+            let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+            if let Some(found) = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_it) {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Runs a verb that must succeed; answers what it printed.
     pub fn run(&self, party: &str, arguments: &[&str]) -> String {
         let output = self.output(party, arguments);
