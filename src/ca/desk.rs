@@ -16,6 +16,7 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::types::{KeyId, PartyName, RequestId, Serial, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::CertificatesOf;
 
 /// A request and what became of it are kept this long; certificates and leaves stay for ever.
 const KEPT_MS: i64 = 30 * 86_400_000;
@@ -223,9 +224,11 @@ impl Authority {
             // The first one stands, and ends when it ends.
             Some((issuer, serial)) => self
                 .store
-                .certificates()?
-                .into_iter()
-                .find(|record| record.issuer == *issuer && record.serial == *serial)
+                .certificates_of(
+                    &CertificatesOf::Serial { issuer: issuer.clone(), serial: serial.clone() },
+                    UnixMillis(i64::MIN),
+                )?
+                .pop()
                 .ok_or_else(unknown)?,
             None => {
                 if received.state == State::Pending {
