@@ -7,10 +7,12 @@ mod batch;
 pub mod chart;
 mod directory;
 mod figures;
+pub mod issuance;
 pub mod ledger;
 mod load;
 pub mod report;
 pub mod revocation;
+mod served;
 mod stop;
 mod subject;
 
