@@ -13,6 +13,7 @@ mod load;
 pub mod report;
 pub mod revocation;
 mod served;
+mod site;
 mod stop;
 mod subject;
 

@@ -55,8 +55,8 @@ enum Verb {
     /// Makes three parties with tokens of their own in a temporary directory and removes them.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench revocation                              a minute or two, a table
-  countersign bench revocation --agents 20 --connections 50 --entries 10000")]
+  countersign bench revocation                              some minutes, a table
+  countersign bench revocation --agents 20 --connections 50 --entries 10000 --calls 0")]
     Revocation(RevocationArgs),
     /// Certificate pairs for many agents at once, against the module signing in a bare loop with the same key.
     ///
@@ -106,6 +106,9 @@ struct RevocationArgs {
     /// Certificates that are revoked in bulk, and entries of a list.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     entries: u32,
+    /// Payments that race revocations of those who make them, as many as a minute allows; 0: not measured.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    calls: u32,
     /// How often each comparison is made; the table shows medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -251,6 +254,7 @@ impl RevocationArgs {
             agents: self.agents,
             connections: self.connections,
             entries: self.entries,
+            calls: self.calls,
             rounds: self.rounds,
             seconds: self.seconds.clamp(0.1, 60.0),
             directory: self.dir.unwrap_or_else(std::env::temp_dir),

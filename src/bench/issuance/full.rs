@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Plan, Site, pairs};
+use super::{Plan, pairs};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, operator, start_s};
+use crate::bench::site::Site;
 use crate::bench::stop::Stop;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command};
 use crate::kernel::credential::certificate::Certificate;
@@ -73,9 +74,11 @@ pub(super) fn measure(
     }
     let state = site.bank.state.clone();
     // What is stopped here starts there.
-    drop(site);
+    let Site { secco, bank, host, directory } = site;
+    drop((secco, bank, host));
     tell("starting with them");
     let start_s = start(plan, &state, stop)?;
+    drop(directory);
     Ok(FullStore {
         certificates: plan.certificates,
         start_empty_s,

@@ -11,13 +11,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::directory::{Directory, private_directory, unusable};
 use super::figures::{Goal, Spread, lines};
-use super::served::{self, Served, operator};
+use super::site::{self, Site};
 use super::stop::Stop;
 use crate::kernel::sign::Algorithm;
 use crate::ops::failure::Failure;
-use crate::ops::paths::StateDir;
 pub use full::FullStore;
 
 /// What is measured, and how much of it.
@@ -60,13 +58,6 @@ pub struct Report {
     pub goals: Vec<Goal>,
 }
 
-/// Three parties that know each other.
-struct Site {
-    secco: Served,
-    bank: Served,
-    host: Served,
-}
-
 const RATIO_MIN: f64 = 0.25;
 const START_MAX_S: f64 = 2.0;
 
@@ -76,20 +67,11 @@ const START_MAX_S: f64 = 2.0;
 /// `bench_stopped`, and whatever kept a part from working.
 pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure> {
     let stop = Stop::on_signals()?;
-    let directory = Directory::make(&plan.directory)?;
     tell("a security company, a bank and an agent host");
-    let state = |party: &str| StateDir::new(directory.path().join(party));
-    for (party, kind) in [("secco", "security-company"), ("bank", "bank"), ("agent", "agent-host")] {
-        let path = directory.path().join(party);
-        private_directory(&path).map_err(|error| unusable(&path, &error))?;
-        served::init(&plan.program, &plan.module, kind, &state(party))?;
-        stop.check()?;
-    }
-    let empty = if plan.certificates > 0 { Some(full::start(plan, &state("bank"), &stop)?) } else { None };
-
-    let open = |party: &str| Served::open(&plan.program, &state(party));
-    let site = Site { secco: open("secco")?, bank: open("bank")?, host: open("agent")? };
-    site.introduce()?;
+    let directory = site::prepare(&plan.program, &plan.module, &plan.directory, &stop)?;
+    let bank = site::state(&directory, "bank");
+    let empty = if plan.certificates > 0 { Some(full::start(plan, &bank, &stop)?) } else { None };
+    let site = Site::open(&plan.program, directory)?;
     let measured = pairs::measure(plan, &site, &stop, tell)?;
     let full = match empty {
         Some(empty) => Some(full::measure(plan, site, empty, &stop, tell)?),
@@ -110,24 +92,6 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
         ));
     }
     Ok(Report { full, goals, ..measured })
-}
-
-impl Site {
-    /// Each trusts the others, and both organisations know the host.
-    fn introduce(&self) -> Result<(), Failure> {
-        let olga = operator("olga");
-        let Self { secco, bank, host } = self;
-        for (at, other) in [(bank, secco), (secco, bank), (host, bank), (host, secco)] {
-            let (root, issuing) = (other.file("certs/root.pem")?, other.file("certs/issuing.pem")?);
-            at.authority.trust_add(&olga, other.authority.party(), &root, &issuing)?;
-        }
-        let shown = host.authority.host_show(&olga)?;
-        bank.authority.host_enrol(&olga, &shown)?;
-        secco.authority.host_enrol(&olga, &shown)?;
-        let list = secco.authority.crl_export(&olga)?;
-        bank.authority.crl_import(&olga, list["crl_pem"].as_str().unwrap_or_default())?;
-        Ok(())
-    }
 }
 
 impl Report {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Plan, Report, Site};
+use super::{Plan, Report};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, key_of, operator};
+use crate::bench::site::Site;
 use crate::bench::stop::Stop;
 use crate::hsm::measure::{RawWorker, percentile_us};
 use crate::kernel::sign::Purpose;
