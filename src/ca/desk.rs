@@ -61,7 +61,7 @@ impl Authority {
         let about = json!({ "request_id": id, "peer": peer });
         self.refusal_recorded(&of(peer), "endorsement_request", &about, || {
             self.only_for(&[PartyKind::SecurityCompany])?;
-            let _issuing = self.begin_issuing()?;
+            let _turn = self.making.about(vec![id.to_string()])?;
             let received = match self.received(id)? {
                 Some(received) => {
                     if received.peer != *peer || received.request != *request {
@@ -86,7 +86,7 @@ impl Authority {
     /// `not_this_party`, `request_unknown`, and as [`Self::endorsement_put`].
     pub fn endorsement_get(&self, peer: &PartyName, id: &RequestId) -> Result<Value, Failure> {
         self.only_for(&[PartyKind::SecurityCompany])?;
-        let _issuing = self.begin_issuing()?;
+        let _turn = self.making.about(vec![id.to_string()])?;
         let received = self.received(id)?.filter(|received| received.peer == *peer).ok_or_else(unknown)?;
         self.go_on(received)
     }
@@ -100,7 +100,7 @@ impl Authority {
         let about = json!({ "request_id": id, "peer": peer });
         self.recorded(&of(peer), "endorsement_abandon", &about, || {
             self.only_for(&[PartyKind::SecurityCompany])?;
-            let _issuing = self.begin_issuing()?;
+            let _turn = self.making.about(vec![id.to_string()])?;
             let Some(received) = self.received(id)? else {
                 self.write_tombstone(peer, id)?;
                 return Ok(json!({ "request_id": id, "state": State::Abandoned }));
@@ -111,6 +111,7 @@ impl Authority {
             let mut abandoned = received;
             if abandoned.state == State::Issuing {
                 // It was cut off: what was journalled is finished, so that it has a serial number to be revoked by.
+                let _issuing = self.begin_issuing_to(&abandoned.agent, abandoned.agent_key)?;
                 let record = self.endorse(&abandoned, None)?;
                 abandoned.endorsement = Some((record.issuer, record.serial));
             }
@@ -213,6 +214,7 @@ impl Authority {
             self.revoke_endorsement(&received)?;
             return Ok(Self::answer(&received, None));
         }
+        let _issuing = self.begin_issuing_to(&received.agent, received.agent_key)?;
         let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
             Ok(standing) => standing,
             Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
