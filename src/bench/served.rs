@@ -40,7 +40,7 @@ pub(super) struct Served {
 /// `bench_failed`, with what `countersign init` said.
 pub(super) fn init(program: &Path, module: &Path, kind: &str, state: &StateDir) -> Result<(), Failure> {
     let output = Command::new(program)
-        .args(["init", "--demo", "--kind", kind, "--port", "0", "--module"])
+        .args(["init", "--kind", kind, "--port", "0", "--module"])
         .arg(module)
         .arg("--state")
         .arg(state.root())
