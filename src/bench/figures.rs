@@ -55,7 +55,7 @@ impl Goal {
             goal: format!("≤ {}", shown(most)),
             measured: shown(measured),
             reached: measured <= most,
-            percent: most / measured * 100.0,
+            percent: if measured <= 0.0 { 100.0 } else { most / measured * 100.0 },
         }
     }
 }

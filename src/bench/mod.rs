@@ -7,10 +7,13 @@ mod batch;
 pub mod chart;
 mod directory;
 mod figures;
+pub mod issuance;
 pub mod ledger;
 mod load;
 pub mod report;
 pub mod revocation;
+mod served;
+mod site;
 mod stop;
 mod subject;
 

@@ -125,21 +125,29 @@ impl Subject {
     pub fn running(&self, workers: u32) -> Result<Running, Failure> {
         let settings = HsmSettings { workers, ..self.settings.clone() };
         let embedded = Embedded::start(self.program.clone(), &self.state, &self.name, &settings)?;
-        let began = Instant::now();
-        loop {
-            let health = embedded.pool().health();
-            let ready = u32::try_from(health.workers).is_ok_and(|ready| ready >= workers);
-            if ready && health.state == HsmState::Up {
-                break;
-            }
-            if began.elapsed() > READY_LIMIT {
-                return Err(health.reason.unwrap_or_else(|| {
-                    Failure::fault("bench_failed", "not all HSM workers became ready", "see the log, then repeat")
-                }));
-            }
-            std::thread::sleep(READY_POLL);
-        }
+        await_workers(&embedded, workers)?;
         Ok(Running { embedded, key: self.key, kind: self.kind, sessions: workers * settings.sessions })
+    }
+}
+
+/// Once all workers of a pool are ready.
+///
+/// # Errors
+/// Why they are not.
+pub(super) fn await_workers(embedded: &Embedded, workers: u32) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let health = embedded.pool().health();
+        let ready = u32::try_from(health.workers).is_ok_and(|ready| ready >= workers);
+        if ready && health.state == HsmState::Up {
+            return Ok(());
+        }
+        if began.elapsed() > READY_LIMIT {
+            return Err(health.reason.unwrap_or_else(|| {
+                Failure::fault("bench_failed", "not all HSM workers became ready", "see the log, then repeat")
+            }));
+        }
+        std::thread::sleep(READY_POLL);
     }
 }
 

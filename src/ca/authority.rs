@@ -1,13 +1,13 @@
 //! The service itself: what it holds, who may ask, and how every step leaves its leaf.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
 
 use crate::ca::crl::Lists;
 use crate::ca::desk::Waiting;
+use crate::ca::making::{Making, Turn};
 use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
 use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
@@ -60,9 +60,7 @@ pub struct Authority {
     pub(super) algorithms: BTreeMap<Purpose, Algorithm>,
     pub(super) token: Arc<dyn Token>,
     pub(super) store: Arc<dyn Store>,
-    /// True while keys or certificates are being made: what is looked up first must still be so afterwards, or two
-    /// commands at once would make two roots, or give one name to two keys.
-    issuing: AtomicBool,
+    pub(super) making: Making,
     on_status_change: OnceLock<StatusListener>,
     /// The other party's daemon, when the configuration names it.
     pub(super) peer: OnceLock<Box<dyn Peer>>,
@@ -125,7 +123,7 @@ impl Authority {
             algorithms,
             token,
             store,
-            issuing: AtomicBool::new(false),
+            making: Making::default(),
             on_status_change: OnceLock::new(),
             peer: OnceLock::new(),
             waiting: Mutex::new(None),
@@ -266,31 +264,19 @@ impl Authority {
         Ok(self.token.make(KeyOrder { party, purpose, agent, algorithm })?)
     }
 
-    /// Marks that keys or certificates are being made, until dropped. Not a lock: a second command is told to come
-    /// back, so that nobody waits for a slow HSM.
-    pub(super) fn begin_issuing(&self) -> Result<Issuing<'_>, Failure> {
-        if self.issuing.swap(true, Ordering::AcqRel) {
-            return Err(Failure::busy(
-                "issuance_in_progress",
-                "keys or certificates are being made by another command",
-                "try again in a moment",
-            ));
-        }
-        Ok(Issuing(&self.issuing))
+    /// Nobody else makes keys or certificates until it is dropped.
+    pub(super) fn begin_issuing(&self) -> Result<Turn<'_>, Failure> {
+        self.making.everything()
+    }
+
+    /// Nobody else makes anything for this agent or over this key until it is dropped; for others they may.
+    pub(super) fn begin_issuing_to(&self, agent: &SpiffeId, key: KeyId) -> Result<Turn<'_>, Failure> {
+        self.making.about(vec![agent.to_string(), key.to_string()])
     }
 }
 
 fn is_server_name(name: &str) -> bool {
     name.parse::<std::net::IpAddr>().is_ok() || profile::is_dns_name(name)
-}
-
-#[must_use]
-pub(super) struct Issuing<'a>(&'a AtomicBool);
-
-impl Drop for Issuing<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
 }
 
 /// Passes a key that was born in its token and never could leave it.

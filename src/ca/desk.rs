@@ -19,6 +19,7 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::types::{KeyId, PartyName, RequestId, Serial, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::CertificatesOf;
 
 /// A request and what became of it are kept this long; certificates and leaves stay for ever.
 const KEPT_MS: i64 = 30 * 86_400_000;
@@ -67,7 +68,7 @@ impl Authority {
         let about = json!({ "request_id": id, "peer": peer });
         self.refusal_recorded(&of(peer), "endorsement_request", &about, || {
             self.only_for(&[PartyKind::SecurityCompany])?;
-            let _issuing = self.begin_issuing()?;
+            let _turn = self.making.about(vec![id.to_string()])?;
             let received = match self.received(id)? {
                 Some(received) => {
                     if received.peer != *peer || received.request != *request {
@@ -92,7 +93,7 @@ impl Authority {
     /// `not_this_party`, `request_unknown`, and as [`Self::endorsement_put`].
     pub fn endorsement_get(&self, peer: &PartyName, id: &RequestId) -> Result<Value, Failure> {
         self.only_for(&[PartyKind::SecurityCompany])?;
-        let _issuing = self.begin_issuing()?;
+        let _turn = self.making.about(vec![id.to_string()])?;
         let received = self.received(id)?.filter(|received| received.peer == *peer).ok_or_else(unknown)?;
         self.go_on(received)
     }
@@ -106,7 +107,7 @@ impl Authority {
         let about = json!({ "request_id": id, "peer": peer });
         self.recorded(&of(peer), "endorsement_abandon", &about, || {
             self.only_for(&[PartyKind::SecurityCompany])?;
-            let _issuing = self.begin_issuing()?;
+            let _turn = self.making.about(vec![id.to_string()])?;
             let Some(received) = self.received(id)? else {
                 self.has_room(peer, id)?;
                 self.write_tombstone(peer, id)?;
@@ -118,6 +119,7 @@ impl Authority {
             }
             let mut abandoned = received;
             if abandoned.state == State::Issuing {
+                let _issuing = self.begin_issuing_to(&abandoned.agent, abandoned.agent_key)?;
                 // It was cut off: what was journalled has a serial number to be revoked by, and is never signed then.
                 abandoned.endorsement = self.journalled(&abandoned)?;
             }
@@ -274,6 +276,7 @@ impl Authority {
             self.revoke_endorsement(&received)?;
             return Ok(Self::answer(&received, None));
         }
+        let _issuing = self.begin_issuing_to(&received.agent, received.agent_key)?;
         let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
             Ok(standing) => standing,
             Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
@@ -285,9 +288,11 @@ impl Authority {
             // The first one stands, and ends when it ends.
             Some((issuer, serial)) => self
                 .store
-                .certificates()?
-                .into_iter()
-                .find(|record| record.issuer == *issuer && record.serial == *serial)
+                .certificates_of(
+                    &CertificatesOf::Serial { issuer: issuer.clone(), serial: serial.clone() },
+                    UnixMillis(i64::MIN),
+                )?
+                .pop()
                 .ok_or_else(unknown)?,
             None => {
                 if received.state == State::Pending {
@@ -328,10 +333,9 @@ impl Authority {
     fn journalled(&self, received: &Received) -> Result<Option<(String, Serial)>, Failure> {
         let revoked = self.store.status()?.certificates;
         let subject = received.agent.to_string();
-        let mut found = self.store.certificates()?;
-        found.retain(|record| {
-            record.profile == Profile::AgentS.name() && record.subject == subject && record.key == received.agent_key
-        });
+        let over_this_key = CertificatesOf::Key(received.agent_key);
+        let mut found = self.store.certificates_of(&over_this_key, UnixMillis(i64::MIN))?;
+        found.retain(|record| record.profile == Profile::AgentS.name() && record.subject == subject);
         let mut places = found.into_iter().rev().map(|record| (record.issuer, record.serial));
         Ok(places.find(|place| !revoked.contains(place)))
     }

@@ -65,10 +65,10 @@ impl Authority {
         self.recorded(actor, "cert_request", &json!({ "name": name, "role": role, "for": stage }), || {
             self.permit(actor, &[ADMINISTRATOR, OFFICER])?;
             self.only_for(&[PartyKind::AgentHost])?;
-            let _issuing = self.begin_issuing()?;
             self.host_key()?;
             let spiffe_id = SpiffeId::new(&self.pki.trust_domain, role.clone(), name.clone())
                 .map_err(|error| Failure::usage("config_invalid", error.to_string(), "correct pki.trust_domain"))?;
+            let _issuing = self.making.about(vec![name.to_string()])?;
             let key = self.key_or_new(Purpose::Agent, Some(name.as_str()))?;
             self.request_for(&spiffe_id, &key, endorsement_pem)
         })
@@ -170,8 +170,8 @@ impl Authority {
         self.recorded(actor, "cert_endorse", &about(request, approval), || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::SecurityCompany])?;
-            let _issuing = self.begin_issuing()?;
             let verified = self.verify_request_at(request, clock::now())?;
+            let _issuing = self.begin_issuing_to(verified.spiffe_id(), verified.key())?;
             let until = self.approved(actor, &verified, approval)?;
             issued(&self.endorsement_of(actor, &verified, until)?)
         })
@@ -231,10 +231,10 @@ impl Authority {
         self.recorded(actor, "cert_issue", &about(request, approval), || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::Bank])?;
-            let _issuing = self.begin_issuing()?;
             let now = clock::now();
             let verified = self.verify_request_at(request, now)?;
             self.role_is_known(verified.spiffe_id().role().as_str())?;
+            let _issuing = self.begin_issuing_to(verified.spiffe_id(), verified.key())?;
             if !verified.is_endorsed() && self.peer.get().is_some() {
                 self.may_certify(Profile::AgentB, &verified.spiffe_id().to_string(), verified.key())?;
                 self.approved(actor, &verified, approval)?;

@@ -15,6 +15,7 @@ use crate::kernel::sign::Purpose;
 use crate::kernel::types::{AgentName, PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::CertificatesOf;
 use crate::tls::{self, ClientIdentity, SignedChain};
 
 /// The bank towards its core banking system: the newest tls-client key and its certificate, leaf and issuing CA.
@@ -172,18 +173,18 @@ impl Authority {
 
     /// Every certificate of these keys under our issuing CAs, with its end: key by key, the longest-lived first.
     fn certified(&self, keys: Vec<KeyInfo>) -> Result<Vec<(CertifiedKey, UnixMillis)>, Failure> {
-        let records = self.store.certificates()?;
         let authorities = self.own_authorities()?;
         let mut all = Vec::new();
         for key in keys {
             let Some(profile) = Profile::of_purpose(key.purpose) else {
                 continue;
             };
+            let records = self.store.certificates_of(&CertificatesOf::Key(key.id), UnixMillis(i64::MIN))?;
             let mut of_key = Vec::new();
             for (issuing, root) in &authorities {
-                let own = records.iter().filter(|record| {
-                    record.profile == profile.name() && record.key == key.id && record.issuer == issuing.identifier
-                });
+                let own = records
+                    .iter()
+                    .filter(|record| record.profile == profile.name() && record.issuer == issuing.identifier);
                 // Of two that end together, the newer one first; of two issuers, the one that issues.
                 of_key.extend(own.rev().filter_map(|record| {
                     let chain = vec![record.der.clone()?, issuing.der.clone(), root.der.clone()];

@@ -2,7 +2,6 @@
 
 use crate::ca::authority::{Authority, refused, unexpected_effect};
 use crate::ca::build::{self, AgentPlan, CertificatePlan, OperatorPlan};
-use crate::ca::rollover::last_end;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Effect};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::profile::{self, BACKDATE_MS, IssuedBy, Profile};
@@ -11,6 +10,7 @@ use crate::kernel::sign::SignInput;
 use crate::kernel::types::{KeyId, Serial, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::CertificatesOf;
 
 /// A wish for a certificate: everything but serial number and times.
 #[derive(Clone, Debug)]
@@ -65,13 +65,11 @@ impl Authority {
         let revoked = self.store.status()?.certificates;
         // Agents renew at two thirds of their life: a certificate with less than half of it left is not found again.
         let lasting = now.plus_ms(wish.life_ms / if wish.profile.is_agent() { 2 } else { 4 });
-        let mut found: Vec<CertificateRecord> = self.store.certificates()?;
+        let mut found: Vec<CertificateRecord> = self.store.certificates_of(&CertificatesOf::Key(key), lasting)?;
         found.retain(|record| {
             record.profile == wish.profile.name()
                 && record.subject == wish.subject
-                && record.key == key
                 && record.issuer == issuer.identifier
-                && record.not_after > lasting
                 && !revoked.contains(&(record.issuer.clone(), record.serial.clone()))
                 && Tbs::read(&record.tbs).is_ok_and(|tbs| fits(&tbs))
         });
@@ -198,7 +196,7 @@ impl Authority {
     /// newest first.
     pub(super) fn own_authorities(&self) -> Result<Vec<(OwnCa, OwnCa)>, Failure> {
         let now = clock::now();
-        let records = self.store.certificates()?;
+        let records = self.store.authorities()?;
         // As they were journalled: two of one second have the same dates.
         let released = |wanted: Profile| -> Vec<OwnCa> {
             let fitting = records.iter().rev();
@@ -213,9 +211,11 @@ impl Authority {
             Some((issuing, root))
         });
         let mut pairs: Vec<(OwnCa, OwnCa)> = pairs.collect();
-        let in_use = pairs.iter().position(|(issuing, _)| last_end(&records, &issuing.identifier).is_some());
-        if let Some(place) = in_use {
-            pairs[..=place].rotate_right(1);
+        for (place, (issuing, _)) in pairs.iter().enumerate() {
+            if self.store.last_end(&issuing.identifier)?.is_some() {
+                pairs[..=place].rotate_right(1);
+                break;
+            }
         }
         Ok(pairs)
     }
@@ -244,13 +244,12 @@ impl Authority {
             return Err(refused(Refusal::AgentRevoked));
         }
         let now = clock::now();
-        let taken = self.store.certificates()?.into_iter().any(|record| {
-            record.profile == profile.name()
-                && record.subject == subject
-                && record.key != key
-                && record.not_after > now
-                && !status.keys.contains(&record.key)
-                && !status.certificates.contains(&(record.issuer, record.serial))
+        let of = CertificatesOf::Subject(subject.to_owned());
+        let taken = self.store.certificate_lines(&of, now, None, u32::MAX)?.into_iter().any(|line| {
+            line.profile == profile.name()
+                && line.key != key
+                && !status.keys.contains(&line.key)
+                && !status.certificates.contains(&(line.issuer, line.serial))
         });
         if taken {
             return Err(Failure::refused(

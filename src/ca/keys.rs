@@ -21,6 +21,7 @@ use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::CertificatesOf;
 
 /// How long a printed confirmation counts.
 const CONFIRMATION_MS: i64 = 10 * 60 * 1000;
@@ -376,8 +377,8 @@ impl Authority {
             let pair = pair.into_iter().flatten().filter(over_it);
             return Ok(pair.map(|der| crate::ca::described(&der)).collect());
         }
-        let records = self.store.certificates()?;
-        let own = records.iter().filter(|record| record.key == key.id && record.der.is_some());
+        let records = self.store.certificates_of(&CertificatesOf::Key(key.id), UnixMillis(i64::MIN))?;
+        let own = records.iter().filter(|record| record.der.is_some());
         Ok(own
             .map(|record| {
                 json!({

@@ -17,6 +17,7 @@ mod files;
 mod identity;
 mod issue;
 mod keys;
+mod making;
 mod ocsp;
 pub mod offline;
 mod operators;

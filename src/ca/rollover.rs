@@ -13,7 +13,7 @@ use crate::ca::issue::OwnCa;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::{released, roles};
 use crate::hsm::KeyInfo;
-use crate::kernel::command::{Actor, CertificateRecord};
+use crate::kernel::command::Actor;
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::UnixMillis;
@@ -62,7 +62,7 @@ impl Authority {
         if self.kind == PartyKind::AgentHost {
             return Ok(Vec::new());
         }
-        let records = self.store.certificates()?;
+        let records = self.store.authorities()?;
         let authorities = self.own_authorities()?;
         let name = |ca: &OwnCa| {
             let record = records.iter().find(|record| record.der.as_deref() == Some(&ca.der));
@@ -74,7 +74,7 @@ impl Authority {
             all.push(CaHealth { name, generation: Generation::Root, not_after, last_end: None });
         }
         for (place, (issuing, _)) in authorities.iter().enumerate() {
-            let last_end = last_end(&records, &issuing.identifier);
+            let last_end = self.store.last_end(&issuing.identifier)?;
             let generation = match (place, last_end) {
                 (0, _) => Generation::Issues,
                 (_, None) => Generation::Announced,
@@ -151,8 +151,10 @@ impl Authority {
         }
         self.write_issuing()?;
         let key = self.issuing_key(next)?;
-        let records = self.store.certificates()?;
-        let last = before.as_ref().and_then(|before| last_end(&records, &before.identifier));
+        let last = match &before {
+            Some(before) => self.store.last_end(&before.identifier)?,
+            None => None,
+        };
         let label = before.as_ref().and_then(|before| self.issuing_key(before).ok()).map(|key| key.label);
         Ok(json!({
             "purpose": Purpose::Issuing,
@@ -172,7 +174,7 @@ impl Authority {
     /// The responder of a generation that issues no more must have a certificate of it for as long as there is anything
     /// to ask about (RFC 6960, 4.2.2.2): a last one, while it may still be made.
     fn keep_answering_for(&self, actor: &Actor, before: &OwnCa) -> Result<(), Failure> {
-        let last = last_end(&self.store.certificates()?, &before.identifier);
+        let last = self.store.last_end(&before.identifier)?;
         let (Some(last), Some(key)) = (last, self.newest_key(Purpose::OcspResponder, None)?) else {
             return Ok(());
         };
@@ -183,11 +185,12 @@ impl Authority {
 
     /// The newest generation after `current` that has issued nothing yet.
     fn announced(&self, current: &OwnCa) -> Result<Option<OwnCa>, Failure> {
-        let records = self.store.certificates()?;
-        let generations = self.own_authorities()?.into_iter().map(|(issuing, _)| issuing);
-        Ok(generations
-            .filter(|issuing| issuing.identifier != current.identifier)
-            .find(|issuing| last_end(&records, &issuing.identifier).is_none()))
+        for (issuing, _) in self.own_authorities()? {
+            if issuing.identifier != current.identifier && self.store.last_end(&issuing.identifier)?.is_none() {
+                return Ok(Some(issuing));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the certificate that a role signs with is of another generation than the one that issues.
@@ -224,13 +227,13 @@ impl Authority {
     /// `key_in_use`
     pub(super) fn ensure_issues_no_more(&self, key: &KeyInfo) -> Result<(), Failure> {
         let now = clock::now();
-        for record in self.store.certificates()? {
+        for record in self.store.authorities()? {
             let own = record.profile == Profile::Issuing.name() && record.key == key.id;
             let Some(issuing) = own.then(|| released(&record)).transpose()?.map(|der| OwnCa::of(&der)).transpose()?
             else {
                 continue;
             };
-            let last = last_end(&self.store.certificates()?, &issuing.identifier).filter(|last| *last > now);
+            let last = self.store.last_end(&issuing.identifier)?.filter(|last| *last > now);
             if let Some(last) = last.filter(|_| issuing.not_after > now) {
                 return Err(Failure::refused(
                     "key_in_use",
@@ -245,13 +248,4 @@ impl Authority {
         }
         Ok(())
     }
-}
-
-/// The end of the last certificate that an issuer (key identifier) has issued. `None`: it has issued nothing.
-pub(super) fn last_end(records: &[CertificateRecord], issuer: &str) -> Option<UnixMillis> {
-    let issued = records.iter().filter(|record| {
-        let is_ca = Profile::from_name(&record.profile).is_some_and(Profile::is_ca);
-        record.issuer == issuer && record.der.is_some() && !is_ca
-    });
-    issued.map(|record| record.not_after).max()
 }

@@ -13,16 +13,17 @@ use crate::ca::enrol::pair_refused;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
 use crate::kernel::command::Actor;
-use crate::kernel::credential::certificate::Tbs;
+use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
-use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId};
+use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind as FailureKind};
+use crate::store::CertificatesOf;
 use crate::tls::peer::Peer;
 
 /// An endorsement that no certificate followed is given up after this long.
@@ -141,7 +142,12 @@ impl Authority {
     /// Whether a certificate of ours is bound to this endorsement.
     fn is_bound(&self, endorsement: &[u8]) -> Result<bool, Failure> {
         let hash = Sha256::of(&[endorsement]);
-        Ok(self.store.certificates()?.iter().any(|record| {
+        // Both are over the agent's key.
+        let Ok(key) = Certificate::read(endorsement).map(|certificate| certificate.tbs.key()) else {
+            return Ok(false);
+        };
+        let records = self.store.certificates_of(&CertificatesOf::Key(key), UnixMillis(i64::MIN))?;
+        Ok(records.iter().any(|record| {
             record.profile == Profile::AgentB.name()
                 && record.der.is_some()
                 && Tbs::read(&record.tbs).is_ok_and(|tbs| binding_of(&tbs) == Ok(hash))

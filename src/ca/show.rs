@@ -5,15 +5,16 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::ca::authority::{Authority, refused};
 use crate::ca::settings::PartyKind;
-use crate::kernel::command::{Actor, CertificateRecord};
+use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{AgentName, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::types::{AgentName, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::{CertificateLine, CertificatesOf};
 
 impl Authority {
     /// Certificates of this party: those its CAs issued, or the agents installed at this host.
@@ -29,8 +30,8 @@ impl Authority {
             PartyKind::Bank | PartyKind::SecurityCompany => {
                 let status = self.store.status()?;
                 let now = clock::now();
-                let records = self.store.certificates()?;
-                records.iter().map(|record| listed(record, &status, now)).collect()
+                let lines = self.store.certificate_list()?;
+                lines.iter().map(|line| listed(line, &status, now)).collect()
             }
         };
         Ok(json!({ "items": items, "next": null }))
@@ -70,15 +71,16 @@ impl Authority {
         }
         let status = self.store.status()?;
         let now = clock::now();
+        let of = CertificatesOf::AgentNamed(name.clone());
         let certificates: Vec<Value> = self
             .store
-            .certificates()?
-            .iter()
-            .filter(|record| record.subject.parse::<SpiffeId>().is_ok_and(|subject| subject.name() == name))
+            .certificates_of(&of, UnixMillis(i64::MIN))?
+            .into_iter()
             .map(|record| {
-                let mut item = listed(record, &status, now);
-                if let Some(der) = &record.der {
-                    item["certificate_pem"] = json!(pem::encode(Kind::Certificate, der));
+                let pem = record.der.as_ref().map(|der| pem::encode(Kind::Certificate, der));
+                let mut item = listed(&CertificateLine::of(record), &status, now);
+                if let Some(pem) = pem {
+                    item["certificate_pem"] = json!(pem);
                 }
                 item
             })
@@ -126,26 +128,26 @@ pub fn described(der: &[u8]) -> Value {
     })
 }
 
-fn listed(record: &CertificateRecord, status: &StatusSnapshot, now: UnixMillis) -> Value {
-    let revoked = status.certificates.contains(&(record.issuer.clone(), record.serial.clone()))
-        || status.keys.contains(&record.key)
-        || record.subject.parse().is_ok_and(|agent| status.agents.contains(&agent));
+fn listed(line: &CertificateLine, status: &StatusSnapshot, now: UnixMillis) -> Value {
+    let revoked = status.certificates.contains(&(line.issuer.clone(), line.serial.clone()))
+        || status.keys.contains(&line.key)
+        || line.subject.parse().is_ok_and(|agent| status.agents.contains(&agent));
     let state = if revoked {
         "revoked"
-    } else if record.not_after < now {
+    } else if line.not_after < now {
         "expired"
-    } else if record.der.is_none() {
+    } else if !line.released {
         "unfinished"
     } else {
         "valid"
     };
     json!({
-        "profile": record.profile,
-        "subject": record.subject,
-        "serial": record.serial,
-        "issuer": record.issuer,
-        "key": record.key,
-        "not_after": record.not_after.rfc3339(),
+        "profile": line.profile,
+        "subject": line.subject,
+        "serial": line.serial,
+        "issuer": line.issuer,
+        "key": line.key,
+        "not_after": line.not_after.rfc3339(),
         "status": state,
     })
 }

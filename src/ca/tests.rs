@@ -20,6 +20,7 @@ use crate::kernel::command::{
 use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::credential::profile::Profile;
 use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
@@ -891,6 +892,37 @@ fn a_command_that_comes_while_another_issues_is_told_to_come_back() {
     let _busy = all.secco.authority.begin_issuing().unwrap();
     let failure = all.secco.authority.cert_endorse(&chief(), &request, None).unwrap_err();
     assert_eq!((failure.name.as_str(), failure.retry), ("issuance_in_progress", true));
+}
+
+#[test]
+fn several_agents_are_issued_to_at_once_and_each_name_and_key_once() {
+    let all = installation();
+    let (one, another) = (all.request("shopper", None), all.request("buyer", None));
+    let agent = "spiffe://countersign.example/agent/purchaser/shopper".parse().unwrap();
+    let key = all.secco.authority.verify_request_at(&one, clock::now()).unwrap().key();
+    let elsewhere = "spiffe://countersign.example/agent/viewer/shopper".parse().unwrap();
+    for (agent, key) in [(&agent, Sha256([7; 32])), (&elsewhere, key)] {
+        let _busy = all.secco.authority.begin_issuing_to(agent, key).unwrap();
+        let failure = all.secco.authority.cert_endorse(&chief(), &one, None).unwrap_err();
+        assert_eq!((failure.name.as_str(), failure.retry), ("issuance_in_progress", true));
+        all.secco.authority.cert_endorse(&chief(), &another, None).unwrap();
+    }
+    all.secco.authority.cert_endorse(&chief(), &one, None).unwrap();
+    // Both at once, many times over: one S each.
+    std::thread::scope(|scope| {
+        for request in [&one, &another] {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while all.secco.authority.cert_endorse(&chief(), request, None).is_err_and(|failure| failure.retry)
+                    {
+                        std::thread::yield_now();
+                    }
+                });
+            }
+        }
+    });
+    let endorsed = all.secco.store.certificates().unwrap();
+    assert_eq!(endorsed.iter().filter(|record| record.profile == Profile::AgentS.name()).count(), 2);
 }
 
 #[test]

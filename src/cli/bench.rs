@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
-use crate::bench::{self, Kind, Plan, ledger, revocation};
+use crate::bench::{self, Kind, Plan, issuance, ledger, revocation};
 use crate::config::Config;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
@@ -55,9 +55,44 @@ enum Verb {
     /// Makes three parties with tokens of their own in a temporary directory and removes them.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench revocation  # a minute or two, a table
-  countersign bench revocation --agents 20 --connections 50 --entries 10000")]
+  countersign bench revocation  # some minutes, a table
+  countersign bench revocation --agents 20 --connections 50 --entries 10000 --calls 0")]
     Revocation(RevocationArgs),
+    /// Certificate pairs for many agents at once, against the module signing in a bare loop with the same key.
+    ///
+    /// Makes a security company, a bank and an agent host in a temporary directory, as `countersign init` does, and
+    /// removes them. Each request is verified, each certificate journalled, signed, verified, released and recorded.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench issuance  # half a minute, a table
+  countersign bench issuance --pairs 100 --callers 1
+  countersign bench issuance --certificates 100000 --json")]
+    Issuance(IssuanceArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct IssuanceArgs {
+    /// Pairs of one round, each for an agent with a new key.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pairs: u32,
+    /// Officers' commands at once.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    callers: u32,
+    /// How often it is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that the bare loop takes each time, 0.1 to 60.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Certificates that a bank has issued when its start is measured; 0: not measured.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    certificates: u32,
+    /// PKCS#11 module of the temporary tokens.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// Where the files go: their file system is measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -71,6 +106,9 @@ struct RevocationArgs {
     /// Certificates that are revoked in bulk, and entries of a list.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     entries: u32,
+    /// Payments that race revocations of those who make them, as many as a minute allows; 0: not measured.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    calls: u32,
     /// How often each comparison is made; the table shows medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -177,15 +215,33 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         Verb::Revocation(revocation) => {
             let report = revocation::run(&revocation.plan(), &tell)?;
-            let value = serde_json::to_value(&report)
-                .map_err(|error| Failure::fault("report_unwritable", error.to_string(), "report this as a defect"))?;
-            context.print(&value, |_| report.text());
+            context.print(&value(&report)?, |_| report.text());
+            Ok(())
+        }
+        Verb::Issuance(issuance) => {
+            let report = issuance::run(&issuance.plan(), &tell)?;
+            context.print(&value(&report)?, |_| report.text());
             Ok(())
         }
         Verb::Ledger(ledger) => {
             let out = ledger.out.clone();
             let report = bench::ledger::run(&ledger.plan(), &tell)?;
             deliver("bench-ledger", &report, &report.chart(), out, report.text(), context)
+        }
+    }
+}
+
+impl IssuanceArgs {
+    fn plan(self) -> issuance::Plan {
+        issuance::Plan {
+            program: supervisor::own_program(),
+            module: self.module,
+            pairs: self.pairs,
+            callers: self.callers,
+            rounds: self.rounds,
+            seconds: self.seconds.clamp(0.1, 60.0),
+            certificates: self.certificates,
+            directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }
 }
@@ -198,6 +254,7 @@ impl RevocationArgs {
             agents: self.agents,
             connections: self.connections,
             entries: self.entries,
+            calls: self.calls,
             rounds: self.rounds,
             seconds: self.seconds.clamp(0.1, 60.0),
             directory: self.dir.unwrap_or_else(std::env::temp_dir),
@@ -250,6 +307,11 @@ impl LedgerArgs {
     }
 }
 
+fn value(report: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(report)
+        .map_err(|error| Failure::fault("report_unwritable", error.to_string(), "report this as a defect"))
+}
+
 fn deliver(
     name: &str,
     report: &impl Serialize,
@@ -258,8 +320,7 @@ fn deliver(
     text: String,
     context: &Context,
 ) -> Result<(), Failure> {
-    let value = serde_json::to_value(report)
-        .map_err(|error| Failure::fault("report_unwritable", error.to_string(), "report this as a defect"))?;
+    let value = value(report)?;
     if let Some(out) = out {
         let written = std::fs::create_dir_all(&out)
             .and_then(|()| std::fs::write(out.join(format!("{name}.json")), format!("{value:#}\n")))

@@ -11,11 +11,11 @@ use crate::kernel::ledger::TransactionState;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId,
-    TransactionId,
+    TransactionId, UnixMillis,
 };
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::store::{Difference, Listing};
+use crate::store::{CertificatesOf, Difference, Listing};
 
 const DAY_MS: i64 = 86_400_000;
 /// The longest grant that can be entered.
@@ -238,12 +238,9 @@ impl Payments {
 
     /// The agent of this name that the bank issued certificates to.
     pub(super) fn agent_named(&self, name: &AgentName) -> Result<SpiffeId, Failure> {
-        let certificates = self.store.certificates()?;
-        let mut named: Vec<SpiffeId> = certificates
-            .iter()
-            .filter_map(|certificate| certificate.subject.parse::<SpiffeId>().ok())
-            .filter(|agent| agent.name() == name)
-            .collect();
+        let of = CertificatesOf::AgentNamed(name.clone());
+        let lines = self.store.certificate_lines(&of, UnixMillis(i64::MIN), None, u32::MAX)?;
+        let mut named: Vec<SpiffeId> = lines.iter().filter_map(|line| line.subject.parse().ok()).collect();
         named.sort();
         named.dedup();
         match named.as_slice() {

@@ -248,8 +248,21 @@ pub trait Store: Send + Sync {
 
     fn status(&self) -> Result<StatusSnapshot, StoreFault>;
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;
+    /// Every certificate with its bytes, as journalled. However many there are: nothing that serves asks for this.
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault>;
-    /// Our roots and issuing CAs, expired or not.
+    /// Those that have not expired at `live_at`, with their bytes, as journalled.
+    fn certificates_of(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<Vec<CertificateRecord>, StoreFault> {
+        status::records(self.certificates()?, of, live_at)
+    }
+    /// Every certificate without its bytes, as journalled.
+    fn certificate_list(&self) -> Result<Vec<CertificateLine>, StoreFault> {
+        Ok(self.certificates()?.into_iter().map(CertificateLine::of).collect())
+    }
+    /// The end of the last end-entity certificate that an issuer has released. `None`: it has released none.
+    fn last_end(&self, issuer: &str) -> Result<Option<UnixMillis>, StoreFault> {
+        Ok(status::last_end(&self.certificates()?, issuer))
+    }
+    /// Our roots and issuing CAs, expired or not, as journalled.
     fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         status::authorities(self.certificates()?)
     }

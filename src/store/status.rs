@@ -27,6 +27,8 @@ pub struct RevokedSince {
 /// Which certificates are asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CertificatesOf {
+    /// An agent's SPIFFE ID, or what others are called.
+    Subject(String),
     Agent(SpiffeId),
     /// Agents that are called so, whatever their role.
     AgentNamed(AgentName),
@@ -44,6 +46,7 @@ impl CertificatesOf {
     fn holds(&self, record: &CertificateRecord) -> bool {
         let agent = || record.subject.parse::<SpiffeId>().ok();
         match self {
+            Self::Subject(subject) => record.subject == *subject,
             Self::Agent(agent) => record.subject == agent.to_string(),
             Self::AgentNamed(name) => agent().is_some_and(|agent| agent.name() == name),
             Self::Key(key) => record.key == *key,
@@ -63,6 +66,8 @@ pub struct CertificateLine {
     pub serial: Serial,
     pub key: KeyId,
     pub not_after: UnixMillis,
+    /// Its signature is there.
+    pub released: bool,
 }
 
 /// A place in a list of lines.
@@ -108,8 +113,9 @@ impl CertificateLine {
         LinePlace { issuer: self.issuer.clone(), serial: self.serial.clone() }
     }
 
-    fn of(record: CertificateRecord) -> Self {
+    pub fn of(record: CertificateRecord) -> Self {
         Self {
+            released: record.der.is_some(),
             profile: record.profile,
             subject: record.subject,
             issuer: record.issuer,
@@ -123,6 +129,21 @@ impl CertificateLine {
 pub(super) fn authorities(mut all: Vec<CertificateRecord>) -> Result<Vec<CertificateRecord>, StoreFault> {
     all.retain(|record| record.profile == "root" || record.profile == "issuing");
     Ok(all)
+}
+
+pub(super) fn records(
+    mut all: Vec<CertificateRecord>,
+    of: &CertificatesOf,
+    live_at: UnixMillis,
+) -> Result<Vec<CertificateRecord>, StoreFault> {
+    all.retain(|record| record.not_after > live_at && of.holds(record));
+    Ok(all)
+}
+
+pub(super) fn last_end(all: &[CertificateRecord], issuer: &str) -> Option<UnixMillis> {
+    let is_ca = |record: &CertificateRecord| record.profile == "root" || record.profile == "issuing";
+    let released = all.iter().filter(|record| record.issuer == issuer && record.der.is_some() && !is_ca(record));
+    released.map(|record| record.not_after).max()
 }
 
 pub(super) fn lines(

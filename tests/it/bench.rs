@@ -1,4 +1,4 @@
-//! `countersign bench hsm` end to end: what it prints and writes, and that it leaves nothing behind.
+//! `countersign bench …` end to end: what it prints and writes, and that it leaves nothing behind.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -153,4 +153,36 @@ fn a_ledger_run_with_senseless_options_is_refused() {
         assert!(!output.status.success() && said.contains(name), "{options:?}: {said}");
         assert!(is_empty(scratch.path()));
     }
+}
+
+fn json_of(scratch: &Path, arguments: &[&str]) -> Value {
+    let mut command = Command::new(program());
+    let output = command.arg("bench").args(arguments).args(["--json", "--dir"]).arg(scratch).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(is_empty(scratch), "what it made is gone");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_short_issuance_run_issues_pairs_at_once_and_starts_a_bank_that_has_issued_more() {
+    let scratch = tempfile::tempdir().unwrap();
+    let short = ["issuance", "--pairs", "12", "--callers", "6", "--rounds", "1", "--seconds", "0.1"];
+    let report = json_of(scratch.path(), &[&short[..], &["--certificates", "300"]].concat());
+    for measured in ["raw_per_second", "endorsed_per_second", "issued_per_second", "p50_ms", "ratio"] {
+        assert!(report[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {report}");
+    }
+    for measured in ["start_empty_s", "start_s", "issuance_ms", "ocsp_ms", "list_ms"] {
+        assert!(report["full"][measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {report}");
+    }
+    assert_eq!((&report["workers"], report["goals"].as_array().unwrap().len()), (&2.into(), 2));
+}
+
+#[test]
+fn no_call_that_begins_when_a_revocation_is_effective_does_anything() {
+    let scratch = tempfile::tempdir().unwrap();
+    let short = ["--agents", "3", "--connections", "2", "--entries", "500", "--rounds", "1", "--seconds", "0.1"];
+    let report = json_of(scratch.path(), &[&["revocation", "--calls", "500"], &short[..]].concat());
+    let count = |what: &str| report[what].as_u64().unwrap();
+    assert!(count("raced_calls") >= 500 && count("raced_effects") > 100 && count("late_calls") >= 20, "{report}");
+    assert_eq!(count("late_effects"), 0);
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 
 use super::Plan;
-use super::stage::operator;
 use crate::bench::directory::Directory;
 use crate::bench::figures::Spread;
+use crate::bench::served::operator;
 use crate::bench::stop::Stop;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, RevocationTarget};
 use crate::kernel::decide::SERIALS_MAX;

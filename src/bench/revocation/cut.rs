@@ -10,14 +10,15 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsConnector;
 
-use super::Plan;
-use super::stage::{Stage, operator};
+use super::{Plan, revoke};
+use crate::bench::served::{failed, operator};
+use crate::bench::site::Site;
 use crate::bench::stop::Stop;
-use crate::ca::{Named, RevokeMode, RevokeRequest};
+use crate::ca::RevokeMode;
 use crate::front::gates::Gates;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::settings::LimitSettings;
-use crate::hsm::Token;
+use crate::hsm::{CertifiedKey, Token};
 use crate::ops::failure::Failure;
 use crate::tls;
 
@@ -41,34 +42,49 @@ impl Cuts {
     }
 }
 
-pub(super) fn measure(plan: &Plan, stage: &Stage, stop: &Stop) -> Result<Cuts, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::fault("bench_failed", error.to_string(), "repeat it");
+/// Agents, each with its identity.
+type Agents = [(String, CertifiedKey)];
+
+pub(super) fn measure(plan: &Plan, site: &Site, agents: &Agents, stop: &Stop) -> Result<Cuts, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
     let _inside = runtime.enter();
-    let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-    let address = listening.local_addr().map_err(|error| failed(&error))?;
-    let gates = Arc::new(Gates::new(Arc::clone(&stage.services)));
-    let listener = Listener::start(ListenerSetup {
-        listening,
-        identity: stage.bank.authority.tls_identity()?,
-        token: stage.services.token(),
-        limits: LimitSettings { header_timeout_ms: 600_000, ..LimitSettings::default() },
-        pair_gate: Arc::clone(&gates) as Arc<dyn tls::PairGate>,
-        tool_gate: gates,
-        connections: Arc::clone(&stage.services.connections),
-        currency: "USD".parse().map_err(|_| failed(&"a currency"))?,
-        hosts: vec!["127.0.0.1".into()],
-    })?;
-    let measured = runtime.block_on(measured(plan, stage, stop, address));
+    let (listener, address) = listen(site)?;
+    let measured = runtime.block_on(measured(plan, site, agents, stop, address));
     runtime.block_on(listener.stop());
     measured
 }
 
-async fn measured(plan: &Plan, stage: &Stage, stop: &Stop, address: SocketAddr) -> Result<Cuts, Failure> {
-    let authority = &stage.bank.authority;
+/// The bank's listener, on the runtime that was entered.
+pub(super) fn listen(site: &Site) -> Result<(Listener, SocketAddr), Failure> {
+    let services = &site.bank.services;
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
+    let address = listening.local_addr().map_err(|error| failed(&error))?;
+    let gates = Arc::new(Gates::new(Arc::clone(services)));
+    let listener = Listener::start(ListenerSetup {
+        listening,
+        identity: site.bank.authority.tls_identity()?,
+        token: services.token(),
+        limits: LimitSettings { header_timeout_ms: 600_000, ..LimitSettings::default() },
+        pair_gate: Arc::clone(&gates) as Arc<dyn tls::PairGate>,
+        tool_gate: gates,
+        connections: Arc::clone(&services.connections),
+        currency: "USD".parse().map_err(|_| failed(&"a currency"))?,
+        hosts: vec!["127.0.0.1".into()],
+    })?;
+    Ok((listener, address))
+}
+
+async fn measured(
+    plan: &Plan,
+    site: &Site,
+    agents: &Agents,
+    stop: &Stop,
+    address: SocketAddr,
+) -> Result<Cuts, Failure> {
+    let authority = &site.bank.authority;
     let all = plan.agents * plan.connections;
     let (ended, mut ends) = unbounded_channel();
-    connect(plan, stage, address, &ended).await?;
+    connect(plan, site, agents, address, &ended).await?;
     let start = Instant::now();
     let frozen = authority.freeze(&operator("olga"), None, "a measurement", RevokeMode::Effective)?;
     let everyone_ms = last_of(&mut ends, all).await?.duration_since(start).as_secs_f64() * 1e3;
@@ -79,15 +95,12 @@ async fn measured(plan: &Plan, stage: &Stage, stop: &Stop, address: SocketAddr) 
         authority.unfreeze(&operator(name), None, "a measurement", RevokeMode::Effective)?;
     }
 
-    connect(plan, stage, address, &ended).await?;
+    connect(plan, site, agents, address, &ended).await?;
     let (mut one_ms, mut recorded_ms, mut effective_ms) = (vec![], vec![], vec![]);
-    for (agent, _) in &stage.agents {
+    for (agent, _) in agents {
         stop.check()?;
-        let named = Named::Text(agent.clone());
-        let reason = "a measurement".to_owned();
-        let request = RevokeRequest { named, reason, mode: RevokeMode::Effective, after: None };
         let start = Instant::now();
-        let report = authority.revoke(&operator("olga"), &request)?;
+        let report = revoke(&site.bank, agent)?;
         one_ms.push(last_of(&mut ends, plan.connections).await?.duration_since(start).as_secs_f64() * 1e3);
         let ms = |name: &str| report[name].as_str().and_then(|ms| ms.parse().ok()).unwrap_or(f64::NAN);
         recorded_ms.push(ms("recorded_ms"));
@@ -100,15 +113,15 @@ async fn measured(plan: &Plan, stage: &Stage, stop: &Stop, address: SocketAddr) 
 /// Every agent's connections; each tells when it has ended.
 async fn connect(
     plan: &Plan,
-    stage: &Stage,
+    site: &Site,
+    agents: &Agents,
     address: SocketAddr,
     ended: &UnboundedSender<Instant>,
 ) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::fault("bench_failed", error.to_string(), "repeat it");
-    let root = stage.root()?;
-    let token: Arc<dyn Token> = stage.host.token.pool();
+    let root = site.root()?;
+    let token: Arc<dyn Token> = site.host.token.pool();
     let mut waiting = vec![];
-    for (_, identity) in &stage.agents {
+    for (_, identity) in agents {
         let signer = tls::signer(Arc::clone(&token), identity.key.id);
         let connector = TlsConnector::from(Arc::new(tls::client_config(&identity.chain, signer, &root)?));
         for _ in 0..plan.connections {
@@ -131,7 +144,7 @@ async fn connect(
     }
     let all = usize::try_from(plan.agents * plan.connections).unwrap_or(usize::MAX);
     let began = Instant::now();
-    while stage.services.connections.count() < all {
+    while site.bank.services.connections.count() < all {
         if began.elapsed() > PATIENCE {
             return Err(failed(&"not every connection was accepted"));
         }

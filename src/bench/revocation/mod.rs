@@ -6,17 +6,20 @@
 mod bulk;
 mod cut;
 mod list;
+mod race;
 mod responder;
-mod stage;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::figures::{Goal, Spread, lines};
+use super::served::{Served, operator};
+use super::site::{self, Site};
 use super::stop::Stop;
+use crate::ca::{Named, RevokeMode, RevokeRequest};
 use crate::ops::failure::Failure;
-use stage::Stage;
 
 /// What is measured, and how much of it.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Plan {
     pub connections: u32,
     /// Entries of the list and of the bulk.
     pub entries: u32,
+    /// Calls that race revocations, as many as a minute allows; 0: not measured.
+    pub calls: u32,
     pub rounds: u32,
     pub seconds: f64,
     pub directory: PathBuf,
@@ -44,6 +49,11 @@ pub struct Report {
     pub one_cut_ms: Vec<f64>,
     pub recorded_ms: Spread,
     pub effective_ms: Spread,
+    /// Calls that raced revocations, how many did something, and of those that began when it was effective.
+    pub raced_calls: u64,
+    pub raced_effects: u64,
+    pub late_calls: u64,
+    pub late_effects: u64,
     pub bulk_rows_per_second: Spread,
     pub raw_rows_per_second: Spread,
     pub bulk_ratio: Spread,
@@ -66,12 +76,20 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
     let stop = Stop::on_signals()?;
     crate::app::raise_descriptor_limit();
     tell(&format!("three parties, and {} agents enrolled with both", plan.agents));
-    let stage = Stage::set(plan, &stop)?;
+    let directory = site::prepare(&plan.program, &plan.module, &plan.directory, &stop)?;
+    let site = Site::open(&plan.program, directory)?;
+    let agents = site.several(plan.agents, "agent", &stop)?;
     tell(&format!("connecting {} times, then revoking each agent", plan.agents * plan.connections));
-    let cuts = cut::measure(plan, &stage, &stop)?;
+    let cuts = cut::measure(plan, &site, &agents, &stop)?;
     tell("answers about certificates against an answer that is a file");
-    let answers = responder::measure(plan, &stage, &stop)?;
-    drop(stage);
+    let answers = responder::measure(plan, &site, &stop)?;
+    let race = if plan.calls > 0 {
+        tell(&format!("{} calls that race revocations, as far as a minute goes", plan.calls));
+        race::measure(plan, &site, &stop)?
+    } else {
+        race::Race::default()
+    };
+    drop(site);
     tell(&format!("{} certificates revoked in bulk against bare inserts", plan.entries));
     let bulk = bulk::measure(plan, &stop)?;
     tell(&format!("lists of {} entries against a bare encoder", plan.entries));
@@ -79,7 +97,7 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
 
     let connected = plan.agents * plan.connections;
     let among = |what: &str| format!("{what}, one of {connected} connections' agents");
-    let goals = vec![
+    let mut goals = vec![
         Goal::at_most(among("cut p50"), cuts.percentile(0.50), 5.0, "ms"),
         Goal::at_most(among("cut p99"), cuts.percentile(0.99), 20.0, "ms"),
         Goal::at_most(format!("all {connected} cut"), cuts.everyone_ms, 100.0, "ms"),
@@ -87,12 +105,21 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
         Goal::at_most(format!("list of {} against a raw encoder", plan.entries), list.ratio.median, 3.0, "x"),
         Goal::at_least("OCSP from memory against a static answer".into(), answers.ratio.median, 0.8),
     ];
+    if race.late > 0 {
+        let what = format!("effects of {} calls begun after effective, of {}", race.late, race.calls);
+        // Counts stay far below 2^52.
+        goals.push(Goal::at_most(what, race.late_effects as f64, 0.0, ""));
+    }
     Ok(Report {
         connected,
         everyone_cut_ms: cuts.everyone_ms,
         one_cut_ms: cuts.one_ms,
         recorded_ms: Spread::of(cuts.recorded_ms),
         effective_ms: Spread::of(cuts.effective_ms),
+        raced_calls: race.calls,
+        raced_effects: race.effects,
+        late_calls: race.late,
+        late_effects: race.late_effects,
         bulk_rows_per_second: bulk.ours,
         raw_rows_per_second: bulk.raw,
         bulk_ratio: bulk.ratio,
@@ -105,6 +132,13 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
         ocsp_ratio: answers.ratio,
         goals,
     })
+}
+
+/// One agent, and nothing is served to it any more when this answers.
+fn revoke(bank: &Served, agent: &str) -> Result<Value, Failure> {
+    let (named, reason) = (Named::Text(agent.to_owned()), "a measurement".to_owned());
+    let request = RevokeRequest { named, reason, mode: RevokeMode::Effective, after: None };
+    bank.authority.revoke(&operator("olga"), &request)
 }
 
 impl Report {
@@ -122,6 +156,10 @@ impl Report {
             one("raw encoder", &self.list_raw_ms, "ms"),
             one("OCSP answers from memory", &self.ocsp_per_second, "/s"),
             one("a static answer", &self.static_per_second, "/s"),
+            format!(
+                "{} calls raced revocations: {} did something, {} began after effective and {} of them did something\n",
+                self.raced_calls, self.raced_effects, self.late_calls, self.late_effects
+            ),
             lines(&self.goals),
         ]
         .concat()

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Plan;
-use super::stage::{Stage, operator};
 use crate::bench::figures::Spread;
+use crate::bench::served::{failed, operator};
+use crate::bench::site::Site;
 use crate::bench::stop::Stop;
 use crate::front::pki::{self, Publication};
 use crate::kernel::credential::certificate::Certificate;
@@ -27,16 +28,15 @@ pub(super) struct Answers {
     pub(super) ratio: Spread,
 }
 
-pub(super) fn measure(plan: &Plan, stage: &Stage, stop: &Stop) -> Result<Answers, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::fault("bench_failed", error.to_string(), "repeat it");
-    let authority = &stage.bank.authority;
+pub(super) fn measure(plan: &Plan, site: &Site, stop: &Stop) -> Result<Answers, Failure> {
+    let authority = &site.bank.authority;
     let list = authority.publish_lists(&operator("olga"))?;
     let issuer = list["issuer"].as_str().unwrap_or_default().to_owned();
-    let question = question(stage, &issuer)?;
+    let question = question(site, &issuer)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
     let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
     let address = listening.local_addr().map_err(|error| failed(&error))?;
-    let publication = Arc::new(Publication::new(Arc::clone(authority), Arc::clone(&stage.services.responder)));
+    let publication = Arc::new(Publication::new(Arc::clone(authority), Arc::clone(&site.bank.services.responder)));
     let ended = CancellationToken::new();
     let serving = runtime.spawn(pki::serve(listening, publication, ended.clone()));
 
@@ -62,11 +62,11 @@ pub(super) fn measure(plan: &Plan, stage: &Stage, stop: &Stop) -> Result<Answers
 }
 
 /// About the first agent's certificate.
-fn question(stage: &Stage, issuer: &str) -> Result<Vec<u8>, Failure> {
+fn question(site: &Site, issuer: &str) -> Result<Vec<u8>, Failure> {
     let defect = || Failure::fault("bench_failed", "there is nothing to ask about", "report this as a defect");
     let of = CertificatesOf::Issuer(issuer.to_owned());
-    let lines = stage.bank.store.certificate_lines(&of, crate::ops::clock::now(), None, 1)?;
-    let (der, _, _) = stage.bank.authority.authority_certificate(issuer)?.ok_or_else(defect)?;
+    let lines = site.bank.store.certificate_lines(&of, crate::ops::clock::now(), None, 1)?;
+    let (der, _, _) = site.bank.authority.authority_certificate(issuer)?.ok_or_else(defect)?;
     let authority = Certificate::read(&der).map_err(|_| defect())?;
     let serial = &lines.first().ok_or_else(defect)?.serial;
     let id = ocsp::cert_id(authority.tbs.subject, authority.tbs.spki, serial).ok_or_else(defect)?;

@@ -32,16 +32,27 @@ pub struct ListPlan<'a> {
     pub scope: Scope,
 }
 
-/// One `revokedCertificates` entry, DER.
+/// One `revokedCertificates` entry, DER. A list may have to be written with a hundred thousand of them at once: each is
+/// one piece, without pieces of its own.
 pub fn entry(serial: &Serial, at: UnixMillis, reason: Option<u8>) -> Vec<u8> {
     let serial = der::unsigned_integer(serial.as_bytes());
-    let at = time(at);
-    let Some(reason) = reason else {
-        return der::sequence(&[&serial, &at]);
-    };
-    let code = der::element(der::ENUMERATED, &[reason]);
-    let extension = extension(oid::CRL_REASON, Criticality::No, &code);
-    der::sequence(&[&serial, &at, &der::sequence(&[&extension])])
+    let extensions = reason.map(reason_extensions);
+    let extensions = extensions.as_ref().map(<[u8; 14]>::as_slice).unwrap_or_default();
+    // At most 22, 17 and 14 bytes: one byte has their length.
+    let mut entry = Vec::with_capacity(2 + serial.len() + TIME_BYTES_MAX + extensions.len());
+    entry.extend_from_slice(&[der::SEQUENCE, 0]);
+    entry.extend_from_slice(&serial);
+    push_time(&mut entry, at);
+    entry.extend_from_slice(extensions);
+    entry[1] = u8::try_from(entry.len() - 2).expect("at most 53 bytes");
+    entry
+}
+
+/// `crlEntryExtensions` with the one extension `reasonCode` (RFC 5280, 5.3.1).
+fn reason_extensions(code: u8) -> [u8; 14] {
+    let [first, second, third] = *oid::CRL_REASON else { unreachable!("the identifier has three bytes: 2.5.29.21") };
+    let (sequence, oid, octets, enumerated) = (der::SEQUENCE, der::OID, der::OCTET_STRING, der::ENUMERATED);
+    [sequence, 12, sequence, 10, oid, 3, first, second, third, octets, 3, enumerated, 1, code]
 }
 
 /// TBSCertList, DER; the entries in the order in which they come.
@@ -97,21 +108,28 @@ pub(super) fn extension(oid: &[u8], criticality: Criticality, value: &[u8]) -> V
 
 /// UTCTime before 2050, GeneralizedTime from then on (RFC 5280, 4.1.2.5).
 fn time(at: UnixMillis) -> Vec<u8> {
+    let mut time = Vec::with_capacity(TIME_BYTES_MAX);
+    push_time(&mut time, at);
+    time
+}
+
+const TIME_BYTES_MAX: usize = 17;
+
+fn push_time(to: &mut Vec<u8>, at: UnixMillis) {
+    let at = moment(at);
     let digits = digits(at);
-    if (1950..2050).contains(&year(at)) {
-        der::element(der::UTC_TIME, &digits.as_bytes()[2..])
+    if (1950..2050).contains(&at.year()) {
+        to.extend_from_slice(&[der::UTC_TIME, 13]);
+        to.extend_from_slice(&digits[2..]);
     } else {
-        der::element(der::GENERALIZED_TIME, digits.as_bytes())
+        to.extend_from_slice(&[der::GENERALIZED_TIME, 15]);
+        to.extend_from_slice(&digits);
     }
 }
 
 /// GeneralizedTime in whole seconds, as OCSP has it everywhere (RFC 6960, 4.2.2.1).
 pub(super) fn generalized_time(at: UnixMillis) -> Vec<u8> {
-    der::element(der::GENERALIZED_TIME, digits(at).as_bytes())
-}
-
-fn year(at: UnixMillis) -> i32 {
-    moment(at).year()
+    der::element(der::GENERALIZED_TIME, &digits(moment(at)))
 }
 
 fn moment(at: UnixMillis) -> time::OffsetDateTime {
@@ -119,10 +137,17 @@ fn moment(at: UnixMillis) -> time::OffsetDateTime {
 }
 
 /// `YYYYMMDDhhmmssZ`
-fn digits(at: UnixMillis) -> String {
-    let at = moment(at);
-    let (month, day) = (u8::from(at.month()), at.day());
-    format!("{:04}{month:02}{day:02}{:02}{:02}{:02}Z", at.year(), at.hour(), at.minute(), at.second())
+fn digits(at: time::OffsetDateTime) -> [u8; 15] {
+    let year = at.year().clamp(0, 9999);
+    let two = |value: u8| [b'0' + value / 10, b'0' + value % 10];
+    let century = u8::try_from(year / 100).expect("at most 99");
+    let of_century = u8::try_from(year % 100).expect("at most 99");
+    let mut digits = [b'Z'; 15];
+    let parts = [century, of_century, at.month().into(), at.day(), at.hour(), at.minute(), at.second()];
+    for (place, part) in digits.chunks_exact_mut(2).zip(parts) {
+        place.copy_from_slice(&two(part));
+    }
+    digits
 }
 
 #[cfg(test)]
@@ -167,6 +192,20 @@ mod tests {
             assert_eq!((verified.number(), verified.this_update()), (300, NOW));
             assert!(verified.serials().iter().eq(serials.iter().collect::<std::collections::BTreeSet<_>>()));
             assert!(crl::verify(&signed(&party, &[], scope), issuer, NOW).unwrap().serials().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_entry_is_what_its_parts_make_together() {
+        for (serial, at, reason) in [(&[1, 2][..], NOW, Some(4)), (&[0x80; 20], UnixMillis(2_524_608_000_000), None)] {
+            let serial = Serial::from_bytes(serial).unwrap();
+            let parts = reason.map(|code| {
+                let code = der::element(der::ENUMERATED, &[code]);
+                der::sequence(&[&extension(oid::CRL_REASON, Criticality::No, &code)])
+            });
+            let number = der::unsigned_integer(serial.as_bytes());
+            let expected = der::sequence(&[&number, &time(at), &parts.unwrap_or_default()]);
+            assert_eq!(entry(&serial, at, reason), expected);
         }
     }
 

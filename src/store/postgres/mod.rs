@@ -109,6 +109,18 @@ impl Store for PostgresStore {
         self.read_certificates()
     }
 
+    fn certificates_of(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read_certificates_of(of, live_at)
+    }
+
+    fn certificate_list(&self) -> Result<Vec<CertificateLine>, StoreFault> {
+        self.read_certificate_list()
+    }
+
+    fn last_end(&self, issuer: &str) -> Result<Option<UnixMillis>, StoreFault> {
+        self.read_last_end(issuer)
+    }
+
     fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read_authorities()
     }

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("the whole book, certificates, the audit log", INITIAL),
     ("what a core banking system refused, and why", REFUSALS),
     ("freezes, revocations by time, and who serves", FREEZES),
+    ("when an issuer's last certificate ends", ENDS),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -288,6 +289,12 @@ CREATE TABLE daemons (
     acted_on bigint NOT NULL,
     renewed timestamptz NOT NULL
 );
+";
+
+/// When the last certificate of an issuer ends is asked at every issuance: an issuing CA is in use once it has one.
+const ENDS: &str = "
+CREATE INDEX certificates_by_end ON certificates (issuer, not_after)
+    WHERE der IS NOT NULL AND profile <> 'root' AND profile <> 'issuing';
 ";
 
 /// Whether the table of versions is there.

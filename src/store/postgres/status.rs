@@ -21,6 +21,9 @@ const REVOKED: &str = "SELECT r.value, r.at, r.reason, c.not_after FROM revocati
     LEFT JOIN certificates c ON c.issuer = r.issuer AND c.serial = decode(r.value, 'hex')
     WHERE r.kind = 'certificate' AND r.issuer = $1";
 
+/// Columns of a [`CertificateLine`].
+const LINE: &str = "profile, subject, issuer, serial, key, not_after, der IS NOT NULL";
+
 /// Which lines: by subject, by the end of a subject, by key, by issuer, by issuer and serial number, or all agents'.
 /// What is not asked for is null.
 const LINES: &str = "FROM certificates WHERE not_after > $1
@@ -84,6 +87,29 @@ impl PostgresStore {
         self.all(&SQL, vec![], rows::certificate)
     }
 
+    pub(super) fn read_certificates_of(
+        &self,
+        of: &CertificatesOf,
+        live_at: UnixMillis,
+    ) -> Reading<Vec<CertificateRecord>> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {} {LINES} ORDER BY number", rows::CERTIFICATE));
+        self.all(&SQL, parameters(of, live_at), rows::certificate)
+    }
+
+    pub(super) fn read_certificate_list(&self) -> Reading<Vec<CertificateLine>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| format!("SELECT {LINE} FROM certificates ORDER BY number"));
+        self.all(&SQL, vec![], line)
+    }
+
+    /// As the index `certificates_by_end` has it.
+    pub(super) fn read_last_end(&self, issuer: &str) -> Reading<Option<UnixMillis>> {
+        let sql = "SELECT max(not_after) FROM certificates WHERE issuer = $1 AND der IS NOT NULL
+            AND profile <> 'root' AND profile <> 'issuing'";
+        let last = self.one(sql, vec![Box::new(issuer.to_owned())], |row| rows::get::<Option<i64>>(row, 0))?;
+        Ok(last.flatten().map(UnixMillis))
+    }
+
     pub(super) fn read_authorities(&self) -> Reading<Vec<CertificateRecord>> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
@@ -114,7 +140,7 @@ impl PostgresStore {
     ) -> Reading<Vec<CertificateLine>> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             format!(
-                "SELECT profile, subject, issuer, serial, key, not_after {LINES}
+                "SELECT {LINE} {LINES}
                  AND ($7::text IS NULL OR (issuer, serial) > ($7, $8::bytea)) ORDER BY issuer, serial LIMIT $9"
             )
         });
@@ -135,6 +161,7 @@ impl PostgresStore {
 fn parameters(of: &CertificatesOf, live_at: UnixMillis) -> Vec<Parameter<'static>> {
     let (mut subject, mut pattern, mut key, mut issuer, mut serial) = (None, None, None, None, None);
     match of {
+        CertificatesOf::Subject(wanted) => subject = Some(wanted.clone()),
         CertificatesOf::Agent(agent) => subject = Some(agent.to_string()),
         // Underscores are no letters of a name.
         CertificatesOf::AgentNamed(name) => pattern = Some(format!("spiffe://%/agent/%/{name}")),
@@ -181,5 +208,6 @@ fn line(row: &Row) -> Read<CertificateLine> {
         serial: Serial::from_bytes(row.try_get(3)?)?,
         key: rows::sha256(row, 4)?,
         not_after: UnixMillis(rows::get(row, 5)?),
+        released: rows::get(row, 6)?,
     })
 }

@@ -139,6 +139,18 @@ impl Store for SqliteStore {
         self.read(status::certificates)
     }
 
+    fn certificates_of(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read(|connection| status::certificates_of(connection, of, live_at))
+    }
+
+    fn certificate_list(&self) -> Result<Vec<CertificateLine>, StoreFault> {
+        self.read(status::certificate_list)
+    }
+
+    fn last_end(&self, issuer: &str) -> Result<Option<UnixMillis>, StoreFault> {
+        self.read(|connection| status::last_end(connection, issuer))
+    }
+
     fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read(status::authorities)
     }

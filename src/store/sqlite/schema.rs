@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("what a core banking system refused, and why", REFUSALS),
     ("indexes that cost less to keep", INDEXES),
     ("freezes, and revocations by time", FREEZES),
+    ("when an issuer's last certificate ends", ENDS),
 ];
 
 const INITIAL: &str = "
@@ -307,6 +308,12 @@ ALTER TABLE revocations ADD COLUMN thaw_asked_by TEXT;
 DROP INDEX revocations_of_issuer;
 CREATE INDEX revocations_of_issuer ON revocations (issuer, at) WHERE kind = 'certificate';
 CREATE INDEX certificates_of_authorities ON certificates (profile) WHERE profile = 'root' OR profile = 'issuing';
+";
+
+/// When the last certificate of an issuer ends is asked at every issuance: an issuing CA is in use once it has one.
+const ENDS: &str = "
+CREATE INDEX certificates_by_end ON certificates (issuer, not_after)
+    WHERE der IS NOT NULL AND profile <> 'root' AND profile <> 'issuing';
 ";
 
 /// How far the schema of this file is.

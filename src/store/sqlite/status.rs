@@ -15,7 +15,7 @@ use crate::store::{
 type Read<T> = rusqlite::Result<T>;
 
 /// Columns of a [`CertificateLine`].
-const LINE: &str = "profile, subject, issuer, serial, key, not_after";
+const LINE: &str = "profile, subject, issuer, serial, key, not_after, der IS NOT NULL";
 /// Our own revocations only: what another party's CRL names belongs in theirs.
 const REVOKED: &str = "SELECT r.value, r.at, r.reason, c.not_after FROM revocations r
      LEFT JOIN certificates c ON c.issuer = r.issuer AND c.serial = unhex(r.value)
@@ -103,6 +103,30 @@ pub(super) fn certificates(connection: &Connection) -> Read<Vec<CertificateRecor
     all(connection, &sql, [], rows::certificate)
 }
 
+pub(super) fn certificates_of(
+    connection: &Connection,
+    of: &CertificatesOf,
+    live_at: UnixMillis,
+) -> Read<Vec<CertificateRecord>> {
+    let (condition, values) = condition(of);
+    let sql =
+        format!("SELECT {} FROM certificates WHERE {condition} AND not_after > ?3 ORDER BY rowid", rows::CERTIFICATE);
+    let asked: [&dyn ToSql; 3] = [&values.0, &values.1, &live_at.0];
+    all(connection, &sql, asked, rows::certificate)
+}
+
+pub(super) fn certificate_list(connection: &Connection) -> Read<Vec<CertificateLine>> {
+    all(connection, &format!("SELECT {LINE} FROM certificates ORDER BY rowid"), [], line)
+}
+
+/// As the index `certificates_by_end` has it.
+pub(super) fn last_end(connection: &Connection, issuer: &str) -> Read<Option<UnixMillis>> {
+    let sql = "SELECT max(not_after) FROM certificates WHERE issuer = ?1 AND der IS NOT NULL
+         AND profile <> 'root' AND profile <> 'issuing'";
+    let last = one(connection, sql, [issuer], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(last.flatten().map(UnixMillis))
+}
+
 pub(super) fn authorities(connection: &Connection) -> Read<Vec<CertificateRecord>> {
     let sql = format!(
         "SELECT {} FROM certificates WHERE profile = 'root' OR profile = 'issuing' ORDER BY rowid",
@@ -157,10 +181,13 @@ type Values = (Box<dyn ToSql>, Box<dyn ToSql>);
 fn condition(of: &CertificatesOf) -> (&'static str, Values) {
     let none = || Box::new(rusqlite::types::Null) as Box<dyn ToSql>;
     match of {
+        CertificatesOf::Subject(subject) => ("subject = ?1 AND ?2 IS NULL", (Box::new(subject.clone()), none())),
         CertificatesOf::Agent(agent) => ("subject = ?1 AND ?2 IS NULL", (Box::new(agent.to_string()), none())),
         CertificatesOf::AgentNamed(name) => {
             let pattern = format!("spiffe://*/agent/*/{name}");
-            ("subject GLOB ?1 AND ?2 IS NULL", (Box::new(pattern), none()))
+            // The names are looked through in their index, not in the rows.
+            let named = "subject IN (SELECT subject FROM certificates WHERE subject GLOB ?1) AND ?2 IS NULL";
+            (named, (Box::new(pattern), none()))
         }
         CertificatesOf::Key(key) => ("key = ?1 AND ?2 IS NULL", (Box::new(key.0), none())),
         CertificatesOf::Serial { issuer, serial } => {
@@ -181,5 +208,6 @@ fn line(row: &Row<'_>) -> Read<CertificateLine> {
         serial: rows::serial(row, 3)?,
         key: rows::sha256(row, 4)?,
         not_after: UnixMillis(row.get(5)?),
+        released: row.get(6)?,
     })
 }

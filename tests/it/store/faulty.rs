@@ -161,6 +161,15 @@ impl Store for Faulty {
     fn authorities(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read(|| self.inner.authorities())
     }
+    fn certificates_of(&self, of: &CertificatesOf, live_at: UnixMillis) -> Result<Vec<CertificateRecord>, StoreFault> {
+        self.read(|| self.inner.certificates_of(of, live_at))
+    }
+    fn certificate_list(&self) -> Result<Vec<CertificateLine>, StoreFault> {
+        self.read(|| self.inner.certificate_list())
+    }
+    fn last_end(&self, issuer: &str) -> Result<Option<UnixMillis>, StoreFault> {
+        self.read(|| self.inner.last_end(issuer))
+    }
     fn certificates(&self) -> Result<Vec<CertificateRecord>, StoreFault> {
         self.read(|| self.inner.certificates())
     }

@@ -4,6 +4,7 @@ use super::world::*;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
+use countersign::store::CertificatesOf;
 use std::sync::Arc;
 
 sentences! {
@@ -325,6 +326,69 @@ sentences! {
         let second = RevocationTarget::Certificate { issuer: "bb".into(), serial: serials[1].clone() };
         w.admin(Act::Revoke { target: second, reason: "x".into() }).unwrap();
         journal(over("crt_3", 3, b"two")).unwrap();
+    };
+    certificates_are_found_by_what_is_asked_as_they_were_journalled: |w| {
+        let named = |role: &str, name: &str| agent(role, name).spiffe_id.to_string();
+        let (one, two) = (named("purchaser", "one"), named("purchaser", "two"));
+        let shared = Sha256::of(&[b"a key"]);
+        // Ids and serial numbers go down: neither orders them.
+        let all = [
+            CertificateRecord { profile: "root".into(), issuer: "rr".into(), ..certificate("crt_8", "root CA v1", 8) },
+            CertificateRecord { key: shared, ..certificate("crt_7", &one, 7) },
+            CertificateRecord { key: shared, not_after: UnixMillis(START + 5), ..certificate("crt_6", &one, 6) },
+            CertificateRecord { profile: "agent-s".into(), ..certificate("crt_5", &named("viewer", "one"), 5) },
+            CertificateRecord { issuer: "cc".into(), key: shared, ..certificate("crt_4", &two, 4) },
+            certificate("crt_3", "checkpoint v1", 3),
+        ];
+        for record in &all {
+            w.system(Act::JournalCertificate { record: record.clone() }).outcome.unwrap();
+        }
+        let always = UnixMillis(i64::MIN);
+        let ids = |of: CertificatesOf, live_at| {
+            let found = w.store.certificates_of(&of, live_at).unwrap();
+            let lines = w.store.certificate_lines(&of, live_at, None, 100).unwrap();
+            assert_eq!(lines.len(), found.len(), "{of:?}");
+            found.into_iter().map(|record| record.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(CertificatesOf::Key(shared), always), ["crt_7", "crt_6", "crt_4"]);
+        assert_eq!(ids(CertificatesOf::Key(shared), UnixMillis(START)), ["crt_6"], "live is later than");
+        assert_eq!(ids(CertificatesOf::Subject(one.clone()), always), ["crt_7", "crt_6"]);
+        assert_eq!(ids(CertificatesOf::Subject("checkpoint v1".into()), always), ["crt_3"]);
+        assert_eq!(ids(CertificatesOf::Agent(one.parse().unwrap()), always), ["crt_7", "crt_6"]);
+        assert_eq!(ids(CertificatesOf::AgentNamed("one".parse().unwrap()), always), ["crt_7", "crt_6", "crt_5"]);
+        assert_eq!(ids(CertificatesOf::AgentNamed("none".parse().unwrap()), always), [""; 0]);
+        assert_eq!(ids(CertificatesOf::Issuer("cc".into()), always), ["crt_4"]);
+        let serial = |bytes: &[u8]| CertificatesOf::Serial { issuer: "bb".into(), serial: Serial::from_bytes(bytes).unwrap() };
+        assert_eq!(ids(serial(&[5]), always), ["crt_5"]);
+        assert_eq!(ids(serial(&[4]), always), [""; 0], "another issuer's number");
+        assert_eq!(ids(CertificatesOf::Agents, always).len(), 4);
+        assert_eq!(w.store.certificates_of(&CertificatesOf::Subject(two), always).unwrap(), [all[4].clone()]);
+        assert_eq!(w.store.authorities().unwrap(), [all[0].clone()]);
+        let subjects: Vec<String> = w.store.certificate_list().unwrap().into_iter().map(|line| line.subject).collect();
+        assert_eq!(subjects, all.map(|record| record.subject));
+    };
+    the_last_end_of_an_issuer_is_that_of_what_it_has_released: |w| {
+        let ends = |id: &str, serial, issuer: &str, profile: &str, end| {
+            let (issuer, profile, not_after) = (issuer.to_owned(), profile.to_owned(), UnixMillis(START + end));
+            let record = CertificateRecord { issuer, profile, not_after, ..certificate(id, id, serial) };
+            w.system(Act::JournalCertificate { record }).outcome.unwrap();
+        };
+        let release = |id: &str| w.system(Act::ReleaseCertificate { id: id.into(), der: b"der".to_vec() }).outcome.unwrap();
+        let last = |issuer: &str| w.store.last_end(issuer).unwrap().map(|end| end.0 - START);
+        assert_eq!(last("bb"), None);
+        ends("crt_1", 1, "bb", "agent-b", 5);
+        ends("crt_2", 2, "bb", "tls-server", 9);
+        ends("crt_3", 3, "bb", "issuing", 100);
+        ends("crt_4", 4, "cc", "agent-s", 50);
+        assert_eq!(last("bb"), None, "nothing is signed yet");
+        release("crt_3");
+        assert_eq!(last("bb"), None, "a CA is none of what an issuing CA has to answer for");
+        release("crt_1");
+        assert_eq!((last("bb"), last("cc")), (Some(5), None));
+        assert!(w.store.certificate_list().unwrap().iter().all(|line| line.released == matches!(line.serial.as_bytes(), [1 | 3])));
+        release("crt_2");
+        release("crt_4");
+        assert_eq!((last("bb"), last("cc")), (Some(9), Some(50)));
     };
     the_first_signature_of_a_certificate_stands: |w| {
         w.system(Act::JournalCertificate { record: certificate("crt_1", "a", 1) }).outcome.unwrap();

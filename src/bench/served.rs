@@ -1,0 +1,184 @@
+//! A party as `countersign init` makes it and `countersign serve` runs it: its configuration, token, store and log.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::subject::await_workers;
+use crate::ca::{Authority, AuthoritySetup};
+use crate::config::Config;
+use crate::front::operators::Operators;
+use crate::front::services::{FrontSettings, Services, ServicesSetup};
+use crate::hsm::confine::Confinement;
+use crate::hsm::embedded::Embedded;
+use crate::hsm::settings::HsmSettings;
+use crate::hsm::{KeyInfo, Token};
+use crate::kernel::command::{Actor, OperatorPrincipal};
+use crate::kernel::sign::Purpose;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+
+/// One party inside this process. Its worker processes end after everything that calls them.
+pub(super) struct Served {
+    pub(super) services: Arc<Services>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) state: StateDir,
+    /// What its token is called.
+    pub(super) token_name: String,
+    pub(super) settings: HsmSettings,
+    pub(super) token: Embedded,
+}
+
+/// Makes a party's state directory.
+///
+/// # Errors
+/// `bench_failed`, with what `countersign init` said.
+pub(super) fn init(program: &Path, module: &Path, kind: &str, state: &StateDir) -> Result<(), Failure> {
+    let output = Command::new(program)
+        .args(["init", "--kind", kind, "--port", "0", "--module"])
+        .arg(module)
+        .arg("--state")
+        .arg(state.root())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(&error))?;
+    if output.status.success() { Ok(()) } else { Err(failed(&String::from_utf8_lossy(&output.stderr))) }
+}
+
+impl Served {
+    /// # Errors
+    /// Whatever keeps the party's daemon from starting.
+    pub(super) fn open(program: &Path, state: &StateDir) -> Result<Self, Failure> {
+        let config = Config::load(state)?;
+        let (party, party_settings, settings) = config.hosted();
+        let token = Embedded::start(program.to_owned(), state, &party_settings.token, settings)?;
+        await_workers(&token, settings.workers)?;
+        let store = SqliteStore::open(&state.resolve("store/store.sqlite3"))? as Arc<dyn Store>;
+        let authority = Authority::open(AuthoritySetup {
+            party: party.clone(),
+            kind: party_settings.kind,
+            state: state.clone(),
+            pki: config.pki.clone(),
+            algorithms: settings.algorithms.clone(),
+            token: token.pool(),
+            store: Arc::clone(&store),
+        })?;
+        let services = Services::open(ServicesSetup {
+            party: party.clone(),
+            kind: party_settings.kind,
+            state: state.clone(),
+            settings: FrontSettings {
+                policy: config.policy.clone(),
+                payment: config.payment.clone(),
+                audit: config.audit.clone(),
+                pki: config.pki.clone(),
+            },
+            operators: Operators::new(config.operator.clone(), config.demo.clone()),
+            hsm: token.pool(),
+            store: Arc::clone(&store),
+            authority: Arc::clone(&authority),
+            core: None,
+            confinement: Confinement::NotAvailable("a measurement".into()),
+        })?;
+        let (state, token_name, settings) = (state.clone(), party_settings.token.clone(), settings.clone());
+        Ok(Self { services, authority, store, state, token_name, settings, token })
+    }
+
+    /// One of its files.
+    ///
+    /// # Errors
+    /// `bench_failed` when it cannot be read.
+    pub(super) fn file(&self, name: &str) -> Result<String, Failure> {
+        std::fs::read_to_string(self.state.resolve(name)).map_err(|error| failed(&format!("{name}: {error}")))
+    }
+
+    /// Once everything that was recorded has its place in the log.
+    ///
+    /// # Errors
+    /// `bench_failed` when the log stands still.
+    pub(super) fn await_log(&self) -> Result<(), Failure> {
+        let mut before = None;
+        let mut moved = Instant::now();
+        while let Some(first) = self.store.unsequenced(1)?.first().map(|leaf| leaf.row) {
+            if before != Some(first) {
+                (before, moved) = (Some(first), Instant::now());
+            }
+            if moved.elapsed() > READY_LIMIT {
+                return Err(failed(&"the log stands still"));
+            }
+            std::thread::sleep(LOG_POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.services.stop();
+    }
+}
+
+/// From the start of `countersign serve` to its one line, in seconds; then it is stopped.
+///
+/// # Errors
+/// `bench_failed`, with its line, when it did not become ready.
+pub(super) fn start_s(program: &Path, state: &StateDir) -> Result<f64, Failure> {
+    let begun = Instant::now();
+    let mut child = Command::new(program)
+        .args(["serve", "--state"])
+        .arg(state.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    let mut line = String::new();
+    let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+    let elapsed = begun.elapsed().as_secs_f64();
+    stop(&mut child)?;
+    match read {
+        Some(Ok(_)) if line.contains("\"ready\":true") => Ok(elapsed),
+        _ => Err(failed(&format!("countersign serve: {line}"))),
+    }
+}
+
+fn stop(child: &mut Child) -> Result<(), Failure> {
+    let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(id) = id {
+        // One that has ended already is waited for all the same.
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+    }
+    child.wait().map(drop).map_err(|error| failed(&error))
+}
+
+/// An officer and administrator, by a demo's word alone.
+pub(super) fn operator(name: &str) -> Actor {
+    Actor::Operator(OperatorPrincipal {
+        name: name.parse().expect("lower-case letters"),
+        uid: 0,
+        roles: vec!["administrator".into(), "officer".into()],
+        asserted: true,
+    })
+}
+
+pub(super) fn failed(why: &dyn std::fmt::Display) -> Failure {
+    Failure::fault("bench_failed", why.to_string(), "see the log, then repeat it")
+}
+
+/// The public half is enough to name a key of the token.
+///
+/// # Errors
+/// The token's; `bench_failed` when there is none.
+pub(super) fn key_of(served: &Served, purpose: Purpose) -> Result<KeyInfo, Failure> {
+    let token: Arc<dyn Token> = served.token.pool();
+    let keys = token.keys()?;
+    keys.into_iter().find(|key| key.purpose == purpose).ok_or_else(|| failed(&"the token has no such key"))
+}
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const LOG_POLL: Duration = Duration::from_millis(20);
