@@ -474,7 +474,11 @@ class Replay:
     def journal_certificate(self, _body, parameters, _result):
         subject, key = parameters["subject"], parameters["key"]
         self.spread_is_over()
-        self.certificates[(parameters["issuer"], parameters["serial"])] = (subject, key)
+        place = (parameters["issuer"], parameters["serial"])
+        if self.certificates.get(place) == (subject, key):
+            # Said again, it answers what is there.
+            return
+        self.certificates[place] = (subject, key)
         stand = {f"key:{key}", f"issuer:{parameters['issuer']}"}
         if subject.startswith("spiffe://"):
             stand |= {f"agent:{subject}", "everyone"}
