@@ -5,7 +5,7 @@
 
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -29,9 +29,12 @@ pub(super) struct Lengths {
 /// A rest of 20,000 measured 1.6 × over SQLite's 1,000.
 pub(super) const LENGTHS: Lengths = Lengths { beside: 2_500, rest: 20_000, wait: 60_000 };
 
-/// The thread of a writing connection; it ends with that connection.
+/// The thread of a writing connection, which is dropped first.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
+    /// Keeps the thread's connection open until the writing one is closed: of two that close at the same time neither is
+    /// the last, and only the last one empties the log.
+    open: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,6 +52,7 @@ impl Checkpointer {
             .name("store-checkpoint".into())
             .spawn(move || serve(&beside, &asked, &of_thread))
             .map_err(|error| StoreFault::NotRecorded(format!("the checkpoints did not start: {error}")))?;
+        let open = Some(ask.clone());
         let mut asked_at = 0;
         let hook = move |log: &mut Wal, pages: c_int| {
             if pages < asked_at {
@@ -64,13 +68,14 @@ impl Checkpointer {
             Ok(())
         };
         connection.wal_hook(Some(hook)).map_err(|error| unusable(path, &error))?;
-        Ok(Self { thread: Some(thread) })
+        Ok(Self { open, thread: Some(thread) })
     }
 }
 
 impl Drop for Checkpointer {
-    /// Waits for the thread, which ends with the connection: that one is dropped first.
+    /// Ends the thread and waits for it.
     fn drop(&mut self) {
+        drop(self.open.take());
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported by itself.
             let _ = thread.join();
