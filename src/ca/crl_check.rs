@@ -96,7 +96,7 @@ impl Authority {
                     findings.revoked += u64::from(is_revoked);
                     if verified.is_none() {
                         findings.differs(issuer, &line.serial, "no list of this issuer is in force".into());
-                    } else if listed.contains(&line.serial) != is_revoked {
+                    } else if listed.contains(&line.serial) != is_listed(line, status) {
                         let [is, has] = if is_revoked { ["revoked", "lacks"] } else { ["good", "has"] };
                         findings.differs(issuer, &line.serial, format!("it is {is}, and the list {has} it"));
                     }
@@ -122,8 +122,12 @@ impl Authority {
 }
 
 fn is_revoked(line: &CertificateLine, status: &StatusSnapshot) -> bool {
+    is_listed(line, status) || status.issuers.contains(&line.issuer)
+}
+
+/// Of a revoked issuer's certificates the root's list speaks, which has the issuer.
+fn is_listed(line: &CertificateLine, status: &StatusSnapshot) -> bool {
     status.certificates.contains(&(line.issuer.clone(), line.serial.clone()))
-        || status.issuers.contains(&line.issuer)
         || line.subject.parse().is_ok_and(|agent| status.revokes(&agent))
 }
 

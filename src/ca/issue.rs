@@ -239,6 +239,14 @@ impl Authority {
     /// Neither the agent nor the key is revoked here, and no other key has this name.
     pub(super) fn may_certify(&self, profile: Profile, subject: &str, key: KeyId) -> Result<(), Failure> {
         let status = self.store.status()?;
+        let (issuing, _) = self.own_authority()?;
+        if status.issuers.contains(&issuing.identifier) {
+            return Err(Failure::refused(
+                "issuing_ca_revoked",
+                format!("the issuing CA of {} is revoked: what it issues counts for nobody", self.party),
+                "run `countersign key rotate issuing`: it announces the next one, then uses it",
+            ));
+        }
         let spiffe_revoked = subject.parse().is_ok_and(|agent| status.revokes(&agent));
         if spiffe_revoked || status.keys.contains(&key) {
             return Err(refused(Refusal::AgentRevoked));

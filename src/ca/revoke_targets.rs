@@ -1,6 +1,6 @@
 //! What an operator's words name, and which certificates that hits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use crate::ca::authority::{Authority, refused};
 use crate::ca::issue::OwnCa;
 use crate::ca::revoke::Named;
 use crate::kernel::command::{RevocationTarget, Whom};
+use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::profile::key_identifier;
 use crate::kernel::decide::SERIALS_MAX;
 use crate::kernel::refusal::Refusal;
@@ -82,6 +83,7 @@ impl Authority {
         }
         let serial = text.parse().map_err(|_| refused(Refusal::UnknownAgent))?;
         let issuer = self.issuer_of_serial(&serial)?.ok_or_else(|| refused(Refusal::UnknownAgent))?;
+        self.is_of_no_ca(&issuer, &serial)?;
         Ok(RevocationTarget::Certificate { issuer, serial })
     }
 
@@ -124,6 +126,19 @@ impl Authority {
             }
         }
         Ok(None)
+    }
+
+    /// A CA ends with everything under it, which a serial number among others does not say.
+    fn is_of_no_ca(&self, issuer: &str, serial: &Serial) -> Result<(), Failure> {
+        let found = self.store.certificate_status(issuer, serial)?.map(|found| found.line);
+        match found.filter(|line| Profile::from_name(&line.profile).is_some_and(Profile::is_ca)) {
+            None => Ok(()),
+            Some(line) => Err(Failure::refused(
+                "target_is_ca",
+                format!("{serial} is the certificate of {}", line.subject),
+                "an issuing CA is revoked with --issuer and its key identifier; a root is not: see docs/PROFILES.md",
+            )),
+        }
     }
 
     /// Key identifiers under which we have issued.
@@ -180,6 +195,7 @@ impl Authority {
                     "take it out of the file: nothing was recorded of this portion",
                 )
             })?;
+            self.is_of_no_ca(&issuer, &serial)?;
             by_issuer.entry(issuer).or_default().push(serial);
         }
         let mut targets = vec![];
@@ -198,6 +214,7 @@ impl Authority {
         let now = clock::now();
         let mut hit = Hit::default();
         let mut lines: Vec<CertificateLine> = vec![];
+        let mut agents_of_serials = BTreeSet::new();
         for target in targets {
             let of = match target {
                 RevocationTarget::Agent(agent) => CertificatesOf::Agent(agent.clone()),
@@ -210,7 +227,8 @@ impl Authority {
                         let found = self.store.certificate_status(issuer, serial)?.map(|found| found.line);
                         let live = found.filter(|line| line.not_after > now);
                         hit.certificates += u64::from(live.is_some());
-                        hit.agents += u64::from(live.as_ref().is_some_and(|line| line.subject.starts_with("spiffe:")));
+                        let agent = live.as_ref().filter(|line| line.subject.starts_with("spiffe:"));
+                        agents_of_serials.extend(agent.map(|line| line.subject.clone()));
                         lines.extend(live.filter(|line| page.after.as_ref().is_none_or(|after| line.place() > *after)));
                     }
                     continue;
@@ -224,6 +242,7 @@ impl Authority {
             let limit = u32::try_from(ITEMS_MAX + 1).unwrap_or(u32::MAX);
             lines.extend(self.store.certificate_lines(&of, now, page.after.as_ref(), limit)?);
         }
+        hit.agents += u64::try_from(agents_of_serials.len()).unwrap_or(u64::MAX);
         lines.sort_by_key(CertificateLine::place);
         let goes_on = lines.len() > ITEMS_MAX;
         lines.truncate(ITEMS_MAX);

@@ -30,6 +30,8 @@ pub enum Generation {
     Announced,
     /// Signs revocation lists until its last certificate has ended.
     ListsOnly,
+    /// Nothing under it counts, and it is still the one in use: another one has to follow it.
+    Revoked,
 }
 
 /// A CA of this party, for `doctor`.
@@ -49,6 +51,7 @@ impl Generation {
             Self::Issues => "issues",
             Self::Announced => "announced",
             Self::ListsOnly => "lists-only",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -68,6 +71,7 @@ impl Authority {
             let record = records.iter().find(|record| record.der.as_deref() == Some(&ca.der));
             record.map(|record| record.subject.clone()).unwrap_or_default()
         };
+        let revoked = self.store.status()?.issuers;
         let mut all = Vec::new();
         if let Some((_, root)) = authorities.first() {
             let (name, not_after) = (name(root), root.not_after);
@@ -76,6 +80,7 @@ impl Authority {
         for (place, (issuing, _)) in authorities.iter().enumerate() {
             let last_end = self.store.last_end(&issuing.identifier)?;
             let generation = match (place, last_end) {
+                (0, _) if revoked.contains(&issuing.identifier) => Generation::Revoked,
                 (0, _) => Generation::Issues,
                 (_, None) => Generation::Announced,
                 (_, Some(_)) => Generation::ListsOnly,
@@ -174,6 +179,10 @@ impl Authority {
     /// The responder of a generation that issues no more must have a certificate of it for as long as there is anything
     /// to ask about (RFC 6960, 4.2.2.2): a last one, while it may still be made.
     fn keep_answering_for(&self, actor: &Actor, before: &OwnCa) -> Result<(), Failure> {
+        if self.store.status()?.issuers.contains(&before.identifier) {
+            // Nothing under it counts, an answer of its responder either: what it issued is known by its own end.
+            return Ok(());
+        }
         let last = self.store.last_end(&before.identifier)?;
         let (Some(last), Some(key)) = (last, self.newest_key(Purpose::OcspResponder, None)?) else {
             return Ok(());

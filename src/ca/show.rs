@@ -131,6 +131,7 @@ pub fn described(der: &[u8]) -> Value {
 fn listed(line: &CertificateLine, status: &StatusSnapshot, now: UnixMillis) -> Value {
     let revoked = status.certificates.contains(&(line.issuer.clone(), line.serial.clone()))
         || status.keys.contains(&line.key)
+        || status.issuers.contains(&line.issuer)
         || line.subject.parse().is_ok_and(|agent| status.agents.contains(&agent));
     let state = if revoked {
         "revoked"

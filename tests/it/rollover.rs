@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use crate::clients::Bridge;
 use crate::support::world::World;
 
+fn admin(party: &str) -> String {
+    if party == "agent" { "host-admin".to_owned() } else { format!("{party}-admin") }
+}
+
 fn as_admin(world: &World, party: &str, arguments: &[&str]) -> Value {
-    let operator = if party == "agent" { "host-admin".to_owned() } else { format!("{party}-admin") };
+    let operator = admin(party);
     let text = world.run(party, &[&["--operator", &operator, "--json"], arguments].concat());
     serde_json::from_str(&text).unwrap()
 }
@@ -21,7 +25,9 @@ fn balance(world: &World) -> Value {
 
 /// What the doctor says of certificates: name, what they do, result.
 fn certificates(world: &World, party: &str) -> Vec<(String, String, String)> {
-    let report = as_admin(world, party, &["doctor"]);
+    // It fails when one of its checks does.
+    let output = world.output(party, &["--operator", &admin(party), "--json", "doctor"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let items = report["items"].as_array().unwrap().iter().filter(|item| item.get("certificate").is_some());
     items
         .map(|item| {
@@ -63,4 +69,36 @@ fn a_running_bank_gets_its_next_issuing_ca_and_its_agents_keep_working() {
     world.run("bank", &["stop"]);
     world.serve("bank");
     assert_eq!(balance(&world), "USD");
+}
+
+/// The name says what is wrong and there is a way on.
+#[test]
+fn an_issuing_ca_that_was_revoked_is_followed_by_another() {
+    let world = World::new();
+    let list = |party: &str| as_admin(&world, party, &["cert", "list"])["items"].as_array().unwrap().clone();
+    let issuer = list("secco").iter().find(|item| item["profile"] == "agent-s").unwrap()["issuer"].clone();
+    let issuer = issuer.as_str().unwrap();
+    let officer = ["--operator", "secco-officer", "--json"];
+    let in_order = || world.run("secco", &[&officer[..], &["crl", "check"]].concat());
+    let root = list("secco").iter().find(|item| item["profile"] == "root").unwrap()["serial"].clone();
+    let root = ["--operator", "secco-officer", "revoke", root.as_str().unwrap(), "--reason", "superseded"];
+    assert_eq!(world.refused("secco", &root), (3, "target_is_ca".into()));
+    let revoke = ["revoke", "--issuer", issuer, "--reason", "ca-compromise"];
+    world.run("secco", &[&officer[..], &revoke].concat());
+    let found = |name: &str| certificates(&world, "secco").into_iter().find(|(found, _, _)| found == name).unwrap();
+    let (_, does, result) = found("issuing CA v1");
+    assert_eq!((does.as_str(), result.as_str()), ("revoked", "fail"));
+    assert!(list("secco").iter().filter(|item| item["issuer"] == issuer).all(|item| item["status"] == "revoked"));
+    in_order();
+
+    let out = world.state("agent").join("request.json").display().to_string();
+    world.run("agent", &["cert", "request", "late", "--role", "purchaser", "--out", &out]);
+    let endorse = ["--operator", "secco-officer", "cert", "endorse", "--request", &out, "--out", &out];
+    assert_eq!(world.refused("secco", &endorse), (3, "issuing_ca_revoked".into()));
+
+    assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing"])["effective"], "announced");
+    assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing"])["effective"], "now");
+    assert_eq!(found("issuing CA v2").1, "issues");
+    in_order();
+    world.run("secco", &endorse);
 }

@@ -77,6 +77,7 @@ fn of_ca(ca: &CaHealth, now: UnixMillis) -> Value {
         Generation::Root => "certifies issuing CAs".to_owned(),
         Generation::Issues => "issues".to_owned(),
         Generation::Announced => "announced, issues nothing yet".to_owned(),
+        Generation::Revoked => "revoked, nothing under it counts".to_owned(),
         Generation::ListsOnly => match ca.last_end.filter(|end| *end > now) {
             Some(end) => format!("signs revocation lists until {}", end.rfc3339()),
             None => "has no certificates any more".to_owned(),
@@ -85,7 +86,9 @@ fn of_ca(ca: &CaHealth, now: UnixMillis) -> Value {
     let detail = format!("{}, {does}: ends {}", ca.name, left(ca.not_after, now));
     let next_step = match ca.generation {
         Generation::Root => "docs/PROFILES.md, roll-over of a root: the other parties must come to trust another one",
-        Generation::Issues => "countersign key rotate issuing: announces the next one, then uses it",
+        Generation::Issues | Generation::Revoked => {
+            "countersign key rotate issuing: announces the next one, then uses it"
+        }
         Generation::Announced => {
             "have the other parties `countersign trust add` certs/issuing.pem, then countersign key rotate issuing"
         }
@@ -95,6 +98,7 @@ fn of_ca(ca: &CaHealth, now: UnixMillis) -> Value {
     let due = due(ca.not_after, now, CA_DAYS.map(|days| days * DAY_MS));
     let is_noted = is_over || ca.generation == Generation::Announced;
     let item = match due {
+        _ if ca.generation == Generation::Revoked => fail("ca certificate", detail, next_step),
         Due::Ended => fail("ca certificate", detail, next_step),
         Due::Soon | Due::InTime => warn("ca certificate", detail, next_step),
         Due::Later if is_noted => warn("ca certificate", detail, next_step),
@@ -248,6 +252,7 @@ mod tests {
             (90, Generation::Issues, leaf, "warn", "soon"),
             (0, Generation::Issues, leaf, "fail", "ended"),
             (1_000, Generation::Announced, None, "warn", "later"),
+            (1_000, Generation::Revoked, leaf, "fail", "later"),
             (1_000, Generation::ListsOnly, leaf, "ok", "later"),
             (1_000, Generation::ListsOnly, Some(NOW), "warn", "later"),
         ];
