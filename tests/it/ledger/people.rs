@@ -268,6 +268,7 @@ impl Book {
             "queued_manual" => return Err(Refusal::QueuedManual),
             "cancelled" => return Err(Refusal::AuthorizationCancelled),
             "voided" => return Err(Refusal::AgentRevoked),
+            "core_refused" => return Err(Refusal::CoreRefused),
             _ => return Err(Refusal::AlreadyDecided),
         }
         if payment.maker == Maker::Human(by.clone()) {
