@@ -75,8 +75,9 @@ pub struct Answer {
 
 /// What is in force at the security company now.
 pub trait InForce {
-    /// Number and PEM of an issuer's newest list. `None`: it is no issuer of ours.
-    fn list(&self, issuer: &str) -> Option<(u64, String)>;
+    /// An issuer's newest list, PEM. `None`: it is no issuer of ours.
+    fn list(&self, issuer: &str) -> Option<String>;
+    /// That list's number.
     fn number(&self, issuer: &str) -> Option<u64>;
     fn frozen(&self) -> Frozen;
 }
@@ -237,7 +238,7 @@ impl Lender {
 fn news(acted_on: &ActedOn, in_force: &dyn InForce) -> Answer {
     let newer =
         acted_on.lists.iter().filter(|(issuer, number)| in_force.number(issuer).is_some_and(|now| now > **number));
-    let lists = newer.filter_map(|(issuer, _)| in_force.list(issuer)).map(|(_, pem)| pem).collect();
+    let lists = newer.filter_map(|(issuer, _)| in_force.list(issuer)).collect();
     let frozen = in_force.frozen();
     let is_known = acted_on.frozen == Some(frozen.fingerprint());
     Answer { lease_ms: 0, lists, frozen: (!is_known).then_some(frozen) }
@@ -259,8 +260,8 @@ mod tests {
     struct Company(AtomicU64);
 
     impl InForce for Company {
-        fn list(&self, issuer: &str) -> Option<(u64, String)> {
-            self.number(issuer).map(|number| (number, format!("list {number}")))
+        fn list(&self, issuer: &str) -> Option<String> {
+            self.number(issuer).map(|number| format!("list {number}"))
         }
 
         fn number(&self, issuer: &str) -> Option<u64> {

@@ -29,13 +29,6 @@ pub struct Heard {
     frozen: RwLock<Option<Arc<Frozen>>>,
 }
 
-/// What came of one question.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Turn {
-    Extended,
-    Acted,
-}
-
 impl Default for Heard {
     fn default() -> Self {
         Self { node: clock::fresh_id("node_"), frozen: RwLock::default() }
@@ -62,9 +55,8 @@ impl Heard {
 }
 
 impl InForce for Services {
-    fn list(&self, issuer: &str) -> Option<(u64, String)> {
-        let list = self.setup.authority.published(issuer)?;
-        Some((list.number, pem::encode(Kind::Crl, &list.der)))
+    fn list(&self, issuer: &str) -> Option<String> {
+        self.setup.authority.published(issuer).map(|list| pem::encode(Kind::Crl, &list.der))
     }
 
     fn number(&self, issuer: &str) -> Option<u64> {
@@ -99,7 +91,7 @@ pub fn hold(services: &Services, stop: &CancellationToken) {
     let mut said = None;
     while !stop.is_cancelled() {
         match turn(services) {
-            Ok(Turn::Extended | Turn::Acted) => {
+            Ok(()) => {
                 if said.take().is_some() {
                     tracing::info!("the security company gives its lease again");
                 }
@@ -116,7 +108,8 @@ pub fn hold(services: &Services, stop: &CancellationToken) {
     }
 }
 
-fn turn(services: &Services) -> Result<Turn, Failure> {
+/// One question: its answer gives more time, or what is acted on before the next one.
+fn turn(services: &Services) -> Result<(), Failure> {
     let authority = &services.setup.authority;
     let status = services.live.current();
     let number = |issuer: &str| status.crls.get(issuer).map_or(0, |list| list.number);
@@ -135,7 +128,7 @@ fn turn(services: &Services) -> Result<Turn, Failure> {
     if answer.lists.is_empty() && answer.frozen.is_none() {
         let (until, commit_before) = ends(asked_ms, answer.lease_ms);
         services.limit.extend(until, commit_before);
-        return Ok(Turn::Extended);
+        return Ok(());
     }
     let actor = Actor::System { component: "peer-lease".into() };
     for list in &answer.lists {
@@ -152,5 +145,5 @@ fn turn(services: &Services) -> Result<Turn, Failure> {
             return Err(Failure::busy("not_effective_yet", "a call goes on that began before", "wait a moment"));
         }
     }
-    Ok(Turn::Acted)
+    Ok(())
 }
