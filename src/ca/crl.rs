@@ -133,7 +133,7 @@ impl Authority {
         Ok(all)
     }
 
-    fn publish_list(
+    pub(super) fn publish_list(
         &self,
         actor: &Actor,
         authority: &OwnCa,

@@ -9,11 +9,13 @@
 use serde_json::{Value, json};
 
 use crate::ca::authority::{Authority, ensure_sound};
+use crate::ca::crl::Renewal;
 use crate::ca::issue::OwnCa;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::{released, roles};
 use crate::hsm::KeyInfo;
 use crate::kernel::command::Actor;
+use crate::kernel::credential::crl_build::Scope;
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::UnixMillis;
@@ -149,6 +151,8 @@ impl Authority {
         if let Some(before) = &before {
             self.keep_answering_for(actor, before)?;
         }
+        // Whoever meets the first certificate under it may ask for its list.
+        self.publish_list(actor, next, Scope::EndEntities, Renewal::WhenDue)?;
         for purpose in roles(self.kind) {
             if let Some(key) = self.newest_key(*purpose, None)? {
                 self.certify_role(actor, &key, &next.der)?;

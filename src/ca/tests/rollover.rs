@@ -47,6 +47,8 @@ fn an_issuing_ca_is_announced_then_trusted_then_used_and_the_one_before_signs_li
     assert_eq!((&used["effective"], &used["version"], &used["retired"]), (&json!("now"), &json!(2), &json!([])));
     assert_eq!(used["before"]["key"], "secco-issuing-v1");
     assert_eq!(generations(secco)[1..], [(named(2), Generation::Issues), (named(1), Generation::ListsOnly)]);
+    let issues = secco.authority.own_authority().unwrap().0.identifier;
+    assert!(secco.authority.published(&issues).is_some(), "what issues has a list");
     let endorsement = secco.authority.cert_endorse(&chief(), &all.request("third", None), None).unwrap();
     let s = endorsement["certificate_pem"].as_str().unwrap();
     assert_ne!(issuer(s), issuer(&first.1));
