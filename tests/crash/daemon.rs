@@ -103,6 +103,18 @@ impl Stage {
         self.started.push(daemon);
     }
 
+    /// Ends every daemon of the bank that still runs, also one whose directory is gone: no command reaches that one.
+    pub fn end(&mut self) {
+        for mut daemon in self.started.drain(..) {
+            if matches!(daemon.try_wait(), Ok(None)) {
+                let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap()).unwrap();
+                // It may have ended by itself meanwhile.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let _ = daemon.wait();
+        }
+    }
+
     /// Limits that the checker judges by itself, from the bank's own configuration.
     fn town(&self) -> Value {
         let text = std::fs::read_to_string(self.state("bank").join("countersign.toml")).unwrap();
@@ -121,9 +133,7 @@ impl Drop for Stage {
         for party in ["bank", "secco", "agent"] {
             let _ = Command::new(PROGRAM).arg("--state").arg(self.state(party)).arg("stop").output();
         }
-        for daemon in &mut self.started {
-            let _ = daemon.wait();
-        }
+        self.end();
     }
 }
 

@@ -99,12 +99,13 @@ fn a_commit_that_a_server_did_not_sync_turns_it_red_when_the_server_goes() {
 
 #[test]
 fn a_revocation_that_is_not_kept_turns_it_red() {
-    revocation::turns_red("revocation_not_kept", "the agent was served again");
+    let told = ["it was answered as recorded, and is not", "the agent was served again"];
+    revocation::turns_red("revocation_not_kept", &told);
 }
 
 #[test]
 fn a_revocation_that_is_there_in_part_turns_it_red() {
-    revocation::turns_red("revocation_half", "revocation_lost");
+    revocation::turns_red("revocation_half", &["revocation_lost"]);
 }
 
 #[test]
