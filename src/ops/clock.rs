@@ -29,10 +29,18 @@ fn stayed(first_ms: i64, now_ms: i64) -> bool {
     now_ms.abs_diff(first_ms) <= 60_000
 }
 
-/// Fresh random bytes from the operating system.
+/// Fresh random bytes from the operating system. Asked each time: a generator of aws-lc's own is seeded from clock
+/// jitter for each thread that uses it, which takes tens of milliseconds, and threads of calls come and go.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source cannot fail after start-up");
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the system's random source cannot fail: {error}"),
+        }
+    }
     bytes
 }
 
