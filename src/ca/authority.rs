@@ -189,7 +189,7 @@ impl Authority {
         run: impl FnOnce() -> Result<Value, Failure>,
     ) -> Result<Value, Failure> {
         let result = self.refusal_recorded(actor, verb, about, run)?;
-        self.record(actor, verb, json!({ "outcome": "done", "about": about }))?;
+        self.apply(actor, leaf(verb, "done", about))?;
         Ok(result)
     }
 
@@ -204,22 +204,16 @@ impl Authority {
         run().or_else(|failure| {
             if failure.kind == Kind::Refused {
                 let refusal = json!({ "outcome": "refused", "reason": failure.name, "about": about });
-                self.record(actor, verb, refusal)?;
+                self.apply(actor, Act::Record { tool: verb.to_owned(), decision: refusal })?;
             }
             Err(failure)
         })
     }
 
-    fn record(&self, actor: &Actor, verb: &str, decision: Value) -> Result<(), Failure> {
-        self.apply(actor, Act::Record { tool: verb.to_owned(), decision }).map(drop)
-    }
-
     /// One act in one commit.
     pub(super) fn apply(&self, actor: &Actor, act: Act) -> Result<Effect, Failure> {
-        let stamp = clock::stamp(clock::fresh_request_id());
-        let decisions = self.store.apply(vec![Command { stamp, actor: actor.clone(), act }])?;
-        let decision = decisions.into_iter().next().ok_or_else(|| unexpected_effect("nothing"))?;
-        decision.outcome.map_err(refused)
+        let effects = self.apply_all(actor, vec![act])?;
+        effects.into_iter().next().ok_or_else(|| unexpected_effect("nothing"))
     }
 
     /// Several acts in one commit. What was permitted stands, although another one was refused.
@@ -289,6 +283,11 @@ pub(super) fn ensure_sound(key: &KeyInfo) -> Result<(), Failure> {
         format!("the key {} was not made in its token or could leave it", key.label),
         "make the key anew in the token; imported keys are not used",
     ))
+}
+
+/// What the record says of a verb.
+pub(super) fn leaf(verb: &str, outcome: &str, about: &Value) -> Act {
+    Act::Record { tool: verb.to_owned(), decision: json!({ "outcome": outcome, "about": about }) }
 }
 
 /// A refusal of the kernel, as a failure.

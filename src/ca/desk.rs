@@ -326,7 +326,7 @@ impl Authority {
                 "restore the file, or remove it: the other party asks again",
             ));
         }
-        self.endorsement_of(&of(&received.peer), &verified, Some(until))
+        self.endorsement_of(&of(&received.peer), &verified, Some(until), None)
     }
 
     /// What was journalled for a request that was cut off: the newest S over its key that is not revoked.

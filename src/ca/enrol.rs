@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, leaf};
 use crate::ca::build::{self, AgentPlan};
 use crate::ca::issue::Wish;
 use crate::ca::operators;
@@ -14,8 +14,8 @@ use crate::ca::settings::PartyKind;
 use crate::ca::setup::released;
 use crate::ca::show::described;
 use crate::hsm::KeyInfo;
-use crate::kernel::command::{Actor, CertificateRecord};
-use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::command::{Act, Actor, CertificateRecord};
+use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::chain::{PartyAnchors, issuer_of};
 use crate::kernel::credential::custody::{self, CustodyStatement, STATEMENT_SCHEMA, SignedCustody, StatedAttributes};
 use crate::kernel::credential::operator::SignedApproval;
@@ -167,29 +167,32 @@ impl Authority {
         request: &Value,
         approval: Option<&SignedApproval>,
     ) -> Result<Value, Failure> {
-        self.recorded(actor, "cert_endorse", &about(request, approval), || {
+        let about = about(request, approval);
+        self.refusal_recorded(actor, "cert_endorse", &about, || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::SecurityCompany])?;
             let verified = self.verify_request_at(request, clock::now())?;
             let _issuing = self.begin_issuing_to(verified.spiffe_id(), verified.key())?;
             let until = self.approved(actor, &verified, approval)?;
-            issued(&self.endorsement_of(actor, &verified, until)?)
+            let accepted = leaf("cert_endorse", "accepted", &about);
+            issued(&self.endorsement_of(actor, &verified, until, Some(accepted))?)
         })
     }
 
-    /// S of a request: what an earlier attempt journalled, or a new one.
+    /// S of a request: what an earlier attempt journalled, or a new one, with a leaf about it.
     pub(super) fn endorsement_of(
         &self,
         actor: &Actor,
         verified: &VerifiedRequest,
         until: Option<UnixMillis>,
+        leaf: Option<Act>,
     ) -> Result<CertificateRecord, Failure> {
         let spiffe_id = verified.spiffe_id().clone();
         self.role_is_known(spiffe_id.role().as_str())?;
         self.may_certify(Profile::AgentS, &spiffe_id.to_string(), verified.key())?;
         let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: None };
         let wish = self.agent_wish(Profile::AgentS, verified, plan, until)?;
-        self.certificate_for(actor, &wish, |_| true)
+        self.certificate_with(actor, &wish, leaf, |_| true)
     }
 
     /// S as the bank accepts it: its path, its status, and that it is over this request's key and for its agent.
@@ -228,7 +231,8 @@ impl Authority {
         request: &Value,
         approval: Option<&SignedApproval>,
     ) -> Result<Value, Failure> {
-        self.recorded(actor, "cert_issue", &about(request, approval), || {
+        let about = about(request, approval);
+        self.refusal_recorded(actor, "cert_issue", &about, || {
             self.permit(actor, &[OFFICER])?;
             self.only_for(&[PartyKind::Bank])?;
             let now = clock::now();
@@ -238,7 +242,9 @@ impl Authority {
             if !verified.is_endorsed() && self.peer.get().is_some() {
                 self.may_certify(Profile::AgentB, &verified.spiffe_id().to_string(), verified.key())?;
                 self.approved(actor, &verified, approval)?;
-                return self.ask_endorsement(&verified, request);
+                let answer = self.ask_endorsement(&verified, request)?;
+                self.apply(actor, leaf("cert_issue", "done", &about))?;
+                return Ok(answer);
             }
             let endorsement = verified.endorsement(now).map_err(request_refused)?;
             let endorsed = self.accepted_endorsement(&endorsement, &verified, now)?;
@@ -250,7 +256,9 @@ impl Authority {
             let plan = AgentPlan { spiffe_id, custody: CustodyLevel::CustodyStated, bound_to: Some(bound_to) };
             let mut wish = self.agent_wish(Profile::AgentB, &verified, plan, until)?;
             wish.life_ms = wish.life_ms.min(endorsed.not_after().0 - now.0);
-            let record = self.certificate_for(actor, &wish, |tbs| binding_of(tbs) == Ok(bound_to))?;
+            let accepted = leaf("cert_issue", "accepted", &about);
+            let bound = |tbs: &Tbs<'_>| binding_of(tbs) == Ok(bound_to);
+            let record = self.certificate_with(actor, &wish, Some(accepted), bound)?;
             self.issuance_done(verified.key())?;
             issued(&record)
         })

@@ -50,6 +50,18 @@ impl Authority {
         wish: &Wish,
         fits: impl Fn(&Tbs<'_>) -> bool,
     ) -> Result<CertificateRecord, Failure> {
+        self.certificate_with(actor, wish, None, fits)
+    }
+
+    /// As [`Self::certificate_for`], with a leaf about whoever lets it be made: in the commit that journals it, so before
+    /// anything is signed; in one of its own when that was done before.
+    pub(super) fn certificate_with(
+        &self,
+        actor: &Actor,
+        wish: &Wish,
+        leaf: Option<Act>,
+        fits: impl Fn(&Tbs<'_>) -> bool,
+    ) -> Result<CertificateRecord, Failure> {
         let now = clock::now();
         let key = Sha256::of(&[&wish.spki]);
         let issuer = match &wish.issuer {
@@ -75,14 +87,12 @@ impl Authority {
         });
         // Finished ones first, then the longest-lived.
         found.sort_by_key(|record| (record.der.is_none(), std::cmp::Reverse(record.not_after)));
-        match found.into_iter().next() {
-            Some(record) if record.der.is_some() => Ok(record),
-            Some(unfinished) => self.sign_and_release(actor, unfinished, wish.profile, &issuer),
-            None => {
-                let journalled = self.journal(actor, wish, &issuer, now)?;
-                self.sign_and_release(actor, journalled, wish.profile, &issuer)
-            }
-        }
+        let Some(record) = found.into_iter().next() else {
+            let journalled = self.journal(actor, wish, &issuer, leaf, now)?;
+            return self.sign_and_release(actor, journalled, wish.profile, &issuer);
+        };
+        leaf.map(|leaf| self.apply(actor, leaf)).transpose()?;
+        if record.der.is_some() { Ok(record) } else { self.sign_and_release(actor, record, wish.profile, &issuer) }
     }
 
     /// Phase one: the bytes, durable. A serial number that the issuer has given before is replaced by a fresh one.
@@ -91,15 +101,16 @@ impl Authority {
         actor: &Actor,
         wish: &Wish,
         issuer: &OwnCa,
+        leaf: Option<Act>,
         now: UnixMillis,
     ) -> Result<CertificateRecord, Failure> {
         for _ in 1..SERIAL_ATTEMPTS_MAX {
-            match self.journal_once(actor, wish, issuer, now) {
+            match self.journal_once(actor, wish, issuer, leaf.as_ref(), now) {
                 Err(failure) if failure.name == Refusal::SerialTaken.name() => {}
                 decided => return decided,
             }
         }
-        self.journal_once(actor, wish, issuer, now)
+        self.journal_once(actor, wish, issuer, leaf.as_ref(), now)
     }
 
     fn journal_once(
@@ -107,6 +118,7 @@ impl Authority {
         actor: &Actor,
         wish: &Wish,
         issuer: &OwnCa,
+        leaf: Option<&Act>,
         now: UnixMillis,
     ) -> Result<CertificateRecord, Failure> {
         let not_after = now.plus_ms(wish.life_ms).min(issuer.not_after);
@@ -135,14 +147,12 @@ impl Authority {
             tbs,
             der: None,
         };
-        let effect = self.apply(actor, Act::JournalCertificate { record: record.clone() })?;
-        if let Effect::Certificate(journalled) = effect {
-            return Ok(journalled);
-        }
-        if matches!(effect, Effect::Done { .. }) {
-            Ok(record)
-        } else {
-            Err(unexpected_effect("no journalled certificate"))
+        let journal = Act::JournalCertificate { record: record.clone() };
+        let effects = self.apply_all(actor, std::iter::once(journal).chain(leaf.cloned()).collect())?;
+        match effects.into_iter().next() {
+            Some(Effect::Certificate(journalled)) => Ok(journalled),
+            Some(Effect::Done { .. }) => Ok(record),
+            Some(_) | None => Err(unexpected_effect("no journalled certificate")),
         }
     }
 

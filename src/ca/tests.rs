@@ -131,7 +131,7 @@ impl Memory {
                 Effect::CrlNumber(*number)
             }
             Act::Record { tool, decision } => {
-                let outcome = decision["reason"].as_str().unwrap_or("done").to_owned();
+                let outcome = decision["reason"].as_str().or(decision["outcome"].as_str()).unwrap_or("done").to_owned();
                 self.leaves.push((tool, outcome));
                 Effect::Done { changed: true }
             }
@@ -461,7 +461,7 @@ fn an_agent_is_enrolled_by_two_parties_and_accepted() {
     let shown = all.host.authority.cert_show(&chief(), &"shopper".parse().unwrap()).unwrap();
     assert_eq!(shown["binding"]["matches"], true);
     assert_eq!(all.host.authority.cert_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 2);
-    assert!(all.bank.leaves().contains(&("cert_issue".into(), "done".into())));
+    assert!(all.bank.leaves().contains(&("cert_issue".into(), "accepted".into())));
 }
 
 #[test]

@@ -64,7 +64,7 @@ enum Verb {
     /// removes them. Each request is verified, each certificate journalled, signed, verified, released and recorded.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench issuance  # half a minute, a table
+  countersign bench issuance  # some minutes, most of them SoftHSM's for making keys; a table
   countersign bench issuance --pairs 100 --callers 1
   countersign bench issuance --certificates 100000 --json")]
     Issuance(IssuanceArgs),
@@ -73,10 +73,10 @@ enum Verb {
 #[derive(Debug, ClapArgs)]
 struct IssuanceArgs {
     /// Pairs of one round, each for an agent with a new key.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pairs: u32,
     /// Officers' commands at once.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
     callers: u32,
     /// How often it is measured; the table shows medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]

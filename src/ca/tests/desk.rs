@@ -87,7 +87,7 @@ fn an_endorsement_needs_an_officers_signature_over_this_agent_and_key() {
     // It stands: the next one needs nobody, and is the same while it lasts.
     let again = secco.cert_endorse(&unasserted(), &all.request("shopper", None), None).unwrap();
     assert_eq!(again["serial"], endorsed["serial"]);
-    assert!(all.secco.leaves().contains(&("cert_endorse".into(), "done".into())));
+    assert!(all.secco.leaves().contains(&("cert_endorse".into(), "accepted".into())));
 
     // The officer's key is revoked: what the officer approved falls with it.
     let leaves = wish(&carol_key(&carol), "left the company", RevokeMode::Effective);
