@@ -279,7 +279,7 @@ impl Authority {
         let _issuing = self.begin_issuing_to(&received.agent, received.agent_key)?;
         let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
             Ok(standing) => standing,
-            Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
+            Err(failure) if received.state == State::Pending && waits_for_an_officer(&failure) => {
                 return Ok(Self::answer(&received, None));
             }
             Err(failure) => return Err(failure),
@@ -410,6 +410,11 @@ impl Authority {
 
 fn of(peer: &PartyName) -> Actor {
     Actor::System { component: format!("peer {peer}") }
+}
+
+/// Nobody has approved, or nobody does any more: another approval would let it go on.
+fn waits_for_an_officer(failure: &Failure) -> bool {
+    ["approval_missing", "approval_withdrawn"].contains(&failure.name.as_str())
 }
 
 fn unknown() -> Failure {

@@ -4,6 +4,7 @@
 //! issues (B) and revokes, the agent host asks and installs. Rules are in `kernel::credential`; here is the order
 //! of steps: what is journalled, what is signed, what is released.
 
+mod approvals;
 mod authority;
 mod build;
 mod catalogue;
@@ -14,6 +15,7 @@ mod custody_report;
 mod desk;
 mod enrol;
 mod files;
+mod hosts;
 mod identity;
 mod issue;
 mod keys;

@@ -162,6 +162,8 @@ impl Authority {
         };
         let issuing = match self.standing_approval(verified.spiffe_id(), verified.key(), clock::now()) {
             Ok(issuing) => issuing,
+            // Withdrawn since it was looked at.
+            Err(failure) if failure.name == "approval_withdrawn" => return Err(failure),
             // In a demo an asserted officer's word was enough; nobody signed here.
             Err(failure) if failure.kind == FailureKind::Refused => return Ok(()),
             Err(failure) => return Err(failure),

@@ -60,6 +60,11 @@ pub enum AdminCall {
     HostEnrol {
         host: Value,
     },
+    HostList {},
+    HostRemove {
+        /// Its party's name, or its key.
+        host: String,
+    },
     CatalogueSign {
         catalogue: Value,
     },
@@ -101,6 +106,13 @@ pub enum AdminCall {
     /// An officer's approval ahead of the request.
     CertApprove {
         approval: SignedApproval,
+    },
+    /// What officers have approved here.
+    CertApprovals {},
+    /// Ends approvals: of an agent, or over one key.
+    CertDisapprove {
+        name: Option<AgentName>,
+        key: Option<KeyId>,
     },
     CertInstall {
         name: AgentName,
@@ -267,6 +279,8 @@ fn dispatch(
         }
         AdminCall::HostShow {} => authority.host_show(&actor),
         AdminCall::HostEnrol { host } => authority.host_enrol(&actor, &host),
+        AdminCall::HostList {} => authority.host_list(&actor),
+        AdminCall::HostRemove { host } => authority.host_remove(&actor, &host),
         AdminCall::CatalogueSign { catalogue } => authority.catalogue_sign(&actor, &catalogue),
         AdminCall::CatalogueInstall { catalogue } => {
             completed(services, authority.catalogue_install(&actor, &catalogue))
@@ -285,6 +299,8 @@ fn dispatch(
         AdminCall::CertEndorse { request, approval } => authority.cert_endorse(&actor, &request, approval.as_ref()),
         AdminCall::CertIssue { request, approval } => authority.cert_issue(&actor, &request, approval.as_ref()),
         AdminCall::CertApprove { approval } => authority.cert_approve(&actor, &approval),
+        AdminCall::CertApprovals {} => authority.approval_list(&actor),
+        AdminCall::CertDisapprove { name, key } => authority.approval_withdraw(&actor, name.as_ref(), key),
         AdminCall::CertInstall { name, bank_pem, endorsement_pem } => {
             authority.cert_install(&actor, &name, &bank_pem, &endorsement_pem)
         }

@@ -326,7 +326,7 @@ fn a_file_of_the_desk_that_is_not_what_was_written_is_named_and_nothing_is_endor
 }
 
 /// The same party with another limit, as after a restart with another configuration.
-fn with_room_for(party: &Party, peer_requests_max: u32) -> Arc<Authority> {
+pub(super) fn with_room_for(party: &Party, peer_requests_max: u32) -> Arc<Authority> {
     Authority::open(AuthoritySetup {
         party: party.authority.party().clone(),
         kind: party.authority.kind(),
