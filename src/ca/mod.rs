@@ -43,4 +43,4 @@ pub use operators::ROLES as OPERATOR_ROLES;
 pub use renew::{Renewal, renewal_due};
 pub use revoke::{Acted, Named, RevokeMode, RevokeRequest};
 pub use rollover::{CaHealth, Generation};
-pub use show::{described, described_pair};
+pub use show::{Others, described, described_pair};

@@ -4,6 +4,8 @@
 //! One file an agent's key, `certs/issuances/<key>.json`, written before the network is used: what was asked under which
 //! id is known after any crash, and asking again is harmless.
 
+use std::time::Duration;
+
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::ca::authority::{Authority, OFFICER};
 use crate::ca::enrol::pair_refused;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
+use crate::hsm::CertifiedKey;
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::operator::SignedApproval;
@@ -20,6 +23,7 @@ use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
+use crate::kernel::sign::Purpose;
 use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind as FailureKind};
@@ -342,6 +346,27 @@ impl Authority {
                 "set [peer] url, or bring the endorsement as a file: `cert request --endorsement`",
             )
         })?;
+        let (root, identity) = self.as_party()?;
+        let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+        peer.ask(&root, &identity.chain, signer, method, path, body)
+    }
+
+    /// Whether the daemon that [peer] names answers us within this time: a bank as its party, an agent host as the first
+    /// agent that is installed. `None`: none is named, or there is no such agent.
+    pub fn peer_answers(&self, within: Duration) -> Option<Result<(), Failure>> {
+        let peer = self.peer.get()?;
+        let asking = match self.kind {
+            PartyKind::AgentHost => self.as_first_agent().transpose()?,
+            PartyKind::Bank | PartyKind::SecurityCompany | PartyKind::Operator => self.as_party(),
+        };
+        Some(asking.and_then(|(root, identity)| {
+            let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+            peer.answers(&root, &identity.chain, signer, within)
+        }))
+    }
+
+    /// The other party's root, and what we are for it: our TLS client certificate and its issuing CA.
+    fn as_party(&self) -> Result<(Vec<u8>, CertifiedKey), Failure> {
         let root = self.known_anchors()?.into_values().next().map(|anchors| anchors.root).ok_or_else(|| {
             Failure::refused(
                 "anchors_missing",
@@ -349,9 +374,9 @@ impl Authority {
                 "run `countersign trust add` with the other party's certificates",
             )
         })?;
-        let identity = self.signing_role(crate::kernel::sign::Purpose::TlsClient)?;
-        let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
-        peer.ask(&root, &identity.chain[..2], signer, method, path, body)
+        let mut identity = self.signing_role(Purpose::TlsClient)?;
+        identity.chain.truncate(2);
+        Ok((root, identity))
     }
 
     fn issuance_file(&self, key: KeyId) -> std::path::PathBuf {

@@ -47,7 +47,7 @@ Compare the key that it prints with what `countersign host show` prints at the h
     /// At the bank or the security company: believe this host's custody statements no more.
     #[command(after_help = "\
 Example:
-  countersign host remove agent
+  countersign host remove agent-host
 Its agents get no certificate any more, a renewal neither. What was issued stays until it ends:
 `countersign revoke` ends it at once. Enrolling the host again takes it back.")]
     Remove {

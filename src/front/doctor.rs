@@ -1,6 +1,7 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
 mod certificates;
+mod parties;
 mod token;
 
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +45,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_files(services, &mut items);
     check_clock(services, &mut items);
     check_guards(services, &mut items);
+    parties::check(services, &mut items);
     check_store(services, &mut items);
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {

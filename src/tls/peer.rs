@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -14,6 +15,8 @@ use crate::ops::failure::Failure;
 
 /// The most of an answer that is read: a revocation list as PEM, and a little more.
 const ANSWER_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// What every peer may ask for.
+const API_PATH: &str = "/v1/openapi.json";
 /// What another party says of a failure is told on to people and kept in leaves: names and texts are short.
 const NAME_BYTES_MAX: usize = 64;
 const TEXT_CHARS_MAX: usize = 500;
@@ -34,6 +37,19 @@ pub trait Peer: Send + Sync {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure>;
+
+    /// Whether it answers us at all, asked for what it answers everybody that it knows; not waited for longer than
+    /// `within`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    fn answers(
+        &self,
+        root: &[u8],
+        chain: &[Vec<u8>],
+        signer: Arc<dyn TlsSigner>,
+        within: Duration,
+    ) -> Result<(), Failure>;
 }
 
 /// `[peer]`: the other party's daemon.
@@ -123,9 +139,32 @@ impl Peer for PeerClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let config = client_config(chain, signer, root)?;
-        let PeerPlace { place, timeout } = &self.place;
-        let request = place.client(config, *timeout)?.request(method, format!("{}{path}", place.base()));
+        self.answered(client_config(chain, signer, root)?, self.place.timeout, method, path, body)
+    }
+
+    fn answers(
+        &self,
+        root: &[u8],
+        chain: &[Vec<u8>],
+        signer: Arc<dyn TlsSigner>,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        let within = within.min(self.place.timeout);
+        self.answered(client_config(chain, signer, root)?, within, Method::GET, API_PATH, None).map(drop)
+    }
+}
+
+impl PeerClient {
+    fn answered(
+        &self,
+        config: ClientConfig,
+        within: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let place = &self.place.place;
+        let request = place.client(config, within)?.request(method, format!("{}{path}", place.base()));
         let request = match body {
             Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string()),
             None => request,

@@ -60,7 +60,7 @@ fn the_page_leads_two_organisations_from_nothing_to_the_first_balance() {
         "\"balance\":\"5247.83\"",
         "was not due yet: its certificates stay",
         "the approval of carol for spiffe://countersign.example/agent/purchaser/shopper is withdrawn",
-        "removed agent with host key",
+        "removed agent-host with host key",
         "reason: key-compromise (code 1)",
         "revoked agent spiffe://countersign.example/agent/purchaser/shopper",
     ] {

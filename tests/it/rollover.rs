@@ -100,5 +100,20 @@ fn an_issuing_ca_that_was_revoked_is_followed_by_another() {
     assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing"])["effective"], "now");
     assert_eq!(found("issuing CA v2").1, "issues");
     in_order();
+    let certs = world.state("secco").join("certs");
+    let (root, issuing) = (certs.join("root.pem"), certs.join("issuing.pem"));
+    let (root, issuing) = (root.to_str().unwrap(), issuing.to_str().unwrap());
+    as_admin(&world, "bank", &["trust", "add", "secco", "--root", root, "--issuing", issuing]);
+    let missing = || {
+        let output = world.output("bank", &["--operator", "bank-admin", "--json", "doctor"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let items = report["items"].as_array().unwrap().iter();
+        items.filter(|item| item["detail"].as_str().unwrap().starts_with("no list of secco's issuing CA")).count()
+    };
+    assert_eq!(missing(), 1, "nobody has brought the list of the new one");
+    let list = world.state("bank").join("secco.crl").display().to_string();
+    world.run("secco", &[&officer[..], &["crl", "export", "--out", &list]].concat());
+    world.run("bank", &["--operator", "bank-officer", "crl", "import", &list]);
+    assert_eq!(missing(), 0);
     world.run("secco", &endorse);
 }

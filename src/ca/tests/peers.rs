@@ -2,6 +2,7 @@
 //! not what was written; and the company's desk against a bank that asks without end.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use http::Method;
 
@@ -78,6 +79,20 @@ impl Peer for Company {
             other => panic!("the bank asks {other}"),
         }?;
         Ok((self.0.bend.lock().unwrap())(answer))
+    }
+
+    fn answers(
+        &self,
+        _root: &[u8],
+        _chain: &[Vec<u8>],
+        _signer: Arc<dyn TlsSigner>,
+        _within: Duration,
+    ) -> Result<(), Failure> {
+        if self.0.is_away.load(Ordering::SeqCst) {
+            Err(Failure::busy("peer_unreachable", "away", "wait"))
+        } else {
+            Ok(())
+        }
     }
 }
 
