@@ -157,6 +157,8 @@ pub enum AdminCall {
     KeyRotate {
         purpose: Purpose,
     },
+    /// Puts the issuing CA that was announced to use.
+    IssuingUse {},
     KeyRetire {
         label: String,
     },
@@ -320,6 +322,7 @@ fn dispatch(
         AdminCall::KeyList {} => authority.key_list(&actor),
         AdminCall::KeyShow { label } => authority.key_show(&actor, &label),
         AdminCall::KeyRotate { purpose } => services.rotate_key(&actor, purpose),
+        AdminCall::IssuingUse {} => services.use_issuing(&actor),
         AdminCall::KeyRetire { label } => authority.key_retire(&actor, &label),
         AdminCall::KeyDestroy { label, confirm } => authority.key_destroy(&actor, &label, confirm.as_deref()),
         AdminCall::CustodyReport {} => authority.custody_report(&actor),
