@@ -138,6 +138,9 @@ fn start(
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
+    if let Err(failure) = authority.tidy_up() {
+        tracing::warn!(name = %failure.name, message = %failure.message, "half-written files stay where they are");
+    }
     if let Some(place) = beyond.peer {
         authority.reach(PeerClient::start(place)?);
     }

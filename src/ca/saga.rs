@@ -30,7 +30,7 @@ use crate::ops::failure::{Failure, Kind as FailureKind};
 use crate::store::CertificatesOf;
 use crate::tls::peer::Peer;
 
-/// An endorsement that no certificate followed is given up after this long.
+/// An endorsement that no certificate followed is given up after this long; a request without an answer is asked about.
 const ABANDON_AFTER_MS: i64 = 3_600_000;
 
 /// An issuance under way.
@@ -128,7 +128,7 @@ impl Authority {
         let der =
             pem::decode_one(Kind::Certificate, text).map_err(|_| pair_refused(PairRefusal::EndorsementMalformed))?;
         self.accepted_endorsement(&der, verified, clock::now())?;
-        let endorsed_by = approved_there(&answer["approval"], verified)?;
+        let endorsed_by = approved_there(&answer["approval"], agent, key)?;
         let endorsed_by = Some(endorsed_by);
         self.two_people(endorsed_by.as_ref(), verified)?;
         // The company answers with an S that lasts; one that has its B already is not to be given up for want of one.
@@ -231,7 +231,8 @@ impl Authority {
         })
     }
 
-    /// Gives up what nobody went on with. Called now and then.
+    /// Gives up what nobody went on with. Called now and then. What was asked and never answered, because this daemon died
+    /// or the line did, is asked about once more: whatever was endorsed meanwhile has its time then.
     ///
     /// # Errors
     /// The file system's.
@@ -240,22 +241,63 @@ impl Authority {
             return Ok(0);
         }
         let stale = clock::now().plus_ms(-ABANDON_AFTER_MS).0;
-        let mut open = self.issuances()?;
-        open.retain(|issuance| match issuance.state {
-            State::Endorsed => issuance.since_unix_ms < stale,
-            State::Abandoning => true,
-            State::Asked | State::Issued | State::Abandoned => false,
-        });
         let mut count = 0;
-        for issuance in open {
-            match self.abandon(issuance) {
-                Ok(_) => count += 1,
-                // Certificates are being made at this moment: there is a next time.
-                Err(failure) if failure.kind == FailureKind::Busy => {}
+        for issuance in self.issuances()? {
+            let is_stale = issuance.since_unix_ms < stale;
+            let tended = match issuance.state {
+                State::Endorsed if is_stale => self.abandon(issuance).map(|_| 1),
+                State::Abandoning => self.abandon(issuance).map(|_| 1),
+                State::Asked if is_stale => self.ask_about(issuance),
+                State::Asked | State::Endorsed | State::Issued | State::Abandoned => Ok(0),
+            };
+            match tended {
+                Ok(given_up) => count += given_up,
+                // Certificates are being made at this moment, or the company is away: there is a next time.
+                Err(failure) if matches!(failure.kind, FailureKind::Busy | FailureKind::Unknown) => {
+                    if failure.name != "issuance_in_progress" && failure.name != "issuance_went_on" {
+                        break;
+                    }
+                }
                 Err(failure) => return Err(failure),
             }
         }
         Ok(count)
+    }
+
+    /// How a request ended whose answer never came. Answers how many were given up.
+    fn ask_about(&self, issuance: Issuance) -> Result<usize, Failure> {
+        let asked = self.ask_peer(Method::GET, &format!("/v1/endorsements/{}", issuance.request_id), None);
+        let answer = match asked {
+            Ok(answer) => answer,
+            // It was never heard, or is forgotten: nothing of it is to come any more.
+            Err(failure) if failure.name == "request_unknown" => return self.abandon(issuance).map(|_| 1),
+            // Refused as it stands; asked about again later.
+            Err(failure) if failure.kind == FailureKind::Refused => Value::Null,
+            Err(failure) => return Err(failure),
+        };
+        let (agent, key) = (&issuance.agent, issuance.agent_key);
+        let endorsed = match answer["state"].as_str() {
+            Some("abandoned") => return self.abandon(issuance).map(|_| 1),
+            Some("endorsed") => approved_there(&answer["approval"], agent, key).ok(),
+            Some(_) | None => None,
+        };
+        let text = answer["certificate_pem"].as_str().unwrap_or_default();
+        let is_bound = match pem::decode_one(Kind::Certificate, text) {
+            Ok(der) => self.is_bound(&der)?,
+            Err(_) => false,
+        };
+        let state = match &endorsed {
+            Some(_) if is_bound => State::Issued,
+            Some(_) => State::Endorsed,
+            None => State::Asked,
+        };
+        let _turn = self.begin_issuing_to(agent, key)?;
+        // It went on meanwhile: that counts.
+        if self.issuance(key)?.as_ref() == Some(&issuance) {
+            let since_unix_ms = clock::now().0;
+            self.write_issuance(&Issuance { state, since_unix_ms, endorsed_by: endorsed, ..issuance })?;
+        }
+        Ok(0)
     }
 
     fn abandon(&self, issuance: Issuance) -> Result<Value, Failure> {
@@ -407,9 +449,9 @@ impl Authority {
 
 /// The approval of an officer there, which comes with every endorsement: it must be about this very agent and key. Whose
 /// it is, is for that party to know.
-fn approved_there(told: &Value, verified: &VerifiedRequest) -> Result<SignedApproval, Failure> {
+fn approved_there(told: &Value, agent: &SpiffeId, key: KeyId) -> Result<SignedApproval, Failure> {
     let approval = serde_json::from_value::<SignedApproval>(told.clone()).ok();
-    let about = approval.filter(|signed| signed.covers(verified.spiffe_id(), verified.key(), clock::now()));
+    let about = approval.filter(|signed| signed.covers(agent, key, clock::now()));
     about.ok_or_else(|| {
         Failure::refused(
             "endorsement_unapproved",
