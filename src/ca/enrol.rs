@@ -251,7 +251,7 @@ impl Authority {
             let mut wish = self.agent_wish(Profile::AgentB, &verified, plan, until)?;
             wish.life_ms = wish.life_ms.min(endorsed.not_after().0 - now.0);
             let record = self.certificate_for(actor, &wish, |tbs| binding_of(tbs) == Ok(bound_to))?;
-            self.issuance_done(verified.key())?;
+            self.issuance_done(&verified, request, &endorsement, &record)?;
             issued(&record)
         })
     }

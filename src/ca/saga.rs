@@ -4,6 +4,7 @@
 //! One file an agent's key, `certs/issuances/<key>.json`, written before the network is used: what was asked under which
 //! id is known after any crash, and asking again is harmless.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -15,7 +16,7 @@ use crate::ca::enrol::pair_refused;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
 use crate::hsm::CertifiedKey;
-use crate::kernel::command::Actor;
+use crate::kernel::command::{Actor, CertificateRecord};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent};
@@ -24,7 +25,7 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::types::{AgentName, KeyId, RequestId, Serial, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind as FailureKind};
 use crate::store::CertificatesOf;
@@ -45,6 +46,32 @@ struct Issuance {
     /// The approval of the security company's officer, once it endorsed: the same person does not issue.
     #[serde(default)]
     endorsed_by: Option<SignedApproval>,
+    /// While the security company has more than one issuing CA: which of them the other halves of our certificates over
+    /// this key are by, by serial number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    endorsers: BTreeMap<Serial, Endorser>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endorser {
+    issuer: String,
+    /// Our certificate's end: then the note has no use.
+    until_unix_ms: i64,
+}
+
+impl Issuance {
+    fn begun(request_id: RequestId, verified: &VerifiedRequest, state: State) -> Self {
+        Self {
+            request_id,
+            agent: verified.spiffe_id().clone(),
+            agent_key: verified.key(),
+            since_unix_ms: clock::now().0,
+            state,
+            endorsed_by: None,
+            endorsers: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -88,10 +115,9 @@ impl Authority {
                 ));
             }
             // Another request over the same key takes the place of what was not finished.
-            _ => {
-                let since_unix_ms = clock::now().0;
-                let (agent, request_id) = (agent.clone(), request_id.clone());
-                Issuance { request_id, agent, agent_key: key, since_unix_ms, state: State::Asked, endorsed_by: None }
+            before => {
+                let endorsers = before.map(|before| before.endorsers).unwrap_or_default();
+                Issuance { endorsers, ..Issuance::begun(request_id.clone(), verified, State::Asked) }
             }
         };
         if matches!(issuance.state, State::Abandoning | State::Abandoned) {
@@ -184,14 +210,46 @@ impl Authority {
         Ok(())
     }
 
-    /// B was issued: the issuance over this key is complete. What was given up meanwhile stays so.
-    pub(super) fn issuance_done(&self, key: KeyId) -> Result<(), Failure> {
-        match self.issuance(key)? {
-            Some(issuance) if matches!(issuance.state, State::Asked | State::Endorsed) => {
-                self.write_issuance(&Issuance { state: State::Issued, ..issuance })
-            }
-            Some(_) | None => Ok(()),
+    /// B was issued, bound to this S: the issuance over this key is complete. What was given up meanwhile stays so.
+    pub(super) fn issuance_done(
+        &self,
+        verified: &VerifiedRequest,
+        request: &Value,
+        endorsement: &[u8],
+        issued: &CertificateRecord,
+    ) -> Result<(), Failure> {
+        let known = self.issuance(verified.key())?;
+        let note = self.endorser(endorsement)?;
+        let mut issuance = match known.clone() {
+            Some(issuance) => issuance,
+            None if note.is_none() => return Ok(()),
+            None => Issuance::begun(id_of(request), verified, State::Issued),
+        };
+        if matches!(issuance.state, State::Asked | State::Endorsed) {
+            issuance.state = State::Issued;
         }
+        if let Some(issuer) = note {
+            let now = clock::now().0;
+            issuance.endorsers.retain(|_, endorser| endorser.until_unix_ms > now);
+            let endorser = Endorser { issuer, until_unix_ms: issued.not_after.0 };
+            issuance.endorsers.insert(issued.serial.clone(), endorser);
+        }
+        if known.as_ref() == Some(&issuance) { Ok(()) } else { self.write_issuance(&issuance) }
+    }
+
+    /// The issuing CA of an S. With only one that is known here there is nothing to tell apart.
+    fn endorser(&self, endorsement: &[u8]) -> Result<Option<String>, Failure> {
+        if self.other_issuers()?.len() < 2 {
+            return Ok(None);
+        }
+        let certificate = Certificate::read(endorsement).ok();
+        Ok(certificate.and_then(|certificate| certificate.tbs.authority_key_identifier().map(hex::encode)))
+    }
+
+    /// By which issuing CA of the security company the other half of this certificate is. `None`: it was not noted.
+    pub(super) fn endorser_of(&self, key: KeyId, serial: &Serial) -> Result<Option<String>, Failure> {
+        let issuance = self.issuance(key)?;
+        Ok(issuance.and_then(|issuance| issuance.endorsers.get(serial).map(|endorser| endorser.issuer.clone())))
     }
 
     /// Whether B may still follow the endorsement over this request's key, by whom it was approved here.

@@ -232,8 +232,9 @@ fn what_is_given_up_stays_so_whatever_goes_on_at_the_same_time() {
     assert_eq!(name_of(issue(&all, &proof)), "issuance_abandoned");
     assert_eq!(name_of(issue(&all, &request)), "issuance_abandoned");
     let text = std::fs::read_to_string(issuance_file(&all)).unwrap();
-    let key = proof_key(&proof);
-    bank.issuance_done(key).unwrap();
+    let verified = bank.verify_request_at(&proof, clock::now()).unwrap();
+    let (endorsement, record) = (verified.endorsement(clock::now()).unwrap(), all.bank.store.certificates().unwrap());
+    bank.issuance_done(&verified, &proof, &endorsement, &record[0]).unwrap();
     assert_eq!(std::fs::read_to_string(issuance_file(&all)).unwrap(), text);
 }
 

@@ -95,6 +95,40 @@ fn an_issuing_ca_is_announced_then_trusted_then_used_and_the_one_before_signs_li
     assert_eq!(rotate(secco)["version"], 3);
 }
 
+/// How many certificates a revocation of this issuing CA takes out of service, at a party.
+fn affected(party: &Party, issuer: &str) -> Value {
+    let named = Named::Issuer(issuer.to_owned());
+    let asked = RevokeRequest { named, reason: "ca-compromise".into(), mode: RevokeMode::DryRun, after: None };
+    party.authority.revoke(&chief(), &asked).unwrap()["affected"]["certificates"].clone()
+}
+
+#[test]
+fn a_revocation_of_the_other_partys_issuing_ca_says_what_it_takes_out_of_service() {
+    let all = installation();
+    let in_use = |party: &Party| party.authority.own_authority().unwrap().0.identifier;
+    let (first, of_the_bank) = (in_use(&all.secco), in_use(&all.bank));
+    all.enrol("first");
+    all.enrol("second");
+    // Their halves are by the bank, and worth nothing without the company's; and the other way round.
+    assert_eq!(affected(&all.bank, &first), 2);
+    assert_eq!(affected(&all.secco, &of_the_bank), 2);
+
+    rotate(&all.secco);
+    all.bank.trusts(&all.secco).unwrap();
+    put_to_use(&all.secco);
+    all.refresh_crl();
+    let second = in_use(&all.secco);
+    all.enrol("third");
+    // Nobody has noted who endorsed the first two: they may depend on either.
+    assert_eq!([affected(&all.bank, &first), affected(&all.bank, &second)], [2, 3]);
+    all.enrol("second");
+    assert_eq!([affected(&all.bank, &first), affected(&all.bank, &second)], [2, 4]);
+    let revoke =
+        RevokeRequest { named: Named::Issuer(first), reason: "x".into(), mode: RevokeMode::Effective, after: None };
+    let revoked = all.bank.authority.revoke(&chief(), &revoke).unwrap();
+    assert_eq!(revoked["affected"]["certificates"], 2, "{revoked}");
+}
+
 #[test]
 fn a_roll_over_that_was_cut_off_anywhere_goes_on_where_it_was() {
     let secco = party("secco", PartyKind::SecurityCompany);
