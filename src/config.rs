@@ -141,9 +141,7 @@ impl Config {
         }
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
         if let Some(peer) = &self.peer {
-            if !(100..=60_000).contains(&peer.timeout_ms) {
-                return Err("peer timeout_ms must be 100 to 60000".into());
-            }
+            peer.check()?;
             if !matches!(party.kind, PartyKind::Bank | PartyKind::AgentHost) {
                 return Err("[peer] is for a bank, and for an agent host".into());
             }

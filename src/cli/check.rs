@@ -163,6 +163,7 @@ mod tests {
                     .replace("approval_ttl_s = 86400", "approval_ttl_s = 604000"),
                 "longer than an authorization may wait",
             ),
+            (bank.replace("[audit]", "[peer]\nurl = \"http://secco.example:9444\"\n[audit]"), "it is not https://"),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

@@ -15,6 +15,7 @@ use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
     ProductId, RoleName, SpiffeId, TransactionId,
 };
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
 use crate::store::Listing;
@@ -234,6 +235,7 @@ pub enum AdminCall {
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
     let setup = &services.setup;
+    let verb = verb_of(&request.call);
     let operator = match signed_in(&request.call) {
         Some(approval) => setup.authority.officer(approval, uid),
         None => setup.operators.identify(uid, request.operator.as_deref()),
@@ -245,10 +247,17 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
     match answer {
         Ok(value) => AdminAnswer::Ok(value),
         Err(failure) => {
-            tracing::info!(name = %failure.name, "admin request not done");
-            AdminAnswer::Error(failure)
+            let request_id = failure.request_id.clone().unwrap_or_else(|| clock::fresh_request_id().to_string());
+            tracing::info!(%verb, %request_id, name = %failure.name, "admin request not done");
+            AdminAnswer::Error(failure.with_request(&request_id))
         }
     }
+}
+
+/// As it is called on the socket.
+fn verb_of(call: &AdminCall) -> String {
+    let told = serde_json::to_value(call).unwrap_or_default();
+    told["verb"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What an officer signed in this call: then the signature says who asks, whoever carries it to the socket.
