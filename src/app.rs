@@ -12,6 +12,7 @@ use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
 use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
+use crate::front::admin_group::AdminGroup;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
 use crate::front::follow::{self, follow};
@@ -76,6 +77,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, core)).transpose();
     let peer = config.peer.as_ref().map(|peer| PeerPlace::find(peer, Unresolved::Tolerated)).transpose();
     let followed = follow::source(&config.pki, Unresolved::Tolerated);
+    let group = AdminGroup::find(&config.admin);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -83,7 +85,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed? }, store?)));
+    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed?, group: group? }, store?)));
     let (beyond, store) = match found {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
@@ -102,12 +104,14 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     ended
 }
 
-/// Who is asked outside; what it takes was read before the front was confined.
+/// Who is asked outside and who comes from there; what it takes was read before the front was confined.
 struct Beyond {
     core: Option<banking::Outside>,
     followed: Option<Place>,
     /// The other party's daemon.
     peer: Option<PeerPlace>,
+    /// Who reaches the admin socket besides the daemon's own user.
+    group: Option<AdminGroup>,
 }
 
 struct Front {
@@ -156,7 +160,7 @@ fn start(
             audit: config.audit.clone(),
             pki: config.pki.clone(),
         },
-        operators: Operators::new(config.operator.clone(), config.demo.clone()),
+        operators: Operators::new(config.operator.clone(), config.demo.clone()).of_group(beyond.group),
         hsm,
         store,
         authority,
@@ -175,6 +179,9 @@ fn start(
     let _entered = runtime.enter();
 
     let admin = admin_socket::bind(&state.admin_socket())?;
+    if let Some(group) = services.setup.operators.group() {
+        group.open(state)?;
+    }
     tasks.push(runtime.spawn(admin_socket::serve(admin, Arc::clone(&services), stop.clone())));
     let mut ports = json!({});
     if doors == Doors::All {
@@ -525,6 +532,7 @@ pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, refused)).transpose()?;
     config.peer.as_ref().map(|peer| PeerPlace::find(peer, refused)).transpose()?;
     follow::source(&config.pki, refused)?;
+    AdminGroup::find(&config.admin)?;
     Ok(())
 }
 

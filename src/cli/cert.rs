@@ -13,7 +13,6 @@ use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
 use crate::cli::officer::{self, Officer};
 use crate::cli::progress::Progress;
-use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pem::{self, Kind};
@@ -289,7 +288,7 @@ fn approval(
         return Ok(None);
     };
     let (agent, key) = officer::subject_of(request)?;
-    let party = Config::load(&context.state)?.hosted().0.clone();
+    let (party, _) = officer::party_of(context)?;
     Officer::of(directory, context.json).approve(party, agent, key, days).map(Some)
 }
 

@@ -9,7 +9,6 @@ use crate::cli::context::Context;
 use crate::cli::documents::text;
 use crate::cli::officer::{self, Officer};
 use crate::cli::table::{cell, table};
-use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::kernel::types::{AgentName, KeyId, RoleName, SpiffeId};
 use crate::ops::failure::Failure;
@@ -60,11 +59,11 @@ pub struct DisapproveArgs {
 /// The failures of both daemons.
 pub fn approve(args: Args, context: &Context) -> Result<(), Failure> {
     let Args { name, role, key, days, officer } = args;
-    let config = Config::load(&context.state)?;
-    let agent = SpiffeId::new(&config.pki.trust_domain, role, name)
+    let (party, trust_domain) = officer::party_of(context)?;
+    let agent = SpiffeId::new(&trust_domain, role, name)
         .map_err(|error| Failure::usage("config_invalid", error.to_string(), "correct pki.trust_domain"))?;
     let officer = Officer::of(&officer, context.json);
-    let approval = officer.approve(config.hosted().0.clone(), agent, key, days)?;
+    let approval = officer.approve(party, agent, key, days)?;
     let approved = context.call(AdminCall::CertApprove { approval })?;
     context.print(&approved, |approved| {
         format!(

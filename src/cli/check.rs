@@ -74,6 +74,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         if let Some(banking) = &config.banking {
             lines.push(format!("payments are settled by the core banking system at {}", banking.url));
         }
+        if let Some(group) = &config.admin.group {
+            lines.push(format!("the admin socket is open to the group {group}"));
+        }
         if config.demo.enabled {
             lines.push("this is a demo configuration".into());
         }
