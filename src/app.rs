@@ -229,7 +229,10 @@ fn start(
             let limits = config.listen.peer_limits.clone();
             tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), limits, stop.clone())));
         }
-        std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
+        // Whole at every moment: bridges look it up at each connection.
+        let beside = state.ports().with_extension("json.new");
+        let written = std::fs::write(&beside, format!("{ports}\n"));
+        written.and_then(|()| std::fs::rename(&beside, state.ports())).map_err(|error| {
             Failure::fault("ports_unwritable", format!("run/ports.json: {error}"), "check the state directory")
         })?;
     }
