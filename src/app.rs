@@ -12,6 +12,7 @@ use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
 use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
+use crate::front::admin_group::AdminGroup;
 use crate::front::admin_socket;
 use crate::front::agent_socket;
 use crate::front::follow::{self, follow};
@@ -76,6 +77,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let outside = config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, core)).transpose();
     let peer = config.peer.as_ref().map(|peer| PeerPlace::find(peer, Unresolved::Tolerated)).transpose();
     let followed = follow::source(&config.pki, Unresolved::Tolerated);
+    let group = AdminGroup::find(&config.admin);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -83,7 +85,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed? }, store?)));
+    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed?, group: group? }, store?)));
     let (beyond, store) = match found {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
@@ -102,12 +104,14 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     ended
 }
 
-/// Who is asked outside; what it takes was read before the front was confined.
+/// Who is asked outside and who comes from there; what it takes was read before the front was confined.
 struct Beyond {
     core: Option<banking::Outside>,
     followed: Option<Place>,
     /// The other party's daemon.
     peer: Option<PeerPlace>,
+    /// Who reaches the admin socket besides the daemon's own user.
+    group: Option<AdminGroup>,
 }
 
 struct Front {
@@ -138,6 +142,9 @@ fn start(
         token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
         store: Arc::clone(&store),
     })?;
+    if let Err(failure) = authority.tidy_up() {
+        tracing::warn!(name = %failure.name, message = %failure.message, "half-written files stay where they are");
+    }
     if let Some(place) = beyond.peer {
         authority.reach(PeerClient::start(place)?);
     }
@@ -153,7 +160,7 @@ fn start(
             audit: config.audit.clone(),
             pki: config.pki.clone(),
         },
-        operators: Operators::new(config.operator.clone(), config.demo.clone()),
+        operators: Operators::new(config.operator.clone(), config.demo.clone()).of_group(beyond.group),
         hsm,
         store,
         authority,
@@ -172,6 +179,9 @@ fn start(
     let _entered = runtime.enter();
 
     let admin = admin_socket::bind(&state.admin_socket())?;
+    if let Some(group) = services.setup.operators.group() {
+        group.open(state)?;
+    }
     tasks.push(runtime.spawn(admin_socket::serve(admin, Arc::clone(&services), stop.clone())));
     let mut ports = json!({});
     if doors == Doors::All {
@@ -219,7 +229,10 @@ fn start(
             let limits = config.listen.peer_limits.clone();
             tasks.push(runtime.spawn(listen_to_peers(listening, Arc::clone(&services), limits, stop.clone())));
         }
-        std::fs::write(state.ports(), format!("{ports}\n")).map_err(|error| {
+        // Whole at every moment: bridges look it up at each connection.
+        let beside = state.ports().with_extension("json.new");
+        let written = std::fs::write(&beside, format!("{ports}\n"));
+        written.and_then(|()| std::fs::rename(&beside, state.ports())).map_err(|error| {
             Failure::fault("ports_unwritable", format!("run/ports.json: {error}"), "check the state directory")
         })?;
     }
@@ -522,6 +535,7 @@ pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, refused)).transpose()?;
     config.peer.as_ref().map(|peer| PeerPlace::find(peer, refused)).transpose()?;
     follow::source(&config.pki, refused)?;
+    AdminGroup::find(&config.admin)?;
     Ok(())
 }
 

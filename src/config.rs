@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::settings::{AuditSettings, PeerLease};
 use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
-use crate::front::settings::{DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
+use crate::front::settings::{AdminSettings, DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::types::{Money, PartyName};
 use crate::ops::failure::Failure;
@@ -49,6 +49,9 @@ pub struct Config {
     /// The other party's peer listener: the security company's at a bank, the bank's at an agent host.
     #[serde(default)]
     pub peer: Option<PeerSettings>,
+    /// Who may reach the admin socket besides the daemon's own user.
+    #[serde(default)]
+    pub admin: AdminSettings,
     #[serde(default)]
     pub operator: Vec<OperatorSettings>,
     #[serde(default)]
@@ -141,9 +144,7 @@ impl Config {
         }
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
         if let Some(peer) = &self.peer {
-            if !(100..=60_000).contains(&peer.timeout_ms) {
-                return Err("peer timeout_ms must be 100 to 60000".into());
-            }
+            peer.check()?;
             if !matches!(party.kind, PartyKind::Bank | PartyKind::AgentHost) {
                 return Err("[peer] is for a bank, and for an agent host".into());
             }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ca::crl::Lists;
 use crate::ca::desk::Waiting;
+use crate::ca::files;
 use crate::ca::making::{Making, Turn};
 use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
@@ -64,7 +65,7 @@ pub struct Authority {
     on_status_change: OnceLock<StatusListener>,
     /// The other party's daemon, when the configuration names it.
     pub(super) peer: OnceLock<Box<dyn Peer>>,
-    /// Other parties' requests that wait here, by party: read from their files when first asked for. The lock guards the
+    /// Other parties' requests that came here: read from their files when first asked for. The lock guards the
     /// map only.
     pub(super) waiting: Mutex<Option<Waiting>>,
     /// The key that the running listener serves with, until the daemon ends.
@@ -130,6 +131,21 @@ impl Authority {
             listener_key: OnceLock::new(),
             lists: Lists::default(),
         }))
+    }
+
+    /// Removes what a killed process left half-written. Before anything is written.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn tidy_up(&self) -> Result<(), Failure> {
+        let directories = [self.state.certs(), self.state.anchors(), self.state.receipts(), self.state.resolve("run")];
+        for directory in directories {
+            let count = files::remove_half_written(&directory)?;
+            if count > 0 {
+                tracing::info!(count, directory = %directory.display(), "removed what was half-written");
+            }
+        }
+        Ok(())
     }
 
     /// Names the one listener that hears of every change of the revocation status: after it is durable, before

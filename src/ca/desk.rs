@@ -53,8 +53,15 @@ enum State {
     Abandoned,
 }
 
-/// Requests of each other party that have not come to an end, those among them that were given up before they came.
-pub(super) type Waiting = BTreeMap<PartyName, BTreeSet<RequestId>>;
+/// What the files say, to be found without reading them all.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Requests of each other party that have not come to an end, those among them that were given up before they came.
+    of_peer: BTreeMap<PartyName, BTreeSet<RequestId>>,
+    /// Of each other party's requests over a key the one that waits, and the newest one that was endorsed.
+    pending: BTreeMap<(PartyName, KeyId), RequestId>,
+    endorsed: BTreeMap<(PartyName, KeyId), RequestId>,
+}
 
 impl Authority {
     /// Another party asks for an endorsement, or asks again how far it is. The same id with another request is refused.
@@ -109,9 +116,9 @@ impl Authority {
             self.only_for(&[PartyKind::SecurityCompany])?;
             let _turn = self.making.about(vec![id.to_string()])?;
             let Some(received) = self.received(id)? else {
-                self.has_room(peer, id)?;
+                self.has_room(peer, id, None)?;
                 self.write_tombstone(peer, id)?;
-                self.waits(peer, id, true);
+                self.note(|waiting| waiting.adds(peer, id));
                 return Ok(json!({ "request_id": id, "state": State::Abandoned }));
             };
             if received.peer != *peer {
@@ -126,7 +133,7 @@ impl Authority {
             // The mark first: a crash in between leaves an S that the repeat revokes, and none that comes later.
             abandoned.state = State::Abandoned;
             self.write_received(&abandoned)?;
-            self.waits(peer, id, false);
+            self.note(|waiting| waiting.ends(&abandoned));
             self.revoke_endorsement(&abandoned)?;
             Ok(Self::answer(&abandoned, None))
         })
@@ -192,15 +199,16 @@ impl Authority {
         Ok(old.len())
     }
 
-    /// Whether this party may leave one more request here. One that is known has its place.
-    fn has_room(&self, peer: &PartyName, id: &RequestId) -> Result<(), Failure> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_none() {
-            *waiting = Some(self.read_waiting()?);
-        }
-        let of_peer = waiting.as_ref().and_then(|waiting| waiting.get(peer));
+    /// Whether this party may leave one more request here, `instead_of` one that makes room. One that is known has its place.
+    fn has_room(&self, peer: &PartyName, id: &RequestId, instead_of: Option<&RequestId>) -> Result<(), Failure> {
         let most = usize::try_from(self.pki.peer_requests_max).unwrap_or(usize::MAX);
-        if of_peer.is_some_and(|of_peer| !of_peer.contains(id) && of_peer.len() >= most) {
+        let is_full = self.known(|waiting| {
+            waiting.of_peer.get(peer).is_some_and(|of_peer| {
+                let left = of_peer.len() - usize::from(instead_of.is_some_and(|other| of_peer.contains(other)));
+                !of_peer.contains(id) && left >= most
+            })
+        })?;
+        if is_full {
             return Err(Failure::busy(
                 "too_many_requests_waiting",
                 format!("{most} requests of {peer} wait here already"),
@@ -210,31 +218,36 @@ impl Authority {
         Ok(())
     }
 
-    fn waits(&self, peer: &PartyName, id: &RequestId, waits: bool) {
+    /// Looks at what is known of the files; they are read at the first look.
+    fn known<T>(&self, look: impl FnOnce(&Waiting) -> T) -> Result<T, Failure> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_none() {
+            *waiting = Some(self.read_waiting()?);
+        }
+        Ok(look(waiting.get_or_insert_default()))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Not read yet: then the file tells it.
-        let Some(waiting) = waiting.as_mut() else { return };
-        let of_peer = waiting.entry(peer.clone()).or_default();
-        if waits {
-            of_peer.insert(id.clone())
-        } else {
-            of_peer.remove(id)
-        };
+        if let Some(waiting) = waiting.as_mut() {
+            change(waiting);
+        }
     }
 
     fn read_waiting(&self) -> Result<Waiting, Failure> {
-        let mut waiting = Waiting::new();
-        for received in self.all_received()? {
-            if matches!(received.state, State::Pending | State::Issuing) {
-                waiting.entry(received.peer).or_default().insert(received.request_id);
-            }
+        let mut waiting = Waiting::default();
+        let mut all = self.all_received()?;
+        all.sort_by_key(|received| received.received_unix_ms);
+        for received in &all {
+            waiting.takes(received);
         }
         for name in files::names(&self.desk())? {
             let tombstone = name.strip_suffix(".abandoned").and_then(|rest| rest.split_once('.'));
             if let Some((id, peer)) = tombstone
                 && let (Ok(id), Ok(peer)) = (id.parse(), peer.parse())
             {
-                waiting.entry(peer).or_default().insert(id);
+                waiting.adds(&peer, &id);
             }
         }
         Ok(waiting)
@@ -253,7 +266,12 @@ impl Authority {
         let agent = verified.spiffe_id().clone();
         self.role_is_known(agent.role().as_str())?;
         self.may_certify(Profile::AgentS, &agent.to_string(), verified.key())?;
-        self.has_room(peer, id)?;
+        // One question about a key waits: the same agent's next one, which is made whenever it renews, takes its place.
+        let _turn = self.begin_issuing_to(&agent, verified.key())?;
+        let before = self.known(|waiting| waiting.pending.get(&(peer.clone(), verified.key())).cloned())?;
+        let before = before.map(|before| self.received(&before)).transpose()?.flatten();
+        let before = before.filter(|before| before.state == State::Pending && before.agent == agent);
+        self.has_room(peer, id, before.as_ref().map(|before| &before.request_id))?;
         let received = Received {
             request_id: id.clone(),
             peer: peer.clone(),
@@ -265,7 +283,10 @@ impl Authority {
             request: request.clone(),
         };
         self.write_received(&received)?;
-        self.waits(peer, id, true);
+        if let Some(before) = before {
+            self.forget(&before)?;
+        }
+        self.note(|waiting| waiting.takes(&received));
         Ok(received)
     }
 
@@ -279,7 +300,7 @@ impl Authority {
         let _issuing = self.begin_issuing_to(&received.agent, received.agent_key)?;
         let standing = match self.standing_approval(&received.agent, received.agent_key, clock::now()) {
             Ok(standing) => standing,
-            Err(failure) if failure.name == "approval_missing" && received.state == State::Pending => {
+            Err(failure) if received.state == State::Pending && waits_for_an_officer(&failure) => {
                 return Ok(Self::answer(&received, None));
             }
             Err(failure) => return Err(failure),
@@ -303,8 +324,13 @@ impl Authority {
                 let record = self.endorse(&received, until)?;
                 received.state = State::Endorsed;
                 received.endorsement = Some((record.issuer.clone(), record.serial.clone()));
-                self.write_received(&received)?;
-                self.waits(&received.peer, &received.request_id, false);
+                if self.was_endorsed_before(&received)? {
+                    // Asked before it was due: the request that S was made for is kept, and says all there is to know.
+                    self.forget(&received)?;
+                } else {
+                    self.write_received(&received)?;
+                    self.note(|waiting| waiting.takes(&received));
+                }
                 let decision = json!({ "outcome": "done", "request_id": received.request_id, "approval": standing });
                 let act = Act::Record { tool: "endorsement_request".into(), decision };
                 self.apply(&of(&received.peer), act)?;
@@ -314,6 +340,23 @@ impl Authority {
         let mut told = Self::answer(&received, Some(issued(&record)?));
         told["approval"] = json!(standing);
         Ok(told)
+    }
+
+    /// Whether another request of this party was answered with the same S.
+    fn was_endorsed_before(&self, received: &Received) -> Result<bool, Failure> {
+        let place = (received.peer.clone(), received.agent_key);
+        let Some(before) = self.known(|waiting| waiting.endorsed.get(&place).cloned())? else {
+            return Ok(false);
+        };
+        let before = self.received(&before)?.filter(|before| before.request_id != received.request_id);
+        Ok(before.is_some_and(|before| before.state == State::Endorsed && before.endorsement == received.endorsement))
+    }
+
+    /// Keeps nothing of a request.
+    fn forget(&self, received: &Received) -> Result<(), Failure> {
+        files::remove_durable(&self.desk().join(format!("{}.json", received.request_id)))?;
+        self.note(|waiting| waiting.ends(received));
+        Ok(())
     }
 
     /// S of a request that was received: what an earlier attempt journalled, or a new one.
@@ -408,8 +451,45 @@ impl Authority {
     }
 }
 
+impl Waiting {
+    fn adds(&mut self, peer: &PartyName, id: &RequestId) {
+        self.of_peer.entry(peer.clone()).or_default().insert(id.clone());
+    }
+
+    /// As its state is now.
+    fn takes(&mut self, received: &Received) {
+        self.ends(received);
+        let place = (received.peer.clone(), received.agent_key);
+        match received.state {
+            State::Pending | State::Issuing => {
+                self.adds(&received.peer, &received.request_id);
+                self.pending.insert(place, received.request_id.clone());
+            }
+            State::Endorsed => drop(self.endorsed.insert(place, received.request_id.clone())),
+            State::Abandoned => {}
+        }
+    }
+
+    fn ends(&mut self, received: &Received) {
+        if let Some(of_peer) = self.of_peer.get_mut(&received.peer) {
+            of_peer.remove(&received.request_id);
+        }
+        let place = (received.peer.clone(), received.agent_key);
+        for by_key in [&mut self.pending, &mut self.endorsed] {
+            if by_key.get(&place) == Some(&received.request_id) {
+                by_key.remove(&place);
+            }
+        }
+    }
+}
+
 fn of(peer: &PartyName) -> Actor {
     Actor::System { component: format!("peer {peer}") }
+}
+
+/// Nobody has approved, or nobody does any more: another approval would let it go on.
+fn waits_for_an_officer(failure: &Failure) -> bool {
+    ["approval_missing", "approval_withdrawn"].contains(&failure.name.as_str())
 }
 
 fn unknown() -> Failure {

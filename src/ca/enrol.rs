@@ -259,7 +259,7 @@ impl Authority {
             let accepted = leaf("cert_issue", "accepted", &about);
             let bound = |tbs: &Tbs<'_>| binding_of(tbs) == Ok(bound_to);
             let record = self.certificate_with(actor, &wish, Some(accepted), bound)?;
-            self.issuance_done(verified.key())?;
+            self.issuance_done(&verified, request, &endorsement, &record)?;
             issued(&record)
         })
     }
@@ -298,7 +298,8 @@ impl Authority {
     }
 
     /// Until when an officer lets this request's agent be certified: by the approval that comes with it, or by one that
-    /// stands. In a demo an asserted officer's word is enough, and the record says that it was asserted.
+    /// stands. In a demo an asserted officer's word is enough, and the record says that it was asserted; it is no answer to
+    /// an approval that was withdrawn.
     fn approved(
         &self,
         actor: &Actor,
@@ -312,31 +313,10 @@ impl Authority {
         }
         match self.standing_approval(agent, key, now) {
             Ok(standing) => Ok(Some(standing.approval.span().map_err(operators::refused)?.1)),
+            Err(failure) if failure.name == "approval_withdrawn" => Err(failure),
             Err(_) if matches!(actor, Actor::Operator(operator) if operator.asserted) => Ok(None),
             Err(failure) => Err(failure),
         }
-    }
-
-    /// An officer approves an agent before anybody asks for it: certifying it over this key needs no officer until the
-    /// approval ends.
-    ///
-    /// # Errors
-    /// `not_this_party`, `role_unknown`, and what is wrong with the approval.
-    pub fn cert_approve(&self, actor: &Actor, approval: &SignedApproval) -> Result<Value, Failure> {
-        self.recorded(actor, "cert_approve", &json!(approval), || {
-            self.permit(actor, &[OFFICER])?;
-            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
-            let told = &approval.approval;
-            self.role_is_known(told.agent.role().as_str())?;
-            self.approve_agent(approval)?;
-            let (_, until) = told.span().map_err(operators::refused)?;
-            Ok(json!({
-                "agent": told.agent,
-                "key": told.agent_key,
-                "approved_by": told.operator,
-                "until": until.rfc3339(),
-            }))
-        })
     }
 
     fn agent_wish(

@@ -39,6 +39,28 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Removes what [`write_durable`] left half-written below a directory when the process was killed. Nobody may be writing.
+/// Answers how many files.
+pub fn remove_half_written(directory: &Path) -> Result<usize, Failure> {
+    let mut count = 0;
+    for name in names(directory)? {
+        let path = directory.join(&name);
+        if path.is_dir() && !path.is_symlink() {
+            count += remove_half_written(&path)?;
+        } else if is_half_written(&name) {
+            remove_durable(&path)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// `<name>.<16 hexadecimal digits>.new`
+fn is_half_written(name: &str) -> bool {
+    let mark = name.strip_suffix(".new").and_then(|rest| rest.rsplit_once('.'));
+    mark.is_some_and(|(_, mark)| mark.len() == 16 && mark.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Makes a directory with all above it that are missing; each is there after a loss of power once this has returned.
 fn make_durable(directory: &Path) -> std::io::Result<()> {
     if directory.is_dir() {
@@ -127,4 +149,30 @@ pub fn names(directory: &Path) -> Result<Vec<String>, Failure> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_half_written_goes_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = directory.path().join("agents/shopper");
+        fs::create_dir_all(&inside).unwrap();
+        write_durable(&inside.join("pair.pem"), b"whole").unwrap();
+        let left = ["pair.pem.0123456789abcdef.new", "a.b.json.ffffffffffffffff.new"];
+        let kept = ["issuing.new", "x.0123.new", "x.0123456789abcdeg.new", "x.0123456789abcdef.old"];
+        for name in left.iter().chain(&kept) {
+            fs::write(inside.join(name), "half").unwrap();
+        }
+        assert_eq!(remove_half_written(directory.path()).unwrap(), left.len());
+        let found = names(&inside).unwrap();
+        assert!(
+            kept.iter().all(|name| found.contains(&(*name).to_owned())) && found.len() == kept.len() + 1,
+            "{found:?}"
+        );
+        assert_eq!(remove_half_written(directory.path()).unwrap(), 0);
+        assert_eq!(remove_half_written(&directory.path().join("nowhere")).unwrap(), 0);
+    }
 }

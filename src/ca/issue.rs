@@ -254,7 +254,7 @@ impl Authority {
             return Err(Failure::refused(
                 "issuing_ca_revoked",
                 format!("the issuing CA of {} is revoked: what it issues counts for nobody", self.party),
-                "run `countersign key rotate issuing`: it announces the next one, then uses it",
+                "run `countersign key rotate issuing`, which announces the next one, then again with --use",
             ));
         }
         let spiffe_revoked = subject.parse().is_ok_and(|agent| status.revokes(&agent));

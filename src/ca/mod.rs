@@ -4,6 +4,7 @@
 //! issues (B) and revokes, the agent host asks and installs. Rules are in `kernel::credential`; here is the order
 //! of steps: what is journalled, what is signed, what is released.
 
+mod approvals;
 mod authority;
 mod build;
 mod catalogue;
@@ -14,6 +15,7 @@ mod custody_report;
 mod desk;
 mod enrol;
 mod files;
+mod hosts;
 mod identity;
 mod issue;
 mod keys;
@@ -41,4 +43,4 @@ pub use operators::ROLES as OPERATOR_ROLES;
 pub use renew::{Renewal, renewal_due};
 pub use revoke::{Acted, Named, RevokeMode, RevokeRequest};
 pub use rollover::{CaHealth, Generation};
-pub use show::{described, described_pair};
+pub use show::{Others, described, described_pair};

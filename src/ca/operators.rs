@@ -231,18 +231,9 @@ impl Authority {
         Ok(OperatorPrincipal { name: operator.name, uid, roles: operator.roles, asserted: false })
     }
 
-    /// Takes an officer's approval over: it lets this agent be certified over this key until it ends.
-    ///
-    /// # Errors
-    /// As [`Self::officer`].
-    pub(super) fn approve_agent(&self, signed: &SignedApproval) -> Result<(), Failure> {
-        self.officer(signed, 0)?;
-        files::write_json(&self.approval_file(signed.approval.agent_key), signed)
-    }
-
     /// Whose approval it is: an enrolled officer whose certificate was not revoked, and at `now` not expired. What an
     /// officer approved before the certificate ended goes on standing.
-    fn officer_of(
+    pub(super) fn officer_of(
         &self,
         signed: &SignedApproval,
         now: Option<UnixMillis>,
@@ -313,41 +304,6 @@ impl Authority {
     /// As [`Self::officer`].
     pub(super) fn officer_spki(&self, signed: &SignedApproval) -> Result<Vec<u8>, Failure> {
         self.officer_of(signed, None).map(|(_, spki)| spki)
-    }
-
-    fn approval_file(&self, key: KeyId) -> std::path::PathBuf {
-        self.state.certs().join(format!("approvals/{key}.json"))
-    }
-
-    /// The approval under which this agent may be certified over this key at `now`.
-    ///
-    /// # Errors
-    /// `approval_missing`, the names of [`Self::approve_agent`].
-    pub(super) fn standing_approval(
-        &self,
-        agent: &SpiffeId,
-        key: KeyId,
-        now: UnixMillis,
-    ) -> Result<SignedApproval, Failure> {
-        let missing = |why: String| {
-            Failure::refused(
-                "approval_missing",
-                why,
-                "have an officer approve: `countersign cert approve`, or --as with the officer's state directory",
-            )
-        };
-        let file = self.approval_file(key);
-        let signed = files::read_json::<SignedApproval>(&file, "approval_unreadable", "have an officer approve again")?
-            .ok_or_else(|| missing(format!("no officer of {} has approved {agent} over this key", self.party)))?;
-        // Read from a file that others could have written: believed for its signature alone.
-        let (_, spki) = self.officer_of(&signed, None)?;
-        signed.verify(&self.party, &spki).map_err(refused)?;
-        if !signed.covers(agent, key, now) {
-            return Err(missing(format!(
-                "the approval for this key is for another agent or role, or has ended ({agent})"
-            )));
-        }
-        Ok(signed)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
+use crate::hsm::CertifiedKey;
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::profile::Profile;
@@ -72,6 +73,16 @@ impl Authority {
             }
         }
         Ok(pairs)
+    }
+
+    /// The bank's root and an agent's pair: how this host can ask the bank at all. `None`: no agent is installed.
+    pub(super) fn as_first_agent(&self) -> Result<Option<(Vec<u8>, CertifiedKey)>, Failure> {
+        let Some((name, _, _)) = self.installed_pairs()?.into_iter().next() else {
+            return Ok(None);
+        };
+        let identity = self.agent_identity(&name)?;
+        let root = self.issuer_anchors(&identity.chain[0], "bank's certificate")?.root;
+        Ok(Some((root, identity)))
     }
 
     /// Whether this host can ask the bank for renewals.

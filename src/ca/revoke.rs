@@ -13,7 +13,7 @@ use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, unexpected_effect}
 use crate::ca::files;
 use crate::ca::revoke_targets::{Hit, Page};
 use crate::ca::settings::PartyKind;
-use crate::kernel::command::{Act, Actor, Effect, RevocationTarget, Thaw};
+use crate::kernel::command::{Act, Actor, Effect, RevocationTarget, Thaw, Whom};
 use crate::kernel::credential::reason::RevocationReason;
 use crate::kernel::receipt::Base64;
 use crate::kernel::revocation_receipt::{self, RECEIPT_SCHEMA, RevocationReceipt};
@@ -21,9 +21,13 @@ use crate::kernel::sign::Purpose;
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::FreezeView;
 
 /// Agents that get marks of their own in one commit, after all were revoked at once.
 const SPREAD_IN_A_COMMIT: u32 = 256;
+
+/// A receipt is made right after its freeze: behind this many others it is not looked for.
+const RECEIPTS_LOOKED_AT: usize = 64;
 
 /// Whether something is carried out or only shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -192,22 +196,48 @@ impl Authority {
         })
     }
 
-    /// Who is frozen here, since when, why, and who asked for an end of it.
+    /// Who is frozen here, since when, why, by whom as its receipt says, and who asked for an end of it.
     ///
     /// # Errors
     /// `operator_not_permitted`, the store's.
     pub fn freezes(&self, actor: &Actor) -> Result<Value, Failure> {
         self.permit(actor, &[OFFICER, ADMINISTRATOR, "auditor"])?;
-        let shown = |freeze: crate::store::FreezeView| {
-            json!({
+        let mut items = Vec::new();
+        for freeze in self.store.freezes()? {
+            items.push(json!({
                 "whom": freeze.whom,
                 "since": freeze.since.rfc3339(),
+                "by": self.frozen_by(&freeze)?,
                 "reason": freeze.reason,
                 "thaw_asked_by": freeze.thaw_asked_by,
-            })
-        };
-        let items: Vec<Value> = self.store.freezes()?.into_iter().map(shown).collect();
+            }));
+        }
         Ok(json!({ "items": items, "next": null }))
+    }
+
+    /// Who froze, by the receipt that was signed right after it. `None`: another node's, or there was no signature.
+    fn frozen_by(&self, freeze: &FreezeView) -> Result<Option<Value>, Failure> {
+        let since = u64::try_from(freeze.since.0).unwrap_or(0);
+        let (_, targets) = match &freeze.whom {
+            Whom::Everyone => self.whom(None)?,
+            Whom::Agent(agent) => self.whom(Some(&agent.to_string()))?,
+        };
+        let target = json!(targets.first());
+        let receipts = files::names(&self.state.receipts())?;
+        let made = |name: &String| {
+            let id = name.strip_prefix("revocation-")?.strip_suffix(".json")?;
+            id.parse::<ulid::Ulid>().ok().map(|id| id.timestamp_ms())
+        };
+        let after = receipts.iter().filter(|name| made(name).is_some_and(|at| at >= since));
+        for name in after.take(RECEIPTS_LOOKED_AT) {
+            let text = files::read_optional(&self.state.receipts().join(name))?.unwrap_or_default();
+            let document = serde_json::from_str::<Value>(&text).map(|receipt| receipt["document"].clone());
+            let document = document.unwrap_or_default();
+            if document["what"] == "frozen" && document["target"] == target && document["already"] == false {
+                return Ok(Some(document["by"]["name"].clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Gives every agent that a revocation of everyone stands for marks of its own, in bounded commits. What is left

@@ -208,6 +208,24 @@ impl Authority {
         Ok(targets)
     }
 
+    /// Whether the other party with this issuing CA has another one that is known here.
+    fn has_other_generations(&self, issuer: &str) -> Result<bool, Failure> {
+        let others = self.others()?.trusted.into_values();
+        let mut generations = others.filter(|issuers| issuers.iter().any(|known| known == issuer));
+        Ok(generations.any(|issuers| issuers.len() > 1))
+    }
+
+    /// Agents' unexpired certificates whose other half is by this issuing CA of the other party, as far as it was noted
+    /// when they were issued; those of which nothing was noted may be, and are among them.
+    fn endorsed_under(&self, issuer: &str, now: UnixMillis) -> Result<Vec<CertificateLine>, Failure> {
+        let mut found = vec![];
+        for line in self.store.certificate_lines(&CertificatesOf::Agents, now, None, u32::MAX)? {
+            let noted = self.endorser_of(line.key, &line.serial)?;
+            found.extend(noted.is_none_or(|noted| noted == issuer).then_some(line));
+        }
+        Ok(found)
+    }
+
     /// Our own unexpired certificates that the targets take out of service.
     pub(super) fn affected(&self, targets: &[RevocationTarget], page: &Page) -> Result<Hit, Failure> {
         let now = clock::now();
@@ -231,6 +249,19 @@ impl Authority {
                         lines.extend(live.filter(|line| page.after.as_ref().is_none_or(|after| line.place() > *after)));
                     }
                     continue;
+                }
+                RevocationTarget::Issuer { issuer, certificates } if certificates.is_empty() => {
+                    if self.has_other_generations(issuer)? {
+                        let lines_of_it = self.endorsed_under(issuer, now)?;
+                        let agents: BTreeSet<&String> = lines_of_it.iter().map(|line| &line.subject).collect();
+                        hit.agents += u64::try_from(agents.len()).unwrap_or(u64::MAX);
+                        hit.certificates += u64::try_from(lines_of_it.len()).unwrap_or(u64::MAX);
+                        let behind = |line: &CertificateLine| page.after.as_ref().is_none_or(|it| line.place() > *it);
+                        lines.extend(lines_of_it.into_iter().filter(behind));
+                        continue;
+                    }
+                    // The other party's only one: no agent has a pair without it.
+                    CertificatesOf::Agents
                 }
                 RevocationTarget::Issuer { issuer, .. } => CertificatesOf::Issuer(issuer.clone()),
                 RevocationTarget::Everyone => CertificatesOf::Agents,

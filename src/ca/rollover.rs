@@ -1,14 +1,15 @@
 //! The next generation of a party's issuing CA: announced first, used once the others know it.
 //!
-//! `key rotate issuing` is said twice. The first time makes the key and its certificate under the same root and puts it
-//! into `certs/issuing.pem`, for the other parties to trust; nothing is issued under it, or they would refuse what they
-//! cannot know yet. The second time has every role certified under it: from then on it issues, and the generation
-//! before signs nothing but revocation lists and its responder's certificate until its last certificate has ended.
+//! `key rotate issuing` makes the key and its certificate under the same root and puts it into `certs/issuing.pem`, for
+//! the other parties to trust; nothing is issued under it, or they would refuse what they cannot know yet. Nobody here
+//! knows when they do, so the second step is said with a word of its own: `--use` has every role certified under it. From
+//! then on it issues, and the generation before signs nothing but revocation lists and its responder's certificate until
+//! its last certificate has ended.
 //! Which generation issues is read from what was issued, in the store: every daemon of a party sees the same.
 
 use serde_json::{Value, json};
 
-use crate::ca::authority::{Authority, ensure_sound};
+use crate::ca::authority::{ADMINISTRATOR, Authority, ensure_sound};
 use crate::ca::crl::Renewal;
 use crate::ca::issue::OwnCa;
 use crate::ca::settings::PartyKind;
@@ -92,25 +93,68 @@ impl Authority {
         Ok(all)
     }
 
-    /// One step of the roll-over of the issuing CA, whichever is next; a step that was cut off is finished.
+    /// The first step of the roll-over of the issuing CA; a step that was cut off is finished, whichever it was.
     ///
     /// Answers as [`Authority::key_rotate`], with `effective` `announced` or `now`, and `before`: the generation that
     /// signs lists only, and until when it is needed.
+    ///
+    /// # Errors
+    /// `issuing_ca_announced`: said twice, it puts nothing to use.
     pub(super) fn rotate_issuing(
         &self,
         actor: &Actor,
         in_use: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<Value, Failure> {
+        self.roll_over(actor, in_use, |current, root| match self.announced(current)? {
+            None => self.announce_next(actor, current, root),
+            Some(next) => {
+                // Its file is what a step that was cut off may have left out.
+                self.write_issuing()?;
+                Err(Failure::refused(
+                    "issuing_ca_announced",
+                    format!("an issuing CA of {} is announced already: {}", self.party, next.identifier),
+                    "once every other party has run `countersign trust add` with certs/issuing.pem: \
+                     `countersign key rotate issuing --use`",
+                ))
+            }
+        })
+    }
+
+    /// The second step: what was announced issues from now on. Whoever says so knows that the other parties trust it; no
+    /// time has to pass.
+    ///
+    /// Answers as [`Authority::key_rotate`].
+    ///
+    /// # Errors
+    /// As that one; `issuing_ca_not_announced`.
+    pub fn issuing_use(&self, actor: &Actor, in_use: impl FnOnce() -> Result<(), Failure>) -> Result<Value, Failure> {
+        self.recorded(actor, "issuing_use", &json!({}), || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
+            self.roll_over(actor, in_use, |current, _| match self.announced(current)? {
+                Some(next) => self.have_issue(actor, &next),
+                None => Err(Failure::refused(
+                    "issuing_ca_not_announced",
+                    format!("no other issuing CA of {} is announced", self.party),
+                    "run `countersign key rotate issuing` first, and have the other parties trust what it makes",
+                )),
+            })
+        })
+    }
+
+    /// One step, unless the second one was cut off while roles were being certified: then that is finished.
+    fn roll_over(
+        &self,
+        actor: &Actor,
+        in_use: impl FnOnce() -> Result<(), Failure>,
+        step: impl FnOnce(&OwnCa, &OwnCa) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
         let issuing_now = self.begin_issuing()?;
         let (current, root) = self.own_authority()?;
         let answered = if self.has_roles_elsewhere(&current)? {
-            // Cut off while roles were being certified.
             self.have_issue(actor, &current)?
         } else {
-            match self.announced(&current)? {
-                Some(next) => self.have_issue(actor, &next)?,
-                None => self.announce_next(actor, &current, &root)?,
-            }
+            step(&current, &root)?
         };
         drop(issuing_now);
         in_use()?;
@@ -140,7 +184,7 @@ impl Authority {
             "effective": "announced",
             "before": Value::Null,
             "next_step": "give certs/root.pem and certs/issuing.pem to the other parties (`countersign trust add` again), \
-                          then `countersign key rotate issuing` once more",
+                          then, and not before, `countersign key rotate issuing --use`",
         }))
     }
 

@@ -4,6 +4,9 @@
 //! One file an agent's key, `certs/issuances/<key>.json`, written before the network is used: what was asked under which
 //! id is known after any crash, and asking again is harmless.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +15,8 @@ use crate::ca::authority::{Authority, OFFICER};
 use crate::ca::enrol::pair_refused;
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
-use crate::kernel::command::Actor;
+use crate::hsm::CertifiedKey;
+use crate::kernel::command::{Actor, CertificateRecord};
 use crate::kernel::credential::certificate::{Certificate, Tbs};
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pair::{PairRefusal, VerifiedAgent};
@@ -20,13 +24,14 @@ use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
-use crate::kernel::types::{AgentName, KeyId, RequestId, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::{AgentName, KeyId, RequestId, Serial, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind as FailureKind};
 use crate::store::CertificatesOf;
 use crate::tls::peer::Peer;
 
-/// An endorsement that no certificate followed is given up after this long.
+/// An endorsement that no certificate followed is given up after this long; a request without an answer is asked about.
 const ABANDON_AFTER_MS: i64 = 3_600_000;
 
 /// An issuance under way.
@@ -41,6 +46,32 @@ struct Issuance {
     /// The approval of the security company's officer, once it endorsed: the same person does not issue.
     #[serde(default)]
     endorsed_by: Option<SignedApproval>,
+    /// While the security company has more than one issuing CA: which of them the other halves of our certificates over
+    /// this key are by, by serial number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    endorsers: BTreeMap<Serial, Endorser>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endorser {
+    issuer: String,
+    /// Our certificate's end: then the note has no use.
+    until_unix_ms: i64,
+}
+
+impl Issuance {
+    fn begun(request_id: RequestId, verified: &VerifiedRequest, state: State) -> Self {
+        Self {
+            request_id,
+            agent: verified.spiffe_id().clone(),
+            agent_key: verified.key(),
+            since_unix_ms: clock::now().0,
+            state,
+            endorsed_by: None,
+            endorsers: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,10 +115,9 @@ impl Authority {
                 ));
             }
             // Another request over the same key takes the place of what was not finished.
-            _ => {
-                let since_unix_ms = clock::now().0;
-                let (agent, request_id) = (agent.clone(), request_id.clone());
-                Issuance { request_id, agent, agent_key: key, since_unix_ms, state: State::Asked, endorsed_by: None }
+            before => {
+                let endorsers = before.map(|before| before.endorsers).unwrap_or_default();
+                Issuance { endorsers, ..Issuance::begun(request_id.clone(), verified, State::Asked) }
             }
         };
         if matches!(issuance.state, State::Abandoning | State::Abandoned) {
@@ -124,7 +154,7 @@ impl Authority {
         let der =
             pem::decode_one(Kind::Certificate, text).map_err(|_| pair_refused(PairRefusal::EndorsementMalformed))?;
         self.accepted_endorsement(&der, verified, clock::now())?;
-        let endorsed_by = approved_there(&answer["approval"], verified)?;
+        let endorsed_by = approved_there(&answer["approval"], agent, key)?;
         let endorsed_by = Some(endorsed_by);
         self.two_people(endorsed_by.as_ref(), verified)?;
         // The company answers with an S that lasts; one that has its B already is not to be given up for want of one.
@@ -162,6 +192,8 @@ impl Authority {
         };
         let issuing = match self.standing_approval(verified.spiffe_id(), verified.key(), clock::now()) {
             Ok(issuing) => issuing,
+            // Withdrawn since it was looked at.
+            Err(failure) if failure.name == "approval_withdrawn" => return Err(failure),
             // In a demo an asserted officer's word was enough; nobody signed here.
             Err(failure) if failure.kind == FailureKind::Refused => return Ok(()),
             Err(failure) => return Err(failure),
@@ -178,14 +210,46 @@ impl Authority {
         Ok(())
     }
 
-    /// B was issued: the issuance over this key is complete. What was given up meanwhile stays so.
-    pub(super) fn issuance_done(&self, key: KeyId) -> Result<(), Failure> {
-        match self.issuance(key)? {
-            Some(issuance) if matches!(issuance.state, State::Asked | State::Endorsed) => {
-                self.write_issuance(&Issuance { state: State::Issued, ..issuance })
-            }
-            Some(_) | None => Ok(()),
+    /// B was issued, bound to this S: the issuance over this key is complete. What was given up meanwhile stays so.
+    pub(super) fn issuance_done(
+        &self,
+        verified: &VerifiedRequest,
+        request: &Value,
+        endorsement: &[u8],
+        issued: &CertificateRecord,
+    ) -> Result<(), Failure> {
+        let known = self.issuance(verified.key())?;
+        let note = self.endorser(endorsement)?;
+        let mut issuance = match known.clone() {
+            Some(issuance) => issuance,
+            None if note.is_none() => return Ok(()),
+            None => Issuance::begun(id_of(request), verified, State::Issued),
+        };
+        if matches!(issuance.state, State::Asked | State::Endorsed) {
+            issuance.state = State::Issued;
         }
+        if let Some(issuer) = note {
+            let now = clock::now().0;
+            issuance.endorsers.retain(|_, endorser| endorser.until_unix_ms > now);
+            let endorser = Endorser { issuer, until_unix_ms: issued.not_after.0 };
+            issuance.endorsers.insert(issued.serial.clone(), endorser);
+        }
+        if known.as_ref() == Some(&issuance) { Ok(()) } else { self.write_issuance(&issuance) }
+    }
+
+    /// The issuing CA of an S. With only one that is known here there is nothing to tell apart.
+    fn endorser(&self, endorsement: &[u8]) -> Result<Option<String>, Failure> {
+        if self.other_issuers()?.len() < 2 {
+            return Ok(None);
+        }
+        let certificate = Certificate::read(endorsement).ok();
+        Ok(certificate.and_then(|certificate| certificate.tbs.authority_key_identifier().map(hex::encode)))
+    }
+
+    /// By which issuing CA of the security company the other half of this certificate is. `None`: it was not noted.
+    pub(super) fn endorser_of(&self, key: KeyId, serial: &Serial) -> Result<Option<String>, Failure> {
+        let issuance = self.issuance(key)?;
+        Ok(issuance.and_then(|issuance| issuance.endorsers.get(serial).map(|endorser| endorser.issuer.clone())))
     }
 
     /// Whether B may still follow the endorsement over this request's key, by whom it was approved here.
@@ -225,7 +289,8 @@ impl Authority {
         })
     }
 
-    /// Gives up what nobody went on with. Called now and then.
+    /// Gives up what nobody went on with. Called now and then. What was asked and never answered, because this daemon died
+    /// or the line did, is asked about once more: whatever was endorsed meanwhile has its time then.
     ///
     /// # Errors
     /// The file system's.
@@ -234,22 +299,63 @@ impl Authority {
             return Ok(0);
         }
         let stale = clock::now().plus_ms(-ABANDON_AFTER_MS).0;
-        let mut open = self.issuances()?;
-        open.retain(|issuance| match issuance.state {
-            State::Endorsed => issuance.since_unix_ms < stale,
-            State::Abandoning => true,
-            State::Asked | State::Issued | State::Abandoned => false,
-        });
         let mut count = 0;
-        for issuance in open {
-            match self.abandon(issuance) {
-                Ok(_) => count += 1,
-                // Certificates are being made at this moment: there is a next time.
-                Err(failure) if failure.kind == FailureKind::Busy => {}
+        for issuance in self.issuances()? {
+            let is_stale = issuance.since_unix_ms < stale;
+            let tended = match issuance.state {
+                State::Endorsed if is_stale => self.abandon(issuance).map(|_| 1),
+                State::Abandoning => self.abandon(issuance).map(|_| 1),
+                State::Asked if is_stale => self.ask_about(issuance),
+                State::Asked | State::Endorsed | State::Issued | State::Abandoned => Ok(0),
+            };
+            match tended {
+                Ok(given_up) => count += given_up,
+                // Certificates are being made at this moment, or the company is away: there is a next time.
+                Err(failure) if matches!(failure.kind, FailureKind::Busy | FailureKind::Unknown) => {
+                    if failure.name != "issuance_in_progress" && failure.name != "issuance_went_on" {
+                        break;
+                    }
+                }
                 Err(failure) => return Err(failure),
             }
         }
         Ok(count)
+    }
+
+    /// How a request ended whose answer never came. Answers how many were given up.
+    fn ask_about(&self, issuance: Issuance) -> Result<usize, Failure> {
+        let asked = self.ask_peer(Method::GET, &format!("/v1/endorsements/{}", issuance.request_id), None);
+        let answer = match asked {
+            Ok(answer) => answer,
+            // It was never heard, or is forgotten: nothing of it is to come any more.
+            Err(failure) if failure.name == "request_unknown" => return self.abandon(issuance).map(|_| 1),
+            // Refused as it stands; asked about again later.
+            Err(failure) if failure.kind == FailureKind::Refused => Value::Null,
+            Err(failure) => return Err(failure),
+        };
+        let (agent, key) = (&issuance.agent, issuance.agent_key);
+        let endorsed = match answer["state"].as_str() {
+            Some("abandoned") => return self.abandon(issuance).map(|_| 1),
+            Some("endorsed") => approved_there(&answer["approval"], agent, key).ok(),
+            Some(_) | None => None,
+        };
+        let text = answer["certificate_pem"].as_str().unwrap_or_default();
+        let is_bound = match pem::decode_one(Kind::Certificate, text) {
+            Ok(der) => self.is_bound(&der)?,
+            Err(_) => false,
+        };
+        let state = match &endorsed {
+            Some(_) if is_bound => State::Issued,
+            Some(_) => State::Endorsed,
+            None => State::Asked,
+        };
+        let _turn = self.begin_issuing_to(agent, key)?;
+        // It went on meanwhile: that counts.
+        if self.issuance(key)?.as_ref() == Some(&issuance) {
+            let since_unix_ms = clock::now().0;
+            self.write_issuance(&Issuance { state, since_unix_ms, endorsed_by: endorsed, ..issuance })?;
+        }
+        Ok(0)
     }
 
     fn abandon(&self, issuance: Issuance) -> Result<Value, Failure> {
@@ -340,6 +446,27 @@ impl Authority {
                 "set [peer] url, or bring the endorsement as a file: `cert request --endorsement`",
             )
         })?;
+        let (root, identity) = self.as_party()?;
+        let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+        peer.ask(&root, &identity.chain, signer, method, path, body)
+    }
+
+    /// Whether the daemon that [peer] names answers us within this time: a bank as its party, an agent host as the first
+    /// agent that is installed. `None`: none is named, or there is no such agent.
+    pub fn peer_answers(&self, within: Duration) -> Option<Result<(), Failure>> {
+        let peer = self.peer.get()?;
+        let asking = match self.kind {
+            PartyKind::AgentHost => self.as_first_agent().transpose()?,
+            PartyKind::Bank | PartyKind::SecurityCompany | PartyKind::Operator => self.as_party(),
+        };
+        Some(asking.and_then(|(root, identity)| {
+            let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
+            peer.answers(&root, &identity.chain, signer, within)
+        }))
+    }
+
+    /// The other party's root, and what we are for it: our TLS client certificate and its issuing CA.
+    fn as_party(&self) -> Result<(Vec<u8>, CertifiedKey), Failure> {
         let root = self.known_anchors()?.into_values().next().map(|anchors| anchors.root).ok_or_else(|| {
             Failure::refused(
                 "anchors_missing",
@@ -347,9 +474,9 @@ impl Authority {
                 "run `countersign trust add` with the other party's certificates",
             )
         })?;
-        let identity = self.signing_role(crate::kernel::sign::Purpose::TlsClient)?;
-        let signer = crate::tls::signer(std::sync::Arc::clone(&self.token), identity.key.id);
-        peer.ask(&root, &identity.chain[..2], signer, method, path, body)
+        let mut identity = self.signing_role(Purpose::TlsClient)?;
+        identity.chain.truncate(2);
+        Ok((root, identity))
     }
 
     fn issuance_file(&self, key: KeyId) -> std::path::PathBuf {
@@ -380,9 +507,9 @@ impl Authority {
 
 /// The approval of an officer there, which comes with every endorsement: it must be about this very agent and key. Whose
 /// it is, is for that party to know.
-fn approved_there(told: &Value, verified: &VerifiedRequest) -> Result<SignedApproval, Failure> {
+fn approved_there(told: &Value, agent: &SpiffeId, key: KeyId) -> Result<SignedApproval, Failure> {
     let approval = serde_json::from_value::<SignedApproval>(told.clone()).ok();
-    let about = approval.filter(|signed| signed.covers(verified.spiffe_id(), verified.key(), clock::now()));
+    let about = approval.filter(|signed| signed.covers(agent, key, clock::now()));
     about.ok_or_else(|| {
         Failure::refused(
             "endorsement_unapproved",

@@ -1,22 +1,48 @@
 //! What is there, for people and programs to read. Judges nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::ca::authority::{Authority, refused};
+use crate::ca::issue::OwnCa;
 use crate::ca::settings::PartyKind;
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::chain::PartyAnchors;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{AgentName, Sha256, UnixMillis};
+use crate::kernel::types::{AgentName, PartyName, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{CertificateLine, CertificatesOf};
 
+/// The other parties as this one knows them, for `doctor`.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// Each with the key identifiers of its issuing CAs.
+    pub trusted: BTreeMap<PartyName, Vec<String>>,
+    /// Agent hosts that are enrolled here.
+    pub hosts: usize,
+}
+
 impl Authority {
+    /// Who is trusted here and which hosts are believed.
+    ///
+    /// # Errors
+    /// The file system's, `anchor_invalid`, `host_unreadable`.
+    pub fn others(&self) -> Result<Others, Failure> {
+        let identifiers = |anchors: PartyAnchors| {
+            anchors.issuing.iter().map(|der| Ok(OwnCa::of(der)?.identifier)).collect::<Result<Vec<_>, Failure>>()
+        };
+        let known = self.known_anchors()?.into_iter();
+        let trusted = known.map(|(party, anchors)| Ok((party, identifiers(anchors)?)));
+        Ok(Others { trusted: trusted.collect::<Result<_, Failure>>()?, hosts: self.enrolled_hosts()?.len() })
+    }
+
     /// Certificates of this party: those its CAs issued, or the agents installed at this host.
     ///
     /// Answers `{items: [{profile, subject, serial, issuer, key, not_after, status}], next: null}`.

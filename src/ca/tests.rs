@@ -1,6 +1,7 @@
 //! Three parties in memory: a store of the CA's acts, a token that lints as the worker does and can be made to
 //! fail before or after it has signed.
 
+mod approvals;
 mod desk;
 
 use std::collections::BTreeMap;

@@ -6,17 +6,17 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use crate::ca::{described, described_pair};
+use crate::cli::cert_approve;
 use crate::cli::cert_issue;
 use crate::cli::cert_verify;
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
 use crate::cli::officer::{self, Officer};
 use crate::cli::progress::Progress;
-use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::pem::{self, Kind};
-use crate::kernel::types::{AgentName, KeyId, RoleName, SpiffeId};
+use crate::kernel::types::{AgentName, RoleName, SpiffeId};
 use crate::ops::failure::Failure;
 
 /// Request, endorse, issue, install, show and verify an agent's certificates.
@@ -91,27 +91,12 @@ signatures; it finds the security company in ../secco and the agent host in ../a
 bank's state directory unless --company and --host name them. Repeating any form is harmless.")]
     Issue(IssueArgs),
     /// At the bank or the security company: let an agent be certified over a key before it asks.
-    #[command(after_help = "\
-Example:
-  countersign cert approve shopper --role purchaser --days 30 --as ./carol \\
-      --key 6e08c2e98556c2332769b7ac7ce443512851e4d0681e8b03b6c3a245ab81bf06
-Compare the key with what `cert request` showed at the agent host: an approval is for it alone.")]
-    Approve {
-        /// The agent's name.
-        name: AgentName,
-        /// A role of the signed catalogue.
-        #[arg(long)]
-        role: RoleName,
-        /// The agent's key: 64 hexadecimal digits, see `cert request` at the agent host.
-        #[arg(long, value_parser = key_id)]
-        key: KeyId,
-        /// How long the approval stands; renewals included.
-        #[arg(long, default_value_t = officer::DAYS)]
-        days: u32,
-        /// The officer's own state directory.
-        #[arg(long = "as", value_name = "DIR")]
-        officer: PathBuf,
-    },
+    Approve(cert_approve::Args),
+    /// At the bank or the security company: what officers have approved, and what became of it.
+    #[command(after_help = "Examples:\n  countersign cert approvals\n  countersign cert approvals --json")]
+    Approvals,
+    /// At the bank or the security company: end an approval; no certificate follows it any more, renewals included.
+    Disapprove(cert_approve::DisapproveArgs),
     /// At the agent host: check the pair and put it where the bridge finds it.
     #[command(after_help = "\
 Example:
@@ -223,24 +208,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             certificate(context, AdminCall::CertEndorse { request, approval }, &out)
         }
         Verb::Issue(args) => issue(context, args),
-        Verb::Approve { name, role, key, days, officer } => {
-            let config = Config::load(&context.state)?;
-            let agent = SpiffeId::new(&config.pki.trust_domain, role, name)
-                .map_err(|error| Failure::usage("config_invalid", error.to_string(), "correct pki.trust_domain"))?;
-            let officer = Officer::of(&officer, context.json);
-            let approval = officer.approve(config.hosted().0.clone(), agent, key, days)?;
-            let approved = context.call(AdminCall::CertApprove { approval })?;
-            context.print(&approved, |approved| {
-                format!(
-                    "{} may be certified\n  key   {}\n  by    {}\n  until {}",
-                    text(approved, "agent"),
-                    text(approved, "key"),
-                    text(approved, "approved_by"),
-                    text(approved, "until"),
-                )
-            });
-            Ok(())
-        }
+        Verb::Approve(args) => cert_approve::approve(args, context),
+        Verb::Approvals => cert_approve::list(context),
+        Verb::Disapprove(args) => cert_approve::disapprove(args, context),
         Verb::Install { name, bank, endorsement } => install(context, name, &bank, &endorsement),
         Verb::Renew { name } => {
             let before = context.call(AdminCall::CertShow { name: name.clone() })?;
@@ -318,7 +288,7 @@ fn approval(
         return Ok(None);
     };
     let (agent, key) = officer::subject_of(request)?;
-    let party = Config::load(&context.state)?.hosted().0.clone();
+    let (party, _) = officer::party_of(context)?;
     Officer::of(directory, context.json).approve(party, agent, key, days).map(Some)
 }
 
@@ -495,10 +465,6 @@ fn read_certificates<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Vec<Ve
         })?);
     }
     Ok(found)
-}
-
-fn key_id(text: &str) -> Result<KeyId, String> {
-    KeyId::from_hex(text).map_err(|error| error.to_string())
 }
 
 fn certificate_text(value: &Value) -> String {

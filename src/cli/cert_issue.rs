@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::documents::text;
-use crate::cli::officer::{Officer, subject_of};
-use crate::config::Config;
+use crate::cli::officer::{Officer, party_of, subject_of};
 use crate::front::admin::AdminCall;
-use crate::kernel::types::{AgentName, PartyName, RoleName};
+use crate::kernel::types::{AgentName, RoleName};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 
@@ -55,7 +54,7 @@ pub fn run(
     let (agent, key) = subject_of(&request)?;
 
     tell("security company: endorsement");
-    let approval = endorser.approve(party_of(&company)?, agent.clone(), key, days)?;
+    let approval = endorser.approve(party_of(&company)?.0, agent.clone(), key, days)?;
     let endorsed = company.call(AdminCall::CertEndorse { request, approval: Some(approval) })?;
     let endorsement_pem = text(&endorsed, "certificate_pem").to_owned();
 
@@ -63,15 +62,11 @@ pub fn run(
     let request = ask(Some(endorsement_pem.clone()))?;
 
     tell("bank: certificate");
-    let approval = issuer.approve(party_of(bank)?, agent.clone(), key, days)?;
+    let approval = issuer.approve(party_of(bank)?.0, agent.clone(), key, days)?;
     let issued = bank.call(AdminCall::CertIssue { request, approval: Some(approval) })?;
     let bank_pem = text(&issued, "certificate_pem").to_owned();
 
     tell("agent host: installation");
     let installed = host.call(AdminCall::CertInstall { name: name.clone(), bank_pem, endorsement_pem })?;
     Ok(json!({ "agent": agent, "endorsement": endorsed, "bank": issued, "installed": installed }))
-}
-
-fn party_of(context: &Context) -> Result<PartyName, Failure> {
-    Ok(Config::load(&context.state)?.hosted().0.clone())
 }

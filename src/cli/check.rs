@@ -74,6 +74,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         if let Some(banking) = &config.banking {
             lines.push(format!("payments are settled by the core banking system at {}", banking.url));
         }
+        if let Some(group) = &config.admin.group {
+            lines.push(format!("the admin socket is open to the group {group}"));
+        }
         if config.demo.enabled {
             lines.push("this is a demo configuration".into());
         }
@@ -163,6 +166,7 @@ mod tests {
                     .replace("approval_ttl_s = 86400", "approval_ttl_s = 604000"),
                 "longer than an authorization may wait",
             ),
+            (bank.replace("[audit]", "[peer]\nurl = \"http://secco.example:9444\"\n[audit]"), "it is not https://"),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

@@ -53,8 +53,10 @@ impl Context {
     }
 
     fn attempt(&self, request: &AdminRequest) -> Result<Value, Failure> {
-        if let Ok(stream) = UnixStream::connect(self.state.admin_socket()) {
-            return exchange(stream, request, Progress::new(self));
+        match UnixStream::connect(self.state.admin_socket()) {
+            Ok(stream) => return exchange(stream, request, Progress::new(self)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(not_let_through(&self.state)),
+            Err(_) => {}
         }
         let offline = OfflineDaemon::start(&self.state)?;
         let stream = UnixStream::connect(self.state.admin_socket()).map_err(|error| unreachable_(&error))?;
@@ -69,6 +71,14 @@ impl Context {
         // A reader that went away is no failure of ours.
         let _ = writeln!(std::io::stdout(), "{}", shown.trim_end());
     }
+}
+
+fn not_let_through(state: &StateDir) -> Failure {
+    Failure::usage(
+        "socket_forbidden",
+        format!("{} is not open to this user", state.admin_socket().display()),
+        "be of the group that [admin] group names, and log in again; or act as the daemon's own user",
+    )
 }
 
 fn unreachable_(error: &std::io::Error) -> Failure {

@@ -98,7 +98,8 @@ fn list_text(list: &Value) -> String {
     let line = |freeze: &Value| {
         let whom = freeze["whom"]["agent"].as_str().unwrap_or("every agent");
         let asked = freeze["thaw_asked_by"].as_str().map(|by| format!("; {by} asks to lift it")).unwrap_or_default();
-        format!("{whom}\n  since {}: {}{asked}\n", text(freeze, "since"), text(freeze, "reason"))
+        let by = freeze["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
+        format!("{whom}\n  since {}{by}: {}{asked}\n", text(freeze, "since"), text(freeze, "reason"))
     };
     items.iter().map(line).collect()
 }

@@ -6,10 +6,11 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
+use crate::cli::table::table;
 use crate::front::admin::AdminCall;
 use crate::ops::failure::Failure;
 
-/// Show this agent host's identity, or enrol an agent host.
+/// Show this agent host's identity; enrol, list and remove agent hosts.
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Enrolment is done in person: compare the key on both screens.
@@ -40,6 +41,19 @@ Compare the key that it prints with what `countersign host show` prints at the h
         /// What `host show` wrote (JSON).
         host: PathBuf,
     },
+    /// The agent hosts enrolled at this party.
+    #[command(after_help = "Examples:\n  countersign host list\n  countersign host list --json")]
+    List,
+    /// At the bank or the security company: believe this host's custody statements no more.
+    #[command(after_help = "\
+Example:
+  countersign host remove agent-host
+Its agents get no certificate any more, a renewal neither. What was issued stays until it ends:
+`countersign revoke` ends it at once. Enrolling the host again takes it back.")]
+    Remove {
+        /// The host's name, or its key, as in `host list`.
+        host: String,
+    },
 }
 
 /// Carries the verb out.
@@ -65,6 +79,23 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 format!("{state} host key {} (token {})", text(enrolled, "host_key"), text(enrolled, "token_serial"))
             });
         }
+        Verb::List => {
+            let list = context.call(AdminCall::HostList {})?;
+            context.print(&list, |list| table(list, COLUMNS, "no agent host is enrolled"));
+        }
+        Verb::Remove { host } => {
+            let removed = context.call(AdminCall::HostRemove { host })?;
+            context.print(&removed, |removed| {
+                format!(
+                    "removed {} with host key {}\n  its agents get no certificate any more; those they have stay until \
+                     they end or are revoked",
+                    text(removed, "party"),
+                    text(removed, "host_key"),
+                )
+            });
+        }
     }
     Ok(())
 }
+
+const COLUMNS: &[(&str, &str)] = &[("HOST", "party"), ("KEY", "host_key"), ("TOKEN", "token_serial")];

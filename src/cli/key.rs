@@ -45,13 +45,16 @@ Examples:
   # announced; now the other parties, agent hosts too, `trust add` certs/issuing.pem again
   countersign key rotate issuing
   # only when all of them have: used from now on; the CA before it goes on signing its lists
-  countersign key rotate issuing
+  countersign key rotate issuing --use
 Not for root, agent and token-identity keys: the refusal says what to do instead.")]
     Rotate {
         /// The purpose: issuing, transaction, checkpoint, catalogue, revocation-receipt, ocsp-responder, manifest,
         /// witness, tls-server, tls-client, host-identity, vault-wrapping or data-wrapping.
         #[arg(value_parser = purpose)]
         purpose: Purpose,
+        /// Of the issuing CA: the other parties trust the one that was announced; it issues from now on.
+        #[arg(long = "use")]
+        put_to_use: bool,
     },
     /// Make a key verify-only for good: the token itself refuses to sign or seal with it.
     #[command(after_help = "Examples:\n  countersign key retire agent-host-agent.shopper-v1")]
@@ -84,7 +87,20 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&list, |list| table(list, COLUMNS, "the token has no keys"));
         }
         Verb::Show { label } => context.print(&context.call(AdminCall::KeyShow { label })?, shown),
-        Verb::Rotate { purpose } => context.print(&context.call(AdminCall::KeyRotate { purpose })?, rotated),
+        Verb::Rotate { purpose, put_to_use } => {
+            let call = match (purpose, put_to_use) {
+                (Purpose::Issuing, true) => AdminCall::IssuingUse {},
+                (_, false) => AdminCall::KeyRotate { purpose },
+                (_, true) => {
+                    return Err(Failure::usage(
+                        "option_not_for_purpose",
+                        format!("a new {} key is used at once", purpose.slug()),
+                        "leave --use out: only an issuing CA is announced first",
+                    ));
+                }
+            };
+            context.print(&context.call(call)?, rotated);
+        }
         Verb::Retire { label } => {
             let key = context.call(AdminCall::KeyRetire { label })?;
             context.print(&key, |key| format!("{} is {}", text(key, "label"), text(key, "state")));

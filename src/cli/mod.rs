@@ -8,6 +8,7 @@ pub mod bench;
 pub mod case;
 pub mod catalogue;
 mod cert;
+mod cert_approve;
 mod cert_issue;
 mod cert_verify;
 pub mod check;

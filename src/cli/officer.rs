@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cli::context::Context;
+use crate::config::Config;
 use crate::front::admin::AdminCall;
 use crate::kernel::credential::operator::{SignedApproval, SignedRequest};
 use crate::kernel::credential::pem::{self, Kind};
@@ -45,6 +46,22 @@ impl Officer {
     /// As [`Self::approve`].
     pub fn key(&self) -> Result<KeyId, Failure> {
         Ok(read::<SignedRequest>(self.0.call(AdminCall::OperatorShow {})?)?.request.key)
+    }
+}
+
+/// The party of a state directory and its trust domain: from its configuration, or from its daemon where the file is
+/// nobody else's to read.
+///
+/// # Errors
+/// `config_missing`, `config_invalid`; the daemon's failures.
+pub fn party_of(context: &Context) -> Result<(PartyName, String), Failure> {
+    match Config::load(&context.state) {
+        Ok(config) => Ok((config.hosted().0.clone(), config.pki.trust_domain.clone())),
+        Err(failure) if failure.name == "config_unreadable" => {
+            let status = context.call(AdminCall::Status {})?;
+            Ok((read(status["party"].clone())?, read(status["trust_domain"].clone())?))
+        }
+        Err(failure) => Err(failure),
     }
 }
 

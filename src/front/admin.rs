@@ -15,6 +15,7 @@ use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
     ProductId, RoleName, SpiffeId, TransactionId,
 };
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
 use crate::store::Listing;
@@ -60,6 +61,11 @@ pub enum AdminCall {
     HostEnrol {
         host: Value,
     },
+    HostList {},
+    HostRemove {
+        /// Its party's name, or its key.
+        host: String,
+    },
     CatalogueSign {
         catalogue: Value,
     },
@@ -101,6 +107,13 @@ pub enum AdminCall {
     /// An officer's approval ahead of the request.
     CertApprove {
         approval: SignedApproval,
+    },
+    /// What officers have approved here.
+    CertApprovals {},
+    /// Ends approvals: of an agent, or over one key.
+    CertDisapprove {
+        name: Option<AgentName>,
+        key: Option<KeyId>,
     },
     CertInstall {
         name: AgentName,
@@ -145,6 +158,8 @@ pub enum AdminCall {
     KeyRotate {
         purpose: Purpose,
     },
+    /// Puts the issuing CA that was announced to use.
+    IssuingUse {},
     KeyRetire {
         label: String,
     },
@@ -220,6 +235,7 @@ pub enum AdminCall {
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
     let setup = &services.setup;
+    let verb = verb_of(&request.call);
     let operator = match signed_in(&request.call) {
         Some(approval) => setup.authority.officer(approval, uid),
         None => setup.operators.identify(uid, request.operator.as_deref()),
@@ -231,10 +247,17 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
     match answer {
         Ok(value) => AdminAnswer::Ok(value),
         Err(failure) => {
-            tracing::info!(name = %failure.name, "admin request not done");
-            AdminAnswer::Error(failure)
+            let request_id = failure.request_id.clone().unwrap_or_else(|| clock::fresh_request_id().to_string());
+            tracing::info!(%verb, %request_id, name = %failure.name, "admin request not done");
+            AdminAnswer::Error(failure.with_request(&request_id))
         }
     }
+}
+
+/// As it is called on the socket.
+fn verb_of(call: &AdminCall) -> String {
+    let told = serde_json::to_value(call).unwrap_or_default();
+    told["verb"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What an officer signed in this call: then the signature says who asks, whoever carries it to the socket.
@@ -267,6 +290,8 @@ fn dispatch(
         }
         AdminCall::HostShow {} => authority.host_show(&actor),
         AdminCall::HostEnrol { host } => authority.host_enrol(&actor, &host),
+        AdminCall::HostList {} => authority.host_list(&actor),
+        AdminCall::HostRemove { host } => authority.host_remove(&actor, &host),
         AdminCall::CatalogueSign { catalogue } => authority.catalogue_sign(&actor, &catalogue),
         AdminCall::CatalogueInstall { catalogue } => {
             completed(services, authority.catalogue_install(&actor, &catalogue))
@@ -285,6 +310,8 @@ fn dispatch(
         AdminCall::CertEndorse { request, approval } => authority.cert_endorse(&actor, &request, approval.as_ref()),
         AdminCall::CertIssue { request, approval } => authority.cert_issue(&actor, &request, approval.as_ref()),
         AdminCall::CertApprove { approval } => authority.cert_approve(&actor, &approval),
+        AdminCall::CertApprovals {} => authority.approval_list(&actor),
+        AdminCall::CertDisapprove { name, key } => authority.approval_withdraw(&actor, name.as_ref(), key),
         AdminCall::CertInstall { name, bank_pem, endorsement_pem } => {
             authority.cert_install(&actor, &name, &bank_pem, &endorsement_pem)
         }
@@ -304,6 +331,7 @@ fn dispatch(
         AdminCall::KeyList {} => authority.key_list(&actor),
         AdminCall::KeyShow { label } => authority.key_show(&actor, &label),
         AdminCall::KeyRotate { purpose } => services.rotate_key(&actor, purpose),
+        AdminCall::IssuingUse {} => services.use_issuing(&actor),
         AdminCall::KeyRetire { label } => authority.key_retire(&actor, &label),
         AdminCall::KeyDestroy { label, confirm } => authority.key_destroy(&actor, &label, confirm.as_deref()),
         AdminCall::CustodyReport {} => authority.custody_report(&actor),

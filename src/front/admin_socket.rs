@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::front::admin::{self, AdminAnswer, AdminRequest};
+use crate::front::admin_group::SOCKET_MODE;
 use crate::front::services::Services;
 use crate::ops::failure::Failure;
 
@@ -23,7 +24,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// When accepting fails: out of descriptors, most likely, and connections that end make room again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds a local socket, mode 0660 inside the state directory: who connects is told by peer credentials.
+/// Binds a local socket, mode 0660 inside the state directory, which is the daemon's own: who connects is told by peer
+/// credentials.
 ///
 /// # Errors
 /// `socket_unusable`
@@ -40,7 +42,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(unusable)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(unusable)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(unusable)?;
     Ok(listener)
 }
 

@@ -1,6 +1,7 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
 mod certificates;
+mod parties;
 mod token;
 
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +33,7 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
         "connections": services.connections.count(),
         "refused_handshakes": services.refused_handshakes(),
         "payments": services.payments().and_then(|payments| payments.stopped()).ok(),
+        "trust_domain": setup.settings.pki.trust_domain,
         "log": services.log().and_then(|log| log.state()).ok(),
     }))
 }
@@ -44,6 +46,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_files(services, &mut items);
     check_clock(services, &mut items);
     check_guards(services, &mut items);
+    parties::check(services, &mut items);
     check_store(services, &mut items);
     check_log(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
@@ -70,7 +73,7 @@ fn check_files(services: &Services, items: &mut Vec<Value>) {
     let setup = &services.setup;
     let state = setup.state.root();
     match mode_of(state) {
-        Some(mode) if mode & 0o077 == 0 => {
+        Some(mode) if mode & 0o077 == 0 || is_let_through(services, state) => {
             items.push(ok("state directory", format!("{} mode {mode:o}", state.display())))
         }
         Some(mode) => items.push(fail(
@@ -88,7 +91,8 @@ fn check_files(services: &Services, items: &mut Vec<Value>) {
             "run the front under a user id of its own, or on a kernel with Landlock",
         ),
     });
-    items.push(inner_directories(state));
+    items.push(inner_directories(services, state));
+    items.extend(admin_socket(services));
     let changed = |path: std::path::PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     // The socket is made when the daemon starts.
     let is_newer = changed(setup.state.config()) > changed(setup.state.admin_socket());
@@ -104,17 +108,43 @@ fn check_files(services: &Services, items: &mut Vec<Value>) {
 }
 
 /// As far as the front may see: it reads the modes, not what is inside.
-fn inner_directories(state: &Path) -> Value {
+fn inner_directories(services: &Services, state: &Path) -> Value {
     let open: Vec<String> = ["pins", "softhsm", "softhsm/tokens", "store", "run"]
         .into_iter()
         .filter_map(|name| Some((name, mode_of(&state.join(name))?)))
-        .filter(|(_, mode)| mode & 0o077 != 0)
+        .filter(|(name, mode)| {
+            let is_gate = *name == "run" && is_let_through(services, &state.join(name));
+            mode & 0o077 != 0 && !is_gate
+        })
         .map(|(name, mode)| format!("{name} mode {mode:o}"))
         .collect();
     if open.is_empty() {
         return ok("inner directories", "PINs, token, store and sockets are closed to others");
     }
     fail("inner directories", format!("open to others: {}", open.join(", ")), "chmod 700 these directories")
+}
+
+/// Whether this directory is open as `[admin] group` asks, and no further.
+fn is_let_through(services: &Services, directory: &Path) -> bool {
+    services.setup.operators.group().is_some_and(|group| group.alone_passes(directory))
+}
+
+/// With `[admin] group`: whether its people reach the socket, and nobody else does.
+fn admin_socket(services: &Services) -> Option<Value> {
+    let group = services.setup.operators.group()?;
+    let state = &services.setup.state;
+    let run = state.resolve("run");
+    let is_open = group.alone_connects(&state.admin_socket());
+    let name = group.name();
+    Some(if is_open && is_let_through(services, &run) && is_let_through(services, state.root()) {
+        ok("admin socket", format!("the group {name} reaches it, and nothing else here"))
+    } else {
+        fail(
+            "admin socket",
+            format!("it is not open to the group {name} as the daemon opened it: somebody changed modes or groups"),
+            "start the daemon again: it opens the socket, run/ and the state directory to the group, and no more",
+        )
+    })
 }
 
 /// Not before what is already signed: certificates and the newest leaf.

@@ -1,6 +1,7 @@
 //! The doors: MCP listener, admin socket, agent socket; and the services behind them.
 
 pub mod admin;
+pub mod admin_group;
 pub mod admin_socket;
 pub mod agent_socket;
 pub mod allowance;

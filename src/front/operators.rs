@@ -1,5 +1,6 @@
 //! Which human is at the admin socket: peer credentials against the configured operators.
 
+use crate::front::admin_group::AdminGroup;
 use crate::front::settings::{DemoSettings, OperatorSettings};
 use crate::kernel::command::OperatorPrincipal;
 use crate::ops::failure::Failure;
@@ -9,11 +10,23 @@ use crate::ops::failure::Failure;
 pub struct Operators {
     known: Vec<OperatorSettings>,
     demo: DemoSettings,
+    group: Option<AdminGroup>,
 }
 
 impl Operators {
     pub fn new(known: Vec<OperatorSettings>, demo: DemoSettings) -> Self {
-        Self { known, demo }
+        Self { known, demo, group: None }
+    }
+
+    /// The same, where people of this group reach the socket.
+    #[must_use]
+    pub fn of_group(self, group: Option<AdminGroup>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Who besides the daemon's own user reaches the socket.
+    pub fn group(&self) -> Option<&AdminGroup> {
+        self.group.as_ref()
     }
 
     /// True when `--operator` may choose: `doctor` warns about it.

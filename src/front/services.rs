@@ -206,6 +206,11 @@ impl Services {
         self.setup.authority.key_rotate(actor, purpose, || self.complete())
     }
 
+    /// Puts the issuing CA that was announced to use.
+    pub fn use_issuing(&self, actor: &Actor) -> Result<Value, Failure> {
+        self.setup.authority.issuing_use(actor, || self.complete())
+    }
+
     fn complete_bank(&self, missing: &mut Vec<String>) -> Result<(), Failure> {
         let setup = &self.setup;
         match setup.authority.acceptance() {

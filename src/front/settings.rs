@@ -1,4 +1,4 @@
-//! `[listen]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]`
+//! `[listen]`, `[admin]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]`
 
 use std::path::PathBuf;
 
@@ -72,6 +72,14 @@ pub struct OperatorSettings {
     pub uid: u32,
     /// `officer`, `approver`, `auditor`, `administrator`
     pub roles: Vec<String>,
+}
+
+/// Who besides the daemon's own user reaches the admin socket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// A group of this machine, by name or number. None: nobody.
+    pub group: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -160,6 +160,15 @@ impl Parties {
         self.world.run("secco", &arguments);
     }
 
+    /// What the doctor says of the line to the other party.
+    fn line(&self, party: &str) -> String {
+        let operator = if party == "agent" { "host-admin".to_owned() } else { format!("{party}-admin") };
+        let output = self.world.output(party, &["--operator", &operator, "--json", "doctor"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let line = report["items"].as_array().unwrap().iter().find(|item| item["check"] == "peer");
+        line.unwrap_or_else(|| panic!("{report}"))["result"].as_str().unwrap().to_owned()
+    }
+
     /// The security company's record of an agent's newest request.
     fn pending(&self, agent: &str) -> Value {
         let list = self.world.run("secco", &["--operator", "secco-officer", "--json", "cert", "pending"]);
@@ -206,6 +215,7 @@ fn two_parties_issue_over_the_network_whatever_it_does() {
     assert_eq!(parties.issue(&request, &s), (4, "peer_answer_unknown".into()));
     assert_eq!(parties.pending("buyer")["state"], "pending", "it was heard");
     assert_eq!(parties.issue(&request, &s), (5, "endorsement_pending".into()));
+    assert_eq!([parties.line("bank"), parties.line("agent")], ["ok", "ok"]);
 
     // Approved; the security company dies while its answer is under way, and is asked again.
     parties.approve("buyer");
@@ -241,6 +251,7 @@ fn an_issuance_that_is_given_up_leaves_no_endorsement(parties: &Parties) {
     let proof = parties.request("drop", Some(&s));
     // The company is away: given up here at once, there as soon as it can be told.
     parties.world.run("secco", &["stop"]);
+    assert_eq!(parties.line("bank"), "warn");
     let abandoned = parties.world.run("bank", &["--operator", "bank-officer", "--json", "cert", "abandon", "drop"]);
     assert!(abandoned.contains("\"abandoning\""), "{abandoned}");
     assert_eq!(parties.issue(&proof, &b), (3, "issuance_abandoned".into()));
@@ -255,9 +266,11 @@ fn an_issuance_that_is_given_up_leaves_no_endorsement(parties: &Parties) {
 fn renewals(parties: &Parties) {
     let pair = |file: &str| std::fs::read(parties.world.state("agent").join("certs/agents/buyer").join(file)).unwrap();
     let before = pair("pair.pem");
-    // Young certificates are found again: nothing changes.
+    // Young certificates are found again: nothing changes, and nothing is left of the question.
+    let desk = || parties.world.run("secco", &["--operator", "secco-officer", "--json", "cert", "pending"]);
+    let asked = desk();
     parties.world.run("agent", &["cert", "renew", "buyer"]);
-    assert_eq!(pair("pair.pem"), before);
+    assert_eq!((pair("pair.pem"), desk()), (before.clone(), asked));
     // A life seven times as long: what there is has less than half of it left.
     for party in ["secco", "bank"] {
         parties.world.run(party, &["stop"]);

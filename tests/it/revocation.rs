@@ -23,6 +23,7 @@ fn denied(world: &World, arguments: &[&str]) -> String {
 #[test]
 fn every_form_is_shown_carried_out_and_repeated_and_its_receipt_stands_alone() {
     let world = World::new();
+    the_doctor_misses_hosts_that_nobody_enrolled(&world);
     one_person_freezes_and_two_lift_it(&world);
     a_key_is_blocked_before_anybody_has_seen_it(&world);
     wrong_words_are_refused_by_name(&world);
@@ -39,6 +40,9 @@ fn one_person_freezes_and_two_lift_it(world: &World) {
     assert!(frozen["effective"] == true && frozen["already"] == false && frozen["pending"] == json!({}), "{frozen}");
     assert_eq!(bank(world, &["freeze", AGENT, "--reason", "odd payments"])["already"], true);
     verified(world, &frozen, "frozen");
+    assert_eq!(bank(world, &["freeze", "--list"])["items"][0]["by"], "bank-officer");
+    let [(result, told)] = &doctor(world, "bank", "freezes")[..] else { panic!("one line for one freeze") };
+    assert!(result == "warn" && told.contains("by bank-officer: odd payments"), "{told}");
 
     let first = bank(world, &["unfreeze", "assistant", "--note", "explained"]);
     assert_eq!((&first["lifted"], &first["recorded"]), (&json!(false), &json!(true)));
@@ -47,9 +51,35 @@ fn one_person_freezes_and_two_lift_it(world: &World) {
     let second = ask(world, "bank", "bank-admin", &["unfreeze", "assistant", "--note", "seen"]);
     assert!(second["lifted"] == true && second["effective"] == true, "{second}");
     verified(world, &second, "unfrozen");
+    assert_eq!(doctor(world, "bank", "freezes"), [("ok".into(), "nobody is frozen".into())]);
     assert_eq!(denied(world, &["unfreeze", "assistant", "--note", "again"]), "not_frozen");
     assert_eq!(denied(world, &["unfreeze", "--all", "--note", "again"]), "not_frozen");
     assert_eq!(denied(world, &["freeze", "nobody", "--reason", "x"]), "unknown_agent");
+}
+
+/// What the doctor says of one thing: (result, sentence), whatever else it finds.
+fn doctor(world: &World, party: &str, check: &str) -> Vec<(String, String)> {
+    let output = world.output(party, &["--json", "--operator", &format!("{party}-admin"), "doctor"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let items = report["items"].as_array().unwrap().iter().filter(|item| item["check"] == check);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    items.map(|item| (text(&item["result"]), text(&item["detail"]))).collect()
+}
+
+fn the_doctor_misses_hosts_that_nobody_enrolled(world: &World) {
+    let enrolled = [("ok".to_owned(), "1 enrolled".to_owned())];
+    for party in ["secco", "bank"] {
+        assert_eq!(doctor(world, party, "agent hosts"), enrolled);
+        assert_eq!(doctor(world, party, "other parties")[0].0, "ok");
+    }
+    let admin = |arguments: &[&str]| ask(world, "secco", "secco-admin", arguments);
+    let host = world.state("secco").join("host.json").display().to_string();
+    world.run("agent", &["--operator", "host-admin", "host", "show", "--out", &host]);
+    let key = admin(&["host", "list"])["items"][0]["host_key"].clone();
+    assert_eq!(admin(&["host", "remove", "agent-host"])["host_key"], key);
+    assert_eq!(doctor(world, "secco", "agent hosts")[0].0, "warn");
+    assert_eq!(admin(&["host", "enrol", &host])["changed"], true);
+    assert_eq!(doctor(world, "secco", "agent hosts"), enrolled);
 }
 
 fn a_key_is_blocked_before_anybody_has_seen_it(world: &World) {
@@ -110,17 +140,13 @@ fn the_other_partys_issuer_is_refused_here(world: &World) {
     // Of its two lists one is its root's, which is no issuing CA.
     let mut answers: Vec<bool> = known
         .map(|identifier| {
-            let arguments = [
-                "--operator",
-                "bank-officer",
-                "revoke",
-                "--issuer",
-                &identifier,
-                "--reason",
-                "ca-compromise",
-                "--dry-run",
-            ];
-            world.output("bank", &arguments).status.success()
+            let revoke = ["revoke", "--issuer", &identifier, "--reason", "ca-compromise", "--dry-run"];
+            let output = world.output("bank", &[&["--json", "--operator", "bank-officer"][..], &revoke].concat());
+            if output.status.success() {
+                let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!(shown["affected"], json!({ "certificates": 3, "agents": 3 }), "{shown}");
+            }
+            output.status.success()
         })
         .collect();
     answers.sort_unstable();

@@ -58,7 +58,10 @@ fn a_running_bank_gets_its_next_issuing_ca_and_its_agents_keep_working() {
         assert_eq!((&trusted["changed"], &trusted["issuing"]), (&json!(true), &json!(2)));
     }
 
-    assert_eq!(as_admin(&world, "bank", &["key", "rotate", "issuing"])["effective"], "now");
+    let again = ["--operator", "bank-admin", "key", "rotate", "issuing"];
+    assert_eq!(world.refused("bank", &again), (3, "issuing_ca_announced".into()));
+    assert_eq!(next().unwrap().0, "announced");
+    assert_eq!(as_admin(&world, "bank", &["key", "rotate", "issuing", "--use"])["effective"], "now");
     assert_eq!(next(), Some(("issues".into(), "ok".into())));
     assert_eq!(found("bank", "issuing CA v1").unwrap().1, "lists-only");
     assert_eq!(balance(&world), "USD");
@@ -97,8 +100,23 @@ fn an_issuing_ca_that_was_revoked_is_followed_by_another() {
     assert_eq!(world.refused("secco", &endorse), (3, "issuing_ca_revoked".into()));
 
     assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing"])["effective"], "announced");
-    assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing"])["effective"], "now");
+    assert_eq!(as_admin(&world, "secco", &["key", "rotate", "issuing", "--use"])["effective"], "now");
     assert_eq!(found("issuing CA v2").1, "issues");
     in_order();
+    let certs = world.state("secco").join("certs");
+    let (root, issuing) = (certs.join("root.pem"), certs.join("issuing.pem"));
+    let (root, issuing) = (root.to_str().unwrap(), issuing.to_str().unwrap());
+    as_admin(&world, "bank", &["trust", "add", "secco", "--root", root, "--issuing", issuing]);
+    let missing = || {
+        let output = world.output("bank", &["--operator", "bank-admin", "--json", "doctor"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let items = report["items"].as_array().unwrap().iter();
+        items.filter(|item| item["detail"].as_str().unwrap().starts_with("no list of secco's issuing CA")).count()
+    };
+    assert_eq!(missing(), 1, "nobody has brought the list of the new one");
+    let list = world.state("bank").join("secco.crl").display().to_string();
+    world.run("secco", &[&officer[..], &["crl", "export", "--out", &list]].concat());
+    world.run("bank", &["--operator", "bank-officer", "crl", "import", &list]);
+    assert_eq!(missing(), 0);
     world.run("secco", &endorse);
 }

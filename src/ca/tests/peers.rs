@@ -2,6 +2,7 @@
 //! not what was written; and the company's desk against a bank that asks without end.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use http::Method;
 
@@ -74,10 +75,25 @@ impl Peer for Company {
         let id: RequestId = path.rsplit('/').next().unwrap().parse().unwrap();
         let answer = match method {
             Method::PUT => self.0.secco.endorsement_put(&bank(), &id, body.unwrap()),
+            Method::GET => self.0.secco.endorsement_get(&bank(), &id),
             Method::DELETE => self.0.secco.endorsement_abandon(&bank(), &id),
             other => panic!("the bank asks {other}"),
         }?;
         Ok((self.0.bend.lock().unwrap())(answer))
+    }
+
+    fn answers(
+        &self,
+        _root: &[u8],
+        _chain: &[Vec<u8>],
+        _signer: Arc<dyn TlsSigner>,
+        _within: Duration,
+    ) -> Result<(), Failure> {
+        if self.0.is_away.load(Ordering::SeqCst) {
+            Err(Failure::busy("peer_unreachable", "away", "wait"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -216,8 +232,9 @@ fn what_is_given_up_stays_so_whatever_goes_on_at_the_same_time() {
     assert_eq!(name_of(issue(&all, &proof)), "issuance_abandoned");
     assert_eq!(name_of(issue(&all, &request)), "issuance_abandoned");
     let text = std::fs::read_to_string(issuance_file(&all)).unwrap();
-    let key = proof_key(&proof);
-    bank.issuance_done(key).unwrap();
+    let verified = bank.verify_request_at(&proof, clock::now()).unwrap();
+    let (endorsement, record) = (verified.endorsement(clock::now()).unwrap(), all.bank.store.certificates().unwrap());
+    bank.issuance_done(&verified, &proof, &endorsement, &record[0]).unwrap();
     assert_eq!(std::fs::read_to_string(issuance_file(&all)).unwrap(), text);
 }
 
@@ -326,7 +343,7 @@ fn a_file_of_the_desk_that_is_not_what_was_written_is_named_and_nothing_is_endor
 }
 
 /// The same party with another limit, as after a restart with another configuration.
-fn with_room_for(party: &Party, peer_requests_max: u32) -> Arc<Authority> {
+pub(super) fn with_room_for(party: &Party, peer_requests_max: u32) -> Arc<Authority> {
     Authority::open(AuthoritySetup {
         party: party.authority.party().clone(),
         kind: party.authority.kind(),
@@ -367,6 +384,113 @@ fn a_peer_has_room_for_so_many_requests_and_each_peer_has_its_own() {
     assert_eq!(name_of(again.endorsement_put(&bank(), &id(6), &requests[1])), full);
     again.endorsement_abandon(&bank(), &id(3)).unwrap();
     again.endorsement_put(&bank(), &id(6), &requests[1]).unwrap();
+}
+
+fn desk(party: &Party) -> Vec<(String, String)> {
+    let list = party.authority.endorsement_list(&chief()).unwrap();
+    let text = |item: &Value, member: &str| item[member].as_str().unwrap().to_owned();
+    list["items"].as_array().unwrap().iter().map(|item| (text(item, "request_id"), text(item, "state"))).collect()
+}
+
+#[test]
+fn a_renewal_before_its_time_leaves_no_request_and_one_that_waits_takes_the_place_of_the_one_before() {
+    let all = installation();
+    let secco = with_room_for(&all.secco, 1);
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let first = all.request("shopper", None);
+    // Nobody has approved: a host that asks every minute has one request here.
+    for number in 1..4 {
+        secco.endorsement_put(&bank(), &id(number), &all.request("shopper", None)).unwrap();
+        assert_eq!(desk(&all.secco), [(id(number).to_string(), "pending".to_owned())]);
+    }
+    assert_eq!(name_of(secco.endorsement_get(&bank(), &id(1))), "request_unknown");
+    let other: PartyName = "other".parse().unwrap();
+    secco.endorsement_put(&other, &id(4), &all.request("shopper", None)).unwrap();
+    assert_eq!(desk(&all.secco).len(), 2, "another party's is its own");
+    secco.endorsement_abandon(&other, &id(4)).unwrap();
+
+    approve(&all.secco, &carol, &first);
+    let endorsed = secco.endorsement_get(&bank(), &id(3)).unwrap();
+    let (before, at_the_start) = (desk(&all.secco), with_room_for(&all.secco, 1));
+    for (number, company) in [(5, &secco), (6, &at_the_start)] {
+        let again = company.endorsement_put(&bank(), &id(number), &all.request("shopper", None)).unwrap();
+        assert_eq!((&again["state"], &again["certificate_pem"]), (&json!("endorsed"), &endorsed["certificate_pem"]));
+        assert!(again["approval"].is_object());
+        assert_eq!(desk(&all.secco), before, "what S was made for is kept, and nothing else");
+    }
+}
+
+/// As if it had been written two hours ago.
+fn aged(file: &std::path::Path) {
+    let mut issuance: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    issuance["since_unix_ms"] = json!(clock::now().plus_ms(-2 * 3_600_000).0);
+    std::fs::write(file, issuance.to_string()).unwrap();
+}
+
+fn state(file: &std::path::Path) -> String {
+    let issuance: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    issuance["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_was_asked_and_never_answered_is_asked_about_and_given_up_in_its_time() {
+    let (all, company, request, ..) = approved();
+    let bank = &all.bank.authority;
+    // S is signed, and its answer is lost.
+    company.bends(|_| Value::Null);
+    issue(&all, &request).unwrap_err();
+    company.bends(|answer| answer);
+    let file = issuance_file(&all);
+    assert_eq!((state(&file).as_str(), bank.abandon_stale().unwrap()), ("asked", 0), "it has its time");
+
+    aged(&file);
+    company.0.is_away.store(true, Ordering::SeqCst);
+    assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (0, "asked"));
+    company.0.is_away.store(false, Ordering::SeqCst);
+    assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (0, "endorsed"), "told now");
+    assert_eq!(bank.abandon_stale().unwrap(), 0, "whoever goes on has an hour");
+    assert_eq!(revoked_serials(&all.secco), 0);
+    aged(&file);
+    assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (1, "abandoned"));
+    assert_eq!(revoked_serials(&all.secco), 1);
+    assert_eq!(name_of(issue(&all, &request)), "issuance_abandoned");
+}
+
+#[test]
+fn what_was_never_heard_is_given_up_and_what_waits_for_an_officer_waits_on() {
+    let (all, company, request, carol, dora) = approved();
+    let bank = &all.bank.authority;
+    company.0.is_away.store(true, Ordering::SeqCst);
+    issue(&all, &request).unwrap_err();
+    company.0.is_away.store(false, Ordering::SeqCst);
+    let file = issuance_file(&all);
+    aged(&file);
+    assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (1, "abandoned"));
+    assert_eq!(revoked_serials(&all.secco), 0, "nothing was endorsed");
+
+    // A fresh one, for which the company's officer takes days.
+    let request = all.request("shopper", None);
+    all.secco.authority.approval_withdraw(&unasserted(), Some(&name("shopper")), None).unwrap();
+    assert_eq!(name_of(issue(&all, &request)), "endorsement_pending");
+    for _ in 0..3 {
+        aged(&file);
+        let asked = company.asked();
+        assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (0, "asked"));
+        assert_eq!(bank.abandon_stale().unwrap(), 0);
+        assert_eq!(company.asked(), asked + 1, "once an hour");
+    }
+    while all.secco.authority.cert_approve(&unasserted(), &approval(&carol, "secco", &request, 30)).is_err() {}
+
+    // A pair that is complete is not given up for want of an answer to a repeat.
+    let proof = all.request("shopper", Some(&endorsed(&all, &request)));
+    issue(&all, &proof).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"issued\""));
+    std::fs::write(&file, text.replace("\"issued\"", "\"asked\"")).unwrap();
+    aged(&file);
+    assert_eq!((bank.abandon_stale().unwrap(), state(&file).as_str()), (0, "issued"));
+    assert_eq!(revoked_serials(&all.secco), 0);
+    drop(dora);
 }
 
 #[test]

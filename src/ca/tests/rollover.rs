@@ -8,6 +8,10 @@ fn rotate(party: &Party) -> Value {
     party.authority.key_rotate(&chief(), Purpose::Issuing, || Ok(())).unwrap()
 }
 
+fn put_to_use(party: &Party) -> Value {
+    party.authority.issuing_use(&chief(), || Ok(())).unwrap()
+}
+
 fn generations(party: &Party) -> Vec<(String, Generation)> {
     let health = party.authority.ca_health().unwrap();
     health.into_iter().map(|ca| (ca.name, ca.generation)).collect()
@@ -42,8 +46,15 @@ fn an_issuing_ca_is_announced_then_trusted_then_used_and_the_one_before_signs_li
     secco.authority.init_party(&chief()).unwrap();
     assert_eq!(generations(secco)[1], (named(1), Generation::Issues), "nor does a set-up have it issue");
 
+    // Said twice by mistake it is not used: nobody else can know it yet.
+    let again = secco.authority.key_rotate(&chief(), Purpose::Issuing, || Ok(()));
+    assert_eq!(name_of(again), "issuing_ca_announced");
+    assert_eq!(generations(secco)[1], (named(1), Generation::Issues));
+    let by_an_officer = secco.authority.issuing_use(&operator(&["officer"]), || Ok(()));
+    assert_eq!(name_of(by_an_officer), "operator_not_permitted");
+
     // Used before the bank has heard of it: the bank says so, and takes it once it has.
-    let used = rotate(secco);
+    let used = put_to_use(secco);
     assert_eq!((&used["effective"], &used["version"], &used["retired"]), (&json!("now"), &json!(2), &json!([])));
     assert_eq!(used["before"]["key"], "secco-issuing-v1");
     assert_eq!(generations(secco)[1..], [(named(2), Generation::Issues), (named(1), Generation::ListsOnly)]);
@@ -80,7 +91,42 @@ fn an_issuing_ca_is_announced_then_trusted_then_used_and_the_one_before_signs_li
         }
     }
     assert_eq!(retire("secco-issuing-v1").unwrap()["state"], "verify-only");
+    assert_eq!(name_of(secco.authority.issuing_use(&chief(), || Ok(()))), "issuing_ca_not_announced");
     assert_eq!(rotate(secco)["version"], 3);
+}
+
+/// How many certificates a revocation of this issuing CA takes out of service, at a party.
+fn affected(party: &Party, issuer: &str) -> Value {
+    let named = Named::Issuer(issuer.to_owned());
+    let asked = RevokeRequest { named, reason: "ca-compromise".into(), mode: RevokeMode::DryRun, after: None };
+    party.authority.revoke(&chief(), &asked).unwrap()["affected"]["certificates"].clone()
+}
+
+#[test]
+fn a_revocation_of_the_other_partys_issuing_ca_says_what_it_takes_out_of_service() {
+    let all = installation();
+    let in_use = |party: &Party| party.authority.own_authority().unwrap().0.identifier;
+    let (first, of_the_bank) = (in_use(&all.secco), in_use(&all.bank));
+    all.enrol("first");
+    all.enrol("second");
+    // Their halves are by the bank, and worth nothing without the company's; and the other way round.
+    assert_eq!(affected(&all.bank, &first), 2);
+    assert_eq!(affected(&all.secco, &of_the_bank), 2);
+
+    rotate(&all.secco);
+    all.bank.trusts(&all.secco).unwrap();
+    put_to_use(&all.secco);
+    all.refresh_crl();
+    let second = in_use(&all.secco);
+    all.enrol("third");
+    // Nobody has noted who endorsed the first two: they may depend on either.
+    assert_eq!([affected(&all.bank, &first), affected(&all.bank, &second)], [2, 3]);
+    all.enrol("second");
+    assert_eq!([affected(&all.bank, &first), affected(&all.bank, &second)], [2, 4]);
+    let revoke =
+        RevokeRequest { named: Named::Issuer(first), reason: "x".into(), mode: RevokeMode::Effective, after: None };
+    let revoked = all.bank.authority.revoke(&chief(), &revoke).unwrap();
+    assert_eq!(revoked["affected"]["certificates"], 2, "{revoked}");
 }
 
 #[test]
@@ -103,6 +149,7 @@ fn a_roll_over_that_was_cut_off_anywhere_goes_on_where_it_was() {
     let witness = secco.authority.newest_key(Purpose::Witness, None).unwrap().unwrap();
     secco.authority.certify_role(&chief(), &witness, &next.der).unwrap();
     assert_eq!(in_use().identifier, next.identifier);
+    // Either word finishes it.
     let finished = rotate(&secco);
     assert_eq!((&finished["effective"], &finished["version"]), (&json!("now"), &json!(2)));
     for purpose in crate::ca::setup::roles(PartyKind::SecurityCompany) {
@@ -138,5 +185,6 @@ fn roots_and_agent_hosts_have_no_next_generation() {
     let rotate = |party: &Party, purpose| name_of(party.authority.key_rotate(&chief(), purpose, || Ok(())));
     assert_eq!(rotate(&all.bank, Purpose::Root), "rotation_not_possible");
     assert_eq!(rotate(&all.host, Purpose::Issuing), "rotation_not_possible");
+    assert_eq!(name_of(all.host.authority.issuing_use(&chief(), || Ok(()))), "not_this_party");
     assert!(all.host.authority.ca_health().unwrap().is_empty());
 }

@@ -87,10 +87,10 @@ fn of_ca(ca: &CaHealth, now: UnixMillis) -> Value {
     let next_step = match ca.generation {
         Generation::Root => "docs/PROFILES.md, roll-over of a root: the other parties must come to trust another one",
         Generation::Issues | Generation::Revoked => {
-            "countersign key rotate issuing: announces the next one, then uses it"
+            "countersign key rotate issuing announces the next one; with --use it issues"
         }
         Generation::Announced => {
-            "have the other parties `countersign trust add` certs/issuing.pem, then countersign key rotate issuing"
+            "have the other parties `countersign trust add` certs/issuing.pem, then countersign key rotate issuing --use"
         }
         Generation::ListsOnly => "countersign key retire it once its last certificate has ended",
     };
