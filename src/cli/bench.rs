@@ -61,10 +61,10 @@ enum Verb {
     /// Certificate pairs for many agents at once, against the module signing in a bare loop with the same key.
     ///
     /// Makes a security company, a bank and an agent host in a temporary directory, as `countersign init` does, and
-    /// removes them. Each request is verified, each certificate journalled, signed, verified, released and recorded.
+    /// removes them; the agents' own keys are in memory. Each request is verified, each certificate journalled, signed, verified, released and recorded.
     /// A goal that is missed is a result like any other: the exit code is 0.
     #[command(after_help = "Examples:
-  countersign bench issuance  # some minutes, most of them SoftHSM's for making keys; a table
+  countersign bench issuance  # half a minute, a table
   countersign bench issuance --pairs 100 --callers 1
   countersign bench issuance --certificates 100000 --json")]
     Issuance(IssuanceArgs),
@@ -73,7 +73,7 @@ enum Verb {
 #[derive(Debug, ClapArgs)]
 struct IssuanceArgs {
     /// Pairs of one round, each for an agent with a new key.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pairs: u32,
     /// Officers' commands at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]

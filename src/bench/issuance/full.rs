@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::agents::host_of;
 use super::{Plan, pairs};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, operator, start_s};
@@ -58,11 +59,12 @@ pub(super) fn measure(
     fill(plan, &site.bank, stop, tell)?;
     site.bank.await_log()?;
     let (mut issuance_ms, mut ocsp_ms, mut list_ms) = (vec![], vec![], vec![]);
+    let host = host_of(&site.host)?;
     let alone = Plan { callers: 1, pairs: 1, ..plan.clone() };
     for round in 0..plan.rounds {
-        let requests = pairs::requests(&alone, &site, stop, &format!("late{round}"))?;
+        let requests = pairs::requests(&alone, &host, stop, &format!("late{round}"))?;
         let endorsed = pairs::endorsed(&alone, &site, stop, &requests)?;
-        let requests = pairs::endorsed_requests(&alone, &site, stop, &endorsed.all)?;
+        let requests = pairs::endorsed_requests(&alone, &host, stop, &endorsed.all)?;
         issuance_ms.push(pairs::issued(&alone, &site, stop, &requests)?.took.as_secs_f64() * 1e3);
         ocsp_ms.push(answer_ms(&site.bank, round)?);
         let begun = Instant::now();
@@ -74,6 +76,7 @@ pub(super) fn measure(
     }
     let state = site.bank.state.clone();
     // What is stopped here starts there.
+    drop(host);
     let Site { secco, bank, host, directory } = site;
     drop((secco, bank, host));
     tell("starting with them");

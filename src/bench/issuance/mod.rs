@@ -2,8 +2,10 @@
 //!
 //! Real parts: state directories as `countersign init` makes them, their SoftHSM2 tokens behind as many worker processes
 //! as a daemon has, their stores and logs on this file system. A pair costs two signatures, S at the security company and
-//! B at the bank; both are compared with what the module signs with such a key in a bare loop right before.
+//! B at the bank; both are compared with what the module signs with such a key in a bare loop right before. The agents
+//! alone are synthetic: their keys are in memory, which the output says.
 
+mod agents;
 mod full;
 mod pairs;
 
@@ -101,7 +103,7 @@ impl Report {
             format!("{what:<52} {:>10.2} {unit} ({:.2} to {:.2})\n", spread.median, spread.min, spread.max)
         };
         let about = format!(
-            "{} pairs a round, {} at once; {} keys, {} a token\n",
+            "{} pairs a round, {} at once; {} keys, {} a token; the agents' own keys are synthetic\n",
             self.pairs,
             self.callers,
             self.algorithm.slug(),

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::agents::host_of;
 use super::{Plan, Report};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, key_of, operator};
 use crate::bench::site::Site;
 use crate::bench::stop::Stop;
+use crate::ca::Authority;
 use crate::hsm::measure::{RawWorker, percentile_us};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{AgentName, RoleName};
@@ -29,16 +31,17 @@ pub(super) fn measure(plan: &Plan, site: &Site, stop: &Stop, tell: &dyn Fn(&str)
     let processors = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
     let issuing = key_of(&site.bank, Purpose::Issuing)?;
     let workers = site.bank.settings.workers;
+    let host = host_of(&site.host)?;
     let raws: Vec<RawWorker> = (0..workers).map(|_| raw(plan, &site.bank)).collect::<Result<_, _>>()?;
     let (mut raw_rates, mut endorsed_rates, mut issued_rates) = (vec![], vec![], vec![]);
     let (mut rates, mut ratios, mut p50, mut p99) = (vec![], vec![], vec![], vec![]);
     for round in 1..=plan.rounds {
-        tell(&format!("round {round} of {}: keys for {} agents", plan.rounds, plan.pairs));
-        let requests = requests(plan, site, stop, &format!("r{round}"))?;
+        tell(&format!("round {round} of {}: {} agents", plan.rounds, plan.pairs));
+        let requests = requests(plan, &host, stop, &format!("r{round}"))?;
         let bare = raw_rate(&raws, processors.div_ceil(workers), Duration::from_secs_f64(plan.seconds))?;
         stop.check()?;
         let endorsed = endorsed(plan, site, stop, &requests)?;
-        let requests = endorsed_requests(plan, site, stop, &endorsed.all)?;
+        let requests = endorsed_requests(plan, &host, stop, &endorsed.all)?;
         let issued = issued(plan, site, stop, &requests)?;
         // Counts stay far below 2^52.
         let count = f64::from(plan.pairs);
@@ -84,14 +87,13 @@ fn raw_rate(raws: &[RawWorker], threads: u32, time: Duration) -> Result<f64, Fai
 }
 
 /// What new agents bring to the security company.
-pub(super) fn requests(plan: &Plan, site: &Site, stop: &Stop, prefix: &str) -> Result<Vec<Value>, Failure> {
+pub(super) fn requests(plan: &Plan, host: &Authority, stop: &Stop, prefix: &str) -> Result<Vec<Value>, Failure> {
     let role = role()?;
     let ask = |number: usize| {
         let name: AgentName = format!("{prefix}-{number}").parse().map_err(|error| failed(&error))?;
-        site.host.authority.cert_request(&operator("olga"), &name, &role, None)
+        host.cert_request(&operator("olga"), &name, &role, None)
     };
-    // One after the other: SoftHSM fails when two processes make keys in one token at once.
-    Ok(together(&Plan { callers: 1, ..plan.clone() }, stop, ask)?.all)
+    Ok(together(plan, stop, ask)?.all)
 }
 
 /// S of each request, with the request.
@@ -110,7 +112,7 @@ pub(super) fn endorsed(
 /// What they bring to the bank then.
 pub(super) fn endorsed_requests(
     plan: &Plan,
-    site: &Site,
+    host: &Authority,
     stop: &Stop,
     endorsed: &[(Value, Value)],
 ) -> Result<Vec<Value>, Failure> {
@@ -118,10 +120,9 @@ pub(super) fn endorsed_requests(
     let ask = |number: usize| {
         let (request, endorsed) = &endorsed[number];
         let name: AgentName = request["name"].as_str().unwrap_or_default().parse().map_err(|error| failed(&error))?;
-        site.host.authority.cert_request(&operator("olga"), &name, &role, endorsed["certificate_pem"].as_str())
+        host.cert_request(&operator("olga"), &name, &role, endorsed["certificate_pem"].as_str())
     };
-    // Few at once: SoftHSM reads every key's file again for each, and this is not what is measured.
-    Ok(together(&Plan { callers: plan.callers.min(2), ..plan.clone() }, stop, ask)?.all)
+    Ok(together(plan, stop, ask)?.all)
 }
 
 /// B of each request.

@@ -1,0 +1,103 @@
+//! Keys of synthetic agents, in memory: SoftHSM reads all files of its token for each new key, so that thousands of
+//! keys would take longer than everything that is measured. Everything else of the host is its token's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+
+use crate::bench::served::{Served, failed};
+use crate::ca::{Authority, AuthoritySetup};
+use crate::config::Config;
+use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, Op, Reply, Token};
+use crate::kernel::sign::{Algorithm, Purpose, spki_der};
+use crate::kernel::types::{KeyId, Sha256};
+use crate::ops::failure::Failure;
+
+/// A host's token, and keys of agents that are in none.
+struct SyntheticAgents {
+    token: Arc<dyn Token>,
+    /// The token's own: nothing changes them here.
+    known: Vec<KeyInfo>,
+    /// Guards the keys; held while one signs, which is not measured.
+    keys: Mutex<BTreeMap<KeyId, (KeyInfo, EcdsaKeyPair)>>,
+}
+
+/// The host, with agents whose keys are made in no time.
+///
+/// # Errors
+/// Whatever keeps it from opening.
+pub(super) fn host_of(host: &Served) -> Result<Arc<Authority>, Failure> {
+    let config = Config::load(&host.state)?;
+    let (party, settings, hsm) = config.hosted();
+    let token: Arc<dyn Token> = host.token.pool();
+    let known = token.keys()?;
+    Authority::open(AuthoritySetup {
+        party: party.clone(),
+        kind: settings.kind,
+        state: host.state.clone(),
+        pki: config.pki.clone(),
+        algorithms: hsm.algorithms.clone(),
+        token: Arc::new(SyntheticAgents { token, known, keys: Mutex::default() }),
+        store: Arc::clone(&host.store),
+    })
+}
+
+impl SyntheticAgents {
+    fn generate(&self, order: KeyOrder) -> Result<KeyInfo, HsmFault> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| unable("no key was made"))?;
+        let spki = spki_der(Algorithm::P256, pair.public_key().as_ref());
+        let agent = order.agent.unwrap_or_default();
+        let info = KeyInfo {
+            id: Sha256::of(&[&spki]),
+            label: format!("{}-{}.{agent}-v1", order.party, order.purpose.slug()),
+            purpose: order.purpose,
+            agent: Some(agent),
+            version: 1,
+            algorithm: Algorithm::P256,
+            spki,
+            // As a token would say it of such a key: what is measured does not end at the first refusal.
+            custody: CustodyAttributes {
+                sensitive: true,
+                always_sensitive: true,
+                never_extractable: true,
+                extractable: false,
+                local: true,
+            },
+            state: KeyState::Active,
+        };
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(info.id, (info.clone(), pair));
+        Ok(info)
+    }
+}
+
+impl Token for SyntheticAgents {
+    fn call(&self, op: Op) -> Result<Reply, HsmFault> {
+        let keys = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match op {
+            Op::Generate(order) if order.purpose == Purpose::Agent => self.generate(order).map(Reply::Key),
+            Op::ListKeys => {
+                let all = keys();
+                let agents = all.values().map(|(info, _)| info.clone());
+                Ok(Reply::Keys(self.known.iter().cloned().chain(agents).collect()))
+            }
+            Op::Sign { key, input } => {
+                let all = keys();
+                let Some((_, pair)) = all.get(&key) else {
+                    drop(all);
+                    return self.token.call(Op::Sign { key, input });
+                };
+                let signed = pair.sign(&SystemRandom::new(), &input.message());
+                signed
+                    .map(|signature| Reply::Signature(signature.as_ref().to_vec()))
+                    .map_err(|_| unable("nothing was signed"))
+            }
+            other => self.token.call(other),
+        }
+    }
+}
+
+fn unable(message: &str) -> HsmFault {
+    HsmFault::Unavailable { name: "bench_failed".into(), message: failed(&message).message, maybe_signed: false }
+}
