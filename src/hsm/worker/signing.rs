@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::sealing;
 use crate::hsm::{KeyInfo, Plaintext};
-use crate::kernel::sign::{Algorithm, SignInput, signature_is_valid};
+use crate::kernel::sign::{Algorithm, SignInput, ecdsa_der, signature_is_valid};
 use crate::ops::clock;
 
 /// Why there is no signature.
@@ -124,20 +124,6 @@ pub fn self_test(session: &Session, key: &KeyInfo, private: ObjectHandle) -> Res
     if opened == plaintext { Ok(()) } else { Err(SigningFault::Unverified) }
 }
 
-/// r ‖ s of an ECDSA signature, `length` bytes each, as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
-fn ecdsa_der(raw: &[u8], length: usize) -> Option<Vec<u8>> {
-    if raw.len() != 2 * length {
-        return None;
-    }
-    let (r, s) = raw.split_at(length);
-    Some(yasna::construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            writer.next().write_bigint_bytes(r, true);
-            writer.next().write_bigint_bytes(s, true);
-        });
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,18 +138,5 @@ mod tests {
         assert_eq!((verified(&document), verified(&proof)), (640, 10));
         sampler.distrust();
         assert_eq!(verified(&proof), 640);
-    }
-
-    #[test]
-    fn raw_signatures_become_minimal_der_integers() {
-        for length in [32, 48] {
-            let mut raw = vec![0; 2 * length];
-            raw[length - 1] = 0x80;
-            raw[2 * length - 1] = 1;
-            assert_eq!(ecdsa_der(&raw, length).unwrap(), [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
-            for bad in [0, 63, 65, 95, 97] {
-                assert_eq!(ecdsa_der(&vec![1; bad], length), None);
-            }
-        }
     }
 }
