@@ -24,7 +24,7 @@ pub enum Purpose {
     TlsServer,
     /// The bank towards its core banking system: TLS client handshakes.
     TlsClient,
-    /// An agent: its CSR, related-certificate proof, TLS client handshake (and, later, requests).
+    /// An agent: its CSR, related-certificate proof, TLS client handshake and requests.
     Agent,
     /// The agent host: custody statements only.
     HostIdentity,
@@ -137,7 +137,9 @@ impl Purpose {
             SignInput::Certificate { .. } => matches!(self, Self::Root | Self::Issuing),
             SignInput::Crl { .. } => matches!(self, Self::Root | Self::Issuing),
             SignInput::Ocsp { .. } => self == Self::OcspResponder,
-            SignInput::CertificationRequest { .. } | SignInput::RelatedCertRequest { .. } => self == Self::Agent,
+            SignInput::CertificationRequest { .. }
+            | SignInput::RelatedCertRequest { .. }
+            | SignInput::HttpRequest { .. } => self == Self::Agent,
             SignInput::TlsCertificateVerify { side, .. } => match side {
                 TlsSide::Server => self == Self::TlsServer,
                 TlsSide::Client => matches!(self, Self::Agent | Self::TlsClient),
@@ -291,6 +293,9 @@ pub enum SignInput {
     TreeHead { note: Vec<u8> },
     /// `cosignature/v1`, `time <seconds>` and the checkpoint text (C2SP tlog-cosignature).
     Cosignature { message: Vec<u8> },
+    /// The signature base of a request of an agent (RFC 9421, 2.5), in the profile of `kernel::httpsig`. Linted by the
+    /// worker.
+    HttpRequest { base: Vec<u8> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
 }
@@ -308,6 +313,7 @@ impl SignInput {
             Self::Document { tag, .. } => tag.text(),
             Self::TreeHead { .. } => "tree-head",
             Self::Cosignature { .. } => "cosignature",
+            Self::HttpRequest { .. } => "http-request",
             Self::SelfTest { .. } => "self-test",
         }
     }
@@ -329,6 +335,7 @@ impl SignInput {
             Self::Document { tag, canonical_json } => [tag.text().as_bytes(), &[0], canonical_json.as_slice()].concat(),
             Self::TreeHead { note } => note.clone(),
             Self::Cosignature { message } => message.clone(),
+            Self::HttpRequest { base } => base.clone(),
             Self::SelfTest { nonce } => [b"countersign/self-test/v1\0".as_slice(), nonce].concat(),
         }
     }
@@ -499,6 +506,7 @@ mod tests {
             SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![0; 32] },
             SignInput::TreeHead { note: vec![] },
             SignInput::Cosignature { message: vec![] },
+            SignInput::HttpRequest { base: vec![] },
         ];
         for tag in [
             DocumentTag::CustodyStatement,
@@ -527,7 +535,7 @@ mod tests {
                 (Purpose::Issuing, 2),
                 (Purpose::TlsServer, 1),
                 (Purpose::TlsClient, 1),
-                (Purpose::Agent, 3),
+                (Purpose::Agent, 4),
                 (Purpose::HostIdentity, 2),
                 (Purpose::Checkpoint, 1),
                 (Purpose::Witness, 1),

@@ -1,8 +1,8 @@
 //! One signature: typed input in, verified signature out.
 //!
 //! Verifying costs as much as signing. What is stored, published or released is always verified. A proof of possession
-//! (TLS CertificateVerify) is verified by the peer before anything depends on it, and kept by nobody, so only one in
-//! [`SAMPLE`] is verified here, to notice a module that goes wrong; from the first that does not verify, all are.
+//! (TLS CertificateVerify, a request) is verified by the peer before anything depends on it, and kept by nobody, so only
+//! one in [`SAMPLE`] is verified here, to notice a module that goes wrong; from the first that does not verify, all are.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -53,7 +53,7 @@ pub struct Sampler {
 impl Sampler {
     pub fn check(&self, input: &SignInput) -> Check {
         match input {
-            SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => {
+            SignInput::TlsCertificateVerify { .. } | SignInput::HttpRequest { .. } | SignInput::SelfTest { .. } => {
                 let nth = self.taken.fetch_add(1, Ordering::Relaxed);
                 let verified = nth.is_multiple_of(SAMPLE) || self.distrusts.load(Ordering::Relaxed);
                 if verified { Check::Verify } else { Check::LeaveToPeer }

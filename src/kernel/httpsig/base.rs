@@ -33,14 +33,13 @@ impl fmt::Debug for Components {
     }
 }
 
-/// What the signer says about the signature.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// For when a request is signed, and what makes it the only one of its kind.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Parameters {
     /// Seconds since 1970.
     pub created: i64,
     pub expires: i64,
     pub nonce: String,
-    pub key: KeyId,
 }
 
 /// What is signed, and what the request carries of it.
@@ -72,11 +71,11 @@ impl Components {
         always.into_iter().chain(sometimes).collect()
     }
 
-    /// What has to be signed for these values.
-    pub fn draft(&self, parameters: &Parameters) -> Draft {
+    /// What the key has to sign for these values.
+    pub fn draft(&self, parameters: &Parameters, key: KeyId) -> Draft {
         let lines = self.lines();
         let names: Vec<String> = lines.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let Parameters { created, expires, nonce, key } = parameters;
+        let Parameters { created, expires, nonce } = parameters;
         let parameters = format!(
             "({});created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{key}\";tag=\"{TAG}\"",
             names.join(" ")
