@@ -23,6 +23,10 @@ pub const TAG: &str = "countersign-request";
 /// Under which our own requests carry their signature.
 pub const LABEL: &str = "countersign";
 
+/// What a request must be signed with, as a server says it (RFC 9421, 5.1): `mcp-name` where it has one, and
+/// `authorization`.
+pub const ACCEPT_SIGNATURE: &str = r#"countersign=("@method" "@target-uri" "content-digest" "mcp-protocol-version" "mcp-method" "mcp-name");created;expires;nonce;keyid;tag="countersign-request""#;
+
 /// No signature lives longer, whatever the configuration says: what payment networks ask of agents.
 pub const LIFETIME_MAX_S: i64 = 480;
 
@@ -60,6 +64,11 @@ pub struct VerifiedRequest {
 }
 
 impl VerifiedRequest {
+    #[cfg(test)]
+    pub(crate) fn assumed(once: Sha256, created: i64, expires: i64) -> Self {
+        Self { once, created, expires }
+    }
+
     /// What makes the request single-use: the hash of its key and nonce.
     pub fn once(&self) -> Sha256 {
         self.once
