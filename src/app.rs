@@ -30,6 +30,7 @@ use crate::hsm::confine;
 use crate::hsm::supervisor;
 use crate::kernel::command::Actor;
 use crate::kernel::sign::Purpose;
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::Outbox;
@@ -301,6 +302,7 @@ async fn listen_to_peers(
 /// Serves the MCP listener from the moment that the bank is set up. The port is bound from the start, so that
 /// clients that come early wait instead of being turned away.
 async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<Services>, stop: CancellationToken) {
+    let began = clock::now();
     while !services.missing().is_empty() {
         tokio::select! {
             () = tokio::time::sleep(SETUP_POLL_INTERVAL) => {}
@@ -315,6 +317,7 @@ async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<
         services.setup.authority.listening_with(identity.key.id);
         Listener::start(ListenerSetup {
             listening,
+            began,
             identity,
             token: services.token(),
             limits: config.listen.limits.clone(),

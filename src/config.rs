@@ -149,6 +149,7 @@ impl Config {
                 return Err("[peer] is for a bank, and for an agent host".into());
             }
         }
+        self.listen.limits.check().map_err(|error| format!("listen limits: {error}"))?;
         let peers = &self.listen.peer_limits;
         if peers.connections_of_one_max == 0 || peers.requests_per_second == 0 || peers.requests_burst == 0 {
             return Err("listen peer_limits must be at least 1".into());

@@ -1,10 +1,12 @@
-//! `countersign connect`: MCP on stdio in, mutual TLS with the agent's HSM key out.
+//! `countersign connect`: MCP on stdio in, mutual TLS and signed requests with the agent's HSM key out.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::mcp::bridge::{self, Dial};
+use crate::mcp::signed_http::{RequestSigner, SignedHttp};
 use crate::ops::failure::Failure;
 use crate::tls;
 use crate::tls::agent::AgentSocket;
@@ -90,8 +92,14 @@ impl Route {
 }
 
 impl Dial for Route {
-    fn dial(&self) -> Result<(reqwest::Client, String), Failure> {
+    fn dial(&self) -> Result<(SignedHttp, String), Failure> {
         let chain = self.agent.chain()?;
-        Ok((self.http(&chain)?, self.url()?))
+        Ok((SignedHttp::new(self.http(&chain)?, Arc::new(self.clone())), self.url()?))
+    }
+}
+
+impl RequestSigner for Route {
+    fn sign(&self, components: Components, parameters: Parameters) -> Result<SignatureHeaders, Failure> {
+        self.agent.sign_request(components, parameters)
     }
 }

@@ -318,6 +318,7 @@ impl Token for LintingToken {
                 SignInput::TlsCertificateVerify { .. }
                 | SignInput::TreeHead { .. }
                 | SignInput::Cosignature { .. }
+                | SignInput::HttpRequest { .. }
                 | SignInput::SelfTest { .. } => {}
             }
         }

@@ -140,6 +140,10 @@ mod tests {
             (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"-1\""), "greater than zero"),
             (bank.replace("unattended_per_day = \"5000\"", "unattended_per_day = \"1.999\""), "decimals"),
             (bank.replace("workers = 2", "workers = 0"), "workers must be 1 to 16"),
+            (bank.replace("signature_age_max_s = 60 ", "signature_age_max_s = 59 "), "signature_age_max_s must be 60"),
+            (bank.replace("signature_age_max_s = 60 ", "signature_age_max_s = 481 "), "signature_age_max_s must be 60"),
+            (bank.replace("signature_skew_max_s = 5 ", "signature_skew_max_s = 61 "), "signature_skew_max_s must be 0"),
+            (bank.replace("read_nonces_max = 2000000", "read_nonces_max = 199999"), "read_nonces_max not less"),
             (bank.replace("sessions = 8 ", "sessions = 257 "), "sessions must be 1 to 256"),
             (bank.replace("deadline_ms = 5000", "deadline_ms = 5"), "deadline_ms must be"),
             (

@@ -10,12 +10,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::hsm::CertifiedKey;
+use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::kernel::types::AgentName;
 use crate::ops::failure::Failure;
 use crate::ops::ipc;
 use crate::tls::agent::{AgentAsk, AgentSays};
 
-/// Handshakes of all bridges at once; more wait for their turn at the bridge's own retry.
+/// Questions of all bridges at once; those that come when all places are taken fail, and may be asked again.
 const CONNECTIONS_MAX: usize = 128;
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// When accepting fails: out of descriptors, most likely, and connections that end make room again.
@@ -27,6 +28,13 @@ pub trait AgentKeys: Send + Sync {
     fn identity(&self, agent: &AgentName) -> Result<CertifiedKey, Failure>;
     /// DER signature over a TLS 1.3 client CertificateVerify message, and over nothing else.
     fn sign_tls(&self, agent: &AgentName, message: &[u8]) -> Result<Vec<u8>, Failure>;
+    /// The headers that carry the agent's signature of a request with these values.
+    fn sign_request(
+        &self,
+        agent: &AgentName,
+        components: &Components,
+        parameters: &Parameters,
+    ) -> Result<SignatureHeaders, Failure>;
 }
 
 /// Serves until `stop`.
@@ -89,5 +97,8 @@ fn answer(keys: &dyn AgentKeys, question: &AgentAsk) -> Result<AgentSays, Failur
     Ok(match question {
         AgentAsk::Identity { agent } => AgentSays::Identity { chain: keys.identity(agent)?.chain },
         AgentAsk::SignTls { agent, message } => AgentSays::Signature(keys.sign_tls(agent, message)?),
+        AgentAsk::SignRequest { agent, components, parameters } => {
+            AgentSays::SignedRequest(keys.sign_request(agent, components, parameters)?)
+        }
     })
 }

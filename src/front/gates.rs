@@ -1,22 +1,24 @@
 //! The three questions that the doors ask, answered by the services: who is this, may they still, what do they want.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
 use crate::front::agent_socket::AgentKeys;
 use crate::front::services::Services;
 use crate::hsm::CertifiedKey;
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, ToolCall};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Stamp, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
+use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::SignInput;
-use crate::kernel::types::{AgentName, RequestId};
-use crate::mcp::server::{ToolFailed, ToolGate, ToolRefused, Unanswered};
+use crate::kernel::sign::{Algorithm, SignInput};
+use crate::kernel::types::{AgentName, KeyId, RequestId};
+use crate::mcp::server::{ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::ToolFailure;
-use crate::tls::PairGate;
+use crate::tls::{self, PairGate};
 
 /// A bank's gates.
 #[derive(Debug)]
@@ -52,22 +54,23 @@ impl ToolGate for Gates {
         }
     }
 
-    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, Unanswered> {
-        let payments = self.services.payments().map_err(|failure| failed(failure, &request_id))?;
+    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered> {
+        let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
         // Counted before the look, so that a freeze that comes now waits for this call.
         let _call = self.services.calls.begin();
         if self.services.heard.freezes(&agent.spiffe_id) {
             let frozen = refused(Refusal::AgentFrozen);
-            self.record_refusal(agent, call.tool(), &frozen, request_id)?;
+            self.record_refusal(agent, call.tool(), &frozen, request)?;
             return Err(frozen.into());
         }
-        let answer = payments.call_tool(agent, call, request_id.clone());
+        let answer = payments.call_tool(agent, call, request.id.clone(), request.nonce);
         if let Ok(log) = self.services.log() {
             log.notify();
         }
         answer.map_err(|failure| match failure {
+            ToolFailure::Refused(Refusal::NonceReplayed) => Unanswered::Replayed,
             ToolFailure::Refused(refusal) => refused(refusal).into(),
-            ToolFailure::Failed(failure) => failed(failure, &request_id),
+            ToolFailure::Failed(failure) => failed(failure, &request.id),
         })
     }
 
@@ -76,20 +79,21 @@ impl ToolGate for Gates {
         agent: &AgentPrincipal,
         tool: &str,
         refusal: &ToolRefused,
-        request_id: RequestId,
+        request: &ToolRequest,
     ) -> Result<(), Unanswered> {
         let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
         let command = Command {
-            stamp: clock::stamp(request_id.clone()),
+            stamp: Stamp { nonce: request.nonce, ..clock::stamp(request.id.clone()) },
             actor: Actor::Agent(agent.clone()),
             act: Act::Record { tool: shortened(tool), decision },
         };
         let recorded = self.services.setup.store.apply(vec![command]).map_err(Failure::from);
-        recorded.map_err(|failure| failed(failure, &request_id))?;
+        let decisions = recorded.map_err(|failure| failed(failure, &request.id))?;
         if let Ok(log) = self.services.log() {
             log.notify();
         }
-        Ok(())
+        let replayed = decisions.iter().any(|decision| decision.outcome == Err(Refusal::NonceReplayed));
+        if replayed { Err(Unanswered::Replayed) } else { Ok(()) }
     }
 }
 
@@ -119,17 +123,26 @@ fn failed(failure: Failure, request_id: &RequestId) -> Unanswered {
 #[derive(Debug)]
 pub struct AgentKeysGate {
     services: Arc<Services>,
+    /// Keys of the agents that were asked for: a bridge asks for the identity once a connection, for a signature each
+    /// call. The lock guards the map only.
+    known: Mutex<BTreeMap<AgentName, (KeyId, Algorithm)>>,
 }
 
 impl AgentKeysGate {
     pub fn new(services: Arc<Services>) -> Self {
-        Self { services }
+        Self { services, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<AgentName, (KeyId, Algorithm)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AgentKeys for AgentKeysGate {
     fn identity(&self, agent: &AgentName) -> Result<CertifiedKey, Failure> {
-        self.services.setup.authority.agent_identity(agent)
+        let identity = self.services.setup.authority.agent_identity(agent)?;
+        self.known().insert(agent.clone(), (identity.key.id, identity.key.algorithm));
+        Ok(identity)
     }
 
     fn sign_tls(&self, agent: &AgentName, message: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -142,5 +155,24 @@ impl AgentKeys for AgentKeysGate {
             )
         })?;
         Ok(self.services.token().sign(identity.key.id, input)?)
+    }
+
+    fn sign_request(
+        &self,
+        agent: &AgentName,
+        components: &Components,
+        parameters: &Parameters,
+    ) -> Result<SignatureHeaders, Failure> {
+        let known = self.known().get(agent).copied();
+        let (key, algorithm) = match known {
+            Some(known) => known,
+            None => self.identity(agent).map(|identity| (identity.key.id, identity.key.algorithm))?,
+        };
+        let signed = tls::agent::sign_request(&self.services.token(), (key, algorithm), components, parameters);
+        if signed.is_err() {
+            // Retired, most likely: the next call asks which key it is now.
+            self.known().remove(agent);
+        }
+        signed
     }
 }

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
+use crate::front::nonces::{NotFresh, ReadNonces};
 use crate::front::settings::LimitSettings;
 use crate::kernel::credential::pair::VerifiedAgent;
+use crate::kernel::httpsig::{self, SignatureRefusal, SignedRequest, VerifiedRequest, Window};
 use crate::kernel::json::{self, JsonRefused};
-use crate::mcp::server::{Endpoint, RawCall};
-use crate::ops::failure::Failure;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::UnixMillis;
+use crate::mcp::server::{Endpoint, RawCall, SingleUse};
+use crate::ops::clock;
+use crate::ops::failure::{Failure, MayHaveHappened};
 use crate::tls::PairGate;
 
 /// The only path that is served.
@@ -29,11 +34,14 @@ pub struct Edge {
     endpoint: Endpoint,
     gate: Arc<dyn PairGate>,
     limits: LimitSettings,
+    reads: ReadNonces,
 }
 
 impl Edge {
-    pub fn new(endpoint: Endpoint, gate: Arc<dyn PairGate>, limits: LimitSettings) -> Self {
-        Self { endpoint, gate, limits }
+    /// An edge of a daemon that began then.
+    pub fn new(endpoint: Endpoint, gate: Arc<dyn PairGate>, limits: LimitSettings, began: UnixMillis) -> Self {
+        let reads = ReadNonces::new(seconds(began), limits.read_nonces_of_one_max, limits.read_nonces_max);
+        Self { endpoint, gate, limits, reads }
     }
 
     /// Answers one request of an accepted agent; the agent is judged again first.
@@ -70,20 +78,89 @@ impl Edge {
             refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
             return Err(refused);
         }
+        if parts.uri.authority().is_some() {
+            return Err(refuse(StatusCode::BAD_REQUEST, "target_malformed", "the request line has the path alone"));
+        }
         let body = self.read(&parts, body).await?;
+        let verified =
+            self.verify(&agent, &parts, &body).map_err(|refusal| self.unsigned(refusal.name(), refusal.sentence()))?;
         if let Err(refused) = json::check(&body, self.limits.body_bytes_max, self.limits.json_depth_max) {
             return Err(refuse(StatusCode::BAD_REQUEST, refused.name(), &refused.to_string()));
         }
         let call = RawCall::read(&body)
             .map_err(|refused: JsonRefused| refuse(StatusCode::BAD_REQUEST, refused.name(), &refused.to_string()))?;
+        let single_use = self.endpoint.acts(&call).then(|| SingleUse::new(verified.once()));
+        if single_use.is_none() {
+            let taken = self.reads.take(agent.key(), &verified, seconds(clock::now()));
+            taken.map_err(|refused| self.not_fresh(refused))?;
+        }
         parts.extensions.insert(agent);
         parts.extensions.insert(call);
-        Ok(self.endpoint.answer(Request::from_parts(parts, Full::new(body))).await)
+        if let Some(single_use) = single_use.clone() {
+            parts.extensions.insert(single_use);
+        }
+        let response = self.endpoint.answer(Request::from_parts(parts, Full::new(body))).await;
+        if single_use.is_some_and(|single_use| single_use.was_replayed()) {
+            return Err(self.replayed());
+        }
+        Ok(response)
+    }
+
+    /// The request as its agent signed it: by the key of this connection's certificates, whatever it says itself.
+    fn verify(&self, agent: &VerifiedAgent, parts: &Parts, body: &Bytes) -> Result<VerifiedRequest, SignatureRefusal> {
+        let headers: Vec<(&str, &[u8])> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let target = parts.uri.path_and_query().map_or(PATH, |target| target.as_str());
+        let request = SignedRequest { method: parts.method.as_str(), target, headers: &headers, body };
+        let window = Window {
+            now: clock::now(),
+            lifetime_max_s: i64::from(self.limits.signature_age_max_s),
+            skew_max_s: i64::from(self.limits.signature_skew_max_s),
+        };
+        httpsig::verify(&request, agent.spki(), &window)
+    }
+
+    /// The answer to a request that its agent did not sign so. Says what has to be signed (RFC 9421, 5.1).
+    fn unsigned(&self, name: &'static str, message: &str) -> Response<Body> {
+        self.gate.count_refusal(name);
+        let next_step = "connect with `countersign connect`, or sign as docs/SIGNING.md says";
+        let mut response = respond(StatusCode::UNAUTHORIZED, &Failure::refused(name, message, next_step));
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature"));
+        let wanted = HeaderValue::from_static(httpsig::ACCEPT_SIGNATURE);
+        headers.insert(HeaderName::from_static("accept-signature"), wanted);
+        response
+    }
+
+    /// The answer to a read that cannot be known to be the first of its kind.
+    fn not_fresh(&self, refused: NotFresh) -> Response<Body> {
+        match refused {
+            NotFresh::Replayed => self.replayed(),
+            NotFresh::TooOld => {
+                self.unsigned("signature_too_old", "the request was signed before the bank's daemon began")
+            }
+            NotFresh::Full => {
+                let (name, message) = ("too_many_reads", "more reads in a minute than the bank remembers");
+                self.gate.count_refusal(name);
+                let failure = Failure::busy(name, message, "ask less often, and try again in a moment");
+                let mut response = respond(StatusCode::TOO_MANY_REQUESTS, &failure);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        }
+    }
+
+    fn replayed(&self) -> Response<Body> {
+        let refusal = Refusal::NonceReplayed;
+        self.gate.count_refusal(refusal.name());
+        let failure = Failure::refused(refusal.name(), refusal.message(), refusal.next_step());
+        // Not now; but what it asked for the first time may well have.
+        respond(StatusCode::CONFLICT, &Failure { may_have_happened: MayHaveHappened::Unknown, ..failure })
     }
 
     /// Reads the body, at most the limit and within the time. Of a longer one nothing is kept; its sender is let
     /// finish within bounds, because many clients read no answer before.
-    async fn read(&self, parts: &http::request::Parts, mut body: Incoming) -> Result<Bytes, Response<Body>> {
+    async fn read(&self, parts: &Parts, mut body: Incoming) -> Result<Bytes, Response<Body>> {
         let limit = self.limits.body_bytes_max;
         let too_long = || {
             closing(refuse(
@@ -126,6 +203,10 @@ async fn discard(body: &mut Incoming) {
 fn refuse(status: StatusCode, name: &str, message: &str) -> Response<Body> {
     let failure = Failure::refused(name, message, "correct the request; see the limits in the bank's configuration");
     respond(status, &failure)
+}
+
+fn seconds(at: UnixMillis) -> i64 {
+    at.0.div_euclid(1000)
 }
 
 fn respond(status: StatusCode, failure: &Failure) -> Response<Body> {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::front::http::Edge;
 use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
-use crate::kernel::types::Currency;
+use crate::kernel::types::{Currency, UnixMillis};
 use crate::mcp::server::{Endpoint, ToolGate};
 use crate::ops::failure::Failure;
 use crate::ops::registry::Connections;
@@ -35,6 +35,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a listener is made of.
 pub struct ListenerSetup {
     pub listening: std::net::TcpListener,
+    /// When this daemon began: what was signed before it may have been received by the one before.
+    pub began: UnixMillis,
     pub identity: CertifiedKey,
     pub token: Arc<dyn Token>,
     pub limits: LimitSettings,
@@ -90,7 +92,7 @@ impl Listener {
         let endpoint = Endpoint::new(setup.tool_gate, setup.currency, &setup.hosts, limits.body_bytes_max);
         let shared = Arc::new(Shared {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            edge: Edge::new(endpoint, Arc::clone(&setup.pair_gate), limits.clone()),
+            edge: Edge::new(endpoint, Arc::clone(&setup.pair_gate), limits.clone(), setup.began),
             gate: setup.pair_gate,
             connections: setup.connections,
             slots: slots(limits.connections_max),

@@ -11,6 +11,7 @@ pub mod gates;
 pub mod http;
 pub mod lease;
 pub mod listener;
+pub mod nonces;
 pub mod operators;
 pub mod peer;
 pub mod peer_lease;

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::httpsig;
 use crate::kernel::types::OperatorName;
+use crate::mcp::signed_http::LIFETIME_S as BRIDGE_LIFETIME_S;
+
+/// A clock that is further ahead is wrong.
+const SKEW_MAX_S: u32 = 60;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,6 +51,31 @@ pub struct LimitSettings {
     pub body_bytes_max: usize,
     pub json_depth_max: usize,
     pub request_timeout_ms: u64,
+    /// From `created` to `expires` of a request's signature at most.
+    pub signature_age_max_s: u32,
+    /// So much the clock of an agent's host may be ahead of ours.
+    pub signature_skew_max_s: u32,
+    /// Reads of one agent, and of all, that are remembered at once until their signatures end.
+    pub read_nonces_of_one_max: usize,
+    pub read_nonces_max: usize,
+}
+
+impl LimitSettings {
+    /// What of the limits cannot work, in words.
+    pub fn check(&self) -> Result<(), String> {
+        // Bridges sign for this long; beyond the most no signature is accepted anyway.
+        let ages = BRIDGE_LIFETIME_S..=httpsig::LIFETIME_MAX_S;
+        if !ages.contains(&i64::from(self.signature_age_max_s)) {
+            return Err(format!("signature_age_max_s must be {} to {}", ages.start(), ages.end()));
+        }
+        if self.signature_skew_max_s > SKEW_MAX_S {
+            return Err(format!("signature_skew_max_s must be 0 to {SKEW_MAX_S}"));
+        }
+        if self.read_nonces_of_one_max == 0 || self.read_nonces_max < self.read_nonces_of_one_max {
+            return Err("read_nonces_of_one_max must be at least 1, and read_nonces_max not less than it".into());
+        }
+        Ok(())
+    }
 }
 
 impl Default for LimitSettings {
@@ -59,6 +89,10 @@ impl Default for LimitSettings {
             body_bytes_max: 65_536,
             json_depth_max: 16,
             request_timeout_ms: 30_000,
+            signature_age_max_s: 60,
+            signature_skew_max_s: 5,
+            read_nonces_of_one_max: 200_000,
+            read_nonces_max: 2_000_000,
         }
     }
 }

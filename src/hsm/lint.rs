@@ -8,6 +8,7 @@ use super::{CONTEXT_BYTES_MAX, HsmFault, KeyInfo, Op, PLAINTEXT_BYTES_MAX, SEALE
 use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
+use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{KeyId, UnixMillis};
 
@@ -21,6 +22,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
         SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => 64,
         SignInput::Document { .. } => 1024 * 1024,
         SignInput::TreeHead { .. } | SignInput::Cosignature { .. } => 4 * 1024,
+        SignInput::HttpRequest { .. } => 16 * 1024,
     }
 }
 
@@ -35,6 +37,7 @@ pub fn bytes(input: &SignInput) -> usize {
         SignInput::Document { canonical_json, .. } => canonical_json.len(),
         SignInput::TreeHead { note } => note.len(),
         SignInput::Cosignature { message } => message.len(),
+        SignInput::HttpRequest { base } => base.len(),
         SignInput::SelfTest { nonce } => nonce.len(),
     }
 }
@@ -103,6 +106,7 @@ pub fn lint_subject_key(
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::HttpRequest { .. }
         | SignInput::SelfTest { .. } => Ok(()),
     }
 }
@@ -137,6 +141,10 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
         SignInput::Document { canonical_json, .. } => document(canonical_json).map_err(malformed),
         SignInput::TreeHead { note } => tree_head(note).map_err(malformed),
         SignInput::Cosignature { message } => cosignature(message).map_err(malformed),
+        SignInput::HttpRequest { base } => httpsig::lint_base(base, signer, now).map_err(|refusal| match refusal {
+            BaseRefusal::Rule(SignatureRefusal::KeyMismatch) => linted(LintRefusal::AnotherKey),
+            BaseRefusal::Rule(_) | BaseRefusal::NotABase(_) => malformed(refusal.to_string()),
+        }),
         SignInput::SelfTest { .. } => Ok(()),
     }
 }
@@ -202,6 +210,7 @@ fn decimal(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::httpsig::{Components, Parameters};
     use crate::kernel::sign::{DocumentTag, TlsSide};
 
     const SIGNER: KeyId = crate::kernel::types::Sha256([7; 32]);
@@ -222,6 +231,26 @@ mod tests {
         (Purpose::Witness, SignInput::Cosignature { message: text.into_bytes() })
     }
 
+    /// A request that is signed with this key at this moment.
+    fn request(key: KeyId, at: UnixMillis) -> (Purpose, SignInput) {
+        let components = Components {
+            method: "POST".into(),
+            target_uri: "https://bank.example/mcp".into(),
+            content_digest: httpsig::content_digest(b"{}"),
+            protocol_version: "2026-07-28".into(),
+            mcp_method: "tools/list".into(),
+            mcp_name: None,
+            authorization: None,
+        };
+        let created = at.0 / 1000;
+        let parameters = Parameters { created, expires: created + 60, nonce: "n".repeat(43) };
+        (Purpose::Agent, SignInput::HttpRequest { base: components.draft(&parameters, key).base })
+    }
+
+    fn unlike_a_request(text: &str) -> (Purpose, SignInput) {
+        (Purpose::Agent, SignInput::HttpRequest { base: text.as_bytes().to_vec() })
+    }
+
     fn related(cert_id: &[u8], request_time: &[u8]) -> (Purpose, SignInput) {
         let (cert_id, request_time) = (cert_id.to_vec(), request_time.to_vec());
         (Purpose::Agent, SignInput::RelatedCertRequest { cert_id, request_time })
@@ -233,6 +262,7 @@ mod tests {
             tree(format!("bank.example/log\n7\n{ROOT}\n")),
             cosigned(format!("cosignature/v1\ntime 1700000000\nbank.example/log\n7\n{ROOT}\n")),
             document_of(r#"{"a":"1","b":[true,null]}"#),
+            request(SIGNER, NOW),
             (Purpose::TokenIdentity, SignInput::SelfTest { nonce: [0; 32] }),
         ] {
             assert_eq!(lint_for(purpose, SIGNER, &input, NOW), Ok(()), "{input:?}");
@@ -270,6 +300,10 @@ mod tests {
             (Purpose::Issuing, SignInput::Certificate { tbs: vec![0x30, 0] }),
             (Purpose::Issuing, SignInput::Crl { tbs: vec![0x30, 0] }),
             (Purpose::Agent, SignInput::CertificationRequest { info: vec![0x30, 0] }),
+            request(SIGNER, UnixMillis(NOW.0 + 3_600_000)),
+            unlike_a_request(""),
+            unlike_a_request("{}"),
+            unlike_a_request("\"@method\": POST\n\"@signature-params\": ();tag=\"countersign-request\""),
             (
                 Purpose::TlsServer,
                 SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![0; 20] },
@@ -281,6 +315,12 @@ mod tests {
                 "{input:?}: {fault}"
             );
         }
+    }
+
+    #[test]
+    fn a_request_is_signed_by_the_key_that_it_names() {
+        let (purpose, input) = request(crate::kernel::types::Sha256([8; 32]), NOW);
+        assert_eq!(lint_for(purpose, SIGNER, &input, NOW).unwrap_err().name(), "lint_another_key");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod command;
 pub mod credential;
 pub mod custody_report;
 pub mod decide;
+pub mod httpsig;
 pub mod json;
 pub mod ledger;
 pub mod merkle;

@@ -10,6 +10,8 @@ use aws_lc_rs::signature::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::credential::der::Reader;
+
 /// What a key is for. Part of the key's label, which is fixed in the token at generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,7 +24,7 @@ pub enum Purpose {
     TlsServer,
     /// The bank towards its core banking system: TLS client handshakes.
     TlsClient,
-    /// An agent: its CSR, related-certificate proof, TLS client handshake (and, later, requests).
+    /// An agent: its CSR, related-certificate proof, TLS client handshake and requests.
     Agent,
     /// The agent host: custody statements only.
     HostIdentity,
@@ -135,7 +137,9 @@ impl Purpose {
             SignInput::Certificate { .. } => matches!(self, Self::Root | Self::Issuing),
             SignInput::Crl { .. } => matches!(self, Self::Root | Self::Issuing),
             SignInput::Ocsp { .. } => self == Self::OcspResponder,
-            SignInput::CertificationRequest { .. } | SignInput::RelatedCertRequest { .. } => self == Self::Agent,
+            SignInput::CertificationRequest { .. }
+            | SignInput::RelatedCertRequest { .. }
+            | SignInput::HttpRequest { .. } => self == Self::Agent,
             SignInput::TlsCertificateVerify { side, .. } => match side {
                 TlsSide::Server => self == Self::TlsServer,
                 TlsSide::Client => matches!(self, Self::Agent | Self::TlsClient),
@@ -206,6 +210,26 @@ impl Algorithm {
         }
     }
 
+    /// Its name in HTTP message signatures (RFC 9421, 3.3). `None`: it makes none.
+    pub fn http_name(self) -> Option<&'static str> {
+        match self {
+            Self::P256 => Some("ecdsa-p256-sha256"),
+            Self::P384 => Some("ecdsa-p384-sha384"),
+            Self::Ed25519 => Some("ed25519"),
+            Self::Rsa3072 => Some("rsa-v1_5-sha256"),
+            Self::Aes256 => None,
+        }
+    }
+
+    /// Bytes of r and of s, when it is ECDSA.
+    fn scalar_bytes(self) -> Option<usize> {
+        match self {
+            Self::P256 => Some(32),
+            Self::P384 => Some(48),
+            Self::Ed25519 | Self::Rsa3072 | Self::Aes256 => None,
+        }
+    }
+
     /// The algorithm of an authority whose signatures carry this `AlgorithmIdentifier` (DER).
     pub fn of_authority_signature(identifier: &[u8]) -> Option<Self> {
         Self::OF_AUTHORITIES.iter().copied().find(|algorithm| algorithm.signature_identifier() == Some(identifier))
@@ -269,6 +293,9 @@ pub enum SignInput {
     TreeHead { note: Vec<u8> },
     /// `cosignature/v1`, `time <seconds>` and the checkpoint text (C2SP tlog-cosignature).
     Cosignature { message: Vec<u8> },
+    /// The signature base of a request of an agent (RFC 9421, 2.5), in the profile of `kernel::httpsig`. Linted by the
+    /// worker.
+    HttpRequest { base: Vec<u8> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
 }
@@ -286,6 +313,7 @@ impl SignInput {
             Self::Document { tag, .. } => tag.text(),
             Self::TreeHead { .. } => "tree-head",
             Self::Cosignature { .. } => "cosignature",
+            Self::HttpRequest { .. } => "http-request",
             Self::SelfTest { .. } => "self-test",
         }
     }
@@ -307,6 +335,7 @@ impl SignInput {
             Self::Document { tag, canonical_json } => [tag.text().as_bytes(), &[0], canonical_json.as_slice()].concat(),
             Self::TreeHead { note } => note.clone(),
             Self::Cosignature { message } => message.clone(),
+            Self::HttpRequest { base } => base.clone(),
             Self::SelfTest { nonce } => [b"countersign/self-test/v1\0".as_slice(), nonce].concat(),
         }
     }
@@ -330,6 +359,46 @@ pub fn signature_is_valid(spki_der: &[u8], message: &[u8], signature: &[u8]) -> 
     let known = raw_public_key(spki_der).and_then(|(algorithm, key)| Some((verification(algorithm)?, key)));
     known
         .is_some_and(|(verification, key)| UnparsedPublicKey::new(verification, key).verify(message, signature).is_ok())
+}
+
+/// r ‖ s of an ECDSA signature, `length` bytes each, as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
+pub fn ecdsa_der(raw: &[u8], length: usize) -> Option<Vec<u8>> {
+    if raw.len() != 2 * length {
+        return None;
+    }
+    let (r, s) = raw.split_at(length);
+    Some(yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            writer.next().write_bigint_bytes(r, true);
+            writer.next().write_bigint_bytes(s, true);
+        });
+    }))
+}
+
+/// A signature as HTTP message signatures carry it (RFC 9421, 3.3): ECDSA as r ‖ s, all else as it is. `None`: it is
+/// not one of this algorithm.
+pub fn to_wire(algorithm: Algorithm, signature: &[u8]) -> Option<Vec<u8>> {
+    let Some(length) = algorithm.scalar_bytes() else {
+        return Some(signature.to_vec());
+    };
+    let mut both = Reader::whole_sequence(signature).ok()?;
+    let mut raw = Vec::with_capacity(2 * length);
+    for _ in 0..2 {
+        let integer = both.integer().ok().filter(|integer| integer[0] & 0x80 == 0)?;
+        let scalar = integer.strip_prefix(&[0]).unwrap_or(integer);
+        raw.resize(raw.len() + length.checked_sub(scalar.len())?, 0);
+        raw.extend_from_slice(scalar);
+    }
+    both.finish().ok()?;
+    Some(raw)
+}
+
+/// The reverse of [`to_wire`]: what [`signature_is_valid`] takes.
+pub fn from_wire(algorithm: Algorithm, signature: &[u8]) -> Option<Vec<u8>> {
+    match algorithm.scalar_bytes() {
+        Some(length) => ecdsa_der(signature, length),
+        None => Some(signature.to_vec()),
+    }
 }
 
 /// True when the key of this SubjectPublicKeyInfo (DER) is one at all: of a known kind, a point that is on its curve.
@@ -437,6 +506,7 @@ mod tests {
             SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![0; 32] },
             SignInput::TreeHead { note: vec![] },
             SignInput::Cosignature { message: vec![] },
+            SignInput::HttpRequest { base: vec![] },
         ];
         for tag in [
             DocumentTag::CustodyStatement,
@@ -465,7 +535,7 @@ mod tests {
                 (Purpose::Issuing, 2),
                 (Purpose::TlsServer, 1),
                 (Purpose::TlsClient, 1),
-                (Purpose::Agent, 3),
+                (Purpose::Agent, 4),
                 (Purpose::HostIdentity, 2),
                 (Purpose::Checkpoint, 1),
                 (Purpose::Witness, 1),
@@ -567,6 +637,41 @@ mod tests {
             assert_eq!(raw_public_key(&spki[..spki.len() - 1]), None);
             assert_eq!(raw_public_key(&[spki.as_slice(), &[0]].concat()), None);
         }
+    }
+
+    #[test]
+    fn raw_signatures_become_minimal_der_integers() {
+        for length in [32, 48] {
+            let mut raw = vec![0; 2 * length];
+            raw[length - 1] = 0x80;
+            raw[2 * length - 1] = 1;
+            assert_eq!(ecdsa_der(&raw, length).unwrap(), [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
+            for bad in [0, 63, 65, 95, 97] {
+                assert_eq!(ecdsa_der(&vec![1; bad], length), None);
+            }
+        }
+    }
+
+    #[test]
+    fn signatures_travel_in_http_as_two_numbers_of_full_length_and_come_back() {
+        for algorithm in [Algorithm::P256, Algorithm::P384] {
+            let length = algorithm.scalar_bytes().unwrap();
+            for filled in [[0, 0], [1, 0x7f], [0x80, 0xff]] {
+                let raw: Vec<u8> = filled.iter().flat_map(|byte| vec![*byte; length]).collect();
+                assert_eq!(to_wire(algorithm, &from_wire(algorithm, &raw).unwrap()).unwrap(), raw);
+            }
+            let (_, signature) = signed(algorithm, b"message").unwrap();
+            let raw = to_wire(algorithm, &signature).unwrap();
+            assert_eq!((raw.len(), from_wire(algorithm, &raw)), (2 * length, Some(signature.clone())));
+            assert_eq!(to_wire(algorithm, &signature[..signature.len() - 1]), None);
+            assert_eq!(to_wire(algorithm, &[signature.as_slice(), &[0]].concat()), None);
+            assert_eq!(to_wire(algorithm, &[0x30, 6, 2, 1, 0x80, 2, 1, 1]), None, "a negative number");
+            assert_eq!(from_wire(algorithm, &raw[1..]), None);
+        }
+        let other = Algorithm::P384;
+        assert_eq!(to_wire(Algorithm::P256, &signed(other, b"message").unwrap().1), None);
+        assert_eq!(to_wire(Algorithm::Ed25519, &[7; 64]), Some(vec![7; 64]));
+        assert_eq!(from_wire(Algorithm::Rsa3072, &[7; 384]), Some(vec![7; 384]));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::mcp::client::{self, Connected};
+use crate::mcp::signed_http::SignedHttp;
 use crate::mcp::stdio::{self, Stdio};
 use crate::ops::failure::Failure;
 
@@ -25,8 +26,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Makes the HTTP client for one connection to the bank: identity and address may have changed since the last.
 pub trait Dial: Send + Sync {
-    /// An HTTP client with mutual TLS and the endpoint's URL. Blocking.
-    fn dial(&self) -> Result<(reqwest::Client, String), Failure>;
+    /// An HTTP client with mutual TLS that signs its requests, and the endpoint's URL. Blocking.
+    fn dial(&self) -> Result<(SignedHttp, String), Failure>;
 }
 
 /// Serves stdio until the input ends, then lets calls in progress end.

@@ -9,6 +9,7 @@ use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::{Value, json};
 
+use crate::mcp::signed_http::SignedHttp;
 use crate::ops::failure::Failure;
 
 /// A connected client.
@@ -22,12 +23,13 @@ fn newest() -> ClientLifecycleMode {
     ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
 }
 
-/// Connects to the bank's MCP endpoint, speaking only 2026-07-28. The HTTP client brings TLS, pooled.
+/// Connects to the bank's MCP endpoint, speaking only 2026-07-28. The HTTP client brings TLS, pooled; each request is
+/// signed.
 ///
 /// # Errors
 /// `bank_unreachable`, or a name that says what the bank's TLS answered.
-pub(super) async fn upstream(http: reqwest::Client, url: &str) -> Result<Connected, Failure> {
-    // Never `from_uri`: it disables pooling, one handshake a call.
+pub(super) async fn upstream(http: SignedHttp, url: &str) -> Result<Connected, Failure> {
+    // Never `from_uri`: it disables pooling, one handshake a call, and signs nothing.
     let config = StreamableHttpClientTransportConfig::with_uri(url);
     let transport = StreamableHttpClientTransport::with_client(http, config);
     identity("countersign-connect")

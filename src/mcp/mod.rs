@@ -4,4 +4,5 @@ pub mod bridge;
 pub mod client;
 pub mod server;
 mod shapes;
+pub mod signed_http;
 mod stdio;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,7 +25,8 @@ use serde_json::{Value, json};
 use crate::kernel::command::{AgentPrincipal, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json::JsonRefused;
-use crate::kernel::types::{Currency, RequestId};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::{Currency, RequestId, Sha256};
 use crate::mcp::shapes;
 use crate::ops::clock;
 use crate::ops::failure::MayHaveHappened;
@@ -42,15 +44,23 @@ pub trait ToolGate: Send + Sync {
     /// The tools of the agent's role.
     fn tools_for(&self, agent: &AgentPrincipal) -> Vec<String>;
     /// Carries out one call: an answer, refusals of payments included, or a refused read or a fault.
-    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request_id: RequestId) -> Result<Value, Unanswered>;
+    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered>;
     /// Records a call that no rule could be asked about: an unknown tool, arguments that are none.
     fn record_refusal(
         &self,
         agent: &AgentPrincipal,
         tool: &str,
         refusal: &ToolRefused,
-        request_id: RequestId,
+        request: &ToolRequest,
     ) -> Result<(), Unanswered>;
+}
+
+/// The request that a call came with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToolRequest {
+    pub id: RequestId,
+    /// What makes it single-use, if it has an effect: taken in the commit of whatever comes of it.
+    pub nonce: Option<Sha256>,
 }
 
 /// What is answered with `isError`.
@@ -60,6 +70,8 @@ pub enum Unanswered {
     Refused(ToolRefused),
     /// Something broke.
     Failed(ToolFailed),
+    /// The request was received before: nothing was decided.
+    Replayed,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,30 +96,64 @@ impl From<ToolRefused> for Unanswered {
     }
 }
 
-/// The tool arguments of a request as they were sent. Empty for requests that call no tool.
+/// The tool and its arguments as they were sent. Empty for requests that call no tool.
 #[derive(Clone, Debug)]
-pub struct RawCall(Option<Arc<RawValue>>);
+pub struct RawCall {
+    tool: Option<String>,
+    arguments: Option<Arc<RawValue>>,
+}
 
 impl RawCall {
-    /// Takes `params.arguments` out of a body that passed the strict check.
+    /// Takes `params.name` and `params.arguments` out of a body that passed the strict check.
     pub fn read(body: &[u8]) -> Result<Self, JsonRefused> {
         #[derive(Deserialize)]
         struct Envelope {
+            method: Option<Value>,
             params: Option<Params>,
         }
         #[derive(Deserialize)]
         struct Params {
+            name: Option<Value>,
             arguments: Option<Box<RawValue>>,
+        }
+        // What is no object is no message; MCP says so.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Ok(Self { tool: None, arguments: None });
         }
         let envelope: Envelope =
             serde_json::from_slice(body).map_err(|error| JsonRefused::NotJson { reason: error.to_string() })?;
-        Ok(Self(envelope.params.and_then(|params| params.arguments).map(Arc::from)))
+        let Some(Params { name, arguments }) = envelope.params else {
+            return Ok(Self { tool: None, arguments: None });
+        };
+        let calls = envelope.method.as_ref().and_then(Value::as_str) == Some("tools/call");
+        let tool = name.as_ref().and_then(Value::as_str).filter(|_| calls).map(str::to_owned);
+        Ok(Self { tool, arguments: arguments.map(Arc::from) })
+    }
+}
+
+/// A request whose nonce is taken in the commit of what it does, and whether it was found to be taken.
+#[derive(Clone, Debug)]
+pub struct SingleUse {
+    nonce: Sha256,
+    replayed: Arc<AtomicBool>,
+}
+
+impl SingleUse {
+    pub fn new(nonce: Sha256) -> Self {
+        Self { nonce, replayed: Arc::default() }
+    }
+
+    /// True when the request was received before; known once it is answered.
+    pub fn was_replayed(&self) -> bool {
+        self.replayed.load(Ordering::Acquire)
     }
 }
 
 /// The endpoint behind the HTTP edge.
 pub struct Endpoint {
     service: StreamableHttpService<Handler, NeverSessionManager>,
+    /// Tools that do something.
+    acting: Vec<Cow<'static, str>>,
 }
 
 impl Endpoint {
@@ -121,13 +167,21 @@ impl Endpoint {
             .with_max_request_body_bytes(body_bytes_max)
             .with_allowed_hosts(hosts.to_vec())
             .enforce_origin_validation();
-        let handler = Handler { gate, currency, tools: Arc::new(tools()) };
+        let tools = tools();
+        let acts = |tool: &&Tool| tool.annotations.as_ref().is_none_or(|hints| hints.read_only_hint != Some(true));
+        let acting = tools.iter().filter(acts).map(|tool| tool.name.clone()).collect();
+        let handler = Handler { gate, currency, tools: Arc::new(tools) };
         let service =
             StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(NeverSessionManager::default()), config);
-        Self { service }
+        Self { service, acting }
     }
 
-    /// Answers a request whose extensions hold the agent and its raw call.
+    /// True when this calls a tool that does something.
+    pub fn acts(&self, call: &RawCall) -> bool {
+        call.tool.as_ref().is_some_and(|tool| self.acting.iter().any(|acting| acting == tool))
+    }
+
+    /// Answers a request whose extensions hold the agent and its raw call, and, if it acts, what makes it single-use.
     pub async fn answer(
         &self,
         request: Request<Full<Bytes>>,
@@ -153,7 +207,11 @@ impl Handler {
 
     fn raw_arguments(context: &RequestContext<RoleServer>) -> Option<Arc<RawValue>> {
         let parts = context.extensions.get::<http::request::Parts>()?;
-        parts.extensions.get::<RawCall>()?.0.clone()
+        parts.extensions.get::<RawCall>()?.arguments.clone()
+    }
+
+    fn single_use(context: &RequestContext<RoleServer>) -> Option<SingleUse> {
+        context.extensions.get::<http::request::Parts>()?.extensions.get::<SingleUse>().cloned()
     }
 }
 
@@ -191,22 +249,23 @@ impl ServerHandler for Handler {
         let agent = Self::agent(&context)?.clone();
         let raw = Self::raw_arguments(&context);
         let arguments = raw.as_ref().map_or("{}", |raw| raw.get());
-        let request_id =
-            clock::fresh_id("req_").parse().map_err(|_| ErrorData::internal_error("no request id", None))?;
+        let id = clock::fresh_id("req_").parse().map_err(|_| ErrorData::internal_error("no request id", None))?;
+        let single_use = Self::single_use(&context);
+        let asked = ToolRequest { id, nonce: single_use.as_ref().map(|single_use| single_use.nonce) };
         let parsed = shapes::parse(&request.name, arguments, self.currency).unwrap_or_else(|| {
             Err(format!("there is no such tool: {:?}", request.name.chars().take(64).collect::<String>()))
         });
         let gate = Arc::clone(&self.gate);
         // On a thread of its own: a client that goes away drops the answer, never the commit.
         let answered = tokio::task::spawn_blocking(move || match parsed {
-            Ok(call) => gate.call(&agent, call, request_id),
+            Ok(call) => gate.call(&agent, call, &asked),
             Err(sentence) => {
                 let refusal = ToolRefused {
                     name: "invalid_arguments".into(),
                     message: sentence,
                     next_step: "see tools/list; the tool's input schema says what its arguments must be".into(),
                 };
-                gate.record_refusal(&agent, &request.name, &refusal, request_id)?;
+                gate.record_refusal(&agent, &request.name, &refusal, &asked)?;
                 Err(refusal.into())
             }
         })
@@ -215,9 +274,24 @@ impl ServerHandler for Handler {
             Ok(Ok(value)) => CallToolResult::structured(value),
             Ok(Err(Unanswered::Refused(refusal))) => refused(&refusal),
             Ok(Err(Unanswered::Failed(failure))) => failed(&failure),
+            Ok(Err(Unanswered::Replayed)) => {
+                if let Some(single_use) = single_use {
+                    single_use.replayed.store(true, Ordering::Release);
+                }
+                refused(&replayed())
+            }
             Err(_) => return Err(ErrorData::internal_error("the bank met a defect of its own", None)),
         };
         Ok(answer.into())
+    }
+}
+
+fn replayed() -> ToolRefused {
+    let refusal = Refusal::NonceReplayed;
+    ToolRefused {
+        name: refusal.name().into(),
+        message: refusal.message().into(),
+        next_step: refusal.next_step().into(),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Changes whenever a frame's shape does.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// Limit of version and body together; a full CRL fits. A length above it ends the connection before anything is
 /// allocated.
 const FRAME_BYTES_MAX: usize = 16 << 20;

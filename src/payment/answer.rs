@@ -18,7 +18,7 @@ pub enum Receipt {
 /// Why a tool call has no answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToolFailure {
-    /// The rules said no to a read.
+    /// The rules said no to a read, or to a request that was received before.
     Refused(Refusal),
     /// Something broke; says whether it may have happened.
     Failed(Failure),
@@ -30,9 +30,9 @@ impl From<Failure> for ToolFailure {
     }
 }
 
-/// The rules said no: acting tools answer it as a result, reads fail.
+/// The rules said no: acting tools answer it as a result, reads fail. A request that was received before is no call.
 pub(super) fn refused(call: &ToolCall, refusal: Refusal) -> Result<Value, ToolFailure> {
-    if is_read(call) {
+    if is_read(call) || refusal == Refusal::NonceReplayed {
         return Err(ToolFailure::Refused(refusal));
     }
     Ok(json!({

@@ -12,7 +12,7 @@ use crate::banking::CoreBanking;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
-use crate::kernel::types::{RequestId, TransactionId};
+use crate::kernel::types::{RequestId, Sha256, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::ServingLimit;
@@ -113,14 +113,21 @@ impl Payments {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// The whole story of one call.
+    /// The whole story of one call. `nonce` makes its request single-use: it is taken in the commit of the decision.
     ///
     /// Refusals of acting tools are answers (`status: "denied"`).
     ///
     /// # Errors
-    /// [`ToolFailure::Refused`] for a refused read; [`ToolFailure::Failed`] says whether it may have happened.
-    pub fn call_tool(&self, agent: &AgentPrincipal, call: ToolCall, request: RequestId) -> Result<Value, ToolFailure> {
-        let Permit(command) = self.permit(agent, &call, &request)?;
+    /// [`ToolFailure::Refused`] for a refused read, and for a request that was received before;
+    /// [`ToolFailure::Failed`] says whether it may have happened.
+    pub fn call_tool(
+        &self,
+        agent: &AgentPrincipal,
+        call: ToolCall,
+        request: RequestId,
+        nonce: Option<Sha256>,
+    ) -> Result<Value, ToolFailure> {
+        let Permit(command) = self.permit(agent, &call, &request, nonce)?;
         let decision = self.decide(command).map_err(|failure| failure.with_request(request.as_str()))?;
         match decision.outcome {
             Err(refusal) => answer::refused(&call, refusal),
@@ -196,9 +203,15 @@ impl Payments {
         Ok(all)
     }
 
-    fn permit(&self, agent: &AgentPrincipal, call: &ToolCall, request: &RequestId) -> Result<Permit, Failure> {
+    fn permit(
+        &self,
+        agent: &AgentPrincipal,
+        call: &ToolCall,
+        request: &RequestId,
+        nonce: Option<Sha256>,
+    ) -> Result<Permit, Failure> {
         let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh: fresh_ids()? };
-        let stamp = Stamp { commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
+        let stamp = Stamp { nonce, commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
         Ok(Permit(Command { stamp, actor: Actor::Agent(agent.clone()), act }))
     }
 

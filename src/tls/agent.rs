@@ -1,15 +1,20 @@
 //! The agent socket: what a bridge asks its agent host, and the bridge's end of it.
 //!
-//! One question a connection. The only signature on offer is a TLS 1.3 client CertificateVerify.
+//! One question a connection. The signatures on offer are a TLS 1.3 client CertificateVerify, and that of a request whose
+//! parts are sent one by one: the agent host composes what is signed.
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::types::AgentName;
+use crate::hsm::Token;
+use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
+use crate::kernel::sign::{self, Algorithm, SignInput};
+use crate::kernel::types::{AgentName, KeyId};
 use crate::ops::failure::Failure;
 use crate::ops::ipc;
 use crate::tls::TlsSigner;
@@ -24,6 +29,8 @@ pub enum AgentAsk {
     Identity { agent: AgentName },
     /// A signature over a TLS 1.3 client CertificateVerify message, with the agent's key.
     SignTls { agent: AgentName, message: Vec<u8> },
+    /// The headers that carry the signature of a request (`kernel::httpsig`), with the agent's key.
+    SignRequest { agent: AgentName, components: Components, parameters: Parameters },
 }
 
 /// Agent host → bridge.
@@ -31,7 +38,27 @@ pub enum AgentAsk {
 pub enum AgentSays {
     Identity { chain: Vec<Vec<u8>> },
     Signature(Vec<u8>),
+    SignedRequest(SignatureHeaders),
     Failed(Failure),
+}
+
+/// Has a token's key sign a request: what an agent host does for its bridges. Blocking.
+///
+/// # Errors
+/// The token's: what is not a request of the profile, or not one for now, the worker refuses. `signature_malformed`
+pub fn sign_request(
+    token: &Arc<dyn Token>,
+    key: (KeyId, Algorithm),
+    components: &Components,
+    parameters: &Parameters,
+) -> Result<SignatureHeaders, Failure> {
+    let (key, algorithm) = key;
+    let draft = components.draft(parameters, key);
+    let signature = token.sign(key, SignInput::HttpRequest { base: draft.base.clone() })?;
+    let signature = sign::to_wire(algorithm, &signature).ok_or_else(|| {
+        Failure::fault("signature_malformed", "the token's signature is not one of its key", "check the token")
+    })?;
+    Ok(draft.signed(&signature))
 }
 
 /// One agent, reached over its host's socket.
@@ -54,7 +81,19 @@ impl AgentSocket {
         match self.ask(&AgentAsk::Identity { agent: self.agent.clone() })? {
             AgentSays::Identity { chain } => Ok(chain),
             AgentSays::Failed(failure) => Err(failure),
-            AgentSays::Signature(_) => Err(unreachable_("it answered another question")),
+            AgentSays::Signature(_) | AgentSays::SignedRequest(_) => Err(answered_another()),
+        }
+    }
+
+    /// Has a request signed with the agent's key. Blocking.
+    ///
+    /// # Errors
+    /// `agent_host_unreachable`; the daemon's own, `not_a_request` among them.
+    pub fn sign_request(&self, components: Components, parameters: Parameters) -> Result<SignatureHeaders, Failure> {
+        match self.ask(&AgentAsk::SignRequest { agent: self.agent.clone(), components, parameters })? {
+            AgentSays::SignedRequest(headers) => Ok(headers),
+            AgentSays::Failed(failure) => Err(failure),
+            AgentSays::Identity { .. } | AgentSays::Signature(_) => Err(answered_another()),
         }
     }
 
@@ -74,9 +113,13 @@ impl TlsSigner for AgentSocket {
         match self.ask(&question) {
             Ok(AgentSays::Signature(signature)) => Ok(signature),
             Ok(AgentSays::Failed(failure)) | Err(failure) => Err(failure.message),
-            Ok(AgentSays::Identity { .. }) => Err("the agent host answered another question".into()),
+            Ok(AgentSays::Identity { .. } | AgentSays::SignedRequest(_)) => Err(answered_another().message),
         }
     }
+}
+
+fn answered_another() -> Failure {
+    unreachable_("it answered another question")
 }
 
 fn unreachable_(reason: &str) -> Failure {

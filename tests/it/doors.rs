@@ -1,4 +1,4 @@
-//! The doors under attack, with real processes: garbage, hostile requests under the agent's own HSM key, twenty
+//! The doors under attack, with real processes: garbage, hostile requests that the agent's own HSM key signed, twenty
 //! callers at once, a full admin socket, a bridge with one bad call among good ones, and a revocation in the middle.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,6 +13,8 @@ use std::time::Duration;
 use countersign::tls;
 use countersign::tls::agent::AgentSocket;
 use serde_json::{Value, json};
+
+use crate::support::signed::signed;
 
 /// Longer than every limit of the listener.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,7 +103,7 @@ fn hostile_requests_are_refused_by_name(world: &World) {
             "403",
             "Host header is not allowed",
         ),
-        ("no host", request("POST", "/mcp", &[("Host", "")], &good), "400", "missing Host header"),
+        ("no host", request("POST", "/mcp", &[("Host", "")], &good), "401", "signature_component_missing"),
         (
             "a browser's origin",
             request("POST", "/mcp", &[("Origin", "https://evil.example")], &good),
@@ -111,8 +113,8 @@ fn hostile_requests_are_refused_by_name(world: &World) {
         (
             "no revision",
             request("POST", "/mcp", &[("Mcp-Protocol-Version", "")], &good),
-            "400",
-            "Missing MCP-Protocol-Version header",
+            "401",
+            "signature_component_missing",
         ),
         (
             "another revision",
@@ -411,8 +413,8 @@ impl World {
         stream
     }
 
-    /// Everything that the bank answers to these bytes over TLS with this chain and `assistant`'s key; why there is
-    /// nothing, when there is nothing.
+    /// Everything that the bank answers to these bytes, signed, over TLS with this chain and `assistant`'s key; why there
+    /// is nothing, when there is nothing.
     fn exchange(&self, chain: &[Vec<u8>], bytes: &[u8]) -> String {
         let root = std::fs::read(self.dir("agent").join("anchors/bank-root.pem")).unwrap();
         let (_, root) = x509_parser::pem::parse_x509_pem(&root).unwrap();
@@ -421,7 +423,7 @@ impl World {
         let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = rustls::StreamOwned::new(connection, self.connect());
         let mut answer = Vec::new();
-        let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+        let sent = stream.write_all(&signed(&self.agent(), bytes)).and_then(|()| stream.flush());
         let read = stream.read_to_end(&mut answer);
         if answer.is_empty() {
             return format!("nothing: sent {sent:?}, read {read:?}");

@@ -14,6 +14,7 @@ mod enrolment;
 mod faults;
 mod frames;
 mod hsm;
+mod httpsig;
 mod keys;
 mod ledger;
 mod lint;

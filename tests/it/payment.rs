@@ -187,7 +187,7 @@ impl Bank {
     }
 
     pub fn call(&self, call: ToolCall) -> Result<Value, ToolFailure> {
-        self.payments.call_tool(&self.shopper, call, request())
+        self.payments.call_tool(&self.shopper, call, request(), None)
     }
 
     fn authorized(&self, key: &str) -> TransactionId {

@@ -19,6 +19,7 @@ use crate::front::gates::Gates;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::tls;
 
@@ -61,6 +62,7 @@ pub(super) fn listen(site: &Site) -> Result<(Listener, SocketAddr), Failure> {
     let address = listening.local_addr().map_err(|error| failed(&error))?;
     let gates = Arc::new(Gates::new(Arc::clone(services)));
     let listener = Listener::start(ListenerSetup {
+        began: clock::now(),
         listening,
         identity: site.bank.authority.tls_identity()?,
         token: services.token(),

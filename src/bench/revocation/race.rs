@@ -20,12 +20,15 @@ use crate::bench::site::Site;
 use crate::bench::stop::Stop;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb};
-use crate::kernel::types::{Money, SpiffeId, UnixMillis};
+use crate::kernel::httpsig::{self, Components};
+use crate::kernel::sign::Algorithm;
+use crate::kernel::types::{KeyId, Money, SpiffeId, UnixMillis};
 use crate::kernel::zone::Zone;
+use crate::mcp::signed_http;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{TransactionQuery, TransactionRecord};
-use crate::tls;
+use crate::tls::{self, agent};
 
 /// Callers of one agent, a connection each.
 const CALLERS: u32 = 10;
@@ -91,7 +94,10 @@ fn one(
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
             let (connector, made, over) = (connector.clone(), Arc::clone(&made), Arc::clone(&over));
-            let caller = Caller { connector, address, stream: None, open: None, name: format!("{name}-{caller}") };
+            let token: Arc<dyn Token> = site.host.token.pool();
+            let signer = (token, identity.key.id, identity.key.algorithm);
+            let name = format!("{name}-{caller}");
+            let caller = Caller { connector, address, signer, stream: None, open: None, name };
             runtime.spawn(caller.call_until(made, over))
         })
         .collect();
@@ -129,9 +135,13 @@ fn recorded_late(site: &Site, agent: SpiffeId, at: UnixMillis) -> Result<u64, Fa
     Ok(records.iter().filter(late).count() as u64)
 }
 
+/// The agent's key, and where it is.
+type Signer = (Arc<dyn Token>, KeyId, Algorithm);
+
 struct Caller {
     connector: TlsConnector,
     address: SocketAddr,
+    signer: Signer,
     stream: Option<TlsStream<TcpStream>>,
     /// Authorized, to be paid next.
     open: Option<String>,
@@ -188,7 +198,8 @@ impl Caller {
                 self.stream.insert(stream)
             }
         };
-        stream.write_all(&request(tool, arguments)).await?;
+        let request = tokio::task::block_in_place(|| request(&self.signer, self.address, tool, arguments))?;
+        stream.write_all(&request).await?;
         let mut answer = vec![0; ANSWER_BYTES_MAX];
         let mut filled = 0;
         loop {
@@ -204,7 +215,12 @@ impl Caller {
     }
 }
 
-fn request(tool: &str, arguments: &Value) -> Vec<u8> {
+fn request(
+    (token, key, algorithm): &Signer,
+    address: SocketAddr,
+    tool: &str,
+    arguments: &Value,
+) -> std::io::Result<Vec<u8>> {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1" },
@@ -212,13 +228,28 @@ fn request(tool: &str, arguments: &Value) -> Vec<u8> {
     });
     let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
-    format!(
-        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
+    let components = Components {
+        method: "POST".into(),
+        target_uri: format!("https://{address}/mcp"),
+        content_digest: httpsig::content_digest(body.as_bytes()),
+        protocol_version: "2026-07-28".into(),
+        mcp_method: "tools/call".into(),
+        mcp_name: Some(tool.to_owned()),
+        authorization: None,
+    };
+    let signed = agent::sign_request(token, (*key, *algorithm), &components, &signed_http::fresh());
+    let signed = signed.map_err(std::io::Error::other)?;
+    let request = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nAccept: application/json, text/event-stream\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
-         Mcp-Method: tools/call\r\nMcp-Name: {tool}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+         Mcp-Method: tools/call\r\nMcp-Name: {tool}\r\nContent-Digest: {}\r\nSignature-Input: {}\r\n\
+         Signature: {}\r\n\r\n{body}",
+        body.len(),
+        components.content_digest,
+        signed.signature_input,
+        signed.signature
+    );
+    Ok(request.into_bytes())
 }
 
 /// The body of a whole answer.

@@ -1,8 +1,8 @@
 //! One signature: typed input in, verified signature out.
 //!
 //! Verifying costs as much as signing. What is stored, published or released is always verified. A proof of possession
-//! (TLS CertificateVerify) is verified by the peer before anything depends on it, and kept by nobody, so only one in
-//! [`SAMPLE`] is verified here, to notice a module that goes wrong; from the first that does not verify, all are.
+//! (TLS CertificateVerify, a request) is verified by the peer before anything depends on it, and kept by nobody, so only
+//! one in [`SAMPLE`] is verified here, to notice a module that goes wrong; from the first that does not verify, all are.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::sealing;
 use crate::hsm::{KeyInfo, Plaintext};
-use crate::kernel::sign::{Algorithm, SignInput, signature_is_valid};
+use crate::kernel::sign::{Algorithm, SignInput, ecdsa_der, signature_is_valid};
 use crate::ops::clock;
 
 /// Why there is no signature.
@@ -53,7 +53,7 @@ pub struct Sampler {
 impl Sampler {
     pub fn check(&self, input: &SignInput) -> Check {
         match input {
-            SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => {
+            SignInput::TlsCertificateVerify { .. } | SignInput::HttpRequest { .. } | SignInput::SelfTest { .. } => {
                 let nth = self.taken.fetch_add(1, Ordering::Relaxed);
                 let verified = nth.is_multiple_of(SAMPLE) || self.distrusts.load(Ordering::Relaxed);
                 if verified { Check::Verify } else { Check::LeaveToPeer }
@@ -124,20 +124,6 @@ pub fn self_test(session: &Session, key: &KeyInfo, private: ObjectHandle) -> Res
     if opened == plaintext { Ok(()) } else { Err(SigningFault::Unverified) }
 }
 
-/// r ‖ s of an ECDSA signature, `length` bytes each, as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).
-fn ecdsa_der(raw: &[u8], length: usize) -> Option<Vec<u8>> {
-    if raw.len() != 2 * length {
-        return None;
-    }
-    let (r, s) = raw.split_at(length);
-    Some(yasna::construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            writer.next().write_bigint_bytes(r, true);
-            writer.next().write_bigint_bytes(s, true);
-        });
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,18 +138,5 @@ mod tests {
         assert_eq!((verified(&document), verified(&proof)), (640, 10));
         sampler.distrust();
         assert_eq!(verified(&proof), 640);
-    }
-
-    #[test]
-    fn raw_signatures_become_minimal_der_integers() {
-        for length in [32, 48] {
-            let mut raw = vec![0; 2 * length];
-            raw[length - 1] = 0x80;
-            raw[2 * length - 1] = 1;
-            assert_eq!(ecdsa_der(&raw, length).unwrap(), [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
-            for bad in [0, 63, 65, 95, 97] {
-                assert_eq!(ecdsa_der(&vec![1; bad], length), None);
-            }
-        }
     }
 }

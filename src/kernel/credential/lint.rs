@@ -212,6 +212,7 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::HttpRequest { .. }
         | SignInput::SelfTest { .. } => true,
     };
     if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
@@ -232,6 +233,7 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::HttpRequest { .. }
         | SignInput::SelfTest { .. } => return Ok(()),
     };
     if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }

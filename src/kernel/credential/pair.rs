@@ -46,6 +46,7 @@ pub struct Acceptance {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedAgent {
     principal: AgentPrincipal,
+    spki: Vec<u8>,
     custody: CustodyLevel,
     fingerprints: [Sha256; 2],
     bank_not_after: UnixMillis,
@@ -69,6 +70,11 @@ impl VerifiedAgent {
 
     pub fn key(&self) -> KeyId {
         self.principal.key
+    }
+
+    /// SubjectPublicKeyInfo (DER) of both halves: what its requests are verified with.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     /// The lower of both halves.
@@ -194,6 +200,7 @@ pub fn accept(
     rule.check(&principal, status, now)?;
     Ok(VerifiedAgent {
         principal,
+        spki: bank.facts.spki,
         custody,
         fingerprints,
         bank_not_after: bank.facts.not_after,

@@ -420,7 +420,7 @@ impl Desk {
     }
 
     fn call(&self, call: ToolCall) -> Result<Value, Failure> {
-        self.payments.call_tool(&shopper(), call, clock::fresh_request_id()).map_err(|failure| match failure {
+        self.payments.call_tool(&shopper(), call, clock::fresh_request_id(), None).map_err(|failure| match failure {
             ToolFailure::Failed(failure) => failure,
             ToolFailure::Refused(refusal) => panic!("{refusal:?}"),
         })

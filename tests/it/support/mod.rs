@@ -4,6 +4,7 @@ pub mod kit;
 pub mod postgres;
 pub mod proxy;
 pub mod shim;
+pub mod signed;
 pub mod strace;
 pub mod tbs;
 pub mod token;
