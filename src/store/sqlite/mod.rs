@@ -49,8 +49,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that the writer keeps: with SQLite's 2 MiB every transfer read some again, with 64 MiB each COMMIT takes
 /// longer to look through them.
 const WRITER_CACHE_KIB: i64 = 16_384;
-/// Idle reading connections that are kept.
-const READERS_IDLE_MAX: usize = 8;
+/// Idle reading connections that are kept: one that is opened reads the whole schema first, which takes longer than what
+/// is asked of it.
+const READERS_IDLE_MAX: usize = 64;
+/// Pages that a reader keeps: each commit makes them stale.
+const READER_CACHE_KIB: i64 = 512;
 /// Prepared statements that a connection keeps.
 const STATEMENTS_CACHED: usize = 128;
 
@@ -348,6 +351,7 @@ fn open_reading(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     Ok(connection)
 }
