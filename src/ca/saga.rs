@@ -451,7 +451,7 @@ impl Authority {
         peer.ask(&root, &identity.chain, signer, method, path, body)
     }
 
-    /// Whether the daemon that [peer] names answers us within this time: a bank as its party, an agent host as the first
+    /// Whether the daemon that `[peer]` names answers us within this time: a bank as its party, an agent host as the first
     /// agent that is installed. `None`: none is named, or there is no such agent.
     pub fn peer_answers(&self, within: Duration) -> Option<Result<(), Failure>> {
         let peer = self.peer.get()?;
