@@ -40,7 +40,7 @@ need_cargo() {
 
 # progress WHAT CARGO-ARGS…: cargo with one line of progress; its whole output only when it fails.
 progress() {
-    local what=$1 log total crates=0 shown=0 start=$SECONDS
+    local what=$1 log total crates=0 shown=0 status=0 start=$SECONDS
     shift
     log=$(mktemp)
     total=$(grep -c '^\[\[package\]\]' Cargo.lock)
@@ -52,8 +52,7 @@ progress() {
             shown=$((SECONDS - start))
             printf '  %s: %d crates of about %d, %d s\n' "$what" "$crates" "$total" "$shown"
         fi
-    done
-    local status=${PIPESTATUS[0]}
+    done || status=${PIPESTATUS[0]}
     if [ -t 1 ]; then printf '\r%*s\r' 60 ''; fi
     if [ "$status" -ne 0 ]; then
         cat "$log" >&2
