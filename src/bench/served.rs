@@ -59,15 +59,7 @@ impl Served {
         let token = Embedded::start(program.to_owned(), state, &party_settings.token, settings)?;
         await_workers(&token, settings.workers)?;
         let store = SqliteStore::open(&state.resolve("store/store.sqlite3"))? as Arc<dyn Store>;
-        let authority = Authority::open(AuthoritySetup {
-            party: party.clone(),
-            kind: party_settings.kind,
-            state: state.clone(),
-            pki: config.pki.clone(),
-            algorithms: settings.algorithms.clone(),
-            token: token.pool(),
-            store: Arc::clone(&store),
-        })?;
+        let authority = authority(&config, state, token.pool(), Arc::clone(&store))?;
         let services = Services::open(ServicesSetup {
             party: party.clone(),
             kind: party_settings.kind,
@@ -121,6 +113,28 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.services.stop();
     }
+}
+
+/// A party's authority over this token.
+///
+/// # Errors
+/// As [`Authority::open`].
+pub(super) fn authority(
+    config: &Config,
+    state: &StateDir,
+    token: Arc<dyn Token>,
+    store: Arc<dyn Store>,
+) -> Result<Arc<Authority>, Failure> {
+    let (party, settings, hsm) = config.hosted();
+    Authority::open(AuthoritySetup {
+        party: party.clone(),
+        kind: settings.kind,
+        state: state.clone(),
+        pki: config.pki.clone(),
+        algorithms: hsm.algorithms.clone(),
+        token,
+        store,
+    })
 }
 
 /// From the start of `countersign serve` to its one line, in seconds; then it is stopped.

@@ -199,7 +199,8 @@ impl Authority {
         Ok(old.len())
     }
 
-    /// Whether this party may leave one more request here, `instead_of` one that makes room. One that is known has its place.
+    /// Whether this party may leave one more request here, `instead_of` one that makes room. One that is known has its
+    /// place.
     fn has_room(&self, peer: &PartyName, id: &RequestId, instead_of: Option<&RequestId>) -> Result<(), Failure> {
         let most = usize::try_from(self.pki.peer_requests_max).unwrap_or(usize::MAX);
         let is_full = self.known(|waiting| {

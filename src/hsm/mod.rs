@@ -49,6 +49,10 @@ impl CustodyAttributes {
     pub const WORST: Self =
         Self { sensitive: false, always_sensitive: false, never_extractable: false, extractable: true, local: false };
 
+    /// Of a key that was born in its token and never could leave it.
+    pub const SOUND: Self =
+        Self { sensitive: true, always_sensitive: true, never_extractable: true, extractable: false, local: true };
+
     /// True when the key was born in the token and never could leave it.
     pub fn is_sound(self) -> bool {
         self.sensitive && self.always_sensitive && self.never_extractable && self.local && !self.extractable

@@ -67,13 +67,7 @@ impl SoftwareToken {
             version,
             algorithm,
             spki,
-            custody: CustodyAttributes {
-                sensitive: true,
-                always_sensitive: true,
-                never_extractable: true,
-                extractable: false,
-                local: true,
-            },
+            custody: CustodyAttributes::SOUND,
             state: KeyState::Active,
         };
         keys.push((info.clone(), pair));

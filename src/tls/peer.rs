@@ -26,8 +26,8 @@ pub trait Peer: Send + Sync {
     /// One question: the peer's certificate must lie under `root`, ours is `chain`.
     ///
     /// # Errors
-    /// `peer_not_recognised` when somebody else answers, `peer_unreachable` when nothing was sent, `peer_answer_unknown` when it may have been heard; the peer's own
-    /// failure.
+    /// `peer_not_recognised` when somebody else answers, `peer_unreachable` when nothing was sent, `peer_answer_unknown`
+    /// when it may have been heard; the peer's own failure.
     fn ask(
         &self,
         root: &[u8],

@@ -554,13 +554,7 @@ impl RawPool {
 }
 
 fn hello() -> Hello {
-    let custody = CustodyAttributes {
-        sensitive: true,
-        always_sensitive: true,
-        never_extractable: true,
-        extractable: false,
-        local: true,
-    };
+    let custody = CustodyAttributes::SOUND;
     let identity = KeyInfo {
         id: Sha256([3; 32]),
         label: "bank-token-identity-v1".into(),

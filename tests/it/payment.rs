@@ -53,13 +53,7 @@ impl FaultyToken {
             version: 1,
             algorithm: Algorithm::P256,
             spki,
-            custody: CustodyAttributes {
-                sensitive: true,
-                always_sensitive: true,
-                never_extractable: true,
-                extractable: false,
-                local: true,
-            },
+            custody: CustodyAttributes::SOUND,
             state: KeyState::Active,
         }
     }

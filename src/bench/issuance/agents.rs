@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
-use crate::bench::served::{Served, failed};
-use crate::ca::{Authority, AuthoritySetup};
+use crate::bench::served::{Served, authority, failed};
+use crate::ca::Authority;
 use crate::config::Config;
 use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, Op, Reply, Token};
 use crate::kernel::sign::{Algorithm, Purpose, spki_der};
@@ -29,19 +29,10 @@ struct SyntheticAgents {
 /// # Errors
 /// Whatever keeps it from opening.
 pub(super) fn host_of(host: &Served) -> Result<Arc<Authority>, Failure> {
-    let config = Config::load(&host.state)?;
-    let (party, settings, hsm) = config.hosted();
     let token: Arc<dyn Token> = host.token.pool();
     let known = token.keys()?;
-    Authority::open(AuthoritySetup {
-        party: party.clone(),
-        kind: settings.kind,
-        state: host.state.clone(),
-        pki: config.pki.clone(),
-        algorithms: hsm.algorithms.clone(),
-        token: Arc::new(SyntheticAgents { token, known, keys: Mutex::default() }),
-        store: Arc::clone(&host.store),
-    })
+    let token = Arc::new(SyntheticAgents { token, known, keys: Mutex::default() });
+    authority(&Config::load(&host.state)?, &host.state, token, Arc::clone(&host.store))
 }
 
 impl SyntheticAgents {
@@ -58,13 +49,7 @@ impl SyntheticAgents {
             algorithm: Algorithm::P256,
             spki,
             // As a token would say it of such a key: what is measured does not end at the first refusal.
-            custody: CustodyAttributes {
-                sensitive: true,
-                always_sensitive: true,
-                never_extractable: true,
-                extractable: false,
-                local: true,
-            },
+            custody: CustodyAttributes::SOUND,
             state: KeyState::Active,
         };
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(info.id, (info.clone(), pair));

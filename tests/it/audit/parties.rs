@@ -164,13 +164,7 @@ fn info(purpose: Purpose, spki: Vec<u8>) -> KeyInfo {
         version: 1,
         algorithm: purpose.default_algorithm(),
         spki,
-        custody: CustodyAttributes {
-            sensitive: true,
-            always_sensitive: true,
-            never_extractable: true,
-            extractable: false,
-            local: true,
-        },
+        custody: CustodyAttributes::SOUND,
         state: KeyState::Active,
     }
 }
