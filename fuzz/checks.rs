@@ -86,7 +86,8 @@ pub fn lint(bytes: &[u8]) {
         SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: body.clone() },
         SignInput::Document { tag: DocumentTag::CustodyStatement, canonical_json: body.clone() },
         SignInput::TreeHead { note: body.clone() },
-        SignInput::Cosignature { message: body },
+        SignInput::Cosignature { message: body.clone() },
+        SignInput::Jwt { signing_input: body },
     ];
     let input = &kinds[usize::from(*choice) % kinds.len()];
     for purpose in Purpose::ALL {

@@ -14,12 +14,14 @@ use crate::ca::{Authority, AuthoritySetup, Renewal};
 use crate::config::Config;
 use crate::front::admin_group::AdminGroup;
 use crate::front::admin_socket;
+use crate::front::agent_keys::AgentKeysGate;
 use crate::front::agent_socket;
 use crate::front::follow::{self, follow};
-use crate::front::gates::{AgentKeysGate, Gates};
+use crate::front::gates::Gates;
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::operators::Operators;
+use crate::front::pages::Pages;
 use crate::front::peer::PeerListener;
 use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
@@ -160,6 +162,7 @@ fn start(
             payment: config.payment.clone(),
             audit: config.audit.clone(),
             pki: config.pki.clone(),
+            agents: config.agents,
         },
         operators: Operators::new(config.operator.clone(), config.demo.clone()).of_group(beyond.group),
         hsm,
@@ -219,10 +222,20 @@ fn start(
                 tasks.push(runtime.spawn(serve_pki(listening, publication, stop.clone())));
             }
         }
+        let pages = match config.listen.console {
+            Some(address) => {
+                let (listening, bound) = bind(address, "[listen] console")?;
+                let base = config.listen.console_url.clone();
+                services.pages_at(base.unwrap_or_else(|| format!("https://{}", bound.as_str().unwrap_or_default())));
+                ports["console"] = bound;
+                Some(listening)
+            }
+            None => None,
+        };
         if let Some(address) = config.listen.mcp {
             let (listening, bound) = bind(address, "[listen] mcp")?;
             ports["mcp"] = bound;
-            tasks.push(runtime.spawn(listen(listening, config.clone(), Arc::clone(&services), stop.clone())));
+            tasks.push(runtime.spawn(listen(listening, pages, config.clone(), Arc::clone(&services), stop.clone())));
         }
         if let Some(address) = config.listen.peer {
             let (listening, bound) = bind(address, "[listen] peer")?;
@@ -301,7 +314,13 @@ async fn listen_to_peers(
 
 /// Serves the MCP listener from the moment that the bank is set up. The port is bound from the start, so that
 /// clients that come early wait instead of being turned away.
-async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<Services>, stop: CancellationToken) {
+async fn listen(
+    listening: std::net::TcpListener,
+    pages: Option<std::net::TcpListener>,
+    config: Config,
+    services: Arc<Services>,
+    stop: CancellationToken,
+) {
     let began = clock::now();
     while !services.missing().is_empty() {
         tokio::select! {
@@ -315,21 +334,28 @@ async fn listen(listening: std::net::TcpListener, config: Config, services: Arc<
     let gates = Arc::new(Gates::new(Arc::clone(&services)));
     let started = services.setup.authority.tls_identity().and_then(|identity| {
         services.setup.authority.listening_with(identity.key.id);
-        Listener::start(ListenerSetup {
+        let started = pages.map(|pages| Pages::start(pages, &identity, services.token(), stop.clone())).transpose();
+        let pages = started.unwrap_or_else(|Failure { name, message, .. }| {
+            tracing::error!(%name, %message, "the pages for people are not served");
+            None
+        });
+        let listener = Listener::start(ListenerSetup {
             listening,
             began,
             identity,
             token: services.token(),
             limits: config.listen.limits.clone(),
             pair_gate: Arc::clone(&gates) as Arc<dyn crate::tls::PairGate>,
-            tool_gate: gates,
+            tool_gate: Arc::clone(&gates) as Arc<dyn crate::mcp::server::ToolGate>,
+            token_gate: gates,
             connections: Arc::clone(&services.connections),
             currency: policy.currency,
             hosts: config.pki.tls_names.clone(),
-        })
+        })?;
+        Ok((listener, pages))
     });
     match started {
-        Ok(listener) => {
+        Ok((listener, _pages)) => {
             retire_superseded(&services).await;
             stop.cancelled().await;
             listener.stop().await;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::audit::settings::{AuditSettings, PeerLease};
 use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
-use crate::front::settings::{AdminSettings, DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings};
+use crate::front::settings::{
+    AdminSettings, AgentSettings, DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings,
+};
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::types::{Money, PartyName};
 use crate::ops::failure::Failure;
@@ -46,6 +48,9 @@ pub struct Config {
     /// Needed by an agent host's bridge.
     #[serde(default)]
     pub upstream: Option<UpstreamSettings>,
+    /// What an agent host signs for its agents.
+    #[serde(default)]
+    pub agents: AgentSettings,
     /// The other party's peer listener: the security company's at a bank, the bank's at an agent host.
     #[serde(default)]
     pub peer: Option<PeerSettings>,
@@ -153,6 +158,19 @@ impl Config {
         let peers = &self.listen.peer_limits;
         if peers.connections_of_one_max == 0 || peers.requests_per_second == 0 || peers.requests_burst == 0 {
             return Err("listen peer_limits must be at least 1".into());
+        }
+        if self.listen.console.is_some() && party.kind != PartyKind::Bank {
+            return Err("listen console is for a bank".into());
+        }
+        if let Some(url) = &self.listen.console_url
+            && (!url.starts_with("https://") || url.ends_with('/') || url.contains(char::is_whitespace))
+        {
+            return Err(
+                "listen console_url is https:// with a name and perhaps a port, without a slash at the end".into()
+            );
+        }
+        if self.agents.signatures_per_second == 0 || self.agents.signatures_burst == 0 {
+            return Err("agents signatures_per_second and signatures_burst must be at least 1".into());
         }
         if self.listen.peer.is_some() && !party.kind.certifies() {
             return Err("listen peer is for a bank, and for a security company".into());

@@ -6,6 +6,7 @@
 // `hsm/worker/reserved.rs` alone allows it; `tests/tidy.rs` checks that.
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod app;
 pub mod audit;
 pub mod banking;
@@ -13,6 +14,7 @@ pub mod bench;
 pub mod bridge;
 pub mod ca;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod front;
 pub mod hsm;

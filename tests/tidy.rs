@@ -11,6 +11,8 @@ const RANKS: &[(&str, u8)] = &[
     ("config", 9),
     ("front", 8),
     ("bridge", 8),
+    ("clients", 8),
+    ("agent", 8),
     ("mcp", 7),
     ("payment", 6),
     ("ca", 6),
@@ -159,8 +161,8 @@ fn adapters_are_named_only_by_the_composition_root() {
 
 #[test]
 fn only_mcp_names_rmcp_only_the_hsm_names_cryptoki_and_only_stores_and_raw_loops_name_rusqlite() {
-    let homes: [(&str, &[&str]); 3] =
-        [("rmcp::", &["mcp"]), ("cryptoki::", &["hsm"]), ("rusqlite::", &["store", "bench"])];
+    let homes: [(&str, &[&str]); 4] =
+        [("rmcp::", &["mcp"]), ("cryptoki::", &["hsm"]), ("rusqlite::", &["store", "bench"]), ("genai::", &["agent"])];
     for (word, homes) in homes {
         for path in sources(&root().join("src")) {
             let outside = !homes.contains(&module_of(&path).as_str());

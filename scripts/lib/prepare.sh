@@ -1,4 +1,4 @@
-# Sourced by scripts/demo and scripts/test: what must be on the machine, and the build with its progress.
+# Sourced by the scripts: what must be on the machine, the build with its progress, and tools in target/tools.
 
 # need COMMAND_OR_FILE PACKAGE …: installs missing Debian packages, or says exactly what to install.
 need() {
@@ -61,4 +61,37 @@ progress() {
     fi
     rm -f "$log"
     echo "  $what: done in $((SECONDS - start)) s"
+}
+
+# python_tool NAME PACKAGE==VERSION …: these Python packages in an environment of their own, target/tools/NAME.
+python_tool() {
+    local name=$1 home=target/tools/$1
+    shift
+    if [ -f "$home/ready" ] && [ "$(cat "$home/ready")" = "$*" ]; then return 0; fi
+    mkdir -p "$(dirname "$home")"
+    python3 -m venv --clear "$home" >/dev/null
+    installed "$name" "$home" "$*" "$home/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+# node_tool NAME PACKAGE@VERSION …: these Node packages in target/tools/NAME/node_modules. Their own scripts are not run.
+node_tool() {
+    local name=$1 home=target/tools/$1
+    shift
+    if [ -f "$home/ready" ] && [ "$(cat "$home/ready")" = "$*" ]; then return 0; fi
+    rm -rf "$home"
+    mkdir -p "$home"
+    echo '{ "private": true }' >"$home/package.json"
+    installed "$name" "$home" "$*" npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$home" "$@"
+}
+
+# installed NAME HOME WHAT COMMAND …: runs an installation; what it said only when it fails.
+installed() {
+    local name=$1 home=$2 what=$3
+    shift 3
+    if ! "$@" >"$home/install.log" 2>&1; then
+        cat "$home/install.log" >&2
+        echo "next: $name ($what) could not be installed; check the network" >&2
+        exit 1
+    fi
+    printf '%s' "$what" >"$home/ready"
 }

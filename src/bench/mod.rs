@@ -9,13 +9,16 @@ mod directory;
 mod figures;
 pub mod issuance;
 pub mod ledger;
+mod line;
 mod load;
+pub mod mcp;
 pub mod report;
 pub mod revocation;
 mod served;
 mod site;
 mod stop;
 mod subject;
+mod synthetic;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

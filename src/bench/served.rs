@@ -69,6 +69,7 @@ impl Served {
                 payment: config.payment.clone(),
                 audit: config.audit.clone(),
                 pki: config.pki.clone(),
+                agents: config.agents,
             },
             operators: Operators::new(config.operator.clone(), config.demo.clone()),
             hsm: token.pool(),

@@ -1,14 +1,32 @@
 //! Three parties that know each other, and agents that both organisations have signed for.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::directory::{Directory, private_directory, unusable};
 use super::served::{self, Served, failed, operator};
 use super::stop::Stop;
+use crate::ca::Authority;
+use crate::front::gates::Gates;
+use crate::front::listener::{Listener, ListenerSetup};
+use crate::front::settings::LimitSettings;
 use crate::hsm::CertifiedKey;
+use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb};
 use crate::kernel::credential::pem::{self, Kind};
+use crate::kernel::types::Money;
+use crate::kernel::zone::Zone;
+use crate::mcp::server::ToolGate;
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::tls::PairGate;
+
+const CATALOGUE: &str = include_str!("../../certs/catalogue.json");
+/// The account that pays and the one that is paid.
+pub(super) const ACCOUNTS: [&str; 2] = ["CHK_001", "SAV_001"];
 
 /// A security company, a bank and an agent host in one directory, which is gone with them.
 pub(super) struct Site {
@@ -64,10 +82,17 @@ impl Site {
     /// # Errors
     /// Whatever keeps a pair from being issued.
     pub(super) fn enrolled(&self, name: &str) -> Result<(String, CertifiedKey), Failure> {
+        self.enrolled_at(&self.host.authority, name)
+    }
+
+    /// The same at another authority of the host's.
+    ///
+    /// # Errors
+    /// As [`Self::enrolled`].
+    pub(super) fn enrolled_at(&self, host: &Authority, name: &str) -> Result<(String, CertifiedKey), Failure> {
         let olga = operator("olga");
         let agent = name.parse().map_err(|error| failed(&error))?;
         let role = "purchaser".parse().map_err(|error| failed(&error))?;
-        let host = &self.host.authority;
         let request = host.cert_request(&olga, &agent, &role, None)?;
         let endorsed = self.secco.authority.cert_endorse(&olga, &request, None)?;
         let endorsement = endorsed["certificate_pem"].as_str().unwrap_or_default();
@@ -95,11 +120,99 @@ impl Site {
             .collect()
     }
 
+    /// Two accounts, and a role catalogue that both parties signed.
+    ///
+    /// # Errors
+    /// Whatever the parties answer.
+    pub(super) fn open_the_bank(&self) -> Result<(), Failure> {
+        let catalogue: Value = serde_json::from_str(CATALOGUE).map_err(|error| failed(&error))?;
+        let olga = operator("olga");
+        let signed = self.secco.authority.catalogue_sign(&olga, &catalogue)?;
+        let signed = self.bank.authority.catalogue_sign(&olga, &signed)?;
+        self.bank.authority.catalogue_install(&olga, &signed)?;
+        self.bank.services.complete()?;
+        for account in ACCOUNTS {
+            self.bank.services.payments()?.account_open(
+                &principal(),
+                NewAccount {
+                    account: account.parse().map_err(|error| failed(&error))?,
+                    owner: "OWN_001".parse().map_err(|error| failed(&error))?,
+                    currency: "USD".parse().map_err(|error| failed(&error))?,
+                    opening: Some(money("100000")?),
+                    overdraft: None,
+                    day_max: None,
+                    zone: Zone::UTC,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Lets an agent read and pay from the first account.
+    ///
+    /// # Errors
+    /// Whatever the bank answers.
+    pub(super) fn grant(&self, agent: &str) -> Result<(), Failure> {
+        self.bank.services.payments()?.grant_add(
+            &principal(),
+            &agent.parse().map_err(|error| failed(&error))?,
+            ACCOUNTS[0].parse().map_err(|error| failed(&error))?,
+            "OWN_001".parse().map_err(|error| failed(&error))?,
+            vec![Verb::Read, Verb::Transfer],
+            None,
+            1,
+        )?;
+        Ok(())
+    }
+
+    /// The bank's listener, on the runtime that was entered.
+    ///
+    /// # Errors
+    /// `bench_failed`, and what keeps a listener from starting.
+    pub(super) fn listen(&self) -> Result<(Listener, SocketAddr), Failure> {
+        let services = &self.bank.services;
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
+        let address = listening.local_addr().map_err(|error| failed(&error))?;
+        let gates = Arc::new(Gates::new(Arc::clone(services)));
+        let listener = Listener::start(ListenerSetup {
+            began: clock::now(),
+            listening,
+            identity: self.bank.authority.tls_identity()?,
+            token: services.token(),
+            // All agents are on this machine, and connect at once.
+            limits: LimitSettings {
+                header_timeout_ms: 600_000,
+                connections_of_agent_max: u32::MAX,
+                handshakes_of_source_max: u32::MAX,
+                ..LimitSettings::default()
+            },
+            pair_gate: Arc::clone(&gates) as Arc<dyn PairGate>,
+            tool_gate: Arc::clone(&gates) as Arc<dyn ToolGate>,
+            token_gate: gates,
+            connections: Arc::clone(&services.connections),
+            currency: "USD".parse().map_err(|_| failed(&"a currency"))?,
+            hosts: vec!["127.0.0.1".into()],
+        })?;
+        Ok((listener, address))
+    }
+
     /// The bank's root, DER.
     ///
     /// # Errors
     /// `bench_failed` when it cannot be read.
     pub(super) fn root(&self) -> Result<Vec<u8>, Failure> {
         pem::decode_one(Kind::Certificate, &self.bank.file("certs/root.pem")?).map_err(|error| failed(&error))
+    }
+}
+
+fn money(text: &str) -> Result<Money, Failure> {
+    let currency = "USD".parse().map_err(|error| failed(&error))?;
+    Money::parse_positive(text, currency).map_err(|error| failed(&error))
+}
+
+fn principal() -> OperatorPrincipal {
+    match operator("olga") {
+        Actor::Operator(operator) => operator,
+        Actor::Agent(_) | Actor::System { .. } => unreachable!("`operator` makes an operator"),
     }
 }

@@ -1,21 +1,35 @@
-//! `countersign connect`: MCP on stdio in, mutual TLS and signed requests with the agent's HSM key out.
+//! `countersign connect`: MCP on stdio or loopback HTTP in, mutual TLS and signed requests with the agent's HSM key out.
 
-use std::path::PathBuf;
+mod listen;
+pub mod manifest;
+mod token;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use crate::bridge::token::BoundToken;
+use crate::ca::offline::anchors_from_pem;
+use crate::kernel::credential::oid::OidBase;
 use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
+use crate::kernel::tool_manifest::VerifiedManifest;
 use crate::mcp::bridge::{self, Dial};
 use crate::mcp::signed_http::{RequestSigner, SignedHttp};
 use crate::ops::failure::Failure;
 use crate::tls;
 use crate::tls::agent::AgentSocket;
+use crate::tls::pin::BankPin;
+use manifest::ManifestPin;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Shorter than the bank's limit for an idle connection, so that no call is sent into one that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than the bank's own limit for a request.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A subscription may be silent for hours: so often it is looked whether the bank's machine is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+pub use listen::{Endpoint, Listen, listen};
 
 /// Where the bank is.
 #[derive(Clone, Debug)]
@@ -32,6 +46,12 @@ pub struct Route {
     pub bank: BankAddress,
     /// PEM file of the only root that is trusted.
     pub bank_root: PathBuf,
+    /// PEM file of the bank's issuing CAs.
+    pub bank_issuing: PathBuf,
+    /// Where the private extensions of its certificates are.
+    pub oid_base: OidBase,
+    /// Which of its tools are accepted here.
+    pub tools: ManifestPin,
 }
 
 /// Serves an MCP client on stdio until its input ends.
@@ -64,42 +84,53 @@ impl Route {
 
     /// An HTTP client that presents `chain` and signs with the agent's key.
     pub fn http(&self, chain: &[Vec<u8>]) -> Result<reqwest::Client, Failure> {
-        let root = self.bank_root()?;
-        let config = tls::client_config(chain, Arc::new(self.agent.clone()), &root)?;
+        let config = tls::pinned_config(chain, Arc::new(self.agent.clone()), self.pin()?)?;
         reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .no_proxy()
+            .no_gzip()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Failure::fault("http_client", error.to_string(), "report this as a defect"))
     }
 
-    fn bank_root(&self) -> Result<Vec<u8>, Failure> {
-        let unusable = |message: String| {
+    /// What the bank is recognised by, as the agent host holds it now.
+    fn pin(&self) -> Result<BankPin, Failure> {
+        let unusable = |path: &Path, message: String| {
             Failure::usage(
-                "bank_root_unusable",
-                format!("{}: {message}", self.bank_root.display()),
+                "bank_anchors_unusable",
+                format!("{}: {message}", path.display()),
                 "import the bank's certificates with `countersign trust add`",
             )
         };
-        let text = std::fs::read(&self.bank_root).map_err(|error| unusable(error.to_string()))?;
-        let (_, pem) = x509_parser::pem::parse_x509_pem(&text).map_err(|error| unusable(error.to_string()))?;
-        Ok(pem.contents)
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| unusable(path, error.to_string()));
+        let (root, issuing) = (read(&self.bank_root)?, read(&self.bank_issuing)?);
+        let anchors = anchors_from_pem(&root, &issuing);
+        let anchors = anchors.map_err(|failure| unusable(&self.bank_issuing, failure.message))?;
+        Ok(BankPin { anchors, base: self.oid_base.clone() })
     }
 }
 
 impl Dial for Route {
-    fn dial(&self) -> Result<(SignedHttp, String), Failure> {
+    fn address(&self) -> Result<String, Failure> {
+        self.url()
+    }
+
+    fn dial(&self) -> Result<SignedHttp, Failure> {
         let chain = self.agent.chain()?;
-        Ok((SignedHttp::new(self.http(&chain)?, Arc::new(self.clone())), self.url()?))
+        Ok(SignedHttp::new(self.http(&chain)?, Arc::new(self.clone()), Arc::new(BoundToken::default())))
+    }
+
+    fn accept_tools(&self, manifest: &[u8]) -> Result<VerifiedManifest, Failure> {
+        self.tools.accept(manifest, &self.pin()?.anchors.root)
     }
 }
 
 impl RequestSigner for Route {
-    fn sign(&self, components: Components, parameters: Parameters) -> Result<SignatureHeaders, Failure> {
-        self.agent.sign_request(components, parameters)
+    fn sign(&self, components: Components, parameters: Parameters) -> BoxFuture<'_, Result<SignatureHeaders, Failure>> {
+        Box::pin(self.agent.sign_request_later(components, parameters))
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, leaf};
 use crate::ca::build::{self, AgentPlan};
+use crate::ca::files;
 use crate::ca::issue::Wish;
 use crate::ca::operators;
 use crate::ca::settings::PartyKind;
@@ -28,7 +29,7 @@ use crate::kernel::credential::related::{self, RequesterCertificate, binding_of}
 use crate::kernel::credential::request::{self, RequestRefusal, VerifiedRequest};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::status::{CustodyLevel, StatusSnapshot};
-use crate::kernel::types::{AgentName, RoleName, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::types::{AgentName, RoleName, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -444,7 +445,7 @@ fn about(request: &Value, approval: Option<&SignedApproval>) -> Value {
         "name": request.get("name"),
         "role": request.get("role"),
         "approval": approval,
-        "request_sha256": Sha256::of(&[request.to_string().as_bytes()]),
+        "request_sha256": files::content_hash(request),
     })
 }
 

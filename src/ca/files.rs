@@ -6,7 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use crate::kernel::canon::canonical;
+use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
 
 /// Larger files are not ours.
@@ -127,6 +130,13 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::fault("file_unwritable", error.to_string(), "report this as a defect"))?;
     write_durable(path, format!("{text}\n").as_bytes())
+}
+
+/// SHA-256 of a document's canonical JSON (RFC 8785): the same in whatever order its members came. What has none, a
+/// float among its members, is hashed as it is written.
+pub fn content_hash(document: &Value) -> Sha256 {
+    let canonical = canonical(document).unwrap_or_else(|_| document.to_string().into_bytes());
+    Sha256::of(&[&canonical])
 }
 
 /// File names of a directory in order; empty when there is no directory.

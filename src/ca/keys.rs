@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::ca::authority::{ADMINISTRATOR, Authority, ensure_sound};
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
-use crate::ca::setup::{DAY_MS, roles};
+use crate::ca::setup::{DAY_MS, bare_roles, roles};
 use crate::hsm::{KeyInfo, KeyState};
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
@@ -25,6 +25,9 @@ use crate::store::CertificatesOf;
 
 /// How long a printed confirmation counts.
 const CONFIRMATION_MS: i64 = 10 * 60 * 1000;
+
+/// Tokens live for minutes: what the key before the newest signed may still be on its way.
+const TOKEN_GENERATIONS: usize = 2;
 
 /// The one destruction that was announced, in `run/`: a daemon that is started for one command must find it too.
 #[derive(Serialize, Deserialize)]
@@ -81,6 +84,18 @@ impl Authority {
         Ok(all)
     }
 
+    /// The keys whose tokens a bank takes, newest first: the one that signs, and the one before it. None before set-up.
+    ///
+    /// # Errors
+    /// The token's.
+    pub fn token_keys(&self) -> Result<Vec<KeyInfo>, Failure> {
+        let mut keys = self.token.keys()?;
+        keys.retain(|key| key.purpose == Purpose::Token && key.state != KeyState::Destroyed);
+        keys.sort_by_key(|key| std::cmp::Reverse(key.version));
+        keys.truncate(TOKEN_GENERATIONS);
+        Ok(keys)
+    }
+
     /// Algorithms of the keys that this party has or will make.
     pub fn needed_algorithms(&self) -> BTreeSet<Algorithm> {
         let own: &[Purpose] = match self.kind {
@@ -88,7 +103,8 @@ impl Authority {
             PartyKind::AgentHost => &[Purpose::HostIdentity, Purpose::Checkpoint, Purpose::Agent],
             PartyKind::Operator => &[Purpose::Operator, Purpose::Checkpoint],
         };
-        let purposes = own.iter().chain(roles(self.kind)).chain(&[Purpose::TokenIdentity]);
+        let roles = roles(self.kind).iter().chain(bare_roles(self.kind));
+        let purposes = own.iter().chain(roles).chain(&[Purpose::TokenIdentity]);
         purposes.map(|purpose| self.algorithm_of(*purpose)).collect()
     }
 
@@ -414,8 +430,9 @@ impl Authority {
             | Purpose::Catalogue
             | Purpose::RevocationReceipt
             | Purpose::OcspResponder
-            | Purpose::Manifest => {
-                if roles(self.kind).contains(&purpose) {
+            | Purpose::Manifest
+            | Purpose::Token => {
+                if roles(self.kind).contains(&purpose) || bare_roles(self.kind).contains(&purpose) {
                     return Ok(());
                 }
                 "run it with the state directory of the party that has such a key"
@@ -448,6 +465,7 @@ fn after_rotation(purpose: Purpose) -> Value {
         | Purpose::RevocationReceipt
         | Purpose::OcspResponder
         | Purpose::Manifest
+        | Purpose::Token
         | Purpose::Operator
         | Purpose::TokenIdentity => Value::Null,
     }
@@ -517,6 +535,7 @@ pub(super) fn may(purpose: Purpose) -> &'static [&'static str] {
         Purpose::RevocationReceipt => &["sign receipts of revocations"],
         Purpose::OcspResponder => &["sign answers about the status of certificates"],
         Purpose::Manifest => &["sign tool manifests"],
+        Purpose::Token => &["sign access tokens of agents", "sign what clients carry between two calls"],
         Purpose::Operator => &["sign what a person decided"],
         Purpose::TokenIdentity => &["sign random self-tests"],
         Purpose::VaultWrapping => &["seal and open the vault's keys"],

@@ -14,7 +14,7 @@ mod crl_import;
 mod custody_report;
 mod desk;
 mod enrol;
-mod files;
+pub mod files;
 mod hosts;
 mod identity;
 mod issue;

@@ -519,9 +519,9 @@ fn approved_there(told: &Value, agent: &SpiffeId, key: KeyId) -> Result<SignedAp
     })
 }
 
-/// The id of a request is made from its bytes: whoever repeats it, after whatever crash, asks under the same one.
+/// The id of a request is made from its content: whoever repeats it, after whatever crash, asks under the same one.
 fn id_of(request: &Value) -> RequestId {
-    let hash = Sha256::of(&[request.to_string().as_bytes()]);
+    let hash = files::content_hash(request);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.0[..16]);
     let id = format!("req_{}", ulid::Ulid::from_bytes(bytes));

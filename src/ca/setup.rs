@@ -50,6 +50,14 @@ pub(super) fn roles(kind: PartyKind) -> &'static [Purpose] {
     }
 }
 
+/// Keys of a party that sign and have no certificate: who verifies gets their public halves from the party itself.
+pub(super) fn bare_roles(kind: PartyKind) -> &'static [Purpose] {
+    match kind {
+        PartyKind::Bank => &[Purpose::Token],
+        PartyKind::SecurityCompany | PartyKind::AgentHost | PartyKind::Operator => &[],
+    }
+}
+
 impl Authority {
     /// Makes whatever this party does not have yet: root, issuing CA, roles; an agent host its identity key and
     /// its log's key, an operator a key of their own and their log's. Repeating it finds everything in place, renews role certificates in the last quarter of
@@ -95,6 +103,9 @@ impl Authority {
             let certificate = self.certify_role(actor, &key, &issuing_der)?;
             keys.push(key);
             certificates.push(certificate);
+        }
+        for purpose in bare_roles(self.kind) {
+            keys.push(self.key_or_new(*purpose, None)?);
         }
         Ok(self.summary(&keys, &certificates))
     }

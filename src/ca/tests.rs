@@ -22,12 +22,12 @@ use crate::kernel::credential::lint;
 use crate::kernel::credential::pair::{PeerChains, accept};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{Algorithm, Purpose, SignInput};
 use crate::kernel::status::{CrlStatus, StatusSnapshot};
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -180,6 +180,9 @@ impl Store for MemoryStore {
     fn approval(&self, _: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         elsewhere()
     }
+    fn grants_of(&self, _: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
+        elsewhere()
+    }
     fn listing(&self, _: Listing) -> Result<Vec<Value>, StoreFault> {
         elsewhere()
     }
@@ -319,6 +322,7 @@ impl Token for LintingToken {
                 | SignInput::TreeHead { .. }
                 | SignInput::Cosignature { .. }
                 | SignInput::HttpRequest { .. }
+                | SignInput::Jwt { .. }
                 | SignInput::SelfTest { .. } => {}
             }
         }

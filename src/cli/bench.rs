@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
-use crate::bench::{self, Kind, Plan, issuance, ledger, revocation};
+use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, revocation};
 use crate::config::Config;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
@@ -68,6 +68,37 @@ enum Verb {
   countersign bench issuance --pairs 100 --callers 1
   countersign bench issuance --certificates 100000 --json")]
     Issuance(IssuanceArgs),
+    /// Signed, decided and recorded tool calls, against a bare MCP server over mutual TLS.
+    ///
+    /// Makes three parties with tokens of their own in a temporary directory and removes them; the agents' own keys are
+    /// in memory. Client and server are on this machine. Afterwards the book must balance.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench mcp  # a minute, a table
+  countersign bench mcp --connections 256 --agents 64 --seconds 10 --json")]
+    Mcp(McpArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct McpArgs {
+    /// Connections at once, each with one call after the other.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    connections: u32,
+    /// Agents that have them.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    agents: u32,
+    /// How often it is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that each measurement takes, 0.1 to 60.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// PKCS#11 module of the temporary tokens.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// Where the files go: their file system is measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -223,10 +254,29 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&value(&report)?, |_| report.text());
             Ok(())
         }
+        Verb::Mcp(mcp) => {
+            let report = mcp::run(&mcp.plan(), &tell)?;
+            context.print(&value(&report)?, |_| report.text());
+            Ok(())
+        }
         Verb::Ledger(ledger) => {
             let out = ledger.out.clone();
             let report = bench::ledger::run(&ledger.plan(), &tell)?;
             deliver("bench-ledger", &report, &report.chart(), out, report.text(), context)
+        }
+    }
+}
+
+impl McpArgs {
+    fn plan(self) -> mcp::Plan {
+        mcp::Plan {
+            program: supervisor::own_program(),
+            module: self.module,
+            connections: self.connections,
+            agents: self.agents,
+            rounds: self.rounds,
+            seconds: self.seconds.clamp(0.1, 60.0),
+            directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }
 }

@@ -144,6 +144,11 @@ mod tests {
             (bank.replace("signature_age_max_s = 60 ", "signature_age_max_s = 481 "), "signature_age_max_s must be 60"),
             (bank.replace("signature_skew_max_s = 5 ", "signature_skew_max_s = 61 "), "signature_skew_max_s must be 0"),
             (bank.replace("read_nonces_max = 2000000", "read_nonces_max = 199999"), "read_nonces_max not less"),
+            (bank.replace("header_bytes_max = 16384 ", "header_bytes_max = 100 "), "header_bytes_max must be 8192"),
+            (bank.replace("\nheaders_max = 64 ", "\nheaders_max = 5 "), "headers_max must be 24"),
+            (bank.replace("\nrequests_max = 2048 ", "\nrequests_max = 0 "), "requests_max must be at least 1"),
+            (bank.replace("token_lifetime_s = 300 ", "token_lifetime_s = 301 "), "token_lifetime_s must be 10 to 300"),
+            (bank.replace("tokens_of_agent_burst = 120", "tokens_of_agent_burst = 0"), "must be at least 1"),
             (bank.replace("sessions = 8 ", "sessions = 257 "), "sessions must be 1 to 256"),
             (bank.replace("deadline_ms = 5000", "deadline_ms = 5"), "deadline_ms must be"),
             (
@@ -171,6 +176,10 @@ mod tests {
                 "longer than an authorization may wait",
             ),
             (bank.replace("[audit]", "[peer]\nurl = \"http://secco.example:9444\"\n[audit]"), "it is not https://"),
+            (
+                filled(SAMPLES[2], "false").replace("signatures_burst = 2000", "signatures_burst = 0"),
+                "signatures_burst must be at least 1",
+            ),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {

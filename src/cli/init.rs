@@ -233,9 +233,15 @@ pub(crate) fn fill(sample: &str, module: &Path, ports: [u16; 2], upstream: &str,
     sample
         .replace("@MODULE@", &module.display().to_string())
         .replace("@PORT@", &port.to_string())
+        .replace("@CONSOLE_PORT@", &console_port(port).to_string())
         .replace("@PKI_PORT@", &pki_port.to_string())
         .replace("@UPSTREAM@", upstream)
         .replace("@OPERATORS@", operators)
+}
+
+/// The pages for people are two doors further than MCP; any free one for any free one.
+fn console_port(port: u16) -> u16 {
+    if port == 0 { 0 } else { port.saturating_add(2) }
 }
 
 /// One operator with every role, or in a demo the people of the story, all under this uid.

@@ -49,7 +49,7 @@ Examples:
 Not for root, agent and token-identity keys: the refusal says what to do instead.")]
     Rotate {
         /// The purpose: issuing, transaction, checkpoint, catalogue, revocation-receipt, ocsp-responder, manifest,
-        /// witness, tls-server, tls-client, host-identity, vault-wrapping or data-wrapping.
+        /// token, witness, tls-server, tls-client, host-identity, vault-wrapping or data-wrapping.
         #[arg(value_parser = purpose)]
         purpose: Purpose,
         /// Of the issuing CA: the other parties trust the one that was announced; it issues from now on.

@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 pub mod account;
+mod agent;
 pub mod approvals;
 pub mod audit;
 pub mod bank;
@@ -25,6 +26,7 @@ pub mod grant;
 pub mod host;
 pub mod hsm_worker;
 pub mod init;
+mod install;
 mod judging;
 pub mod key;
 pub mod ledger;
@@ -50,9 +52,11 @@ mod x509;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -122,6 +126,8 @@ enum Verb {
     Audit(audit::Args),
     Verify(verify::Args),
     Connect(connect::Args),
+    Install(install::Args),
+    Agent(agent::Args),
     Demo(demo::Args),
     Bench(bench::Args),
     Sandbox(sandbox::Args),
@@ -197,6 +203,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Audit(args) => audit::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
         Verb::Connect(args) => connect::run(args, context),
+        Verb::Install(args) => install::run(args, context),
+        Verb::Agent(args) => agent::run(args, context),
         Verb::Demo(args) => demo::run(args, context),
         Verb::Bench(args) => bench::run(args, context),
         Verb::Sandbox(args) => sandbox::run(args, context),
@@ -211,7 +219,13 @@ fn log_to_stderr(verb: &Verb) {
         Verb::Serve(_) | Verb::Front(_) | Verb::HsmWorker(_) => "countersign=info,warn,rmcp=off",
         _ => "warn,rmcp=off",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    if matches!(verb, Verb::Agent(_)) {
+        // Whatever is asked for: these write headers and bodies, and with them a provider's key.
+        for target in ["h2", "hyper", "hyper_util", "reqwest", "genai"] {
+            filter = filter.add_directive(Directive::from_str(&format!("{target}=off")).expect("a target and a level"));
+        }
+    }
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 

@@ -48,7 +48,7 @@ mod tests {
         let table = [
             (json!([]), "nothing"),
             (json!({}), "none"),
-            (json!({ "stopped": false, "by": null, "cases_waiting": 2 }), "cases_waiting 2, stopped false"),
+            (json!({ "stopped": false, "by": null, "cases_waiting": 2 }), "stopped false, cases_waiting 2"),
             (json!("bank"), "bank"),
         ];
         for (value, text) in table {

@@ -245,7 +245,10 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
         log.notify();
     }
     match answer {
-        Ok(value) => AdminAnswer::Ok(value),
+        Ok(value) => {
+            services.changed();
+            AdminAnswer::Ok(value)
+        }
         Err(failure) => {
             let request_id = failure.request_id.clone().unwrap_or_else(|| clock::fresh_request_id().to_string());
             tracing::info!(%verb, %request_id, name = %failure.name, "admin request not done");

@@ -1,24 +1,37 @@
 //! The agent host's socket for its bridges. Only the daemon's own user and root may ask.
+//!
+//! A bridge keeps its connection and has many questions open on it. Who it is was told by the kernel when it connected.
 
-use std::io::BufReader;
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::hsm::CertifiedKey;
 use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::kernel::types::AgentName;
 use crate::ops::failure::Failure;
 use crate::ops::ipc;
-use crate::tls::agent::{AgentAsk, AgentSays};
+use crate::tls::agent::{AgentAsk, AgentSays, Asked, Said};
 
-/// Questions of all bridges at once; those that come when all places are taken fail, and may be asked again.
-const CONNECTIONS_MAX: usize = 128;
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bridges at once, each with one connection; those that come when all places are taken are hung up on.
+const CONNECTIONS_MAX: usize = 256;
+/// Questions of one connection that wait for their answer; more are not read meanwhile.
+const OPEN_MAX: usize = 64;
+/// Questions of all connections that are worked on at once; the rest wait in the order they came.
+const WORKING_MAX: usize = 128;
+/// A request's parts, all of them at the bank's limits, are far below it.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+/// A bridge whose client is silent may stay so for long; it connects again with its next question.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// A bridge that does not take its answers for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When accepting fails: out of descriptors, most likely, and connections that end make room again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,14 +50,16 @@ pub trait AgentKeys: Send + Sync {
     ) -> Result<SignatureHeaders, Failure>;
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`, then lets what is being signed be answered.
 pub async fn serve(listener: UnixListener, keys: Arc<dyn AgentKeys>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let working = Arc::new(Semaphore::new(WORKING_MAX));
     let own_uid = rustix::process::geteuid().as_raw();
+    let conversations = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -58,47 +73,101 @@ pub async fn serve(listener: UnixListener, keys: Arc<dyn AgentKeys>, stop: Cance
             tracing::warn!("an agent connection was turned away: all places are taken");
             continue;
         };
-        let permitted = stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid || peer.uid() == 0);
-        let blocking = stream.into_std().and_then(|stream| {
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(READ_TIMEOUT))?;
-            Ok(stream)
-        });
-        let Ok(stream) = blocking else {
-            continue;
+        let conversation = Conversation {
+            keys: Arc::clone(&keys),
+            permitted: stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid || peer.uid() == 0),
+            working: Arc::clone(&working),
+            stop: stop.clone(),
         };
-        let keys = Arc::clone(&keys);
-        tokio::task::spawn_blocking(move || {
+        conversations.spawn(async move {
             let _slot = slot;
-            if let Err(error) = converse(stream, &*keys, permitted) {
+            if let Err(error) = conversation.run(stream).await {
                 tracing::debug!(%error, "an agent connection ended early");
             }
         });
     }
+    conversations.close();
+    conversations.wait().await;
 }
 
-fn converse(mut stream: BlockingStream, keys: &dyn AgentKeys, permitted: bool) -> std::io::Result<()> {
-    let Some(question) = ipc::read_frame(&mut BufReader::new(stream.try_clone()?))? else {
-        return Ok(());
-    };
-    let answer = if permitted {
-        answer(keys, &question).unwrap_or_else(AgentSays::Failed)
-    } else {
-        AgentSays::Failed(Failure::refused(
-            "not_permitted",
-            "only the agent host's own user may use its agents' keys",
-            "run the MCP client as the user that runs the agent host's daemon",
-        ))
-    };
-    ipc::write_frame(&mut stream, &answer)
+/// One bridge's connection.
+struct Conversation {
+    keys: Arc<dyn AgentKeys>,
+    permitted: bool,
+    working: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
-fn answer(keys: &dyn AgentKeys, question: &AgentAsk) -> Result<AgentSays, Failure> {
-    Ok(match question {
+/// An answer, and its question's place, which is free when the answer is written.
+type Answer = (Said, OwnedSemaphorePermit);
+
+impl Conversation {
+    async fn run(self, stream: UnixStream) -> io::Result<()> {
+        let (read, write) = stream.into_split();
+        let mut reader = BufReader::new(read);
+        let places = Arc::new(Semaphore::new(OPEN_MAX));
+        let (answers, waiting) = mpsc::channel(OPEN_MAX);
+        let writing = tokio::spawn(write_answers(write, waiting));
+        let read = loop {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            let asked = tokio::select! {
+                asked = tokio::time::timeout(IDLE_TIMEOUT, ipc::next_frame(&mut reader, QUESTION_BYTES_MAX)) => asked,
+                () = self.stop.cancelled() => break Ok(()),
+                () = answers.closed() => break Ok(()),
+            };
+            match asked {
+                Ok(Ok(Some(asked))) => self.answer(asked, place, answers.clone()).await,
+                Ok(Ok(None)) | Err(_) => break Ok(()),
+                Ok(Err(error)) => break Err(error),
+            }
+        };
+        // What is being signed has its own end of the channel.
+        drop(answers);
+        let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.and(written)
+    }
+
+    async fn answer(&self, asked: Asked, place: OwnedSemaphorePermit, answers: mpsc::Sender<Answer>) {
+        let turn = Arc::clone(&self.working).acquire_owned().await.expect("the semaphore is never closed");
+        let (keys, permitted) = (Arc::clone(&self.keys), self.permitted);
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let Asked { id, ask } = asked;
+            let says = if permitted { answer(&*keys, &ask) } else { Err(not_permitted()) };
+            // There is room for an answer to each question that has a place; without a reader nobody waits for it.
+            let _ = answers.try_send((Said { id, says: says.unwrap_or_else(AgentSays::Failed) }, place));
+        });
+    }
+}
+
+async fn write_answers(mut write: OwnedWriteHalf, mut waiting: mpsc::Receiver<Answer>) -> io::Result<()> {
+    while let Some((said, place)) = waiting.recv().await {
+        let mut frames = ipc::frame(&said)?;
+        let mut places = vec![place];
+        // What is ready goes with it.
+        while let Ok((said, place)) = waiting.try_recv() {
+            frames.extend(ipc::frame(&said)?);
+            places.push(place);
+        }
+        tokio::time::timeout(WRITE_TIMEOUT, write.write_all(&frames)).await??;
+    }
+    Ok(())
+}
+
+fn answer(keys: &dyn AgentKeys, ask: &AgentAsk) -> Result<AgentSays, Failure> {
+    Ok(match ask {
         AgentAsk::Identity { agent } => AgentSays::Identity { chain: keys.identity(agent)?.chain },
         AgentAsk::SignTls { agent, message } => AgentSays::Signature(keys.sign_tls(agent, message)?),
         AgentAsk::SignRequest { agent, components, parameters } => {
             AgentSays::SignedRequest(keys.sign_request(agent, components, parameters)?)
         }
     })
+}
+
+fn not_permitted() -> Failure {
+    Failure::refused(
+        "not_permitted",
+        "only the agent host's own user may use its agents' keys",
+        "run the MCP client as the user that runs the agent host's daemon",
+    )
 }

@@ -1,4 +1,4 @@
-//! What one peer may use of the peer listener: connections at a time, requests a second.
+//! What one peer may use of a listener: connections at a time, requests a second.
 //!
 //! Whoever is known by a certificate may still ask without end; then it waits, and everybody else does not.
 
@@ -38,6 +38,16 @@ pub struct Connected {
 impl Allowances {
     pub fn new(limits: PeerLimitSettings) -> Arc<Self> {
         Arc::new(Self { limits, of: Mutex::default() })
+    }
+
+    /// For those of whom only connections are counted.
+    pub fn of_connections(connections_of_one_max: u32) -> Arc<Self> {
+        Self::new(PeerLimitSettings { connections_of_one_max, requests_per_second: 0, requests_burst: 0 })
+    }
+
+    /// For those of whom only requests are counted.
+    pub fn of_requests(requests_per_second: u32, requests_burst: u32) -> Arc<Self> {
+        Self::new(PeerLimitSettings { connections_of_one_max: 0, requests_per_second, requests_burst })
     }
 
     /// One more connection of this peer; `None` when it has as many as it may.

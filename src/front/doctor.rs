@@ -10,8 +10,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::ca::settings::PartyKind;
+use crate::front::agent_keys::SignatureCount;
 use crate::front::services::Services;
 use crate::hsm::confine::Confinement;
+use crate::kernel::types::AgentName;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -53,6 +55,9 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
         check_bank(services, &mut items);
         certificates::catalogue(services, &mut items);
         check_core(services, &mut items);
+    }
+    if services.setup.kind == PartyKind::AgentHost {
+        items.extend(signatures(services));
     }
     Ok(json!({ "items": items, "next": null }))
 }
@@ -279,6 +284,27 @@ fn check_core(services: &Services, items: &mut Vec<Value>) {
             "delivery goes on by itself; the daemon's log says what each waits for",
         ),
     });
+}
+
+/// What each agent had signed, one line each.
+fn signatures(services: &Services) -> Vec<Value> {
+    let check = "agent signatures";
+    let counts = services.signatures.counts();
+    if counts.is_empty() {
+        return vec![ok(check, "none since the daemon started")];
+    }
+    let line = |(agent, count): (&AgentName, &SignatureCount)| {
+        let made = format!("{agent}: {} since the daemon started", count.made);
+        match count.refused {
+            0 => ok(check, made),
+            refused => warn(
+                check,
+                format!("{made}, {refused} refused: too many a second"),
+                "see what the agent does; raise [agents] signatures_per_second if its work needs more",
+            ),
+        }
+    };
+    counts.iter().map(line).collect()
 }
 
 fn check_bank(services: &Services, items: &mut Vec<Value>) {

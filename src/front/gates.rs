@@ -1,24 +1,28 @@
 //! The three questions that the doors ask, answered by the services: who is this, may they still, what do they want.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use crate::front::agent_socket::AgentKeys;
+use crate::front::oauth::TokenGate;
+use crate::front::request_state;
 use crate::front::services::Services;
-use crate::hsm::CertifiedKey;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Stamp, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
-use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
+use crate::kernel::jwt::TokenKey;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::{Algorithm, SignInput};
-use crate::kernel::types::{AgentName, KeyId, RequestId};
-use crate::mcp::server::{ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered};
+use crate::kernel::sign::SignInput;
+use crate::kernel::types::{AccountId, ApprovalId, KeyId, RequestId, Sha256, TransactionId};
+use crate::mcp::server::{
+    Look, RequestState, Seen, StatementPage, ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered,
+};
 use crate::ops::clock;
-use crate::ops::failure::Failure;
+use crate::ops::failure::{Failure, Kind};
 use crate::payment::ToolFailure;
-use crate::tls::{self, PairGate};
+use crate::store::StoreFault;
+use crate::tls::PairGate;
 
 /// A bank's gates.
 #[derive(Debug)]
@@ -82,8 +86,132 @@ impl ToolGate for Gates {
         request: &ToolRequest,
     ) -> Result<(), Unanswered> {
         let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
+        self.record(agent, tool, decision, request.nonce, request)
+    }
+
+    fn policy(&self, agent: &AgentPrincipal, request: &ToolRequest) -> Result<Value, Unanswered> {
+        let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
+        let policy = payments.policy_of(agent);
+        let decision = json!({ "read": "policy", "policy_version": policy["policy_version"] });
+        self.record(agent, "resources/read", decision, request.nonce, request)?;
+        Ok(policy)
+    }
+
+    fn statement(
+        &self,
+        agent: &AgentPrincipal,
+        page: &StatementPage,
+        request: &ToolRequest,
+    ) -> Result<Value, Unanswered> {
+        // Until it is read, so that a revocation that comes now waits for it.
+        let _call = self.services.calls.begin();
+        let call = ToolCall::ListTransactions { account_id: page.account.clone(), limit: 1 };
+        self.call(agent, call, request)?;
+        let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
+        let statement = payments.statement_for_agent(&page.account, page.days);
+        let statement = statement.map_err(|failure| unread(failure, &request.id))?;
+        // What was shown, and not only that it might be.
+        let lines = statement["items"].as_array().map_or(0, Vec::len);
+        let shown = json!({
+            "read": "statement", "account": page.account, "from": statement["from"], "to": statement["to"],
+            "lines": lines,
+        });
+        self.record(agent, "resources/read", shown, None, request)?;
+        Ok(statement)
+    }
+
+    fn receipt(
+        &self,
+        agent: &AgentPrincipal,
+        transaction: &TransactionId,
+        request: &ToolRequest,
+    ) -> Result<Value, Unanswered> {
+        let _call = self.services.calls.begin();
+        self.call(agent, ToolCall::GetTransaction { transaction_id: transaction.clone() }, request)?;
+        let log = self.services.log().map_err(|failure| failed(failure, &request.id))?;
+        let receipt = log.receipt(transaction, RECEIPT_WAIT).map_err(|failure| unread(failure, &request.id))?;
+        Ok(json!(receipt))
+    }
+
+    fn manifest(&self, request: &ToolRequest) -> Result<Value, Unanswered> {
+        self.services.manifests.current(&self.services).map_err(|failure| failed(failure, &request.id))
+    }
+
+    fn readable_accounts(&self, agent: &AgentPrincipal) -> Vec<AccountId> {
+        let payments = self.services.payments().ok();
+        payments.and_then(|payments| payments.readable_accounts(agent).ok()).unwrap_or_default()
+    }
+
+    fn approval_url(&self, approval: &ApprovalId) -> Option<String> {
+        self.services.approval_page(approval)
+    }
+
+    fn is_pending(&self, agent: &AgentPrincipal, approval: &ApprovalId) -> bool {
+        let found =
+            self.services.payments().ok().and_then(|payments| payments.approval_of(agent, approval).ok().flatten());
+        found.is_some_and(|approval| approval.status == "pending")
+    }
+
+    fn seal(&self, agent: &AgentPrincipal, state: &RequestState, request: &ToolRequest) -> Result<String, Unanswered> {
+        request_state::seal(&self.services, agent, state).map_err(|failure| failed(failure, &request.id))
+    }
+
+    fn unseal(&self, agent: &AgentPrincipal, sealed: &str, request: &ToolRequest) -> Result<RequestState, Unanswered> {
+        // First what makes the request single-use, whatever is wrong with what it brings.
+        self.record(agent, "request_state", json!({ "brought": true }), request.nonce, request)?;
+        let opened =
+            request_state::open(&self.services, agent, sealed).map_err(|failure| failed(failure, &request.id))?;
+        let anew = "make the call again without a state".to_owned();
+        let (state, once) = opened.map_err(|refusal| ToolRefused {
+            name: refusal.name().into(),
+            message: refusal.sentence().into(),
+            next_step: anew.clone(),
+        })?;
+        let decision = json!({ "continued": state.approval });
+        match self.record(agent, "request_state", decision, Some(once), request) {
+            Err(Unanswered::Replayed) => {
+                let message = "the state of the call was brought before".into();
+                Err(ToolRefused { name: "request_state_used".into(), message, next_step: anew }.into())
+            }
+            recorded => recorded.map(|()| state),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.services.changes()
+    }
+
+    fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look {
+        if self.services.still_acceptable(agent).is_err() {
+            return Look::Refused;
+        }
+        let agent = agent.principal();
+        let look = || {
+            let payments = self.services.payments().ok()?;
+            let state = |approval| Ok(payments.approval_of(agent, approval)?.map(|found| found.status));
+            let approvals: Result<_, StoreFault> = approvals.iter().map(state).collect();
+            Some(Seen {
+                tools: self.tools_for(agent),
+                accounts: payments.readable_accounts(agent).ok()?,
+                approvals: approvals.ok()?,
+            })
+        };
+        look().map_or(Look::Unknown, Look::Seen)
+    }
+}
+
+impl Gates {
+    /// Records what an agent was answered without asking a rule, or what it brought. Takes a single use with it.
+    fn record(
+        &self,
+        agent: &AgentPrincipal,
+        tool: &str,
+        decision: Value,
+        nonce: Option<Sha256>,
+        request: &ToolRequest,
+    ) -> Result<(), Unanswered> {
         let command = Command {
-            stamp: Stamp { nonce: request.nonce, ..clock::stamp(request.id.clone()) },
+            stamp: Stamp { nonce, ..clock::stamp(request.id.clone()) },
             actor: Actor::Agent(agent.clone()),
             act: Act::Record { tool: shortened(tool), decision },
         };
@@ -96,6 +224,36 @@ impl ToolGate for Gates {
         if replayed { Err(Unanswered::Replayed) } else { Ok(()) }
     }
 }
+
+impl TokenGate for Gates {
+    fn keys(&self) -> Arc<[TokenKey]> {
+        self.services.token_keys()
+    }
+
+    fn sign(&self, key: KeyId, input: SignInput) -> Result<Vec<u8>, Failure> {
+        self.services.sign_token(key, input)
+    }
+
+    fn tools_of(&self, agent: &AgentPrincipal) -> Vec<String> {
+        self.tools_for(agent)
+    }
+
+    fn record(&self, agent: &AgentPrincipal, decision: Value) -> Result<(), Failure> {
+        let command = Command {
+            stamp: clock::stamp(clock::fresh_request_id()),
+            actor: Actor::Agent(agent.clone()),
+            act: Act::Record { tool: "issue_token".into(), decision },
+        };
+        self.services.setup.store.apply(vec![command])?;
+        if let Ok(log) = self.services.log() {
+            log.notify();
+        }
+        Ok(())
+    }
+}
+
+/// How long a receipt is waited for that is still being signed.
+const RECEIPT_WAIT: Duration = Duration::from_secs(5);
 
 /// Longest tool name and reason that a leaf keeps of what a stranger to the rules sent.
 const RECORDED_CHARS_MAX: usize = 200;
@@ -119,60 +277,11 @@ fn failed(failure: Failure, request_id: &RequestId) -> Unanswered {
     Unanswered::Failed(ToolFailed { name, retry, may_have_happened, request_id: request_id.clone() })
 }
 
-/// An agent host's keys, for the bridge.
-#[derive(Debug)]
-pub struct AgentKeysGate {
-    services: Arc<Services>,
-    /// Keys of the agents that were asked for: a bridge asks for the identity once a connection, for a signature each
-    /// call. The lock guards the map only.
-    known: Mutex<BTreeMap<AgentName, (KeyId, Algorithm)>>,
-}
-
-impl AgentKeysGate {
-    pub fn new(services: Arc<Services>) -> Self {
-        Self { services, known: Mutex::default() }
+/// A reading that failed: what the rules say about it is the agent's business, what broke is not.
+fn unread(failure: Failure, request_id: &RequestId) -> Unanswered {
+    if failure.kind != Kind::Refused && failure.kind != Kind::Usage {
+        return failed(failure, request_id);
     }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<AgentName, (KeyId, Algorithm)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AgentKeys for AgentKeysGate {
-    fn identity(&self, agent: &AgentName) -> Result<CertifiedKey, Failure> {
-        let identity = self.services.setup.authority.agent_identity(agent)?;
-        self.known().insert(agent.clone(), (identity.key.id, identity.key.algorithm));
-        Ok(identity)
-    }
-
-    fn sign_tls(&self, agent: &AgentName, message: &[u8]) -> Result<Vec<u8>, Failure> {
-        let identity = self.identity(agent)?;
-        let input = SignInput::from_tls_message(message).ok_or_else(|| {
-            Failure::refused(
-                "not_a_tls_message",
-                "only a TLS 1.3 handshake is signed here",
-                "use `countersign connect`",
-            )
-        })?;
-        Ok(self.services.token().sign(identity.key.id, input)?)
-    }
-
-    fn sign_request(
-        &self,
-        agent: &AgentName,
-        components: &Components,
-        parameters: &Parameters,
-    ) -> Result<SignatureHeaders, Failure> {
-        let known = self.known().get(agent).copied();
-        let (key, algorithm) = match known {
-            Some(known) => known,
-            None => self.identity(agent).map(|identity| (identity.key.id, identity.key.algorithm))?,
-        };
-        let signed = tls::agent::sign_request(&self.services.token(), (key, algorithm), components, parameters);
-        if signed.is_err() {
-            // Retired, most likely: the next call asks which key it is now.
-            self.known().remove(agent);
-        }
-        signed
-    }
+    let Failure { name, message, .. } = failure;
+    ToolRefused { name, message, next_step: "see resources/templates/list".into() }.into()
 }

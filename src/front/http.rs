@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
+use crate::front::envelope;
 use crate::front::nonces::{NotFresh, ReadNonces};
+use crate::front::oauth::{AuthorizationServer, Door, Site, TokenGate};
 use crate::front::settings::LimitSettings;
+use crate::front::tokens::AccessTokens;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::httpsig::{self, SignatureRefusal, SignedRequest, VerifiedRequest, Window};
 use crate::kernel::json::{self, JsonRefused};
+use crate::kernel::jwt::TokenRefusal;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::UnixMillis;
 use crate::mcp::server::{Endpoint, RawCall, SingleUse};
@@ -20,28 +25,50 @@ use crate::ops::clock;
 use crate::ops::failure::{Failure, MayHaveHappened};
 use crate::tls::PairGate;
 
-/// The only path that is served.
-const PATH: &str = "/mcp";
-
 /// Of a body that is too long, this much is read and dropped before the refusal; then the connection is closed.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
 /// An answer's body.
 pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
+/// What an edge is made of.
+pub struct EdgeSetup {
+    pub endpoint: Endpoint,
+    pub pair_gate: Arc<dyn PairGate>,
+    pub token_gate: Arc<dyn TokenGate>,
+    /// Names under which the bank is reached.
+    pub hosts: Vec<String>,
+    pub limits: LimitSettings,
+    /// When this daemon began.
+    pub began: UnixMillis,
+}
+
 /// Everything between a decrypted request and the MCP endpoint.
 pub struct Edge {
     endpoint: Endpoint,
     gate: Arc<dyn PairGate>,
+    hosts: Vec<String>,
     limits: LimitSettings,
     reads: ReadNonces,
+    tokens: AccessTokens,
+    issuer: AuthorizationServer,
+    /// One for each request that is being answered.
+    turns: Semaphore,
 }
 
 impl Edge {
-    /// An edge of a daemon that began then.
-    pub fn new(endpoint: Endpoint, gate: Arc<dyn PairGate>, limits: LimitSettings, began: UnixMillis) -> Self {
-        let reads = ReadNonces::new(seconds(began), limits.read_nonces_of_one_max, limits.read_nonces_max);
-        Self { endpoint, gate, limits, reads }
+    pub fn new(setup: EdgeSetup) -> Self {
+        let EdgeSetup { endpoint, pair_gate: gate, token_gate, hosts, limits, began } = setup;
+        Self {
+            endpoint,
+            gate,
+            hosts,
+            reads: ReadNonces::new(seconds(began), limits.read_nonces_of_one_max, limits.read_nonces_max),
+            tokens: AccessTokens::new(Arc::clone(&token_gate), limits.tokens_remembered_max),
+            issuer: AuthorizationServer::new(token_gate, &limits),
+            turns: Semaphore::new(usize::try_from(limits.requests_max).unwrap_or(Semaphore::MAX_PERMITS)),
+            limits,
+        }
     }
 
     /// Answers one request of an accepted agent; the agent is judged again first.
@@ -49,6 +76,9 @@ impl Edge {
         if let Err(name) = self.gate.still_acceptable(&agent) {
             return closing(refuse(StatusCode::FORBIDDEN, name, "the agent may not be served any more"));
         }
+        let Ok(_turn) = self.turns.try_acquire() else {
+            return self.busy("too_many_requests", "the bank answers as many requests at once as it can");
+        };
         let limit = Duration::from_millis(self.limits.request_timeout_ms);
         match tokio::time::timeout(limit, self.admit(agent, request)).await {
             Ok(Ok(response) | Err(response)) => response,
@@ -63,38 +93,87 @@ impl Edge {
         }
     }
 
+    /// Answers whatever is asked on a connection that its agent has beyond those that it may have.
+    pub fn crowded(&self) -> Response<Body> {
+        closing(self.busy("too_many_connections_of_one", "this agent has as many connections as it may"))
+    }
+
     async fn admit(
         &self,
         agent: Arc<VerifiedAgent>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Response<Body>> {
-        let (mut parts, body) = request.into_parts();
-        if parts.uri.path() != PATH {
-            return Err(refuse(StatusCode::NOT_FOUND, "unknown_path", "only /mcp is served here"));
-        }
-        if parts.method != Method::POST {
-            let mut refused =
-                refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "MCP 2026-07-28 is spoken with POST");
-            refused.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+        let (parts, body) = request.into_parts();
+        let door = Door::of(parts.uri.path()).ok_or_else(|| {
+            refuse(StatusCode::NOT_FOUND, "unknown_path", "only /mcp and what belongs to it is served")
+        })?;
+        if parts.method != door.method() {
+            let words = "MCP 2026-07-28 is spoken with POST, documents are fetched with GET";
+            let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", words);
+            let allowed = HeaderValue::from_str(door.method().as_str()).expect("a method is a header value");
+            refused.headers_mut().insert(header::ALLOW, allowed);
             return Err(refused);
         }
         if parts.uri.authority().is_some() {
             return Err(refuse(StatusCode::BAD_REQUEST, "target_malformed", "the request line has the path alone"));
         }
-        let body = self.read(&parts, body).await?;
-        let verified =
-            self.verify(&agent, &parts, &body).map_err(|refusal| self.unsigned(refusal.name(), refusal.sentence()))?;
-        if let Err(refused) = json::check(&body, self.limits.body_bytes_max, self.limits.json_depth_max) {
-            return Err(refuse(StatusCode::BAD_REQUEST, refused.name(), &refused.to_string()));
+        let site = self.site(&parts).map_err(|(status, name, why)| refuse(status, name, why))?;
+        match door {
+            Door::Mcp => {
+                let body = self.read(&parts, body).await?;
+                self.call(agent, &site, parts, body).await
+            }
+            Door::Token => {
+                let body = self.read(&parts, body).await?;
+                let issued = self.issuer.issue(&agent, &site, &parts, &body).await;
+                issued.map_err(|failure| self.not_issued(&failure))
+            }
+            Door::Shown(document) => Ok(self.issuer.show(document, &site)),
         }
-        let call = RawCall::read(&body)
-            .map_err(|refused: JsonRefused| refuse(StatusCode::BAD_REQUEST, refused.name(), &refused.to_string()))?;
+    }
+
+    /// Under which name the request came. A page in a browser has no business here, whatever its name.
+    fn site(&self, parts: &Parts) -> Result<Site, (StatusCode, &'static str, &'static str)> {
+        if parts.headers.contains_key(header::ORIGIN) {
+            return Err((StatusCode::FORBIDDEN, "origin_not_allowed", "requests of web pages are not answered"));
+        }
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err((StatusCode::BAD_REQUEST, "host_malformed", "a request has one Host header"));
+        };
+        let site = host.to_str().ok().and_then(|host| Site::of(host, &self.hosts));
+        site.ok_or((StatusCode::FORBIDDEN, "host_not_allowed", "Host is no name of this bank"))
+    }
+
+    /// Answers a message of MCP: signed by the agent, with a token of its own, read by everybody alike.
+    async fn call(
+        &self,
+        agent: Arc<VerifiedAgent>,
+        site: &Site,
+        mut parts: Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Response<Body>> {
+        let verified = self
+            .verify(&agent, &parts, &body)
+            .map_err(|refusal| self.unsigned(site, refusal.name(), refusal.sentence()))?;
+        let authorization = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let access = self
+            .tokens
+            .take(authorization, site, &agent, clock::now())
+            .map_err(|refusal| self.unauthorized(site, refusal))?;
+        let malformed = |name: &str, message: &str| refuse(StatusCode::BAD_REQUEST, name, message);
+        let refused = |refused: JsonRefused| malformed(refused.name(), &refused.to_string());
+        json::check(&body, self.limits.body_bytes_max, self.limits.json_depth_max).map_err(refused)?;
+        json::check_numbers(&body).map_err(refused)?;
+        envelope::check(&body).map_err(|unknown| malformed("json_unknown_member", &unknown.to_string()))?;
+        let call = RawCall::read(&body).map_err(refused)?;
         let single_use = self.endpoint.acts(&call).then(|| SingleUse::new(verified.once()));
         if single_use.is_none() {
             let taken = self.reads.take(agent.key(), &verified, seconds(clock::now()));
-            taken.map_err(|refused| self.not_fresh(refused))?;
+            taken.map_err(|refused| self.not_fresh(site, refused))?;
         }
         parts.extensions.insert(agent);
+        parts.extensions.insert(access);
         parts.extensions.insert(call);
         if let Some(single_use) = single_use.clone() {
             parts.extensions.insert(single_use);
@@ -110,7 +189,7 @@ impl Edge {
     fn verify(&self, agent: &VerifiedAgent, parts: &Parts, body: &Bytes) -> Result<VerifiedRequest, SignatureRefusal> {
         let headers: Vec<(&str, &[u8])> =
             parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let target = parts.uri.path_and_query().map_or(PATH, |target| target.as_str());
+        let target = parts.uri.path_and_query().map_or(Door::Mcp.path(), |target| target.as_str());
         let request = SignedRequest { method: parts.method.as_str(), target, headers: &headers, body };
         let window = Window {
             now: clock::now(),
@@ -121,32 +200,54 @@ impl Edge {
     }
 
     /// The answer to a request that its agent did not sign so. Says what has to be signed (RFC 9421, 5.1).
-    fn unsigned(&self, name: &'static str, message: &str) -> Response<Body> {
+    fn unsigned(&self, site: &Site, name: &'static str, message: &str) -> Response<Body> {
         self.gate.count_refusal(name);
         let next_step = "connect with `countersign connect`, or sign as docs/SIGNING.md says";
         let mut response = respond(StatusCode::UNAUTHORIZED, &Failure::refused(name, message, next_step));
         let headers = response.headers_mut();
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature"));
+        headers.append(header::WWW_AUTHENTICATE, challenge(site, None));
         let wanted = HeaderValue::from_static(httpsig::ACCEPT_SIGNATURE);
         headers.insert(HeaderName::from_static("accept-signature"), wanted);
         response
     }
 
+    /// The answer to a request without a token that counts here. Says where to get one (RFC 6750, 3; RFC 9728, 5.1).
+    fn unauthorized(&self, site: &Site, refusal: TokenRefusal) -> Response<Body> {
+        self.gate.count_refusal(refusal.name());
+        let next_step = "ask /oauth/token on this connection for another one, or connect with `countersign connect`";
+        let failure = Failure::refused(refusal.name(), refusal.to_string(), next_step);
+        let mut response = respond(StatusCode::UNAUTHORIZED, &failure);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge(site, Some(refusal)));
+        response
+    }
+
+    /// The answer to a request for a token that could not be decided about.
+    fn not_issued(&self, failure: &Failure) -> Response<Body> {
+        let Failure { name, message, .. } = failure;
+        if name == "too_many_tokens" {
+            return self.busy("too_many_tokens", message);
+        }
+        tracing::warn!(%name, %message, "a request for a token failed");
+        let failure = Failure::busy(name.as_str(), "the bank cannot issue tokens now", "try again in a moment");
+        again_soon(respond(StatusCode::SERVICE_UNAVAILABLE, &failure))
+    }
+
+    /// The answer to more than there is room for.
+    fn busy(&self, name: &'static str, message: &str) -> Response<Body> {
+        self.gate.count_refusal(name);
+        let failure = Failure::busy(name, message, "ask less often, and try again in a moment");
+        again_soon(respond(StatusCode::TOO_MANY_REQUESTS, &failure))
+    }
+
     /// The answer to a read that cannot be known to be the first of its kind.
-    fn not_fresh(&self, refused: NotFresh) -> Response<Body> {
+    fn not_fresh(&self, site: &Site, refused: NotFresh) -> Response<Body> {
         match refused {
             NotFresh::Replayed => self.replayed(),
             NotFresh::TooOld => {
-                self.unsigned("signature_too_old", "the request was signed before the bank's daemon began")
+                self.unsigned(site, "signature_too_old", "the request was signed before the bank's daemon began")
             }
-            NotFresh::Full => {
-                let (name, message) = ("too_many_reads", "more reads in a minute than the bank remembers");
-                self.gate.count_refusal(name);
-                let failure = Failure::busy(name, message, "ask less often, and try again in a moment");
-                let mut response = respond(StatusCode::TOO_MANY_REQUESTS, &failure);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
+            NotFresh::Full => self.busy("too_many_reads", "more reads in a minute than the bank remembers"),
         }
     }
 
@@ -203,6 +304,22 @@ async fn discard(body: &mut Incoming) {
 fn refuse(status: StatusCode, name: &str, message: &str) -> Response<Body> {
     let failure = Failure::refused(name, message, "correct the request; see the limits in the bank's configuration");
     respond(status, &failure)
+}
+
+/// What a client without a token that counts is told.
+fn challenge(site: &Site, refusal: Option<TokenRefusal>) -> HeaderValue {
+    let metadata = format!("resource_metadata=\"{}\"", site.resource_metadata());
+    let said = match refusal {
+        // RFC 6750, 3.1: who sent none learns no error.
+        None | Some(TokenRefusal::Missing) => format!("Bearer {metadata}"),
+        Some(refusal) => format!("Bearer error=\"invalid_token\", error_description=\"{refusal}\", {metadata}"),
+    };
+    HeaderValue::from_str(&said).expect("a site and a refusal are printable ASCII without quotes")
+}
+
+fn again_soon(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn seconds(at: UnixMillis) -> i64 {

@@ -5,7 +5,7 @@
 //! can fall between the two.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,17 +18,24 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::front::http::Edge;
+use crate::front::allowance::Allowances;
+use crate::front::http::{Edge, EdgeSetup};
+use crate::front::oauth::TokenGate;
 use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::types::{Currency, UnixMillis};
 use crate::mcp::server::{Endpoint, ToolGate};
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::Connections;
 use crate::tls::{self, PairGate, PeerVerifier};
 
 /// Threads that only do handshakes: each may wait for the HSM.
 const HANDSHAKE_THREADS: usize = 16;
+/// A silent peer is asked for after this time, so often, and then it is gone: within two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_COUNT: u32 = 4;
 /// A request in progress may end within this time after stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,6 +49,7 @@ pub struct ListenerSetup {
     pub limits: LimitSettings,
     pub pair_gate: Arc<dyn PairGate>,
     pub tool_gate: Arc<dyn ToolGate>,
+    pub token_gate: Arc<dyn TokenGate>,
     pub connections: Arc<Connections>,
     pub currency: Currency,
     /// Names under which the bank is reached: other Host headers are refused.
@@ -63,6 +71,9 @@ struct Shared {
     connections: Arc<Connections>,
     slots: Arc<Semaphore>,
     handshake_slots: Arc<Semaphore>,
+    /// Handshakes in progress, by address; connections, by agent.
+    of_source: Arc<Allowances>,
+    of_agent: Arc<Allowances>,
     /// Where established connections live.
     main: Handle,
     stop: CancellationToken,
@@ -92,11 +103,20 @@ impl Listener {
         let endpoint = Endpoint::new(setup.tool_gate, setup.currency, &setup.hosts, limits.body_bytes_max);
         let shared = Arc::new(Shared {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            edge: Edge::new(endpoint, Arc::clone(&setup.pair_gate), limits.clone(), setup.began),
+            edge: Edge::new(EdgeSetup {
+                endpoint,
+                pair_gate: Arc::clone(&setup.pair_gate),
+                token_gate: setup.token_gate,
+                hosts: setup.hosts,
+                limits: limits.clone(),
+                began: setup.began,
+            }),
             gate: setup.pair_gate,
             connections: setup.connections,
             slots: slots(limits.connections_max),
             handshake_slots: slots(limits.handshakes_max),
+            of_source: Allowances::of_connections(limits.handshakes_of_source_max),
+            of_agent: Allowances::of_connections(limits.connections_of_agent_max),
             limits,
             main: Handle::current(),
             stop,
@@ -142,10 +162,14 @@ async fn accept(shared: Arc<Shared>, listening: TcpListener, handshakes: Handle)
             shared.gate.count_refusal("too_many_handshakes");
             continue;
         };
+        let Some(of_source) = shared.of_source.connect(&source(peer.ip()), clock::boot_ms()) else {
+            shared.gate.count_refusal("too_many_handshakes_of_one");
+            continue;
+        };
         let shared = Arc::clone(&shared);
         handshakes.spawn(async move {
             let shaken = handshake(&shared, stream, peer).await;
-            drop(handshake_slot);
+            drop((handshake_slot, of_source));
             if let Some(stream) = shaken {
                 let main = shared.main.clone();
                 main.spawn(serve(shared, stream, slot));
@@ -154,10 +178,22 @@ async fn accept(shared: Arc<Shared>, listening: TcpListener, handshakes: Handle)
     }
 }
 
+/// Whom a handshake counts for: an address, or the network that one host has with IPv6 (RFC 6177).
+fn source(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}")
+        }
+    }
+}
+
 async fn handshake(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
     let timeout = Duration::from_millis(shared.limits.handshake_timeout_ms);
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
+    noticing_the_dead(&stream);
     match tokio::time::timeout(timeout, shared.acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
@@ -173,6 +209,18 @@ async fn handshake(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Opti
             shared.gate.count_refusal("handshake_timeout");
             None
         }
+    }
+}
+
+/// A machine that is gone without a word is noticed, though nothing is to be said to it for hours: a subscription.
+fn noticing_the_dead(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let set = sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT))
+        .and_then(|()| sockopt::set_socket_keepalive(stream, true));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a dead connection may stay unnoticed");
     }
 }
 
@@ -206,15 +254,24 @@ async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: OwnedSem
     if shared.gate.still_acceptable(&agent).is_err() {
         return;
     }
+    // One connection too many is told so, once.
+    let counted = shared.of_agent.connect(&agent.spiffe_id().to_string(), clock::boot_ms());
+    let is_counted = counted.is_some();
     let serving = Arc::clone(&shared);
     let service = service_fn(move |request| {
         let (shared, agent) = (Arc::clone(&serving), Arc::clone(&agent));
-        async move { Ok::<_, Infallible>(shared.edge.answer(agent, request).await) }
+        async move {
+            Ok::<_, Infallible>(match is_counted {
+                true => shared.edge.answer(agent, request).await,
+                false => shared.edge.crowded(),
+            })
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(shared.limits.header_timeout_ms))
-        .max_headers(64)
+        .max_headers(shared.limits.headers_max)
+        .max_buf_size(shared.limits.header_bytes_max)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut draining = false;

@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
 use crate::ca::settings::PartyKind;
 use crate::ca::{Acted, Authority, Responder};
+use crate::front::agent_keys::AgentSignatures;
 use crate::front::lease::Lease;
+use crate::front::manifest::Manifests;
 use crate::front::operators::Operators;
 use crate::front::peer_lease::Lender;
 use crate::front::peer_lease::holder::Heard;
@@ -24,8 +27,9 @@ use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::catalogue::VerifiedCatalogue;
 use crate::kernel::command::{Act, Actor, Command, Settlement};
 use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
-use crate::kernel::sign::Purpose;
-use crate::kernel::types::{PartyName, UnixMillis};
+use crate::kernel::jwt::TokenKey;
+use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::types::{ApprovalId, KeyId, PartyName, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -54,6 +58,7 @@ pub struct FrontSettings {
     pub payment: crate::payment::settings::PaymentSettings,
     pub audit: crate::audit::settings::AuditSettings,
     pub pki: crate::ca::settings::PkiSettings,
+    pub agents: crate::front::settings::AgentSettings,
 }
 
 /// One daemon's services.
@@ -67,12 +72,16 @@ pub struct Services {
     pub limit: Arc<ServingLimit>,
     pub heard: Heard,
     pub calls: Calls,
+    /// At an agent host: what its agents had signed.
+    pub signatures: AgentSignatures,
     /// At a security company that gives leases.
     pub lender: Option<Lender>,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
     acceptance: RwLock<Option<Arc<Acceptance>>>,
+    /// The keys whose tokens are taken, newest first. The lock guards the pointer only.
+    token_keys: RwLock<Arc<[TokenKey]>>,
     /// What keeps the daemon from serving agents, in words. Empty: nothing.
     missing: Mutex<Vec<String>>,
     /// When the role catalogue ends by which agents are served, if it does.
@@ -80,6 +89,11 @@ pub struct Services {
     /// Handshakes that were refused, by name, since the last leaf about them.
     refused: Mutex<BTreeMap<String, u64>>,
     refused_total: Mutex<BTreeMap<String, u64>>,
+    /// Moves when something has changed here that an agent may see.
+    changes: watch::Sender<u64>,
+    pub manifests: Manifests,
+    /// The address of the pages for people, `https://host:port`, once they are served.
+    pages: OnceLock<String>,
 }
 
 impl std::fmt::Debug for Services {
@@ -98,12 +112,14 @@ impl Services {
         let lender = lends.then(|| Lender::open(setup.state.leases(), setup.settings.audit.peer_lease_ms));
         let borrows = is_on && setup.kind == PartyKind::Bank;
         let limit = Arc::new(if borrows { ServingLimit::needed() } else { ServingLimit::none() });
+        let signatures = AgentSignatures::new(setup.settings.agents);
         let services = Arc::new(Self {
             setup,
             lease,
             limit,
             heard: Heard::default(),
             calls: Calls::default(),
+            signatures,
             lender,
             live,
             responder,
@@ -111,10 +127,14 @@ impl Services {
             log: OnceLock::new(),
             payments: OnceLock::new(),
             acceptance: RwLock::new(None),
+            token_keys: RwLock::new(Arc::new([])),
             missing: Mutex::default(),
             catalogue_end: Mutex::default(),
             refused: Mutex::default(),
             refused_total: Mutex::default(),
+            changes: watch::Sender::new(0),
+            manifests: Manifests::default(),
+            pages: OnceLock::new(),
         });
         // Weak: the authority is part of the services and must not keep them alive.
         let listening = Arc::downgrade(&services);
@@ -164,6 +184,7 @@ impl Services {
             self.complete_bank(&mut missing)?;
         }
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        self.changed();
         Ok(())
     }
 
@@ -229,6 +250,10 @@ impl Services {
                 (BTreeMap::new(), 0)
             }
         };
+        self.refresh_token_keys()?;
+        if self.token_keys().is_empty() {
+            missing.push("the key that signs access tokens: run `countersign init`".to_owned());
+        }
         let Some(policy) = &setup.settings.policy else {
             return Ok(());
         };
@@ -261,6 +286,31 @@ impl Services {
         Ok(())
     }
 
+    /// The keys whose tokens are taken, newest first.
+    pub fn token_keys(&self) -> Arc<[TokenKey]> {
+        Arc::clone(&self.token_keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Signs with one of them. Blocking.
+    ///
+    /// # Errors
+    /// The token's.
+    pub fn sign_token(&self, key: KeyId, input: SignInput) -> Result<Vec<u8>, Failure> {
+        let signed = self.token().sign(key, input);
+        if signed.is_err() {
+            // Another daemon of this bank may have made the next key and retired this one.
+            self.refresh_token_keys()?;
+        }
+        Ok(signed?)
+    }
+
+    /// Looks at the HSM which keys' tokens are taken now.
+    pub fn refresh_token_keys(&self) -> Result<(), Failure> {
+        let keys = self.setup.authority.token_keys()?.into_iter().map(|key| TokenKey { id: key.id, spki: key.spki });
+        *self.token_keys.write().unwrap_or_else(PoisonError::into_inner) = keys.collect();
+        Ok(())
+    }
+
     /// Reads what is revoked from the store and cuts every connection that it hits. Answers how many were cut.
     pub fn refresh_status(&self) -> Result<usize, Failure> {
         let look = self.live.look();
@@ -273,6 +323,25 @@ impl Services {
 
     pub fn token(&self) -> Arc<dyn Token> {
         Arc::clone(&self.setup.hsm) as Arc<dyn Token>
+    }
+
+    /// Says that something may have changed that agents can see; they look for themselves.
+    pub fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Pages for people are served under this address from now on.
+    pub fn pages_at(&self, base: String) {
+        let _ = self.pages.set(base);
+    }
+
+    /// Where a person finds what to do about an approval.
+    pub fn approval_page(&self, approval: &ApprovalId) -> Option<String> {
+        self.pages.get().map(|base| format!("{base}/approvals/{approval}"))
     }
 
     /// What is missing before agents can be served, in words.

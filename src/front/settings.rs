@@ -1,10 +1,11 @@
-//! `[listen]`, `[admin]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]`
+//! `[listen]`, `[admin]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]` and `[agents]`
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::httpsig;
+use crate::kernel::jwt::TokenKind;
 use crate::kernel::types::OperatorName;
 use crate::mcp::signed_http::LIFETIME_S as BRIDGE_LIFETIME_S;
 
@@ -19,6 +20,11 @@ pub struct ListenSettings {
     /// Address of the peer listener (mutual TLS) for other parties' daemons and agents' renewals, for example
     /// `0.0.0.0:8444`.
     pub peer: Option<std::net::SocketAddr>,
+    /// Address of the pages for people (TLS, no client certificate), for example `127.0.0.1:8445`. None: an approval has
+    /// no page.
+    pub console: Option<std::net::SocketAddr>,
+    /// Under which people reach it, such as `https://bank.example:8445`; none: under its address.
+    pub console_url: Option<String>,
     pub limits: LimitSettings,
     pub peer_limits: PeerLimitSettings,
 }
@@ -44,13 +50,23 @@ impl Default for PeerLimitSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
     pub connections_max: u32,
+    /// Of one agent, by its SPIFFE ID.
+    pub connections_of_agent_max: u32,
     pub handshakes_max: u32,
+    /// From one address: of those who are strangers still.
+    pub handshakes_of_source_max: u32,
     pub handshake_timeout_ms: u64,
+    /// Also how long a connection may be idle between two requests.
     pub header_timeout_ms: u64,
+    pub headers_max: usize,
+    /// Request line and headers together.
+    pub header_bytes_max: usize,
     pub body_timeout_ms: u64,
     pub body_bytes_max: usize,
     pub json_depth_max: usize,
     pub request_timeout_ms: u64,
+    /// Requests that are answered at once; more are told to come again.
+    pub requests_max: u32,
     /// From `created` to `expires` of a request's signature at most.
     pub signature_age_max_s: u32,
     /// So much the clock of an agent's host may be ahead of ours.
@@ -58,6 +74,13 @@ pub struct LimitSettings {
     /// Reads of one agent, and of all, that are remembered at once until their signatures end.
     pub read_nonces_of_one_max: usize,
     pub read_nonces_max: usize,
+    /// How long an access token lives.
+    pub token_lifetime_s: u32,
+    /// Access tokens that one agent may ask for; so many at once after a pause.
+    pub tokens_of_agent_per_second: u32,
+    pub tokens_of_agent_burst: u32,
+    /// Access tokens that are remembered as verified.
+    pub tokens_remembered_max: usize,
 }
 
 impl LimitSettings {
@@ -74,25 +97,59 @@ impl LimitSettings {
         if self.read_nonces_of_one_max == 0 || self.read_nonces_max < self.read_nonces_of_one_max {
             return Err("read_nonces_of_one_max must be at least 1, and read_nonces_max not less than it".into());
         }
+        if !(HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&self.header_bytes_max) {
+            return Err(format!("header_bytes_max must be {HEADER_BYTES_MIN} to {HEADER_BYTES_MAX}"));
+        }
+        if !(HEADERS_MIN..=HEADERS_MAX).contains(&self.headers_max) {
+            return Err(format!("headers_max must be {HEADERS_MIN} to {HEADERS_MAX}"));
+        }
+        if self.connections_of_agent_max == 0 || self.handshakes_of_source_max == 0 || self.requests_max == 0 {
+            return Err("connections_of_agent_max, handshakes_of_source_max and requests_max must be at least 1".into());
+        }
+        let lives = TOKEN_LIFETIME_MIN_S..=TokenKind::Access.lifetime_max_s();
+        if !lives.contains(&i64::from(self.token_lifetime_s)) {
+            return Err(format!("token_lifetime_s must be {} to {}", lives.start(), lives.end()));
+        }
+        if self.tokens_of_agent_per_second == 0 || self.tokens_of_agent_burst == 0 {
+            return Err("tokens_of_agent_per_second and tokens_of_agent_burst must be at least 1".into());
+        }
         Ok(())
     }
 }
+
+/// What the HTTP library needs at least, and a token, a signature and the rest fit well.
+const HEADER_BYTES_MIN: usize = 8_192;
+const HEADER_BYTES_MAX: usize = 65_536;
+/// What a bridge sends, and some room.
+const HEADERS_MIN: usize = 24;
+const HEADERS_MAX: usize = 256;
+/// Shorter than this a bridge would do little but ask for tokens.
+const TOKEN_LIFETIME_MIN_S: i64 = 10;
 
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            connections_of_agent_max: 256,
             handshakes_max: 1024,
+            handshakes_of_source_max: 256,
             handshake_timeout_ms: 10_000,
             header_timeout_ms: 10_000,
+            headers_max: 64,
+            header_bytes_max: 16_384,
             body_timeout_ms: 10_000,
             body_bytes_max: 65_536,
             json_depth_max: 16,
             request_timeout_ms: 30_000,
+            requests_max: 2_048,
             signature_age_max_s: 60,
             signature_skew_max_s: 5,
             read_nonces_of_one_max: 200_000,
             read_nonces_max: 2_000_000,
+            token_lifetime_s: 300,
+            tokens_of_agent_per_second: 2,
+            tokens_of_agent_burst: 120,
+            tokens_remembered_max: 20_000,
         }
     }
 }
@@ -125,6 +182,21 @@ pub struct DemoSettings {
     pub asserted_operators: bool,
 }
 
+/// What an agent host signs for each of its agents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSettings {
+    pub signatures_per_second: u32,
+    /// So many may come at once after a pause.
+    pub signatures_burst: u32,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self { signatures_per_second: 500, signatures_burst: 2_000 }
+    }
+}
+
 /// The bank as an agent host reaches it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,4 +209,8 @@ pub struct UpstreamSettings {
     pub ports_file: Option<PathBuf>,
     /// The bank's root certificate, PEM; nothing else is trusted.
     pub bank_root: PathBuf,
+    /// The bank's issuing CAs, PEM: its server's certificate must be of one of them. None: `NAME-issuing.pem` beside
+    /// `NAME-root.pem`, where `countersign trust add` puts it.
+    #[serde(default)]
+    pub bank_issuing: Option<PathBuf>,
 }

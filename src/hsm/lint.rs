@@ -9,6 +9,7 @@ use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
+use crate::kernel::jwt::{self, TokenRefusal};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{KeyId, UnixMillis};
 
@@ -23,6 +24,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
         SignInput::Document { .. } => 1024 * 1024,
         SignInput::TreeHead { .. } | SignInput::Cosignature { .. } => 4 * 1024,
         SignInput::HttpRequest { .. } => 16 * 1024,
+        SignInput::Jwt { .. } => jwt::TOKEN_BYTES_MAX,
     }
 }
 
@@ -38,6 +40,7 @@ pub fn bytes(input: &SignInput) -> usize {
         SignInput::TreeHead { note } => note.len(),
         SignInput::Cosignature { message } => message.len(),
         SignInput::HttpRequest { base } => base.len(),
+        SignInput::Jwt { signing_input } => signing_input.len(),
         SignInput::SelfTest { nonce } => nonce.len(),
     }
 }
@@ -107,6 +110,7 @@ pub fn lint_subject_key(
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
+        | SignInput::Jwt { .. }
         | SignInput::SelfTest { .. } => Ok(()),
     }
 }
@@ -144,6 +148,10 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
         SignInput::HttpRequest { base } => httpsig::lint_base(base, signer, now).map_err(|refusal| match refusal {
             BaseRefusal::Rule(SignatureRefusal::KeyMismatch) => linted(LintRefusal::AnotherKey),
             BaseRefusal::Rule(_) | BaseRefusal::NotABase(_) => malformed(refusal.to_string()),
+        }),
+        SignInput::Jwt { signing_input } => jwt::lint_signing_input(signing_input, signer, now).map_err(|refusal| {
+            let another_key = refusal == TokenRefusal::KeyUnknown;
+            if another_key { linted(LintRefusal::AnotherKey) } else { malformed(refusal.to_string()) }
         }),
         SignInput::SelfTest { .. } => Ok(()),
     }

@@ -23,9 +23,8 @@ pub const TAG: &str = "countersign-request";
 /// Under which our own requests carry their signature.
 pub const LABEL: &str = "countersign";
 
-/// What a request must be signed with, as a server says it (RFC 9421, 5.1): `mcp-name` where it has one, and
-/// `authorization`.
-pub const ACCEPT_SIGNATURE: &str = r#"countersign=("@method" "@target-uri" "content-digest" "mcp-protocol-version" "mcp-method" "mcp-name");created;expires;nonce;keyid;tag="countersign-request""#;
+/// What a request must be signed with, as a server says it (RFC 9421, 5.1): `mcp-name` where it has one.
+pub const ACCEPT_SIGNATURE: &str = r#"countersign=("@method" "@target-uri" "content-digest" "mcp-protocol-version" "mcp-method" "mcp-name" "authorization");created;expires;nonce;keyid;tag="countersign-request""#;
 
 /// No signature lives longer, whatever the configuration says: what payment networks ask of agents.
 pub const LIFETIME_MAX_S: i64 = 480;

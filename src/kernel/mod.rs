@@ -1,5 +1,6 @@
 //! The trusted core: pure functions on values. No I/O, clock, randomness, async or locks.
 
+pub mod access;
 pub mod canon;
 pub mod catalogue;
 pub mod command;
@@ -8,6 +9,7 @@ pub mod custody_report;
 pub mod decide;
 pub mod httpsig;
 pub mod json;
+pub mod jwt;
 pub mod ledger;
 pub mod merkle;
 pub mod note;
@@ -17,5 +19,6 @@ pub mod refusal;
 pub mod revocation_receipt;
 pub mod sign;
 pub mod status;
+pub mod tool_manifest;
 pub mod types;
 pub mod zone;

@@ -42,6 +42,8 @@ pub enum Purpose {
     OcspResponder,
     /// The list of tools that the bank offers to agents.
     Manifest,
+    /// The bank's access tokens, and what clients carry between calls (JWT).
+    Token,
     /// A person of a party, in a token of their own: what they decided.
     Operator,
     /// Recognises the token; signs self-tests only.
@@ -53,7 +55,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Root,
         Self::Issuing,
         Self::TlsServer,
@@ -67,6 +69,7 @@ impl Purpose {
         Self::RevocationReceipt,
         Self::OcspResponder,
         Self::Manifest,
+        Self::Token,
         Self::Operator,
         Self::TokenIdentity,
         Self::VaultWrapping,
@@ -89,6 +92,7 @@ impl Purpose {
             Self::RevocationReceipt => "revocation-receipt",
             Self::OcspResponder => "ocsp-responder",
             Self::Manifest => "manifest",
+            Self::Token => "token",
             Self::Operator => "operator",
             Self::TokenIdentity => "token-identity",
             Self::VaultWrapping => "vault-wrapping",
@@ -103,7 +107,7 @@ impl Purpose {
     /// Every algorithm that a key of this purpose may have. The first is made unless the configuration names another.
     ///
     /// Checkpoints and cosignatures are signed notes, which are Ed25519 (C2SP signed-note), and nothing else is: few
-    /// modules have it. TLS 1.3 and requests are ECDSA.
+    /// modules have it. TLS 1.3 and requests are ECDSA, tokens are ES256.
     pub fn algorithms(self) -> &'static [Algorithm] {
         match self {
             Self::Root
@@ -116,7 +120,7 @@ impl Purpose {
             | Self::Manifest => Algorithm::OF_AUTHORITIES,
             Self::TlsServer | Self::TlsClient | Self::Agent | Self::Operator => &[Algorithm::P256, Algorithm::P384],
             Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
-            Self::TokenIdentity => &[Algorithm::P256],
+            Self::Token | Self::TokenIdentity => &[Algorithm::P256],
             Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
         }
     }
@@ -157,6 +161,7 @@ impl Purpose {
             },
             SignInput::TreeHead { .. } => self == Self::Checkpoint,
             SignInput::Cosignature { .. } => self == Self::Witness,
+            SignInput::Jwt { .. } => self == Self::Token,
             SignInput::SelfTest { .. } => !self.seals(),
         }
     }
@@ -296,6 +301,8 @@ pub enum SignInput {
     /// The signature base of a request of an agent (RFC 9421, 2.5), in the profile of `kernel::httpsig`. Linted by the
     /// worker.
     HttpRequest { base: Vec<u8> },
+    /// Header and payload of a token (RFC 7515, 5.1), in the profile of `kernel::jwt`. Linted by the worker.
+    Jwt { signing_input: Vec<u8> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
 }
@@ -314,6 +321,7 @@ impl SignInput {
             Self::TreeHead { .. } => "tree-head",
             Self::Cosignature { .. } => "cosignature",
             Self::HttpRequest { .. } => "http-request",
+            Self::Jwt { .. } => "jwt",
             Self::SelfTest { .. } => "self-test",
         }
     }
@@ -336,6 +344,7 @@ impl SignInput {
             Self::TreeHead { note } => note.clone(),
             Self::Cosignature { message } => message.clone(),
             Self::HttpRequest { base } => base.clone(),
+            Self::Jwt { signing_input } => signing_input.clone(),
             Self::SelfTest { nonce } => [b"countersign/self-test/v1\0".as_slice(), nonce].concat(),
         }
     }
@@ -507,6 +516,7 @@ mod tests {
             SignInput::TreeHead { note: vec![] },
             SignInput::Cosignature { message: vec![] },
             SignInput::HttpRequest { base: vec![] },
+            SignInput::Jwt { signing_input: vec![] },
         ];
         for tag in [
             DocumentTag::CustodyStatement,
@@ -544,6 +554,7 @@ mod tests {
                 (Purpose::RevocationReceipt, 1),
                 (Purpose::OcspResponder, 1),
                 (Purpose::Manifest, 1),
+                (Purpose::Token, 1),
                 (Purpose::Operator, 1),
                 (Purpose::TokenIdentity, 0),
                 (Purpose::VaultWrapping, 0),

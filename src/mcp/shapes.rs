@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -17,6 +18,8 @@ const TRANSACTIONS_MAX: u32 = 100;
 const TRANSACTIONS_DEFAULT: u32 = 20;
 /// Longest search text, in bytes.
 const QUERY_BYTES_MAX: usize = 200;
+/// The longest a call waits for a human, in seconds: less than anybody's time limit for an answer.
+const WAIT_S_MAX: u64 = 15;
 
 /// An amount as the caller wrote it: a string or a JSON number.
 #[derive(Debug, Deserialize)]
@@ -155,6 +158,9 @@ pub(super) struct GetTransaction {
 #[serde(deny_unknown_fields)]
 pub(super) struct GetApprovalStatus {
     approval_id: String,
+    /// Seconds to wait for the decision before answering, 0 to 15; default 0
+    #[schemars(range(min = 0, max = 15))]
+    wait_s: Option<i64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -170,11 +176,27 @@ pub(super) struct RequestReversal {
     currency: Option<String>,
 }
 
+/// A call, and how long its answer may wait for a human.
+pub(super) type Parsed = (ToolCall, Option<Duration>);
+
 /// Reads a call of a tool from the raw text of its arguments.
 ///
 /// # Errors
 /// One sentence that says which argument is wrong and what it must be. `None`: no such tool.
-pub(super) fn parse(tool: &str, arguments: &str, default_currency: Currency) -> Option<Result<ToolCall, String>> {
+pub(super) fn parse(tool: &str, arguments: &str, default_currency: Currency) -> Option<Result<Parsed, String>> {
+    let wait = match tool {
+        "get_approval_status" => read::<GetApprovalStatus>(arguments).ok().and_then(|given| given.wait_s),
+        _ => None,
+    };
+    let wait = match wait.map(u64::try_from) {
+        None => None,
+        Some(Ok(seconds)) if seconds <= WAIT_S_MAX => Some(Duration::from_secs(seconds)),
+        Some(Ok(_) | Err(_)) => return Some(Err(format!("wait_s must be 0 to {WAIT_S_MAX}"))),
+    };
+    Some(call(tool, arguments, default_currency)?.map(|call| (call, wait)))
+}
+
+fn call(tool: &str, arguments: &str, default_currency: Currency) -> Option<Result<ToolCall, String>> {
     let currency =
         |given: &Option<String>| given.as_deref().map_or(Ok(default_currency), |code| field("currency", code));
     Some(match tool {
@@ -289,6 +311,8 @@ pub(super) struct DecisionAnswer {
     request_id: Option<String>,
     transaction_id: Option<String>,
     approval_id: Option<String>,
+    /// With requires_approval: a page for the person, which says what to do
+    approval_url: Option<String>,
     /// Under which the bank's people decide
     case_id: Option<String>,
     /// signed, or pending: ask get_transaction later
@@ -329,7 +353,7 @@ mod tests {
     use super::*;
 
     fn call(tool: &str, arguments: &str) -> Result<ToolCall, String> {
-        parse(tool, arguments, "USD".parse().unwrap()).unwrap()
+        parse(tool, arguments, "USD".parse().unwrap()).unwrap().map(|(call, _)| call)
     }
 
     #[test]
@@ -365,6 +389,8 @@ mod tests {
             ),
             ("execute_purchase", r#"{"transaction_id":"x","product_id":"p"}"#.into(), "transaction_id"),
             ("cancel_authorization", "{}".into(), "one of"),
+            ("get_approval_status", r#"{"approval_id":"apr_x","wait_s":16}"#.into(), "wait_s"),
+            ("get_approval_status", r#"{"approval_id":"apr_x","wait_s":-1}"#.into(), "wait_s"),
         ];
         for (tool, arguments, expected) in table {
             let refused = call(tool, &arguments).unwrap_err();

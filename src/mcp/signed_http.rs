@@ -1,43 +1,41 @@
 //! The bridge's HTTP side: each message is one POST, signed with the agent's key (`kernel::httpsig`) over exactly the
 //! bytes that are sent, and is sent once.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::stream::BoxStream;
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use rmcp::model::{ClientJsonRpcMessage, JsonRpcMessage, ServerJsonRpcMessage};
-use rmcp::transport::streamable_http_client::{
-    SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
-};
-use sse_stream::Sse;
 use tokio::sync::Semaphore;
 
 use crate::kernel::httpsig::{self, Components, Parameters, SignatureHeaders};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::tls::asking;
 
 /// How long our signatures live.
 pub const LIFETIME_S: i64 = 60;
 
 /// Requests that are signed at once; more wait here, so that bridges leave room for each other at the agent host.
-const SIGNING_MAX: usize = 16;
-
-/// Longer than any answer of the bank.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+const SIGNING_MAX: usize = 48;
 
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
 
-/// Signs requests with an agent's key. Blocking.
+/// Signs requests with an agent's key.
 pub trait RequestSigner: Send + Sync {
     /// The headers that carry the signature over these values.
-    fn sign(&self, components: Components, parameters: Parameters) -> Result<SignatureHeaders, Failure>;
+    fn sign(&self, components: Components, parameters: Parameters) -> BoxFuture<'_, Result<SignatureHeaders, Failure>>;
+}
+
+/// Where the access tokens of requests come from.
+pub trait TokenSource: Send + Sync {
+    /// A token that lives on for a while; asked for over `http` where there is none.
+    fn token<'a>(&'a self, http: &'a reqwest::Client, endpoint: &'a str) -> BoxFuture<'a, Result<Arc<str>, Unsent>>;
+    /// The bank does not take this one any more.
+    fn refused(&self, token: &str);
 }
 
 /// For a request that is signed now: it lives [`LIFETIME_S`], and nobody has met its nonce.
@@ -47,11 +45,22 @@ pub fn fresh() -> Parameters {
     Parameters { created, expires: created + LIFETIME_S, nonce }
 }
 
+/// One MCP message, as its headers tell it (MCP 2026-07-28).
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub protocol_version: &'static str,
+    pub method: String,
+    /// Encoded for a header.
+    pub name: Option<String>,
+    pub body: Vec<u8>,
+}
+
 /// A pooled HTTP client whose requests are signed.
 #[derive(Clone)]
 pub struct SignedHttp {
     http: reqwest::Client,
     signer: Arc<dyn RequestSigner>,
+    tokens: Arc<dyn TokenSource>,
     signing: Arc<Semaphore>,
 }
 
@@ -66,124 +75,78 @@ impl fmt::Debug for SignedHttp {
 pub enum Unsent {
     #[error("{0}")]
     Http(#[from] reqwest::Error),
-    /// Before it was sent; written as the bank writes its refusals.
-    #[error("{}", .0.to_json())]
+    /// While its access token was asked for.
+    #[error("{0}")]
+    NoToken(reqwest::Error),
+    /// Before it was sent.
+    #[error("{0}")]
     Failed(Failure),
 }
 
-type Wrong = StreamableHttpError<Unsent>;
-
 impl SignedHttp {
-    pub fn new(http: reqwest::Client, signer: Arc<dyn RequestSigner>) -> Self {
-        Self { http, signer, signing: Arc::new(Semaphore::new(SIGNING_MAX)) }
+    pub fn new(http: reqwest::Client, signer: Arc<dyn RequestSigner>, tokens: Arc<dyn TokenSource>) -> Self {
+        Self { http, signer, tokens, signing: Arc::new(Semaphore::new(SIGNING_MAX)) }
     }
 
-    /// The request of this message, signed.
-    async fn request(
-        &self,
-        url: &str,
-        message: &ClientJsonRpcMessage,
-        token: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<reqwest::Request, Wrong> {
-        let body = serde_json::to_vec(message)?;
-        let digest = httpsig::content_digest(&body);
+    /// Sends a message and answers once the answer's head is there. Dropped, it takes the request back as far as it
+    /// can.
+    pub async fn post(&self, url: &str, message: Message) -> Result<reqwest::Response, Unsent> {
+        let token = self.tokens.token(&self.http, url).await?;
+        let response = self.sent(url, message.clone(), &token).await?;
+        if !is_about_the_token(&response) {
+            return Ok(response);
+        }
+        // Refused before the message was read: it is sent again, once, with a token that is asked for now.
+        self.tokens.refused(&token);
+        let token = self.tokens.token(&self.http, url).await?;
+        self.sent(url, message, &token).await
+    }
+
+    async fn sent(&self, url: &str, message: Message, token: &str) -> Result<reqwest::Response, Unsent> {
+        let authorization = format!("Bearer {token}");
+        let digest = httpsig::content_digest(&message.body);
         let mut request = self
             .http
             .post(url)
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header(header::CONTENT_TYPE, "application/json")
-            .header("content-digest", &digest);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
+            .header("content-digest", &digest)
+            .header(PROTOCOL_VERSION, message.protocol_version)
+            .header(METHOD, &message.method)
+            .header(header::AUTHORIZATION, &authorization);
+        if let Some(name) = &message.name {
+            request = request.header(NAME, name);
         }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let mut request = request.body(body).build().map_err(Unsent::from).map_err(Wrong::Client)?;
-        let said = |name: &str| {
-            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
-            value.map(str::to_owned)
-        };
+        let mut request = request.body(message.body).build()?;
         let components = Components {
             method: request.method().as_str().to_owned(),
             target_uri: request.url().as_str().to_owned(),
             content_digest: digest,
-            protocol_version: said(PROTOCOL_VERSION).unwrap_or_default(),
-            mcp_method: said(METHOD).unwrap_or_default(),
-            mcp_name: said(NAME),
-            authorization: said(header::AUTHORIZATION.as_str()),
+            protocol_version: message.protocol_version.to_owned(),
+            mcp_method: message.method,
+            mcp_name: message.name,
+            authorization: Some(authorization),
         };
-        let turn = Arc::clone(&self.signing).acquire_owned().await.expect("the semaphore is never closed");
-        let signer = Arc::clone(&self.signer);
-        // The moment is that of signing: what waited is no older for it.
-        let signed = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            signer.sign(components, fresh())
-        });
-        let signed = signed.await?;
-        let signed = signed.map_err(|failure| Wrong::Client(Unsent::Failed(failure)))?;
+        let signed = {
+            let _turn = self.signing.acquire().await.expect("the semaphore is never closed");
+            // The moment is that of signing: what waited is no older for it.
+            self.signer.sign(components, fresh()).await
+        };
+        let signed = signed.map_err(Unsent::Failed)?;
         for (name, value) in [("signature-input", signed.signature_input), ("signature", signed.signature)] {
             let value = HeaderValue::from_str(&value).map_err(|error| {
-                let failure = Failure::fault("signature_malformed", error.to_string(), "check the agent host");
-                Wrong::Client(Unsent::Failed(failure))
+                Unsent::Failed(Failure::fault("signature_malformed", error.to_string(), "check the agent host"))
             })?;
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        Ok(request)
+        Ok(self.http.execute(request).await?)
     }
 }
 
-impl StreamableHttpClient for SignedHttp {
-    type Error = Unsent;
-
-    async fn post_message(
-        &self,
-        url: Arc<str>,
-        message: ClientJsonRpcMessage,
-        _: Option<Arc<str>>,
-        token: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<StreamableHttpPostResponse, Wrong> {
-        let request = self.request(&url, &message, token, headers).await?;
-        let response = self.http.execute(request).await.map_err(Unsent::from).map_err(Wrong::Client)?;
-        let status = response.status();
-        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
-            return Ok(StreamableHttpPostResponse::Accepted);
-        }
-        // An answer that ends early is an answer that was lost: whatever the status, nothing is known of the call.
-        let body = asking::body(response, ANSWER_BYTES_MAX).await;
-        let body = body.map_err(|cause| Wrong::UnexpectedServerResponse(format!("no whole answer: {cause}").into()))?;
-        let read: Result<ServerJsonRpcMessage, _> = serde_json::from_slice(&body);
-        match read {
-            Ok(message) if status.is_success() => Ok(StreamableHttpPostResponse::Json(message, None)),
-            // MCP's own refusals come with a status and an answer to the message.
-            Ok(message @ JsonRpcMessage::Error(_)) => Ok(StreamableHttpPostResponse::Json(message, None)),
-            Ok(_) | Err(_) => {
-                let text = String::from_utf8_lossy(&body);
-                Err(Wrong::UnexpectedServerResponse(format!("HTTP {status}: {text}").into()))
-            }
-        }
-    }
-
-    async fn delete_session(
-        &self,
-        _: Arc<str>,
-        _: Arc<str>,
-        _: Option<String>,
-        _: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<(), Wrong> {
-        Err(Wrong::ServerDoesNotSupportDeleteSession)
-    }
-
-    async fn get_stream(
-        &self,
-        _: Arc<str>,
-        _: Option<Arc<str>>,
-        _: Option<String>,
-        _: Option<String>,
-        _: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Wrong> {
-        Err(Wrong::ServerDoesNotSupportSse)
-    }
+/// True when the bank refused a request by a rule about its access token (RFC 6750, 3.1).
+fn is_about_the_token(response: &reqwest::Response) -> bool {
+    let mut challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    let says_so =
+        |challenge: &HeaderValue| challenge.to_str().is_ok_and(|text| text.contains("error=\"invalid_token\""));
+    response.status() == StatusCode::UNAUTHORIZED && challenges.any(says_so)
 }

@@ -6,38 +6,67 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Changes whenever a frame's shape does.
-const VERSION: u16 = 3;
+const VERSION: u16 = 5;
 /// Limit of version and body together; a full CRL fits. A length above it ends the connection before anything is
 /// allocated.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// Writes one frame.
 pub fn write_frame<T: Serialize>(stream: &mut impl Write, body: &T) -> io::Result<()> {
+    stream.write_all(&frame(body)?)
+}
+
+/// One frame, as it is written.
+pub fn frame<T: Serialize>(body: &T) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
     frame.extend_from_slice(&VERSION.to_be_bytes());
     let mut frame = postcard::to_extend(body, frame).map_err(io::Error::other)?;
     let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length as usize <= FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the frame is too long"))?;
     frame[..4].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(&frame)
+    Ok(frame)
 }
 
 /// Reads one frame; `None` when the other end closed between frames.
 pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option<T>> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
     let mut length = [0; 4];
     match stream.read(&mut length[..1])? {
         0 => return Ok(None),
         _ => stream.read_exact(&mut length[1..])?,
     }
-    let length = u32::from_be_bytes(length) as usize;
-    if !(2..=FRAME_BYTES_MAX).contains(&length) {
-        return Err(invalid(format!("a frame of {length} bytes is outside the limits")));
-    }
-    let mut frame = vec![0; length];
+    let mut frame = vec![0; bounded(length, FRAME_BYTES_MAX)?];
     stream.read_exact(&mut frame)?;
+    body(&frame).map(Some)
+}
+
+/// Reads one frame of at most `bytes_max` bytes, waiting without a thread; `None` when the other end closed between
+/// frames. Not to be dropped half-way: what was read of a frame is lost.
+pub async fn next_frame<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match stream.read(&mut length[..1]).await? {
+        0 => return Ok(None),
+        _ => stream.read_exact(&mut length[1..]).await?,
+    };
+    let mut frame = vec![0; bounded(length, bytes_max)?];
+    stream.read_exact(&mut frame).await?;
+    body(&frame).map(Some)
+}
+
+fn bounded(length: [u8; 4], bytes_max: usize) -> io::Result<usize> {
+    let length = u32::from_be_bytes(length) as usize;
+    if (2..=bytes_max).contains(&length) {
+        return Ok(length);
+    }
+    Err(invalid(format!("a frame of {length} bytes is outside the limits")))
+}
+
+fn body<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
     let version = u16::from_be_bytes([frame[0], frame[1]]);
     if version != VERSION {
         return Err(invalid(format!("frame version {version}, expected {VERSION}")));
@@ -46,7 +75,11 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Opt
     if !rest.is_empty() {
         return Err(invalid("a frame had bytes after its body".into()));
     }
-    Ok(Some(body))
+    Ok(body)
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 #[cfg(test)]

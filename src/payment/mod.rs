@@ -4,6 +4,7 @@
 //! the transaction key's signature over the batch follows and gates the answer `executed`. When the HSM is late or
 //! down the answer is `posted` with a pending receipt, and recovery signs the same bytes.
 
+mod agents;
 mod answer;
 mod core;
 mod desk;

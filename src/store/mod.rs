@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
@@ -312,6 +312,8 @@ pub trait Store: Send + Sync {
     /// Newest first, those behind `after`; at most 1,001, a page and one more.
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault>;
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault>;
+    /// The grants of an agent that nobody took back, expired or not, by account.
+    fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault>;
     /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;

@@ -64,6 +64,7 @@ impl Place {
             .connect_timeout(timeout)
             .timeout(timeout)
             .no_proxy()
+            .no_gzip()
             .redirect(reqwest::redirect::Policy::none())
             .resolve_to_addrs(&self.host, &self.addresses)
             .build()

@@ -178,6 +178,17 @@ fn a_short_issuance_run_issues_pairs_at_once_and_starts_a_bank_that_has_issued_m
 }
 
 #[test]
+fn a_short_run_of_tool_calls_measures_both_servers_and_leaves_a_book_that_balances() {
+    let scratch = tempfile::tempdir().unwrap();
+    let short = ["mcp", "--connections", "4", "--agents", "2", "--rounds", "1", "--seconds", "0.2"];
+    let report = json_of(scratch.path(), &short);
+    for measured in ["bare_per_second", "per_second", "p99_ms", "payments_per_second", "ratio", "payments_ratio"] {
+        assert!(report[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {report}");
+    }
+    assert_eq!((&report["connections"], report["goals"].as_array().unwrap().len()), (&4.into(), 2));
+}
+
+#[test]
 fn no_call_that_begins_when_a_revocation_is_effective_does_anything() {
     let scratch = tempfile::tempdir().unwrap();
     let short = ["--agents", "3", "--connections", "2", "--entries", "500", "--rounds", "1", "--seconds", "0.1"];

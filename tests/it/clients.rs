@@ -18,18 +18,28 @@ pub struct Bridge {
 
 impl Bridge {
     pub fn start(agent_host: &Path) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["connect", "--agent", "assistant", "--state"])
-            .arg(agent_host)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(agent_host, &[])
+    }
+
+    pub fn start_with(agent_host: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["connect", "--agent", "assistant", "--state"]).arg(agent_host).args(arguments);
+        Self::from(command)
+    }
+
+    fn from(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, input, output, last_id: 0 }
     }
 
-    pub fn ask(&mut self, method: &str, mut params: Value) -> Value {
+    /// Asks; answers the result.
+    pub fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.answer(method, params)["result"].clone()
+    }
+
+    /// Asks; answers the whole message.
+    pub fn answer(&mut self, method: &str, mut params: Value) -> Value {
         self.last_id += 1;
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -42,7 +52,7 @@ impl Bridge {
         self.output.read_line(&mut line).unwrap();
         let answer: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(answer["id"], self.last_id, "{answer}");
-        answer["result"].clone()
+        answer
     }
 
     /// Hangs up and waits for its end.
@@ -50,6 +60,14 @@ impl Bridge {
         drop(self.input);
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+/// The names of the tools that a bridge lists which is started like this.
+pub fn tools_of(command: Command) -> Vec<String> {
+    let mut bridge = Bridge::from(command);
+    let listed = bridge.ask("tools/list", json!({}));
+    bridge.close();
+    listed["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Every set of members that the schema asks for, one of which must be there.
@@ -114,6 +132,10 @@ fn every_tool_answers_in_the_shape_that_its_schema_says() {
 
     assert_eq!(call("get_account_balance", json!({ "account": "CHK_001" }))["reason"], "invalid_arguments");
     assert_eq!(called.len(), 12);
+    let policy = bridge.ask("resources/read", json!({ "uri": "bank://policy" }));
+    assert_eq!(policy["contents"][0]["uri"], "bank://policy", "{policy}");
+    assert!(!bridge.ask("prompts/list", json!({}))["prompts"].as_array().unwrap().is_empty());
+    assert!(bridge.ask("server/discover", json!({}))["capabilities"]["resources"].is_object());
     // A leaf shows once the sequencer has given it its place, a moment after the answer.
     let show = ["--operator", "auditor", "--json", "audit", "show", "--limit", "10"];
     let recorded = (0..100).any(|_| world.run("bank", &show).contains("invalid_arguments"));
@@ -125,6 +147,8 @@ fn every_tool_answers_in_the_shape_that_its_schema_says() {
 fn a_store_that_is_away_is_no_decision_and_the_same_call_succeeds_when_it_is_back() {
     let world = World::new();
     let mut bridge = Bridge::start(&world.state("agent"));
+    // It has its access token from before: one that cannot be recorded is not issued.
+    bridge.ask("tools/list", json!({}));
     let mut call = || {
         let order =
             json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "5.00", "idempotency_key": "k" });

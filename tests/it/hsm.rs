@@ -33,10 +33,10 @@ fn document(tag: DocumentTag) -> SignInput {
     SignInput::Document { tag, canonical_json: br#"{"a":"1"}"#.to_vec() }
 }
 
-/// One input that every purpose may sign, but for those whose inputs are certificates: these sign self-tests here.
+/// One input that every purpose may sign, but for those whose inputs name the key: these sign self-tests here.
 fn input_for(purpose: Purpose) -> SignInput {
     match purpose {
-        Purpose::Root | Purpose::Issuing | Purpose::OcspResponder | Purpose::TokenIdentity => {
+        Purpose::Root | Purpose::Issuing | Purpose::OcspResponder | Purpose::Token | Purpose::TokenIdentity => {
             SignInput::SelfTest { nonce: [7; 32] }
         }
         Purpose::TlsServer => SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![7; 32] },

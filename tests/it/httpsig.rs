@@ -13,49 +13,26 @@ use countersign::kernel::httpsig::{self, Parameters, SignedRequest, TAG, Window,
 use countersign::kernel::sign::{Algorithm, spki_der};
 use countersign::kernel::types::{Sha256, UnixMillis};
 use countersign::mcp::signed_http::fresh;
-use countersign::tls::agent::AgentSocket;
 use serde_json::{Value, json};
 
-use crate::support::signed::{Answer, Line, components, signed, signed_as};
+use crate::support::signed::{Agent, Answer, components, signed, signed_as, signed_only, tool_call};
 use crate::support::world::World;
 
 const BALANCE: &str = "get_account_balance";
 const AUTHORIZE: &str = "authorize_transfer";
 
-/// A call of a tool, not signed yet.
-fn call(tool: &str, arguments: &Value) -> Vec<u8> {
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
-    format!(
-        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
-         Mcp-Method: tools/call\r\nMcp-Name: {tool}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
 fn balance() -> Vec<u8> {
-    call(BALANCE, &json!({ "account_id": "CHK_001" }))
+    tool_call(BALANCE, &json!({ "account_id": "CHK_001" }))
 }
 
 /// Holds a cent, once for each key.
 fn authorize(key: &str) -> Vec<u8> {
     let order = json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "0.01", "idempotency_key": key });
-    call(AUTHORIZE, &order)
+    tool_call(AUTHORIZE, &order)
 }
 
-fn agent(world: &World, name: &str) -> AgentSocket {
-    AgentSocket::new(world.state("agent").join("run/agent.sock"), name.parse().unwrap())
-}
-
-fn line(world: &World, agent: &AgentSocket) -> Line {
-    Line::open(&world.state("bank"), &world.state("agent"), agent)
+fn agent(world: &World, name: &str) -> Agent {
+    Agent::new(&world.state("bank"), &world.state("agent"), name)
 }
 
 fn accounts(world: &World) -> String {
@@ -94,7 +71,8 @@ fn a_request_that_its_agent_did_not_sign_so_is_refused_by_name_and_does_nothing(
     let before = accounts(&world);
     let order = authorize("tampered");
     let honest = signed(&assistant, &order);
-    let others = signed(&shopper, &order);
+    // Revoked, and its key still signs; the token is the one that counts on this connection.
+    let others = signed_only(&shopper, &assistant.with_token(&order), fresh());
     let (input, signature) = (value_of(&honest, "Signature-Input"), value_of(&honest, "Signature"));
     let digest = value_of(&honest, "Content-Digest");
     let other_body = with(&order, "0.01", "9.01");
@@ -137,7 +115,7 @@ fn a_request_that_its_agent_did_not_sign_so_is_refused_by_name_and_does_nothing(
             "a token beside it",
             with(&honest, "\r\nSignature: ", "\r\nAuthorization: Bearer x\r\nSignature: "),
             401,
-            "signature_component_missing",
+            "signature_header_duplicate",
         ),
         (
             "two tools",
@@ -168,7 +146,7 @@ fn a_request_that_its_agent_did_not_sign_so_is_refused_by_name_and_does_nothing(
         ("made a second later", later("created"), 401, "signature_invalid"),
         ("ends a second later", later("expires"), 401, "signature_lifetime_too_long"),
         ("another algorithm", with(&honest, ";tag=", ";alg=\"ed25519\";tag="), 401, "signature_algorithm"),
-        ("less is covered", with(&honest, " \"mcp-name\")", ")"), 401, "signature_component_missing"),
+        ("less is covered", with(&honest, " \"authorization\")", ")"), 401, "signature_component_missing"),
         (
             "in another order",
             with(&honest, "\"@method\" \"@target-uri\"", "\"@target-uri\" \"@method\""),
@@ -188,7 +166,7 @@ fn a_request_that_its_agent_did_not_sign_so_is_refused_by_name_and_does_nothing(
         ("from the future", signed_as(&assistant, &order, made(40, 100)), 401, "signature_from_the_future"),
         ("a long life", signed_as(&assistant, &order, made(0, 120)), 401, "signature_lifetime_too_long"),
     ];
-    let mut line = line(&world, &assistant);
+    let mut line = assistant.line();
     let mut names = std::collections::BTreeSet::new();
     for (what, request, status, name) in table {
         let answer = line.ask(&request);
@@ -215,7 +193,7 @@ fn a_request_counts_once_on_whatever_connection_and_after_a_restart() {
     world.serve("bank");
 
     let assistant = agent(&world, "assistant");
-    let open = || line(&world, &assistant);
+    let open = || assistant.line();
     let refused = |answer: &Answer, what: &str| {
         assert_eq!((answer.status, answer.name()), (409, "nonce_replayed"), "{what}: {answer:?}");
     };
@@ -239,7 +217,7 @@ fn a_request_counts_once_on_whatever_connection_and_after_a_restart() {
     );
     refused(&first.ask(&signed_as(&assistant, &authorize("twice"), parameters)), "another order under its nonce");
     // Arguments that no rule can be asked about are refused, and that once.
-    let malformed = signed(&assistant, &call(AUTHORIZE, &json!({ "amount": "-1" })));
+    let malformed = signed(&assistant, &tool_call(AUTHORIZE, &json!({ "amount": "-1" })));
     assert_eq!(first.ask(&malformed).content()["reason"], "invalid_arguments");
     refused(&first.ask(&malformed), "malformed arguments");
     assert_eq!(accounts(&world), held);
@@ -328,12 +306,12 @@ fn others() -> Vec<(&'static str, Command)> {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/httpsig");
     let mut found = Vec::new();
     let python = tools().join("python/bin/python");
-    if tools().join("ready").exists() {
+    if tools().join("python/ready").exists() {
         let mut command = Command::new(python);
         command.arg(peers.join("peer.py"));
         found.push(("python", command));
     }
-    let modules = tools().join("node_modules");
+    let modules = tools().join("node/node_modules");
     if modules.join("http-message-signatures").exists() {
         let mut command = Command::new("node");
         command.arg(peers.join("peer.cjs")).env("NODE_PATH", modules);
@@ -385,7 +363,7 @@ fn the_page_shows_a_base_that_is_signed_and_a_program_that_verifies() {
     httpsig::lint_base(base.as_bytes(), key, UnixMillis(1_795_234_800_000)).unwrap();
     assert!(base.contains(&content_digest(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)));
 
-    if !tools().join("ready").exists() {
+    if !tools().join("python/ready").exists() {
         println!("skipped: scripts/lib/httpsig.sh installs the package");
         return;
     }

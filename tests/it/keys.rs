@@ -372,7 +372,7 @@ fn a_custody_report_is_checked_offline_and_no_byte_of_it_can_change() {
 }
 
 /// A file of Project Wycheproof's vectors, which are kept beside the checkout; `None` where they are not.
-fn vectors(file: &str) -> Option<Value> {
+pub fn vectors(file: &str) -> Option<Value> {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(1);
     let mut places = above.map(|above| above.join("shared/testdata/wycheproof-subset.tar.xz"));
     let Some(archive) = places.find(|path| path.exists()) else {

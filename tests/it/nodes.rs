@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::postgres::{Database, shared};
+use crate::support::signed::{Agent, Line, signed, tool_call};
 use crate::support::world::PROGRAM;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -227,6 +228,7 @@ impl Drop for Program {
 #[test]
 fn what_one_daemon_of_a_bank_revokes_the_other_serves_no_more_once_it_is_effective() {
     let nodes = Nodes::new(&["runner", "sleeper", "frozen"]);
+    what_one_daemon_took_the_other_takes_no_more(&nodes);
     no_call_that_starts_after_it_is_effective_has_an_effect(&nodes);
     a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(&nodes, "sleeper", true);
     a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(&nodes, "frozen", false);
@@ -234,6 +236,22 @@ fn what_one_daemon_of_a_bank_revokes_the_other_serves_no_more_once_it_is_effecti
     let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker/check.py");
     let checked = Command::new("python3").arg("-B").arg(checker).arg(store).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+/// A request with an effect counts once for the whole bank; one that reads, once at each daemon.
+fn what_one_daemon_took_the_other_takes_no_more(nodes: &Nodes) {
+    let agent = Agent::new(&nodes.state("bank"), &nodes.state("agent"), "sleeper");
+    let lines = ["bank", "bank2"].map(|bank| Line::open(&nodes.state(bank), &nodes.state("agent"), &agent));
+    let [mut first, mut second] = lines;
+    let order =
+        json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "0.01", "idempotency_key": "once" });
+    let acting = signed(&agent, &tool_call("authorize_transfer", &order));
+    let taken = first.ask(&acting);
+    assert_eq!(taken.content()["status"], "approved", "{taken:?}");
+    let again = second.ask(&acting);
+    assert_eq!((again.status, again.name()), (409, "nonce_replayed"), "{again:?}");
+    let fresh = second.ask(&signed(&agent, &tool_call("authorize_transfer", &order)));
+    assert_eq!(fresh.content()["transaction_id"], taken.content()["transaction_id"], "{fresh:?}");
 }
 
 fn no_call_that_starts_after_it_is_effective_has_an_effect(nodes: &Nodes) {

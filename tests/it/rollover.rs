@@ -53,6 +53,8 @@ fn a_running_bank_gets_its_next_issuing_ca_and_its_agents_keep_working() {
     let certs = world.state("bank").join("certs");
     let (root, issuing) = (certs.join("root.pem"), certs.join("issuing.pem"));
     let (root, issuing) = (root.to_str().unwrap(), issuing.to_str().unwrap());
+    let held = world.state("agent").join("anchors/bank-issuing.pem");
+    let before = std::fs::read(&held).unwrap();
     for party in ["agent", "secco"] {
         let trusted = as_admin(&world, party, &["trust", "add", "bank", "--root", root, "--issuing", issuing]);
         assert_eq!((&trusted["changed"], &trusted["issuing"]), (&json!(true), &json!(2)));
@@ -72,6 +74,18 @@ fn a_running_bank_gets_its_next_issuing_ca_and_its_agents_keep_working() {
     world.run("bank", &["stop"]);
     world.serve("bank");
     assert_eq!(balance(&world), "USD");
+
+    // A host that was told of the old one alone takes the bank for another server, until it is told of both.
+    let after = std::fs::read(&held).unwrap();
+    std::fs::write(&held, before).unwrap();
+    let mut bridge = Bridge::start(&world.state("agent"));
+    let refused = bridge.answer("tools/list", json!({}))["error"].clone();
+    assert_eq!((&refused["data"]["name"], &refused["data"]["retry"]), (&json!("bank_not_pinned"), &json!(false)));
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("found a certificate of issuing CA") && message.contains("expected"), "{message}");
+    std::fs::write(&held, after).unwrap();
+    assert!(bridge.ask("tools/list", json!({}))["tools"].is_array());
+    bridge.close();
 }
 
 /// The name says what is wrong and there is a way on.

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::agents::host_of;
 use super::{Plan, pairs};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, operator, start_s};
 use crate::bench::site::Site;
 use crate::bench::stop::Stop;
+use crate::bench::synthetic::host_of;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::ocsp;
@@ -59,7 +59,7 @@ pub(super) fn measure(
     fill(plan, &site.bank, stop, tell)?;
     site.bank.await_log()?;
     let (mut issuance_ms, mut ocsp_ms, mut list_ms) = (vec![], vec![], vec![]);
-    let host = host_of(&site.host)?;
+    let (host, _) = host_of(&site.host)?;
     let alone = Plan { callers: 1, pairs: 1, ..plan.clone() };
     for round in 0..plan.rounds {
         let requests = pairs::requests(&alone, &host, stop, &format!("late{round}"))?;

@@ -5,7 +5,6 @@
 //! B at the bank; both are compared with what the module signs with such a key in a bare loop right before. The agents
 //! alone are synthetic: their keys are in memory, which the output says.
 
-mod agents;
 mod full;
 mod pairs;
 

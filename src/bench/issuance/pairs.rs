@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::agents::host_of;
 use super::{Plan, Report};
 use crate::bench::figures::Spread;
 use crate::bench::served::{Served, failed, key_of, operator};
 use crate::bench::site::Site;
 use crate::bench::stop::Stop;
+use crate::bench::synthetic::host_of;
 use crate::ca::Authority;
 use crate::hsm::measure::{RawWorker, percentile_us};
 use crate::kernel::sign::Purpose;
@@ -31,7 +31,7 @@ pub(super) fn measure(plan: &Plan, site: &Site, stop: &Stop, tell: &dyn Fn(&str)
     let processors = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
     let issuing = key_of(&site.bank, Purpose::Issuing)?;
     let workers = site.bank.settings.workers;
-    let host = host_of(&site.host)?;
+    let (host, _) = host_of(&site.host)?;
     let raws: Vec<RawWorker> = (0..workers).map(|_| raw(plan, &site.bank)).collect::<Result<_, _>>()?;
     let (mut raw_rates, mut endorsed_rates, mut issued_rates) = (vec![], vec![], vec![]);
     let (mut rates, mut ratios, mut p50, mut p99) = (vec![], vec![], vec![], vec![]);

@@ -15,11 +15,7 @@ use crate::bench::served::{failed, operator};
 use crate::bench::site::Site;
 use crate::bench::stop::Stop;
 use crate::ca::RevokeMode;
-use crate::front::gates::Gates;
-use crate::front::listener::{Listener, ListenerSetup};
-use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
-use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::tls;
 
@@ -49,31 +45,10 @@ type Agents = [(String, CertifiedKey)];
 pub(super) fn measure(plan: &Plan, site: &Site, agents: &Agents, stop: &Stop) -> Result<Cuts, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
     let _inside = runtime.enter();
-    let (listener, address) = listen(site)?;
+    let (listener, address) = site.listen()?;
     let measured = runtime.block_on(measured(plan, site, agents, stop, address));
     runtime.block_on(listener.stop());
     measured
-}
-
-/// The bank's listener, on the runtime that was entered.
-pub(super) fn listen(site: &Site) -> Result<(Listener, SocketAddr), Failure> {
-    let services = &site.bank.services;
-    let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-    let address = listening.local_addr().map_err(|error| failed(&error))?;
-    let gates = Arc::new(Gates::new(Arc::clone(services)));
-    let listener = Listener::start(ListenerSetup {
-        began: clock::now(),
-        listening,
-        identity: site.bank.authority.tls_identity()?,
-        token: services.token(),
-        limits: LimitSettings { header_timeout_ms: 600_000, ..LimitSettings::default() },
-        pair_gate: Arc::clone(&gates) as Arc<dyn tls::PairGate>,
-        tool_gate: gates,
-        connections: Arc::clone(&services.connections),
-        currency: "USD".parse().map_err(|_| failed(&"a currency"))?,
-        hosts: vec!["127.0.0.1".into()],
-    })?;
-    Ok((listener, address))
 }
 
 async fn measured(

@@ -6,29 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use serde_json::json;
 
-use super::cut::listen;
 use super::{Plan, revoke};
-use crate::bench::served::{failed, operator};
-use crate::bench::site::Site;
+use crate::bench::line::Line;
+use crate::bench::served::failed;
+use crate::bench::site::{ACCOUNTS, Site};
 use crate::bench::stop::Stop;
-use crate::hsm::{CertifiedKey, Token};
-use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb};
-use crate::kernel::httpsig::{self, Components};
-use crate::kernel::sign::Algorithm;
-use crate::kernel::types::{KeyId, Money, SpiffeId, UnixMillis};
-use crate::kernel::zone::Zone;
-use crate::mcp::signed_http;
+use crate::kernel::types::{SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{TransactionQuery, TransactionRecord};
-use crate::tls::{self, agent};
 
 /// Callers of one agent, a connection each.
 const CALLERS: u32 = 10;
@@ -37,10 +25,6 @@ const CALLS_BEFORE: u32 = 400;
 /// Calls that each caller tries when it is over: each needs a new connection.
 const CALLS_AFTER: u32 = 3;
 const TIME_MAX: Duration = Duration::from_secs(60);
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-const CATALOGUE: &str = include_str!("../../../certs/catalogue.json");
-/// The account that pays and the one that is paid.
-const ACCOUNTS: [&str; 2] = ["CHK_001", "SAV_001"];
 
 /// What came of it.
 #[derive(Default)]
@@ -58,10 +42,10 @@ pub(super) struct Race {
 type Made = (Instant, bool);
 
 pub(super) fn measure(plan: &Plan, site: &Site, stop: &Stop) -> Result<Race, Failure> {
-    open_the_bank(site)?;
+    site.open_the_bank()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
     let _inside = runtime.enter();
-    let (listener, address) = listen(site)?;
+    let (listener, address) = site.listen()?;
     let mut race = Race::default();
     let begun = Instant::now();
     let raced = (0..).try_for_each(|number: u32| {
@@ -88,16 +72,13 @@ fn one(
     let name = format!("racer-{number}");
     let (agent, identity) = site.enrolled(&name)?;
     let spiffe_id: SpiffeId = agent.parse().map_err(|error| failed(&error))?;
-    grant(site, &name)?;
-    let connector = connector(site, &identity)?;
+    site.grant(&name)?;
+    let line = Line::of(site.host.token.pool(), &identity, &site.root()?, address)?;
     let (made, over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
-            let (connector, made, over) = (connector.clone(), Arc::clone(&made), Arc::clone(&over));
-            let token: Arc<dyn Token> = site.host.token.pool();
-            let signer = (token, identity.key.id, identity.key.algorithm);
-            let name = format!("{name}-{caller}");
-            let caller = Caller { connector, address, signer, stream: None, open: None, name };
+            let (made, over) = (Arc::clone(&made), Arc::clone(&over));
+            let caller = Caller { line: line.clone(), open: None, name: format!("{name}-{caller}") };
             runtime.spawn(caller.call_until(made, over))
         })
         .collect();
@@ -135,14 +116,8 @@ fn recorded_late(site: &Site, agent: SpiffeId, at: UnixMillis) -> Result<u64, Fa
     Ok(records.iter().filter(late).count() as u64)
 }
 
-/// The agent's key, and where it is.
-type Signer = (Arc<dyn Token>, KeyId, Algorithm);
-
 struct Caller {
-    connector: TlsConnector,
-    address: SocketAddr,
-    signer: Signer,
-    stream: Option<TlsStream<TcpStream>>,
+    line: Line,
     /// Authorized, to be paid next.
     open: Option<String>,
     name: String,
@@ -157,7 +132,7 @@ impl Caller {
             let answer = self.call(all.len()).await;
             // Whatever is wrong with it, the next call begins anew.
             if answer.is_err() {
-                self.stream = None;
+                self.line.hang_up();
             }
             all.push((began, answer.is_ok_and(|effect| effect)));
             made.fetch_add(1, Ordering::Relaxed);
@@ -180,138 +155,11 @@ impl Caller {
                 "authorize_transfer"
             }
         };
-        let answer = self.exchange(tool, &arguments).await?;
+        let answer = self.line.call(tool, &arguments).await?;
         let done = answer["result"]["isError"] != true && answer["result"]["structuredContent"].is_object();
         if done && tool == "authorize_transfer" {
             self.open = answer["result"]["structuredContent"]["transaction_id"].as_str().map(str::to_owned);
         }
         Ok(done)
-    }
-
-    async fn exchange(&mut self, tool: &str, arguments: &Value) -> std::io::Result<Value> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let tcp = TcpStream::connect(self.address).await?;
-                tcp.set_nodelay(true)?;
-                let stream = self.connector.connect(ServerName::from(self.address.ip()), tcp).await?;
-                self.stream.insert(stream)
-            }
-        };
-        let request = tokio::task::block_in_place(|| request(&self.signer, self.address, tool, arguments))?;
-        stream.write_all(&request).await?;
-        let mut answer = vec![0; ANSWER_BYTES_MAX];
-        let mut filled = 0;
-        loop {
-            let more = stream.read(&mut answer[filled..]).await?;
-            if more == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            filled += more;
-            if let Some(body) = body(&answer[..filled]) {
-                return serde_json::from_slice(body).map_err(std::io::Error::other);
-            }
-        }
-    }
-}
-
-fn request(
-    (token, key, algorithm): &Signer,
-    address: SocketAddr,
-    tool: &str,
-    arguments: &Value,
-) -> std::io::Result<Vec<u8>> {
-    let meta = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
-    let components = Components {
-        method: "POST".into(),
-        target_uri: format!("https://{address}/mcp"),
-        content_digest: httpsig::content_digest(body.as_bytes()),
-        protocol_version: "2026-07-28".into(),
-        mcp_method: "tools/call".into(),
-        mcp_name: Some(tool.to_owned()),
-        authorization: None,
-    };
-    let signed = agent::sign_request(token, (*key, *algorithm), &components, &signed_http::fresh());
-    let signed = signed.map_err(std::io::Error::other)?;
-    let request = format!(
-        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nAccept: application/json, text/event-stream\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
-         Mcp-Method: tools/call\r\nMcp-Name: {tool}\r\nContent-Digest: {}\r\nSignature-Input: {}\r\n\
-         Signature: {}\r\n\r\n{body}",
-        body.len(),
-        components.content_digest,
-        signed.signature_input,
-        signed.signature
-    );
-    Ok(request.into_bytes())
-}
-
-/// The body of a whole answer.
-fn body(answer: &[u8]) -> Option<&[u8]> {
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&answer[..head]).ok()?.to_ascii_lowercase();
-    let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
-    answer.get(head..head + length)
-}
-
-fn connector(site: &Site, identity: &CertifiedKey) -> Result<TlsConnector, Failure> {
-    let token: Arc<dyn Token> = site.host.token.pool();
-    let signer = tls::signer(token, identity.key.id);
-    Ok(TlsConnector::from(Arc::new(tls::client_config(&identity.chain, signer, &site.root()?)?)))
-}
-
-/// Two accounts and a role catalogue that both parties signed.
-fn open_the_bank(site: &Site) -> Result<(), Failure> {
-    let catalogue: Value = serde_json::from_str(CATALOGUE).map_err(|error| failed(&error))?;
-    let olga = operator("olga");
-    let signed = site.secco.authority.catalogue_sign(&olga, &catalogue)?;
-    let signed = site.bank.authority.catalogue_sign(&olga, &signed)?;
-    site.bank.authority.catalogue_install(&olga, &signed)?;
-    site.bank.services.complete()?;
-    for account in ACCOUNTS {
-        site.bank.services.payments()?.account_open(
-            &principal(),
-            NewAccount {
-                account: account.parse().map_err(|error| failed(&error))?,
-                owner: "OWN_001".parse().map_err(|error| failed(&error))?,
-                currency: "USD".parse().map_err(|error| failed(&error))?,
-                opening: Some(money("100000")?),
-                overdraft: None,
-                day_max: None,
-                zone: Zone::UTC,
-            },
-        )?;
-    }
-    Ok(())
-}
-
-fn grant(site: &Site, agent: &str) -> Result<(), Failure> {
-    site.bank.services.payments()?.grant_add(
-        &principal(),
-        &agent.parse().map_err(|error| failed(&error))?,
-        ACCOUNTS[0].parse().map_err(|error| failed(&error))?,
-        "OWN_001".parse().map_err(|error| failed(&error))?,
-        vec![Verb::Read, Verb::Transfer],
-        None,
-        1,
-    )?;
-    Ok(())
-}
-
-fn money(text: &str) -> Result<Money, Failure> {
-    let currency = "USD".parse().map_err(|error| failed(&error))?;
-    Money::parse_positive(text, currency).map_err(|error| failed(&error))
-}
-
-fn principal() -> OperatorPrincipal {
-    match operator("olga") {
-        Actor::Operator(operator) => operator,
-        Actor::Agent(_) | Actor::System { .. } => unreachable!("`operator` makes an operator"),
     }
 }

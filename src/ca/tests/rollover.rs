@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ca::Generation;
+use crate::hsm::KeyState;
 use crate::kernel::credential::certificate::Certificate;
 
 fn rotate(party: &Party) -> Value {
@@ -28,6 +29,22 @@ fn judged(all: &Installation, pair: &(String, String)) -> Result<(), &'static st
     let acceptance = all.bank.authority.acceptance().unwrap();
     let status = all.bank.store.status().unwrap();
     accept(&peer, &acceptance, &status, clock::now()).map(drop).map_err(|refusal| refusal.name())
+}
+
+#[test]
+fn tokens_of_the_newest_key_and_of_the_one_before_it_are_taken() {
+    let all = installation();
+    let rotate = || all.bank.authority.key_rotate(&chief(), Purpose::Token, || Ok(())).unwrap();
+    let taken = || -> Vec<(u32, KeyState)> {
+        all.bank.authority.token_keys().unwrap().iter().map(|key| (key.version, key.state)).collect()
+    };
+    assert_eq!(taken(), [(1, KeyState::Active)]);
+    let rotated = rotate();
+    assert_eq!((&rotated["retired"], &rotated["certificate"]), (&json!(["bank-token-v1"]), &Value::Null));
+    assert_eq!(taken(), [(2, KeyState::Active), (1, KeyState::VerifyOnly)]);
+    rotate();
+    assert_eq!(taken(), [(3, KeyState::Active), (2, KeyState::VerifyOnly)]);
+    assert_eq!(all.secco.authority.token_keys().unwrap(), []);
 }
 
 #[test]

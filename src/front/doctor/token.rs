@@ -8,6 +8,7 @@ use super::{fail, ok, warn};
 use crate::front::services::Services;
 use crate::hsm::client::HsmState;
 use crate::hsm::{KeyState, PinState, TokenInfo, mechanism_names};
+use crate::kernel::sign::Purpose;
 
 pub fn check(services: &Services, items: &mut Vec<Value>) {
     let described = services.token().describe();
@@ -109,11 +110,14 @@ fn versions(services: &Services, items: &mut Vec<Value>) {
         return;
     };
     let before = items.len();
-    for role in roles.iter().filter(|role| role.active > 1) {
-        let word = role.purpose.slug();
+    let of_tokens = services.setup.authority.token_keys().unwrap_or_default();
+    let of_tokens = of_tokens.iter().filter(|key| key.state == KeyState::Active).count();
+    let of_roles = roles.iter().map(|role| (role.purpose, role.active));
+    for (purpose, active) in of_roles.chain([(Purpose::Token, of_tokens)]).filter(|(_, active)| *active > 1) {
+        let word = purpose.slug();
         items.push(warn(
             "keys",
-            format!("{} {word} keys are active: a rotation is not finished", role.active),
+            format!("{active} {word} keys are active: a rotation is not finished"),
             &format!("countersign key rotate {word}, or for tls-server start the daemon again"),
         ));
     }

@@ -65,7 +65,8 @@ impl Sampler {
             | SignInput::RelatedCertRequest { .. }
             | SignInput::Document { .. }
             | SignInput::TreeHead { .. }
-            | SignInput::Cosignature { .. } => Check::Verify,
+            | SignInput::Cosignature { .. }
+            | SignInput::Jwt { .. } => Check::Verify,
         }
     }
 

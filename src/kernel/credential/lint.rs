@@ -179,6 +179,7 @@ fn profile_of(signer: Purpose, tbs: &Tbs<'_>) -> Result<(Profile, OidBase), Lint
         | Purpose::RevocationReceipt
         | Purpose::OcspResponder
         | Purpose::Manifest
+        | Purpose::Token
         | Purpose::Operator
         | Purpose::TokenIdentity
         | Purpose::VaultWrapping
@@ -213,6 +214,7 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
+        | SignInput::Jwt { .. }
         | SignInput::SelfTest { .. } => true,
     };
     if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
@@ -234,6 +236,7 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
+        | SignInput::Jwt { .. }
         | SignInput::SelfTest { .. } => return Ok(()),
     };
     if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }

@@ -185,6 +185,9 @@ fn approval(shown: &Transaction, now: UnixMillis) -> Value {
     value["amount"] = json!(shown.amount.decimal());
     value["currency"] = json!(shown.amount.currency());
     value["expires_at"] = json!(shown.expires.rfc3339());
+    if let Some(decided) = &approval.decided {
+        value["decided_at"] = json!(decided.at.rfc3339());
+    }
     let answered = match shown.state {
         TransactionState::Approved | TransactionState::Submitted | TransactionState::Posted => true,
         TransactionState::PendingApproval

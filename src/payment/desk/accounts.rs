@@ -63,6 +63,23 @@ impl Payments {
         limit: u32,
     ) -> Result<Value, Failure> {
         reader(operator)?;
+        let mut page = self.statement_page(account.clone(), from, to, before, limit)?;
+        page["owner"] = json!(self.account_named(&account)?.owner);
+        Ok(page)
+    }
+
+    /// A page of posted lines, whoever may see it.
+    ///
+    /// # Errors
+    /// `period_invalid`, `unknown_account`; the store's.
+    pub(in crate::payment) fn statement_page(
+        &self,
+        account: AccountId,
+        from: Option<Day>,
+        to: Option<Day>,
+        before: Option<Before>,
+        limit: u32,
+    ) -> Result<Value, Failure> {
         if let (Some(from), Some(to)) = (from, to)
             && from > to
         {
@@ -93,7 +110,7 @@ impl Payments {
         let decimal = |minor| Money::from_minor(minor, account.currency).decimal();
         let lines: Vec<Value> = (0..shown).map(|at| line(&statement, at)).collect();
         Ok(json!({
-            "account_id": account.name, "owner": account.owner, "currency": account.currency,
+            "account_id": account.name, "currency": account.currency,
             "time_zone": account.zone, "from": from.map(day_to_text), "to": to.map(day_to_text),
             "opening_balance": decimal(statement.opening), "closing_balance": decimal(statement.closing),
             "items": lines, "next": statement.next,

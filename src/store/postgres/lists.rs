@@ -10,9 +10,9 @@ use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::Parameter;
 use crate::kernel::command::Posted;
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId};
 use crate::store::{
     ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, Statement, StatementLine,
     StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
@@ -102,6 +102,13 @@ impl PostgresStore {
                 batch: rows::batch_of(row)?,
             })
         })
+    }
+
+    pub(super) fn read_grants_of(&self, agent: &SpiffeId) -> Reading<Vec<Grant>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!("SELECT {} FROM grants WHERE agent = $1 AND revoked_at IS NULL ORDER BY account", rows::GRANT)
+        });
+        self.all(&SQL, vec![Box::new(agent.to_string())], rows::grant)
     }
 
     pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {

@@ -43,10 +43,10 @@ use super::{
     Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
 use footprint::Footprint;
 use reads::{Ask, Reads};
@@ -168,6 +168,10 @@ impl Store for PostgresStore {
 
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         self.read_approval(approval)
+    }
+
+    fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
+        self.read_grants_of(agent)
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -140,8 +140,7 @@ impl Book for Commit<'_> {
     }
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
-        let sql = grants_where("agent = ?1 AND revoked_at IS NULL ORDER BY account");
-        self.all(&sql, &[&agent.to_string()], rows::grant)
+        self.all(&grants_of(), &[&agent.to_string()], rows::grant)
     }
 
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {
@@ -473,6 +472,11 @@ pub(super) const ORDER: &str = "SELECT name, order_batch, order_index, order_sta
 /// Columns [`rows::ACCOUNT`], then the row's number and the newest entry.
 const ACCOUNT_READ: &str = "SELECT name, owner, kind, currency, status, balance, held, status_by, overdraft, day_max,
      zone, id, newest_entry FROM accounts WHERE name = ?1";
+
+/// Every grant of an agent that nobody took back.
+pub(super) fn grants_of() -> String {
+    grants_where("agent = ?1 AND revoked_at IS NULL ORDER BY account")
+}
 
 fn grants_where(condition: &str) -> String {
     format!("SELECT {} FROM grants WHERE {condition}", rows::GRANT)

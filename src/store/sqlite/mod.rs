@@ -38,10 +38,10 @@ use super::{
     SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -190,6 +190,10 @@ impl Store for SqliteStore {
 
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         self.read(|connection| reads::approval(connection, approval))
+    }
+
+    fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
+        self.read(|connection| reads::grants_of(connection, agent))
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

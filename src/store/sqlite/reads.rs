@@ -7,9 +7,9 @@ use super::log::{all, one};
 use super::schema::OPEN;
 use super::{book, rows};
 use crate::kernel::command::Posted;
-use crate::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
-use crate::kernel::types::{ApprovalId, CaseId, Day, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
 use crate::store::{
     ApprovalView, Before, CasePlace, Listing, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
@@ -49,6 +49,10 @@ pub(super) fn approval(connection: &Connection, approval: &ApprovalId) -> Read<O
     );
     let transaction = one(connection, &sql, [approval.as_str()], rows::transaction)?;
     Ok(transaction.as_ref().and_then(views::approval))
+}
+
+pub(super) fn grants_of(connection: &Connection, agent: &SpiffeId) -> Read<Vec<Grant>> {
+    all(connection, &book::grants_of(), [agent.to_string()], rows::grant)
 }
 
 pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>> {

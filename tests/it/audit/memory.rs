@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use countersign::kernel::canon::canonical;
 use countersign::kernel::command::{CertificateRecord, Command, Decision, Posted, TransactionStatement};
-use countersign::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction};
 use countersign::kernel::merkle;
 use countersign::kernel::receipt::commitment;
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
-use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, TransactionId, UnixMillis};
+use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use countersign::store::{
     ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
     RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
@@ -159,6 +159,9 @@ impl Store for MemoryStore {
         elsewhere()
     }
     fn approval(&self, _: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
+        elsewhere()
+    }
+    fn grants_of(&self, _: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
         elsewhere()
     }
     fn listing(&self, _: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -12,7 +12,7 @@ use countersign::audit::settings::AuditSettings;
 use countersign::audit::{Advance, Log, LogSetup};
 use countersign::hsm::Token;
 use countersign::kernel::command::*;
-use countersign::kernel::decide::{CoreRefusal, Counter, ManualCase, OutboxRow};
+use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -178,6 +178,9 @@ impl Store for Faulty {
     }
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault> {
         self.read(|| self.inner.approval(approval))
+    }
+    fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
+        self.read(|| self.inner.grants_of(agent))
     }
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {
         self.read(|| self.inner.listing(what))

@@ -2,26 +2,121 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use countersign::kernel::httpsig::{Components, Parameters, SignatureHeaders, content_digest};
 use countersign::mcp::signed_http::fresh;
 use countersign::tls;
 use countersign::tls::agent::AgentSocket;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Well below the life of a token.
+const TOKEN_AGE_MAX: Duration = Duration::from_secs(120);
 
 /// Longer than every limit of the listener.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The request with the headers of its signature, made for now. What is not HTTP stays as it is.
-pub fn signed(agent: &AgentSocket, request: &[u8]) -> Vec<u8> {
+/// An agent of a host, with the access token that the bank gave it.
+pub struct Agent {
+    socket: AgentSocket,
+    bank: PathBuf,
+    agent_host: PathBuf,
+    token: Mutex<Option<(Instant, String)>>,
+}
+
+impl Deref for Agent {
+    type Target = AgentSocket;
+
+    fn deref(&self) -> &AgentSocket {
+        &self.socket
+    }
+}
+
+impl Agent {
+    /// An agent of the bank and the host with these state directories.
+    pub fn new(bank: &Path, agent_host: &Path, name: &str) -> Self {
+        let socket = AgentSocket::new(agent_host.join("run/agent.sock"), name.parse().unwrap());
+        Self { socket, bank: bank.to_owned(), agent_host: agent_host.to_owned(), token: Mutex::default() }
+    }
+
+    pub fn line(&self) -> Line {
+        Line::open(&self.bank, &self.agent_host, &self.socket)
+    }
+
+    /// A token with all tools of its role.
+    pub fn token(&self) -> String {
+        let mut token = self.token.lock().unwrap();
+        token.take_if(|(asked, _)| asked.elapsed() > TOKEN_AGE_MAX);
+        token.get_or_insert_with(|| (Instant::now(), granted(&self.line().ask(&token_request(""))))).1.clone()
+    }
+
+    /// The request with a token, if it has none.
+    pub fn with_token(&self, request: &[u8]) -> Vec<u8> {
+        let Some((head, body)) = split(request) else {
+            return request.to_vec();
+        };
+        if head.to_ascii_lowercase().contains("\r\nauthorization:") {
+            return request.to_vec();
+        }
+        [head.as_bytes(), b"\r\nAuthorization: Bearer ", self.token().as_bytes(), b"\r\n\r\n", body].concat()
+    }
+}
+
+/// A call of a tool, not signed yet.
+pub fn tool_call(tool: &str, arguments: &Value) -> Vec<u8> {
+    message("tools/call", Some(tool), &json!({ "name": tool, "arguments": arguments }))
+}
+
+/// A message of MCP in a request that is not signed yet.
+pub fn message(method: &str, name: Option<&str>, parameters: &Value) -> Vec<u8> {
+    let mut parameters = parameters.clone();
+    parameters["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters }).to_string();
+    let name = name.map(|name| format!("Mcp-Name: {name}\r\n")).unwrap_or_default();
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
+         Mcp-Method: {method}\r\n{name}\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A request for a token, with more parameters than the grant.
+pub fn token_request(more: &str) -> Vec<u8> {
+    let form = format!("grant_type=client_credentials{more}");
+    format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .into_bytes()
+}
+
+/// The token of an answer.
+pub fn granted(answer: &Answer) -> String {
+    answer.body["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+}
+
+/// The request with a token and the headers of its signature, made for now. What is not HTTP stays as it is.
+pub fn signed(agent: &Agent, request: &[u8]) -> Vec<u8> {
     signed_as(agent, request, fresh())
 }
 
 /// As [`signed`], made for another moment or with another nonce.
-pub fn signed_as(agent: &AgentSocket, request: &[u8], parameters: Parameters) -> Vec<u8> {
+pub fn signed_as(agent: &Agent, request: &[u8], parameters: Parameters) -> Vec<u8> {
+    signed_only(agent, &agent.with_token(request), parameters)
+}
+
+/// As [`signed_as`], with no token but what the request has.
+pub fn signed_only(agent: &AgentSocket, request: &[u8], parameters: Parameters) -> Vec<u8> {
     let Some((head, body)) = split(request) else {
         return request.to_vec();
     };
@@ -78,6 +173,8 @@ pub struct Line(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Status line and headers.
+    pub head: String,
     pub body: Value,
 }
 
@@ -109,25 +206,98 @@ impl Line {
         Self(rustls::StreamOwned::new(connection, stream))
     }
 
-    pub fn ask(&mut self, request: &[u8]) -> Answer {
-        self.0.write_all(request).unwrap();
+    /// Sends a request whose answer is a stream of events.
+    pub fn follow(mut self, request: &[u8]) -> Events {
+        self.send(request);
+        Events { line: self, bytes: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
         self.0.flush().unwrap();
+    }
+
+    /// Everything until the bank hangs up.
+    pub fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // However it hangs up.
+        let _ = self.0.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    pub fn ask(&mut self, request: &[u8]) -> Answer {
+        self.send(request);
+        self.answer()
+    }
+
+    /// The next answer.
+    pub fn answer(&mut self) -> Answer {
+        let [answer] = self.answers();
+        answer
+    }
+
+    /// The next answers, to requests that were sent at once.
+    pub fn answers<const COUNT: usize>(&mut self) -> [Answer; COUNT] {
         let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+        std::array::from_fn(|_| {
+            loop {
+                if let Some((answer, length)) = whole(&bytes) {
+                    bytes.drain(..length);
+                    return answer;
+                }
+                let more = self.0.read(&mut part).unwrap();
+                assert!(more > 0, "the bank hung up after {:?}", String::from_utf8_lossy(&bytes));
+                bytes.extend_from_slice(&part[..more]);
+            }
+        })
+    }
+
+    /// Reads exactly these bytes.
+    pub fn read_until(&mut self, expected: &[u8]) {
+        let mut bytes = vec![0; expected.len()];
+        self.0.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(expected));
+    }
+}
+
+/// What the bank tells over one connection, event by event.
+pub struct Events {
+    line: Line,
+    bytes: Vec<u8>,
+}
+
+impl Events {
+    /// The next message. None: the bank has hung up or ended the stream.
+    pub fn next(&mut self) -> Option<Value> {
+        let mut part = [0; 4096];
         loop {
-            let more = self.0.read(&mut part).unwrap();
-            assert!(more > 0, "the bank hung up after {:?}", String::from_utf8_lossy(&bytes));
-            bytes.extend_from_slice(&part[..more]);
-            if let Some(answer) = whole(&bytes) {
-                return answer;
+            // Each message is a line of its own, in a chunk of its own.
+            let data = self.bytes.windows(6).position(|six| six == b"data: ");
+            let end = data
+                .and_then(|at| Some((at + 6, at + 6 + self.bytes[at + 6..].iter().position(|byte| *byte == b'\n')?)));
+            if let Some((begin, end)) = end {
+                let message = serde_json::from_slice(&self.bytes[begin..end]);
+                self.bytes.drain(..end);
+                match message {
+                    Ok(message) => return Some(message),
+                    // A word of the stream itself, without a message.
+                    Err(_) => continue,
+                }
+            }
+            match self.line.0.read(&mut part) {
+                Ok(0) | Err(_) => return None,
+                Ok(more) => self.bytes.extend_from_slice(&part[..more]),
             }
         }
     }
 }
 
-fn whole(bytes: &[u8]) -> Option<Answer> {
+/// The first answer in these bytes, and its length.
+fn whole(bytes: &[u8]) -> Option<(Answer, usize)> {
     let (head, body) = split(bytes)?;
     let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let body = body.get(..length.unwrap_or(0))?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: serde_json::from_slice(body).unwrap_or_default() })
+    let end = head.len() + 4 + body.len();
+    Some((Answer { status, head: head.to_owned(), body: serde_json::from_slice(body).unwrap_or_default() }, end))
 }

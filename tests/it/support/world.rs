@@ -24,6 +24,17 @@ impl World {
         self.0.path().join(party)
     }
 
+    /// A second agent, with the grants of the first.
+    pub fn enrol(&self, agent: &str) {
+        let [carol, dora] = ["carol", "dora"].map(|officer| self.state(officer).display().to_string());
+        let signed = ["--endorse-as", &carol, "--issue-as", &dora];
+        self.run("bank", &[&["cert", "issue", agent, "--role", "purchaser"], &signed[..]].concat());
+        for (account, verbs) in [("CHK_001", "read,purchase,transfer,reverse"), ("SAV_001", "read")] {
+            let grant = ["grant", "add", agent, account, "--owner", "OWN_001", "--verbs", verbs, "--days", "30"];
+            self.run("bank", &[&["--operator", "bank-officer"], &grant[..]].concat());
+        }
+    }
+
     pub fn output(&self, party: &str, arguments: &[&str]) -> Output {
         Command::new(PROGRAM).arg("--state").arg(self.state(party)).args(arguments).output().unwrap()
     }

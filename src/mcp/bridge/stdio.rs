@@ -84,7 +84,7 @@ async fn admit(input: impl AsyncRead + Unpin, mut to_library: DuplexStream, answ
 }
 
 /// A JSON-RPC error with the request's id where it can be told.
-fn answer(line: &[u8], refused: &JsonRefused) -> Vec<u8> {
+pub(super) fn answer(line: &[u8], refused: &JsonRefused) -> Vec<u8> {
     let id = serde_json::from_slice::<Value>(line).ok().map_or(Value::Null, |request| request["id"].clone());
     let code = match refused {
         JsonRefused::NotJson { .. } => PARSE_ERROR,

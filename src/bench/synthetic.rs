@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
-use crate::bench::served::{Served, authority, failed};
+use super::served::{Served, authority, failed};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, Op, Reply, Token};
@@ -20,19 +20,20 @@ struct SyntheticAgents {
     token: Arc<dyn Token>,
     /// The token's own: nothing changes them here.
     known: Vec<KeyInfo>,
-    /// Guards the keys; held while one signs, which is not measured.
-    keys: Mutex<BTreeMap<KeyId, (KeyInfo, EcdsaKeyPair)>>,
+    /// The lock guards the map only.
+    keys: Mutex<BTreeMap<KeyId, (KeyInfo, Arc<EcdsaKeyPair>)>>,
 }
 
-/// The host, with agents whose keys are made in no time.
+/// The host, with agents whose keys are made in no time, and the token that has them.
 ///
 /// # Errors
 /// Whatever keeps it from opening.
-pub(super) fn host_of(host: &Served) -> Result<Arc<Authority>, Failure> {
+pub(super) fn host_of(host: &Served) -> Result<(Arc<Authority>, Arc<dyn Token>), Failure> {
     let token: Arc<dyn Token> = host.token.pool();
     let known = token.keys()?;
-    let token = Arc::new(SyntheticAgents { token, known, keys: Mutex::default() });
-    authority(&Config::load(&host.state)?, &host.state, token, Arc::clone(&host.store))
+    let token: Arc<dyn Token> = Arc::new(SyntheticAgents { token, known, keys: Mutex::default() });
+    let authority = authority(&Config::load(&host.state)?, &host.state, Arc::clone(&token), Arc::clone(&host.store))?;
+    Ok((authority, token))
 }
 
 impl SyntheticAgents {
@@ -52,7 +53,7 @@ impl SyntheticAgents {
             custody: CustodyAttributes::SOUND,
             state: KeyState::Active,
         };
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(info.id, (info.clone(), pair));
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(info.id, (info.clone(), Arc::new(pair)));
         Ok(info)
     }
 }
@@ -68,9 +69,8 @@ impl Token for SyntheticAgents {
                 Ok(Reply::Keys(self.known.iter().cloned().chain(agents).collect()))
             }
             Op::Sign { key, input } => {
-                let all = keys();
-                let Some((_, pair)) = all.get(&key) else {
-                    drop(all);
+                let pair = keys().get(&key).map(|(_, pair)| Arc::clone(pair));
+                let Some(pair) = pair else {
                     return self.token.call(Op::Sign { key, input });
                 };
                 let signed = pair.sign(&SystemRandom::new(), &input.message());

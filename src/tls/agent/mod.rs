@@ -1,13 +1,13 @@
 //! The agent socket: what a bridge asks its agent host, and the bridge's end of it.
 //!
-//! One question a connection. The signatures on offer are a TLS 1.3 client CertificateVerify, and that of a request whose
-//! parts are sent one by one: the agent host composes what is signed.
+//! Questions carry numbers, and so do their answers (`line`). The signatures on offer are a TLS 1.3 client
+//! CertificateVerify, and that of a request whose parts are sent one by one: the agent host composes what is signed.
 
-use std::io::BufReader;
-use std::os::unix::net::UnixStream;
+mod line;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,22 @@ use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::kernel::sign::{self, Algorithm, SignInput};
 use crate::kernel::types::{AgentName, KeyId};
 use crate::ops::failure::Failure;
-use crate::ops::ipc;
 use crate::tls::TlsSigner;
+use line::Line;
 
-/// Longer than the daemon's own deadline for its HSM.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A question and its number, which is the bridge's own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    pub id: u64,
+    pub ask: AgentAsk,
+}
+
+/// The answer to the question of that number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Said {
+    pub id: u64,
+    pub says: AgentSays,
+}
 
 /// Bridge → agent host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,16 +72,23 @@ pub fn sign_request(
     Ok(draft.signed(&signature))
 }
 
-/// One agent, reached over its host's socket.
-#[derive(Clone, Debug)]
+/// One agent, reached over its host's socket. Copies share one connection.
+#[derive(Clone)]
 pub struct AgentSocket {
-    path: PathBuf,
+    line: Arc<Line>,
     agent: AgentName,
 }
 
+impl fmt::Debug for AgentSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentSocket").field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
 impl AgentSocket {
+    /// Connects with the first question.
     pub fn new(path: PathBuf, agent: AgentName) -> Self {
-        Self { path, agent }
+        Self { line: Arc::new(Line::new(path)), agent }
     }
 
     /// The agent's certificates, `[B, S]`, DER.
@@ -78,7 +96,7 @@ impl AgentSocket {
     /// # Errors
     /// `agent_host_unreachable`; the daemon's own, `unknown_agent` among them.
     pub fn chain(&self) -> Result<Vec<Vec<u8>>, Failure> {
-        match self.ask(&AgentAsk::Identity { agent: self.agent.clone() })? {
+        match self.line.ask(&AgentAsk::Identity { agent: self.agent.clone() })? {
             AgentSays::Identity { chain } => Ok(chain),
             AgentSays::Failed(failure) => Err(failure),
             AgentSays::Signature(_) | AgentSays::SignedRequest(_) => Err(answered_another()),
@@ -88,29 +106,37 @@ impl AgentSocket {
     /// Has a request signed with the agent's key. Blocking.
     ///
     /// # Errors
-    /// `agent_host_unreachable`; the daemon's own, `not_a_request` among them.
+    /// `agent_host_unreachable`; the daemon's own, `not_a_request` and `signing_rate_exceeded` among them.
     pub fn sign_request(&self, components: Components, parameters: Parameters) -> Result<SignatureHeaders, Failure> {
-        match self.ask(&AgentAsk::SignRequest { agent: self.agent.clone(), components, parameters })? {
-            AgentSays::SignedRequest(headers) => Ok(headers),
-            AgentSays::Failed(failure) => Err(failure),
-            AgentSays::Identity { .. } | AgentSays::Signature(_) => Err(answered_another()),
-        }
+        signed_request(self.line.ask(&AgentAsk::SignRequest { agent: self.agent.clone(), components, parameters })?)
     }
 
-    fn ask(&self, question: &AgentAsk) -> Result<AgentSays, Failure> {
-        let gone = |error: std::io::Error| unreachable_(&error.to_string());
-        let mut stream = UnixStream::connect(&self.path).map_err(gone)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(gone)?;
-        ipc::write_frame(&mut stream, question).map_err(gone)?;
-        let answer = ipc::read_frame(&mut BufReader::new(stream)).map_err(gone)?;
-        answer.ok_or_else(|| unreachable_("it hung up"))
+    /// As [`AgentSocket::sign_request`], without a thread that waits.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn sign_request_later(
+        &self,
+        components: Components,
+        parameters: Parameters,
+    ) -> Result<SignatureHeaders, Failure> {
+        let ask = AgentAsk::SignRequest { agent: self.agent.clone(), components, parameters };
+        signed_request(self.line.ask_later(&ask).await?)
+    }
+}
+
+fn signed_request(says: AgentSays) -> Result<SignatureHeaders, Failure> {
+    match says {
+        AgentSays::SignedRequest(headers) => Ok(headers),
+        AgentSays::Failed(failure) => Err(failure),
+        AgentSays::Identity { .. } | AgentSays::Signature(_) => Err(answered_another()),
     }
 }
 
 impl TlsSigner for AgentSocket {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
         let question = AgentAsk::SignTls { agent: self.agent.clone(), message: message.to_vec() };
-        match self.ask(&question) {
+        match self.line.ask(&question) {
             Ok(AgentSays::Signature(signature)) => Ok(signature),
             Ok(AgentSays::Failed(failure)) | Err(failure) => Err(failure.message),
             Ok(AgentSays::Identity { .. } | AgentSays::SignedRequest(_)) => Err(answered_another().message),

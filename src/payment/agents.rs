@@ -1,0 +1,80 @@
+//! What agents read besides their tools' answers. Whether they may is decided before, by a tool call of theirs.
+
+use serde_json::{Value, json};
+
+use super::story::Payments;
+use crate::kernel::command::{AgentPrincipal, Verb};
+use crate::kernel::types::{AccountId, ApprovalId, Day};
+use crate::ops::clock;
+use crate::ops::failure::Failure;
+use crate::store::{ApprovalView, StoreFault};
+
+/// Lines of one statement: an agent that needs more asks for fewer days.
+const LINES_MAX: u32 = 500;
+
+impl Payments {
+    /// The rules that hold for an agent's role now.
+    pub fn policy_of(&self, agent: &AgentPrincipal) -> Value {
+        let rules = self.rules();
+        let role = agent.spiffe_id.role();
+        json!({
+            "role": role,
+            "policy_version": rules.policy_version,
+            "catalogue_version": rules.catalogue_version.to_string(),
+            "tools": rules.role_tools.get(role).cloned().unwrap_or_default(),
+            "merchants_allowed": rules.merchants_allowed,
+            "unattended_per_transaction": rules.unattended_per_transaction,
+            "unattended_per_day": rules.unattended_per_day,
+            "deny_above": rules.deny_above,
+            "authorization_expires_after_s": rules.authorization_ttl_ms / 1000,
+            "approval_expires_after_s": rules.approval_ttl_ms / 1000,
+            "open_authorizations_max": rules.open_holds_max,
+        })
+    }
+
+    /// The newest lines of an account, or those of some of its days. `next` says whether there are more.
+    ///
+    /// # Errors
+    /// `period_invalid`, `unknown_account`; the store's.
+    pub fn statement_for_agent(&self, account: &AccountId, days: Option<(Day, Day)>) -> Result<Value, Failure> {
+        let (from, to) = days.unzip();
+        let mut page = self.statement_page(account.clone(), from, to, None, LINES_MAX)?;
+        let is_whole = page["next"].is_null();
+        if let Some(members) = page.as_object_mut() {
+            members.remove("next");
+        }
+        page["complete"] = json!(is_whole);
+        Ok(page)
+    }
+
+    /// The accounts that an agent's grants let it read now, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn readable_accounts(&self, agent: &AgentPrincipal) -> Result<Vec<AccountId>, StoreFault> {
+        let now = clock::now();
+        let grants = self.store.grants_of(&agent.spiffe_id)?;
+        let readable = grants.into_iter().filter(|grant| now < grant.expires && grant.verbs.contains(&Verb::Read));
+        Ok(readable.map(|grant| grant.account).collect())
+    }
+
+    /// An approval that this agent asked for. `None`: there is none, or another one asked for it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn approval_of(
+        &self,
+        agent: &AgentPrincipal,
+        approval: &ApprovalId,
+    ) -> Result<Option<ApprovalView>, StoreFault> {
+        let maker = agent.spiffe_id.to_string();
+        let Some(found) = self.store.approval(approval)?.filter(|found| found.maker == maker) else {
+            return Ok(None);
+        };
+        // Of this key, too: whoever has the name now may be another.
+        let transaction = self.store.transaction(&found.transaction_id)?;
+        let is_own =
+            transaction.is_some_and(|transaction| transaction.agent().is_some_and(|maker| maker.key == agent.key));
+        Ok(is_own.then_some(found))
+    }
+}

@@ -1,0 +1,249 @@
+//! The strict edge against a real daemon whose limits are small: each limit is met, has its name, and costs nobody else
+//! anything.
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use countersign::mcp::signed_http::fresh;
+use serde_json::{Value, json};
+
+use crate::support::signed::{Agent, Answer, Line, message, signed, signed_only, token_request, tool_call};
+use crate::support::world::World;
+
+const DOCUMENT: &[u8] = b"GET /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+/// A world whose bank has these limits instead of its own.
+fn world(limits: &[(&str, u64)]) -> (World, Agent) {
+    let world = World::new();
+    let path = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (name, limit) in limits {
+        let line = lines.iter_mut().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+        *line = format!("{name} = {limit}");
+    }
+    world.kill("bank");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    world.serve("bank");
+    let agent = Agent::new(&world.state("bank"), &world.state("agent"), "assistant");
+    (world, agent)
+}
+
+fn status(world: &World) -> Value {
+    serde_json::from_str(&world.run("bank", &["--operator", "auditor", "--json", "status"])).unwrap()
+}
+
+fn balance() -> Vec<u8> {
+    tool_call("get_account_balance", &json!({ "account_id": "CHK_001" }))
+}
+
+/// The same with one text in place of another.
+fn with(request: &[u8], this: &str, that: &str) -> Vec<u8> {
+    let text = String::from_utf8(request.to_vec()).unwrap();
+    assert!(text.contains(this), "{this} is not in {text}");
+    text.replacen(this, that, 1).into_bytes()
+}
+
+/// The same with another body of the right length.
+fn with_body(request: &[u8], this: &str, that: &str) -> Vec<u8> {
+    let text = String::from_utf8(with(request, this, that)).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find(|line| line.starts_with("Content-Length")).unwrap();
+    format!("{}\r\n\r\n{body}", head.replacen(length, &format!("Content-Length: {}", body.len()), 1)).into_bytes()
+}
+
+#[test]
+fn a_message_that_could_be_read_in_two_ways_is_read_in_none() {
+    let (_world, agent) = world(&[("json_depth_max", 8), ("body_bytes_max", 4096)]);
+    let mut line = agent.line();
+    let good = balance();
+    let version = "Mcp-Protocol-Version: 2026-07-28";
+    let order = tool_call(
+        "authorize_transfer",
+        &json!({
+            "from_account": "CHK_001", "to_account": "SAV_001", "amount": 0.01, "idempotency_key": "edge",
+        }),
+    );
+    // What is wrong, the status, the edge's name or MCP's code.
+    let table: Vec<(&str, Vec<u8>, u16, &str)> = vec![
+        ("another revision in the header", with(&good, version, "Mcp-Protocol-Version: 2025-11-25"), 400, "-32020"),
+        ("another revision in the body", with_body(&good, "\":\"2026-07-28\"", "\":\"2025-11-25\""), 400, "-32020"),
+        (
+            "another revision in both",
+            with_body(
+                &with(&good, version, "Mcp-Protocol-Version: 2025-11-25"),
+                "\":\"2026-07-28\"",
+                "\":\"2025-11-25\"",
+            ),
+            400,
+            "-32022",
+        ),
+        ("no revision", with(&good, &format!("{version}\r\n"), ""), 401, "signature_component_missing"),
+        (
+            "another method in the header",
+            with(&good, "Mcp-Method: tools/call", "Mcp-Method: tools/list"),
+            400,
+            "-32020",
+        ),
+        ("another tool in the header", with(&good, "Mcp-Name: get_account", "Mcp-Name: set_account"), 400, "-32020"),
+        ("no tool in the header", with(&good, "Mcp-Name: get_account_balance\r\n", ""), 400, "-32020"),
+        ("an unknown method", message("tools/steal", None, &json!({})), 404, "-32601"),
+        ("a Host that is not ours", with(&good, "127.0.0.1", "evil.example"), 403, "host_not_allowed"),
+        ("a Host with a user", with(&good, "127.0.0.1", "127.0.0.1@evil.example"), 403, "host_not_allowed"),
+        ("two Hosts", with(&good, "Host: 127.0.0.1", "Host: 127.0.0.1\r\nHost: localhost"), 400, "host_malformed"),
+        ("an Origin", with(&good, "Accept:", "Origin: https://127.0.0.1\r\nAccept:"), 403, "origin_not_allowed"),
+        ("an empty Origin", with(&good, "Accept:", "Origin: null\r\nAccept:"), 403, "origin_not_allowed"),
+        ("two values", with_body(&good, "{\"jsonrpc\"", "{}{\"jsonrpc\""), 400, "json_malformed"),
+        (
+            "a key twice",
+            with_body(&good, "\"method\"", "\"method\":\"tools/list\",\"method\""),
+            400,
+            "json_duplicate_key",
+        ),
+        ("a byte order mark", with_body(&good, "{\"jsonrpc\"", "\u{feff}{\"jsonrpc\""), 400, "json_malformed"),
+        ("nine levels", with_body(&good, "\"CHK_001\"", "[[[[[[[[]]]]]]]]"), 400, "json_too_deep"),
+        ("a long body", with_body(&good, "\"CHK_001\"", &format!("\"{}\"", "x".repeat(4096))), 413, "body_too_long"),
+        ("an exponent", with_body(&order, "0.01", "1e-2"), 400, "json_imprecise_number"),
+        ("17 digits", with_body(&order, "0.01", "1.0000000000000001"), 400, "json_imprecise_number"),
+        ("a member more", with_body(&good, "{\"jsonrpc\"", "{\"admin\":true,\"jsonrpc\""), 400, "json_unknown_member"),
+        (
+            "a parameter more",
+            with_body(&good, "\"name\":\"get", "\"role\":\"all\",\"name\":\"get"),
+            400,
+            "json_unknown_member",
+        ),
+        (
+            "an argument more",
+            with_body(&good, "\"account_id\"", "\"all\":true,\"account_id\""),
+            200,
+            "invalid_arguments",
+        ),
+    ];
+    for (what, request, status, name) in table {
+        let answer = line.ask(&signed(&agent, &request));
+        let said = [
+            answer.name().to_owned(),
+            answer.body["error"]["code"].to_string(),
+            answer.content()["reason"].as_str().unwrap_or_default().to_owned(),
+        ];
+        assert!(answer.status == status && said.contains(&name.to_owned()), "{what}: {answer:?}");
+        if answer.head.to_ascii_lowercase().contains("connection: close") {
+            line = agent.line();
+        }
+    }
+    assert_eq!(line.ask(&signed(&agent, &good)).status, 200);
+}
+
+#[test]
+fn a_connection_that_is_slow_or_idle_is_given_up() {
+    let (world, agent) =
+        world(&[("handshake_timeout_ms", 3_000), ("header_timeout_ms", 3_000), ("body_timeout_ms", 3_000)]);
+    let slow = with(&signed(&agent, &balance()), "Content-Length: ", "Content-Length: 1");
+
+    let ports: Value =
+        serde_json::from_slice(&std::fs::read(world.state("bank").join("run/ports.json")).unwrap()).unwrap();
+    let mut silent = TcpStream::connect(ports["mcp"].as_str().unwrap()).unwrap();
+    let _ = silent.read_to_end(&mut Vec::new());
+    assert_eq!(status(&world)["refused_handshakes"]["handshake_timeout"], 1);
+
+    let mut line = agent.line();
+    line.send(b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    let ended = line.rest();
+    assert!(!ended.contains("200"), "{ended}");
+    let mut line = agent.line();
+    assert_eq!(line.ask(DOCUMENT).status, 200);
+    assert_eq!(line.rest(), "", "idle between two requests");
+    let mut line = agent.line();
+    line.send(&slow);
+    let ended = line.rest();
+    assert!(ended.starts_with("HTTP/1.1 408") && ended.contains("body_timeout"), "{ended}");
+
+    // Two at once, in one write: both are answered, in their order.
+    let two = [signed(&agent, &balance()), DOCUMENT.to_vec()].concat();
+    let mut line = agent.line();
+    line.send(&two);
+    let answers: [Answer; 2] = line.answers();
+    assert_eq!(answers[0].content()["currency"], "USD");
+    assert!(answers[1].body["keys"].is_array());
+}
+
+#[test]
+fn heads_have_a_length_and_a_number_of_lines() {
+    let (_world, agent) = world(&[("headers_max", 24), ("header_bytes_max", 8192)]);
+    let lines = |count: usize| (0..count).map(|number| format!("X-{number}: y\r\n")).collect::<String>();
+    for (what, headers, status) in [
+        ("a few more headers", lines(10), "200"),
+        ("thirty headers", lines(30), "431"),
+        ("a long header", format!("X: {}\r\n", "y".repeat(9_000)), "431"),
+        ("a long header that never ends", format!("X: {}", "y".repeat(20_000)), "431"),
+    ] {
+        let mut line = agent.line();
+        line.send(with(DOCUMENT, "\r\n\r\n", &format!("\r\nConnection: close\r\n{headers}\r\n")).as_slice());
+        let answer = line.rest();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{what}: {answer:.200}");
+    }
+    let mut line = agent.line();
+    line.send(format!("GET /{} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "x".repeat(9_000)).as_bytes());
+    let answer = line.rest();
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer:.200}");
+}
+
+#[test]
+fn one_agent_and_one_address_have_so_many_connections_and_no_more() {
+    let (world, agent) =
+        world(&[("connections_of_agent_max", 4), ("handshakes_of_source_max", 3), ("handshake_timeout_ms", 60_000)]);
+    // Until it is told that it has too many: never later than at the fifth.
+    let mut lines: Vec<Line> = Vec::new();
+    let crowded = loop {
+        let mut line = agent.line();
+        let answer = line.ask(DOCUMENT);
+        if answer.status != 200 {
+            break answer;
+        }
+        lines.push(line);
+        assert!(lines.len() <= 4);
+    };
+    assert_eq!((crowded.status, crowded.name()), (429, "too_many_connections_of_one"), "{crowded:?}");
+    let head = crowded.head.to_ascii_lowercase();
+    assert!(head.contains("retry-after: 1") && head.contains("connection: close"), "{head}");
+    // Those that it has go on, and one that ends makes room.
+    assert!(lines.iter_mut().all(|line| line.ask(DOCUMENT).status == 200));
+    lines.pop();
+    let has_room = (0..1_000).any(|_| agent.line().ask(DOCUMENT).status == 200);
+    assert!(has_room);
+
+    let ports: Value =
+        serde_json::from_slice(&std::fs::read(world.state("bank").join("run/ports.json")).unwrap()).unwrap();
+    let strangers: Vec<TcpStream> =
+        (0..4).map(|_| TcpStream::connect(ports["mcp"].as_str().unwrap()).unwrap()).collect();
+    // They are taken in the order in which they came: the last one is hung up on, long before its handshake is late.
+    let _ = (&strangers[3]).read(&mut [0]);
+    let counted = status(&world)["refused_handshakes"]["too_many_handshakes_of_one"].as_u64();
+    assert!(counted.is_some_and(|counted| counted >= 1), "{counted:?}");
+    // Who has a connection already notices nothing.
+    assert_eq!(lines[0].ask(DOCUMENT).status, 200);
+}
+
+#[test]
+fn more_than_can_be_answered_at_once_is_told_to_come_again() {
+    let (_world, agent) =
+        world(&[("requests_max", 1), ("tokens_of_agent_burst", 3), ("tokens_of_agent_per_second", 1)]);
+    let waiting = with(&signed(&agent, &balance()), "Accept:", "Expect: 100-continue\r\nAccept:");
+    let end = waiting.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let (mut first, mut second) = (agent.line(), agent.line());
+    first.send(&waiting[..end]);
+    // Its turn began: the bank asks for the body.
+    first.read_until(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let refused = second.ask(DOCUMENT);
+    assert_eq!((refused.status, refused.name()), (429, "too_many_requests"), "{refused:?}");
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: 1"), "{}", refused.head);
+    first.send(&waiting[end..]);
+    assert_eq!(first.answer().content()["currency"], "USD");
+    assert_eq!(second.ask(DOCUMENT).status, 200);
+
+    let refused = (0..100).map(|_| second.ask(&token_request(""))).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((refused.status, refused.name()), (429, "too_many_tokens"), "{refused:?}");
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: 1"), "{}", refused.head);
+    // The token that it has goes on.
+    assert_eq!(second.ask(&signed_only(&agent, &agent.with_token(&balance()), fresh())).status, 200);
+}
