@@ -24,7 +24,7 @@ use crate::kernel::types::{
     UnixMillis,
 };
 use crate::store::keep::Keep;
-use crate::store::planted::committed_sum;
+use crate::store::planted::stale_sum;
 
 /// One commit in the making: its connection, what the writer remembers, and where its next posting goes.
 #[derive(Debug)]
@@ -206,10 +206,8 @@ impl Book for Commit<'_> {
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
-        if let Some(minor) = committed_sum(self.connection.path(), &counter.text(), day.0) {
-            return Ok(minor);
-        }
-        self.remember_counter(counter, day).map_err(stop)
+        let minor = self.remember_counter(counter, day).map_err(stop)?;
+        Ok(stale_sum(&counter.text(), day.0, minor))
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {
