@@ -1,10 +1,12 @@
 //! The three questions that the doors ask, answered by the services: who is this, may they still, what do they want.
 
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 use crate::front::oauth::TokenGate;
 use crate::front::request_state;
@@ -16,11 +18,12 @@ use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{AccountId, ApprovalId, KeyId, RequestId, Sha256, TransactionId};
 use crate::mcp::server::{
-    Look, RequestState, Seen, StatementPage, ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered,
+    Answering, Look, RequestState, Seen, StatementPage, ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered,
+    on_a_thread,
 };
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
-use crate::payment::ToolFailure;
+use crate::payment::{Decided, ToolFailure};
 use crate::store::StoreFault;
 use crate::tls::PairGate;
 
@@ -71,10 +74,47 @@ impl ToolGate for Gates {
         if let Ok(log) = self.services.log() {
             log.notify();
         }
-        answer.map_err(|failure| match failure {
-            ToolFailure::Refused(Refusal::NonceReplayed) => Unanswered::Replayed,
-            ToolFailure::Refused(refusal) => refused(refusal).into(),
-            ToolFailure::Failed(failure) => failed(failure, &request.id),
+        answer.map_err(|failure| unanswered(failure, &request.id))
+    }
+
+    fn answered(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Answering {
+        let payments = match self.services.payments() {
+            Ok(payments) => Arc::clone(payments),
+            Err(failure) => return Box::pin(future::ready(Err(failed(failure, &request.id)))),
+        };
+        let (services, request) = (Arc::clone(&self.services), request.clone());
+        // Counted before the look, and until there is an answer.
+        let counted = services.calls.begin();
+        if services.heard.freezes(&agent.spiffe_id) {
+            let (gates, agent) = (Self { services }, agent.clone());
+            return on_a_thread(request.id.clone(), move || gates.call(&agent, call, &request));
+        }
+        let (tell, told) = oneshot::channel();
+        let (concluding, runtime) = (Arc::clone(&payments), Handle::current());
+        let decided = move |decided| {
+            if let Ok(log) = services.log() {
+                log.notify();
+            }
+            if concluding.is_said_at_once(&decided) {
+                let _ = tell.send((Conclusion::Due(decided), counted));
+            } else {
+                // Money that moved is signed for, and ordered at the core, whether or not somebody still listens.
+                runtime.spawn_blocking(move || {
+                    let _ = tell.send((Conclusion::Drawn(concluding.concluded(decided)), counted));
+                });
+            }
+        };
+        let submitted = payments.submit_tool(agent, call, request.id.clone(), request.nonce, decided);
+        Box::pin(async move {
+            submitted.map_err(|failure| failed(failure, &request.id))?;
+            let Ok((conclusion, _counted)) = told.await else {
+                return Err(ToolFailed::defect(request.id).into());
+            };
+            let answer = match conclusion {
+                Conclusion::Due(decided) => payments.concluded(decided),
+                Conclusion::Drawn(answer) => answer,
+            };
+            answer.map_err(|failure| unanswered(failure, &request.id))
         })
     }
 
@@ -260,6 +300,20 @@ const RECORDED_CHARS_MAX: usize = 200;
 
 fn shortened(text: &str) -> String {
     text.chars().take(RECORDED_CHARS_MAX).collect()
+}
+
+/// What a decided call still needs.
+enum Conclusion {
+    Due(Decided),
+    Drawn(Result<Value, ToolFailure>),
+}
+
+fn unanswered(failure: ToolFailure, request_id: &RequestId) -> Unanswered {
+    match failure {
+        ToolFailure::Refused(Refusal::NonceReplayed) => Unanswered::Replayed,
+        ToolFailure::Refused(refusal) => refused(refusal).into(),
+        ToolFailure::Failed(failure) => failed(failure, request_id),
+    }
 }
 
 fn refused(refusal: Refusal) -> ToolRefused {

@@ -71,7 +71,7 @@ pub struct Services {
     /// At a bank: until when the security company lets it serve, and what it has said.
     pub limit: Arc<ServingLimit>,
     pub heard: Heard,
-    pub calls: Calls,
+    pub calls: Arc<Calls>,
     /// At an agent host: what its agents had signed.
     pub signatures: AgentSignatures,
     /// At a security company that gives leases.
@@ -118,7 +118,7 @@ impl Services {
             lease,
             limit,
             heard: Heard::default(),
-            calls: Calls::default(),
+            calls: Arc::default(),
             signatures,
             lender,
             live,

@@ -10,6 +10,7 @@ mod resources;
 mod tools;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -68,12 +69,18 @@ const WAITS: (usize, usize) = (8, 512);
 /// Subscriptions at once, of one agent and of all.
 const SUBSCRIPTIONS: (usize, usize) = (8, 4096);
 
+/// An answer that is being made.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Value, Unanswered>> + Send>>;
+
 /// Decides about calls of agents. Blocking; every decision is recorded before it is answered.
 pub trait ToolGate: Send + Sync {
     /// The tools of the agent's role.
     fn tools_for(&self, agent: &AgentPrincipal) -> Vec<String>;
     /// Carries out one call: an answer, refusals of payments included, or a refused read or a fault.
     fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered>;
+    /// The same without a thread that waits. Whoever drops it drops the answer: what was asked for is carried out, and
+    /// what has to follow follows.
+    fn answered(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Answering;
     /// Records a call that no rule could be asked about: an unknown tool, arguments that are none.
     fn record_refusal(
         &self,
@@ -117,6 +124,15 @@ pub trait ToolGate: Send + Sync {
     fn changes(&self) -> watch::Receiver<u64>;
     /// What an agent sees now of what it can subscribe to. No decision.
     fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look;
+}
+
+/// An answer that a thread of its own makes.
+pub fn on_a_thread(
+    request: RequestId,
+    answer: impl FnOnce() -> Result<Value, Unanswered> + Send + 'static,
+) -> Answering {
+    let answering = tokio::task::spawn_blocking(answer);
+    Box::pin(async move { answering.await.unwrap_or_else(|_| Err(ToolFailed::defect(request).into())) })
 }
 
 /// Which lines of an account: the newest, or those of some days of the account's own calendar, both included.
@@ -186,6 +202,20 @@ pub struct ToolFailed {
     pub retry: bool,
     pub may_have_happened: MayHaveHappened,
     pub request_id: RequestId,
+}
+
+impl ToolFailed {
+    /// A thread that was to answer has ended without an answer: maybe after the commit.
+    pub fn defect(request_id: RequestId) -> Self {
+        let may_have_happened = MayHaveHappened::Unknown;
+        Self { name: "internal_defect".into(), retry: true, may_have_happened, request_id }
+    }
+}
+
+impl From<ToolFailed> for Unanswered {
+    fn from(failed: ToolFailed) -> Self {
+        Self::Failed(failed)
+    }
 }
 
 impl From<ToolRefused> for Unanswered {
@@ -359,18 +389,37 @@ impl Handler {
         ask: impl FnOnce(&dyn ToolGate, &AgentPrincipal, &ToolRequest) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<Result<T, Unanswered>, ErrorData> {
         let agent = Self::agent(context)?.clone();
-        let id = clock::fresh_id("req_").parse().map_err(|_| ErrorData::internal_error("no request id", None))?;
-        let single_use = Self::single_use(context);
-        let request = ToolRequest { id, nonce: single_use.as_ref().map(|single_use| single_use.nonce) };
-        let gate = self.gate(context)?;
+        let (request, gate) = (Self::request(context), self.gate(context)?);
         let asked = tokio::task::spawn_blocking(move || ask(&*gate, &agent, &request)).await;
         // It may have been after the commit.
         let defect = || Some(json!({ "reason": "internal_defect", "may_have_happened": MayHaveHappened::Unknown }));
         let answered = asked.map_err(|_| ErrorData::internal_error("the bank met a defect of its own", defect()))?;
-        if let (Err(Unanswered::Replayed), Some(single_use)) = (&answered, single_use) {
+        Self::note_replay(context, &answered);
+        Ok(answered)
+    }
+
+    /// Asks the gate for what a tool answers. Calls are many: none of them has a thread that waits for its commit.
+    async fn called(
+        &self,
+        context: &RequestContext<RoleServer>,
+        call: ToolCall,
+    ) -> Result<Result<Value, Unanswered>, ErrorData> {
+        let answering = self.gate(context)?.answered(Self::agent(context)?, call, &Self::request(context));
+        let answered = answering.await;
+        Self::note_replay(context, &answered);
+        Ok(answered)
+    }
+
+    fn request(context: &RequestContext<RoleServer>) -> ToolRequest {
+        let nonce = Self::single_use(context).map(|single_use| single_use.nonce);
+        ToolRequest { id: clock::fresh_request_id(), nonce }
+    }
+
+    /// The edge answers a request that was received before.
+    fn note_replay<T>(context: &RequestContext<RoleServer>, answered: &Result<T, Unanswered>) {
+        if let (Err(Unanswered::Replayed), Some(single_use)) = (answered, Self::single_use(context)) {
             single_use.replayed.store(true, Ordering::Release);
         }
-        Ok(answered)
     }
 
     /// What the state of an approval is now: `get_approval_status`, decided and recorded.
@@ -562,7 +611,7 @@ impl ServerHandler for Handler {
         if let (Some(wait), ToolCall::GetApprovalStatus { approval_id }) = (wait, &call) {
             self.wait(&context, approval_id, wait).await?;
         }
-        match self.asked(&context, move |gate, agent, request| gate.call(agent, call, request)).await? {
+        match self.called(&context, call).await? {
             Ok(answer) => self.shown(&context, digest, answer).await,
             Err(unanswered) => Ok(told(unanswered).into()),
         }

@@ -90,18 +90,18 @@ pub struct Calls {
 
 /// One call, until it is dropped.
 #[derive(Debug)]
-pub struct Call<'a> {
-    calls: &'a Calls,
+pub struct Call {
+    calls: Arc<Calls>,
     change: u64,
 }
 
 impl Calls {
     /// To be called before what may change is looked at.
-    pub fn begin(&self) -> Call<'_> {
+    pub fn begin(self: &Arc<Self>) -> Call {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let change = running.0;
         *running.1.entry(change).or_default() += 1;
-        Call { calls: self, change }
+        Call { calls: Arc::clone(self), change }
     }
 
     /// Waits for every call that began before now. False: one goes on after `limit`.
@@ -115,7 +115,7 @@ impl Calls {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Call {
     fn drop(&mut self) {
         let mut running = self.calls.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = running.1.get_mut(&self.change) {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_change_waits_for_the_calls_that_began_before_it_and_for_no_others() {
-        let calls = Calls::default();
+        let calls = Arc::new(Calls::default());
         assert!(calls.have_seen_change(Duration::ZERO));
         let before = calls.begin();
         assert!(!calls.have_seen_change(Duration::ZERO));

@@ -16,7 +16,7 @@ use crate::kernel::types::{RequestId, Sha256, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::ServingLimit;
-use crate::store::{BatchRecord, Store};
+use crate::store::{BatchRecord, Store, StoreFault};
 
 /// Batches that one recovery signs before it looks again.
 const RECOVERY_BATCHES: u32 = 1_000;
@@ -75,6 +75,14 @@ struct Flight {
     landing: Condvar,
 }
 
+/// A call of a tool that was decided, or that could not be.
+#[derive(Debug)]
+pub struct Decided {
+    call: ToolCall,
+    request: RequestId,
+    decision: Result<Decision, Failure>,
+}
+
 /// A verified agent's call with all that its decision needs. Only [`Payments::permit`] makes one; whether the call
 /// is allowed is decided inside the store's commit.
 #[derive(Debug)]
@@ -128,8 +136,47 @@ impl Payments {
         nonce: Option<Sha256>,
     ) -> Result<Value, ToolFailure> {
         let Permit(command) = self.permit(agent, &call, &request, nonce)?;
-        let decision = self.decide(command).map_err(|failure| failure.with_request(request.as_str()))?;
-        match decision.outcome {
+        self.concluded(Decided { call, request, decision: self.decide(command) })
+    }
+
+    /// The beginning of the same story without a thread that waits for the commit: `decided` is called once, as
+    /// [`Store::submit`] says, and [`Payments::concluded`] has the rest.
+    ///
+    /// # Errors
+    /// Why nothing was asked of the store.
+    pub fn submit_tool(
+        &self,
+        agent: &AgentPrincipal,
+        call: ToolCall,
+        request: RequestId,
+        nonce: Option<Sha256>,
+        decided: impl FnOnce(Decided) + Send + 'static,
+    ) -> Result<(), Failure> {
+        let Permit(command) = self.permit(agent, &call, &request, nonce)?;
+        let told = move |outcome: Result<Vec<Decision>, StoreFault>| {
+            let decision = outcome.map_err(Failure::from).and_then(only);
+            decided(Decided { call, request, decision });
+        };
+        self.store.submit(vec![command], Box::new(told));
+        Ok(())
+    }
+
+    /// True when nothing is left to do but to say what was decided: nothing is signed for it, and no core is asked.
+    pub fn is_said_at_once(&self, decided: &Decided) -> bool {
+        match &decided.decision {
+            Ok(Decision { outcome: Ok(Effect::Posted(_) | Effect::Submitted(_)), .. }) => false,
+            Ok(Decision { outcome: Ok(_), .. }) => self.core.is_none(),
+            Ok(Decision { outcome: Err(_), .. }) | Err(_) => true,
+        }
+    }
+
+    /// What follows from a decision, and what the agent is told. May block, as [`Payments::is_said_at_once`] tells.
+    ///
+    /// # Errors
+    /// As [`Payments::call_tool`].
+    pub fn concluded(&self, decided: Decided) -> Result<Value, ToolFailure> {
+        let Decided { call, request, decision } = decided;
+        match decision.map_err(|failure| failure.with_request(request.as_str()))?.outcome {
             Err(refusal) => answer::refused(&call, refusal),
             Ok(effect) => {
                 let effect = match self.settled_elsewhere(effect) {
@@ -217,7 +264,7 @@ impl Payments {
 
     /// One command, decided and durable.
     pub(super) fn decide(&self, command: Command) -> Result<Decision, Failure> {
-        self.store.apply(vec![command])?.pop().ok_or_else(unexpected)
+        only(self.store.apply(vec![command])?)
     }
 
     pub(super) fn receipt(&self, effect: &Effect) -> Option<Receipt> {
@@ -323,6 +370,11 @@ impl Flight {
         *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt);
         self.landing.notify_all();
     }
+}
+
+/// The decision about one command.
+fn only(mut decisions: Vec<Decision>) -> Result<Decision, Failure> {
+    decisions.pop().ok_or_else(unexpected)
 }
 
 /// Ids for whatever a call may become.

@@ -5,6 +5,7 @@ pub mod keep;
 mod pages;
 mod planted;
 pub mod postgres;
+mod reply;
 pub mod settings;
 pub mod sqlite;
 mod status;
@@ -233,6 +234,9 @@ pub struct TransactionRecord {
     pub batch: Option<i64>,
 }
 
+/// Learns what became of commands.
+pub type Told = Box<dyn FnOnce(Result<Vec<Decision>, StoreFault>) + Send>;
+
 /// Durable state of one party.
 ///
 /// Contract. *Durability*: `apply`, `sequence` and `store_signed_checkpoint` return after a commit with full sync.
@@ -245,6 +249,11 @@ pub struct TransactionRecord {
 pub trait Store: Send + Sync {
     /// Decides and records the commands in order, grouped into one commit with others that wait.
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault>;
+    /// The same without a thread that waits: `told` is called once, after the commit, maybe on the thread that all
+    /// commits go through. It hands the outcome over and returns.
+    fn submit(&self, commands: Vec<Command>, told: Told) {
+        told(self.apply(commands));
+    }
 
     fn status(&self) -> Result<StatusSnapshot, StoreFault>;
     fn revoked_of(&self, issuer: &str) -> Result<Vec<RevokedEntry>, StoreFault>;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Look, RequestState, Seen, StatementPage, ToolGate, ToolRefused, ToolRequest, Unanswered};
+use super::{
+    Answering, Look, RequestState, Seen, StatementPage, ToolGate, ToolRefused, ToolRequest, Unanswered, on_a_thread,
+};
 use crate::kernel::access::Access;
 use crate::kernel::command::{AgentPrincipal, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
@@ -14,6 +16,7 @@ use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, ApprovalId, TransactionId};
 use crate::ops::clock;
 
+#[derive(Clone)]
 pub struct Narrowed {
     pub gate: Arc<dyn ToolGate>,
     pub access: Arc<Access>,
@@ -57,6 +60,14 @@ impl ToolGate for Narrowed {
     fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered> {
         self.permit(agent, call.tool(), request)?;
         self.gate.call(agent, call, request)
+    }
+
+    fn answered(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Answering {
+        if self.access.scope().names(call.tool()) {
+            return self.gate.answered(agent, call, request);
+        }
+        let (narrowed, agent, request) = (self.clone(), agent.clone(), request.clone());
+        on_a_thread(request.id.clone(), move || narrowed.call(&agent, call, &request))
     }
 
     fn record_refusal(

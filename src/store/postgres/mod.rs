@@ -37,10 +37,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Nodes, RevokedEntry, RevokedSince,
-    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
@@ -91,10 +92,13 @@ impl Store for PostgresStore {
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
         // Here and not in the writer: callers share the processors, the writer is alone.
         let footprint = Footprint::of(&commands);
-        match self.writer.call(Work::Apply { commands, footprint })? {
-            Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Forgotten(_) | Answer::Changes(_) | Answer::Done => Ok(vec![]),
-        }
+        self.writer.call(Work::Apply { commands, footprint }).map(Answer::decisions)
+    }
+
+    fn submit(&self, commands: Vec<Command>, told: Told) {
+        let footprint = Footprint::of(&commands);
+        let reply = Reply::to(|outcome| told(outcome.map(Answer::decisions)));
+        self.writer.submit(Work::Apply { commands, footprint }, reply);
     }
 
     fn status(&self) -> Result<StatusSnapshot, StoreFault> {

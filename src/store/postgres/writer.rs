@@ -19,6 +19,7 @@ use super::schema;
 use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
+use crate::store::reply::{self, Reply};
 use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
@@ -49,9 +50,19 @@ pub(super) enum Answer {
     Done,
 }
 
+impl Answer {
+    /// Of commands; of anything else none.
+    pub(super) fn decisions(self) -> Vec<Decision> {
+        match self {
+            Self::Decisions(decisions) => decisions,
+            Self::Forgotten(_) | Self::Changes(_) | Self::Done => vec![],
+        }
+    }
+}
+
 struct Job {
     work: Work,
-    reply: SyncSender<Result<Answer, StoreFault>>,
+    reply: Reply<Answer>,
 }
 
 impl Job {
@@ -87,14 +98,22 @@ impl Writer {
 
     /// Queues the work and waits for its commit. Fine from any thread, also from one of an async runtime.
     pub(super) fn call(&self, work: Work) -> Result<Answer, StoreFault> {
-        let ended = || StoreFault::NotRecorded("the writer has ended".into());
-        let (reply, answer) = sync_channel(1);
-        match self.queue.as_ref().ok_or_else(ended)?.try_send(Job { work, reply }) {
+        let (reply, answer) = Reply::awaited();
+        self.submit(work, reply);
+        answer.recv().unwrap_or_else(|_| Err(reply::ended()))
+    }
+
+    /// Queues the work; the reply has its outcome, at once when there is no room.
+    pub(super) fn submit(&self, work: Work, reply: Reply<Answer>) {
+        let ended = || Err(StoreFault::NotRecorded("the writer has ended".into()));
+        let Some(queue) = &self.queue else {
+            return reply.send(ended());
+        };
+        match queue.try_send(Job { work, reply }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(StoreFault::Busy),
-            Err(TrySendError::Closed(_)) => return Err(ended()),
+            Err(TrySendError::Full(job)) => job.reply.send(Err(StoreFault::Busy)),
+            Err(TrySendError::Closed(job)) => job.reply.send(ended()),
         }
-        answer.recv().unwrap_or_else(|_| Err(StoreFault::OutcomeUnknown("the writer ended".into())))
     }
 }
 
@@ -426,13 +445,12 @@ async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<
 
 fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
     for (job, answer) in jobs.into_iter().zip(answers) {
-        // A caller that went away learns the outcome from its idempotency key.
-        let _ = job.reply.send(Ok(answer));
+        job.reply.send(Ok(answer));
     }
 }
 
 fn fail(jobs: impl Iterator<Item = Job>, fault: &StoreFault) {
     for job in jobs {
-        let _ = job.reply.send(Err(fault.clone()));
+        job.reply.send(Err(fault.clone()));
     }
 }

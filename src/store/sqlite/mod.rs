@@ -32,10 +32,11 @@ use serde_json::Value;
 
 use super::keep::Keep;
 use super::planted::planted;
+use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, RevokedEntry, RevokedSince, Schema,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
@@ -124,10 +125,11 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn apply(&self, commands: Vec<Command>) -> Result<Vec<Decision>, StoreFault> {
-        match self.writer.call(Work::Apply(commands))? {
-            Answer::Decisions(decisions) => Ok(decisions),
-            Answer::Forgotten(_) | Answer::Done => Ok(vec![]),
-        }
+        self.writer.call(Work::Apply(commands)).map(Answer::decisions)
+    }
+
+    fn submit(&self, commands: Vec<Command>, told: Told) {
+        self.writer.submit(Work::Apply(commands), Reply::to(|outcome| told(outcome.map(Answer::decisions))));
     }
 
     fn status(&self) -> Result<StatusSnapshot, StoreFault> {

@@ -22,6 +22,7 @@ use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
+use crate::store::reply::{self, Reply};
 use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
@@ -46,6 +47,16 @@ pub(super) enum Answer {
     Done,
 }
 
+impl Answer {
+    /// Of commands; of anything else none.
+    pub(super) fn decisions(self) -> Vec<Decision> {
+        match self {
+            Self::Decisions(decisions) => decisions,
+            Self::Forgotten(_) | Self::Done => vec![],
+        }
+    }
+}
+
 /// The last step of a commit; tests put failures here.
 pub(super) type CommitStep = fn(&Connection) -> rusqlite::Result<()>;
 
@@ -55,7 +66,7 @@ pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
 
 struct Job {
     work: Work,
-    reply: SyncSender<Result<Answer, StoreFault>>,
+    reply: Reply<Answer>,
 }
 
 impl Job {
@@ -91,14 +102,22 @@ impl Writer {
 
     /// Queues the work and waits for its commit.
     pub(super) fn call(&self, work: Work) -> Result<Answer, StoreFault> {
-        let ended = || StoreFault::NotRecorded("the writer has ended".into());
-        let (reply, answer) = sync_channel(1);
-        match self.queue.as_ref().ok_or_else(ended)?.try_send(Job { work, reply }) {
+        let (reply, answer) = Reply::awaited();
+        self.submit(work, reply);
+        answer.recv().unwrap_or_else(|_| Err(reply::ended()))
+    }
+
+    /// Queues the work; the reply has its outcome, at once when there is no room.
+    pub(super) fn submit(&self, work: Work, reply: Reply<Answer>) {
+        let ended = || Err(StoreFault::NotRecorded("the writer has ended".into()));
+        let Some(queue) = &self.queue else {
+            return reply.send(ended());
+        };
+        match queue.try_send(Job { work, reply }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(StoreFault::Busy),
-            Err(TrySendError::Disconnected(_)) => return Err(ended()),
+            Err(TrySendError::Full(job)) => job.reply.send(Err(StoreFault::Busy)),
+            Err(TrySendError::Disconnected(job)) => job.reply.send(ended()),
         }
-        answer.recv().unwrap_or_else(|_| Err(StoreFault::OutcomeUnknown("the writer ended".into())))
     }
 }
 
@@ -158,8 +177,7 @@ impl Serving {
         match self.attempt(&group) {
             Ok(answers) => {
                 for (job, answer) in group.into_iter().zip(answers) {
-                    // A caller that went away learns the outcome from its idempotency key.
-                    let _ = job.reply.send(Ok(answer));
+                    job.reply.send(Ok(answer));
                 }
                 Ok(())
             }
@@ -259,7 +277,7 @@ fn weight(job: &Job) -> usize {
 
 fn fail(group: Vec<Job>, fault: &StoreFault) {
     for job in group {
-        let _ = job.reply.send(Err(fault.clone()));
+        job.reply.send(Err(fault.clone()));
     }
 }
 
@@ -347,7 +365,7 @@ mod tests {
     }
 
     fn committed(connection: &Connection, memory: &mut Memory, works: Vec<Work>) -> Vec<Result<Effect, Refusal>> {
-        let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: sync_channel(1).0 }).collect();
+        let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: Reply::awaited().0 }).collect();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         let answers = write(connection, memory, Keep::days(7), &group).unwrap();
         connection.execute_batch("COMMIT").unwrap();

@@ -1,0 +1,67 @@
+//! Where the outcome of what a writer was asked goes.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::StoreFault;
+
+type Told<T> = Box<dyn FnOnce(Result<T, StoreFault>) + Send>;
+
+/// Hands one outcome over, once. One that is dropped before says that the outcome is unknown.
+pub(super) struct Reply<T>(Option<Told<T>>);
+
+impl<T> Reply<T> {
+    /// Calls `told` on the writer's thread.
+    pub(super) fn to(told: impl FnOnce(Result<T, StoreFault>) + Send + 'static) -> Self {
+        Self(Some(Box::new(told)))
+    }
+
+    pub(super) fn send(mut self, outcome: Result<T, StoreFault>) {
+        if let Some(told) = self.0.take() {
+            told(outcome);
+        }
+    }
+}
+
+impl<T: Send + 'static> Reply<T> {
+    /// For a caller that waits.
+    pub(super) fn awaited() -> (Self, Receiver<Result<T, StoreFault>>) {
+        let (sender, outcome) = sync_channel(1);
+        // A caller that went away learns the outcome from its idempotency key.
+        (Self::to(move |told| drop(sender.send(told))), outcome)
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(told) = self.0.take() {
+            told(Err(ended()));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
+
+/// What a caller learns whose writer ended while it worked.
+pub(super) fn ended() -> StoreFault {
+    StoreFault::OutcomeUnknown("the writer ended".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_told_once_and_a_reply_that_nobody_sent_is_unknown() {
+        let (reply, outcome) = Reply::awaited();
+        reply.send(Ok(7));
+        assert_eq!(outcome.iter().collect::<Vec<_>>(), [Ok(7)]);
+        let (reply, outcome) = Reply::<u8>::awaited();
+        drop(reply);
+        assert_eq!(outcome.iter().collect::<Vec<_>>(), [Err(ended())]);
+    }
+}
