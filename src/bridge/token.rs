@@ -126,6 +126,11 @@ fn granted(status: StatusCode, body: &[u8]) -> Result<Granted, Failure> {
         return Err(error);
     }
     match serde_json::from_slice(body) {
+        Ok(Refused { error, error_description }) if is_for_a_moment(status) => Err(Failure::busy(
+            "token_unavailable",
+            format!("the bank gives this agent no access token now: {error}: {error_description}"),
+            "try again in a moment",
+        )),
         Ok(Refused { error, error_description }) => Err(Failure::refused(
             "token_refused",
             format!("the bank gives this agent no access token: {error}: {error_description}"),
@@ -133,6 +138,11 @@ fn granted(status: StatusCode, body: &[u8]) -> Result<Granted, Failure> {
         )),
         Err(_) => Err(unanswered(&format!("HTTP {status}"))),
     }
+}
+
+/// The bank says: not now.
+fn is_for_a_moment(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// The call that needed the token was not sent.
@@ -171,12 +181,14 @@ mod tests {
         let name = |status: StatusCode, body: &str| granted(status, body.as_bytes()).map_err(|failure| failure.name);
         let good = name(StatusCode::OK, r#"{"access_token":"a.b.c","token_type":"Bearer","expires_in":300}"#).ok();
         assert_eq!(good.map(|granted| (granted.access_token, granted.expires_in)), Some(("a.b.c".into(), 300)));
-        let busy = Failure::busy("too_many_tokens", "too many", "later").to_json().to_string();
+        let own = Failure::refused("host_not_allowed", "no", "correct it").to_json().to_string();
         for (status, body, expected) in [
             (StatusCode::OK, "<html>", "token_unanswered"),
             (StatusCode::BAD_GATEWAY, "<html>", "token_unanswered"),
             (StatusCode::BAD_REQUEST, r#"{"error":"invalid_scope"}"#, "token_refused"),
-            (StatusCode::TOO_MANY_REQUESTS, &busy, "too_many_tokens"),
+            (StatusCode::TOO_MANY_REQUESTS, r#"{"error":"slow_down"}"#, "token_unavailable"),
+            (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"temporarily_unavailable"}"#, "token_unavailable"),
+            (StatusCode::FORBIDDEN, &own, "host_not_allowed"),
         ] {
             assert_eq!(name(status, body).err().as_deref(), Some(expected), "{body}");
         }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::front::envelope;
 use crate::front::nonces::{NotFresh, ReadNonces};
-use crate::front::oauth::{AuthorizationServer, Door, Site, TokenGate};
+use crate::front::oauth::{self, AuthorizationServer, Door, Site, TokenGate};
 use crate::front::settings::LimitSettings;
 use crate::front::tokens::AccessTokens;
 use crate::kernel::credential::pair::VerifiedAgent;
@@ -73,14 +73,18 @@ impl Edge {
 
     /// Answers one request of an accepted agent; the agent is judged again first.
     pub async fn answer(&self, agent: Arc<VerifiedAgent>, request: Request<Incoming>) -> Response<Body> {
+        let door = Door::of(request.uri().path());
         if let Err(name) = self.gate.still_acceptable(&agent) {
-            return closing(refuse(StatusCode::FORBIDDEN, name, "the agent may not be served any more"));
+            return closing(kept_by_nobody(
+                door,
+                refuse(StatusCode::FORBIDDEN, name, "the agent may not be served any more"),
+            ));
         }
         let Ok(_turn) = self.turns.try_acquire() else {
-            return self.busy("too_many_requests", "the bank answers as many requests at once as it can");
+            return self.busy(door, "too_many_requests", "the bank answers as many requests at once as it can");
         };
         let limit = Duration::from_millis(self.limits.request_timeout_ms);
-        match tokio::time::timeout(limit, self.admit(agent, request)).await {
+        let response = match tokio::time::timeout(limit, self.admit(agent, door, request)).await {
             Ok(Ok(response) | Err(response)) => response,
             Err(_) => respond(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -90,21 +94,24 @@ impl Edge {
                     "repeat with the same idempotency key",
                 ),
             ),
-        }
+        };
+        kept_by_nobody(door, response)
     }
 
     /// Answers whatever is asked on a connection that its agent has beyond those that it may have.
-    pub fn crowded(&self) -> Response<Body> {
-        closing(self.busy("too_many_connections_of_one", "this agent has as many connections as it may"))
+    pub fn crowded(&self, request: &Request<Incoming>) -> Response<Body> {
+        let door = Door::of(request.uri().path());
+        closing(self.busy(door, "too_many_connections_of_one", "this agent has as many connections as it may"))
     }
 
     async fn admit(
         &self,
         agent: Arc<VerifiedAgent>,
+        door: Option<Door>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Response<Body>> {
         let (parts, body) = request.into_parts();
-        let door = Door::of(parts.uri.path()).ok_or_else(|| {
+        let door = door.ok_or_else(|| {
             refuse(StatusCode::NOT_FOUND, "unknown_path", "only /mcp and what belongs to it is served")
         })?;
         if parts.method != door.method() {
@@ -226,18 +233,28 @@ impl Edge {
     fn not_issued(&self, failure: &Failure) -> Response<Body> {
         let Failure { name, message, .. } = failure;
         if name == "too_many_tokens" {
-            return self.busy("too_many_tokens", message);
+            return self.busy(Some(Door::Token), "too_many_tokens", message);
         }
         tracing::warn!(%name, %message, "a request for a token failed");
-        let failure = Failure::busy(name.as_str(), "the bank cannot issue tokens now", "try again in a moment");
-        again_soon(respond(StatusCode::SERVICE_UNAVAILABLE, &failure))
+        let description = format!("{name}: the bank cannot issue tokens now; try again in a moment");
+        again_soon(oauth::refusal(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", &description))
     }
 
-    /// The answer to more than there is room for.
-    fn busy(&self, name: &'static str, message: &str) -> Response<Body> {
+    /// The answer to more than there is room for, as who asks at this door reads answers.
+    fn busy(&self, door: Option<Door>, name: &'static str, message: &str) -> Response<Body> {
         self.gate.count_refusal(name);
-        let failure = Failure::busy(name, message, "ask less often, and try again in a moment");
-        again_soon(respond(StatusCode::TOO_MANY_REQUESTS, &failure))
+        let next_step = "ask less often, and try again in a moment";
+        let response = match door {
+            // The one error that means this at a token endpoint (RFC 8628, 3.5).
+            Some(Door::Token) => {
+                let description = format!("{name}: {message}; {next_step}");
+                oauth::refusal(StatusCode::TOO_MANY_REQUESTS, "slow_down", &description)
+            }
+            Some(Door::Mcp | Door::Shown(_)) | None => {
+                respond(StatusCode::TOO_MANY_REQUESTS, &Failure::busy(name, message, next_step))
+            }
+        };
+        kept_by_nobody(door, again_soon(response))
     }
 
     /// The answer to a read that cannot be known to be the first of its kind.
@@ -247,7 +264,9 @@ impl Edge {
             NotFresh::TooOld => {
                 self.unsigned(site, "signature_too_old", "the request was signed before the bank's daemon began")
             }
-            NotFresh::Full => self.busy("too_many_reads", "more reads in a minute than the bank remembers"),
+            NotFresh::Full => {
+                self.busy(Some(Door::Mcp), "too_many_reads", "more reads in a minute than the bank remembers")
+            }
         }
     }
 
@@ -310,11 +329,19 @@ fn refuse(status: StatusCode, name: &str, message: &str) -> Response<Body> {
 fn challenge(site: &Site, refusal: Option<TokenRefusal>) -> HeaderValue {
     let metadata = format!("resource_metadata=\"{}\"", site.resource_metadata());
     let said = match refusal {
-        // RFC 6750, 3.1: who sent none learns no error.
-        None | Some(TokenRefusal::Missing) => format!("Bearer {metadata}"),
+        // RFC 6750, 3.1: who sent none, or in a scheme that is none of ours, learns no error.
+        None | Some(TokenRefusal::Missing | TokenRefusal::Scheme) => format!("Bearer {metadata}"),
         Some(refusal) => format!("Bearer error=\"invalid_token\", error_description=\"{refusal}\", {metadata}"),
     };
     HeaderValue::from_str(&said).expect("a site and a refusal are printable ASCII without quotes")
+}
+
+/// What a token endpoint answers is kept by nobody on its way (RFC 6749, 5.1 and 5.2).
+fn kept_by_nobody(door: Option<Door>, mut response: Response<Body>) -> Response<Body> {
+    if door == Some(Door::Token) {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 fn again_soon(mut response: Response<Body>) -> Response<Body> {

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -258,12 +260,12 @@ async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: OwnedSem
     let counted = shared.of_agent.connect(&agent.spiffe_id().to_string(), clock::boot_ms());
     let is_counted = counted.is_some();
     let serving = Arc::clone(&shared);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (shared, agent) = (Arc::clone(&serving), Arc::clone(&agent));
         async move {
             Ok::<_, Infallible>(match is_counted {
                 true => shared.edge.answer(agent, request).await,
-                false => shared.edge.crowded(),
+                false => shared.edge.crowded(&request),
             })
         }
     });

@@ -125,12 +125,17 @@ pub struct AuthorizationServer {
     allowances: Arc<Allowances>,
 }
 
+const ONLY_THE_CERTIFICATE: &str = "a client is authenticated by its certificate and by nothing else";
+
 /// An error of the token endpoint (RFC 6749, 5.2; RFC 8707, 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Denied {
     InvalidRequest(&'static str),
     UnsupportedGrantType,
+    /// Its name is not that of the certificates.
     InvalidClient,
+    /// It says who it is in an Authorization header.
+    InvalidAuthentication,
     InvalidTarget,
     InvalidScope,
 }
@@ -140,7 +145,7 @@ impl Denied {
         match self {
             Self::InvalidRequest(_) => "invalid_request",
             Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::InvalidClient => "invalid_client",
+            Self::InvalidClient | Self::InvalidAuthentication => "invalid_client",
             Self::InvalidTarget => "invalid_target",
             Self::InvalidScope => "invalid_scope",
         }
@@ -151,17 +156,21 @@ impl Denied {
             Self::InvalidRequest(why) => why,
             Self::UnsupportedGrantType => "the one grant is client_credentials",
             Self::InvalidClient => "client_id is not the SPIFFE ID of this connection's certificates",
+            Self::InvalidAuthentication => ONLY_THE_CERTIFICATE,
             Self::InvalidTarget => "resource is not this bank's MCP endpoint under the name of this request",
             Self::InvalidScope => "scope names what the agent's role has no tool for, or the role has no tools",
         }
     }
 
+    /// 401 goes with a challenge, and there is one for whoever used a scheme of HTTP and for nobody else.
     fn status(self) -> StatusCode {
         match self {
-            Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::InvalidRequest(_) | Self::UnsupportedGrantType | Self::InvalidTarget | Self::InvalidScope => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::InvalidAuthentication => StatusCode::UNAUTHORIZED,
+            Self::InvalidRequest(_)
+            | Self::UnsupportedGrantType
+            | Self::InvalidClient
+            | Self::InvalidTarget
+            | Self::InvalidScope => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -205,7 +214,7 @@ impl AuthorizationServer {
         let issued = issuing
             .await
             .map_err(|_| Failure::fault("token_defect", "issuing met a defect", "report this as a defect"))??;
-        let mut response = match issued {
+        Ok(match issued {
             Ok((token, claims)) => {
                 let expires_in = claims.exp - claims.iat;
                 let scope = claims.more.scope;
@@ -215,13 +224,14 @@ impl AuthorizationServer {
                 answer(StatusCode::OK, &granted)
             }
             Err(denied) => {
-                let said = json!({ "error": denied.error(), "error_description": denied.description() });
-                answer(denied.status(), &said)
+                let mut response = refusal(denied.status(), denied.error(), denied.description());
+                if denied.status() == StatusCode::UNAUTHORIZED {
+                    let challenge = challenge(parts.headers.get(header::AUTHORIZATION), site);
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                }
+                response
             }
-        };
-        // RFC 6749, 5.1.
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        })
     }
 
     /// What the token will permit: all tools of the agent's role, or those of them that are asked for.
@@ -233,7 +243,7 @@ impl AuthorizationServer {
             None => return Err(Denied::InvalidRequest("grant_type is missing")),
         }
         if ["client_secret", "client_assertion", "client_assertion_type"].iter().any(|name| said(name).is_some()) {
-            return Err(Denied::InvalidRequest("a client is authenticated by its certificate and by nothing else"));
+            return Err(Denied::InvalidRequest(ONLY_THE_CERTIFICATE));
         }
         if said("client_id").is_some_and(|id| id != agent.spiffe_id().to_string()) {
             return Err(Denied::InvalidClient);
@@ -314,7 +324,7 @@ fn form(parts: &Parts, body: &Bytes) -> Result<BTreeMap<String, String>, Denied>
         return Err(Denied::InvalidRequest("parameters go into the body"));
     }
     if parts.headers.contains_key(header::AUTHORIZATION) {
-        return Err(Denied::InvalidRequest("a client is authenticated by its certificate and by nothing else"));
+        return Err(Denied::InvalidAuthentication);
     }
     let mut form = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(body) {
@@ -324,6 +334,24 @@ fn form(parts: &Parts, body: &Bytes) -> Result<BTreeMap<String, String>, Denied>
     }
     form.retain(|_, value| !value.is_empty());
     Ok(form)
+}
+
+/// The challenge that answers an Authorization header: in the scheme that the client used (RFC 6749, 5.2).
+fn challenge(said: Option<&HeaderValue>, site: &Site) -> HeaderValue {
+    let word = said.and_then(|said| said.to_str().ok()).and_then(|said| said.split(' ').next()).unwrap_or_default();
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+.".contains(&byte);
+    let is_plain = !word.is_empty() && word.len() <= SCHEME_BYTES_MAX && word.bytes().all(is_scheme);
+    let scheme = if is_plain { word } else { "Basic" };
+    let challenge = format!("{scheme} realm=\"{}\"", site.issuer());
+    HeaderValue::from_str(&challenge).expect("a scheme and a site are printable ASCII without quotes")
+}
+
+/// No registered scheme's name is nearly as long.
+const SCHEME_BYTES_MAX: usize = 32;
+
+/// An error in the form that clients of OAuth read (RFC 6749, 5.2).
+pub fn refusal(status: StatusCode, error: &str, description: &str) -> Response<Body> {
+    answer(status, &json!({ "error": error, "error_description": description }))
 }
 
 fn answer(status: StatusCode, document: &Value) -> Response<Body> {
@@ -345,6 +373,24 @@ mod tests {
         }
         for bad in ["", "evil.example", "localhost.evil.example", "me@localhost", "localhost/", "LOCALHOST", "a b"] {
             assert_eq!(Site::of(bad, &known), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_in_the_scheme_that_was_used() {
+        let site = Site::of("localhost", &["localhost".to_owned()]).unwrap();
+        for (said, scheme) in [
+            (Some("Basic eDp5"), "Basic"),
+            (Some("bearer x"), "bearer"),
+            (Some("AWS4-HMAC-SHA256 x"), "AWS4-HMAC-SHA256"),
+            (Some("a,b x"), "Basic"),
+            (Some(" x"), "Basic"),
+            (Some(""), "Basic"),
+            (None, "Basic"),
+        ] {
+            let said = said.map(HeaderValue::from_static);
+            let expected = format!("{scheme} realm=\"https://localhost\"");
+            assert_eq!(challenge(said.as_ref(), &site), *expected, "{said:?}");
         }
     }
 

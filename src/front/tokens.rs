@@ -74,12 +74,15 @@ impl AccessTokens {
     }
 }
 
-/// The token of an Authorization header (RFC 6750, 2.1).
+/// The token of an Authorization header (RFC 6750, 2.1). Another scheme is no token of ours, good or bad; what goes by
+/// the name of ours and is not one word is a bad one.
 fn bearer(header: &[u8]) -> Result<&str, TokenRefusal> {
-    let text = std::str::from_utf8(header).map_err(|_| TokenRefusal::Scheme)?;
-    let (scheme, token) = text.split_once(' ').ok_or(TokenRefusal::Scheme)?;
-    let is_one = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ');
-    if is_one { Ok(token) } else { Err(TokenRefusal::Scheme) }
+    let end = header.iter().position(|byte| *byte == b' ').unwrap_or(header.len());
+    if !header[..end].eq_ignore_ascii_case(b"bearer") {
+        return Err(TokenRefusal::Scheme);
+    }
+    let token = header.get(end + 1..).and_then(|token| std::str::from_utf8(token).ok());
+    token.filter(|token| !token.is_empty() && !token.contains(' ')).ok_or(TokenRefusal::Parts)
 }
 
 #[cfg(test)]
@@ -91,9 +94,12 @@ mod tests {
         for good in ["Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c"] {
             assert_eq!(bearer(good.as_bytes()), Ok("a.b.c"));
         }
-        for bad in ["", "a.b.c", "Bearer", "Bearer ", "Bearer  a", "Bearer a b", "Basic a", "DPoP a", "Bearer\ta"] {
-            assert_eq!(bearer(bad.as_bytes()), Err(TokenRefusal::Scheme), "{bad:?}");
+        for other in ["", "a.b.c", "Basic a", "DPoP a", "Bearer\ta", "Bearers a", " Bearer a"] {
+            assert_eq!(bearer(other.as_bytes()), Err(TokenRefusal::Scheme), "{other:?}");
         }
-        assert_eq!(bearer(b"Bearer \xff"), Err(TokenRefusal::Scheme));
+        for bad in ["Bearer", "Bearer ", "Bearer  a", "Bearer a b", "bearer a "] {
+            assert_eq!(bearer(bad.as_bytes()), Err(TokenRefusal::Parts), "{bad:?}");
+        }
+        assert_eq!((bearer(b"\xff a"), bearer(b"Bearer \xff")), (Err(TokenRefusal::Scheme), Err(TokenRefusal::Parts)));
     }
 }

@@ -237,13 +237,21 @@ fn more_than_can_be_answered_at_once_is_told_to_come_again() {
     let refused = second.ask(DOCUMENT);
     assert_eq!((refused.status, refused.name()), (429, "too_many_requests"), "{refused:?}");
     assert!(refused.head.to_ascii_lowercase().contains("retry-after: 1"), "{}", refused.head);
+    // At the token endpoint in the words that are read there.
+    let refused = second.ask(&token_request(""));
+    assert_eq!((refused.status, &refused.body["error"]), (429, &json!("slow_down")), "{refused:?}");
+    let head = refused.head.to_ascii_lowercase();
+    assert!(head.contains("retry-after: 1") && head.contains("cache-control: no-store"), "{head}");
     first.send(&waiting[end..]);
     assert_eq!(first.answer().content()["currency"], "USD");
     assert_eq!(second.ask(DOCUMENT).status, 200);
 
     let refused = (0..100).map(|_| second.ask(&token_request(""))).find(|answer| answer.status != 200).unwrap();
-    assert_eq!((refused.status, refused.name()), (429, "too_many_tokens"), "{refused:?}");
-    assert!(refused.head.to_ascii_lowercase().contains("retry-after: 1"), "{}", refused.head);
+    let description = refused.body["error_description"].as_str().unwrap_or_default();
+    assert_eq!((refused.status, &refused.body["error"]), (429, &json!("slow_down")), "{refused:?}");
+    assert!(description.starts_with("too_many_tokens: "), "{description}");
+    let head = refused.head.to_ascii_lowercase();
+    assert!(head.contains("retry-after: 1") && head.contains("cache-control: no-store"), "{head}");
     // The token that it has goes on.
     assert_eq!(second.ask(&signed_only(&agent, &agent.with_token(&balance()), fresh())).status, 200);
 }

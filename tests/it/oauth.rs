@@ -116,10 +116,16 @@ fn requests_for_tokens_are_refused_in_the_words_of_oauth() {
         (
             "a password",
             form("grant_type=client_credentials", &format!("{usual}Authorization: Basic eDp5\r\n")),
-            400,
-            "invalid_request",
+            401,
+            "invalid_client",
         ),
-        ("another agent's name", token_request(&format!("&client_id={id}shopper")), 401, "invalid_client"),
+        (
+            "a token",
+            form("grant_type=client_credentials", &format!("{usual}Authorization: DPoP eDp5\r\n")),
+            401,
+            "invalid_client",
+        ),
+        ("another agent's name", token_request(&format!("&client_id={id}shopper")), 400, "invalid_client"),
         ("another resource", token_request("&resource=https%3A%2F%2Fevil.example%2Fmcp"), 400, "invalid_target"),
         ("the resource's neighbour", token_request("&resource=https%3A%2F%2F127.0.0.1"), 400, "invalid_target"),
         ("a tool that is none", token_request("&scope=list_accounts+open_vault"), 400, "invalid_scope"),
@@ -129,6 +135,15 @@ fn requests_for_tokens_are_refused_in_the_words_of_oauth() {
         let answer = line.ask(&request);
         assert_eq!((answer.status, answer.body["error"].as_str()), (status, Some(error)), "{what}: {answer:?}");
         assert!(answer.body["error_description"].is_string() && answer.body["access_token"].is_null(), "{answer:?}");
+        assert!(answer.head.contains("cache-control: no-store"), "{what}: {}", answer.head);
+        // A challenge goes with 401 and with nothing else, in the scheme that was used.
+        let challenge = answer.head.lines().find_map(|line| line.strip_prefix("www-authenticate: "));
+        let expected = match what {
+            "a password" => Some("Basic realm=\"https://127.0.0.1\""),
+            "a token" => Some("DPoP realm=\"https://127.0.0.1\""),
+            _ => None,
+        };
+        assert_eq!(challenge, expected, "{what}");
     }
     leaves_with(&world, "invalid_scope");
     let posted = b"POST /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".to_vec();
@@ -139,6 +154,8 @@ fn requests_for_tokens_are_refused_in_the_words_of_oauth() {
     ] {
         let answer = line.ask(&request);
         assert_eq!((answer.status, answer.name()), (status, name), "{what}: {answer:?}");
+        let is_token_door = request.windows(12).any(|at| at == b"/oauth/token");
+        assert_eq!(answer.head.contains("cache-control: no-store"), is_token_door, "{what}: {}", answer.head);
     }
     let own = format!("&client_id={id}assistant&scope=get_transaction+list_accounts");
     let answer = line.ask(&token_request(&own));
@@ -218,12 +235,22 @@ fn whose_connection_signature_and_token_it_is_must_agree() {
             "token_signature_invalid",
         ),
         ("no token", "x".into(), "token_malformed"),
-        ("two tokens", format!("{0} {0}", tokens[0]), "token_scheme"),
+        ("two tokens", format!("{0} {0}", tokens[0]), "token_malformed"),
+        ("nothing", String::new(), "token_malformed"),
     ];
     for (what, token, name) in table {
         let answer = line.ask(&signed_only(&one, &bearing(&token, &balance()), fresh()));
         assert_eq!((answer.status, answer.name()), (401, name), "{what}: {answer:?}");
         assert!(answer.head.contains("error=\"invalid_token\""), "{}", answer.head);
+    }
+    // Who speaks of no token of ours has done nothing wrong with one: told where to get one, and no error.
+    for scheme in ["Basic", "DPoP", "Beare"] {
+        let request = String::from_utf8(bearing(&tokens[0], &balance())).unwrap();
+        let request = request.replacen("Authorization: Bearer", &format!("Authorization: {scheme}"), 1);
+        let answer = line.ask(&signed_only(&one, request.as_bytes(), fresh()));
+        assert_eq!((answer.status, answer.name()), (401, "token_scheme"), "{scheme}: {answer:?}");
+        let challenge = format!("www-authenticate: Bearer {metadata}");
+        assert!(answer.head.lines().any(|line| line == challenge), "{scheme}: {}", answer.head);
     }
     // Made for the bank under another of its names.
     let at_localhost = String::from_utf8(balance()).unwrap().replacen("127.0.0.1", "localhost", 1);

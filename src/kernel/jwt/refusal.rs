@@ -5,11 +5,11 @@
 pub enum TokenRefusal {
     #[error("the request has no access token")]
     Missing,
-    #[error("Authorization is not Bearer and one token")]
+    #[error("the request has no access token: its Authorization is of another scheme than Bearer")]
     Scheme,
     #[error("the token is longer than 8 KiB")]
     TooLong,
-    #[error("the token is not three parts with dots between them")]
+    #[error("the token is not one word of three parts with dots between them")]
     Parts,
     #[error("a part of the token is not base64url without padding")]
     Base64,
