@@ -162,6 +162,15 @@ impl Config {
         if self.listen.console.is_some() && party.kind != PartyKind::Bank {
             return Err("listen console is for a bank".into());
         }
+        if let Some(address) = self.listen.console.filter(|address| address.ip().is_unspecified())
+            && self.listen.console_url.is_none()
+        {
+            return Err(format!(
+                "listen console = \"{address}\" is every address of this machine and none that a person can open: \
+                 say under which one people reach it with console_url = \"https://NAME:{}\"",
+                address.port()
+            ));
+        }
         if let Some(url) = &self.listen.console_url
             && (!url.starts_with("https://") || url.ends_with('/') || url.contains(char::is_whitespace))
         {

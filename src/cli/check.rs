@@ -114,6 +114,22 @@ mod tests {
         sample.replace("[audit]", &format!("[banking]\nurl = \"{url}\"\n[audit]"))
     }
 
+    /// The pages for people at every address.
+    fn everywhere(bank: &str, all: &str) -> String {
+        let console = bank.lines().find(|line| line.starts_with("console = ")).unwrap();
+        bank.replace(console, &format!("console = \"{all}:8445\""))
+    }
+
+    #[test]
+    fn pages_at_every_address_have_a_name_that_people_open() {
+        for all in ["0.0.0.0", "[::]"] {
+            let text = everywhere(&filled(SAMPLES[0], "false"), all);
+            let named = text.replace("# console_url = ", "console_url = ");
+            assert_ne!(named, text);
+            Config::parse(&named, Path::new("sample")).unwrap();
+        }
+    }
+
     const SAMPLES: [&str; 4] = [
         include_str!("../../docs/config/bank.toml"),
         include_str!("../../docs/config/security-company.toml"),
@@ -180,6 +196,8 @@ mod tests {
                 filled(SAMPLES[2], "false").replace("signatures_burst = 2000", "signatures_burst = 0"),
                 "signatures_burst must be at least 1",
             ),
+            (everywhere(&bank, "0.0.0.0"), "say under which one people reach it with console_url"),
+            (everywhere(&bank, "[::]"), "say under which one people reach it with console_url"),
             ("not toml".into(), "sample"),
         ];
         for (text, reason) in table {
