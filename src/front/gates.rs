@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::front::oauth::TokenGate;
 use crate::front::request_state;
 use crate::front::services::Services;
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Stamp, ToolCall};
+use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Stamp, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::jwt::TokenKey;
 use crate::kernel::refusal::Refusal;
@@ -250,18 +250,26 @@ impl Gates {
         nonce: Option<Sha256>,
         request: &ToolRequest,
     ) -> Result<(), Unanswered> {
-        let command = Command {
-            stamp: Stamp { nonce, ..clock::stamp(request.id.clone()) },
-            actor: Actor::Agent(agent.clone()),
-            act: Act::Record { tool: shortened(tool), decision },
-        };
-        let recorded = self.services.setup.store.apply(vec![command]).map_err(Failure::from);
-        let decisions = recorded.map_err(|failure| failed(failure, &request.id))?;
+        let stamp = Stamp { nonce, ..clock::stamp(request.id.clone()) };
+        let decisions = self.commit(stamp, agent, tool, decision).map_err(|failure| failed(failure, &request.id))?;
+        let replayed = decisions.iter().any(|decision| decision.outcome == Err(Refusal::NonceReplayed));
+        if replayed { Err(Unanswered::Replayed) } else { Ok(()) }
+    }
+
+    fn commit(
+        &self,
+        stamp: Stamp,
+        agent: &AgentPrincipal,
+        tool: &str,
+        decision: Value,
+    ) -> Result<Vec<Decision>, Failure> {
+        let act = Act::Record { tool: shortened(tool), decision };
+        let command = Command { stamp, actor: Actor::Agent(agent.clone()), act };
+        let decisions = self.services.setup.store.apply(vec![command])?;
         if let Ok(log) = self.services.log() {
             log.notify();
         }
-        let replayed = decisions.iter().any(|decision| decision.outcome == Err(Refusal::NonceReplayed));
-        if replayed { Err(Unanswered::Replayed) } else { Ok(()) }
+        Ok(decisions)
     }
 }
 
@@ -279,16 +287,7 @@ impl TokenGate for Gates {
     }
 
     fn record(&self, agent: &AgentPrincipal, decision: Value) -> Result<(), Failure> {
-        let command = Command {
-            stamp: clock::stamp(clock::fresh_request_id()),
-            actor: Actor::Agent(agent.clone()),
-            act: Act::Record { tool: "issue_token".into(), decision },
-        };
-        self.services.setup.store.apply(vec![command])?;
-        if let Ok(log) = self.services.log() {
-            log.notify();
-        }
-        Ok(())
+        self.commit(clock::stamp(clock::fresh_request_id()), agent, "issue_token", decision).map(drop)
     }
 }
 
