@@ -8,21 +8,19 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::front::admin::{self, AdminAnswer, AdminRequest};
 use crate::front::admin_group::SOCKET_MODE;
 use crate::front::services::Services;
+use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::failure::Failure;
 
 /// One request, a certificate request with its custody statement included, is far below it.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
 /// Operators are few; more than this at once is a mistake.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: u32 = 64;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// When accepting fails: out of descriptors, most likely, and connections that end make room again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds a local socket, mode 0660 inside the state directory, which is the daemon's own: who connects is told by peer
 /// credentials.
@@ -48,23 +46,11 @@ pub fn bind(path: &Path) -> Result<UnixListener, Failure> {
 
 /// Serves until `stop`, then lets calls in progress end.
 pub async fn serve(listener: UnixListener, services: Arc<Services>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "an admin connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+    let slots = Slots::new(CONNECTIONS_MAX);
+    accepting::accept(&listener, &slots, &stop, |stream, _, slot| {
+        let Some(slot) = slot else {
             turn_away(&stream);
-            continue;
+            return;
         };
         let services = Arc::clone(&services);
         tokio::spawn(async move {
@@ -72,10 +58,9 @@ pub async fn serve(listener: UnixListener, services: Arc<Services>, stop: Cancel
                 tracing::debug!(%error, "admin connection ended early");
             }
         });
-    }
-    // Each connection holds one slot: all of them back means that nothing is in progress.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(READ_TIMEOUT, slots.acquire_many(all)).await;
+    })
+    .await;
+    slots.drained(READ_TIMEOUT).await;
 }
 
 /// Says that the door is full. An answer this short fits into a fresh socket's buffer: nobody is waited for.
@@ -92,7 +77,7 @@ fn turn_away(stream: &UnixStream) {
     }
 }
 
-async fn converse(stream: UnixStream, services: Arc<Services>, slot: OwnedSemaphorePermit) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, services: Arc<Services>, slot: Slot) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();

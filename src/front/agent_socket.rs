@@ -11,17 +11,17 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::hsm::CertifiedKey;
 use crate::kernel::httpsig::{Components, Parameters, SignatureHeaders};
 use crate::kernel::types::AgentName;
+use crate::ops::accepting::{self, Slots};
 use crate::ops::failure::Failure;
 use crate::ops::ipc;
 use crate::tls::agent::{AgentAsk, AgentSays, Asked, Said};
 
 /// Bridges at once, each with one connection; those that come when all places are taken are hung up on.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: u32 = 256;
 /// Questions of one connection that wait for their answer; more are not read meanwhile.
 const OPEN_MAX: usize = 64;
 /// Questions of all connections that are worked on at once; the rest wait in the order they came.
@@ -32,8 +32,8 @@ const QUESTION_BYTES_MAX: usize = 64 << 10;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// A bridge that does not take its answers for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// When accepting fails: out of descriptors, most likely, and connections that end make room again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What is being signed when the daemon stops is answered within this time; its HSM has a deadline of its own.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The agent host's keys, as bridges may use them. Blocking.
 pub trait AgentKeys: Send + Sync {
@@ -52,26 +52,13 @@ pub trait AgentKeys: Send + Sync {
 
 /// Serves until `stop`, then lets what is being signed be answered.
 pub async fn serve(listener: UnixListener, keys: Arc<dyn AgentKeys>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Slots::new(CONNECTIONS_MAX);
     let working = Arc::new(Semaphore::new(WORKING_MAX));
     let own_uid = rustix::process::geteuid().as_raw();
-    let conversations = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "an agent connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+    accepting::accept(&listener, &slots, &stop, |stream, _, slot| {
+        let Some(slot) = slot else {
             tracing::warn!("an agent connection was turned away: all places are taken");
-            continue;
+            return;
         };
         let conversation = Conversation {
             keys: Arc::clone(&keys),
@@ -79,15 +66,15 @@ pub async fn serve(listener: UnixListener, keys: Arc<dyn AgentKeys>, stop: Cance
             working: Arc::clone(&working),
             stop: stop.clone(),
         };
-        conversations.spawn(async move {
+        tokio::spawn(async move {
             let _slot = slot;
             if let Err(error) = conversation.run(stream).await {
                 tracing::debug!(%error, "an agent connection ended early");
             }
         });
-    }
-    conversations.close();
-    conversations.wait().await;
+    })
+    .await;
+    slots.drained(DRAIN_TIMEOUT).await;
 }
 
 /// One bridge's connection.

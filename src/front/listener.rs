@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::types::{Currency, UnixMillis};
 use crate::mcp::server::{Endpoint, ToolGate};
+use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::Connections;
@@ -71,8 +71,8 @@ struct Shared {
     limits: LimitSettings,
     gate: Arc<dyn PairGate>,
     connections: Arc<Connections>,
-    slots: Arc<Semaphore>,
-    handshake_slots: Arc<Semaphore>,
+    slots: Slots,
+    handshake_slots: Slots,
     /// Handshakes in progress, by address; connections, by agent.
     of_source: Arc<Allowances>,
     of_agent: Arc<Allowances>,
@@ -101,7 +101,6 @@ impl Listener {
             .build()
             .map_err(failed)?;
         let (limits, stop) = (setup.limits, CancellationToken::new());
-        let slots = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX >> 4)));
         let endpoint = Endpoint::new(setup.tool_gate, setup.currency, &setup.hosts, limits.body_bytes_max);
         let shared = Arc::new(Shared {
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -115,8 +114,8 @@ impl Listener {
             }),
             gate: setup.pair_gate,
             connections: setup.connections,
-            slots: slots(limits.connections_max),
-            handshake_slots: slots(limits.handshakes_max),
+            slots: Slots::new(limits.connections_max),
+            handshake_slots: Slots::new(limits.handshakes_max),
             of_source: Allowances::of_connections(limits.handshakes_of_source_max),
             of_agent: Allowances::of_connections(limits.connections_of_agent_max),
             limits,
@@ -132,8 +131,7 @@ impl Listener {
     pub async fn stop(mut self) {
         self.shared.stop.cancel();
         let _ = (&mut self.accepting).await;
-        let all = self.shared.limits.connections_max;
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.shared.slots.acquire_many(all)).await;
+        self.shared.slots.drained(DRAIN_TIMEOUT).await;
         self.shared.connections.cut(|_| true);
         if let Some(handshakes) = self.handshakes.take() {
             handshakes.shutdown_background();
@@ -142,31 +140,16 @@ impl Listener {
 }
 
 async fn accept(shared: Arc<Shared>, listening: TcpListener, handshakes: Handle) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listening.accept() => accepted,
-            () = shared.stop.cancelled() => return,
+    accepting::accept(&listening, &shared.slots, &shared.stop, |stream, peer, slot| {
+        let refuse = |name| shared.gate.count_refusal(name);
+        let Some(slot) = slot else {
+            return refuse("too_many_connections");
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: connections that end make room again.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&shared.slots).try_acquire_owned() else {
-            shared.gate.count_refusal("too_many_connections");
-            continue;
-        };
-        let Ok(handshake_slot) = Arc::clone(&shared.handshake_slots).try_acquire_owned() else {
-            shared.gate.count_refusal("too_many_handshakes");
-            continue;
+        let Some(handshake_slot) = shared.handshake_slots.take() else {
+            return refuse("too_many_handshakes");
         };
         let Some(of_source) = shared.of_source.connect(&source(peer.ip()), clock::boot_ms()) else {
-            shared.gate.count_refusal("too_many_handshakes_of_one");
-            continue;
+            return refuse("too_many_handshakes_of_one");
         };
         let shared = Arc::clone(&shared);
         handshakes.spawn(async move {
@@ -177,7 +160,8 @@ async fn accept(shared: Arc<Shared>, listening: TcpListener, handshakes: Handle)
                 main.spawn(serve(shared, stream, slot));
             }
         });
-    }
+    })
+    .await;
 }
 
 /// Whom a handshake counts for: an address, or the network that one host has with IPv6 (RFC 6177).
@@ -238,7 +222,7 @@ fn refusal_name(error: &std::io::Error) -> Option<&'static str> {
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: Slot) {
     let _slot = slot;
     let presented: Vec<Vec<u8>> = stream
         .get_ref()
@@ -275,22 +259,9 @@ async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: OwnedSem
         .max_headers(shared.limits.headers_max)
         .max_buf_size(shared.limits.header_bytes_max)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
-            }
-            // Revoked: the stream is dropped where it stands.
-            () = cut.cancelled() => return,
-            () = shared.stop.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
+    tokio::select! {
+        () = accepting::converse(connection, &shared.stop) => {}
+        // Revoked: the stream is dropped where it stands.
+        () = cut.cancelled() => {}
     }
 }

@@ -14,23 +14,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::types::ApprovalId;
+use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::failure::Failure;
 use crate::tls;
 
 /// Strangers' handshakes wait for the HSM: so many at once, on threads of their own.
 const THREADS: usize = 2;
-const CONNECTIONS_MAX: usize = 128;
+const CONNECTIONS_MAX: u32 = 128;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const STYLE: &str = include_str!("pages/page.css");
 const APPROVAL: &str = include_str!("pages/approval.html");
@@ -83,28 +82,16 @@ impl Drop for Pages {
 }
 
 async fn accept(listening: TcpListener, acceptor: TlsAcceptor, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listening.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    accepting::accept(&listening, &Slots::new(CONNECTIONS_MAX), &stop, |stream, _, slot| {
         // All places are taken: whoever comes is closed at once and may come again.
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+        if let Some(slot) = slot {
             tokio::spawn(converse(stream, acceptor.clone(), slot));
         }
-    }
+    })
+    .await;
 }
 
-async fn converse(stream: TcpStream, acceptor: TlsAcceptor, slot: OwnedSemaphorePermit) {
+async fn converse(stream: TcpStream, acceptor: TlsAcceptor, slot: Slot) {
     let _slot = slot;
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {

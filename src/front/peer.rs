@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +25,14 @@ use crate::front::settings::PeerLimitSettings;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json;
 use crate::kernel::types::{KeyId, PartyName};
+use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::tls::{self, PeerVerifier};
 
 const API: &str = include_str!("../../docs/peer-api.json");
 const THREADS: usize = 2;
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: u32 = 256;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const JSON_DEPTH_MAX: usize = 16;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -129,26 +129,14 @@ fn judge(services: &Services, presented: &[Vec<u8>]) -> Result<Peer, String> {
 }
 
 async fn accept(shared: Arc<Shared>, listening: TcpListener) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listening.accept() => accepted,
-            () = shared.stop.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of descriptors, most likely: connections that end make room again.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            shared.services.count_refusal("too_many_connections");
-            continue;
-        };
-        tokio::spawn(serve(Arc::clone(&shared), stream, slot));
-    }
+    accepting::accept(&listening, &Slots::new(CONNECTIONS_MAX), &shared.stop, |stream, _, slot| match slot {
+        Some(slot) => drop(tokio::spawn(serve(Arc::clone(&shared), stream, slot))),
+        None => drop(shared.services.count_refusal("too_many_connections")),
+    })
+    .await;
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, slot: Slot) {
     let _slot = slot;
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, shared.acceptor.accept(stream)).await else {
         return;

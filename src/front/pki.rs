@@ -15,16 +15,17 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca::{Authority, OcspAnswer, Responder};
 use crate::kernel::credential::ocsp::NoAnswer;
 use crate::kernel::types::{Sha256, UnixMillis};
+use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
-const CONNECTIONS_MAX: usize = 1_024;
+const CONNECTIONS_MAX: u32 = 1_024;
 /// Signatures for strangers at once: the HSM is for those who pay. More are told to try later.
 const SIGNING_MAX: usize = 8;
 /// Headers with the address: a question in an address is at most 255 bytes (RFC 5019, 5), we take somewhat more.
@@ -36,7 +37,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is in progress may end within this time after stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Nobody keeps what will be made anew this soon.
 const CACHE_MARGIN_MS: i64 = 60_000;
 
@@ -240,36 +240,19 @@ pub async fn serve(
     let failed = |error: std::io::Error| Failure::fault("listener_failed", error.to_string(), "check process limits");
     listening.set_nonblocking(true).map_err(failed)?;
     let listening = TcpListener::from_std(listening).map_err(failed)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listening.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    let slots = Slots::new(CONNECTIONS_MAX);
+    accepting::accept(&listening, &slots, &stop, |stream, _, slot| {
         // All places are taken: whoever comes is closed at once and may come again.
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+        if let Some(slot) = slot {
             tokio::spawn(converse(stream, Arc::clone(&publication), slot, stop.clone()));
         }
-    }
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
+    })
+    .await;
+    slots.drained(DRAIN_TIMEOUT).await;
     Ok(())
 }
 
-async fn converse(
-    stream: TcpStream,
-    publication: Arc<Publication>,
-    slot: OwnedSemaphorePermit,
-    stop: CancellationToken,
-) {
+async fn converse(stream: TcpStream, publication: Arc<Publication>, slot: Slot, stop: CancellationToken) {
     let _slot = slot;
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -281,15 +264,5 @@ async fn converse(
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            _ = &mut connection => return,
-            () = stop.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
+    accepting::converse(connection, &stop).await;
 }

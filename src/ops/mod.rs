@@ -1,5 +1,6 @@
-//! What every service needs from its surroundings: time, places, failures.
+//! What every service needs from its surroundings: time, places, connections, failures.
 
+pub mod accepting;
 pub mod clock;
 pub mod failure;
 pub mod ipc;

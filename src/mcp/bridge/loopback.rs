@@ -17,12 +17,11 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Bridge, Dial};
 use crate::kernel::json;
+use crate::ops::accepting::{self, Slots};
 use crate::ops::failure::Failure;
 
 /// Where the endpoint is.
@@ -31,13 +30,11 @@ pub const PATH: &str = "/mcp";
 /// Longest request; the bank takes less.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const DEPTH_MAX: usize = 32;
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: u32 = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For requests in progress when it is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// When accepting fails: out of descriptors, most likely, and connections that end make room again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A browser on this machine says one of these; every other Host or Origin is refused (DNS rebinding).
 const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
@@ -62,33 +59,20 @@ pub async fn serve_loopback(dial: Arc<dyn Dial>, listener: TcpListener, secret: 
         .with_cancellation_token(stop.clone());
     let service = StreamableHttpService::new(move || Ok(bridge.clone()), Arc::default(), config);
     let shared = Arc::new(Shared { service, secret });
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+    let slots = Slots::new(CONNECTIONS_MAX);
+    accepting::accept(&listener, &slots, &stop, |stream, _, slot| {
+        let Some(slot) = slot else {
             tracing::warn!("a connection was turned away: all places are taken");
-            continue;
+            return;
         };
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        connections.spawn(async move {
+        tokio::spawn(async move {
             let _slot = slot;
             converse(shared, stream, stop).await;
         });
-    }
-    connections.close();
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await;
+    })
+    .await;
+    slots.drained(DRAIN_TIMEOUT).await;
 }
 
 async fn converse(shared: Arc<Shared>, stream: TcpStream, stop: CancellationToken) {
@@ -102,22 +86,7 @@ async fn converse(shared: Arc<Shared>, stream: TcpStream, stop: CancellationToke
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(64)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
-            }
-            () = stop.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
+    accepting::converse(connection, &stop).await;
 }
 
 impl Shared {
