@@ -1,5 +1,6 @@
 //! Every integration test in one binary: one file an area.
 
+mod agent_line;
 mod agent_model;
 mod audit;
 mod bank_desk;

@@ -1,19 +1,21 @@
 //! A bridge's line to its agent host: one connection, many questions on it, answers in any order.
 //!
-//! Two kinds of callers share it: rustls signs on the thread that shakes hands, everything else waits without one. A
-//! thread of the line's own reads. When the daemon ends or starts again, the next question makes a new connection, and
-//! those that were open are asked once more on it: a signature that nobody received harms nobody.
+//! Two kinds of callers share it: rustls signs on the thread that shakes hands, everything else waits without one. Two
+//! threads of the line's own connect and write, and read: a daemon that stands still holds up who asks it and nobody
+//! else. When it ends or starts again, the next question makes a new connection, and those that were open are asked once
+//! more on it: a signature that nobody received harms nobody.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::{AgentAsk, AgentSays, Asked, Said, unreachable_};
@@ -24,12 +26,16 @@ use crate::ops::ipc;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A daemon that takes no more questions for so long is not well; there is room for some hundred that it has not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Questions that wait to be written. A bridge has fewer open at once than half of it.
+const UNWRITTEN_MAX: usize = 1_024;
+/// Of those that wait so much is written at once.
+const WRITTEN_BYTES: usize = 64 << 10;
 
 /// Connections over time, one at a time.
 pub(super) struct Line {
     path: PathBuf,
     last_id: AtomicU64,
-    /// The lock is held while a connection is made, so that a crowd makes one.
+    /// The lock guards the pointer only: a connection is made by its own thread.
     current: Mutex<Option<Arc<Connection>>>,
 }
 
@@ -39,9 +45,9 @@ type Outcome = Result<AgentSays, Lost>;
 /// The connection ended. Nobody knows whether the daemon has signed.
 struct Lost(String);
 
+/// Questions go to the thread that writes. It ends when this is dropped, and with it the one that reads.
 struct Connection {
-    /// The lock is held for the write of one frame.
-    write: Mutex<UnixStream>,
+    unwritten: SyncSender<Vec<u8>>,
     open: Arc<Open>,
 }
 
@@ -81,7 +87,7 @@ impl Line {
                     continue;
                 }
             };
-            match answer.recv_timeout(ANSWER_TIMEOUT) {
+            match aside(|| answer.recv_timeout(ANSWER_TIMEOUT)) {
                 Ok(Ok(says)) => return Ok(says),
                 Ok(Err(failed)) => lost = Some(failed),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -117,7 +123,7 @@ impl Line {
         Err(gone(lost))
     }
 
-    /// Writes a question to the connection that there is, or to a new one.
+    /// Gives a question to the connection that there is, or to a new one. Never waits.
     fn send(&self, ask: &AgentAsk, waiting: Waiting) -> Result<(Arc<Connection>, u64), Lost> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed);
         let frame = ipc::frame(&Asked { id, ask: ask.clone() }).map_err(lost)?;
@@ -125,11 +131,9 @@ impl Line {
         if !connection.expect(id, waiting) {
             return Err(Lost("it hung up".into()));
         }
-        let written = connection.write.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame);
-        if let Err(error) = written {
-            // What was written of the frame makes the rest of the connection unreadable for the daemon.
-            connection.end(&error.to_string());
-            return Err(lost(error));
+        if connection.unwritten.try_send(frame).is_err() {
+            connection.forget(id);
+            return Err(Lost(format!("{UNWRITTEN_MAX} questions wait for it already")));
         }
         Ok((connection, id))
     }
@@ -139,15 +143,22 @@ impl Line {
         if let Some(connection) = current.as_ref().filter(|connection| connection.lives()) {
             return Ok(Arc::clone(connection));
         }
-        let stream = UnixStream::connect(&self.path)?;
-        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        let answers = stream.try_clone()?;
+        let (unwritten, writing) = mpsc::sync_channel(UNWRITTEN_MAX);
         let open: Arc<Open> = Arc::new(Mutex::new(Some(HashMap::new())));
-        let reading = Arc::clone(&open);
-        std::thread::Builder::new().name("agent-line".into()).spawn(move || read(answers, &reading))?;
-        let connection = Arc::new(Connection { write: Mutex::new(stream), open });
+        let (path, waiting) = (self.path.clone(), Arc::clone(&open));
+        let writer = std::thread::Builder::new().name("agent-line-out".into());
+        writer.spawn(move || write(&path, &writing, &waiting))?;
+        let connection = Arc::new(Connection { unwritten, open });
         *current = Some(Arc::clone(&connection));
         Ok(connection)
+    }
+}
+
+/// Waits on this thread. Where it belongs to tasks, they go on without it.
+fn aside<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(wait),
+        Ok(_) | Err(_) => wait(),
     }
 }
 
@@ -174,18 +185,39 @@ impl Connection {
             open.remove(&id);
         }
     }
+}
 
-    fn end(&self, reason: &str) {
-        end(&self.open, reason);
-        let _ = self.write.lock().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
+/// Connects, then writes questions until nobody asks any more or the connection has ended.
+fn write(path: &Path, unwritten: &Receiver<Vec<u8>>, open: &Arc<Open>) {
+    let ended = connect(path, open).and_then(|mut stream| {
+        let written = write_all(&mut stream, unwritten);
+        // What was written of a frame makes the rest of the connection unreadable for the daemon.
+        let _ = stream.shutdown(Shutdown::Both);
+        written
+    });
+    if let Err(error) = ended {
+        end(open, &error.to_string());
     }
 }
 
-impl Drop for Connection {
-    /// Nobody asks any more: its reader ends.
-    fn drop(&mut self) {
-        let _ = self.write.lock().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
+fn connect(path: &Path, open: &Arc<Open>) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    let (answers, waiting) = (stream.try_clone()?, Arc::clone(open));
+    std::thread::Builder::new().name("agent-line-in".into()).spawn(move || read(answers, &waiting))?;
+    Ok(stream)
+}
+
+fn write_all(stream: &mut UnixStream, unwritten: &Receiver<Vec<u8>>) -> io::Result<()> {
+    for mut frames in unwritten {
+        while frames.len() < WRITTEN_BYTES
+            && let Ok(more) = unwritten.try_recv()
+        {
+            frames.extend(more);
+        }
+        stream.write_all(&frames)?;
     }
+    Ok(())
 }
 
 /// Hands out answers until the connection ends.
