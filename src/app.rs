@@ -27,6 +27,7 @@ use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::front::settings::PeerLimitSettings;
+use crate::front::watching;
 use crate::hsm::client::{self, ControlHandle, WorkerPool};
 use crate::hsm::confine;
 use crate::hsm::supervisor;
@@ -195,6 +196,9 @@ fn start(
         }
         tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        if party_settings.kind == PartyKind::Bank {
+            tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));
+        }
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
         }

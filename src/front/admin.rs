@@ -235,7 +235,7 @@ pub enum AdminCall {
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
     let setup = &services.setup;
-    let verb = verb_of(&request.call);
+    let (verb, only_shows) = (verb_of(&request.call), only_shows(&request.call));
     let operator = match signed_in(&request.call) {
         Some(approval) => setup.authority.officer(approval, uid),
         None => setup.operators.identify(uid, request.operator.as_deref()),
@@ -246,7 +246,9 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
     }
     match answer {
         Ok(value) => {
-            services.changed();
+            if !only_shows {
+                services.changes.tell();
+            }
             AdminAnswer::Ok(value)
         }
         Err(failure) => {
@@ -255,6 +257,44 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
             AdminAnswer::Error(failure.with_request(&request_id))
         }
     }
+}
+
+/// What changes nothing that an agent sees: those who listen need not look.
+fn only_shows(call: &AdminCall) -> bool {
+    use AdminCall::{
+        AccountList, ApprovalsList, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList, CertPending,
+        CertShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList,
+        KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, ProductList, Receipt, Status,
+    };
+    matches!(
+        call,
+        Status {}
+            | Doctor {}
+            | HostShow {}
+            | HostList {}
+            | OperatorShow {}
+            | OperatorList {}
+            | CertApprovals {}
+            | CertPending {}
+            | CertList {}
+            | CertShow { .. }
+            | FreezeList {}
+            | CrlExport {}
+            | CrlCheck {}
+            | KeyList {}
+            | KeyShow { .. }
+            | CustodyReport {}
+            | AccountList {}
+            | MerchantList {}
+            | ProductList {}
+            | GrantList {}
+            | ApprovalsList { .. }
+            | ApprovalsShow { .. }
+            | LedgerCheck {}
+            | Receipt { .. }
+            | AuditShow { .. }
+            | AuditCheck {}
+    )
 }
 
 /// As it is called on the socket.

@@ -218,7 +218,11 @@ impl ToolGate for Gates {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.services.changes()
+        self.services.changes.listen()
+    }
+
+    fn may_be_served(&self, agent: &VerifiedAgent) -> bool {
+        self.services.still_acceptable(agent).is_ok()
     }
 
     fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look {
@@ -230,11 +234,8 @@ impl ToolGate for Gates {
             let payments = self.services.payments().ok()?;
             let state = |approval| Ok(payments.approval_of(agent, approval)?.map(|found| found.status));
             let approvals: Result<_, StoreFault> = approvals.iter().map(state).collect();
-            Some(Seen {
-                tools: self.tools_for(agent),
-                accounts: payments.readable_accounts(agent).ok()?,
-                approvals: approvals.ok()?,
-            })
+            let (accounts, until) = payments.readable(agent).ok()?;
+            Some(Seen { tools: self.tools_for(agent), accounts, approvals: approvals.ok()?, until })
         };
         look().map_or(Look::Unknown, Look::Seen)
     }

@@ -25,3 +25,4 @@ pub mod request_state;
 pub mod services;
 pub mod settings;
 pub mod tokens;
+pub mod watching;

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
@@ -21,6 +20,7 @@ use crate::front::manifest::Manifests;
 use crate::front::operators::Operators;
 use crate::front::peer_lease::Lender;
 use crate::front::peer_lease::holder::Heard;
+use crate::front::watching::Changes;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
@@ -89,8 +89,7 @@ pub struct Services {
     /// Handshakes that were refused, by name, since the last leaf about them.
     refused: Mutex<BTreeMap<String, u64>>,
     refused_total: Mutex<BTreeMap<String, u64>>,
-    /// Moves when something has changed here that an agent may see.
-    changes: watch::Sender<u64>,
+    pub changes: Changes,
     pub manifests: Manifests,
     /// The address of the pages for people, `https://host:port`, once they are served.
     pages: OnceLock<String>,
@@ -132,7 +131,7 @@ impl Services {
             catalogue_end: Mutex::default(),
             refused: Mutex::default(),
             refused_total: Mutex::default(),
-            changes: watch::Sender::new(0),
+            changes: Changes::new(),
             manifests: Manifests::default(),
             pages: OnceLock::new(),
         });
@@ -184,7 +183,7 @@ impl Services {
             self.complete_bank(&mut missing)?;
         }
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
-        self.changed();
+        self.changes.tell();
         Ok(())
     }
 
@@ -323,15 +322,6 @@ impl Services {
 
     pub fn token(&self) -> Arc<dyn Token> {
         Arc::clone(&self.setup.hsm) as Arc<dyn Token>
-    }
-
-    /// Says that something may have changed that agents can see; they look for themselves.
-    pub fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
     }
 
     /// Pages for people are served under this address from now on.

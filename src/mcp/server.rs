@@ -48,7 +48,7 @@ use crate::kernel::access::Access;
 use crate::kernel::command::{AgentPrincipal, AuthorizationRef, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json::JsonRefused;
-use crate::kernel::types::{AccountId, ApprovalId, Currency, Day, RequestId, Sha256, TransactionId};
+use crate::kernel::types::{AccountId, ApprovalId, Currency, Day, RequestId, Sha256, TransactionId, UnixMillis};
 use crate::mcp::shapes;
 use crate::ops::clock;
 use crate::ops::failure::MayHaveHappened;
@@ -120,8 +120,10 @@ pub trait ToolGate: Send + Sync {
     /// Takes it back, once, in the commit that records that it was brought.
     fn unseal(&self, agent: &AgentPrincipal, sealed: &str, request: &ToolRequest) -> Result<RequestState, Unanswered>;
 
-    /// Moves when something has changed here that an agent may see.
+    /// Moves when something may have changed that an agent sees: what was changed elsewhere some seconds late.
     fn changes(&self) -> watch::Receiver<u64>;
+    /// False once the agent may not be served any more. Reads no store.
+    fn may_be_served(&self, agent: &VerifiedAgent) -> bool;
     /// What an agent sees now of what it can subscribe to. No decision.
     fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look;
 }
@@ -157,6 +159,8 @@ pub struct Seen {
     pub accounts: Vec<AccountId>,
     /// The states of the approvals that were asked about, in their order; none: not the agent's.
     pub approvals: Vec<Option<String>>,
+    /// When the time alone changes it, if it does.
+    pub until: Option<UnixMillis>,
 }
 
 /// What came of a look.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::story::Payments;
 use crate::kernel::command::{AgentPrincipal, Verb};
-use crate::kernel::types::{AccountId, ApprovalId, Day};
+use crate::kernel::types::{AccountId, ApprovalId, Day, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{ApprovalView, StoreFault};
@@ -52,10 +52,19 @@ impl Payments {
     /// # Errors
     /// The store's.
     pub fn readable_accounts(&self, agent: &AgentPrincipal) -> Result<Vec<AccountId>, StoreFault> {
+        self.readable(agent).map(|(accounts, _)| accounts)
+    }
+
+    /// The same, and when the first of these grants ends.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn readable(&self, agent: &AgentPrincipal) -> Result<(Vec<AccountId>, Option<UnixMillis>), StoreFault> {
         let now = clock::now();
-        let grants = self.store.grants_of(&agent.spiffe_id)?;
-        let readable = grants.into_iter().filter(|grant| now < grant.expires && grant.verbs.contains(&Verb::Read));
-        Ok(readable.map(|grant| grant.account).collect())
+        let mut grants = self.store.grants_of(&agent.spiffe_id)?;
+        grants.retain(|grant| now < grant.expires && grant.verbs.contains(&Verb::Read));
+        let until = grants.iter().map(|grant| grant.expires).min();
+        Ok((grants.into_iter().map(|grant| grant.account).collect(), until))
     }
 
     /// An approval that this agent asked for. `None`: there is none, or another one asked for it.

@@ -12,9 +12,10 @@ use super::resources::{self, Named};
 use super::{Look, Seen, ToolGate};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::types::ApprovalId;
+use crate::ops::clock;
 
-/// Between two looks: what another node or the time has changed is told this late.
-const LOOK: Duration = Duration::from_secs(5);
+/// So often it is seen to that the agent may still be served, and that nothing has come to its end: without the store.
+const GLANCE: Duration = Duration::from_secs(5);
 /// Approvals that one subscription follows.
 pub(super) const FOLLOWED_MAX: usize = 64;
 
@@ -53,22 +54,31 @@ pub(super) async fn tell(
         changes.mark_unchanged();
         let (look, who, followed) = (Arc::clone(&gate), Arc::clone(&agent), Arc::clone(&approvals));
         let seen = tokio::task::spawn_blocking(move || look.seen_by(&who, &followed)).await;
-        match seen {
+        let until = match seen {
             Ok(Look::Seen(now)) => {
                 let before = last.get_or_insert_with(|| now.clone());
                 if !say(&subscription, before, &now, &approvals).await {
                     return Ok(());
                 }
-                last = Some(now);
+                last.insert(now).until
             }
             // The next look says.
-            Ok(Look::Unknown) | Err(_) => {}
+            Ok(Look::Unknown) | Err(_) => Some(clock::now()),
             Ok(Look::Refused) => return Ok(()),
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
-            () = subscription.cancelled() => return Ok(()),
+        };
+        // Nothing that was seen becomes another thing before one of these.
+        loop {
+            tokio::select! {
+                _ = changes.changed() => break,
+                () = tokio::time::sleep(GLANCE) => {}
+                () = subscription.cancelled() => return Ok(()),
+            }
+            if !gate.may_be_served(&agent) {
+                return Ok(());
+            }
+            if until.is_some_and(|until| clock::now() >= until) {
+                break;
+            }
         }
     }
 }

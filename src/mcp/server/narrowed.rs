@@ -133,9 +133,13 @@ impl ToolGate for Narrowed {
         self.gate.changes()
     }
 
-    fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look {
+    fn may_be_served(&self, agent: &VerifiedAgent) -> bool {
         // A stream lasts as long as its token: whoever has a newer one subscribes again.
-        if self.access.has_expired(clock::now()) {
+        !self.access.has_expired(clock::now()) && self.gate.may_be_served(agent)
+    }
+
+    fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look {
+        if !self.may_be_served(agent) {
             return Look::Refused;
         }
         let scope = self.access.scope();
@@ -147,6 +151,7 @@ impl ToolGate for Narrowed {
                     true => seen.approvals,
                     false => seen.approvals.iter().map(|_| None).collect(),
                 },
+                until: seen.until,
             }),
             Look::Unknown => Look::Unknown,
             Look::Refused => Look::Refused,
