@@ -32,7 +32,7 @@ pub struct Args {
     /// For whom.
     #[arg(long, default_value = "user")]
     scope: Scope,
-    /// Print what could be pasted by hand; no file of the client is read or written.
+    /// Print what could be pasted by hand; nothing is written.
     #[arg(long, conflicts_with_all = ["dry_run", "uninstall"])]
     print: bool,
     /// Show what would change; nothing is written.
@@ -60,7 +60,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     };
     if let (Some(server), true) = (&server, args.print) {
         let snippet = args.client.snippet(server)?;
-        let value = json!({ "client": args.client.title(), "file": file, "snippet": snippet });
+        // Of a file that cannot be read there is nothing to point out: what is printed is pasted by hand.
+        let order = Order::Install { server, replace: true };
+        let present = clients::carry_out(args.client, &file, &order, Writing::DryRun).ok();
+        let foreign = present.map(|report| report.foreign).unwrap_or_default();
+        let value = json!({ "client": args.client.title(), "file": file, "snippet": snippet, "foreign": foreign });
+        point_out(&args.name, &file, &foreign);
         context.print(&value, |_| snippet);
         return Ok(());
     }
@@ -81,9 +86,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         "difference": args.dry_run.then_some(&report.difference),
         "command": server.as_ref().map(|server| &server.command),
         "args": server.as_ref().map(|server| &server.args),
+        "foreign": report.foreign,
     });
+    point_out(&args.name, &report.file, &report.foreign);
     context.print(&value, |_| text(args.client, &args.name, &report, writing));
     Ok(())
+}
+
+/// Says which members of our entry somebody else put there, by name: what they hold may be a secret.
+fn point_out(name: &ServerName, file: &Path, foreign: &[String]) {
+    if !foreign.is_empty() {
+        eprintln!(
+            "warning: {} in {} has members that are not ours and change what is started or who is asked: {}\n\
+             next: take them out by hand, or start anew with --uninstall",
+            name.as_str(),
+            file.display(),
+            foreign.join(", ")
+        );
+    }
 }
 
 /// What the client will start: this program, with absolute paths, since a client has a directory of its own.

@@ -57,6 +57,18 @@ pub(super) fn is_ours(command: &str, args: &[String]) -> bool {
     matches!(program, "countersign" | "countersign.exe") && args.first().is_some_and(|verb| verb == VERB)
 }
 
+/// Members that leave what is started as it is, and when and by whom it may be called.
+const HARMLESS: [&str; 7] =
+    ["description", "disabled", "enabled", "startup_timeout_ms", "startup_timeout_sec", "timeout", "tool_timeout_sec"];
+
+/// The member whose own members are the program's environment.
+pub(super) const ENVIRONMENT: &str = "env";
+
+/// Whether a member of our entry that is not ours is to be pointed out.
+pub(super) fn is_telling(member: &str) -> bool {
+    !HARMLESS.contains(&member)
+}
+
 /// One change of a configuration's text.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change<'a> {
@@ -69,6 +81,8 @@ pub(super) enum Change<'a> {
 pub(super) struct Edited {
     pub text: String,
     pub outcome: Outcome,
+    /// Members that an entry of ours keeps and that change what it is, by name: `cwd`, `env.PATH`.
+    pub foreign: Vec<String>,
 }
 
 /// Why a configuration is left as it is.

@@ -4,7 +4,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode};
 
 use super::Outcome;
-use super::entry::{Change, Edited, Refused, Server, ServerName, is_ours};
+use super::entry::{Change, ENVIRONMENT, Edited, Refused, Server, ServerName, is_ours, is_telling};
 
 /// Comments and trailing commas and nothing else: what Zed and VS Code read.
 const READ_AS: ParseOptions = ParseOptions {
@@ -38,9 +38,9 @@ pub(super) fn edit(
         None => (None, text),
     };
     let root = parse(body)?;
-    let outcome = match change {
+    let (outcome, foreign) = match change {
         Change::Put { server, replace } => put(&root, servers_member, kind, server, *replace)?,
-        Change::Remove { name } => remove(&root, servers_member, name)?,
+        Change::Remove { name } => (remove(&root, servers_member, name)?, Vec::new()),
     };
     let text = match outcome {
         Outcome::Unchanged => text.to_owned(),
@@ -51,7 +51,7 @@ pub(super) fn edit(
             mark.into_iter().chain(body.chars()).collect()
         }
     };
-    Ok(Edited { text, outcome })
+    Ok(Edited { text, outcome, foreign })
 }
 
 fn put(
@@ -60,7 +60,7 @@ fn put(
     kind: Option<(&str, &str)>,
     server: &Server,
     replace: bool,
-) -> Result<Outcome, Refused> {
+) -> Result<(Outcome, Vec<String>), Refused> {
     let top = root.object_value_or_create().ok_or_else(|| not_an_object("its outermost value"))?;
     let servers = match member(&top, servers_member)? {
         Some(servers) => object(&servers, servers_member)?,
@@ -70,7 +70,7 @@ fn put(
     let Some(present) = member(&servers, name)? else {
         let members = entry(kind, server).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         servers.append(name, CstInputValue::Object(members));
-        return Ok(Outcome::Installed);
+        return Ok((Outcome::Installed, Vec::new()));
     };
     match (present.object_value(), command_of(&present)?) {
         (Some(ours), Some((command, args))) if is_ours(&command, &args) => {
@@ -81,12 +81,12 @@ fn put(
                     outcome = Outcome::Updated;
                 }
             }
-            Ok(outcome)
+            Ok((outcome, foreign(&ours, &entry(kind, server))))
         }
         (_, _) if replace => {
             let members = entry(kind, server).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             present.set_value(CstInputValue::Object(members));
-            Ok(Outcome::Updated)
+            Ok((Outcome::Updated, Vec::new()))
         }
         (_, command) => Err(taken(name, command)),
     }
@@ -113,6 +113,22 @@ fn entry<'a>(kind: Option<(&'a str, &str)>, server: &Server) -> Vec<(&'a str, Cs
     let kind = kind.map(|(name, value)| (name, CstInputValue::from(value)));
     let rest = [("command", CstInputValue::from(server.command.as_str())), ("args", CstInputValue::Array(args))];
     kind.into_iter().chain(rest).collect()
+}
+
+/// The names of what an entry of ours has besides, as far as it is to be pointed out.
+fn foreign(entry: &CstObject, ours: &[(&str, CstInputValue)]) -> Vec<String> {
+    let names = |object: &CstObject| -> Vec<(String, CstObjectProp)> {
+        let named = |member: CstObjectProp| Some((member.decoded_name()?, member));
+        object.properties().into_iter().filter_map(named).collect()
+    };
+    let besides = names(entry).into_iter().filter(|(name, _)| ours.iter().all(|(own, _)| own != name));
+    let told = besides.filter(|(name, _)| is_telling(name)).flat_map(|(name, member)| match member.object_value() {
+        Some(variables) if name == ENVIRONMENT => {
+            names(&variables).into_iter().map(|(variable, _)| format!("{name}.{variable}")).collect()
+        }
+        Some(_) | None => vec![name],
+    });
+    told.collect()
 }
 
 /// Gives a member this value; answers whether it had another one.
@@ -299,6 +315,21 @@ mod tests {
         ];
         for text in broken {
             assert!(matches!(put(text), Err(Refused::Unreadable(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_our_entry_has_besides_is_named_and_stays() {
+        let with = |more: &str| ALONE.replacen("\"command\"", &format!("{more}\"command\""), 1);
+        for (more, named) in [
+            ("", &[][..]),
+            ("\"disabled\": true, \"timeout\": 5, ", &[]),
+            ("\"env\": {}, ", &[]),
+            ("\"env\": { \"LD_PRELOAD\": \"/x\", \"P\\u0041TH\": \"/y\" }, ", &["env.LD_PRELOAD", "env.PATH"]),
+            ("\"env\": \"/x\", \"envFile\": \"/y\", \"alwaysAllow\": [], ", &["env", "envFile", "alwaysAllow"]),
+        ] {
+            let edited = put(&with(more)).unwrap();
+            assert_eq!((edited.foreign, edited.text), (named.iter().map(|name| (*name).into()).collect(), with(more)));
         }
     }
 

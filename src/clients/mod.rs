@@ -251,6 +251,9 @@ pub struct Report {
     pub backup: Option<PathBuf>,
     /// What changes, a line each.
     pub difference: String,
+    /// Members that our entry has besides and that change what is started or how it may be called, by name alone: their
+    /// values may be secrets. They stay.
+    pub foreign: Vec<String>,
 }
 
 /// Carries out an order on the configuration of a client: under a lock against other runs of this, with a backup beside
@@ -272,18 +275,18 @@ pub fn carry_out(client: Client, place: &Path, order: &Order<'_>, writing: Writi
     };
     let nothing_to_undo = matches!(order, Order::Uninstall { .. }) && !path.exists();
     if writing == Writing::DryRun || nothing_to_undo {
-        let (edited, difference) = edited(&file::read(&path)?)?;
-        return Ok(Report { outcome: edited.outcome, file: path.clone(), backup: None, difference });
+        let (Edited { outcome, foreign, .. }, difference) = edited(&file::read(&path)?)?;
+        return Ok(Report { outcome, file: path.clone(), backup: None, difference, foreign });
     }
     let _lock = file::lock(&path)?;
     for _ in 0..ATTEMPTS_MAX {
         let before = file::read(&path)?;
-        let (edited, difference) = edited(&before)?;
-        if edited.outcome == Outcome::Unchanged {
-            return Ok(Report { outcome: edited.outcome, file: path.clone(), backup: None, difference });
+        let (Edited { text, outcome, foreign }, difference) = edited(&before)?;
+        if outcome == Outcome::Unchanged {
+            return Ok(Report { outcome, file: path.clone(), backup: None, difference, foreign });
         }
-        if let file::Replaced::Yes { backup } = file::replace(&path, &before, &edited.text)? {
-            return Ok(Report { outcome: edited.outcome, file: path.clone(), backup, difference });
+        if let file::Replaced::Yes { backup } = file::replace(&path, &before, &text)? {
+            return Ok(Report { outcome, file: path.clone(), backup, difference, foreign });
         }
     }
     Err(Failure::busy(

@@ -3,7 +3,7 @@
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
 use super::Outcome;
-use super::entry::{Change, Edited, Refused, Server, ServerName, is_ours};
+use super::entry::{Change, ENVIRONMENT, Edited, Refused, Server, ServerName, is_ours, is_telling};
 
 /// The text after the change.
 ///
@@ -17,9 +17,9 @@ pub(super) fn edit(text: &str, servers_member: &str, change: &Change<'_>) -> Res
     if returns && body.replace('\n', "\r\n") != text {
         return Err(Refused::Unreadable("some of its lines end in a carriage return and some do not".to_owned()));
     }
-    let outcome = match change {
+    let (outcome, foreign) = match change {
         Change::Put { server, replace } => put(&mut document, servers_member, server, *replace)?,
-        Change::Remove { name } => remove(&mut document, servers_member, name)?,
+        Change::Remove { name } => (remove(&mut document, servers_member, name)?, Vec::new()),
     };
     let text = match outcome {
         Outcome::Unchanged => text.to_owned(),
@@ -30,10 +30,15 @@ pub(super) fn edit(text: &str, servers_member: &str, change: &Change<'_>) -> Res
             if returns { body.replace('\n', "\r\n") } else { body }
         }
     };
-    Ok(Edited { text, outcome })
+    Ok(Edited { text, outcome, foreign })
 }
 
-fn put(document: &mut DocumentMut, servers_member: &str, server: &Server, replace: bool) -> Result<Outcome, Refused> {
+fn put(
+    document: &mut DocumentMut,
+    servers_member: &str,
+    server: &Server,
+    replace: bool,
+) -> Result<(Outcome, Vec<String>), Refused> {
     let top = document.as_table_mut();
     if !top.contains_key(servers_member) {
         let mut servers = Table::new();
@@ -48,7 +53,7 @@ fn put(document: &mut DocumentMut, servers_member: &str, server: &Server, replac
     match present.and_then(command_of) {
         None if present.is_none() => {
             servers.insert(name, entry(server, within_a_value));
-            Ok(Outcome::Installed)
+            Ok((Outcome::Installed, Vec::new()))
         }
         Some((command, args)) if is_ours(&command, &args) => {
             let ours = table(servers.get_mut(name), name)?;
@@ -61,11 +66,11 @@ fn put(document: &mut DocumentMut, servers_member: &str, server: &Server, replac
                 bring_about(ours, "args", words(server).into());
                 outcome = Outcome::Updated;
             }
-            Ok(outcome)
+            Ok((outcome, foreign(ours)))
         }
         Some(_) | None if replace => {
             servers.insert(name, entry(server, within_a_value));
-            Ok(Outcome::Updated)
+            Ok((Outcome::Updated, Vec::new()))
         }
         command => Err(taken(name, command)),
     }
@@ -82,6 +87,18 @@ fn remove(document: &mut DocumentMut, servers_member: &str, name: &ServerName) -
         }
         command => Err(taken(name.as_str(), command)),
     }
+}
+
+/// The names of what an entry of ours has besides, as far as it is to be pointed out.
+fn foreign(entry: &dyn TableLike) -> Vec<String> {
+    let besides = entry.iter().filter(|(name, _)| !["command", "args"].contains(name) && is_telling(name));
+    let told = besides.flat_map(|(name, member)| match member.as_table_like() {
+        Some(variables) if name == ENVIRONMENT => {
+            variables.iter().map(|(variable, _)| format!("{name}.{variable}")).collect()
+        }
+        Some(_) | None => vec![name.to_owned()],
+    });
+    told.collect()
 }
 
 /// Our entry: a table of its own, or a value where all servers are one.
@@ -204,6 +221,11 @@ mod tests {
             new.text
         );
         assert!(new.text.contains("enabled = false"), "{}", new.text);
+        assert_eq!(new.foreign, [String::new(); 0]);
+        for more in ["env = { PATH = \"/x\" }\n", "env.PATH = \"/x\"\n", "[mcp_servers.bank.env]\nPATH = \"/x\"\n"] {
+            assert_eq!(put(&format!("{ALONE}{more}")).unwrap().foreign, ["env.PATH"], "{more}");
+        }
+        assert_eq!(put(&format!("{ALONE}env_vars = [\"HOME\"]\nenv = 1\n")).unwrap().foreign, ["env_vars", "env"]);
     }
 
     #[test]

@@ -217,6 +217,36 @@ fn what_is_printed_or_only_shown_is_not_written() {
 }
 
 #[test]
+fn what_somebody_else_put_into_our_entry_is_pointed_out_by_name_and_never_by_value() {
+    for (client, inside, member) in CLIENTS {
+        let desk = Desk::new();
+        let file = desk.file(inside);
+        assert_eq!(desk.install(client).unwrap()["foreign"], json!([]), "{client}");
+        let text = fs::read_to_string(&file).unwrap();
+        let planted = if client == "codex" {
+            format!(
+                "{text}cwd = \"/tmp/s3cret\"\nenabled = true\n[{member}.bank.env]\nLD_PRELOAD = \"/tmp/s3cret.so\"\n"
+            )
+        } else {
+            let planted =
+                "\"cwd\": \"/tmp/s3cret\", \"disabled\": false, \"env\": { \"LD_PRELOAD\": \"/tmp/s3cret.so\" },";
+            text.replacen("\"command\"", &format!("{planted} \"command\""), 1)
+        };
+        fs::write(&file, &planted).unwrap();
+        for more in [&["--dry-run"][..], &["--print"], &[]] {
+            let output = desk.command(&[&[client, "--agent", "assistant"], more].concat()).output().unwrap();
+            let (told, warned) = (answer(&output).unwrap(), String::from_utf8(output.stderr).unwrap());
+            assert_eq!(told["foreign"], json!(["cwd", "env.LD_PRELOAD"]), "{client} {more:?}");
+            assert!(warned.contains("cwd, env.LD_PRELOAD"), "{client} {more:?}: {warned}");
+            assert!(!warned.contains("s3cret") && !told.to_string().contains("s3cret"), "{client} {more:?}: {warned}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), planted, "{client}");
+        desk.run(&[client, "--uninstall"]).unwrap();
+        assert_eq!(desk.install(client).unwrap()["foreign"], json!([]), "{client}");
+    }
+}
+
+#[test]
 fn a_configuration_that_does_not_parse_is_left_as_it_is() {
     for (client, inside, _) in CLIENTS {
         for broken in ["{\"a\": ", "= 1", "\u{0}", "[1, 2"] {
