@@ -308,6 +308,49 @@ fn a_person_is_asked_before_money_moves_and_can_interrupt() {
 }
 
 #[test]
+fn what_was_typed_before_the_question_is_no_answer_to_it() {
+    let world = World::new();
+    let before = balance(&world);
+    let dialect = Dialect::Anthropic;
+    // The model speaks once the early word has arrived at the terminal.
+    let (typed, arrived) = mpsc::channel();
+    let first: Turn = Box::new(move |_| {
+        arrived.recv().unwrap();
+        Say::Calls(vec![("list_accounts", json!({}))])
+    });
+    let provider = Provider::start(dialect, std::iter::once(first).chain(purchase("early")).collect());
+    let command = agent(&world, &provider, dialect, &[]);
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    // `script` gives it a terminal of its own, and types what it reads.
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    terminal.env("NO_PROXY", "127.0.0.1").env(dialect.key_variable(), KEY);
+    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    let mut until = |text: &str| {
+        let mut part = [0; 1024];
+        while !shown.contains(text) {
+            let more = screen.read(&mut part).unwrap();
+            assert!(more > 0, "{text} is not in {shown}");
+            shown.push_str(&String::from_utf8_lossy(&part[..more]));
+        }
+    };
+    keyboard.write_all(b"y\n").unwrap();
+    until("y\r\n");
+    typed.send(()).unwrap();
+    until("? money moves: execute_purchase");
+    keyboard.write_all(b"n\n").unwrap();
+    until("person_declined");
+    drop(screen);
+    child.wait().unwrap();
+    assert_eq!(balance(&world), before);
+}
+
+#[test]
 fn what_fails_or_takes_long_is_told_as_it_is() {
     let world = World::new();
     an_order_whose_answer_is_lost_is_told_as_unknown(&world);

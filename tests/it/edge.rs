@@ -2,12 +2,14 @@
 //! anything.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use countersign::mcp::signed_http::fresh;
 use serde_json::{Value, json};
 
-use crate::support::signed::{Agent, Answer, Line, message, signed, signed_only, token_request, tool_call};
+use crate::support::signed::{
+    Agent, Answer, Line, bearing, granted, message, signed, signed_only, token_request, tool_call,
+};
 use crate::support::world::World;
 
 const DOCUMENT: &[u8] = b"GET /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
@@ -27,6 +29,18 @@ fn world(limits: &[(&str, u64)]) -> (World, Agent) {
     world.serve("bank");
     let agent = Agent::new(&world.state("bank"), &world.state("agent"), "assistant");
     (world, agent)
+}
+
+/// The MCP listener's address now.
+fn address(world: &World) -> SocketAddr {
+    let ports: Value =
+        serde_json::from_slice(&std::fs::read(world.state("bank").join("run/ports.json")).unwrap()).unwrap();
+    ports["mcp"].as_str().unwrap().parse().unwrap()
+}
+
+/// How often the bank has turned somebody away for this reason.
+fn refused(world: &World, name: &str) -> u64 {
+    status(world)["refused_handshakes"][name].as_u64().unwrap_or_default()
 }
 
 fn status(world: &World) -> Value {
@@ -140,11 +154,9 @@ fn a_connection_that_is_slow_or_idle_is_given_up() {
         world(&[("handshake_timeout_ms", 3_000), ("header_timeout_ms", 3_000), ("body_timeout_ms", 3_000)]);
     let slow = with(&signed(&agent, &balance()), "Content-Length: ", "Content-Length: 1");
 
-    let ports: Value =
-        serde_json::from_slice(&std::fs::read(world.state("bank").join("run/ports.json")).unwrap()).unwrap();
-    let mut silent = TcpStream::connect(ports["mcp"].as_str().unwrap()).unwrap();
+    let mut silent = TcpStream::connect(address(&world)).unwrap();
     let _ = silent.read_to_end(&mut Vec::new());
-    assert_eq!(status(&world)["refused_handshakes"]["handshake_timeout"], 1);
+    assert_eq!(refused(&world, "handshake_timeout"), 1);
 
     let mut line = agent.line();
     line.send(b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n");
@@ -212,14 +224,10 @@ fn one_agent_and_one_address_have_so_many_connections_and_no_more() {
     let has_room = (0..1_000).any(|_| agent.line().ask(DOCUMENT).status == 200);
     assert!(has_room);
 
-    let ports: Value =
-        serde_json::from_slice(&std::fs::read(world.state("bank").join("run/ports.json")).unwrap()).unwrap();
-    let strangers: Vec<TcpStream> =
-        (0..4).map(|_| TcpStream::connect(ports["mcp"].as_str().unwrap()).unwrap()).collect();
+    let strangers: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address(&world)).unwrap()).collect();
     // They are taken in the order in which they came: the last one is hung up on, long before its handshake is late.
     let _ = (&strangers[3]).read(&mut [0]);
-    let counted = status(&world)["refused_handshakes"]["too_many_handshakes_of_one"].as_u64();
-    assert!(counted.is_some_and(|counted| counted >= 1), "{counted:?}");
+    assert!(refused(&world, "too_many_handshakes_of_one") >= 1);
     // Who has a connection already notices nothing.
     assert_eq!(lines[0].ask(DOCUMENT).status, 200);
 }
@@ -254,4 +262,88 @@ fn more_than_can_be_answered_at_once_is_told_to_come_again() {
     assert!(head.contains("retry-after: 1") && head.contains("cache-control: no-store"), "{head}");
     // The token that it has goes on.
     assert_eq!(second.ask(&signed_only(&agent, &agent.with_token(&balance()), fresh())).status, 200);
+}
+
+#[test]
+fn connections_and_handshakes_at_once_have_an_end_and_who_is_connected_notices_nothing() {
+    // The limit, its refusal, who holds the places: agents that are connected, or a stranger that says nothing.
+    for (limits, name, connected, silent) in [
+        (&[("connections_max", 2), ("handshake_timeout_ms", 60_000)], "too_many_connections", 2, 0),
+        (&[("handshakes_max", 1), ("handshake_timeout_ms", 60_000)], "too_many_handshakes", 1, 1),
+    ] {
+        let (world, agent) = world(limits);
+        let mut lines: Vec<Line> = (0..connected).map(|_| agent.line()).collect();
+        assert!(lines.iter_mut().all(|line| line.ask(DOCUMENT).status == 200), "{name}");
+        let holding: Vec<TcpStream> = (0..silent).map(|_| TcpStream::connect(address(&world)).unwrap()).collect();
+        assert_eq!(refused(&world, name), 0, "{name}");
+        // One more is hung up on, before it has said a word.
+        let mut beyond = TcpStream::connect(address(&world)).unwrap();
+        let mut said = Vec::new();
+        let _ = beyond.read_to_end(&mut said);
+        assert_eq!((said.len(), refused(&world, name)), (0, 1), "{name}");
+        assert!(agent.line().try_ask(DOCUMENT).is_none(), "{name}");
+        assert!(lines.iter_mut().all(|line| line.ask(DOCUMENT).status == 200), "{name}");
+        // Whoever goes makes room.
+        drop((lines, holding));
+        let answered = (0..1_000).find_map(|_| agent.line().try_ask(DOCUMENT));
+        assert_eq!(answered.map(|answer| answer.status), Some(200), "{name}");
+    }
+}
+
+#[test]
+fn a_request_has_so_much_time_and_others_are_answered_meanwhile() {
+    let (_world, agent) = world(&[("request_timeout_ms", 5_000), ("body_timeout_ms", 60_000)]);
+    let request = with(&signed(&agent, &balance()), "Accept:", "Expect: 100-continue\r\nAccept:");
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let (mut slow, mut other) = (agent.line(), agent.line());
+    slow.send(&request[..end]);
+    slow.read_until(b"HTTP/1.1 100 Continue\r\n\r\n");
+    // Its time runs, and nobody else's.
+    assert_eq!(other.ask(&signed(&agent, &balance())).content()["currency"], "USD");
+    let late = slow.answer();
+    assert_eq!((late.status, late.name()), (504, "request_timeout"), "{late:?}");
+    let error = &late.body["error"];
+    assert_eq!((&error["may_have_happened"], &error["retry"]), (&json!("unknown"), &json!(true)), "{late:?}");
+    assert_eq!(other.ask(&signed(&agent, &balance())).content()["currency"], "USD");
+}
+
+#[test]
+fn a_token_that_finds_no_room_in_the_memory_of_tokens_counts_as_much_as_the_one_that_did() {
+    let (world, agent) = world(&[("tokens_remembered_max", 1)]);
+    let mut line = agent.line();
+    let tokens =
+        ["", "&scope=list_accounts", "&scope=list_transactions"].map(|scope| granted(&line.ask(&token_request(scope))));
+    let mut ask = |token: &str| line.ask(&signed_only(&agent, &bearing(token, &balance()), fresh()));
+    for turn in 0..3 {
+        // The first one is remembered; it is neither put out by the others nor taken for one of them.
+        for (token, reason) in tokens.iter().zip([Value::Null, json!("scope_exceeded"), json!("scope_exceeded")]) {
+            let answer = ask(token);
+            assert_eq!((answer.status, &answer.content()["reason"]), (200, &reason), "{turn}: {answer:?}");
+        }
+    }
+    // What was remembered ends as what was not.
+    for _ in 0..2 {
+        world.run("bank", &["--operator", "bank-admin", "key", "rotate", "token"]);
+    }
+    for token in &tokens {
+        assert_eq!(ask(token).name(), "token_key_unknown");
+    }
+}
+
+#[test]
+fn a_connection_without_a_word_is_asked_for() {
+    let (world, agent) = world(&[]);
+    let mut line = agent.line();
+    assert_eq!(line.ask(DOCUMENT).status, 200);
+    // The bank's end as the kernel has it: established, and a timer that will ask whether anybody is there.
+    let hex = |port: u16| format!("0100007F:{port:04X}");
+    let (bank, own) = (hex(address(&world).port()), hex(line.port()));
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ends = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ends: Vec<_> = ends.filter(|words| words.get(1) == Some(&&*bank) && words.get(2) == Some(&&*own)).collect();
+    let [end] = &ends[..] else { panic!("{sockets}") };
+    let (timer, hundredths) = end[5].split_once(':').unwrap();
+    let left = u64::from_str_radix(hundredths, 16).unwrap();
+    assert_eq!((end[3], timer), ("01", "02"), "{end:?}");
+    assert!(left <= 60 * 100, "{end:?}");
 }

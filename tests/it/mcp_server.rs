@@ -8,6 +8,7 @@ use countersign::ops::clock;
 use serde_json::{Value, json};
 
 use crate::support::signed::{Agent, Answer, Events, Line, signed};
+use crate::support::strace::Strace;
 use crate::support::world::World;
 
 /// What a client can do, as it declares it with every request.
@@ -441,4 +442,80 @@ fn a_subscription_ends_with_the_token_that_it_was_asked_for_with() {
     // Nothing has changed: what comes next is the end.
     let last = events.next().unwrap();
     assert!(last["result"].is_object(), "{last}");
+}
+
+#[test]
+fn a_call_is_the_same_call_in_whatever_order_its_members_come() {
+    let world = world();
+    let mut client = Client::new(&world, "assistant");
+    // The same order, as two programs write it down.
+    let written = |amount: &str, key: &str| {
+        [
+            json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": amount, "idempotency_key": key }),
+            json!({ "idempotency_key": key, "amount": amount, "to_account": "SAV_001", "from_account": "CHK_001" }),
+        ]
+    };
+    let [one, other] = written("5.00", "order")
+        .map(|order| client.call(&none(), "authorize_transfer", order)["structuredContent"]["transaction_id"].clone());
+    assert!(one.is_string());
+    assert_eq!(one, other);
+    // What was sealed for one goes on with the other.
+    let [one, other] = written("2500", "sealed");
+    let asked = client.call(&pages(), "authorize_transfer", one);
+    let params = json!({
+        "name": "authorize_transfer", "arguments": other, "requestState": asked["requestState"],
+        "inputResponses": { "approval": { "action": "decline" } },
+    });
+    let goes_on = client.ask_as(&pages(), "tools/call", params).body;
+    assert_eq!(goes_on["result"]["structuredContent"]["status"], "requires_approval", "{goes_on}");
+    // Another amount under the same key is another order.
+    let [changed, _] = written("5.01", "order");
+    let refused = client.call(&none(), "authorize_transfer", changed)["structuredContent"].clone();
+    assert_eq!(refused["status"], "denied", "{refused}");
+}
+
+#[test]
+fn who_listens_reads_nothing_until_something_has_changed() {
+    let world = world();
+    let mut client = Client::new(&world, "assistant");
+    let mut approval = |number: u32| {
+        let asked = client.call(&none(), "authorize_transfer", large(&format!("listen-{number}")));
+        asked["structuredContent"]["approval_id"].as_str().unwrap().to_owned()
+    };
+    let approvals: Vec<String> = (0..4).map(&mut approval).collect();
+    let uris: Vec<String> = approvals.iter().map(|approval| format!("bank://approvals/{approval}")).collect();
+    let reads = tempfile::NamedTempFile::new().unwrap();
+    let front = world.process("bank", "front");
+    // Each look at the store takes a lock of its own. What operators look at is the same each time.
+    let locks_of_looking = || {
+        let watching = Strace::on(front, "fcntl", reads.path(), &[])?;
+        for _ in 0..20 {
+            world.run("bank", &["--operator", "auditor", "status"]);
+        }
+        drop(watching);
+        Some(std::fs::read_to_string(reads.path()).unwrap().matches("F_RDLCK").count())
+    };
+    let Some(alone) = locks_of_looking() else {
+        return;
+    };
+    assert!(alone > 0, "a look at the store takes no lock");
+    let wanted = json!({ "notifications": {
+        "toolsListChanged": true, "resourcesListChanged": true, "resourceSubscriptions": uris,
+    }});
+    let mut listening: Vec<Events> = (0..8)
+        .map(|_| {
+            let mut events = Client::new(&world, "assistant").follow(&none(), "subscriptions/listen", wanted.clone());
+            assert_eq!(events.next().unwrap()["method"], "notifications/subscriptions/acknowledged");
+            events
+        })
+        .collect();
+    let together = locks_of_looking().unwrap();
+    // Eight times nine reads at each of the twenty, if they all looked each time.
+    println!("{alone} locks alone, {together} with eight who listen");
+    assert!(together < alone + 20 * 8 * 9 / 2, "{alone} locks alone, {together} with eight who listen");
+    // And when something has, each of them hears it.
+    decide(&world, "deny", &approvals[0]);
+    for events in &mut listening {
+        assert_eq!(events.next().unwrap()["params"]["uri"], json!(uris[0]));
+    }
 }

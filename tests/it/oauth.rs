@@ -9,7 +9,7 @@ use countersign::mcp::signed_http::fresh;
 use serde_json::{Value, json};
 
 use crate::keys::vectors;
-use crate::support::signed::{Agent, granted, message, signed, signed_only, token_request, tool_call};
+use crate::support::signed::{Agent, bearing, granted, message, signed, signed_only, token_request, tool_call};
 use crate::support::world::World;
 
 const RESOURCE: &str = "https://127.0.0.1/mcp";
@@ -36,12 +36,6 @@ fn get(path: &str) -> Vec<u8> {
 fn part(token: &str, number: usize) -> Value {
     let part = token.split('.').nth(number).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
-}
-
-/// The request with this token.
-fn bearing(token: &str, request: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8(request.to_vec()).unwrap();
-    text.replacen("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n"), 1).into_bytes()
 }
 
 /// The newest leaves, once this is among them: a leaf has its place a moment after the answer.

@@ -100,6 +100,12 @@ pub fn token_request(more: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The request with this token.
+pub fn bearing(token: &str, request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(request.to_vec()).unwrap();
+    text.replacen("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n"), 1).into_bytes()
+}
+
 /// The token of an answer.
 pub fn granted(answer: &Answer) -> String {
     answer.body["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
@@ -228,6 +234,24 @@ impl Line {
     pub fn ask(&mut self, request: &[u8]) -> Answer {
         self.send(request);
         self.answer()
+    }
+
+    /// The answer; `None` where the bank has hung up before it.
+    pub fn try_ask(&mut self, request: &[u8]) -> Option<Answer> {
+        self.0.write_all(request).and_then(|()| self.0.flush()).ok()?;
+        let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            if let Some((answer, _)) = whole(&bytes) {
+                return Some(answer);
+            }
+            let more = self.0.read(&mut part).ok().filter(|more| *more > 0)?;
+            bytes.extend_from_slice(&part[..more]);
+        }
+    }
+
+    /// This end's port.
+    pub fn port(&self) -> u16 {
+        self.0.sock.local_addr().unwrap().port()
     }
 
     /// The next answer.
