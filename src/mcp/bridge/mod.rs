@@ -5,24 +5,20 @@
 mod answer;
 mod backoff;
 mod failures;
+mod handler;
 mod input;
 mod loopback;
 mod manifest;
 mod stdio;
+mod subscribed;
 mod upstream;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, DiscoverResult,
-    ErrorData, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
-    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-    RequestId, ServerCapabilities, ServerConfig, SubscriptionFilter, TASKS_EXTENSION_ID, UpdateTaskParams,
-};
-use rmcp::service::{QuitReason, RequestContext, SubscriptionContext};
-use rmcp::{RoleServer, ServerHandler, ServiceExt};
+use rmcp::model::{DiscoverResult, ErrorData, RequestId, ServerCapabilities, TASKS_EXTENSION_ID};
+use rmcp::service::{QuitReason, RequestContext};
+use rmcp::{RoleServer, ServiceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -30,13 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kernel::tool_manifest::VerifiedManifest;
 use crate::mcp::signed_http::SignedHttp;
-use crate::ops::clock;
 use crate::ops::failure::Failure;
-use backoff::Backoff;
 use failures::{answer_unreadable, told};
 use manifest::Accepted;
 use stdio::Stdio;
-use upstream::{Hearing, Question, Unanswered, Upstream};
+use upstream::{Hearing, Question, Upstream};
 
 pub use loopback::{PATH, serve_loopback};
 
@@ -50,8 +44,6 @@ const INPUT_ROUNDS_MAX: usize = 10;
 const PROTOCOL_KEYS: &str = "io.modelcontextprotocol/";
 
 const NAME: &str = "countersign-connect";
-const INSTRUCTIONS: &str = "A bank, reached with this agent's own key in an HSM. Authorize first, then execute with \
-the transaction_id; when a human must decide, ask get_approval_status.";
 
 /// Makes the HTTP client for a connection to the bank: identity and address may have changed since the last. Blocking.
 pub trait Dial: Send + Sync {
@@ -207,31 +199,6 @@ impl Bridge {
             Err(why) => tracing::warn!(%why, "the bank did not say what it can do"),
         }
     }
-
-    /// Keeps a subscription at the bank for as long as the client keeps its own.
-    async fn subscribed(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
-        let request = context.request_context();
-        let mut backoff = Backoff::default();
-        let mut again = false;
-        loop {
-            let params = with_meta(json!({ "notifications": context.accepted() }), request)?;
-            let question = Question { id: &request.id, method: "subscriptions/listen", params };
-            let begun = Instant::now();
-            match self.upstream.follow(question, Hearing::Subscription { sink: context.sink(), again }).await {
-                Err(Unanswered::Error(error)) => return Err(error),
-                // Refused by name: asking again changes nothing.
-                Err(Unanswered::Failed(error)) if !failures::may_retry(&error) => return Err(error),
-                // The bank has stopped, or the connection has: it goes on when there is one again.
-                Ok(_) | Err(Unanswered::Away(_) | Unanswered::Failed(_)) => {}
-            }
-            if begun.elapsed() > DISCOVERY {
-                backoff.succeeded();
-            }
-            let [jitter] = clock::random();
-            tokio::time::sleep(backoff.failed(Instant::now(), jitter)).await;
-            again = true;
-        }
-    }
 }
 
 /// What banks can do. The library keeps what is not announced from the bank, which would say so itself: until it has
@@ -296,184 +263,4 @@ fn meta(mut params: Map<String, Value>, capabilities: Value) -> Map<String, Valu
 
 fn read<R: DeserializeOwned>(result: Value) -> Result<R, ErrorData> {
     serde_json::from_value(result).map_err(|error| told(&answer_unreadable(&error.to_string())))
-}
-
-/// True of an answer that asks for input.
-fn asks(result: &Value) -> bool {
-    result["resultType"] == "input_required"
-}
-
-impl ServerHandler for Bridge {
-    fn get_info(&self) -> ServerConfig {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = known.unwrap_or_else(|| Known { capabilities: of_a_bank(), instructions: None });
-        ServerConfig::new(known.capabilities)
-            .with_server_info(Implementation::new(NAME, env!("CARGO_PKG_VERSION")))
-            .with_instructions(known.instructions.unwrap_or_else(|| INSTRUCTIONS.to_owned()))
-    }
-
-    async fn initialize(
-        &self,
-        request: InitializeRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<InitializeResult, ErrorData> {
-        context.peer.set_peer_info(request.clone());
-        self.discover_upstream().await;
-        let mut info = self.negotiate_initialize(&request)?;
-        // What this generation has no way to use.
-        let capabilities = &mut info.capabilities;
-        capabilities.extensions = None;
-        if let Some(tools) = capabilities.tools.as_mut() {
-            tools.list_changed = None;
-        }
-        if let Some(prompts) = capabilities.prompts.as_mut() {
-            prompts.list_changed = None;
-        }
-        if let Some(resources) = capabilities.resources.as_mut() {
-            (resources.list_changed, resources.subscribe) = (None, None);
-        }
-        Ok(info)
-    }
-
-    async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.discover_upstream().await;
-        let versions = ProtocolVersion::KNOWN_VERSIONS.to_vec();
-        Ok(DiscoverResult::from_server_info(versions, self.get_info()))
-    }
-
-    async fn list_tools(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
-        let listed = self.forward_raw("tools/list", request, &context).await?;
-        for is_last in [false, true] {
-            let Some(manifest) = self.accepted(&context).await? else {
-                break;
-            };
-            let mut shown = listed.clone();
-            let strange = manifest::keep_accepted(&manifest, &mut shown);
-            if strange.is_empty() || is_last {
-                if !strange.is_empty() {
-                    tracing::error!(tools = strange.join(" "), "not shown: other than the bank's manifest says");
-                }
-                return read(shown);
-            }
-            // The bank may have been replaced by a newer one since its manifest was read.
-            self.tools.forget().await;
-        }
-        read(listed)
-    }
-
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        if let Some(manifest) = self.accepted(&context).await?
-            && !manifest.names(&request.name)
-        {
-            return Err(manifest::not_accepted(&request.name));
-        }
-        let result = self.forward_raw("tools/call", request, &context).await?;
-        if asks(&result) {
-            return Ok(CallToolResponse::InputRequired(read(result)?));
-        }
-        if result["resultType"] == "task" {
-            return Ok(CallToolResponse::Task(read(result)?));
-        }
-        Ok(CallToolResponse::Complete(read(result)?))
-    }
-
-    async fn list_resources(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListResourcesResult, ErrorData> {
-        self.forward("resources/list", request, &context).await
-    }
-
-    async fn list_resource_templates(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        self.forward("resources/templates/list", request, &context).await
-    }
-
-    async fn read_resource(
-        &self,
-        request: ReadResourceRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ReadResourceResponse, ErrorData> {
-        let result = self.forward_raw("resources/read", request, &context).await?;
-        Ok(match asks(&result) {
-            true => ReadResourceResponse::InputRequired(read(result)?),
-            false => ReadResourceResponse::Complete(read(result)?),
-        })
-    }
-
-    async fn list_prompts(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListPromptsResult, ErrorData> {
-        self.forward("prompts/list", request, &context).await
-    }
-
-    async fn get_prompt(
-        &self,
-        request: GetPromptRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<GetPromptResponse, ErrorData> {
-        let result = self.forward_raw("prompts/get", request, &context).await?;
-        Ok(match asks(&result) {
-            true => GetPromptResponse::InputRequired(read(result)?),
-            false => GetPromptResponse::Complete(read(result)?),
-        })
-    }
-
-    async fn complete(
-        &self,
-        request: CompleteRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CompleteResult, ErrorData> {
-        self.forward("completion/complete", request, &context).await
-    }
-
-    async fn get_task(
-        &self,
-        request: GetTaskParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<GetTaskResult, ErrorData> {
-        self.forward("tasks/get", request, &context).await
-    }
-
-    async fn update_task(
-        &self,
-        request: UpdateTaskParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.forward_raw("tasks/update", request, &context).await.map(drop)
-    }
-
-    async fn cancel_task(
-        &self,
-        request: CancelTaskParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.forward_raw("tasks/cancel", request, &context).await.map(drop)
-    }
-
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        // The library leaves what the bank does not announce.
-        Some(requested.clone())
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        tokio::select! {
-            ended = self.subscribed(&context) => ended,
-            () = context.cancelled() => Ok(()),
-        }
-    }
 }
