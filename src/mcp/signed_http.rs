@@ -52,6 +52,8 @@ pub struct Message {
     pub method: String,
     /// Encoded for a header.
     pub name: Option<String>,
+    /// Arguments of a tool that wants them in headers. They say what the body says, and the body is what is signed.
+    pub arguments: Vec<(HeaderName, HeaderValue)>,
     pub body: Vec<u8>,
 }
 
@@ -116,6 +118,9 @@ impl SignedHttp {
             .header(header::AUTHORIZATION, &authorization);
         if let Some(name) = &message.name {
             request = request.header(NAME, name);
+        }
+        for (name, value) in message.arguments {
+            request = request.header(name, value);
         }
         let mut request = request.body(message.body).build()?;
         let components = Components {

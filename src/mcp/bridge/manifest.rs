@@ -52,7 +52,8 @@ async fn fetch(dial: &Arc<dyn Dial>, upstream: &Upstream) -> Result<Option<Arc<V
     }
     let id = RequestId::String("tool-manifest".into());
     let params = Map::from_iter([("uri".to_owned(), json!(MANIFEST_URI))]);
-    let question = Question { id: &id, method: "resources/read", params: meta(params, json!({})) };
+    let params = meta(params, json!({}));
+    let question = Question { id: &id, method: "resources/read", params, headers: vec![] };
     let read = upstream.ask(question, Hearing::Nobody).await?;
     let Some(text) = read["contents"][0]["text"].as_str().map(str::to_owned) else {
         return Err(told(&Failure::refused(

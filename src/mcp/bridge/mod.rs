@@ -9,6 +9,7 @@ mod handler;
 mod input;
 mod loopback;
 mod manifest;
+mod marked;
 mod stdio;
 mod subscribed;
 mod upstream;
@@ -16,7 +17,7 @@ mod upstream;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rmcp::model::{DiscoverResult, ErrorData, RequestId, ServerCapabilities, TASKS_EXTENSION_ID};
+use rmcp::model::{DiscoverResult, ErrorCode, ErrorData, RequestId, ServerCapabilities, TASKS_EXTENSION_ID};
 use rmcp::service::{QuitReason, RequestContext};
 use rmcp::{RoleServer, ServiceExt};
 use serde::Serialize;
@@ -26,9 +27,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kernel::tool_manifest::VerifiedManifest;
 use crate::mcp::signed_http::SignedHttp;
+use crate::ops::clock;
 use crate::ops::failure::Failure;
 use failures::{answer_unreadable, told};
 use manifest::Accepted;
+use marked::MarkedTools;
 use stdio::Stdio;
 use upstream::{Hearing, Question, Upstream};
 
@@ -40,6 +43,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const DISCOVERY: Duration = Duration::from_secs(10);
 /// How often one call may ask for input. The library's own clients stop there too.
 const INPUT_ROUNDS_MAX: usize = 10;
+/// Pages of a list of tools; a bank has one.
+const TOOL_PAGES_MAX: usize = 16;
 /// Keys of `_meta` that speak of the connection they travel on; upstream has its own.
 const PROTOCOL_KEYS: &str = "io.modelcontextprotocol/";
 
@@ -105,6 +110,7 @@ struct Bridge {
     known: Arc<RwLock<Option<Known>>>,
     dial: Arc<dyn Dial>,
     tools: Arc<Accepted>,
+    marked: Arc<MarkedTools>,
 }
 
 #[derive(Clone)]
@@ -116,7 +122,7 @@ struct Known {
 impl Bridge {
     fn new(dial: Arc<dyn Dial>) -> Self {
         let upstream = Arc::new(Upstream::new(Arc::clone(&dial)));
-        Self { upstream, known: Arc::default(), dial, tools: Arc::default() }
+        Self { upstream, known: Arc::default(), dial, tools: Arc::default(), marked: Arc::default() }
     }
 
     /// Asks the bank the caller's question and reads its answer.
@@ -135,17 +141,17 @@ impl Bridge {
         params: impl Serialize,
         context: &RequestContext<RoleServer>,
     ) -> Result<Value, ErrorData> {
-        tokio::select! {
-            answered = self.answered(method, params, context) => answered,
-            // Dropping the call closes its response, which is how the bank learns of it.
-            () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled by its caller", None)),
-        }
+        Self::meanwhile(context, self.answered(method, params, context)).await
     }
 
-    /// The manifest of the bank's tools, as long as the caller waits for it.
-    async fn accepted(&self, context: &RequestContext<RoleServer>) -> Result<Option<Arc<VerifiedManifest>>, ErrorData> {
+    /// What is asked of the bank, as long as the caller waits for it.
+    async fn meanwhile<T>(
+        context: &RequestContext<RoleServer>,
+        asked: impl Future<Output = Result<T, ErrorData>>,
+    ) -> Result<T, ErrorData> {
         tokio::select! {
-            accepted = self.tools.current(&self.dial, &self.upstream) => accepted,
+            asked = asked => asked,
+            // Dropping the call closes its response, which is how the bank learns of it.
             () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled by its caller", None)),
         }
     }
@@ -159,8 +165,7 @@ impl Bridge {
         let is_legacy = is_legacy(context);
         let mut params = with_meta(params, context)?;
         for round in 0..INPUT_ROUNDS_MAX {
-            let question = Question { id: &context.id, method, params: params.clone() };
-            let answered = self.upstream.ask(question, Hearing::Caller(&context.peer)).await.map_err(ErrorData::from);
+            let answered = self.asked(method, &params, context).await;
             // What was asked for in the first round stands, whatever became of this one.
             let mut result =
                 answered.map_err(|error| if round == 0 { error } else { failures::after_the_fact(error) })?;
@@ -181,10 +186,78 @@ impl Bridge {
         ))))
     }
 
+    /// Asks once. A call that the bank refused by its headers was not read: it is asked again with those that the bank
+    /// wants now.
+    async fn asked(
+        &self,
+        method: &str,
+        params: &Map<String, Value>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Value, ErrorData> {
+        let ask = async |headers| {
+            let question = Question { id: &context.id, method, params: params.clone(), headers };
+            self.upstream.ask(question, Hearing::Caller(&context.peer)).await.map_err(ErrorData::from)
+        };
+        let Some(tool) = params.get("name").and_then(Value::as_str).filter(|_| method == "tools/call") else {
+            return ask(vec![]).await;
+        };
+        let arguments = params.get("arguments").unwrap_or(&Value::Null);
+        let headers = self.marked.headers(tool, arguments);
+        match ask(headers.clone()).await {
+            Err(error) if error.code == ErrorCode::HEADER_MISMATCH => {
+                self.learn_tools().await?;
+                let now = self.marked.headers(tool, arguments);
+                if now == headers { Err(error) } else { ask(now).await }
+            }
+            answered => answered,
+        }
+    }
+
+    /// Reads the bank's list of tools, to know which headers they want.
+    async fn learn_tools(&self) -> Result<(), ErrorData> {
+        let mut cursor = None;
+        for _ in 0..TOOL_PAGES_MAX {
+            let id = RequestId::String(clock::fresh_id("tools_").into());
+            let is_first = cursor.is_none();
+            let params = cursor.map_or_else(Map::new, |cursor| Map::from_iter([("cursor".to_owned(), cursor)]));
+            let params = meta(params, json!({}));
+            let question = Question { id: &id, method: "tools/list", params, headers: vec![] };
+            let listed = self.upstream.ask(question, Hearing::Nobody).await?;
+            let mut shown = self.accepted_only(listed).await?;
+            self.marked.learn(&mut shown, is_first);
+            cursor = shown.get_mut("nextCursor").map(Value::take).filter(Value::is_string);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The list without what the bank's manifest does not say, word for word.
+    async fn accepted_only(&self, listed: Value) -> Result<Value, ErrorData> {
+        for is_last in [false, true] {
+            let Some(manifest) = self.tools.current(&self.dial, &self.upstream).await? else {
+                break;
+            };
+            let mut shown = listed.clone();
+            let strange = manifest::keep_accepted(&manifest, &mut shown);
+            if strange.is_empty() || is_last {
+                if !strange.is_empty() {
+                    tracing::error!(tools = strange.join(" "), "not shown: other than the bank's manifest says");
+                }
+                return Ok(shown);
+            }
+            // The bank may have been replaced by a newer one since its manifest was read.
+            self.tools.forget().await;
+        }
+        Ok(listed)
+    }
+
     /// Learns what the bank can do. One that is away is taken to be as it was, or as banks are.
     async fn discover_upstream(&self) {
         let id = RequestId::String("discover".into());
-        let question = Question { id: &id, method: "server/discover", params: meta(Map::new(), json!({})) };
+        let params = meta(Map::new(), json!({}));
+        let question = Question { id: &id, method: "server/discover", params, headers: vec![] };
         let asked = tokio::time::timeout(DISCOVERY, self.upstream.ask(question, Hearing::Nobody)).await;
         let said = match asked {
             Ok(Ok(said)) => serde_json::from_value::<DiscoverResult>(said).map_err(|error| error.to_string()),

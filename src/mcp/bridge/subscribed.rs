@@ -19,7 +19,7 @@ impl Bridge {
         let mut again = false;
         loop {
             let params = with_meta(json!({ "notifications": context.accepted() }), request)?;
-            let question = Question { id: &request.id, method: "subscriptions/listen", params };
+            let question = Question { id: &request.id, method: "subscriptions/listen", params, headers: vec![] };
             let begun = Instant::now();
             match self.upstream.follow(question, Hearing::Subscription { sink: context.sink(), again }).await {
                 Err(Unanswered::Error(error)) => return Err(error),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue};
 use rmcp::model::{ErrorData, ProtocolVersion, RequestId, ServerJsonRpcMessage, ServerNotification};
 use rmcp::service::{Peer, SubscriptionSink};
 use rmcp::{RoleServer, model::JsonRpcMessage};
@@ -39,6 +40,8 @@ pub(super) struct Question<'a> {
     pub method: &'a str,
     /// With its `_meta`.
     pub params: Map<String, Value>,
+    /// Arguments that are sent as headers, too.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Who hears what the bank says before its answer.
@@ -129,7 +132,7 @@ impl Upstream {
         silence: Option<Duration>,
     ) -> Result<Value, Unanswered> {
         let link = self.link().await?;
-        let message = message(&question);
+        let message = message(question);
         let posted = tokio::time::timeout(SILENCE_MAX, link.http.post(&link.url, message)).await;
         let response = match posted {
             Ok(Ok(response)) => response,
@@ -268,9 +271,9 @@ fn last(mut message: Value) -> Option<Result<Value, Unanswered>> {
 }
 
 /// As it is sent: the caller's id, and headers that say the same as the body.
-fn message(question: &Question<'_>) -> Message {
-    let Question { id, method, params } = question;
-    let key = match *method {
+fn message(question: Question<'_>) -> Message {
+    let Question { id, method, params, headers } = question;
+    let key = match method {
         "tools/call" | "prompts/get" => Some("name"),
         "resources/read" => Some("uri"),
         "tasks/get" | "tasks/update" | "tasks/cancel" => Some("taskId"),
@@ -278,12 +281,18 @@ fn message(question: &Question<'_>) -> Message {
     };
     let name = key.and_then(|key| params.get(key)?.as_str()).map(in_a_header);
     let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-    Message { protocol_version: VERSION_TEXT, method: (*method).to_owned(), name, body: body.to_string().into_bytes() }
+    Message {
+        protocol_version: VERSION_TEXT,
+        method: method.to_owned(),
+        name,
+        arguments: headers,
+        body: body.to_string().into_bytes(),
+    }
 }
 
 /// What does not survive as a header's value, and what looks like this already, travels in base64 (MCP 2026-07-28,
 /// transports).
-fn in_a_header(value: &str) -> String {
+pub(super) fn in_a_header(value: &str) -> String {
     let survives = value.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) && value.trim() == value;
     let is_wrapped = value.starts_with("=?base64?") && value.ends_with("?=");
     if survives && !is_wrapped { value.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(value)) }
