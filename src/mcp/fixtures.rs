@@ -3,21 +3,27 @@
 
 #![expect(deprecated, reason = "the suite asks for what the revision has deprecated")]
 
+mod hop;
+mod tasks;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, CompleteRequestParams, CompleteResult, ErrorData,
-    GetPromptRequestParams, GetPromptResponse, Implementation, InputResponses, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingMessageNotificationParam,
-    PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, CompleteRequestParams,
+    CompleteResult, ErrorData, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
+    InputResponses, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+
+pub(super) use hop::Hop;
 
 #[cfg(not(debug_assertions))]
 compile_error!("the feature `conformance` replaces the bank's tools by fixtures: it is for debug builds alone");
@@ -57,12 +63,13 @@ const CAPABILITIES_TOOL: &str = "test_input_required_result_capabilities";
 pub(super) struct Fixtures {
     key: Arc<hmac::Key>,
     subscriptions: Arc<Mutex<Vec<SubscriptionSink>>>,
+    tasks: tasks::Tasks,
 }
 
 impl Fixtures {
     pub(super) fn new() -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &crate::ops::clock::random::<32>());
-        Self { key: Arc::new(key), subscriptions: Arc::default() }
+        Self { key: Arc::new(key), subscriptions: Arc::default(), tasks: tasks::Tasks::default() }
     }
 
     fn seal(&self, state: &str) -> String {
@@ -138,8 +145,14 @@ impl Fixtures {
     }
 }
 
-/// Every tool, as it is listed and as the manifest names it.
-pub(super) fn tools() -> Vec<Tool> {
+/// Every tool as the manifest names it: those here, and those that the suite's server listed.
+pub(super) fn definitions() -> BTreeMap<String, Value> {
+    let definition = |tool: Tool| Some((tool.name.to_string(), serde_json::to_value(&tool).ok()?));
+    tools().into_iter().filter_map(definition).chain(hop::listed()).collect()
+}
+
+/// Every tool, as it is listed.
+fn tools() -> Vec<Tool> {
     let schema = json!({ "type": "object", "properties": {} });
     let mut tools: Vec<Value> = TOOLS
         .iter()
@@ -159,6 +172,15 @@ pub(super) fn tools() -> Vec<Tool> {
         "else": { "required": ["name"] },
         "additionalProperties": false,
     });
+    let marked =
+        json!({ "type": "object", "properties": { "region": { "type": "string", "x-mcp-header": "Region" } } });
+    tools.push(json!({ "name": "test_x_mcp_header", "description": "Wants a header", "inputSchema": marked }));
+    for (name, about, arguments) in tasks::TOOLS {
+        let named = |(name, kind): &(&str, &str)| ((*name).to_owned(), json!({ "type": kind }));
+        let properties: serde_json::Map<String, Value> = arguments.iter().map(named).collect();
+        let schema = json!({ "type": "object", "properties": properties });
+        tools.push(json!({ "name": name, "description": about, "inputSchema": schema }));
+    }
     tools.push(json!({ "name": "json_schema_2020_12_tool", "description": "Has a schema", "inputSchema": dated }));
     let read = |tool| serde_json::from_value(tool).expect("the definitions above are tools");
     tools.into_iter().map(read).collect()
@@ -203,9 +225,10 @@ fn said(responses: Option<&InputResponses>, key: &str, property: &str) -> String
 }
 
 fn response(result: Value) -> Result<CallToolResponse, ErrorData> {
-    Ok(match result["resultType"] == "input_required" {
-        true => CallToolResponse::InputRequired(read(result)?),
-        false => CallToolResponse::Complete(read(result)?),
+    Ok(match result["resultType"].as_str() {
+        Some("input_required") => CallToolResponse::InputRequired(read(result)?),
+        Some("task") => CallToolResponse::Task(read(result)?),
+        Some(_) | None => CallToolResponse::Complete(read(result)?),
     })
 }
 
@@ -224,6 +247,7 @@ impl ServerHandler for Fixtures {
             .enable_tools()
             .enable_tool_list_changed()
             .enable_completions()
+            .enable_tasks()
             .build();
         ServerConfig::new(capabilities).with_server_info(Implementation::new("fixtures", env!("CARGO_PKG_VERSION")))
     }
@@ -245,6 +269,9 @@ impl ServerHandler for Fixtures {
         let name = request.name.as_ref();
         if name.starts_with("test_input_required_result_") {
             return response(self.with_input(&request, &declared)?);
+        }
+        if tasks::TOOLS.iter().any(|(task, _, _)| *task == name) {
+            return response(self.tasks.call(&request, &declared)?);
         }
         let image = json!({ "type": "image", "data": IMAGE, "mimeType": "image/png" });
         let resource = |uri: &str, kind: &str, text: &str| json!({ "type": "resource", "resource": { "uri": uri, "mimeType": kind, "text": text } });
@@ -299,9 +326,29 @@ impl ServerHandler for Fixtures {
                 self.told(false).await;
                 text("The prompts have changed")
             }
-            "json_schema_2020_12_tool" => text("Hello, world!"),
+            "json_schema_2020_12_tool" | "test_x_mcp_header" => text("Hello, world!"),
             other => return Err(ErrorData::invalid_params(format!("Unknown tool: {other}"), None)),
         })
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        tools().into_iter().find(|tool| tool.name == name)
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        read(self.tasks.state(&request.task_id)?)
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.update(&request.task_id, &request.input_responses)
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.cancel(&request.task_id)
     }
 
     async fn list_resources(

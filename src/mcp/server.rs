@@ -291,6 +291,8 @@ pub struct Endpoint {
     /// What is served in place of the bank, when the endpoint itself is judged.
     #[cfg(feature = "conformance")]
     fixtures: StreamableHttpService<crate::mcp::fixtures::Fixtures, NeverSessionManager>,
+    #[cfg(feature = "conformance")]
+    hop: Option<crate::mcp::fixtures::Hop>,
 }
 
 impl Endpoint {
@@ -321,6 +323,8 @@ impl Endpoint {
             acting,
             #[cfg(feature = "conformance")]
             fixtures,
+            #[cfg(feature = "conformance")]
+            hop: crate::mcp::fixtures::Hop::from_environment(),
         }
     }
 
@@ -342,6 +346,9 @@ impl Endpoint {
         // The manifest of all tools is the bank's own.
         #[cfg(feature = "conformance")]
         if request.headers().get("mcp-name").is_none_or(|name| name != MANIFEST_URI) {
+            if let Some((hop, url)) = self.hop.as_ref().and_then(|hop| Some((hop, hop.server()?))) {
+                return hop.pass_on(&url, request).await;
+            }
             return self.fixtures.handle(request).await.map(|body| body.boxed_unsync());
         }
         self.service.handle(request).await.map(|body| body.boxed_unsync())
@@ -619,6 +626,11 @@ impl ServerHandler for Handler {
             Ok(answer) => self.shown(&context, digest, answer).await,
             Err(unanswered) => Ok(told(unanswered).into()),
         }
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        // The library checks the headers of arguments that a tool wants in headers.
+        self.tools.iter().find(|tool| tool.name == name).cloned()
     }
 
     async fn get_task(

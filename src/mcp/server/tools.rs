@@ -33,9 +33,14 @@ pub fn tool_definitions() -> BTreeMap<String, Sha256> {
         Some((tool.name.to_string(), definition_hash(&definition)?))
     };
     let defined = tools().into_iter();
+    let defined = defined.filter_map(hash);
     #[cfg(feature = "conformance")]
-    let defined = defined.chain(crate::mcp::fixtures::tools());
-    defined.filter_map(hash).collect()
+    let defined = defined.chain(
+        crate::mcp::fixtures::definitions()
+            .into_iter()
+            .filter_map(|(name, tool)| Some((name, definition_hash(&tool)?))),
+    );
+    defined.collect()
 }
 
 /// The names of all tools, as a role catalogue writes them.
@@ -162,5 +167,10 @@ mod tests {
         let now = Sha256::of(&[lines.join("\n").as_bytes()]).hex();
         let (version, known) = VERSIONS[VERSIONS.len() - 1];
         assert_eq!((version, known), (TOOLS_VERSION, &now[..16]), "raise TOOLS_VERSION and add its line");
+    }
+    #[test]
+    fn no_argument_of_ours_travels_as_a_header() {
+        // Accounts, payees and amounts are nobody's business on the way (MCP 2026-07-28, x-mcp-header).
+        assert!(!serde_json::to_string(&tools()).unwrap().contains("x-mcp-header"));
     }
 }
