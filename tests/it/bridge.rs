@@ -2,7 +2,9 @@
 
 mod fixture;
 mod forwarding;
+mod headers;
 mod listening;
+mod lists;
 
 use std::io::Write;
 

@@ -9,7 +9,7 @@ use rmcp::model::{
     ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
     ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::Value;
 
@@ -36,18 +36,15 @@ impl ServerHandler for Bridge {
         self.discover_upstream().await;
         let mut info = self.negotiate_initialize(&request)?;
         // What this generation has no way to use.
-        let capabilities = &mut info.capabilities;
-        capabilities.extensions = None;
-        if let Some(tools) = capabilities.tools.as_mut() {
-            tools.list_changed = None;
-        }
-        if let Some(prompts) = capabilities.prompts.as_mut() {
-            prompts.list_changed = None;
-        }
-        if let Some(resources) = capabilities.resources.as_mut() {
-            (resources.list_changed, resources.subscribe) = (None, None);
+        info.capabilities.extensions = None;
+        if let Some(resources) = info.capabilities.resources.as_mut() {
+            resources.subscribe = None;
         }
         Ok(info)
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        self.follow_lists(&self.get_info().capabilities, context.peer);
     }
 
     async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {

@@ -57,7 +57,7 @@ pub async fn serve_loopback(dial: Arc<dyn Dial>, listener: TcpListener, secret: 
         .with_json_response(true)
         .with_max_request_body_bytes(BODY_BYTES_MAX)
         .with_cancellation_token(stop.clone());
-    let service = StreamableHttpService::new(move || Ok(bridge.clone()), Arc::default(), config);
+    let service = StreamableHttpService::new(move || Ok(bridge.for_another()), Arc::default(), config);
     let shared = Arc::new(Shared { service, secret });
     let slots = Slots::new(CONNECTIONS_MAX);
     accepting::accept(&listener, &slots, &stop, |stream, _, slot| {

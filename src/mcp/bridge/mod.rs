@@ -33,6 +33,7 @@ use failures::{answer_unreadable, told};
 use manifest::Accepted;
 use marked::MarkedTools;
 use stdio::Stdio;
+use subscribed::Lists;
 use upstream::{Hearing, Question, Upstream};
 
 pub use loopback::{PATH, serve_loopback};
@@ -111,6 +112,8 @@ struct Bridge {
     dial: Arc<dyn Dial>,
     tools: Arc<Accepted>,
     marked: Arc<MarkedTools>,
+    /// Of this client's session alone.
+    lists: Arc<Lists>,
 }
 
 #[derive(Clone)]
@@ -122,7 +125,19 @@ struct Known {
 impl Bridge {
     fn new(dial: Arc<dyn Dial>) -> Self {
         let upstream = Arc::new(Upstream::new(Arc::clone(&dial)));
-        Self { upstream, known: Arc::default(), dial, tools: Arc::default(), marked: Arc::default() }
+        Self {
+            upstream,
+            known: Arc::default(),
+            dial,
+            tools: Arc::default(),
+            marked: Arc::default(),
+            lists: Arc::default(),
+        }
+    }
+
+    /// The same bridge for another client.
+    fn for_another(&self) -> Self {
+        Self { lists: Arc::default(), ..self.clone() }
     }
 
     /// Asks the bank the caller's question and reads its answer.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
-use rmcp::model::{ErrorData, ProtocolVersion, RequestId, ServerJsonRpcMessage, ServerNotification};
+use rmcp::model::{
+    ErrorData, ProtocolVersion, RequestId, ServerJsonRpcMessage, ServerNotification, SubscriptionFilter,
+};
 use rmcp::service::{Peer, SubscriptionSink};
 use rmcp::{RoleServer, model::JsonRpcMessage};
 use serde_json::{Map, Value, json};
@@ -50,6 +52,12 @@ pub(super) enum Hearing<'a> {
     /// `again`: the subscription was broken, and what changed meanwhile nobody has heard.
     Subscription {
         sink: &'a SubscriptionSink,
+        again: bool,
+    },
+    /// A client that hears of changed lists outside of any subscription.
+    Lists {
+        peer: &'a Peer<RoleServer>,
+        filter: &'a SubscriptionFilter,
         again: bool,
     },
     Nobody,
@@ -324,6 +332,22 @@ impl Hearing<'_> {
                     let _ = sink.send(heard).await;
                 }
             },
+            Self::Lists { peer, filter, again } => {
+                let was_missed =
+                    matches!(heard, ServerNotification::SubscriptionsAcknowledgedNotification(_)) && *again;
+                let tools = was_missed && filter.tools_list_changed == Some(true);
+                if tools || matches!(heard, ServerNotification::ToolListChangedNotification(_)) {
+                    let _ = peer.notify_tool_list_changed().await;
+                }
+                let prompts = was_missed && filter.prompts_list_changed == Some(true);
+                if prompts || matches!(heard, ServerNotification::PromptListChangedNotification(_)) {
+                    let _ = peer.notify_prompt_list_changed().await;
+                }
+                let resources = was_missed && filter.resources_list_changed == Some(true);
+                if resources || matches!(heard, ServerNotification::ResourceListChangedNotification(_)) {
+                    let _ = peer.notify_resource_list_changed().await;
+                }
+            }
             Self::Nobody => {}
         }
     }

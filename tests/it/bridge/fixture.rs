@@ -25,6 +25,8 @@ pub enum Reply {
     Events(Vec<Value>, Value),
     /// Messages, and then nothing more until the asker hangs up.
     Open(Vec<Value>),
+    /// Exactly these bytes, and the connection ends.
+    Raw(String),
     /// The connection ends here.
     HangUp,
 }
@@ -98,6 +100,10 @@ fn converse(stream: &TcpStream, reply: &dyn Fn(&Value) -> Reply, seen: &mpsc::Se
                 let _ = seen.send(Seen::Closed(request["method"].as_str().unwrap().to_owned()));
                 return;
             }
+            Reply::Raw(text) => {
+                let _ = write.write_all(text.as_bytes());
+                return;
+            }
             Reply::HangUp => return,
         };
         if write.write_all(said.as_bytes()).is_err() {
@@ -165,9 +171,13 @@ pub struct Client {
 
 impl Client {
     pub fn of(way: Way) -> Self {
+        Self::over(Arc::new(way))
+    }
+
+    pub fn over(dial: Arc<dyn Dial>) -> Self {
         let (client, bridge) = duplex(1 << 16);
         let (input, output) = split(bridge);
-        let served = tokio::spawn(serve_lines(Arc::new(way), input, output));
+        let served = tokio::spawn(serve_lines(dial, input, output));
         let (read, write) = split(client);
         Self { write, lines: tokio::io::BufReader::new(read).lines(), served }
     }
@@ -179,6 +189,23 @@ impl Client {
     /// What the bridge says next.
     pub async fn hear(&mut self) -> Value {
         serde_json::from_str(&self.lines.next_line().await.unwrap().unwrap()).unwrap()
+    }
+
+    /// What the bridge says next besides that a list has changed, which a client of the generation before may hear at
+    /// any time.
+    pub async fn hear_else(&mut self) -> Value {
+        loop {
+            let heard = self.hear().await;
+            if !heard["method"].as_str().is_some_and(|method| method.ends_with("/list_changed")) {
+                return heard;
+            }
+        }
+    }
+
+    /// Calls a tool as the generation before does.
+    pub async fn call(&mut self, id: u64, name: &str) {
+        let params = json!({ "name": name, "arguments": {} });
+        self.send(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })).await;
     }
 
     /// Hangs up; the bridge ends with it.
@@ -217,6 +244,18 @@ impl Client {
         self.send(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
         answer["result"].clone()
     }
+}
+
+/// An answer of HTTP that is all there is on its connection.
+pub fn raw(status: &str, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    Reply::Raw(format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"))
+}
+
+/// How many requests of this method were seen so far, of those that nobody has taken yet.
+pub fn count(seen: &mpsc::Receiver<Seen>, method: &str) -> usize {
+    let is_one = |seen: &Seen| matches!(seen, Seen::Request(_, body) if body["method"] == method);
+    seen.try_iter().filter(is_one).count()
 }
 
 /// Takes requests of this method from what was seen, until there is one.

@@ -256,12 +256,12 @@ async fn clients_of_the_generation_before_are_asked_in_their_own_way() {
             json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "pay", "arguments": {} } });
         client.send(call).await;
         if let Some(mode) = mode {
-            let asked = client.hear().await;
+            let asked = client.hear_else().await;
             assert_eq!((&asked["method"], &asked["params"]["mode"]), (&json!("elicitation/create"), &json!(mode)));
             assert!(asked["params"].to_string().contains(URL), "{asked}");
             client.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": accept })).await;
         }
-        let answer = client.hear().await["result"].clone();
+        let answer = client.hear_else().await["result"].clone();
         let content = &answer["structuredContent"];
         match mode {
             Some(_) => {
