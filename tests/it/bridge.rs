@@ -5,6 +5,7 @@ mod forwarding;
 mod headers;
 mod listening;
 mod lists;
+mod outcomes;
 
 use std::io::Write;
 

@@ -180,7 +180,12 @@ impl Bridge {
         let is_legacy = is_legacy(context);
         let mut params = with_meta(params, context)?;
         for round in 0..INPUT_ROUNDS_MAX {
-            let answered = self.asked(method, &params, context).await;
+            // A retry is a request of its own (MCP 2026-07-28, MRTR).
+            let id = match round {
+                0 => context.id.clone(),
+                _ => RequestId::String(clock::fresh_id("round_").into()),
+            };
+            let answered = self.asked(&id, method, &params, context).await;
             // What was asked for in the first round stands, whatever became of this one.
             let mut result =
                 answered.map_err(|error| if round == 0 { error } else { failures::after_the_fact(error) })?;
@@ -192,7 +197,10 @@ impl Bridge {
             let asked = input::ask(&context.peer, &result["inputRequests"]).await;
             let responses = asked.map_err(failures::after_the_fact)?;
             params.insert("inputResponses".into(), responses);
-            params.insert("requestState".into(), result["requestState"].take());
+            match result["requestState"].take() {
+                Value::Null => params.remove("requestState"),
+                state => params.insert("requestState".into(), state),
+            };
         }
         Err(failures::after_the_fact(told(&Failure::refused(
             "input_without_end",
@@ -205,12 +213,13 @@ impl Bridge {
     /// wants now.
     async fn asked(
         &self,
+        id: &RequestId,
         method: &str,
         params: &Map<String, Value>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Value, ErrorData> {
         let ask = async |headers| {
-            let question = Question { id: &context.id, method, params: params.clone(), headers };
+            let question = Question { id, method, params: params.clone(), headers };
             self.upstream.ask(question, Hearing::Caller(&context.peer)).await.map_err(ErrorData::from)
         };
         let Some(tool) = params.get("name").and_then(Value::as_str).filter(|_| method == "tools/call") else {
