@@ -2,7 +2,7 @@
 
 mod listen;
 pub mod manifest;
-mod token;
+pub mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

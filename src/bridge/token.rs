@@ -1,5 +1,6 @@
 //! The bridge's access token: asked for over its own connections, renewed before it ends, one request for a crowd.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -17,17 +18,20 @@ const RENEWAL_PERCENT: i64 = 80;
 /// Longer than any answer of a token endpoint.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Milliseconds that have passed, also while a machine sleeps.
+pub type BootClock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
 /// The token of one dial: bound to the certificate of its connections.
-#[derive(Debug, Default)]
 pub struct BoundToken {
+    clock: BootClock,
     /// The lock guards the token only.
     held: Mutex<Option<Held>>,
     /// Whoever asks for the next token holds it.
     asking: tokio::sync::Mutex<()>,
 }
 
-/// Times are those of the boot clock, which counts on while a machine sleeps.
-#[derive(Clone, Debug)]
+/// Times are those of the clock.
+#[derive(Clone)]
 struct Held {
     token: Arc<str>,
     renew_at_ms: i64,
@@ -62,13 +66,30 @@ struct Failed {
     error: Failure,
 }
 
+impl Default for BoundToken {
+    fn default() -> Self {
+        Self::by(Arc::new(clock::boot_ms))
+    }
+}
+
+impl fmt::Debug for BoundToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundToken").finish_non_exhaustive()
+    }
+}
+
 impl BoundToken {
+    /// None is there yet; how old it is, `clock` says.
+    pub fn by(clock: BootClock) -> Self {
+        Self { clock, held: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    }
+
     fn held(&self) -> Option<Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn current(&self, http: &reqwest::Client, endpoint: &str) -> Result<Arc<str>, Unsent> {
-        let now = clock::boot_ms();
+        let now = (self.clock)();
         let lives = |held: &Held| now < held.ends_at_ms;
         if let Some(held) = self.held().filter(lives) {
             let _turn = match self.asking.try_lock() {
@@ -86,7 +107,7 @@ impl BoundToken {
         }
         let _turn = self.asking.lock().await;
         // Who waited for its turn finds what the one before it got.
-        match self.held().filter(|held| clock::boot_ms() < held.ends_at_ms) {
+        match self.held().filter(|held| (self.clock)() < held.ends_at_ms) {
             Some(held) => Ok(held.token),
             None => self.ask(http, endpoint).await,
         }
@@ -94,7 +115,7 @@ impl BoundToken {
 
     /// Asks the bank for a token with all tools of the agent's role. Its life is counted from before it was asked for.
     async fn ask(&self, http: &reqwest::Client, endpoint: &str) -> Result<Arc<str>, Unsent> {
-        let asked_at_ms = clock::boot_ms();
+        let asked_at_ms = (self.clock)();
         let request = http
             .post(format!("{}/oauth/token", endpoint.strip_suffix("/mcp").unwrap_or(endpoint)))
             .header(header::ACCEPT, "application/json")

@@ -6,6 +6,7 @@ mod headers;
 mod listening;
 mod lists;
 mod outcomes;
+mod tokens;
 
 use std::io::Write;
 
