@@ -99,7 +99,7 @@ fn collect(schema: &Value, path: Option<&[String]>, found: &mut Vec<Mark>) -> Re
                     MARK => found.push(mark(schema, path, value, found)?),
                     "properties" => {
                         for (name, inner) in value.as_object().into_iter().flatten() {
-                            let path = path.map(|path| [path, &[name.clone()]].concat());
+                            let path = path.map(|path| [path, std::slice::from_ref(name)].concat());
                             collect(inner, path.as_deref(), found)?;
                         }
                     }
