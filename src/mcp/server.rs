@@ -1,6 +1,7 @@
 //! The bank's MCP endpoint: typed tools for agents whose identity comes from their connection and nothing else.
 
 mod answers;
+mod gate;
 mod humans;
 mod listening;
 mod narrowed;
@@ -10,9 +11,8 @@ mod resources;
 mod tools;
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -30,11 +30,13 @@ use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{RoleServer, ServerHandler};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
+pub use gate::{
+    Answering, Look, RawCall, RequestState, Seen, SingleUse, StatementPage, ToolFailed, ToolGate, ToolRefused,
+    ToolRequest, Unanswered, on_a_thread,
+};
 pub use tools::{TOOLS_VERSION, tool_definitions, tool_names};
 
 use answers::{failed, refused, replayed};
@@ -47,8 +49,7 @@ use tools::tools;
 use crate::kernel::access::Access;
 use crate::kernel::command::{AgentPrincipal, AuthorizationRef, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
-use crate::kernel::json::JsonRefused;
-use crate::kernel::types::{AccountId, ApprovalId, Currency, Day, RequestId, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, Currency, Sha256};
 use crate::mcp::shapes;
 use crate::ops::clock;
 use crate::ops::failure::MayHaveHappened;
@@ -68,220 +69,6 @@ const PAGE_WAIT: Duration = Duration::from_secs(15);
 const WAITS: (usize, usize) = (8, 512);
 /// Subscriptions at once, of one agent and of all.
 const SUBSCRIPTIONS: (usize, usize) = (8, 4096);
-
-/// An answer that is being made.
-pub type Answering = Pin<Box<dyn Future<Output = Result<Value, Unanswered>> + Send>>;
-
-/// Decides about calls of agents. Blocking; every decision is recorded before it is answered.
-pub trait ToolGate: Send + Sync {
-    /// The tools of the agent's role.
-    fn tools_for(&self, agent: &AgentPrincipal) -> Vec<String>;
-    /// Carries out one call: an answer, refusals of payments included, or a refused read or a fault.
-    fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered>;
-    /// The same without a thread that waits. Whoever drops it drops the answer: what was asked for is carried out, and
-    /// what has to follow follows.
-    fn answered(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Answering;
-    /// Records a call that no rule could be asked about: an unknown tool, arguments that are none.
-    fn record_refusal(
-        &self,
-        agent: &AgentPrincipal,
-        tool: &str,
-        refusal: &ToolRefused,
-        request: &ToolRequest,
-    ) -> Result<(), Unanswered>;
-
-    /// The rules of the agent's role, in words and numbers. Recorded.
-    fn policy(&self, agent: &AgentPrincipal, request: &ToolRequest) -> Result<Value, Unanswered>;
-    /// Posted lines of an account; decided and recorded as `list_transactions`.
-    fn statement(
-        &self,
-        agent: &AgentPrincipal,
-        page: &StatementPage,
-        request: &ToolRequest,
-    ) -> Result<Value, Unanswered>;
-    /// The receipt of a transaction of the agent; decided and recorded as `get_transaction`.
-    fn receipt(
-        &self,
-        agent: &AgentPrincipal,
-        transaction: &TransactionId,
-        request: &ToolRequest,
-    ) -> Result<Value, Unanswered>;
-    /// The signed manifest of all tools.
-    fn manifest(&self, request: &ToolRequest) -> Result<Value, Unanswered>;
-    /// The accounts whose statements the agent may read. No decision, only what to offer.
-    fn readable_accounts(&self, agent: &AgentPrincipal) -> Vec<AccountId>;
-
-    /// Where a human decides about an approval, if there is a page for it. It is open to everybody and says nothing.
-    fn approval_url(&self, approval: &ApprovalId) -> Option<String>;
-    /// True while nobody has decided about this approval of this agent. No decision, and false when in doubt.
-    fn is_pending(&self, agent: &AgentPrincipal, approval: &ApprovalId) -> bool;
-    /// What a client brings back with its next call, signed: nobody else can make it, and no other agent use it.
-    fn seal(&self, agent: &AgentPrincipal, state: &RequestState, request: &ToolRequest) -> Result<String, Unanswered>;
-    /// Takes it back, once, in the commit that records that it was brought.
-    fn unseal(&self, agent: &AgentPrincipal, sealed: &str, request: &ToolRequest) -> Result<RequestState, Unanswered>;
-
-    /// Moves when something may have changed that an agent sees: what was changed elsewhere some seconds late.
-    fn changes(&self) -> watch::Receiver<u64>;
-    /// False once the agent may not be served any more. Reads no store.
-    fn may_be_served(&self, agent: &VerifiedAgent) -> bool;
-    /// What an agent sees now of what it can subscribe to. No decision.
-    fn seen_by(&self, agent: &VerifiedAgent, approvals: &[ApprovalId]) -> Look;
-}
-
-/// An answer that a thread of its own makes.
-pub fn on_a_thread(
-    request: RequestId,
-    answer: impl FnOnce() -> Result<Value, Unanswered> + Send + 'static,
-) -> Answering {
-    let answering = tokio::task::spawn_blocking(answer);
-    Box::pin(async move { answering.await.unwrap_or_else(|_| Err(ToolFailed::defect(request).into())) })
-}
-
-/// Which lines of an account: the newest, or those of some days of the account's own calendar, both included.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StatementPage {
-    pub account: AccountId,
-    pub days: Option<(Day, Day)>,
-}
-
-/// What a call that waits for a human is continued with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RequestState {
-    pub approval: ApprovalId,
-    /// The call that asked for it: another one cannot be continued with it.
-    pub call: Sha256,
-}
-
-/// What of an agent's view can change.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Seen {
-    pub tools: Vec<String>,
-    pub accounts: Vec<AccountId>,
-    /// The states of the approvals that were asked about, in their order; none: not the agent's.
-    pub approvals: Vec<Option<String>>,
-    /// When the time alone changes it, if it does.
-    pub until: Option<UnixMillis>,
-}
-
-/// What came of a look.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Look {
-    Seen(Seen),
-    /// It cannot be read now.
-    Unknown,
-    /// The agent may not be served any more.
-    Refused,
-}
-
-/// The request that a call came with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ToolRequest {
-    pub id: RequestId,
-    /// What makes it single-use, if it has an effect: taken in the commit of whatever comes of it.
-    pub nonce: Option<Sha256>,
-}
-
-/// What is answered with `isError`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Unanswered {
-    /// The rules, or the tool's shape, said no.
-    Refused(ToolRefused),
-    /// Something broke.
-    Failed(ToolFailed),
-    /// The request was received before: nothing was decided.
-    Replayed,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ToolRefused {
-    pub name: String,
-    pub message: String,
-    pub next_step: String,
-}
-
-/// A fault as agents learn of it. It has no words of its own: what broke, and where, is in the log under `request_id`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ToolFailed {
-    pub name: String,
-    pub retry: bool,
-    pub may_have_happened: MayHaveHappened,
-    pub request_id: RequestId,
-}
-
-impl ToolFailed {
-    /// A thread that was to answer has ended without an answer: maybe after the commit.
-    pub fn defect(request_id: RequestId) -> Self {
-        let may_have_happened = MayHaveHappened::Unknown;
-        Self { name: "internal_defect".into(), retry: true, may_have_happened, request_id }
-    }
-}
-
-impl From<ToolFailed> for Unanswered {
-    fn from(failed: ToolFailed) -> Self {
-        Self::Failed(failed)
-    }
-}
-
-impl From<ToolRefused> for Unanswered {
-    fn from(refused: ToolRefused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-/// The method, the tool and its arguments as they were sent.
-#[derive(Clone, Debug)]
-pub struct RawCall {
-    method: Option<String>,
-    tool: Option<String>,
-    arguments: Option<Arc<RawValue>>,
-}
-
-impl RawCall {
-    /// Takes `method`, `params.name` and `params.arguments` out of a body that passed the strict check.
-    pub fn read(body: &[u8]) -> Result<Self, JsonRefused> {
-        #[derive(Deserialize)]
-        struct Envelope {
-            method: Option<Value>,
-            params: Option<Params>,
-        }
-        #[derive(Deserialize)]
-        struct Params {
-            name: Option<Value>,
-            arguments: Option<Box<RawValue>>,
-        }
-        // What is no object is no message; MCP says so.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Ok(Self { method: None, tool: None, arguments: None });
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(body).map_err(|error| JsonRefused::NotJson { reason: error.to_string() })?;
-        let text = |value: Option<Value>| value.as_ref().and_then(Value::as_str).map(str::to_owned);
-        let method = text(envelope.method);
-        let Some(Params { name, arguments }) = envelope.params else {
-            return Ok(Self { method, tool: None, arguments: None });
-        };
-        let calls = method.as_deref() == Some("tools/call");
-        Ok(Self { method, tool: text(name).filter(|_| calls), arguments: arguments.map(Arc::from) })
-    }
-}
-
-/// A request whose nonce is taken in the commit of what it does, and whether it was found to be taken.
-#[derive(Clone, Debug)]
-pub struct SingleUse {
-    nonce: Sha256,
-    replayed: Arc<AtomicBool>,
-}
-
-impl SingleUse {
-    pub fn new(nonce: Sha256) -> Self {
-        Self { nonce, replayed: Arc::default() }
-    }
-
-    /// True when the request was received before; known once it is answered.
-    pub fn was_replayed(&self) -> bool {
-        self.replayed.load(Ordering::Acquire)
-    }
-}
 
 /// The endpoint behind the HTTP edge.
 pub struct Endpoint {
