@@ -221,7 +221,7 @@ mod tests {
             new.text
         );
         assert!(new.text.contains("enabled = false"), "{}", new.text);
-        assert_eq!(new.foreign, [String::new(); 0]);
+        assert!(new.foreign.is_empty());
         for more in ["env = { PATH = \"/x\" }\n", "env.PATH = \"/x\"\n", "[mcp_servers.bank.env]\nPATH = \"/x\"\n"] {
             assert_eq!(put(&format!("{ALONE}{more}")).unwrap().foreign, ["env.PATH"], "{more}");
         }

@@ -131,7 +131,7 @@ impl Services {
             catalogue_end: Mutex::default(),
             refused: Mutex::default(),
             refused_total: Mutex::default(),
-            changes: Changes::new(),
+            changes: Changes::default(),
             manifests: Manifests::default(),
             pages: OnceLock::new(),
         });

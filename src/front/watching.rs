@@ -16,7 +16,7 @@ use crate::store::{Store, StoreFault};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Moves when something may have changed that an agent may see.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Changes {
     count: watch::Sender<u64>,
     /// The log's size at the last look. The lock guards the number only.
@@ -24,10 +24,6 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub fn new() -> Self {
-        Self { count: watch::Sender::new(0), size: Mutex::default() }
-    }
-
     /// Tells everybody who listens; they look for themselves.
     pub fn tell(&self) {
         self.count.send_modify(|count| *count = count.wrapping_add(1));
