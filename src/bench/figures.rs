@@ -21,6 +21,9 @@ pub struct Goal {
     pub reached: bool,
     /// How much of it, in percent; 100 and more when it is reached.
     pub percent: f64,
+    /// Why nothing was measured, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_measured: Option<String>,
 }
 
 impl Spread {
@@ -42,6 +45,7 @@ impl Goal {
             measured: format!("{measured:.2}"),
             reached: measured >= least,
             percent: measured / least * 100.0,
+            not_measured: None,
         }
     }
 
@@ -56,7 +60,14 @@ impl Goal {
             measured: shown(measured),
             reached: measured <= most,
             percent: if measured <= 0.0 { 100.0 } else { most / measured * 100.0 },
+            not_measured: None,
         }
+    }
+
+    /// The same goal where what it is compared with is not there: it is not reached.
+    pub fn without_measurement(self, why: &str) -> Self {
+        let measured = "-".to_owned();
+        Self { measured, reached: false, percent: 0.0, not_measured: Some(why.to_owned()), ..self }
     }
 }
 
@@ -64,7 +75,11 @@ impl Goal {
 pub fn lines(goals: &[Goal]) -> String {
     let mut text = String::new();
     for goal in goals {
-        let verdict = if goal.reached { "reached".to_owned() } else { format!("not reached: {:.0} %", goal.percent) };
+        let verdict = match &goal.not_measured {
+            Some(why) => format!("not measured: {why}"),
+            None if goal.reached => "reached".to_owned(),
+            None => format!("not reached: {:.0} %", goal.percent),
+        };
         // Writing into a String does not fail.
         let _ = writeln!(text, "{:<52} {:>10} {:>10}   {verdict}", goal.what, goal.goal, goal.measured);
     }
@@ -95,5 +110,13 @@ mod tests {
         let slow = Goal::at_most("x".into(), 200.0, 100.0, "µs");
         assert_eq!((slow.reached, slow.percent, slow.goal.as_str()), (false, 50.0, "≤ 100 µs"));
         assert!(Goal::at_most("x".into(), 1.5, 2.0, "").reached);
+    }
+
+    #[test]
+    fn a_goal_without_a_measurement_is_not_reached_and_says_why() {
+        let goal = Goal::at_least("x".into(), 9.0, 1.0).without_measurement("nginx is not installed");
+        assert!(!goal.reached && goal.percent == 0.0);
+        let line = lines(&[goal]);
+        assert!(line.ends_with("not measured: nginx is not installed\n") && !line.contains("9.00"), "{line}");
     }
 }
