@@ -86,6 +86,11 @@ pub fn lines(goals: &[Goal]) -> String {
     text
 }
 
+/// A line of a table: the median, and between what the rounds were.
+pub fn figure(what: &str, spread: &Spread, unit: &str) -> String {
+    format!("{what:<52} {:>10.2} {unit} ({:.2} to {:.2})\n", spread.median, spread.min, spread.max)
+}
+
 /// `1 worker`, `2 workers`.
 pub fn counted(count: u32, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -76,28 +76,58 @@ impl Line {
 
     /// Calls a tool; answers the whole message.
     pub(super) async fn call(&mut self, tool: &str, arguments: &Value) -> std::io::Result<Value> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
+        self.authorize().await?;
+        let request = self.prepared(tool, arguments).map_err(std::io::Error::other)?;
+        Ok(self.exchange(&request).await?.message)
+    }
+
+    /// Connects, where there is no connection yet.
+    pub(super) async fn connect(&mut self) -> std::io::Result<&mut TlsStream<TcpStream>> {
+        match &mut self.stream {
+            Some(stream) => Ok(stream),
+            empty @ None => {
                 let tcp = TcpStream::connect(self.address).await?;
                 tcp.set_nodelay(true)?;
                 let stream = self.connector.connect(ServerName::from(self.address.ip()), tcp).await?;
-                self.stream.insert(stream)
+                Ok(empty.insert(stream))
             }
-        };
-        if let Some(proof) = &mut self.proof
-            && proof.bearer.is_none()
-        {
-            let granted = asked(stream, &token_request(self.address)).await?;
-            let token = granted["access_token"].as_str().ok_or(std::io::ErrorKind::PermissionDenied)?;
-            proof.bearer = Some(format!("Bearer {token}"));
         }
-        let request = request(self.proof.as_ref(), self.address, tool, arguments).map_err(std::io::Error::other)?;
-        asked(stream, &request).await
+    }
+
+    /// Asks for an access token where the bank wants one and there is none. Copies that are made from now on share it.
+    pub(super) async fn authorize(&mut self) -> std::io::Result<()> {
+        let is_wanted = self.proof.as_ref().is_some_and(|proof| proof.bearer.is_none());
+        if is_wanted {
+            let granted = self.exchange(&token_request(self.address)).await?.message;
+            let token = granted["access_token"].as_str().ok_or(std::io::ErrorKind::PermissionDenied)?;
+            self.proof.iter_mut().for_each(|proof| proof.bearer = Some(format!("Bearer {token}")));
+        }
+        Ok(())
+    }
+
+    /// A call as it will be sent: signed now, with the token that there is.
+    ///
+    /// # Errors
+    /// The token's; `bench_failed` before there is an access token.
+    pub(super) fn prepared(&self, tool: &str, arguments: &Value) -> Result<Vec<u8>, Failure> {
+        request(self.proof.as_ref(), self.address, tool, arguments)
+    }
+
+    /// Sends a prepared call and waits for its answer, whatever that is.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> std::io::Result<Answer> {
+        asked(self.connect().await?, request).await
     }
 }
 
-async fn asked(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> std::io::Result<Value> {
+/// What a server answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// It said when to come again.
+    pub(super) says_when: bool,
+    pub(super) message: Value,
+}
+
+async fn asked(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> std::io::Result<Answer> {
     stream.write_all(request).await?;
     let mut answer = vec![0; ANSWER_BYTES_MAX];
     let mut filled = 0;
@@ -107,8 +137,11 @@ async fn asked(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> std::io::Re
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         filled += more;
-        if let Some(body) = body(&answer[..filled]) {
-            return serde_json::from_slice(body).map_err(std::io::Error::other);
+        if let Some((head, body)) = parts(&answer[..filled]) {
+            let status =
+                head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+            let message = serde_json::from_slice(body).map_err(std::io::Error::other)?;
+            return Ok(Answer { status, says_when: head.contains("\r\nretry-after: "), message });
         }
     }
 }
@@ -161,10 +194,17 @@ fn headers(proof: &Proof, address: SocketAddr, tool: &str, body: &str) -> Result
     ))
 }
 
-/// The body of a whole answer.
-fn body(answer: &[u8]) -> Option<&[u8]> {
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&answer[..head]).ok()?.to_ascii_lowercase();
-    let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
-    answer.get(head..head + length)
+/// The head of a whole answer, in lower case, and its body.
+fn parts(answer: &[u8]) -> Option<(String, &[u8])> {
+    let (head, rest) = split(answer)?;
+    let head = head.to_ascii_lowercase();
+    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
+    Some((head, rest.get(..length)?))
+}
+
+/// The head of a message, and what came after it.
+pub(super) fn split(message: &[u8]) -> Option<(&str, &[u8])> {
+    let end = message.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let (head, rest) = message.split_at(end);
+    Some((std::str::from_utf8(head).ok()?, rest))
 }

@@ -13,7 +13,7 @@ use crate::ca::Authority;
 use crate::front::gates::Gates;
 use crate::front::listener::{Listener, ListenerSetup};
 use crate::front::settings::LimitSettings;
-use crate::hsm::CertifiedKey;
+use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::types::Money;
@@ -170,6 +170,19 @@ impl Site {
     /// # Errors
     /// `bench_failed`, and what keeps a listener from starting.
     pub(super) fn listen(&self) -> Result<(Listener, SocketAddr), Failure> {
+        self.listen_as(self.bank.authority.tls_identity()?, self.bank.services.token(), limits())
+    }
+
+    /// The same with another key for its handshakes, or within other limits.
+    ///
+    /// # Errors
+    /// As [`Self::listen`].
+    pub(super) fn listen_as(
+        &self,
+        identity: CertifiedKey,
+        token: Arc<dyn Token>,
+        limits: LimitSettings,
+    ) -> Result<(Listener, SocketAddr), Failure> {
         let services = &self.bank.services;
         let listening = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
         let address = listening.local_addr().map_err(|error| failed(&error))?;
@@ -177,15 +190,9 @@ impl Site {
         let listener = Listener::start(ListenerSetup {
             began: clock::now(),
             listening,
-            identity: self.bank.authority.tls_identity()?,
-            token: services.token(),
-            // All agents are on this machine, and connect at once.
-            limits: LimitSettings {
-                header_timeout_ms: 600_000,
-                connections_of_agent_max: u32::MAX,
-                handshakes_of_source_max: u32::MAX,
-                ..LimitSettings::default()
-            },
+            identity,
+            token,
+            limits,
             pair_gate: Arc::clone(&gates) as Arc<dyn PairGate>,
             tool_gate: Arc::clone(&gates) as Arc<dyn ToolGate>,
             token_gate: gates,
@@ -202,6 +209,17 @@ impl Site {
     /// `bench_failed` when it cannot be read.
     pub(super) fn root(&self) -> Result<Vec<u8>, Failure> {
         pem::decode_one(Kind::Certificate, &self.bank.file("certs/root.pem")?).map_err(|error| failed(&error))
+    }
+}
+
+/// As a daemon has them, but for the clients: all are on this machine, and connect at once.
+pub(super) fn limits() -> LimitSettings {
+    LimitSettings {
+        header_timeout_ms: 600_000,
+        connections_max: u32::MAX,
+        connections_of_agent_max: u32::MAX,
+        handshakes_of_source_max: u32::MAX,
+        ..LimitSettings::default()
     }
 }
 

@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
+use crate::bench::mcp::Part;
 use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, revocation};
 use crate::config::Config;
+use crate::front::settings::LimitSettings;
 use crate::hsm::supervisor;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -68,19 +70,27 @@ enum Verb {
   countersign bench issuance --pairs 100 --callers 1
   countersign bench issuance --certificates 100000 --json")]
     Issuance(IssuanceArgs),
-    /// Signed, decided and recorded tool calls, against a bare MCP server over mutual TLS.
+    /// Tool calls, handshakes, many connections and overload, each against a raw limit of the same run.
     ///
     /// Makes three parties with tokens of their own in a temporary directory and removes them; the agents' own keys are
     /// in memory. Client and server are on this machine. Afterwards the book must balance.
-    /// A goal that is missed is a result like any other: the exit code is 0.
+    /// A goal that is missed is a result like any other: the exit code is 0. One that needs nginx to compare with is not
+    /// measured where nginx is not installed.
     #[command(after_help = "Examples:
-  countersign bench mcp  # a minute, a table
-  countersign bench mcp --connections 256 --agents 64 --seconds 10 --json")]
+  countersign bench mcp  # two minutes, a table
+  countersign bench mcp --only calls,payments --connections 256 --agents 64 --seconds 10 --json
+  countersign bench mcp --only many --many 20000")]
     Mcp(McpArgs),
+    /// The clients of many connections: `bench mcp` starts it.
+    #[command(hide = true)]
+    Dial,
 }
 
 #[derive(Debug, ClapArgs)]
 struct McpArgs {
+    /// What is measured; without it everything.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
     /// Connections at once, each with one call after the other.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     connections: u32,
@@ -88,11 +98,26 @@ struct McpArgs {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     agents: u32,
     /// How often it is measured; the table shows medians.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each measurement takes, 0.1 to 60.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Connections that are open at once when their memory is measured.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(2..=25_000))]
+    many: u32,
+    /// Transactions a second that arrive, ready or not.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Connections over which far too much is asked: more than the bank answers at once.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 4_096,
+        value_parser = clap::value_parser!(u32).range(1..=8_192))]
+    crowd: u32,
+    /// Requests that the bank answers at once then; as many as a daemon does.
+    #[arg(long, value_name = "REQUESTS", default_value_t = LimitSettings::default().requests_max,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    room: u32,
     /// PKCS#11 module of the temporary tokens.
     #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
     module: PathBuf,
@@ -259,6 +284,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&value(&report)?, |_| report.text());
             Ok(())
         }
+        Verb::Dial => mcp::dial::run(),
         Verb::Ledger(ledger) => {
             let out = ledger.out.clone();
             let report = bench::ledger::run(&ledger.plan(), &tell)?;
@@ -272,10 +298,15 @@ impl McpArgs {
         mcp::Plan {
             program: supervisor::own_program(),
             module: self.module,
+            only: if self.only.is_empty() { Part::value_variants().to_vec() } else { self.only },
             connections: self.connections,
             agents: self.agents,
             rounds: self.rounds,
             seconds: self.seconds.clamp(0.1, 60.0),
+            many: self.many,
+            rate: self.rate,
+            crowd: self.crowd,
+            room: self.room,
             directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }

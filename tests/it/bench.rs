@@ -1,7 +1,7 @@
 //! `countersign bench …` end to end: what it prints and writes, and that it leaves nothing behind.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -178,14 +178,83 @@ fn a_short_issuance_run_issues_pairs_at_once_and_starts_a_bank_that_has_issued_m
 }
 
 #[test]
-fn a_short_run_of_tool_calls_measures_both_servers_and_leaves_a_book_that_balances() {
+fn a_short_run_of_every_part_measures_both_sides_and_leaves_a_book_that_balances() {
     let scratch = tempfile::tempdir().unwrap();
     let short = ["mcp", "--connections", "4", "--agents", "2", "--rounds", "1", "--seconds", "0.2"];
-    let report = json_of(scratch.path(), &short);
-    for measured in ["bare_per_second", "per_second", "p99_ms", "payments_per_second", "ratio", "payments_ratio"] {
-        assert!(report[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {report}");
+    let report = json_of(scratch.path(), &[&short[..], &["--many", "40", "--rate", "20", "--crowd", "16"]].concat());
+    assert_eq!((&report["connections"], &report["rounds"]), (&4.into(), &1.into()));
+    for (part, figures) in [
+        ("calls", &["bare_per_second", "per_second", "p99_ms", "ratio"][..]),
+        ("payments", &["bare_per_second", "per_second", "p99_ms", "ratio"]),
+        ("verification", &["raw_per_second", "raw_known_key_per_second", "per_second", "ratio"]),
+        ("handshakes", &["per_second", "in_memory_per_second"]),
+        ("storm", &["per_second", "handshakes_alone_per_second", "left_ratio"]),
+    ] {
+        for figure in figures {
+            assert!(report[part][figure]["median"].as_f64().unwrap() > 0.0, "{figure} of {part}: {report}");
+        }
     }
-    assert_eq!((&report["connections"], report["goals"].as_array().unwrap().len()), (&4.into(), 2));
+    for storm in ["one_by_one", "all_at_once"] {
+        for figure in ["per_second", "handshakes_per_second", "ratio"] {
+            assert!(report["storm"][storm][figure]["median"].as_f64().unwrap() > 0.0, "{figure} {storm}: {report}");
+        }
+    }
+    let many = &report["many"];
+    assert_eq!([&many["asked"], &many["opened"], &many["answered"]], [40, 40, 40], "{many}");
+    let open = &report["open"];
+    for call in ["balance", "authorize", "execute"] {
+        let [p50, p99] = ["p50_ms", "p99_ms"].map(|of| open["transactions"][call][of]["median"].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p99, "{call}: {open}");
+    }
+    for figure in ["p99_ms", "bare_p99_ms", "commit_p99_ms"] {
+        assert!(open["half_load"][figure]["median"].as_f64().unwrap() > 0.0, "{figure}: {open}");
+    }
+    // Every arrival has one of four ends, and none of them is a wrong answer.
+    let overload = |what: &str| open["overload"][what].as_u64().unwrap();
+    let ends = ["answered", "told_to_come_again", "failed", "not_sent"].map(overload);
+    assert_eq!((ends.iter().sum::<u64>(), overload("failed")), (overload("arrived"), 0), "{open}");
+    assert!(overload("answered") > 0, "{open}");
+    let goals = report["goals"].as_array().unwrap();
+    assert_eq!(goals.len(), 16, "{goals:#?}");
+    nginx_was_measured_where_it_is(&report["handshakes"], goals);
+}
+
+fn nginx_was_measured_where_it_is(handshakes: &Value, goals: &[Value]) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let is_installed = folders.any(|folder| folder.join("nginx").is_file());
+    assert_eq!(handshakes["nginx_per_second"]["median"].as_f64().is_some_and(|rate| rate > 0.0), is_installed);
+    let of_nginx: Vec<&Value> =
+        goals.iter().filter(|goal| goal["what"].as_str().unwrap().ends_with("against nginx")).collect();
+    assert_eq!(of_nginx.len(), 2);
+    for goal in of_nginx {
+        match goal["not_measured"].as_str() {
+            Some(why) => assert!(!is_installed && why.contains("nginx-light") && goal["reached"] == false, "{goal}"),
+            None => assert!(is_installed && goal["percent"].as_f64().unwrap() > 0.0, "{goal}"),
+        }
+    }
+}
+
+#[test]
+fn only_the_parts_that_were_asked_for_are_measured() {
+    let scratch = tempfile::tempdir().unwrap();
+    let short = ["mcp", "--only", "verification,payments", "--connections", "2", "--agents", "1", "--rounds", "1"];
+    let report = json_of(scratch.path(), &[&short[..], &["--seconds", "0.1"]].concat());
+    let is_measured = |part: &&str| !report[*part].is_null();
+    let parts = ["calls", "payments", "verification", "handshakes", "storm", "many", "open"];
+    assert_eq!(parts.into_iter().filter(is_measured).collect::<Vec<_>>(), ["payments", "verification"]);
+    assert_eq!(report["goals"].as_array().unwrap().len(), 2);
+}
+
+/// More than a bank answers at once is asked, and each answer says so or is right.
+#[test]
+fn a_bank_that_is_asked_too_much_says_when_to_come_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let short = ["mcp", "--only", "open", "--connections", "4", "--agents", "4", "--rounds", "1", "--seconds", "0.3"];
+    let report = json_of(scratch.path(), &[&short[..], &["--rate", "10", "--crowd", "16", "--room", "2"]].concat());
+    let overload = |what: &str| report["open"]["overload"][what].as_u64().unwrap();
+    assert!(overload("answered") > 0 && overload("told_to_come_again") > 0, "{report}");
+    assert_eq!(overload("failed"), 0, "{report}");
 }
 
 #[test]

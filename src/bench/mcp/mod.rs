@@ -1,168 +1,186 @@
-//! `countersign bench mcp`: signed, decided and recorded tool calls, against a bare MCP server over mutual TLS.
+//! `countersign bench mcp`: an agent's way to the bank, part by part, each against a raw limit of the same run.
 //!
 //! Real parts: three parties as `countersign init` makes them, with their SoftHSM2 tokens, stores and logs on this file
-//! system; the bank's listener with everything that a daemon asks of a request. Client and server are on this machine, in
-//! one process, with one allocator. The agents alone are synthetic: their keys are in memory, which the output says.
+//! system; the bank's listener with everything that a daemon asks of a request. Client and server are on this machine;
+//! where the server's memory is looked at, the client is a process of its own. The agents alone are synthetic: their
+//! keys are in memory, which the output says. What else is not as in a daemon, its part says.
 
 mod bare;
+mod calls;
+pub mod dial;
+mod handshakes;
 mod load;
+mod many;
+mod nginx;
+mod open;
+mod overload;
+mod pace;
+mod server_key;
+mod stage;
+mod storm;
+mod verification;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::figures::{Goal, Spread, lines};
-use super::line::Line;
-use super::served::failed;
+use super::figures::{self, Goal, Spread};
 use super::site::{self, Site};
 use super::stop::Stop;
-use super::synthetic;
 use crate::ops::failure::Failure;
-use bare::Bare;
-use load::{Asked, Measured, closed_loop};
+use stage::Stage;
+
+/// One thing that is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Balances, one after the other on each connection, against a bare MCP server.
+    Calls,
+    /// Payments in the same way.
+    Payments,
+    /// Verifying signed requests, against bare verification of signatures.
+    Verification,
+    /// Handshakes with both certificates, against nginx.
+    Handshakes,
+    /// Calls beside handshakes that wait for a slow HSM.
+    Storm,
+    /// Memory of many connections, each of which answers.
+    Many,
+    /// Arrivals at a fixed rate, at half load and far beyond what is possible.
+    Open,
+}
 
 /// What is measured, and how much of it.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub program: PathBuf,
     pub module: PathBuf,
+    pub only: Vec<Part>,
     /// Connections at once, spread over the agents.
     pub connections: u32,
     pub agents: u32,
     pub rounds: u32,
     /// Seconds of each measurement.
     pub seconds: f64,
+    /// Connections that are open at once when their memory is measured.
+    pub many: u32,
+    /// Transactions a second that arrive.
+    pub rate: u32,
+    /// Connections over which too much is asked.
+    pub crowd: u32,
+    /// Requests that the bank answers at once then.
+    pub room: u32,
     pub directory: PathBuf,
 }
 
-/// Everything that was measured.
+/// Everything that was measured; a part that was not asked for is absent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub connections: u32,
     pub agents: u32,
-    pub bare_per_second: Spread,
-    pub bare_p50_ms: Spread,
-    /// Balances: signed, decided, recorded.
-    pub per_second: Spread,
-    pub p50_ms: Spread,
-    pub p99_ms: Spread,
-    pub ratio: Spread,
-    /// Authorized and executed.
-    pub payments_per_second: Spread,
-    pub payment_p50_ms: Spread,
-    pub payment_p99_ms: Spread,
-    /// Two calls each, against as many bare ones.
-    pub payments_ratio: Spread,
+    pub rounds: u32,
+    pub seconds: f64,
+    pub calls: Option<calls::Balances>,
+    pub payments: Option<calls::Payments>,
+    pub verification: Option<verification::Verification>,
+    pub handshakes: Option<handshakes::Handshakes>,
+    pub storm: Option<storm::Storm>,
+    pub many: Option<many::Many>,
+    pub open: Option<open::Open>,
     pub goals: Vec<Goal>,
 }
-
-const RATIO_MIN: f64 = 0.38;
-/// Half of what two calls may take: 145 µs where a bare one takes 64.
-const PAYMENTS_RATIO_MIN: f64 = 0.5 * 64.0 / 145.0;
 
 /// Measures.
 ///
 /// # Errors
 /// `bench_options_invalid`, `bench_stopped`, and whatever kept a part from working.
 pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure> {
-    if plan.agents == 0 || plan.connections < plan.agents {
+    if plan.agents == 0 || plan.connections.min(plan.crowd).min(plan.many) < plan.agents {
         return Err(super::invalid("there must be at least one connection for each agent"));
     }
+    let is_asked = |part| plan.only.contains(&part);
     let stop = Stop::on_signals()?;
+    dial::all_files();
     tell("a security company, a bank, an agent host, and agents");
+    // The parties end last: whatever the runtime still has works with them.
     let site = Site::open(&plan.program, site::prepare(&plan.program, &plan.module, &plan.directory, &stop)?)?;
-    site.open_the_bank()?;
-    let (host, token) = synthetic::host_of(&site.host)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
+    let runtime = stage::runtime()?;
     let _inside = runtime.enter();
-    let (listener, address) = site.listen()?;
-    let root = site.root()?;
-    let mut own = vec![];
-    for number in 0..plan.agents {
-        let name = format!("caller-{number}");
-        let (_, identity) = site.enrolled_at(&host, &name)?;
-        site.grant(&name)?;
-        own.push(Line::of(Arc::clone(&token), &identity, &root, address)?);
-    }
-    let ours: Vec<Line> = own.iter().cycle().take(plan.connections as usize).cloned().collect();
-    let bare = Bare::start(&site)?;
-    let raw: Vec<Line> = ours.iter().map(|line| line.clone().bare(bare.address)).collect();
+    let stage = Stage::set(plan, &site, &runtime, &stop, tell)?;
 
-    let time = Duration::from_secs_f64(plan.seconds);
-    let measure = |lines: &[Line], asked, name: &str| {
-        stop.check()?;
-        runtime.block_on(closed_loop(lines, asked, time, name))
+    // First: what other parts let go of, the allocator would give to its connections unseen.
+    let many = part(&stage, is_asked(Part::Many), || many::measure(&stage))?;
+    let (with_calls, with_payments) = (is_asked(Part::Calls), is_asked(Part::Payments));
+    let both = part(&stage, with_calls || with_payments, || calls::measure(&stage, with_calls, with_payments))?;
+    let (calls, payments) = both.unwrap_or_default();
+    let mut report = Report {
+        connections: plan.connections,
+        agents: plan.agents,
+        rounds: plan.rounds,
+        seconds: plan.seconds,
+        verification: part(&stage, is_asked(Part::Verification), || verification::measure(&stage))?,
+        handshakes: part(&stage, is_asked(Part::Handshakes), || handshakes::measure(&stage))?,
+        storm: part(&stage, is_asked(Part::Storm), || storm::measure(&stage))?,
+        many,
+        open: part(&stage, is_asked(Part::Open), || open::measure(&stage, calls.as_ref()))?,
+        calls,
+        payments,
+        goals: vec![],
     };
-    let mut rounds: Vec<[Measured; 3]> = vec![];
-    for round in 1..=plan.rounds {
-        tell(&format!("round {round} of {}", plan.rounds));
-        let bare = measure(&raw, Asked::Balance, "bare")?;
-        let balances = measure(&ours, Asked::Balance, "balance")?;
-        let payments = measure(&ours, Asked::Payment, &format!("payment-{round}"))?;
-        rounds.push([bare, balances, payments]);
-    }
-    runtime.block_on(listener.stop());
-    site.bank.await_log()?;
-    let check = site.bank.store.check(&mut |_| {})?;
-    if !check.differences.is_empty() {
-        return Err(failed(&format!("the book does not balance: {:?}", check.differences)));
-    }
-    Ok(report(plan, &rounds))
+    stage.strike()?;
+    report.goals = report.goals();
+    Ok(report)
 }
 
-fn report(plan: &Plan, rounds: &[[Measured; 3]]) -> Report {
-    let of = |figure: &dyn Fn(&[Measured; 3]) -> f64| Spread::of(rounds.iter().map(figure).collect());
-    let ratio = of(&|[bare, balances, _]| balances.per_second / bare.per_second);
-    let payments_ratio = of(&|[bare, _, payments]| 2.0 * payments.per_second / bare.per_second);
-    let connections = plan.connections;
-    let goals = vec![
-        Goal::at_least(format!("balances against a bare server, {connections} connections"), ratio.median, RATIO_MIN),
-        Goal::at_least(
-            "two calls of a payment against as many bare ones".into(),
-            payments_ratio.median,
-            PAYMENTS_RATIO_MIN,
-        ),
-    ];
-    Report {
-        connections,
-        agents: plan.agents,
-        bare_per_second: of(&|[bare, ..]| bare.per_second),
-        bare_p50_ms: of(&|[bare, ..]| bare.percentile(0.5)),
-        per_second: of(&|[_, balances, _]| balances.per_second),
-        p50_ms: of(&|[_, balances, _]| balances.percentile(0.5)),
-        p99_ms: of(&|[_, balances, _]| balances.percentile(0.99)),
-        ratio,
-        payments_per_second: of(&|[.., payments]| payments.per_second),
-        payment_p50_ms: of(&|[.., payments]| payments.percentile(0.5)),
-        payment_p99_ms: of(&|[.., payments]| payments.percentile(0.99)),
-        payments_ratio,
-        goals,
+/// One part, once nothing is left to do of the one before.
+fn part<T>(
+    stage: &Stage<'_>,
+    is_asked: bool,
+    measure: impl FnOnce() -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    if !is_asked {
+        return Ok(None);
     }
+    stage.site.bank.await_log()?;
+    measure().map(Some)
 }
 
 impl Report {
+    fn goals(&self) -> Vec<Goal> {
+        let parts = [
+            self.calls.as_ref().map(|part| part.goals(self.connections)),
+            self.payments.as_ref().map(calls::Payments::goals),
+            self.verification.as_ref().map(verification::Verification::goals),
+            self.handshakes.as_ref().map(handshakes::Handshakes::goals),
+            self.storm.as_ref().map(storm::Storm::goals),
+            self.many.as_ref().map(many::Many::goals),
+            self.open.as_ref().map(open::Open::goals),
+        ];
+        parts.into_iter().flatten().flatten().collect()
+    }
+
     /// The figures, for a terminal.
     pub fn text(&self) -> String {
-        let one = |what: &str, spread: &Spread, unit: &str| {
-            format!("{what:<52} {:>10.2} {unit} ({:.2} to {:.2})\n", spread.median, spread.min, spread.max)
-        };
         let about = format!(
             "{} connections of {} agents, whose keys are synthetic; client and server on this machine\n",
             self.connections, self.agents
         );
-        let figures = [
-            about,
-            one("a bare MCP server", &self.bare_per_second, "calls/s"),
-            one("a bare call, p50", &self.bare_p50_ms, "ms"),
-            one("balances: signed, decided, recorded", &self.per_second, "/s"),
-            one("a balance, p50", &self.p50_ms, "ms"),
-            one("a balance, p99", &self.p99_ms, "ms"),
-            one("payments: authorized and executed", &self.payments_per_second, "/s"),
-            one("a payment, p50", &self.payment_p50_ms, "ms"),
-            one("a payment, p99", &self.payment_p99_ms, "ms"),
+        let parts = [
+            Some(about),
+            self.calls.as_ref().map(calls::Balances::text),
+            self.payments.as_ref().map(calls::Payments::text),
+            self.verification.as_ref().map(verification::Verification::text),
+            self.handshakes.as_ref().map(handshakes::Handshakes::text),
+            self.storm.as_ref().map(storm::Storm::text),
+            self.many.as_ref().map(many::Many::text),
+            self.open.as_ref().map(open::Open::text),
+            Some(figures::lines(&self.goals)),
         ];
-        [figures.concat(), lines(&self.goals)].concat()
+        parts.into_iter().flatten().collect()
     }
+}
+
+/// One figure of all rounds.
+fn over<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Spread {
+    Spread::of(rounds.iter().map(figure).collect())
 }
