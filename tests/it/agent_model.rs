@@ -318,7 +318,9 @@ fn what_was_typed_before_the_question_is_no_answer_to_it() {
         arrived.recv().unwrap();
         Say::Calls(vec![("list_accounts", json!({}))])
     });
-    let provider = Provider::start(dialect, std::iter::once(first).chain(purchase("early")).collect());
+    let script =
+        std::iter::once(first).chain(purchase("early").into_iter().take(2)).chain([says("It was not bought.")]);
+    let provider = Provider::start(dialect, script.collect());
     let command = agent(&world, &provider, dialect, &[]);
     let words: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())

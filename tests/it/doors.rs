@@ -14,6 +14,7 @@ use countersign::tls;
 use countersign::tls::agent::AgentSocket;
 use serde_json::{Value, json};
 
+use crate::support::raw::composed;
 use crate::support::signed::{Agent, signed};
 
 /// Longer than every limit of the listener.
@@ -341,11 +342,7 @@ fn request(method: &str, path: &str, changed: &[(&str, &str)], body: &str) -> Ve
         ("Mcp-Name", BALANCE),
     ];
     let kept = usual.iter().filter(|(name, _)| changed.iter().all(|(other, _)| other != name));
-    let mut head = format!("{method} {path} HTTP/1.1\r\n");
-    for (name, value) in kept.chain(changed).filter(|(_, value)| !value.is_empty()) {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    format!("{head}\r\n{body}").into_bytes()
+    composed(method, path, kept.chain(changed).copied(), body)
 }
 
 fn raw_body(body: &[u8]) -> Vec<u8> {

@@ -7,9 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use countersign::mcp::signed_http::fresh;
 use serde_json::{Value, json};
 
-use crate::support::signed::{
-    Agent, Answer, Line, bearing, granted, message, signed, signed_only, token_request, tool_call,
-};
+use crate::support::raw::{bearing, message, token_request, tool_call, with, with_body};
+use crate::support::signed::{Agent, Answer, Line, granted, signed, signed_only};
 use crate::support::world::World;
 
 const DOCUMENT: &[u8] = b"GET /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
@@ -51,21 +50,6 @@ fn balance() -> Vec<u8> {
     tool_call("get_account_balance", &json!({ "account_id": "CHK_001" }))
 }
 
-/// The same with one text in place of another.
-fn with(request: &[u8], this: &str, that: &str) -> Vec<u8> {
-    let text = String::from_utf8(request.to_vec()).unwrap();
-    assert!(text.contains(this), "{this} is not in {text}");
-    text.replacen(this, that, 1).into_bytes()
-}
-
-/// The same with another body of the right length.
-fn with_body(request: &[u8], this: &str, that: &str) -> Vec<u8> {
-    let text = String::from_utf8(with(request, this, that)).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let length = head.lines().find(|line| line.starts_with("Content-Length")).unwrap();
-    format!("{}\r\n\r\n{body}", head.replacen(length, &format!("Content-Length: {}", body.len()), 1)).into_bytes()
-}
-
 #[test]
 fn a_message_that_could_be_read_in_two_ways_is_read_in_none() {
     let (_world, agent) = world(&[("json_depth_max", 8), ("body_bytes_max", 4096)]);
@@ -101,7 +85,7 @@ fn a_message_that_could_be_read_in_two_ways_is_read_in_none() {
         ),
         ("another tool in the header", with(&good, "Mcp-Name: get_account", "Mcp-Name: set_account"), 400, "-32020"),
         ("no tool in the header", with(&good, "Mcp-Name: get_account_balance\r\n", ""), 400, "-32020"),
-        ("an unknown method", message("tools/steal", None, &json!({})), 404, "-32601"),
+        ("an unknown method", message("tools/steal", json!({})), 404, "-32601"),
         ("a Host that is not ours", with(&good, "127.0.0.1", "evil.example"), 403, "host_not_allowed"),
         ("a Host with a user", with(&good, "127.0.0.1", "127.0.0.1@evil.example"), 403, "host_not_allowed"),
         ("two Hosts", with(&good, "Host: 127.0.0.1", "Host: 127.0.0.1\r\nHost: localhost"), 400, "host_malformed"),

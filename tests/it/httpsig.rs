@@ -15,7 +15,8 @@ use countersign::kernel::types::{Sha256, UnixMillis};
 use countersign::mcp::signed_http::fresh;
 use serde_json::{Value, json};
 
-use crate::support::signed::{Agent, Answer, components, signed, signed_as, signed_only, tool_call};
+use crate::support::raw::tool_call;
+use crate::support::signed::{Agent, Answer, components, signed, signed_as, signed_only};
 use crate::support::world::World;
 
 const BALANCE: &str = "get_account_balance";

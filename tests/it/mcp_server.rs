@@ -7,6 +7,7 @@ use countersign::kernel::tool_manifest;
 use countersign::ops::clock;
 use serde_json::{Value, json};
 
+use crate::support::raw::message_as;
 use crate::support::signed::{Agent, Answer, Events, Line, signed};
 use crate::support::strace::Strace;
 use crate::support::world::World;
@@ -24,34 +25,6 @@ fn tasks() -> Value {
     json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } })
 }
 
-/// A request, not signed yet. What is looked up under a name says it in a header too.
-fn request(method: &str, mut params: Value, capabilities: &Value) -> Vec<u8> {
-    let progress = params["_meta"]["progressToken"].clone();
-    params["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": capabilities,
-    });
-    if !progress.is_null() {
-        params["_meta"]["progressToken"] = progress;
-    }
-    let name = match method {
-        "tools/call" | "prompts/get" => params["name"].as_str(),
-        "resources/read" => params["uri"].as_str(),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => params["taskId"].as_str(),
-        _ => None,
-    };
-    let name = name.map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-    format!(
-        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
-         Mcp-Method: {method}\r\n{name}\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
 /// An agent with a connection.
 struct Client {
     agent: Agent,
@@ -66,7 +39,7 @@ impl Client {
     }
 
     fn ask_as(&mut self, capabilities: &Value, method: &str, params: Value) -> Answer {
-        let request = signed(&self.agent, &request(method, params, capabilities));
+        let request = signed(&self.agent, &message_as(method, params, capabilities));
         self.line.ask(&request)
     }
 
@@ -80,7 +53,7 @@ impl Client {
 
     /// Ends the connection for a stream of events.
     fn follow(self, capabilities: &Value, method: &str, params: Value) -> Events {
-        let request = signed(&self.agent, &request(method, params, capabilities));
+        let request = signed(&self.agent, &message_as(method, params, capabilities));
         self.line.follow(&request)
     }
 }

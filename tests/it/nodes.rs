@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::postgres::{Database, shared};
-use crate::support::signed::{Agent, Line, signed, tool_call};
+use crate::support::raw::tool_call;
+use crate::support::signed::{Agent, Line, signed};
 use crate::support::world::PROGRAM;
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";

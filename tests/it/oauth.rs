@@ -9,7 +9,8 @@ use countersign::mcp::signed_http::fresh;
 use serde_json::{Value, json};
 
 use crate::keys::vectors;
-use crate::support::signed::{Agent, bearing, granted, message, signed, signed_only, token_request, tool_call};
+use crate::support::raw::{bearing, form, get, message, post, token_request, tool_call};
+use crate::support::signed::{Agent, granted, signed, signed_only};
 use crate::support::world::World;
 
 const RESOURCE: &str = "https://127.0.0.1/mcp";
@@ -26,10 +27,6 @@ fn butler(world: &World) -> Agent {
 
 fn balance() -> Vec<u8> {
     tool_call("get_account_balance", &json!({ "account_id": "CHK_001" }))
-}
-
-fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").into_bytes()
 }
 
 /// One part of a token, read.
@@ -93,32 +90,21 @@ fn a_token_says_who_may_use_which_tools_with_which_certificate_and_where() {
 fn requests_for_tokens_are_refused_in_the_words_of_oauth() {
     let world = World::new();
     let mut line = assistant(&world).line();
-    let form = |text: &str, header: &str| {
-        let length = text.len();
-        format!("POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}Content-Length: {length}\r\n\r\n{text}")
-            .into_bytes()
-    };
-    let usual = "Content-Type: application/x-www-form-urlencoded\r\n";
     let id = "spiffe%3A%2F%2Fcountersign.example%2Fagent%2Fpurchaser%2F";
     let table = [
-        ("no grant", form("", usual), 400, "invalid_request"),
-        ("a code", form("grant_type=authorization_code&code=x", usual), 400, "unsupported_grant_type"),
-        ("a grant twice", form("grant_type=client_credentials&grant_type=x", usual), 400, "invalid_request"),
-        ("JSON", form("{}", "Content-Type: application/json\r\n"), 400, "invalid_request"),
-        ("no type", form("grant_type=client_credentials", ""), 400, "invalid_request"),
+        ("no grant", form("", &[]), 400, "invalid_request"),
+        ("a code", form("grant_type=authorization_code&code=x", &[]), 400, "unsupported_grant_type"),
+        ("a grant twice", form("grant_type=client_credentials&grant_type=x", &[]), 400, "invalid_request"),
+        ("JSON", post("/oauth/token", &[("Content-Type", "application/json")], "{}"), 400, "invalid_request"),
+        ("no type", post("/oauth/token", &[], "grant_type=client_credentials"), 400, "invalid_request"),
         ("a secret", token_request("&client_secret=x"), 400, "invalid_request"),
         (
             "a password",
-            form("grant_type=client_credentials", &format!("{usual}Authorization: Basic eDp5\r\n")),
+            form("grant_type=client_credentials", &[("Authorization", "Basic eDp5")]),
             401,
             "invalid_client",
         ),
-        (
-            "a token",
-            form("grant_type=client_credentials", &format!("{usual}Authorization: DPoP eDp5\r\n")),
-            401,
-            "invalid_client",
-        ),
+        ("a token", form("grant_type=client_credentials", &[("Authorization", "DPoP eDp5")]), 401, "invalid_client"),
         ("another agent's name", token_request(&format!("&client_id={id}shopper")), 400, "invalid_client"),
         ("another resource", token_request("&resource=https%3A%2F%2Fevil.example%2Fmcp"), 400, "invalid_target"),
         ("the resource's neighbour", token_request("&resource=https%3A%2F%2F127.0.0.1"), 400, "invalid_target"),
@@ -140,7 +126,7 @@ fn requests_for_tokens_are_refused_in_the_words_of_oauth() {
         assert_eq!(challenge, expected, "{what}");
     }
     leaves_with(&world, "invalid_scope");
-    let posted = b"POST /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let posted = post("/oauth/jwks", &[], "");
     for (what, request, status, name) in [
         ("GET", get("/oauth/token"), 405, "method_not_allowed"),
         ("POST of a document", posted, 405, "method_not_allowed"),
@@ -163,7 +149,7 @@ fn a_token_narrows_what_the_role_may_do() {
     let mut line = agent.line();
     let token = granted(&line.ask(&token_request("&scope=list_accounts")));
     let mut ask = |request: &[u8]| line.ask(&signed(&agent, &bearing(&token, request)));
-    let listed = ask(&message("tools/list", None, &json!({})));
+    let listed = ask(&message("tools/list", json!({})));
     let tools: Vec<&str> =
         listed.body["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
     assert_eq!(tools, ["list_accounts"]);
@@ -175,9 +161,9 @@ fn a_token_narrows_what_the_role_may_do() {
     }
     // What shows the same is in the same scope.
     let statement = "bank://accounts/CHK_001/statement";
-    let read = ask(&message("resources/read", Some(statement), &json!({ "uri": statement })));
+    let read = ask(&message("resources/read", json!({ "uri": statement })));
     assert!(read.body["error"].to_string().contains("scope_exceeded"), "{read:?}");
-    let listed = ask(&message("resources/list", None, &json!({})));
+    let listed = ask(&message("resources/list", json!({})));
     assert!(!listed.body.to_string().contains("statement"), "{listed:?}");
     leaves_with(&world, "scope_exceeded");
 }

@@ -3,6 +3,7 @@
 pub mod kit;
 pub mod postgres;
 pub mod proxy;
+pub mod raw;
 pub mod shim;
 pub mod signed;
 pub mod strace;

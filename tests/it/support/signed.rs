@@ -11,7 +11,9 @@ use countersign::kernel::httpsig::{Components, Parameters, SignatureHeaders, con
 use countersign::mcp::signed_http::fresh;
 use countersign::tls;
 use countersign::tls::agent::AgentSocket;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use super::raw::token_request;
 
 /// Well below the life of a token.
 const TOKEN_AGE_MAX: Duration = Duration::from_secs(120);
@@ -63,47 +65,6 @@ impl Agent {
         }
         [head.as_bytes(), b"\r\nAuthorization: Bearer ", self.token().as_bytes(), b"\r\n\r\n", body].concat()
     }
-}
-
-/// A call of a tool, not signed yet.
-pub fn tool_call(tool: &str, arguments: &Value) -> Vec<u8> {
-    message("tools/call", Some(tool), &json!({ "name": tool, "arguments": arguments }))
-}
-
-/// A message of MCP in a request that is not signed yet.
-pub fn message(method: &str, name: Option<&str>, parameters: &Value) -> Vec<u8> {
-    let mut parameters = parameters.clone();
-    parameters["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-        "io.modelcontextprotocol/clientCapabilities": {},
-    });
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters }).to_string();
-    let name = name.map(|name| format!("Mcp-Name: {name}\r\n")).unwrap_or_default();
-    format!(
-        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nMcp-Protocol-Version: 2026-07-28\r\n\
-         Mcp-Method: {method}\r\n{name}\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// A request for a token, with more parameters than the grant.
-pub fn token_request(more: &str) -> Vec<u8> {
-    let form = format!("grant_type=client_credentials{more}");
-    format!(
-        "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{form}",
-        form.len()
-    )
-    .into_bytes()
-}
-
-/// The request with this token.
-pub fn bearing(token: &str, request: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8(request.to_vec()).unwrap();
-    text.replacen("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n"), 1).into_bytes()
 }
 
 /// The token of an answer.
