@@ -96,7 +96,7 @@ impl ToolGate for Gates {
                 log.notify();
             }
             if concluding.is_said_at_once(&decided) {
-                let _ = tell.send((Conclusion::Due(decided), counted));
+                let _ = tell.send((Conclusion::Due(Box::new(decided)), counted));
             } else {
                 // Money that moved is signed for, and ordered at the core, whether or not somebody still listens.
                 runtime.spawn_blocking(move || {
@@ -111,7 +111,7 @@ impl ToolGate for Gates {
                 return Err(ToolFailed::defect(request.id).into());
             };
             let answer = match conclusion {
-                Conclusion::Due(decided) => payments.concluded(decided),
+                Conclusion::Due(decided) => payments.concluded(*decided),
                 Conclusion::Drawn(answer) => answer,
             };
             answer.map_err(|failure| unanswered(failure, &request.id))
@@ -304,7 +304,7 @@ fn shortened(text: &str) -> String {
 
 /// What a decided call still needs.
 enum Conclusion {
-    Due(Decided),
+    Due(Box<Decided>),
     Drawn(Result<Value, ToolFailure>),
 }
 

@@ -222,17 +222,15 @@ fn refusal_name(error: &std::io::Error) -> Option<&'static str> {
     }
 }
 
+/// The certificates that the peer showed, DER.
+fn presented(stream: &TlsStream<TcpStream>) -> Vec<Vec<u8>> {
+    let certificates = stream.get_ref().1.peer_certificates().into_iter().flatten();
+    certificates.map(|certificate| certificate.as_ref().to_vec()).collect()
+}
+
 async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: Slot) {
     let _slot = slot;
-    let presented: Vec<Vec<u8>> = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .into_iter()
-        .flatten()
-        .map(|certificate| certificate.as_ref().to_vec())
-        .collect();
-    let Ok(agent) = shared.gate.accept(&presented).map(Arc::new) else {
+    let Ok(agent) = shared.gate.accept(&presented(&stream)).map(Arc::new) else {
         return;
     };
     let cut = CancellationToken::new();
@@ -246,12 +244,14 @@ async fn serve(shared: Arc<Shared>, stream: TlsStream<TcpStream>, slot: Slot) {
     let serving = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, agent) = (Arc::clone(&serving), Arc::clone(&agent));
-        async move {
+        // In a box, which a connection that asks nothing has not: with all that an answer may need it is larger than the
+        // rest of the connection.
+        Box::pin(async move {
             Ok::<_, Infallible>(match is_counted {
                 true => shared.edge.answer(agent, request).await,
                 false => shared.edge.crowded(&request),
             })
-        }
+        })
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
