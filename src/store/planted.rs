@@ -2,6 +2,9 @@
 //!
 //! Only with the feature `planted-bugs`, which no release has; without it nothing here does anything.
 
+#[cfg(all(feature = "planted-bugs", not(debug_assertions)))]
+compile_error!("mistakes are planted in builds for tests, and in no other");
+
 /// True when `COUNTERSIGN_PLANTED_BUG` names this mistake.
 #[cfg(feature = "planted-bugs")]
 pub(super) fn planted(mistake: &str) -> bool {

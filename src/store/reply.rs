@@ -1,6 +1,7 @@
 //! Where the outcome of what a writer was asked goes.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::StoreFault;
@@ -17,8 +18,15 @@ impl<T> Reply<T> {
     }
 
     pub(super) fn send(mut self, outcome: Result<T, StoreFault>) {
-        if let Some(told) = self.0.take() {
-            told(outcome);
+        self.tell(outcome);
+    }
+
+    /// A receiver that panics harms itself, and not the writer with everybody behind it.
+    fn tell(&mut self, outcome: Result<T, StoreFault>) {
+        if let Some(told) = self.0.take()
+            && catch_unwind(AssertUnwindSafe(|| told(outcome))).is_err()
+        {
+            tracing::error!("an outcome could not be handed over");
         }
     }
 }
@@ -34,9 +42,7 @@ impl<T: Send + 'static> Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(told) = self.0.take() {
-            told(Err(ended()));
-        }
+        self.tell(Err(ended()));
     }
 }
 
@@ -63,5 +69,11 @@ mod tests {
         let (reply, outcome) = Reply::<u8>::awaited();
         drop(reply);
         assert_eq!(outcome.iter().collect::<Vec<_>>(), [Err(ended())]);
+    }
+
+    #[test]
+    fn a_receiver_that_panics_harms_nobody_who_hands_over() {
+        Reply::to(|_: Result<u8, StoreFault>| panic!("a receiver's defect")).send(Ok(7));
+        drop(Reply::to(|_: Result<u8, StoreFault>| panic!("a receiver's defect")));
     }
 }

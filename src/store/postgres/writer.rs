@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, current};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
@@ -120,7 +120,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
+        // The last who knows the store may be an outcome's receiver, on that very thread: it ends behind it.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != current().id()) {
             // A panic of the writer was reported by its own thread; here is nobody left to tell.
             let _ = thread.join();
         }
@@ -236,8 +237,7 @@ impl Serving {
     }
 
     async fn begin(&mut self, jobs: Vec<Job>) -> Option<Group> {
-        let (late, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_too_late);
-        fail(late.into_iter(), &StoreFault::TooLate);
+        let jobs = in_time_still(jobs);
         if jobs.is_empty() {
             return None;
         }
@@ -266,6 +266,7 @@ impl Serving {
         };
         let mut next = std::mem::take(&mut self.put_back);
         self.fill(&mut next);
+        let mut next = in_time_still(next);
         // One that is not full becomes larger by waiting for those who are about to be answered, and so cheaper.
         if size(&next) < GROUP_COMMANDS_MAX {
             self.put_back = std::mem::take(&mut next);
@@ -325,11 +326,14 @@ impl Serving {
         let mut attempts = 0;
         let mut first = Some(failed);
         let mut waiting: VecDeque<Vec<Job>> = [jobs].into();
-        while let Some(jobs) = waiting.pop_front() {
+        while let Some(mut jobs) = waiting.pop_front() {
             attempts += 1;
             let attempted = match first.take() {
                 Some(failed) => Err(failed),
-                None => self.attempt(&jobs).await,
+                None => {
+                    jobs = in_time_still(jobs);
+                    self.attempt(&jobs).await
+                }
             };
             match attempted {
                 Ok(answers) => {
@@ -422,6 +426,13 @@ impl Serving {
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
+}
+
+/// Those that may still be committed. The others are told so: a group may have waited behind another one.
+fn in_time_still(jobs: Vec<Job>) -> Vec<Job> {
+    let (late, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(Job::is_too_late);
+    fail(late.into_iter(), &StoreFault::TooLate);
+    jobs
 }
 
 fn weight(job: &Job) -> usize {

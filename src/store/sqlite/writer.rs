@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, current};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -124,7 +124,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
+        // The last who knows the store may be an outcome's receiver, on that very thread: it ends behind it.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != current().id()) {
             // A panic of the writer was reported by its own thread; here is nobody left to tell.
             let _ = thread.join();
         }

@@ -445,6 +445,45 @@ fn a_row_that_somebody_else_holds_fails_its_command_in_time_and_no_other() {
 }
 
 #[test]
+fn what_became_too_late_behind_a_commit_that_took_long_is_not_recorded() {
+    let database = shared().database();
+    let settings = StoreSettings { lock_timeout_ms: 60_000, ..database.settings() };
+    let store = PostgresStore::open(&endpoint(&settings)).unwrap();
+    let world = World::new(&*store);
+    world.bank();
+    let booking = |limit, number: u32| {
+        let act = Act::Transfer {
+            debit: "CHK_001".into(),
+            credit: "SAV_001".into(),
+            amount: usd("0.01"),
+            reference: format!("r{number}").parse().unwrap(),
+        };
+        let command = world.command(Actor::System { component: "jobs".into() }, act);
+        Command { stamp: Stamp { commit_before: limit, ..command.stamp }, ..command }
+    };
+    let holder = Holder::of(&database, "SELECT 1 FROM accounts WHERE name = 'CHK_001' FOR UPDATE");
+    let (tell, told) = std::sync::mpsc::channel();
+    let submit = |limit, number| {
+        let tell = tell.clone();
+        store.submit(vec![booking(limit, number)], Box::new(move |outcome| tell.send(outcome.map(outcomes)).unwrap()));
+    };
+    submit(None, 0);
+    waits_for(&database, "wait_event_type = 'Lock'");
+    // More than a full group: it is begun before the one that waits has committed.
+    const LATE: u32 = 600;
+    let now = clock::boot_ms();
+    (1..=LATE).for_each(|number| submit(Some(now), number));
+    drop(holder);
+    assert!(told.recv().unwrap().unwrap()[0].is_ok());
+    for _ in 0..LATE {
+        let late = told.recv().unwrap();
+        assert!(matches!(late, Err(StoreFault::TooLate)), "{late:?}");
+    }
+    assert_eq!(world.balance("SAV_001").0, "100.01");
+    world.adds_up();
+}
+
+#[test]
 fn a_statement_that_takes_too_long_is_ended_by_the_server_and_nothing_is_recorded() {
     let database = shared().database();
     let settings = StoreSettings { statement_timeout_ms: 300, lock_timeout_ms: 60_000, ..database.settings() };
