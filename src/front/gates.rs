@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::front::oauth::TokenGate;
 use crate::front::request_state;
@@ -23,19 +23,29 @@ use crate::mcp::server::{
 };
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
-use crate::payment::{Decided, ToolFailure};
+use crate::payment::{Decided, Rest, ToolFailure};
 use crate::store::StoreFault;
 use crate::tls::PairGate;
 
 /// A bank's gates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gates {
     services: Arc<Services>,
+    /// One for each call that waits for the store.
+    submitted: Arc<Semaphore>,
+    /// One for each that asks the core.
+    asking_the_core: Arc<Semaphore>,
 }
+
+/// Calls that wait for the store at once: its queue has more room, for what people and the daemon itself ask of it.
+const SUBMITTED_MAX: usize = 3_072;
+/// Calls that ask the core banking system at once: one that answers late holds up no more threads than these.
+const ASKING_THE_CORE_MAX: usize = 64;
 
 impl Gates {
     pub fn new(services: Arc<Services>) -> Self {
-        Self { services }
+        let (submitted, asking_the_core) = (Semaphore::new(SUBMITTED_MAX), Semaphore::new(ASKING_THE_CORE_MAX));
+        Self { services, submitted: Arc::new(submitted), asking_the_core: Arc::new(asking_the_core) }
     }
 }
 
@@ -86,23 +96,39 @@ impl ToolGate for Gates {
         // Counted before the look, and until there is an answer.
         let counted = services.calls.begin();
         if services.heard.freezes(&agent.spiffe_id) {
-            let (gates, agent) = (Self { services }, agent.clone());
+            let (gates, agent) = (self.clone(), agent.clone());
             return on_a_thread(request.id.clone(), move || gates.call(&agent, call, &request));
         }
+        let Ok(place) = Arc::clone(&self.submitted).try_acquire_owned() else {
+            return Box::pin(future::ready(Err(failed(StoreFault::Busy.into(), &request.id))));
+        };
         let (tell, told) = oneshot::channel();
         let (concluding, runtime) = (Arc::clone(&payments), Handle::current());
+        let asking_the_core = Arc::clone(&self.asking_the_core);
         let decided = move |decided| {
+            drop(place);
             if let Ok(log) = services.log() {
                 log.notify();
             }
-            if concluding.is_said_at_once(&decided) {
-                let _ = tell.send((Conclusion::Due(Box::new(decided)), counted));
-            } else {
-                // Money that moved is signed for, and ordered at the core, whether or not somebody still listens.
-                runtime.spawn_blocking(move || {
-                    let _ = tell.send((Conclusion::Drawn(concluding.concluded(decided)), counted));
-                });
-            }
+            let turn = match concluding.rest(&decided) {
+                Rest::Words => {
+                    let _ = tell.send((Conclusion::Due(Box::new(decided)), counted));
+                    return;
+                }
+                Rest::Signature => None,
+                Rest::Core => match asking_the_core.try_acquire_owned() {
+                    Ok(turn) => Some(turn),
+                    Err(_) => {
+                        let _ = tell.send((Conclusion::Drawn(Err(core_busy().into())), counted));
+                        return;
+                    }
+                },
+            };
+            // Money that moved is signed for, and ordered at the core, whether or not somebody still listens.
+            runtime.spawn_blocking(move || {
+                let _ = tell.send((Conclusion::Drawn(concluding.concluded(decided)), counted));
+                drop(turn);
+            });
         };
         let submitted = payments.submit_tool(agent, call, request.id.clone(), request.nonce, decided);
         Box::pin(async move {
@@ -306,6 +332,12 @@ fn shortened(text: &str) -> String {
 enum Conclusion {
     Due(Box<Decided>),
     Drawn(Result<Value, ToolFailure>),
+}
+
+/// The decision stands, and its order in the outbox: only nobody asks the core about it at once.
+fn core_busy() -> Failure {
+    Failure::busy("core_busy", "more calls ask the core banking system than it answers", "repeat with the same key")
+        .after_the_fact()
 }
 
 fn unanswered(failure: ToolFailure, request_id: &RequestId) -> Unanswered {

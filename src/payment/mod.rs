@@ -18,4 +18,4 @@ pub use desk::DeskCall;
 
 pub use answer::{Receipt, ToolFailure};
 pub use rules::{check_fees, rules};
-pub use story::{Decided, Payments, PaymentsSetup};
+pub use story::{Decided, Payments, PaymentsSetup, Rest};

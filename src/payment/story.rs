@@ -83,6 +83,16 @@ pub struct Decided {
     decision: Result<Decision, Failure>,
 }
 
+/// What an answer takes besides its decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    Words,
+    /// The batch is signed, which the HSM's deadline bounds.
+    Signature,
+    /// The core banking system is asked, which takes what it takes.
+    Core,
+}
+
 /// A verified agent's call with all that its decision needs. Only [`Payments::permit`] makes one; whether the call
 /// is allowed is decided inside the store's commit.
 #[derive(Debug)]
@@ -161,16 +171,35 @@ impl Payments {
         Ok(())
     }
 
-    /// True when nothing is left to do but to say what was decided: nothing is signed for it, and no core is asked.
-    pub fn is_said_at_once(&self, decided: &Decided) -> bool {
-        match &decided.decision {
-            Ok(Decision { outcome: Ok(Effect::Posted(_) | Effect::Submitted(_)), .. }) => false,
-            Ok(Decision { outcome: Ok(_), .. }) => self.core.is_none(),
-            Ok(Decision { outcome: Err(_), .. }) | Err(_) => true,
+    /// What is left to do before a decision can be told.
+    pub fn rest(&self, decided: &Decided) -> Rest {
+        let Ok(Decision { outcome: Ok(effect), .. }) = &decided.decision else {
+            return Rest::Words;
+        };
+        match effect {
+            Effect::Submitted(_) | Effect::Approved { .. } | Effect::RequiresApproval { .. } if self.core.is_some() => {
+                Rest::Core
+            }
+            Effect::Posted(_) | Effect::Submitted(_) => Rest::Signature,
+            Effect::Answer(_)
+            | Effect::Approved { .. }
+            | Effect::RequiresApproval { .. }
+            | Effect::QueuedManual { .. }
+            | Effect::Cancelled { .. }
+            | Effect::Decided { .. }
+            | Effect::CaseDecided { .. }
+            | Effect::Swept { .. }
+            | Effect::Revoked { .. }
+            | Effect::Spread { .. }
+            | Effect::Frozen { .. }
+            | Effect::Unfrozen { .. }
+            | Effect::Certificate(_)
+            | Effect::CrlNumber(_)
+            | Effect::Done { .. } => Rest::Words,
         }
     }
 
-    /// What follows from a decision, and what the agent is told. May block, as [`Payments::is_said_at_once`] tells.
+    /// What follows from a decision, and what the agent is told. Blocks for as long as its [`Payments::rest`] takes.
     ///
     /// # Errors
     /// As [`Payments::call_tool`].
