@@ -27,17 +27,23 @@ pub struct Heard {
     node: String,
     /// The lock guards the pointer only. `None`: nothing yet.
     frozen: RwLock<Option<Arc<Frozen>>>,
+    /// The same once no call goes on that began before it was heard: what this node has acted on.
+    acted_on: RwLock<Option<Arc<Frozen>>>,
 }
 
 impl Default for Heard {
     fn default() -> Self {
-        Self { node: clock::fresh_id("node_"), frozen: RwLock::default() }
+        Self { node: clock::fresh_id("node_"), frozen: RwLock::default(), acted_on: RwLock::default() }
     }
 }
 
 impl Heard {
     fn frozen(&self) -> Option<Arc<Frozen>> {
         self.frozen.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn acted_on(&self) -> Option<Arc<Frozen>> {
+        self.acted_on.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds who is frozen at the other party to what is in force here.
@@ -115,7 +121,7 @@ fn turn(services: &Services) -> Result<(), Failure> {
     let number = |issuer: &str| status.crls.get(issuer).map_or(0, |list| list.number);
     let lists: BTreeMap<String, u64> =
         authority.other_issuers()?.into_iter().map(|issuer| (issuer.clone(), number(&issuer))).collect();
-    let frozen = services.heard.frozen().map(|frozen| frozen.fingerprint());
+    let frozen = services.heard.acted_on().map(|frozen| frozen.fingerprint());
     // Without a lease the first thing is to get one.
     let wait_ms = if services.limit.holds() { WAIT_MAX_MS } else { 0 };
     let question = Question { node: services.heard.node.clone(), acted_on: ActedOn { lists, frozen }, wait_ms };
@@ -138,12 +144,14 @@ fn turn(services: &Services) -> Result<(), Failure> {
         }
     }
     if let Some(frozen) = answer.frozen {
-        *services.heard.frozen.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(frozen));
+        let frozen = Some(Arc::new(frozen));
+        services.heard.frozen.write().unwrap_or_else(PoisonError::into_inner).clone_from(&frozen);
         let connections_cut = services.refresh_status()?;
         tracing::info!(connections_cut, "who is frozen at the security company has changed");
         if !services.calls.have_seen_change(CALLS_LIMIT) {
             return Err(Failure::busy("not_effective_yet", "a call goes on that began before", "wait a moment"));
         }
+        *services.heard.acted_on.write().unwrap_or_else(PoisonError::into_inner) = frozen;
     }
     Ok(())
 }
