@@ -14,13 +14,16 @@ use crate::store::{Store, StoreFault};
 
 /// Between two looks: what was not changed here is told this late.
 const LOOK: Duration = Duration::from_secs(5);
+/// So many looks at a log that does not grow, and everybody looks all the same: without its HSM it stands still while
+/// other nodes go on deciding.
+const QUIET_LOOKS_MAX: u32 = 6;
 
 /// Moves when something may have changed that an agent may see.
 #[derive(Debug, Default)]
 pub struct Changes {
     count: watch::Sender<u64>,
-    /// The log's size at the last look. The lock guards the number only.
-    size: Mutex<Option<u64>>,
+    /// The log's size at the last look, and how many looks it has been that. The lock guards the numbers only.
+    size: Mutex<(Option<u64>, u32)>,
 }
 
 impl Changes {
@@ -42,8 +45,12 @@ impl Changes {
             return Ok(());
         }
         let size = store.newest_checkpoint()?.map(|checkpoint| checkpoint.size);
-        let before = std::mem::replace(&mut *self.size.lock().unwrap_or_else(PoisonError::into_inner), size);
-        if before != size {
+        let mut known = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, quiet) = *known;
+        let tells = before != size || quiet + 1 >= QUIET_LOOKS_MAX;
+        *known = (size, if tells { 0 } else { quiet + 1 });
+        drop(known);
+        if tells {
             self.tell();
         }
         Ok(())
