@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmcp::model::{ErrorCode, ErrorData};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::mcp::signed_http::Unsent;
 use crate::ops::failure::Failure;
@@ -24,10 +24,16 @@ pub(super) fn told(failure: &Failure) -> ErrorData {
 
 /// The same of a call whose first round the bank has recorded: it is not known any more that nothing happened.
 pub(super) fn after_the_fact(mut error: ErrorData) -> ErrorData {
-    let data = error.data.get_or_insert_with(|| json!({}));
-    if data["may_have_happened"] != "unknown" {
-        data["may_have_happened"] = json!("yes");
+    let mut data = match error.data.take() {
+        Some(Value::Object(members)) => members,
+        None => Map::new(),
+        // Of a server that has another form for it.
+        Some(said) => Map::from_iter([("said".to_owned(), said)]),
+    };
+    if data.get("may_have_happened").is_none_or(|word| word != "unknown") {
+        data.insert("may_have_happened".to_owned(), json!("yes"));
     }
+    error.data = Some(data.into());
     error.message =
         format!("{}; the call itself is recorded: repeat it with the same idempotency_key", error.message).into();
     error

@@ -74,7 +74,7 @@ async fn fetch(dial: &Arc<dyn Dial>, upstream: &Upstream) -> Result<Option<Arc<V
 
 /// Takes the tools out of a list that are not defined as the manifest says. Answers their names.
 pub(super) fn keep_accepted(manifest: &VerifiedManifest, listed: &mut Value) -> Vec<String> {
-    let Some(tools) = listed["tools"].as_array_mut() else {
+    let Some(tools) = listed.get_mut("tools").and_then(Value::as_array_mut) else {
         return vec![];
     };
     let name = |tool: &Value| tool["name"].as_str().unwrap_or_default().to_owned();

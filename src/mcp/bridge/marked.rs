@@ -37,7 +37,7 @@ impl MarkedTools {
         if is_first {
             known.clear();
         }
-        let Some(tools) = listed["tools"].as_array_mut() else {
+        let Some(tools) = listed.get_mut("tools").and_then(Value::as_array_mut) else {
             return;
         };
         tools.retain(|tool| {
@@ -228,6 +228,9 @@ mod tests {
             json!({ "tools": [{ "name": "more", "inputSchema": region }, { "name": "plain", "inputSchema": {} }] });
         tools.learn(&mut page, false);
         assert!(tools.tool("ask").is_some() && tools.tool("more").is_some() && tools.tool("plain").is_none());
+        for no_list in [json!([]), json!("x"), json!(null), json!({ "tools": "x" })] {
+            tools.learn(&mut no_list.clone(), false);
+        }
         let mut bad = list(&schema(json!({ "a": marked("array", "A") })));
         tools.learn(&mut bad, true);
         assert_eq!((&bad["tools"], tools.tool("ask").is_none()), (&json!([]), true));

@@ -2,10 +2,10 @@
 //! before has no way to ask for one: the bridge has it in its place, and tells which lists have changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rmcp::RoleServer;
-use rmcp::model::{ErrorData, RequestId, ServerCapabilities, SubscriptionFilter};
+use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerCapabilities, SubscriptionFilter};
 use rmcp::service::{Peer, SubscriptionContext};
 use serde_json::{Map, Value, json};
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +14,11 @@ use super::backoff::Backoff;
 use super::upstream::{Hearing, Question, Unanswered, Upstream};
 use super::{Bridge, DISCOVERY, failures, meta, with_meta};
 use crate::ops::clock;
+
+/// Errors that pass: as many subscriptions as the agent may have, of a bridge that is gone; a defect of this moment.
+const PASSING: [ErrorCode; 2] = [ErrorCode::INVALID_REQUEST, ErrorCode::INTERNAL_ERROR];
+/// Until a subscription is asked for again after one of them.
+const PASSING_PAUSE: Duration = Duration::from_secs(60);
 
 /// What keeps a client of the generation before told. It ends with its client's session.
 #[derive(Default)]
@@ -38,8 +43,14 @@ impl Bridge {
             let id = RequestId::String(clock::fresh_id("lists_").into());
             let params = Map::from_iter([("notifications".to_owned(), json!(filter))]);
             let hearing = |again| Hearing::Lists { peer: &peer, filter: &filter, again };
-            let refused = kept(&upstream, &id, meta(params, json!({})), hearing).await;
-            tracing::warn!(why = %refused.message, "the client will not be told when the bank's lists change");
+            loop {
+                let refused = kept(&upstream, &id, meta(params.clone(), json!({})), hearing).await;
+                tracing::warn!(why = %refused.message, "the client is not told when the bank's lists change");
+                if !PASSING.contains(&refused.code) {
+                    return;
+                }
+                tokio::time::sleep(PASSING_PAUSE).await;
+            }
         });
         let mut lists = self.lists.0.lock().unwrap_or_else(PoisonError::into_inner);
         // One that said twice that it is ready is told once.

@@ -45,9 +45,15 @@ type Outcome = Result<AgentSays, Lost>;
 /// The connection ended. Nobody knows whether the daemon has signed.
 struct Lost(String);
 
+/// A question as it is written.
+struct Frame {
+    id: u64,
+    bytes: Vec<u8>,
+}
+
 /// Questions go to the thread that writes. It ends when this is dropped, and with it the one that reads.
 struct Connection {
-    unwritten: SyncSender<Vec<u8>>,
+    unwritten: SyncSender<Frame>,
     open: Arc<Open>,
 }
 
@@ -131,7 +137,7 @@ impl Line {
         if !connection.expect(id, waiting) {
             return Err(Lost("it hung up".into()));
         }
-        if connection.unwritten.try_send(frame).is_err() {
+        if connection.unwritten.try_send(Frame { id, bytes: frame }).is_err() {
             connection.forget(id);
             return Err(Lost(format!("{UNWRITTEN_MAX} questions wait for it already")));
         }
@@ -188,9 +194,9 @@ impl Connection {
 }
 
 /// Connects, then writes questions until nobody asks any more or the connection has ended.
-fn write(path: &Path, unwritten: &Receiver<Vec<u8>>, open: &Arc<Open>) {
+fn write(path: &Path, unwritten: &Receiver<Frame>, open: &Arc<Open>) {
     let ended = connect(path, open).and_then(|mut stream| {
-        let written = write_all(&mut stream, unwritten);
+        let written = write_all(&mut stream, unwritten, open);
         // What was written of a frame makes the rest of the connection unreadable for the daemon.
         let _ = stream.shutdown(Shutdown::Both);
         written
@@ -208,14 +214,21 @@ fn connect(path: &Path, open: &Arc<Open>) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-fn write_all(stream: &mut UnixStream, unwritten: &Receiver<Vec<u8>>) -> io::Result<()> {
-    for mut frames in unwritten {
-        while frames.len() < WRITTEN_BYTES
-            && let Ok(more) = unwritten.try_recv()
-        {
-            frames.extend(more);
+fn write_all(stream: &mut UnixStream, unwritten: &Receiver<Frame>, open: &Open) -> io::Result<()> {
+    // What nobody waits for any more would only be signed and counted.
+    let is_awaited = |frame: &Frame| {
+        let open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().is_some_and(|open| open.contains_key(&frame.id))
+    };
+    for first in unwritten {
+        let (mut bytes, mut next) = (vec![], Some(first));
+        while let Some(frame) = next.take() {
+            if is_awaited(&frame) {
+                bytes.extend(frame.bytes);
+            }
+            next = if bytes.len() < WRITTEN_BYTES { unwritten.try_recv().ok() } else { None };
         }
-        stream.write_all(&frames)?;
+        stream.write_all(&bytes)?;
     }
     Ok(())
 }
