@@ -93,6 +93,14 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A name out of somebody else's file, so that it can do nothing to a terminal.
+fn shown(name: &str) -> String {
+    name.chars().take(NAME_CHARS_SHOWN_MAX).flat_map(char::escape_debug).collect()
+}
+
+/// Longest part of somebody else's name that is shown.
+const NAME_CHARS_SHOWN_MAX: usize = 80;
+
 /// Says which members of our entry somebody else put there, by name: what they hold may be a secret.
 fn point_out(name: &ServerName, file: &Path, foreign: &[String]) {
     if !foreign.is_empty() {
@@ -101,7 +109,7 @@ fn point_out(name: &ServerName, file: &Path, foreign: &[String]) {
              next: take them out by hand, or start anew with --uninstall",
             name.as_str(),
             file.display(),
-            foreign.join(", ")
+            foreign.iter().map(|member| shown(member)).collect::<Vec<_>>().join(", ")
         );
     }
 }

@@ -106,7 +106,8 @@ impl Refused {
             ),
             Self::NameTaken { name, command } => Failure::usage(
                 "server_name_taken",
-                format!("{path} has a server {name} that is not ours: it starts {command}"),
+                // Somebody else's words, which may hold what a terminal obeys.
+                format!("{path} has a server {name} that is not ours: it starts {}", command.escape_debug()),
                 "choose another name with --name, or take its place with --replace",
             ),
         }
