@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::served::failed;
-use crate::hsm::{CertifiedKey, Token};
+use crate::hsm::{CertifiedKey, KeyInfo, Token};
 use crate::kernel::httpsig::{self, Components};
 use crate::kernel::sign::Algorithm;
 use crate::kernel::types::KeyId;
@@ -30,12 +30,22 @@ pub(super) struct Line {
     stream: Option<TlsStream<TcpStream>>,
 }
 
+/// Where requests are signed.
+#[derive(Clone, Copy)]
+enum Signing {
+    /// On the thread of the task.
+    Here,
+    /// The thread's other tasks go on without it: a token takes its time.
+    Aside,
+}
+
 /// What a bank asks for besides the connection.
 #[derive(Clone)]
 struct Proof {
     token: Arc<dyn Token>,
     key: KeyId,
     algorithm: Algorithm,
+    signing: Signing,
     /// The Authorization header with the access token: it lives longer than a measurement.
     bearer: Option<String>,
 }
@@ -61,8 +71,17 @@ impl Line {
     ) -> Result<Self, Failure> {
         let signer = tls::signer(Arc::clone(&token), identity.key.id);
         let connector = TlsConnector::from(Arc::new(tls::client_config(&identity.chain, signer, root)?));
-        let proof = Proof { token, key: identity.key.id, algorithm: identity.key.algorithm, bearer: None };
+        let KeyInfo { id: key, algorithm, .. } = identity.key;
+        let proof = Proof { token, key, algorithm, signing: Signing::Aside, bearer: None };
         Ok(Self { connector, address, proof: Some(proof), stream: None })
+    }
+
+    /// With a key in memory: it signs faster than a thread changes.
+    pub(super) fn in_memory(mut self) -> Self {
+        if let Some(proof) = &mut self.proof {
+            proof.signing = Signing::Here;
+        }
+        self
     }
 
     /// To a server that asks for no signatures and no tokens.
@@ -174,7 +193,7 @@ fn request(proof: Option<&Proof>, address: SocketAddr, tool: &str, arguments: &V
     Ok(request.into_bytes())
 }
 
-/// Token, digest and signature. The key may be in a token that takes its time.
+/// Token, digest and signature.
 fn headers(proof: &Proof, address: SocketAddr, tool: &str, body: &str) -> Result<String, Failure> {
     let bearer = proof.bearer.clone().ok_or_else(|| failed(&"no access token"))?;
     let components = Components {
@@ -187,7 +206,10 @@ fn headers(proof: &Proof, address: SocketAddr, tool: &str, body: &str) -> Result
         authorization: Some(bearer.clone()),
     };
     let sign = || agent::sign_request(&proof.token, (proof.key, proof.algorithm), &components, &signed_http::fresh());
-    let signed = tokio::task::block_in_place(sign)?;
+    let signed = match proof.signing {
+        Signing::Aside => tokio::task::block_in_place(sign)?,
+        Signing::Here => sign()?,
+    };
     Ok(format!(
         "Authorization: {bearer}\r\nContent-Digest: {}\r\nSignature-Input: {}\r\nSignature: {}\r\n",
         components.content_digest, signed.signature_input, signed.signature

@@ -84,7 +84,7 @@ pub fn run() -> Result<(), Failure> {
 }
 
 fn authorized(runtime: &tokio::runtime::Runtime, order: &Order, agent: &OpenKey) -> Result<Line, Failure> {
-    let mut line = Line::of(agent.token()?, &agent.certified(), &order.root, order.address)?;
+    let mut line = Line::of(agent.token()?, &agent.certified(), &order.root, order.address)?.in_memory();
     runtime.block_on(line.authorize()).map_err(|error| failed(&error))?;
     line.hang_up();
     Ok(line)

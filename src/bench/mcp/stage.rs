@@ -89,7 +89,7 @@ impl<'a> Stage<'a> {
         let mut own = vec![];
         for agent in &self.agents {
             let token = Arc::clone(&self.keys) as Arc<dyn Token>;
-            let mut line = Line::of(token, agent, &self.root, address)?;
+            let mut line = Line::of(token, agent, &self.root, address)?.in_memory();
             self.runtime.block_on(line.authorize()).map_err(|error| failed(&error))?;
             line.hang_up();
             own.push(line);
