@@ -115,14 +115,17 @@ pub fn supervisor_of(state: &Path) -> u32 {
 
 /// The process that this supervisor runs with `verb`, waiting for it to be there.
 fn child_of(supervisor: u32, verb: &str) -> u32 {
-    until(verb, || {
-        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
-        let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        children.find(|pid: &u32| {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes())
-        })
-    })
+    until(verb, || children_of(supervisor, verb).first().copied())
+}
+
+/// All of them.
+fn children_of(supervisor: u32, verb: &str) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap_or_default();
+    let does = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes())
+    };
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(does).collect()
 }
 
 fn signal(pid: u32, signal: Signal) {
@@ -317,12 +320,22 @@ fn the_bank_pays_on_whatever_becomes_of_its_worker_its_token_and_itself() {
     signal(first, Signal::KILL);
     assert_eq!(world.pay(&agent, "worker-killed").unwrap()["receipt"], "signed");
 
-    // Stopped: posted by the deadline, replaced, signed later under the same key.
-    let second = child_of(supervisor, "hsm-worker");
-    signal(second, Signal::STOP);
+    // All of them stopped: posted by the deadline, replaced, signed later under the same key.
+    let workers = until("the pool is whole", || {
+        let workers = children_of(supervisor, "hsm-worker");
+        (workers.len() == 2 && !workers.contains(&first)).then_some(workers)
+    });
+    workers.iter().for_each(|worker| signal(*worker, Signal::STOP));
     assert_eq!(world.pay(&agent, "worker-stopped").unwrap()["status"], "posted");
     assert_eq!(world.executed(&agent, "worker-stopped")["repeated"], true);
-    until("the stopped worker is replaced", || (child_of(supervisor, "hsm-worker") != second).then_some(()));
+    until("the worker that held the call is replaced", || {
+        let working = children_of(supervisor, "hsm-worker");
+        working.iter().any(|worker| !workers.contains(worker)).then_some(())
+    });
+    // One that held no call stands still until it is asked something: it goes on.
+    for stopped in children_of(supervisor, "hsm-worker").into_iter().filter(|worker| workers.contains(worker)) {
+        let _ = kill_process(Pid::from_raw(i32::try_from(stopped).unwrap()).unwrap(), Signal::CONT);
+    }
 
     // The token is away: money moves, the receipt is pending; back again: signed within seconds.
     let (tokens, away) = (bank.join("softhsm/tokens"), bank.join("softhsm/away"));
