@@ -253,7 +253,7 @@ impl Handler {
     async fn shown(
         &self,
         context: &RequestContext<RoleServer>,
-        call: Sha256,
+        call: &ToolCall,
         answer: Value,
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(approval) = humans::awaited(&answer) else {
@@ -265,7 +265,7 @@ impl Handler {
         match (humans::Shown::to(context.client_capabilities().as_ref()), &url) {
             (humans::Shown::Task, _) if may_ask => Ok(humans::as_task(&approval, url.as_deref(), &answer).into()),
             (humans::Shown::Page, Some(page)) if may_ask => {
-                let state = RequestState { approval, call };
+                let state = RequestState { approval, call: digest(call) };
                 let sealed = self.asked(context, move |gate, agent, request| gate.seal(agent, &state, request)).await?;
                 // The payment is asked for in any case; without a state the agent asks in its own words.
                 Ok(sealed.map_or_else(
@@ -283,12 +283,12 @@ impl Handler {
     async fn resumed(
         &self,
         context: &RequestContext<RoleServer>,
-        call: Sha256,
+        call: &ToolCall,
         sealed: String,
         opened: bool,
     ) -> Result<CallToolResponse, ErrorData> {
         let state = match self.asked(context, move |gate, agent, request| gate.unseal(agent, &sealed, request)).await? {
-            Ok(state) if state.call == call => state,
+            Ok(state) if state.call == digest(call) => state,
             Ok(_) => {
                 let other = ToolRefused {
                     name: "request_state_mismatch".into(),
@@ -316,6 +316,11 @@ impl Handler {
             Err(unanswered) => told(unanswered).into(),
         })
     }
+}
+
+/// Which call a state belongs to, in whatever order its arguments came.
+fn digest(call: &ToolCall) -> Sha256 {
+    Sha256::of(&[&serde_json::to_vec(call).unwrap_or_default()])
 }
 
 /// Why there is no answer, as a result that a model reads.
@@ -401,16 +406,15 @@ impl ServerHandler for Handler {
                 return Ok(recorded.map_or_else(told, |()| refused(&refusal)).into());
             }
         };
-        let digest = Sha256::of(&[&serde_json::to_vec(&call).unwrap_or_default()]);
         if let Some(sealed) = request.request_state {
             let opened = humans::was_opened(request.input_responses.as_ref());
-            return self.resumed(&context, digest, sealed, opened).await;
+            return self.resumed(&context, &call, sealed, opened).await;
         }
         if let (Some(wait), ToolCall::GetApprovalStatus { approval_id }) = (wait, &call) {
             self.wait(&context, approval_id, wait).await?;
         }
-        match self.called(&context, call).await? {
-            Ok(answer) => self.shown(&context, digest, answer).await,
+        match self.called(&context, call.clone()).await? {
+            Ok(answer) => self.shown(&context, &call, answer).await,
             Err(unanswered) => Ok(told(unanswered).into()),
         }
     }

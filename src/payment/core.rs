@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use super::answer::{Receipt, unexpected};
 use super::story::{Payments, fresh_ids};
 use crate::banking::{CoreAnswer, CoreBanking, CoreState, Order};
-use crate::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, Effect};
+use crate::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, Effect, Posted};
 use crate::kernel::decide::{CORE_COMPONENT, HOLD_NOT_CONFIRMED, OutboxRow};
 use crate::kernel::ledger::{Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
@@ -29,6 +29,37 @@ pub enum Outbox {
     Empty,
     /// Some orders have no word yet: look again later.
     Waiting,
+}
+
+/// What a core banking system is asked before a decision stands.
+pub(super) enum There<'e> {
+    Hold(&'e TransactionId),
+    Settlement(&'e Posted),
+    Nothing,
+}
+
+/// The same of what was decided here.
+pub(super) fn asked_there(effect: &Effect) -> There<'_> {
+    match effect {
+        Effect::Approved { transaction_id } | Effect::RequiresApproval { transaction_id, .. } => {
+            There::Hold(transaction_id)
+        }
+        Effect::Submitted(order) => There::Settlement(order),
+        Effect::Answer(_)
+        | Effect::Posted(_)
+        | Effect::QueuedManual { .. }
+        | Effect::Cancelled { .. }
+        | Effect::Decided { .. }
+        | Effect::CaseDecided { .. }
+        | Effect::Swept { .. }
+        | Effect::Revoked { .. }
+        | Effect::Spread { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. }
+        | Effect::Certificate(_)
+        | Effect::CrlNumber(_)
+        | Effect::Done { .. } => There::Nothing,
+    }
 }
 
 /// Why a decision that was made here does not stand there.
@@ -63,12 +94,12 @@ impl Payments {
         let Some(core) = &self.core else {
             return Ok(effect);
         };
-        match &effect {
-            Effect::Approved { transaction_id } | Effect::RequiresApproval { transaction_id, .. } => {
+        match asked_there(&effect) {
+            There::Hold(transaction_id) => {
                 let id = transaction_id.clone();
                 self.held(core.as_ref(), &id, effect)
             }
-            Effect::Submitted(order) => {
+            There::Settlement(order) => {
                 // Signed before it is sent. A late signature is recovery's, which sends it then.
                 if self.settle(order.batch) == Receipt::Pending {
                     return Ok(effect);
@@ -76,20 +107,7 @@ impl Payments {
                 let id = order.transaction_id.clone();
                 self.ordered(core.as_ref(), &id, effect)
             }
-            Effect::Answer(_)
-            | Effect::Posted(_)
-            | Effect::QueuedManual { .. }
-            | Effect::Cancelled { .. }
-            | Effect::Decided { .. }
-            | Effect::CaseDecided { .. }
-            | Effect::Swept { .. }
-            | Effect::Revoked { .. }
-            | Effect::Spread { .. }
-            | Effect::Frozen { .. }
-            | Effect::Unfrozen { .. }
-            | Effect::Certificate(_)
-            | Effect::CrlNumber(_)
-            | Effect::Done { .. } => Ok(effect),
+            There::Nothing => Ok(effect),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use serde_json::Value;
 
 use super::answer::{self, Receipt, ToolFailure, unexpected};
-use super::core::Declined;
+use super::core::{Declined, There, asked_there};
 use crate::banking::CoreBanking;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
@@ -176,27 +176,10 @@ impl Payments {
         let Ok(Decision { outcome: Ok(effect), .. }) = &decided.decision else {
             return Rest::Words;
         };
-        match effect {
-            Effect::Submitted(_) | Effect::Approved { .. } | Effect::RequiresApproval { .. } if self.core.is_some() => {
-                Rest::Core
-            }
-            Effect::Posted(_) | Effect::Submitted(_) => Rest::Signature,
-            Effect::Answer(_)
-            | Effect::Approved { .. }
-            | Effect::RequiresApproval { .. }
-            | Effect::QueuedManual { .. }
-            | Effect::Cancelled { .. }
-            | Effect::Decided { .. }
-            | Effect::CaseDecided { .. }
-            | Effect::Swept { .. }
-            | Effect::Revoked { .. }
-            | Effect::Spread { .. }
-            | Effect::Frozen { .. }
-            | Effect::Unfrozen { .. }
-            | Effect::Certificate(_)
-            | Effect::CrlNumber(_)
-            | Effect::Done { .. } => Rest::Words,
+        if self.core.is_some() && !matches!(asked_there(effect), There::Nothing) {
+            return Rest::Core;
         }
+        batch_of(effect).map_or(Rest::Words, |_| Rest::Signature)
     }
 
     /// What follows from a decision, and what the agent is told. Blocks for as long as its [`Payments::rest`] takes.
@@ -297,24 +280,7 @@ impl Payments {
     }
 
     pub(super) fn receipt(&self, effect: &Effect) -> Option<Receipt> {
-        match effect {
-            Effect::Posted(placed) | Effect::Submitted(placed) => Some(self.settle(placed.batch)),
-            Effect::Answer(_)
-            | Effect::Approved { .. }
-            | Effect::RequiresApproval { .. }
-            | Effect::Cancelled { .. }
-            | Effect::Decided { .. }
-            | Effect::Swept { .. }
-            | Effect::Revoked { .. }
-            | Effect::Spread { .. }
-            | Effect::Frozen { .. }
-            | Effect::Unfrozen { .. }
-            | Effect::Certificate(_)
-            | Effect::CrlNumber(_)
-            | Effect::QueuedManual { .. }
-            | Effect::CaseDecided { .. }
-            | Effect::Done { .. } => None,
-        }
+        batch_of(effect).map(|batch| self.settle(batch))
     }
 
     /// Sees to the signature of a durable batch. Callers of one batch share one signing and its outcome.
@@ -398,6 +364,28 @@ impl Flight {
     fn land(&self, receipt: Receipt) {
         *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(receipt);
         self.landing.notify_all();
+    }
+}
+
+/// The batch that has a statement of this, for the transaction key to sign.
+fn batch_of(effect: &Effect) -> Option<i64> {
+    match effect {
+        Effect::Posted(placed) | Effect::Submitted(placed) => Some(placed.batch),
+        Effect::Answer(_)
+        | Effect::Approved { .. }
+        | Effect::RequiresApproval { .. }
+        | Effect::Cancelled { .. }
+        | Effect::Decided { .. }
+        | Effect::Swept { .. }
+        | Effect::Revoked { .. }
+        | Effect::Spread { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. }
+        | Effect::Certificate(_)
+        | Effect::CrlNumber(_)
+        | Effect::QueuedManual { .. }
+        | Effect::CaseDecided { .. }
+        | Effect::Done { .. } => None,
     }
 }
 

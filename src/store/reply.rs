@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 
 use super::StoreFault;
 
@@ -31,13 +31,11 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T: Send + 'static> Reply<T> {
-    /// For a caller that waits.
-    pub(super) fn awaited() -> (Self, Receiver<Result<T, StoreFault>>) {
-        let (sender, outcome) = sync_channel(1);
-        // A caller that went away learns the outcome from its idempotency key.
-        (Self::to(move |told| drop(sender.send(told))), outcome)
-    }
+/// Asks with a reply of its own, and waits for the outcome.
+pub(super) fn awaited<T: Send + 'static>(ask: impl FnOnce(Reply<T>)) -> Result<T, StoreFault> {
+    let (sender, outcome) = sync_channel(1);
+    ask(Reply::to(move |told| drop(sender.send(told))));
+    outcome.recv().unwrap_or_else(|_| Err(ended()))
 }
 
 impl<T> Drop for Reply<T> {
@@ -53,7 +51,7 @@ impl<T> fmt::Debug for Reply<T> {
 }
 
 /// What a caller learns whose writer ended while it worked.
-pub(super) fn ended() -> StoreFault {
+fn ended() -> StoreFault {
     StoreFault::OutcomeUnknown("the writer ended".into())
 }
 
@@ -63,12 +61,11 @@ mod tests {
 
     #[test]
     fn an_outcome_is_told_once_and_a_reply_that_nobody_sent_is_unknown() {
-        let (reply, outcome) = Reply::awaited();
-        reply.send(Ok(7));
+        assert_eq!(awaited(|reply| reply.send(Ok(7))), Ok(7));
+        assert_eq!(awaited::<u8>(drop), Err(ended()));
+        let (sender, outcome) = sync_channel(2);
+        Reply::to(move |told| sender.send(told).unwrap()).send(Ok(7));
         assert_eq!(outcome.iter().collect::<Vec<_>>(), [Ok(7)]);
-        let (reply, outcome) = Reply::<u8>::awaited();
-        drop(reply);
-        assert_eq!(outcome.iter().collect::<Vec<_>>(), [Err(ended())]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::schema;
 use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
-use crate::store::reply::{self, Reply};
+use crate::store::reply::{Reply, awaited};
 use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
@@ -98,9 +98,7 @@ impl Writer {
 
     /// Queues the work and waits for its commit. Fine from any thread, also from one of an async runtime.
     pub(super) fn call(&self, work: Work) -> Result<Answer, StoreFault> {
-        let (reply, answer) = Reply::awaited();
-        self.submit(work, reply);
-        answer.recv().unwrap_or_else(|_| Err(reply::ended()))
+        awaited(|reply| self.submit(work, reply))
     }
 
     /// Queues the work; the reply has its outcome, at once when there is no room.

@@ -22,7 +22,7 @@ use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
-use crate::store::reply::{self, Reply};
+use crate::store::reply::{Reply, awaited};
 use crate::store::{SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
@@ -102,9 +102,7 @@ impl Writer {
 
     /// Queues the work and waits for its commit.
     pub(super) fn call(&self, work: Work) -> Result<Answer, StoreFault> {
-        let (reply, answer) = Reply::awaited();
-        self.submit(work, reply);
-        answer.recv().unwrap_or_else(|_| Err(reply::ended()))
+        awaited(|reply| self.submit(work, reply))
     }
 
     /// Queues the work; the reply has its outcome, at once when there is no room.
@@ -366,7 +364,7 @@ mod tests {
     }
 
     fn committed(connection: &Connection, memory: &mut Memory, works: Vec<Work>) -> Vec<Result<Effect, Refusal>> {
-        let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: Reply::awaited().0 }).collect();
+        let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: Reply::to(drop) }).collect();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         let answers = write(connection, memory, Keep::days(7), &group).unwrap();
         connection.execute_batch("COMMIT").unwrap();
