@@ -220,6 +220,10 @@ impl Keeper {
     fn take_report(&mut self, worker: u64, report: WorkerReport) -> Option<KeeperEvent> {
         match report {
             WorkerReport::LoginWanted => {
+                // Its login failed for another reason than the PIN: it would wait for itself.
+                if self.logging_in == Some(worker) {
+                    self.logging_in = None;
+                }
                 self.login_queue.push_back(worker);
                 self.next_login();
                 None

@@ -4,7 +4,7 @@
 //! C_Initialize. What that does not mend, a new process does. Codes do not tell these apart (each module has its own
 //! for "not logged in"): that the identity key signs does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::Session;
@@ -34,10 +34,25 @@ pub struct Access {
     identity: KeyId,
     superior: Arc<Superior>,
     current: RwLock<Arc<Login>>,
-    /// One session a thread, of the current login. A place is locked for as long as its thread is in the module.
-    places: Vec<Mutex<Option<Session>>>,
+    /// One a thread. A place is locked for as long as its thread is in the module.
+    places: Vec<Mutex<Seat>>,
     /// Held by the one thread that makes the login anew.
     recovery: Mutex<()>,
+}
+
+/// What a look for a session that nobody works on finds.
+enum Idle {
+    Session(Session),
+    AllAtWork,
+    NoneLeft,
+}
+
+/// A thread's place: its session, of the current login.
+#[derive(Debug, Default)]
+struct Seat {
+    session: Option<Session>,
+    /// The thread works on a call. The session of one that reads or rests is anybody's who has none.
+    at_work: bool,
 }
 
 impl Access {
@@ -54,8 +69,8 @@ impl Access {
         let (keyring, identity, session) = log_in(&token, expected, superior)?;
         let info = token.describe()?;
         let sessions = usize::try_from(orders.sessions).unwrap_or(1).max(1);
-        let places: Vec<Mutex<Option<Session>>> = (0..sessions).map(|_| Mutex::default()).collect();
-        *locked(&places[0]) = Some(session);
+        let places: Vec<Mutex<Seat>> = (0..sessions).map(|_| Mutex::default()).collect();
+        locked(&places[0]).session = Some(session);
         let access = Self {
             orders: orders.clone(),
             identity: identity.id,
@@ -71,27 +86,54 @@ impl Access {
         self.places.len()
     }
 
-    /// True when this thread has a session, or gets one. False when the module allows no more of them while others
-    /// have one: then the call is theirs.
-    pub fn is_seated(&self, place: usize) -> bool {
+    /// True when this thread has a session for a call, or gets one: a fresh one, or where the module allows no more, one
+    /// that nobody works on. False when all of them are at work: then the call is theirs. [`Access::rise`] ends it.
+    pub fn sit(&self, place: usize) -> bool {
         let mut own = locked(&self.places[place]);
-        if own.is_some() {
-            return true;
-        }
-        let login = self.current();
-        match login.token.open_session() {
-            Ok(session) => {
-                *own = Some(session);
-                true
+        if own.session.is_none() {
+            match self.current().token.open_session() {
+                Ok(session) => own.session = Some(session),
+                Err(Error::Pkcs11(RvError::SessionCount, _)) => match self.idle(place) {
+                    Idle::Session(session) => own.session = Some(session),
+                    Idle::AllAtWork => return false,
+                    Idle::NoneLeft => {}
+                },
+                // Whatever it is, the work itself will meet it and deal with it.
+                Err(_) => {}
             }
-            Err(Error::Pkcs11(RvError::SessionCount, _)) => {
-                drop(own);
-                // A place that is locked has its thread in the module.
-                !self.places.iter().any(|other| other.try_lock().map_or(true, |other| other.is_some()))
-            }
-            // Whatever it is, the work itself will meet it and deal with it.
-            Err(_) => true,
         }
+        own.at_work = true;
+        true
+    }
+
+    /// The call is done.
+    pub fn rise(&self, place: usize) {
+        locked(&self.places[place]).at_work = false;
+    }
+
+    /// A session of another thread that is not working.
+    fn idle(&self, place: usize) -> Idle {
+        let mut all_at_work = false;
+        for (number, other) in self.places.iter().enumerate() {
+            if number == place {
+                continue;
+            }
+            let mut other = match other.try_lock() {
+                Ok(other) => other,
+                Err(TryLockError::Poisoned(other)) => other.into_inner(),
+                // Its thread is in the module.
+                Err(TryLockError::WouldBlock) => {
+                    all_at_work = true;
+                    continue;
+                }
+            };
+            if other.at_work {
+                all_at_work |= other.session.is_some();
+            } else if let Some(session) = other.session.take() {
+                return Idle::Session(session);
+            }
+        }
+        if all_at_work { Idle::AllAtWork } else { Idle::NoneLeft }
     }
 
     /// Runs a piece of work on this thread's session; after a failure once more on a fresh one, since an operation
@@ -104,17 +146,17 @@ impl Access {
         place: usize,
         work: impl Fn(&Session, &Login) -> Result<T, Error>,
     ) -> Result<T, (u64, Error)> {
-        let mut place = locked(&self.places[place]);
+        let mut seat = locked(&self.places[place]);
         let login = self.current();
-        let first = match place.as_ref() {
+        let first = match &seat.session {
             Some(session) => work(session, &login),
-            None => renewed(&mut place, &login).and_then(|session| work(session, &login)),
+            None => self.renewed(place, &mut seat, &login).and_then(|session| work(session, &login)),
         };
         match first {
             Ok(done) => return Ok(done),
             Err(error) => tracing::debug!(%error, "session replaced"),
         }
-        let second = renewed(&mut place, &login).and_then(|session| work(session, &login));
+        let second = self.renewed(place, &mut seat, &login).and_then(|session| work(session, &login));
         second.map_err(|error| (login.epoch, error))
     }
 
@@ -127,34 +169,38 @@ impl Access {
         place: usize,
         work: impl FnOnce(&Session, &Login) -> Result<T, E>,
     ) -> Result<T, (u64, E)> {
-        let mut place = locked(&self.places[place]);
+        let mut seat = locked(&self.places[place]);
         let login = self.current();
-        let outcome = match place.as_ref() {
+        let outcome = match &seat.session {
             Some(session) => work(session, &login),
-            None => renewed(&mut place, &login).map_err(E::from).and_then(|session| work(session, &login)),
+            None => {
+                let renewed = self.renewed(place, &mut seat, &login).map_err(E::from);
+                renewed.and_then(|session| work(session, &login))
+            }
         };
         outcome.map_err(|error| (login.epoch, error))
     }
 
     /// Gives up this thread's session: it may be in the middle of an operation.
     pub fn discard(&self, place: usize) {
-        *locked(&self.places[place]) = None;
+        locked(&self.places[place]).session = None;
     }
 
-    /// Makes the login anew, unless another thread did so since `epoch`. Waits for all calls that are in the module.
+    /// Makes the login anew, unless another thread did so since `epoch`, and leaves its session to this thread: it may
+    /// be the only one. Waits for all calls that are in the module.
     ///
     /// # Errors
     /// The failure that only a new process can mend, if anything.
-    pub fn recover(&self, epoch: u64) -> Result<(), Failure> {
+    pub fn recover(&self, place: usize, epoch: u64) -> Result<(), Failure> {
         let _alone = locked(&self.recovery);
         let old = self.current();
         if old.epoch != epoch {
             return Ok(());
         }
-        let mut places: Vec<MutexGuard<'_, Option<Session>>> = self.places.iter().map(locked).collect();
+        let mut places: Vec<MutexGuard<'_, Seat>> = self.places.iter().map(locked).collect();
         // Every one of them before C_Finalize: numbers start anew, and a stale session would close a new one.
-        for place in &mut places {
-            **place = None;
+        for seat in &mut places {
+            seat.session = None;
         }
         tracing::warn!(epoch, "the token does not answer: logging in anew");
         let (token, (keyring, _, session)) = match self.log_in_again(&old.token) {
@@ -168,7 +214,7 @@ impl Access {
                 (token, login)
             }
         };
-        *places[0] = Some(session);
+        places[place].session = Some(session);
         let login = Arc::new(Login { epoch: epoch + 1, token, keyring });
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = login;
         tracing::info!(epoch = epoch + 1, "the token answers again");
@@ -180,6 +226,21 @@ impl Access {
         drop(self.places);
         let login = self.current.into_inner().unwrap_or_else(PoisonError::into_inner);
         login.token.clone().finalize();
+    }
+
+    /// A fresh session in this place. The old one is closed after it, so that the login does not end with the last
+    /// session, unless the module allows no more; then one that nobody works on will do.
+    fn renewed<'a>(&self, place: usize, seat: &'a mut Seat, login: &Login) -> Result<&'a Session, Error> {
+        let fresh = login.token.open_session().or_else(|first| {
+            if seat.session.take().is_some() {
+                return login.token.open_session();
+            }
+            match self.idle(place) {
+                Idle::Session(session) => Ok(session),
+                Idle::AllAtWork | Idle::NoneLeft => Err(first),
+            }
+        })?;
+        Ok(seat.session.insert(fresh))
     }
 
     pub fn current(&self) -> Arc<Login> {
@@ -214,20 +275,6 @@ fn log_in(
         Some(expected) if expected != identity.id => Err(wrong_token(expected, identity.id)),
         Some(_) | None => Ok((keyring, identity, session)),
     }
-}
-
-/// A fresh session in this place. The old one is closed after it, so that the login does not end with the last
-/// session, unless the module allows no more.
-fn renewed<'a>(place: &'a mut Option<Session>, login: &Login) -> Result<&'a Session, Error> {
-    let fresh = match login.token.open_session() {
-        Ok(fresh) => fresh,
-        Err(_) if place.is_some() => {
-            *place = None;
-            login.token.open_session()?
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(place.insert(fresh))
 }
 
 fn no_identity() -> Failure {

@@ -115,11 +115,12 @@ fn take_turns(shared: &Shared, place: usize) {
     loop {
         match shared.desk.next(|| shared.flush()) {
             Turn::Work(deadline, request) => {
-                if !shared.access.is_seated(place) {
+                if !shared.access.sit(place) {
                     shared.desk.give_back(deadline, request);
                     continue;
                 }
                 let (response, took) = answered(shared, place, deadline, request);
+                shared.access.rise(place);
                 shared.desk.done(took);
                 shared.reply(response);
             }
@@ -329,7 +330,7 @@ fn with_key<T>(
         if std::mem::replace(&mut recovered, true) {
             return Err(shared.doom(module_failed(&error), maybe_signed));
         }
-        shared.access.recover(epoch).map_err(|failure| shared.doom(failure, maybe_signed))?;
+        shared.access.recover(place, epoch).map_err(|failure| shared.doom(failure, maybe_signed))?;
     }
 }
 
@@ -365,7 +366,7 @@ fn changing(
             // It may be in the middle of an operation.
             shared.access.discard(place);
             if !identity_signs(shared, place)
-                && let Err(failure) = shared.access.recover(epoch)
+                && let Err(failure) = shared.access.recover(place, epoch)
             {
                 return Err(shared.doom(failure, false));
             }
@@ -385,7 +386,7 @@ impl Shared {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
-        self.access.recover(epoch).map_err(|failure| self.doom(failure, false))?;
+        self.access.recover(place, epoch).map_err(|failure| self.doom(failure, false))?;
         self.access.attempt(place, &work).map_err(|(_, error)| self.doom(module_failed(&error), false))
     }
 
@@ -396,7 +397,7 @@ impl Shared {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
-        self.access.recover(epoch).map_err(|failure| self.doom(failure, false))?;
+        self.access.recover(place, epoch).map_err(|failure| self.doom(failure, false))?;
         ask().map_err(|(_, Asked(failure))| self.doom(failure, false))
     }
 

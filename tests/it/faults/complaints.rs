@@ -104,10 +104,44 @@ fn calls_are_signed_on_the_sessions_that_others_leave() {
     bank.only_signed(0..64);
 }
 
+/// The same report, at its worst: one session is left for all threads of a worker. Whichever thread reads or rests, the
+/// call is signed on it.
+#[test]
+fn one_session_is_enough_whoever_of_a_worker_holds_it() {
+    let bank = few_sessions_of(1, 1);
+    for entry in 0..64 {
+        bank.sign(entry).expect("signed on the one session there is");
+    }
+    bank.control.order("lose-sessions 1");
+    for entry in 64..128 {
+        bank.sign(entry).expect("signed on the one session there is");
+    }
+    bank.only_signed(0..128);
+    assert_eq!(bank.token.workers_started(), 1, "no worker was stuck");
+}
+
+/// letsencrypt/boulder#3468 once more: the device refuses the first login after it came back. The worker that has had
+/// the PIN asks for it again, and waits for nobody.
+#[test]
+fn a_worker_whose_login_failed_gets_the_pin_again() {
+    let bank = Bank::running();
+    bank.sign(0).unwrap();
+    bank.control.fault("before C_Login fail CKR_DEVICE_ERROR take 1");
+    bank.control.order("log-out 1");
+    bank.sign(1).expect("the caller notices nothing");
+    assert_eq!(bank.control.logins(), ["CKR_OK", "CKR_DEVICE_ERROR", "CKR_OK"]);
+    assert_eq!(bank.token.workers_started(), 1, "no worker was stuck");
+    bank.only_signed(0..2);
+}
+
 fn few_sessions(most: u32) -> Bank {
+    few_sessions_of(most, 2)
+}
+
+fn few_sessions_of(most: u32, workers: u32) -> Bank {
     let (mut token, control) = shim::provisioned("bank");
     control.order(&format!("sessions-max {most}"));
-    token.settings.workers = 2;
+    token.settings.workers = workers;
     token.start().expect("a device of few sessions");
     let key = token.token().generate("bank", Purpose::Transaction, None).expect("a key is made");
     Bank { token, control, key }
