@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cryptoki::error::Error;
+use cryptoki::error::{Error, RvError};
 use cryptoki::session::Session;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -320,6 +320,10 @@ fn with_key<T>(
             return Err(refusal);
         }
         if key.info.purpose != Purpose::TokenIdentity && identity_signs(shared, place) {
+            // All sessions were others' for a moment: what just signed has one.
+            if matches!(error, Error::Pkcs11(RvError::SessionCount, _)) {
+                continue;
+            }
             // The key was looked up anew just now: its handle may have been the trouble.
             if !std::mem::replace(&mut recovered, true) {
                 continue;
