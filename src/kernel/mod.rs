@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod merkle;
 pub mod note;
 pub mod policy;
+pub mod quorum;
 pub mod receipt;
 pub mod refusal;
 pub mod revocation_receipt;
