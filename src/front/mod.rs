@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod follow;
 pub mod gates;
 pub mod http;
+pub mod known_pairs;
 pub mod lease;
 pub mod listener;
 pub mod manifest;

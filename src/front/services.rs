@@ -15,6 +15,7 @@ use crate::banking::CoreBanking;
 use crate::ca::settings::PartyKind;
 use crate::ca::{Acted, Authority, Responder};
 use crate::front::agent_keys::AgentSignatures;
+use crate::front::known_pairs::KnownPairs;
 use crate::front::lease::Lease;
 use crate::front::manifest::Manifests;
 use crate::front::operators::Operators;
@@ -26,7 +27,7 @@ use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::catalogue::VerifiedCatalogue;
 use crate::kernel::command::{Act, Actor, Command, Settlement};
-use crate::kernel::credential::pair::{self, Acceptance, PeerChains, VerifiedAgent};
+use crate::kernel::credential::pair::{Acceptance, VerifiedAgent};
 use crate::kernel::jwt::TokenKey;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, UnixMillis};
@@ -80,6 +81,7 @@ pub struct Services {
     payments: OnceLock<Arc<Payments>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
     acceptance: RwLock<Option<Arc<Acceptance>>>,
+    known_pairs: KnownPairs,
     /// The keys whose tokens are taken, newest first. The lock guards the pointer only.
     token_keys: RwLock<Arc<[TokenKey]>>,
     /// What keeps the daemon from serving agents, in words. Empty: nothing.
@@ -126,6 +128,7 @@ impl Services {
             log: OnceLock::new(),
             payments: OnceLock::new(),
             acceptance: RwLock::new(None),
+            known_pairs: KnownPairs::default(),
             token_keys: RwLock::new(Arc::new([])),
             missing: Mutex::default(),
             catalogue_end: Mutex::default(),
@@ -235,7 +238,11 @@ impl Services {
         let setup = &self.setup;
         match setup.authority.acceptance() {
             Ok(acceptance) => {
-                *self.acceptance.write().unwrap_or_else(PoisonError::into_inner) = Some(acceptance);
+                // The same rule stays the same one: agents that are known under it are.
+                let mut standing = self.acceptance.write().unwrap_or_else(PoisonError::into_inner);
+                if standing.as_ref() != Some(&acceptance) {
+                    *standing = Some(acceptance);
+                }
             }
             Err(_) => missing.push("the security company's certificates: `countersign trust add`".to_owned()),
         }
@@ -360,8 +367,8 @@ impl Services {
         let Some(acceptance) = acceptance else {
             return Err(self.count_refusal("not_set_up"));
         };
-        let chains = PeerChains { presented: presented.to_vec() };
-        pair::accept(&chains, &acceptance, &self.live.current(), clock::now())
+        self.known_pairs
+            .accept(presented, &acceptance, &self.live.current(), clock::now())
             .map_err(|refusal| self.count_refusal(refusal.name()))
     }
 
