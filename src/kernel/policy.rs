@@ -1,5 +1,7 @@
 //! The bank's rules as small questions. Their order is in `decide`.
 
+pub mod transaction;
+
 use crate::kernel::command::Rules;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{MerchantId, Money, RoleName};
@@ -9,6 +11,12 @@ use crate::kernel::types::{MerchantId, Money, RoleName};
 pub enum SoftLimit {
     PerTransaction,
     PerDay,
+    /// A transaction rule's hours, where they do not deny.
+    OutsideHours,
+    /// A transaction rule's velocity, where it does not deny.
+    Velocity,
+    /// A transaction rule names gates for such amounts.
+    Threshold,
     /// A reversal always waits for a human.
     Reversal,
 }
@@ -18,6 +26,9 @@ impl SoftLimit {
         match self {
             Self::PerTransaction => "above_unattended_per_transaction",
             Self::PerDay => "above_unattended_per_day",
+            Self::OutsideHours => "outside_hours",
+            Self::Velocity => "velocity",
+            Self::Threshold => "above_threshold",
             Self::Reversal => "reversals_need_a_human",
         }
     }

@@ -44,11 +44,16 @@ refusals! {
     VerbNotGranted = "verb_not_granted", "the grant does not cover this action", "ask the owner for a wider grant";
     ToolDenied = "tool_denied", "the role may not call this tool", "use a tool of the role";
     CurrencyMismatch = "currency_mismatch", "the currencies differ", "use the account's currency";
+    CurrencyNotAllowed = "currency_not_allowed", "a transaction rule does not permit this currency here", "use a currency that the rules of this account and role name";
+    OutsideHours = "outside_hours", "payments like this one are not made at this time", "try again within the hours of the rules, by the account's own clock";
     UnknownProduct = "unknown_product", "no such product at this merchant", "search again with search_products";
     PriceChanged = "price_changed", "the price is not the merchant's current offer", "search again and use the current price";
     UnauthorizedMerchant = "unauthorized_merchant", "the merchant is not on the allow-list", "choose a merchant of the allow-list";
+    MerchantLooksAlike = "merchant_looks_alike", "the merchant is not on the allow-list and looks like one that is", "use the exact name of the merchant that you mean";
+    PayeeNotAllowed = "payee_not_allowed", "a transaction rule does not permit transfers to this account", "choose an account that the rules name";
     GrantLimitExceeded = "grant_limit_exceeded", "the amount is above the owner's limit for this agent", "ask the owner for a higher limit";
     AboveHardCeiling = "above_hard_ceiling", "the amount is above the hard ceiling", "no approval lifts a hard ceiling";
+    VelocityExceeded = "velocity_exceeded", "too many payments, or too much money, in a short time", "wait until less was paid in the time of the rule";
     InsufficientFunds = "insufficient_funds", "the available balance is too small", "lower the amount or add funds";
     AccountNotActive = "account_not_active", "the account is frozen or closed", "ask the bank";
     DestinationNotActive = "destination_not_active", "the account that would be paid is frozen or closed", "ask the bank, or choose another destination";

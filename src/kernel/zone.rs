@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, TimeZone, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::kernel::types::{Day, Malformed, UnixMillis};
@@ -29,6 +29,15 @@ impl Zone {
         };
         let local = self.0.from_utc_datetime(&instant.naive_utc()).naive_local();
         Day::utc(UnixMillis(local.and_utc().timestamp_millis()))
+    }
+
+    /// The seconds since midnight that a clock on a wall here shows, 0 to 86 399. Where clocks are set back it shows
+    /// some of them twice.
+    pub fn second_of_day(self, at: UnixMillis) -> u32 {
+        let Some(instant) = DateTime::<Utc>::from_timestamp_millis(at.0) else {
+            return 0;
+        };
+        self.0.from_utc_datetime(&instant.naive_utc()).naive_local().time().num_seconds_from_midnight()
     }
 
     /// The instant at which a day begins here: midnight, or the first instant after it where clocks skip midnight.
