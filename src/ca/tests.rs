@@ -323,6 +323,7 @@ impl Token for LintingToken {
                 | SignInput::Cosignature { .. }
                 | SignInput::HttpRequest { .. }
                 | SignInput::Jwt { .. }
+                | SignInput::Mandate { .. }
                 | SignInput::SelfTest { .. } => {}
             }
         }

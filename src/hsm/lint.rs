@@ -10,6 +10,7 @@ use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
 use crate::kernel::jwt::{self, TokenRefusal};
+use crate::kernel::mandate::{self, MandateRefusal};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{KeyId, UnixMillis};
 
@@ -25,6 +26,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
         SignInput::TreeHead { .. } | SignInput::Cosignature { .. } => 4 * 1024,
         SignInput::HttpRequest { .. } => 16 * 1024,
         SignInput::Jwt { .. } => jwt::TOKEN_BYTES_MAX,
+        SignInput::Mandate { .. } => mandate::MANDATE_BYTES_MAX,
     }
 }
 
@@ -41,6 +43,9 @@ pub fn bytes(input: &SignInput) -> usize {
         SignInput::Cosignature { message } => message.len(),
         SignInput::HttpRequest { base } => base.len(),
         SignInput::Jwt { signing_input } => signing_input.len(),
+        SignInput::Mandate { signing_input, disclosures } => {
+            signing_input.len() + disclosures.iter().map(|disclosure| disclosure.len() + 1).sum::<usize>()
+        }
         SignInput::SelfTest { nonce } => nonce.len(),
     }
 }
@@ -111,6 +116,7 @@ pub fn lint_subject_key(
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
+        | SignInput::Mandate { .. }
         | SignInput::SelfTest { .. } => Ok(()),
     }
 }
@@ -153,6 +159,12 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
             let another_key = refusal == TokenRefusal::KeyUnknown;
             if another_key { linted(LintRefusal::AnotherKey) } else { malformed(refusal.to_string()) }
         }),
+        SignInput::Mandate { signing_input, disclosures } => {
+            mandate::lint_signing_input(signing_input, disclosures, signer, now).map_err(|refusal| {
+                let another_key = refusal == MandateRefusal::KeyUnknown;
+                if another_key { linted(LintRefusal::AnotherKey) } else { malformed(refusal.to_string()) }
+            })
+        }
         SignInput::SelfTest { .. } => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ pub mod httpsig;
 pub mod json;
 pub mod jwt;
 pub mod ledger;
+pub mod mandate;
 pub mod merkle;
 pub mod note;
 pub mod policy;

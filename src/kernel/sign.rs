@@ -162,6 +162,7 @@ impl Purpose {
             SignInput::TreeHead { .. } => self == Self::Checkpoint,
             SignInput::Cosignature { .. } => self == Self::Witness,
             SignInput::Jwt { .. } => self == Self::Token,
+            SignInput::Mandate { .. } => self == Self::Operator,
             SignInput::SelfTest { .. } => !self.seals(),
         }
     }
@@ -303,6 +304,9 @@ pub enum SignInput {
     HttpRequest { base: Vec<u8> },
     /// Header and payload of a token (RFC 7515, 5.1), in the profile of `kernel::jwt`. Linted by the worker.
     Jwt { signing_input: Vec<u8> },
+    /// Header and payload of an account owner's mandate (RFC 9901, 4), in the profile of `kernel::mandate`, and what its
+    /// digests stand for: signed are header and payload. Linted by the worker, which reads all of it.
+    Mandate { signing_input: Vec<u8>, disclosures: Vec<String> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
 }
@@ -322,6 +326,7 @@ impl SignInput {
             Self::Cosignature { .. } => "cosignature",
             Self::HttpRequest { .. } => "http-request",
             Self::Jwt { .. } => "jwt",
+            Self::Mandate { .. } => "mandate",
             Self::SelfTest { .. } => "self-test",
         }
     }
@@ -344,7 +349,7 @@ impl SignInput {
             Self::TreeHead { note } => note.clone(),
             Self::Cosignature { message } => message.clone(),
             Self::HttpRequest { base } => base.clone(),
-            Self::Jwt { signing_input } => signing_input.clone(),
+            Self::Jwt { signing_input } | Self::Mandate { signing_input, .. } => signing_input.clone(),
             Self::SelfTest { nonce } => [b"countersign/self-test/v1\0".as_slice(), nonce].concat(),
         }
     }
@@ -517,6 +522,7 @@ mod tests {
             SignInput::Cosignature { message: vec![] },
             SignInput::HttpRequest { base: vec![] },
             SignInput::Jwt { signing_input: vec![] },
+            SignInput::Mandate { signing_input: vec![], disclosures: vec![] },
         ];
         for tag in [
             DocumentTag::CustodyStatement,
@@ -555,7 +561,7 @@ mod tests {
                 (Purpose::OcspResponder, 1),
                 (Purpose::Manifest, 1),
                 (Purpose::Token, 1),
-                (Purpose::Operator, 1),
+                (Purpose::Operator, 2),
                 (Purpose::TokenIdentity, 0),
                 (Purpose::VaultWrapping, 0),
                 (Purpose::DataWrapping, 0),

@@ -359,6 +359,10 @@ name_type!(
     CaseId, "case id", "case_ followed by a 26-character ULID", |text| ulid_with("case_", text)
 );
 name_type!(
+    /// An account owner's mandate to an agent: `mdt_` + ULID.
+    MandateId, "mandate id", "mdt_ followed by a 26-character ULID", |text| ulid_with("mdt_", text)
+);
+name_type!(
     /// One request, for logs, leaves and errors: `req_` + ULID.
     RequestId, "request id", "req_ followed by a 26-character ULID", |text| ulid_with("req_", text)
 );

@@ -301,6 +301,7 @@ fn every_op() -> Vec<Request> {
         SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: b"{}".to_vec() },
         SignInput::HttpRequest { base: b"\"@method\": POST\n".to_vec() },
         SignInput::Jwt { signing_input: b"e30.e30".to_vec() },
+        SignInput::Mandate { signing_input: b"e30.e30".to_vec(), disclosures: vec!["W10".into()] },
         SignInput::SelfTest { nonce: [7; 32] },
     ];
     let sign = inputs.into_iter().map(|input| Op::Sign { key: Sha256([9; 32]), input });

@@ -66,7 +66,8 @@ impl Sampler {
             | SignInput::Document { .. }
             | SignInput::TreeHead { .. }
             | SignInput::Cosignature { .. }
-            | SignInput::Jwt { .. } => Check::Verify,
+            | SignInput::Jwt { .. }
+            | SignInput::Mandate { .. } => Check::Verify,
         }
     }
 

@@ -215,6 +215,7 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
+        | SignInput::Mandate { .. }
         | SignInput::SelfTest { .. } => true,
     };
     if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
@@ -237,6 +238,7 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
         | SignInput::Cosignature { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
+        | SignInput::Mandate { .. }
         | SignInput::SelfTest { .. } => return Ok(()),
     };
     if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }
