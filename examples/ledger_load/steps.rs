@@ -290,6 +290,7 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
+        | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Done { .. } => None,
     }

@@ -77,6 +77,7 @@ impl Town {
                 policy_version: "load".into(),
                 catalogue_version: 1,
                 role_tools: BTreeMap::from([(is("purchaser"), tools)]),
+                policy: None,
                 merchants_allowed: vec![is(MERCHANT)],
                 unattended_per_transaction: money("150", "USD"),
                 unattended_per_day: money("400", "USD"),

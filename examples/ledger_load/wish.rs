@@ -242,6 +242,9 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
+        Effect::PolicyInForce { version, changed } => {
+            json!({ "status": "policy_in_force", "version": version, "changed": changed })
+        }
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     }

@@ -17,7 +17,7 @@ use crate::kernel::types::{
 };
 use crate::ops::clock;
 use crate::ops::failure::Failure;
-use crate::payment::DeskCall;
+use crate::payment::{DeskCall, PolicyCall};
 use crate::store::Listing;
 
 /// How long `receipt show` waits for the log's next checkpoint.
@@ -221,6 +221,8 @@ pub enum AdminCall {
     /// Accounts, payments and stopped payments, as officers and auditors see them.
     Desk(DeskCall),
     LedgerCheck {},
+    /// What each role may do.
+    Policy(PolicyCall),
 
     // audit
     Receipt {
@@ -264,7 +266,7 @@ fn only_shows(call: &AdminCall) -> bool {
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList, CertPending,
         CertShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList,
-        KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, ProductList, Receipt, Status,
+        KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
     };
     matches!(
         call,
@@ -291,6 +293,7 @@ fn only_shows(call: &AdminCall) -> bool {
             | ApprovalsList { .. }
             | ApprovalsShow { .. }
             | LedgerCheck {}
+            | Policy(PolicyCall::History { .. } | PolicyCall::Show { .. })
             | Receipt { .. }
             | AuditShow { .. }
             | AuditCheck {}
@@ -402,6 +405,11 @@ fn dispatch(
         }
         AdminCall::Desk(call) => bank()?.desk(operator, call),
         AdminCall::LedgerCheck {} => bank()?.ledger_check(operator, progress),
+        AdminCall::Policy(PolicyCall::Apply { document, expects }) => {
+            services.apply_policy(operator, document, expects)
+        }
+        AdminCall::Policy(PolicyCall::History { before, limit }) => bank()?.policy_history(operator, before, limit),
+        AdminCall::Policy(PolicyCall::Show { version }) => bank()?.policy_show(operator, version),
 
         AdminCall::Receipt { transaction } => {
             let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;

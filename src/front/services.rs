@@ -26,9 +26,10 @@ use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::catalogue::VerifiedCatalogue;
-use crate::kernel::command::{Act, Actor, Command, Settlement};
+use crate::kernel::command::{Act, Actor, Command, OperatorPrincipal, Rules, Settlement};
 use crate::kernel::credential::pair::{Acceptance, VerifiedAgent};
 use crate::kernel::jwt::TokenKey;
+use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, UnixMillis};
 use crate::ops::clock;
@@ -62,6 +63,14 @@ pub struct FrontSettings {
     pub agents: crate::front::settings::AgentSettings,
 }
 
+/// What a node knows of the role policy.
+enum RolePolicy {
+    /// None: the signed catalogue alone decides.
+    InForce(Option<(u64, Policy)>),
+    /// There is one, and it cannot be obeyed.
+    Unreadable,
+}
+
 /// One daemon's services.
 pub struct Services {
     pub setup: ServicesSetup,
@@ -88,6 +97,8 @@ pub struct Services {
     missing: Mutex<Vec<String>>,
     /// When the role catalogue ends by which agents are served, if it does.
     catalogue_end: Mutex<Option<UnixMillis>>,
+    /// The role policy in force, as last read from the store. The lock guards the pointer only.
+    role_policy: Mutex<Option<(u64, Policy)>>,
     /// Handshakes that were refused, by name, since the last leaf about them.
     refused: Mutex<BTreeMap<String, u64>>,
     refused_total: Mutex<BTreeMap<String, u64>>,
@@ -132,6 +143,7 @@ impl Services {
             token_keys: RwLock::new(Arc::new([])),
             missing: Mutex::default(),
             catalogue_end: Mutex::default(),
+            role_policy: Mutex::default(),
             refused: Mutex::default(),
             refused_total: Mutex::default(),
             changes: Changes::default(),
@@ -162,9 +174,75 @@ impl Services {
         Ok(Acted { connections_cut, nodes })
     }
 
-    /// Says that this node serves, and acts on what others revoked.
+    /// Says that this node serves, and acts on what others revoked or put in force.
     pub fn renew_lease(&self) -> Result<(), Failure> {
-        self.lease.renew(|| self.refresh_status().map(drop))
+        self.lease.renew(|| {
+            self.refresh_status()?;
+            self.refresh_policy()
+        })
+    }
+
+    /// Puts a role policy in force: durable, then obeyed here, then by every node that shares the store.
+    ///
+    /// # Errors
+    /// As [`Payments::policy_apply`]; `not_effective_yet` when a node has not acted: the policy is recorded.
+    pub fn apply_policy(
+        &self,
+        operator: &OperatorPrincipal,
+        document: Value,
+        expects: Option<u64>,
+    ) -> Result<Value, Failure> {
+        let mut answer = self.payments()?.policy_apply(operator, document, expects)?;
+        let nodes = self.complete().and_then(|()| self.lease.await_others());
+        answer["nodes"] = json!(nodes.map_err(Failure::after_the_fact)?);
+        answer["policy_version"] = json!(self.payments()?.rules().policy_version);
+        Ok(answer)
+    }
+
+    /// Makes the rules anew when another role policy is in force than they were made with.
+    fn refresh_policy(&self) -> Result<(), Failure> {
+        if self.setup.kind != PartyKind::Bank {
+            return Ok(());
+        }
+        let newest = self.setup.store.policy_line()?.map(|line| line.version);
+        if newest == self.known_policy().map(|(version, _)| version) { Ok(()) } else { self.complete() }
+    }
+
+    fn known_policy(&self) -> Option<(u64, Policy)> {
+        self.role_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The role policy in force. One that cannot be read leaves the one before in force here; where there is none, no role
+    /// has any tool.
+    fn role_policy(&self, missing: &mut Vec<String>) -> Result<RolePolicy, Failure> {
+        let Some(newest) = self.setup.store.policy_line()?.map(|line| line.version) else {
+            return Ok(RolePolicy::InForce(None));
+        };
+        let known = self.known_policy();
+        if known.as_ref().is_some_and(|(version, _)| *version >= newest) {
+            return Ok(RolePolicy::InForce(known));
+        }
+        let document = self.setup.store.policy(Some(newest))?.map(|record| record.document).unwrap_or_default();
+        match Policy::stored(&document) {
+            Ok(policy) => {
+                let mut known = self.role_policy.lock().unwrap_or_else(PoisonError::into_inner);
+                // Versions only rise, whoever read first.
+                if known.as_ref().is_none_or(|(version, _)| *version < newest) {
+                    *known = Some((newest, policy));
+                }
+                Ok(RolePolicy::InForce(known.clone()))
+            }
+            Err(finding) => {
+                let name = finding.flaw.name();
+                tracing::error!(name, version = newest, "the role policy in force cannot be read");
+                if known.is_none() {
+                    let next = "`countersign policy apply` another one";
+                    missing.push(format!("a role policy that can be read: version {newest} is {name}; {next}"));
+                    return Ok(RolePolicy::Unreadable);
+                }
+                Ok(RolePolicy::InForce(known))
+            }
+        }
     }
 
     /// Opens what can be opened now; notes in words what is missing.
@@ -263,19 +341,36 @@ impl Services {
         let Some(policy) = &setup.settings.policy else {
             return Ok(());
         };
-        let rules = crate::payment::rules(
-            policy,
-            &setup.settings.payment,
-            role_tools,
-            catalogue_version,
-            setup.settings.pki.company_crl_required,
-            if setup.core.is_some() { Settlement::External } else { Settlement::Embedded },
-        )?;
+        let mut made = || -> Result<(Option<u64>, Arc<Rules>), Failure> {
+            let (role_policy, role_tools) = match self.role_policy(missing)? {
+                RolePolicy::InForce(role_policy) => (role_policy, role_tools.clone()),
+                RolePolicy::Unreadable => (None, BTreeMap::new()),
+            };
+            let version = role_policy.as_ref().map(|(version, _)| *version);
+            let rules = crate::payment::rules(
+                policy,
+                &setup.settings.payment,
+                role_tools,
+                catalogue_version,
+                setup.settings.pki.company_crl_required,
+                if setup.core.is_some() { Settlement::External } else { Settlement::Embedded },
+                role_policy,
+            )?;
+            Ok((version, Arc::new(rules)))
+        };
         if let Some(payments) = self.payments.get() {
-            payments.replace_rules(Arc::new(rules));
+            loop {
+                let (version, rules) = made()?;
+                payments.replace_rules(rules);
+                // Whoever has made rules with a newer policy meanwhile has known it before: theirs are not lost.
+                if version == self.known_policy().map(|(version, _)| version) {
+                    break;
+                }
+            }
             payments.replace_transaction_key(setup.authority.signing_role(Purpose::Transaction)?.key);
             return Ok(());
         }
+        let (_, rules) = made()?;
         let Ok(transaction) = setup.authority.signing_role(Purpose::Transaction) else {
             return Ok(());
         };
@@ -283,7 +378,7 @@ impl Services {
             store: Arc::clone(&setup.store),
             token: self.token(),
             transaction_key: transaction.key,
-            rules: Arc::new(rules),
+            rules,
             core: setup.core.clone(),
             limit: Arc::clone(&self.limit),
         });

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::ledger::{AccountStatus, FeeRule};
+use crate::kernel::policy::role::Policy;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId,
@@ -95,6 +96,9 @@ pub struct Rules {
     pub catalogue_version: u64,
     /// Tools of each role: the signed catalogue narrowed by local policy.
     pub role_tools: BTreeMap<RoleName, Vec<String>>,
+    /// The policy in force; none: settings and catalogue alone decide. `role_tools` are narrowed by it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     pub merchants_allowed: Vec<MerchantId>,
     /// Above it → `requires_approval`.
     pub unattended_per_transaction: Money,
@@ -375,6 +379,12 @@ pub enum Act {
         rules: Arc<Rules>,
         fresh: FreshIds,
     },
+    /// Puts a role policy in force, unless another version than `expects` is (0: none). The same one again changes
+    /// nothing.
+    ApplyPolicy {
+        policy: Box<Policy>,
+        expects: u64,
+    },
     /// Stops all payments by agents (`Some` reason) or lets them go on.
     SetBreaker {
         reason: Option<String>,
@@ -560,6 +570,11 @@ pub enum Effect {
     /// Unfrozen, or waiting for the second person.
     Unfrozen {
         by: Thaw,
+    },
+    /// This version of the role policy is in force; `changed` is false when it was already.
+    PolicyInForce {
+        version: u64,
+        changed: bool,
     },
     /// A case has its answer.
     CaseDecided {

@@ -4,12 +4,14 @@
 //! so. It runs inside the commit that records its outcome, so nothing it read can have moved. The order of the
 //! rules for a payment is in `authorize`, for its execution in `execute`.
 
+mod arguments;
 mod authorize;
 mod bank;
 mod core;
 mod execute;
 mod leaf;
 mod manual;
+mod policy;
 mod posting;
 mod read;
 mod registry;
@@ -24,9 +26,10 @@ pub use posting::{batch_document, bound_parameters};
 pub use revocation::SERIALS_MAX;
 pub use rows::{
     Binding, Book, Breaker, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking,
-    Merchant, Offer, OutboxRow, Place, Signed,
+    Merchant, Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Signed,
 };
 
+use arguments::{Found, effective};
 use posting::{hash_of, release, settle};
 
 use crate::kernel::canon::CanonRefused;
@@ -58,6 +61,7 @@ impl Decided {
             | Act::SetAccountStatus { .. }
             | Act::Transfer { .. }
             | Act::ReverseTransaction { .. }
+            | Act::ApplyPolicy { .. }
             | Act::SetBreaker { .. }
             | Act::ResolveCase { .. }
             | Act::QueueManual { .. }
@@ -181,6 +185,7 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         Act::ReverseTransaction { transaction_id, amount, idempotency_key, rules, fresh } => {
             reversal::by_operator(book, command, transaction_id, *amount, idempotency_key, rules, fresh)
         }
+        Act::ApplyPolicy { policy, expects } => policy::apply(book, command, policy, *expects),
         Act::SetBreaker { reason } => manual::set_breaker(book, command, reason.as_deref()),
         Act::ResolveCase { case, verdict, note } => manual::resolve(book, command, case, *verdict, note),
         Act::QueueManual { transaction_id, case, reason } => manual::queue(book, command, transaction_id, case, reason),
@@ -250,8 +255,10 @@ impl<'a> Case<'a> {
         Ok(grant)
     }
 
-    fn role_may(&self, call: &ToolCall) -> Ruled<()> {
-        Ok(crate::kernel::policy::tool_of_role(self.rules, self.agent.spiffe_id.role(), call.tool())?)
+    /// The role has the tool, and may call it with these arguments.
+    fn role_may(&self, call: &ToolCall, found: Found<'_>) -> Ruled<()> {
+        let role = self.agent.spiffe_id.role();
+        Ok(crate::kernel::policy::call_of_role(self.rules, role, call.tool(), || effective(call, found))?)
     }
 
     /// The account of a grant. It exists: grants name accounts that do.

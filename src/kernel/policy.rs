@@ -1,6 +1,18 @@
 //! The bank's rules as small questions. Their order is in `decide`.
 
+pub mod case;
+pub mod change;
+mod constraint;
+pub mod document;
+#[cfg(test)]
+mod examined;
+pub mod finding;
+pub mod reading;
+pub mod role;
+pub mod tools;
 pub mod transaction;
+
+use role::{Arguments, Ruling};
 
 use crate::kernel::command::Rules;
 use crate::kernel::refusal::Refusal;
@@ -34,11 +46,32 @@ impl SoftLimit {
     }
 }
 
+/// Whether a role may call a tool with these arguments. Explicit denials come first, then what the signed catalogue,
+/// the settings and the policy all give, then constraints.
+///
 /// # Errors
-/// `tool_denied` unless the signed catalogue, narrowed by local policy, gives the role this tool.
-pub fn tool_of_role(rules: &Rules, role: &RoleName, tool: &str) -> Result<(), Refusal> {
-    let allowed = rules.role_tools.get(role).is_some_and(|tools| tools.iter().any(|name| name == tool));
-    if allowed { Ok(()) } else { Err(Refusal::ToolDenied) }
+/// `tool_denied_by_policy`, `tool_denied`, `constraint_violated`, `constraint_parameter_missing`
+pub fn call_of_role<'a>(
+    rules: &Rules,
+    role: &RoleName,
+    tool: &str,
+    arguments: impl FnOnce() -> Arguments<'a>,
+) -> Result<(), Refusal> {
+    let given = rules.role_tools.get(role).is_some_and(|tools| tools.iter().any(|name| name == tool));
+    let ruling = match &rules.policy {
+        None => Ruling::NotAsked,
+        Some(policy) => policy.ruling(role.as_str(), tool, arguments),
+    };
+    match ruling {
+        Ruling::Denied => Err(Refusal::ToolDeniedByPolicy),
+        Ruling::RoleUnnamed | Ruling::NotPermitted => Err(Refusal::ToolDenied),
+        Ruling::Permitted { .. } | Ruling::NotAsked | Ruling::Violated { .. } | Ruling::Missing { .. } if !given => {
+            Err(Refusal::ToolDenied)
+        }
+        Ruling::Permitted { .. } | Ruling::NotAsked => Ok(()),
+        Ruling::Violated { .. } => Err(Refusal::ConstraintViolated),
+        Ruling::Missing { .. } => Err(Refusal::ConstraintParameterMissing),
+    }
 }
 
 /// # Errors
@@ -97,6 +130,7 @@ mod tests {
             policy_version: "p".into(),
             catalogue_version: 1,
             role_tools: [("purchaser".parse().unwrap(), vec!["authorize_purchase".into()])].into(),
+            policy: None,
             merchants_allowed: vec!["amazon.com".parse().unwrap()],
             unattended_per_transaction: usd(200_000),
             unattended_per_day: usd(500_000),
@@ -113,9 +147,10 @@ mod tests {
     #[test]
     fn only_tools_of_the_role_and_merchants_of_the_list_pass() {
         let role = |name: &str| name.parse().unwrap();
-        assert_eq!(tool_of_role(&rules(), &role("purchaser"), "authorize_purchase"), Ok(()));
+        let may = |name: &str, tool: &str| call_of_role(&rules(), &role(name), tool, Vec::new);
+        assert_eq!(may("purchaser", "authorize_purchase"), Ok(()));
         for (name, tool) in [("purchaser", "authorize_transfer"), ("viewer", "authorize_purchase"), ("purchaser", "")] {
-            assert_eq!(tool_of_role(&rules(), &role(name), tool), Err(Refusal::ToolDenied), "{name} {tool}");
+            assert_eq!(may(name, tool), Err(Refusal::ToolDenied), "{name} {tool}");
         }
         assert_eq!(merchant_on_list(&rules(), &"amazon.com".parse().unwrap()), Ok(()));
         for merchant in ["www.amazon.com", "amazon.co", "example.org"] {

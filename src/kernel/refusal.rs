@@ -43,6 +43,10 @@ refusals! {
     GrantAmbiguous = "grant_ambiguous", "more than one granted account fits", "name from_account";
     VerbNotGranted = "verb_not_granted", "the grant does not cover this action", "ask the owner for a wider grant";
     ToolDenied = "tool_denied", "the role may not call this tool", "use a tool of the role";
+    ToolDeniedByPolicy = "tool_denied_by_policy", "the role policy denies this tool", "use another tool of the role";
+    ConstraintViolated = "constraint_violated", "an argument is outside what the role policy permits", "keep to the limits of the role: the policy resource shows them";
+    ConstraintParameterMissing = "constraint_parameter_missing", "the role policy constrains an argument that the call does not have", "name every constrained argument: the policy resource shows them";
+    PolicyChangedMeanwhile = "policy_changed_meanwhile", "another version of the policy is in force than was expected", "look at it with `countersign policy diff`, then apply again";
     CurrencyMismatch = "currency_mismatch", "the currencies differ", "use the account's currency";
     CurrencyNotAllowed = "currency_not_allowed", "a transaction rule does not permit this currency here", "use a currency that the rules of this account and role name";
     OutsideHours = "outside_hours", "payments like this one are not made at this time", "try again within the hours of the rules, by the account's own clock";

@@ -22,6 +22,7 @@ impl Payments {
             "policy_version": rules.policy_version,
             "catalogue_version": rules.catalogue_version.to_string(),
             "tools": rules.role_tools.get(role).cloned().unwrap_or_default(),
+            "permissions": rules.policy.as_ref().and_then(|policy| policy.role(role.as_str())).map(|role| &role.permissions),
             "merchants_allowed": rules.merchants_allowed,
             "unattended_per_transaction": rules.unattended_per_transaction,
             "unattended_per_day": rules.unattended_per_day,

@@ -83,6 +83,7 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
+        | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Done { .. } => Err(unexpected().into()),
     }

@@ -57,6 +57,7 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
+        | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Done { .. } => There::Nothing,
     }

@@ -9,6 +9,7 @@ mod answer;
 mod core;
 mod desk;
 mod operators;
+mod policies;
 mod rules;
 pub mod settings;
 mod story;
@@ -17,5 +18,6 @@ pub use core::Outbox;
 pub use desk::DeskCall;
 
 pub use answer::{Receipt, ToolFailure};
+pub use policies::PolicyCall;
 pub use rules::{check_fees, rules};
 pub use story::{Decided, Payments, PaymentsSetup, Rest};

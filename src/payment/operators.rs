@@ -281,6 +281,7 @@ impl Payments {
             | Effect::Frozen { .. }
             | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
+            | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_) => Err(unexpected()),
         }
     }

@@ -9,6 +9,7 @@ use crate::kernel::canon::canonical;
 use crate::kernel::catalogue::{LocalPolicy, narrowed};
 use crate::kernel::command::{Rules, Settlement};
 use crate::kernel::ledger::{FeeRule, TransactionKind};
+use crate::kernel::policy::role::Policy;
 use crate::kernel::types::{Money, RoleName, Sha256};
 use crate::ops::failure::Failure;
 
@@ -17,7 +18,10 @@ const VERSION_DIGITS: usize = 16;
 /// A fee above the tenth of a payment is a slip of the pen.
 const BASIS_POINTS_MAX: u32 = 1_000;
 
-/// The rules in force: the tools of the signed catalogue, narrowed by the settings. `policy_version` is the start of the SHA-256 of the settings' canonical form.
+/// The rules in force: the tools of the signed catalogue, narrowed by the settings and by the role policy.
+///
+/// `policy_version` is the start of the SHA-256 of the settings' canonical form, with the policy's hash among them; in
+/// front of it stands the version of the policy, if one is in force: `3-0123456789abcdef`.
 ///
 /// # Errors
 /// `config_invalid` when an amount of the policy is not one.
@@ -28,21 +32,30 @@ pub fn rules(
     catalogue_version: u64,
     company_crl_required: bool,
     settlement: Settlement,
+    role_policy: Option<(u64, Policy)>,
 ) -> Result<Rules, Failure> {
     let invalid = |key: &str, error: &dyn std::fmt::Display| {
         Failure::usage("config_invalid", format!("[policy] {key}: {error}"), "correct countersign.toml")
     };
     let amount =
         |key: &str, text: &str| Money::parse_positive(text, policy.currency).map_err(|error| invalid(key, &error));
-    let settings = json!({ "policy": policy, "payment": payment, "company_crl_required": company_crl_required });
+    let mut settings = json!({ "policy": policy, "payment": payment, "company_crl_required": company_crl_required });
+    if let Some((_, role_policy)) = &role_policy {
+        settings["role_policy"] = json!(role_policy.hash());
+    }
     let canonical = canonical(&settings).map_err(|error| invalid("version", &error))?;
     let mut policy_version = Sha256::of(&[&canonical]).hex();
     policy_version.truncate(VERSION_DIGITS);
+    if let Some((version, _)) = &role_policy {
+        policy_version = format!("{version}-{policy_version}");
+    }
+    let role_policy = role_policy.map(|(_, role_policy)| role_policy);
     let local = LocalPolicy { deny_tools: policy.deny_tools.clone(), only_tools: policy.only_tools.clone() };
     Ok(Rules {
         policy_version,
         catalogue_version,
-        role_tools: narrowed(&role_tools, &local),
+        role_tools: given(narrowed(&role_tools, &local), role_policy.as_ref()),
+        policy: role_policy,
         merchants_allowed: policy.merchants_allowed.clone(),
         unattended_per_transaction: amount("unattended_per_transaction", &policy.unattended_per_transaction)?,
         unattended_per_day: amount("unattended_per_day", &policy.unattended_per_day)?,
@@ -59,6 +72,16 @@ pub fn rules(
             .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
         settlement,
     })
+}
+
+/// What the role policy leaves of each role's tools: a role that it does not name keeps none.
+fn given(mut role_tools: BTreeMap<RoleName, Vec<String>>, policy: Option<&Policy>) -> BTreeMap<RoleName, Vec<String>> {
+    if let Some(policy) = policy {
+        for (role, tools) in &mut role_tools {
+            tools.retain(|tool| policy.gives(role.as_str(), tool));
+        }
+    }
+    role_tools
 }
 
 /// What is wrong with the fees of a configuration, in words.
@@ -110,7 +133,9 @@ mod tests {
     fn another_policy_has_another_version_and_the_same_one_the_same() {
         let version = |per_day| {
             let settings = PaymentSettings::default();
-            rules(&policy(per_day), &settings, BTreeMap::new(), 1, false, Settlement::Embedded).unwrap().policy_version
+            rules(&policy(per_day), &settings, BTreeMap::new(), 1, false, Settlement::Embedded, None)
+                .unwrap()
+                .policy_version
         };
         assert_eq!(version("5000"), version("5000"));
         assert_ne!(version("5000"), version("5001"));
@@ -123,7 +148,7 @@ mod tests {
         let catalogue =
             || BTreeMap::from([(role.clone(), vec!["list_accounts".to_owned(), "execute_transfer".into()])]);
         let of = |policy: &PolicySettings| {
-            rules(policy, &PaymentSettings::default(), catalogue(), 1, false, Settlement::Embedded).unwrap()
+            rules(policy, &PaymentSettings::default(), catalogue(), 1, false, Settlement::Embedded, None).unwrap()
         };
         let whole = of(&policy("5000"));
         let denying = of(&PolicySettings { deny_tools: ["execute_transfer".to_owned()].into(), ..policy("5000") });
@@ -140,7 +165,7 @@ mod tests {
     fn amounts_that_are_none_are_refused_with_their_key() {
         for bad in ["", "-1", "0", "1e3", "1.999"] {
             let refused =
-                rules(&policy(bad), &PaymentSettings::default(), BTreeMap::new(), 1, false, Settlement::Embedded)
+                rules(&policy(bad), &PaymentSettings::default(), BTreeMap::new(), 1, false, Settlement::Embedded, None)
                     .unwrap_err();
             assert_eq!(refused.name, "config_invalid");
             assert!(refused.message.contains("unattended_per_day"), "{refused}");

@@ -382,6 +382,7 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
+        | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::QueuedManual { .. }
         | Effect::CaseDecided { .. }

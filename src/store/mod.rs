@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
@@ -373,6 +373,19 @@ pub trait Store: Send + Sync {
     /// Removes single-use keys of whole days before their window, at most `limit` in one commit, and answers how many.
     /// Fewer than `limit`: nothing is left to remove today.
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault>;
+
+    /// The role policy of this version, or the newest.
+    fn policy(&self, _version: Option<u64>) -> Result<Option<PolicyRecord>, StoreFault> {
+        Ok(None)
+    }
+    /// The newest one without its text: cheap enough to be asked all the time.
+    fn policy_line(&self) -> Result<Option<PolicyLine>, StoreFault> {
+        Ok(self.policies(None, 1)?.pop())
+    }
+    /// Those before a version, newest first; at most 1,001, a page and one more.
+    fn policies(&self, _before: Option<u64>, _limit: u32) -> Result<Vec<PolicyLine>, StoreFault> {
+        Ok(vec![])
+    }
 
     /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.
     fn concerns(&self) -> Result<Vec<String>, StoreFault> {

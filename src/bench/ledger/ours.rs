@@ -294,6 +294,7 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         policy_version: "bench".into(),
         catalogue_version: 1,
         role_tools: BTreeMap::from([(agent.spiffe_id.role().clone(), tools)]),
+        policy: None,
         merchants_allowed: vec![],
         unattended_per_transaction: Money::from_minor(OPENING_MINOR, currency),
         unattended_per_day: Money::from_minor(OPENING_MINOR, currency),

@@ -4,7 +4,7 @@
 //! 2. the idempotency key is new, or the same request is answered again
 //! 3. payments are stopped: the request becomes a case for the bank's people
 //! 4. grant: exactly one granted account fits, and it covers the verb
-//! 5. the role has the tool
+//! 5. the role has the tool, and its constraints hold of the arguments, the account of rule 4 among them
 //! 6. the account is active; the amount is positive; currencies agree; a transfer's destination exists and is another account
 //! 7. merchant: on the allow-list first, so that no offer of an outsider is ever discussed; then its offer
 //! 8. hard ceilings: the owner's, the bank's, then the account's own for the day
@@ -15,7 +15,8 @@
 
 use super::posting::{counted, within_day};
 use super::{
-    Binding, Book, Case, Change, Counter, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal, manual,
+    Binding, Book, Case, Change, Counter, Found, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal,
+    manual,
 };
 use crate::kernel::command::{Actor, Effect, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{
@@ -90,7 +91,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     }
 
     let (grant, source) = source(case, &wanted)?;
-    case.role_may(call)?;
+    case.role_may(call, Found { from_account: Some(&source.name), amount: None })?;
     if source.status != AccountStatus::Active {
         return Err(Refusal::AccountNotActive.into());
     }

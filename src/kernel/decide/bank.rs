@@ -117,6 +117,7 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         Act::Tool { .. }
         | Act::Transfer { .. }
         | Act::ReverseTransaction { .. }
+        | Act::ApplyPolicy { .. }
         | Act::SetBreaker { .. }
         | Act::ResolveCase { .. }
         | Act::QueueManual { .. }

@@ -6,7 +6,7 @@
 //! when they were.
 
 use super::posting::both_active;
-use super::{Case, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle};
+use super::{Case, Found, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle};
 use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
 use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::merchant_on_list;
@@ -30,7 +30,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         return Err(Refusal::AuthorizationMismatch.into());
     }
     case.granted(&account, verb)?;
-    case.role_may(call)?;
+    case.role_may(call, Found { from_account: Some(account.as_str()), amount: None })?;
     if !same {
         return Err(Refusal::AuthorizationMismatch.into());
     }
@@ -80,7 +80,7 @@ pub(super) fn cancel(case: &Case<'_>, call: &ToolCall, reference: &Authorization
             case.own(case.book.transaction_of_approval(id)?, Refusal::UnknownApproval)?
         }
     };
-    case.role_may(call)?;
+    case.role_may(call, Found::default())?;
     let cancelled = Effect::Cancelled { transaction_id: transaction.transaction_id.clone() };
     match transaction.state {
         TransactionState::Approved | TransactionState::PendingApproval => {

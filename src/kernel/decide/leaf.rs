@@ -104,6 +104,11 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             "reverse_transaction",
             json!({ "transaction_id": transaction_id, "amount": amount, "idempotency_key": idempotency_key }),
         ),
+        Act::ApplyPolicy { policy, expects } => {
+            let roles: Vec<&str> = policy.document().roles.iter().map(|role| role.role.as_str()).collect();
+            let parameters = json!({ "expects": expects.to_string(), "roles": roles, "sha256": policy.hash() });
+            ("act", "apply_policy", parameters)
+        }
         Act::SetBreaker { reason } => ("act", "set_breaker", json!({ "open": reason.is_some(), "reason": reason })),
         Act::ResolveCase { case, verdict, note } => {
             ("act", "resolve_case", json!({ "case_id": case, "verdict": verdict, "note": note }))
@@ -185,6 +190,9 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::QueuedManual { case_id, transaction_id, reason } => json!({
             "status": "queued_manual", "case_id": case_id, "transaction_id": transaction_id, "why": reason,
         }),
+        Effect::PolicyInForce { version, changed } => {
+            json!({ "status": "policy_in_force", "version": version.to_string(), "changed": changed })
+        }
         Effect::CaseDecided { case_id, transaction_id, verdict } => json!({
             "status": match verdict { Verdict::Approve => "released", Verdict::Deny => "rejected" },
             "case_id": case_id, "transaction_id": transaction_id,

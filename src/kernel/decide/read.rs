@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, Offer, Ruled};
+use super::{Case, Found, Offer, Ruled};
 use crate::kernel::command::{ToolCall, Verb};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
@@ -21,17 +21,17 @@ const HISTORY_MAX: u32 = 200;
 pub(super) fn answer(case: &Case<'_>, call: &ToolCall) -> Ruled<Value> {
     match call {
         ToolCall::ListAccounts {} => {
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             accounts(case)
         }
         ToolCall::GetAccountBalance { account_id } => {
             case.granted(account_id, Verb::Read)?;
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             Ok(balance(&case.account(account_id.as_str())?))
         }
         ToolCall::ListTransactions { account_id, limit } => {
             case.granted(account_id, Verb::Read)?;
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             let lines = case.book.history(account_id.as_str(), (*limit).clamp(1, HISTORY_MAX))?;
             let shown = lines.iter().map(|line| {
                 let mut value = transaction(&line.transaction, Some(line.posted_at), case.now());
@@ -41,18 +41,18 @@ pub(super) fn answer(case: &Case<'_>, call: &ToolCall) -> Ruled<Value> {
             Ok(json!({ "account_id": account_id, "transactions": shown.collect::<Vec<_>>() }))
         }
         ToolCall::SearchProducts { query, max_price, merchant } => {
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             let offers = case.book.offers(merchant.as_ref(), OFFERS_READ_MAX)?;
             Ok(json!({ "products": found(offers, query, *max_price, &case.rules.merchants_allowed) }))
         }
         ToolCall::GetTransaction { transaction_id } => {
             let own = case.own(case.book.transaction(transaction_id)?, Refusal::UnknownTransaction)?;
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             Ok(transaction(&own, None, case.now()))
         }
         ToolCall::GetApprovalStatus { approval_id } => {
             let own = case.own(case.book.transaction_of_approval(approval_id)?, Refusal::UnknownApproval)?;
-            case.role_may(call)?;
+            case.role_may(call, Found::default())?;
             Ok(approval(&own, case.now()))
         }
         ToolCall::AuthorizePurchase { .. }

@@ -53,6 +53,7 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::SetAccountStatus { .. }
         | Act::Transfer { .. }
         | Act::ReverseTransaction { .. }
+        | Act::ApplyPolicy { .. }
         | Act::SetBreaker { .. }
         | Act::ResolveCase { .. }
         | Act::QueueManual { .. }

@@ -7,7 +7,7 @@
 
 use super::authorize::{agent_scope, answered_before, approval, recorded};
 use super::bank::permitted;
-use super::{Book, Case, Orders, Ruled, bound_parameters, hash_of};
+use super::{Book, Case, Found, Orders, Ruled, bound_parameters, hash_of};
 use crate::kernel::command::{Actor, Command, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::SoftLimit;
@@ -33,7 +33,8 @@ pub(super) fn request(
     }
     let account: AccountId = original.debit.parse().map_err(|_| Refusal::UnknownTransaction)?;
     case.granted(&account, Verb::Reverse)?;
-    case.role_may(call)?;
+    let whole = left(case.book, &original)?;
+    case.role_may(call, Found { from_account: None, amount: Some(whole) })?;
     let asked = Asked {
         book: case.book,
         maker: Actor::Agent(case.agent.clone()),
@@ -83,6 +84,12 @@ fn reversible(original: &Transaction) -> bool {
     }
 }
 
+/// What is not reversed of the original yet.
+fn left(book: &dyn Book, original: &Transaction) -> Ruled<Money> {
+    let reversed = Money::from_minor(book.reversed(&original.transaction_id)?, original.amount.currency());
+    Ok(original.amount.checked_sub(reversed).ok_or(Refusal::AmountTooLarge)?)
+}
+
 /// A reversal that somebody may ask for.
 struct Asked<'a> {
     book: &'a dyn Book,
@@ -96,8 +103,7 @@ impl Asked<'_> {
     /// The reversal of what is left of the original, or of `amount`.
     fn transaction(self, original: &Transaction, amount: Option<Money>) -> Ruled<Transaction> {
         let currency = original.amount.currency();
-        let reversed = Money::from_minor(self.book.reversed(&original.transaction_id)?, currency);
-        let left = original.amount.checked_sub(reversed).ok_or(Refusal::AmountTooLarge)?;
+        let left = left(self.book, original)?;
         let amount = amount.unwrap_or(left);
         if amount.currency() != currency {
             return Err(Refusal::CurrencyMismatch.into());

@@ -151,6 +151,26 @@ pub struct OutboxRow {
     pub since: UnixMillis,
 }
 
+/// A version of the role policy that was put in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyLine {
+    /// 1, 2, …
+    pub version: u64,
+    /// Of its canonical text.
+    pub sha256: Sha256,
+    /// The roles that it names.
+    pub roles: Vec<String>,
+    pub by: String,
+    pub at: UnixMillis,
+}
+
+/// The same with its canonical text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PolicyRecord {
+    pub line: PolicyLine,
+    pub document: String,
+}
+
 /// Where the next posting of this commit goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -215,6 +235,8 @@ pub trait Book {
     fn certificates_of_key(&self, key: &KeyId) -> Ruled<Vec<CertificateRecord>>;
     fn agent_is_known(&self, agent: &SpiffeId) -> Ruled<bool>;
     fn crl_number(&self, issuer: &str) -> Ruled<u64>;
+    /// The newest version of the role policy.
+    fn policy(&self) -> Ruled<Option<PolicyLine>>;
 }
 
 /// Whether a batch has its signature.
@@ -276,6 +298,7 @@ pub enum Change {
     PutCase(Box<ManualCase>),
     /// `None`: payments go on.
     PutBreaker(Option<Breaker>),
+    PutPolicy(Box<PolicyRecord>),
     /// Keeps what the core banking system refused, and its own name for why.
     KeepRefusal(CoreRefusal),
     /// Puts an order into the outbox; one that is there already stays as it is.

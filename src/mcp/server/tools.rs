@@ -169,6 +169,30 @@ mod tests {
         assert_eq!((version, known), (TOOLS_VERSION, &now[..16]), "raise TOOLS_VERSION and add its line");
     }
     #[test]
+    fn a_policy_knows_every_tool_and_what_its_parameters_are() {
+        use crate::kernel::policy::tools::{Kind, Tools};
+        let ours = Tools::ours();
+        let published: Vec<String> = tools().iter().map(|tool| tool.name.to_string()).collect();
+        assert_eq!(
+            published.iter().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
+            ours.names().collect()
+        );
+        for tool in tools() {
+            let schema = serde_json::to_value(&tool.input_schema).unwrap();
+            let known = ours.parameters(&tool.name).unwrap();
+            let mut named: BTreeMap<String, Kind> = BTreeMap::new();
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let text = property.to_string();
+                let is_number = text.contains("Amount") || text.contains("integer") || text.contains("number");
+                named.insert(name.clone(), if is_number { Kind::Number } else { Kind::Text });
+            }
+            // How long an answer may wait has no part in the decision.
+            named.remove("wait_s");
+            assert_eq!(known, &named, "{}", tool.name);
+        }
+    }
+
+    #[test]
     fn no_argument_of_ours_travels_as_a_header() {
         // Accounts, payees and amounts are nobody's business on the way (MCP 2026-07-28, x-mcp-header).
         assert!(!serde_json::to_string(&tools()).unwrap().contains("x-mcp-header"));

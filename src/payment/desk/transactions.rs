@@ -148,6 +148,7 @@ impl Payments {
             | Effect::Frozen { .. }
             | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
+            | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
             | Effect::Done { .. } => return Err(unexpected()),
         };

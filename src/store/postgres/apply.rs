@@ -162,6 +162,7 @@ impl Sheet {
             }
             Change::PutMerchant(_)
             | Change::PutCase(_)
+            | Change::PutPolicy(_)
             | Change::KeepRefusal(_)
             | Change::JournalCertificate(_)
             | Change::ReleaseCertificate { .. }

@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::load::Call;
+use super::policies;
 use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use super::sheet::Question;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord};
-use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, Signed, marks_of};
+use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, PolicyLine, Signed, marks_of};
 use crate::kernel::ledger::{Inconsistent, Transaction};
 use crate::kernel::types::{MerchantId, Serial, SpiffeId, TransactionId};
 
@@ -125,6 +126,10 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
             let known: Option<bool> =
                 one(session, AGENT_IS_KNOWN, vec![Box::new(agent.to_string())], |row| rows::get(row, 0)).await?;
             Box::new(known.unwrap_or(false))
+        }
+        Question::Policy => {
+            let found: Option<PolicyLine> = one(session, policies::NEWEST, vec![], policies::line).await?;
+            Box::new(found)
         }
         Question::CrlNumber(issuer) => {
             let sql = "SELECT number FROM crl_numbers WHERE issuer = $1 FOR NO KEY UPDATE";

@@ -54,7 +54,9 @@ impl Sheet {
         }
         // After a sweep of the same group, which saw none of these.
         self.revoked(&mut calls);
-        let changes_status = |change: &Change| matches!(change, Change::Lift(_) | Change::PutCrl { .. });
+        // A policy is none, but goes to the other daemons the same way.
+        let changes_status =
+            |change: &Change| matches!(change, Change::Lift(_) | Change::PutCrl { .. } | Change::PutPolicy(_));
         if !self.revoked.is_empty() || self.rare.iter().any(changes_status) {
             let sql = "UPDATE status_changes SET count = count + 1";
             calls.push(Call { sql: sql.into(), parameters: vec![] });

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use super::sheet::Key;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, CoreVerb, Posted, Rules, ToolCall};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, Ruled,
-    Signed, decide,
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
+    Ruled, Signed, decide,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -115,6 +115,8 @@ impl Footprint {
                 self.keys.insert(Key::Grant(agent.clone(), account.clone()));
             }
             Act::SetBreaker { .. }
+            // No other commit is under way when another policy comes into force.
+            | Act::ApplyPolicy { .. }
             | Act::Revoke { .. }
             | Act::SpreadRevocation { .. }
             | Act::Freeze { .. }
@@ -354,5 +356,9 @@ impl Book for Scout {
 
     fn crl_number(&self, _issuer: &str) -> Ruled<u64> {
         Ok(0)
+    }
+
+    fn policy(&self) -> Ruled<Option<PolicyLine>> {
+        Ok(None)
     }
 }

@@ -22,6 +22,7 @@ mod load;
 mod log;
 mod nodes;
 mod pipeline;
+mod policies;
 mod purge;
 mod rare;
 mod reads;
@@ -44,7 +45,7 @@ use super::{
     Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
@@ -164,6 +165,14 @@ impl Store for PostgresStore {
 
     fn nodes(&self) -> Result<Option<Nodes>, StoreFault> {
         self.read_nodes().map(Some)
+    }
+
+    fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>, StoreFault> {
+        self.read_policy(version)
+    }
+
+    fn policies(&self, before: Option<u64>, limit: u32) -> Result<Vec<PolicyLine>, StoreFault> {
+        self.read_policies(before, limit)
     }
 
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {

@@ -1,6 +1,7 @@
 //! Changes that are rare: each a statement or two of its own, carried out in order.
 
 use super::load::Call;
+use super::policies;
 use super::session::Parameter;
 use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault};
 use crate::kernel::ledger::Inconsistent;
@@ -42,6 +43,7 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             "INSERT INTO breaker (one, reason, by, since) VALUES (1, $1, $2, $3)",
             vec![Box::new(breaker.reason.as_str()), Box::new(breaker.by.as_str()), Box::new(breaker.since.0)],
         ),
+        Change::PutPolicy(record) => calls.push(policies::insert(record)?),
         Change::Enqueue(row) => call(
             "INSERT INTO outbox (transaction_name, verb, since) VALUES ($1, $2, $3)
              ON CONFLICT (transaction_name, verb) DO NOTHING",

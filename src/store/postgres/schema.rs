@@ -37,6 +37,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("what a core banking system refused, and why", REFUSALS),
     ("freezes, revocations by time, and who serves", FREEZES),
     ("when an issuer's last certificate ends", ENDS),
+    ("role policies, version by version", POLICIES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -295,6 +296,18 @@ CREATE TABLE daemons (
 const ENDS: &str = "
 CREATE INDEX certificates_by_end ON certificates (issuer, not_after)
     WHERE der IS NOT NULL AND profile <> 'root' AND profile <> 'issuing';
+";
+
+/// A version is never changed: what was in force when stays known.
+const POLICIES: &str = "
+CREATE TABLE policies (
+    version bigint PRIMARY KEY CHECK (version > 0),
+    sha256 bytea NOT NULL,
+    roles text COLLATE \"C\" NOT NULL,
+    by text COLLATE \"C\" NOT NULL,
+    at bigint NOT NULL,
+    document text COLLATE \"C\" NOT NULL
+);
 ";
 
 /// Whether the table of versions is there.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
     Binding, Book, Breaker, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place,
-    Ruled, Signed, Stop,
+    PolicyLine, Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -67,6 +67,7 @@ pub(super) enum Question {
     CertificatesOfKey(KeyId),
     AgentIsKnown(SpiffeId),
     CrlNumber(String),
+    Policy,
 }
 
 /// The decision needs what is not in the sheet yet.
@@ -437,5 +438,9 @@ impl Book for Sheet {
 
     fn crl_number(&self, issuer: &str) -> Ruled<u64> {
         self.ask(Question::CrlNumber(issuer.to_owned()))
+    }
+
+    fn policy(&self) -> Ruled<Option<PolicyLine>> {
+        self.ask(Question::Policy)
     }
 }

@@ -10,12 +10,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::filter::Filter;
 use super::memory::{Keys, Memory};
 use super::pending::Pending;
+use super::policies;
 use super::rows;
 use super::schema::{LAPSING, OPEN};
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, RowFault,
-    Ruled, Signed, Stop, marks_of,
+    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
+    RowFault, Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -370,6 +371,10 @@ impl Book for Commit<'_> {
     fn crl_number(&self, issuer: &str) -> Ruled<u64> {
         let sql = "SELECT number FROM crl_numbers WHERE issuer = ?1";
         Ok(self.one(sql, &[&issuer], |row| rows::unsigned(row, 0))?.unwrap_or(0))
+    }
+
+    fn policy(&self) -> Ruled<Option<PolicyLine>> {
+        self.one(policies::NEWEST, &[], policies::line)
     }
 }
 

@@ -5,6 +5,7 @@ use rusqlite::{ToSql, params};
 use super::book::Commit;
 use super::memory::{AccountSlot, Rows};
 use super::pending::{BindingRow, EntryRow};
+use super::policies;
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
@@ -83,7 +84,7 @@ impl Commit<'_> {
         Ok(row)
     }
 
-    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, RowFault> {
+    pub(super) fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<usize, RowFault> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
@@ -335,6 +336,7 @@ impl Commit<'_> {
                 self.run(sql, params![issuer, number, status.this_update.0, status.next_update.0])?;
                 self.memory.borrow_mut().rows.crls.insert(issuer, Some(status));
             }
+            Change::PutPolicy(record) => policies::insert(self, *record)?,
             Change::PutCrlNumber { issuer, number } => {
                 let sql = "INSERT INTO crl_numbers (issuer, number) VALUES (?1, ?2)
                            ON CONFLICT (issuer) DO UPDATE SET number = ?2";

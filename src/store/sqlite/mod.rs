@@ -12,6 +12,7 @@ mod log;
 mod making;
 mod memory;
 mod pending;
+mod policies;
 mod purge;
 mod reads;
 mod rows;
@@ -39,7 +40,7 @@ use super::{
     SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
-use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
+use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
@@ -184,6 +185,16 @@ impl Store for SqliteStore {
 
     fn freezes(&self) -> Result<Vec<FreezeView>, StoreFault> {
         self.read(status::freezes)
+    }
+
+    fn policy(&self, version: Option<u64>) -> Result<Option<PolicyRecord>, StoreFault> {
+        let version = version.map(|version| i64::try_from(version).unwrap_or(i64::MAX));
+        self.read(|connection| policies::policy(connection, version))
+    }
+
+    fn policies(&self, before: Option<u64>, limit: u32) -> Result<Vec<PolicyLine>, StoreFault> {
+        let before = before.map(|before| i64::try_from(before).unwrap_or(i64::MAX));
+        self.read(|connection| policies::policies(connection, before, limit))
     }
 
     fn approvals(&self, after: Option<&ApprovalId>, limit: u32) -> Result<Vec<ApprovalView>, StoreFault> {

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("indexes that cost less to keep", INDEXES),
     ("freezes, and revocations by time", FREEZES),
     ("when an issuer's last certificate ends", ENDS),
+    ("role policies, version by version", POLICIES),
 ];
 
 const INITIAL: &str = "
@@ -314,6 +315,18 @@ CREATE INDEX certificates_of_authorities ON certificates (profile) WHERE profile
 const ENDS: &str = "
 CREATE INDEX certificates_by_end ON certificates (issuer, not_after)
     WHERE der IS NOT NULL AND profile <> 'root' AND profile <> 'issuing';
+";
+
+/// A version is never changed: what was in force when stays known.
+const POLICIES: &str = "
+CREATE TABLE policies (
+    version INTEGER PRIMARY KEY CHECK (version > 0),
+    sha256 BLOB NOT NULL,
+    roles TEXT NOT NULL,
+    by TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
 ";
 
 /// How far the schema of this file is.

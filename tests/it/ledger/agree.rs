@@ -133,6 +133,7 @@ fn word(effect: &Effect) -> Word {
         Effect::Done { changed } => Word::Done { changed: *changed },
         Effect::Answer(_)
         | Effect::Certificate(_)
+        | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Spread { .. }
         | Effect::Frozen { .. }

@@ -53,6 +53,7 @@ pub fn rules() -> Rules {
             ("purchaser".parse().unwrap(), tools.map(str::to_owned).to_vec()),
             ("viewer".parse().unwrap(), vec!["list_accounts".into(), "get_account_balance".into()]),
         ]),
+        policy: None,
         merchants_allowed: vec!["amazon.com".parse().unwrap(), "bestbuy.com".parse().unwrap()],
         unattended_per_transaction: usd("2000"),
         unattended_per_day: usd("5000"),
