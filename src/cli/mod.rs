@@ -34,6 +34,7 @@ pub mod merchant;
 mod migrate;
 mod officer;
 mod operator;
+pub mod policy;
 pub mod product;
 pub mod profile;
 mod progress;
@@ -103,6 +104,7 @@ enum Verb {
     Host(host::Args),
     Operator(operator::Args),
     Catalogue(catalogue::Args),
+    Policy(policy::Args),
     Cert(cert::Args),
     Profile(profile::Args),
     X509(x509::Args),
@@ -180,6 +182,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Host(args) => host::run(args, context),
         Verb::Operator(args) => operator::run(args, context),
         Verb::Catalogue(args) => catalogue::run(args, context),
+        Verb::Policy(args) => policy::run(args, context),
         Verb::Cert(args) => cert::run(args, context),
         Verb::Profile(args) => profile::run(args, context),
         Verb::X509(args) => x509::run(args),

@@ -31,6 +31,7 @@ mod pairs;
 mod parties;
 mod payment;
 mod peer_lease;
+mod policy;
 mod profiles;
 mod publication;
 mod refusals;
