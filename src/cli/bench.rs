@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
 use crate::bench::mcp::Part;
-use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, revocation};
+use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, policy, revocation};
 use crate::config::Config;
 use crate::front::settings::LimitSettings;
 use crate::hsm::supervisor;
@@ -81,9 +81,30 @@ enum Verb {
   countersign bench mcp --only calls,payments --connections 256 --agents 64 --seconds 10 --json
   countersign bench mcp --only many --many 20000")]
     Mcp(McpArgs),
+    /// Decisions of a role policy, in memory: what a call costs besides its commit.
+    ///
+    /// The role has so many permissions of one tool, each with three constraints, and all of them are judged.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench policy  # some seconds, a table
+  countersign bench policy --rules 500 --json")]
+    Policy(PolicyArgs),
     /// The clients of many connections: `bench mcp` starts it.
     #[command(hide = true)]
     Dial,
+}
+
+#[derive(Debug, ClapArgs)]
+struct PolicyArgs {
+    /// Permissions of the role.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=512))]
+    rules: u32,
+    /// Decisions of one round.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    calls: u32,
+    /// How often it is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -282,6 +303,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Mcp(mcp) => {
             let report = mcp::run(&mcp.plan(), &tell)?;
             context.print(&value(&report)?, |_| report.text());
+            Ok(())
+        }
+        Verb::Policy(PolicyArgs { rules, calls, rounds }) => {
+            let report = policy::run(policy::Plan { rules, calls, rounds }, tell)?;
+            context.print(&value(&report)?, |_| policy::text(&report));
             Ok(())
         }
         Verb::Dial => mcp::dial::run(),
