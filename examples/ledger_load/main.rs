@@ -255,6 +255,7 @@ impl Load {
             transaction: chance.id("txn_").parse().expect("a ULID"),
             approval: chance.id("apr_").parse().expect("a ULID"),
             case: chance.id("case_").parse().expect("a ULID"),
+            nonce: Sha256(chance.bytes()),
         };
         wish.command(&self.town, stamp, fresh)
     }

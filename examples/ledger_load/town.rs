@@ -88,6 +88,8 @@ impl Town {
                 company_crl_required: false,
                 fees: vec![FeeRule { kind: TransactionKind::Transfer, fixed: money("0.25", "USD"), basis_points: 10 }],
                 settlement,
+                gates: vec![],
+                unsigned_approvals: true,
             }),
         }
     }
@@ -202,5 +204,6 @@ fn operator(name: &str, roles: &[&str]) -> Actor {
         uid: 1000,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         asserted: true,
+        owner: None,
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CORE_COMPONENT, OutboxRow};
 use countersign::kernel::ledger::AccountStatus;
+use countersign::kernel::quorum::Side;
 use countersign::kernel::types::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -145,7 +146,10 @@ impl Wish {
             }
             Self::Decide { approval, approve } => {
                 let verdict = if approve { Verdict::Approve } else { Verdict::Deny };
-                (town.approver(), Act::DecideApproval { approval, verdict, note: String::new() })
+                (
+                    town.approver(),
+                    Act::DecideApproval { approval, side: Side::Bank, verdict, note: String::new(), evidence: None },
+                )
             }
             Self::Sweep { limit } => (town.system(), Act::Sweep { limit }),
             Self::RevokeAgent { agent } => {
@@ -231,7 +235,7 @@ fn effect_told(effect: &Effect) -> Value {
             json!({ "status": "case_decided", "case_id": case_id, "verdict": verdict })
         }
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
-        Effect::Decided { approval_id, transaction_id, verdict } => json!({
+        Effect::Decided { approval_id, transaction_id, verdict, pending: _ } => json!({
             "status": "decided", "approval_id": approval_id, "transaction_id": transaction_id, "verdict": verdict,
         }),
         Effect::Swept { released } => json!({ "status": "swept", "released": released }),

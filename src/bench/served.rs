@@ -178,6 +178,7 @@ pub(super) fn operator(name: &str) -> Actor {
         uid: 0,
         roles: vec!["administrator".into(), "officer".into()],
         asserted: true,
+        owner: None,
     })
 }
 

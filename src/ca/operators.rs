@@ -19,13 +19,14 @@ use crate::kernel::credential::operator::{
     SignedRequest,
 };
 use crate::kernel::credential::profile::Profile;
+use crate::kernel::quorum::OWNER;
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::{KeyId, OperatorName, PartyName, SpiffeId, UnixMillis};
+use crate::kernel::types::{KeyId, OperatorName, OwnerId, PartyName, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
 /// What an operator may be enrolled as.
-pub const ROLES: [&str; 4] = [OFFICER, "approver", "auditor", ADMINISTRATOR];
+pub const ROLES: [&str; 5] = [OFFICER, "approver", "auditor", ADMINISTRATOR, OWNER];
 
 /// A person whom this party has enrolled: `anchors/operator-<name>.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub(super) struct EnrolledOperator {
     pub token_serial: String,
     /// The certificate that this party issued, base64 DER.
     pub certificate: String,
+    /// The bank's name for the customer that the person is: with the role `owner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
     /// Those before it over the same key: what was approved under one of them goes on standing.
     #[serde(default)]
     pub earlier: Vec<String>,
@@ -99,7 +103,7 @@ impl Authority {
         })
     }
 
-    fn operator_key(&self) -> Result<KeyInfo, Failure> {
+    pub(super) fn operator_key(&self) -> Result<KeyInfo, Failure> {
         self.newest_key(Purpose::Operator, None)?.ok_or_else(|| {
             Failure::refused(
                 "party_not_initialised",
@@ -110,7 +114,7 @@ impl Authority {
     }
 
     /// An operator's state directory is named after its person.
-    fn operator_name(&self) -> Result<OperatorName, Failure> {
+    pub(super) fn operator_name(&self) -> Result<OperatorName, Failure> {
         self.party.as_str().parse().map_err(|error| {
             Failure::usage("config_invalid", format!("[party.{}]: {error}", self.party), "name the person")
         })
@@ -121,9 +125,15 @@ impl Authority {
     ///
     /// # Errors
     /// `operator_not_permitted`, `not_this_party`, the names of [`OperatorRefusal`], `operator_role_unknown`,
-    /// `agent_name_taken`, `agent_revoked`, the token's, the store's.
-    pub fn operator_enrol(&self, actor: &Actor, request: &Value, roles: &[String]) -> Result<Value, Failure> {
-        let about = json!({ "request": request, "roles": roles });
+    /// `operator_owner_unnamed`, `agent_name_taken`, `agent_revoked`, the token's, the store's.
+    pub fn operator_enrol(
+        &self,
+        actor: &Actor,
+        request: &Value,
+        roles: &[String],
+        owner: Option<&OwnerId>,
+    ) -> Result<Value, Failure> {
+        let about = json!({ "request": request, "roles": roles, "owner": owner });
         self.recorded(actor, "operator_enrol", &about, || {
             self.permit(actor, &[ADMINISTRATOR])?;
             self.only_for(&[PartyKind::Bank, PartyKind::SecurityCompany])?;
@@ -136,6 +146,16 @@ impl Authority {
                     format!("there is no role {unknown:?}"),
                     format!("give one or more of {}", ROLES.join(", ")),
                 ));
+            }
+            if roles.iter().any(|role| role == OWNER) != owner.is_some() {
+                return Err(Failure::usage(
+                    "operator_owner_unnamed",
+                    "the role owner and the customer that the person is go together",
+                    "give --role owner and --owner with the owner id of the accounts, or neither",
+                ));
+            }
+            if owner.is_some() {
+                self.only_for(&[PartyKind::Bank])?;
             }
             let _issuing = self.begin_issuing()?;
             let (issuing, _) = self.own_authority()?;
@@ -169,6 +189,7 @@ impl Authority {
                 key: record.key,
                 token_serial: signed.request.token_serial,
                 certificate,
+                owner: owner.cloned(),
                 earlier,
             };
             let changed = before.as_ref() != Some(&enrolled);
@@ -178,6 +199,7 @@ impl Authority {
             Ok(json!({
                 "name": name,
                 "roles": roles,
+                "owner": owner,
                 "key": record.key,
                 "serial": record.serial,
                 "not_after": record.not_after.rfc3339(),
@@ -186,7 +208,7 @@ impl Authority {
         })
     }
 
-    /// The enrolled people: `{items: [{name, roles, key, token_serial}], next: null}`.
+    /// The enrolled people: `{items: [{name, roles, owner, key, token_serial}], next: null}`.
     ///
     /// # Errors
     /// The file system's.
@@ -200,6 +222,7 @@ impl Authority {
                 items.push(json!({
                     "name": enrolled.name,
                     "roles": enrolled.roles,
+                    "owner": enrolled.owner,
                     "key": enrolled.key,
                     "token_serial": enrolled.token_serial,
                 }));
@@ -212,7 +235,7 @@ impl Authority {
         self.state.anchors().join(format!("operator-{name}.json"))
     }
 
-    fn enrolled_operator(&self, name: &OperatorName) -> Result<Option<EnrolledOperator>, Failure> {
+    pub(super) fn enrolled_operator(&self, name: &OperatorName) -> Result<Option<EnrolledOperator>, Failure> {
         let next_step = "enrol the operator again with `countersign operator enrol`";
         files::read_json(&self.operator_file(name), "operator_unreadable", next_step)
     }
@@ -228,7 +251,13 @@ impl Authority {
         let (operator, spki) = self.officer_of(signed, Some(now))?;
         signed.verify(&self.party, &spki).map_err(refused)?;
         signed.is_fresh(now).map_err(refused)?;
-        Ok(OperatorPrincipal { name: operator.name, uid, roles: operator.roles, asserted: false })
+        Ok(OperatorPrincipal {
+            name: operator.name,
+            uid,
+            roles: operator.roles,
+            asserted: false,
+            owner: operator.owner,
+        })
     }
 
     /// Whose approval it is: an enrolled officer whose certificate was not revoked, and at `now` not expired. What an
@@ -271,7 +300,12 @@ impl Authority {
     }
 
     /// The key of an operator's certificate that is valid at this time and not revoked.
-    fn operator_leaf(&self, name: &OperatorName, certificate: &str, at: UnixMillis) -> Result<Vec<u8>, Failure> {
+    pub(super) fn operator_leaf(
+        &self,
+        name: &OperatorName,
+        certificate: &str,
+        at: UnixMillis,
+    ) -> Result<Vec<u8>, Failure> {
         let der = BASE64_STANDARD.decode(certificate).map_err(|_| {
             Failure::fault(
                 "operator_unreadable",

@@ -383,6 +383,7 @@ fn operator(roles: &[&str]) -> Actor {
         uid: 1000,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         asserted: true,
+        owner: None,
     })
 }
 

@@ -1,12 +1,16 @@
 //! `countersign approvals`: payments that wait for a human at the bank.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use serde_json::Value;
 
 use super::context::Context;
+use super::deciding::Person;
 use super::table::{cell, table, with_next};
 use crate::front::admin::AdminCall;
 use crate::kernel::command::Verdict;
+use crate::kernel::quorum::Side;
 use crate::kernel::types::ApprovalId;
 use crate::ops::failure::Failure;
 
@@ -34,22 +38,30 @@ enum Verb {
     /// Show one approval with what it is about.
     #[command(after_help = "Example:\n  countersign approvals show apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX")]
     Show { approval: ApprovalId },
-    /// Approve (approver, never the maker). The agent can then execute; a reversal is posted at once.
-    #[command(
-        after_help = "Example:\n  countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --note \"called the owner\""
-    )]
+    /// Approve, never what one made. What completes the gates lets the agent execute; a reversal is posted at once.
+    #[command(after_help = "\
+Examples:
+  countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --as ./dora --note \"called them\"
+  countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX
+Without --as the operator is known by user id alone: where policy.unsigned_approvals lets that count.")]
     Approve {
         approval: ApprovalId,
+        /// The person's own state directory: their token signs.
+        #[arg(long = "as", value_name = "DIR")]
+        person: Option<PathBuf>,
         /// Why; kept in the audit log.
         #[arg(long, default_value = "")]
         note: String,
     },
-    /// Deny (approver, never the maker). The held funds are free again.
-    #[command(
-        after_help = "Example:\n  countersign approvals deny apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --note \"not asked for\""
-    )]
+    /// Deny, never what one made. That ends it; the held funds are free again.
+    #[command(after_help = "\
+Example:
+  countersign approvals deny apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --as ./dora --note \"not asked for\"")]
     Deny {
         approval: ApprovalId,
+        /// The person's own state directory: their token signs.
+        #[arg(long = "as", value_name = "DIR")]
+        person: Option<PathBuf>,
         /// Why; kept in the audit log.
         #[arg(long, default_value = "")]
         note: String,
@@ -65,17 +77,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             if !context.json {
                 flatten(&mut answer);
             }
-            let columns = [
-                ("APPROVAL", "approval_id"),
-                ("STATUS", "status"),
-                ("AMOUNT", "amount"),
-                ("FROM", "from_account"),
-                ("TO", "to_account"),
-                ("ASKED BY", "maker"),
-                ("EXPIRES", "expires"),
-            ];
             context.print(&answer, |answer| {
-                let page = table(answer, &columns, "Nothing waits for a human.");
+                let page = table(answer, &COLUMNS, "Nothing waits for a human.");
                 with_next(page, answer, &format!("approvals list --limit {limit}"))
             });
         }
@@ -83,29 +86,61 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let answer = context.call(AdminCall::ApprovalsShow { approval })?;
             context.print(&answer, shown);
         }
-        Verb::Approve { approval, note } => decide(context, approval, Verdict::Approve, note)?,
-        Verb::Deny { approval, note } => decide(context, approval, Verdict::Deny, note)?,
+        Verb::Approve { approval, person, note } => decide(context, approval, person, Verdict::Approve, note)?,
+        Verb::Deny { approval, person, note } => decide(context, approval, person, Verdict::Deny, note)?,
     }
     Ok(())
 }
 
-fn decide(context: &Context, approval: ApprovalId, verdict: Verdict, note: String) -> Result<(), Failure> {
-    let answer = context.call(AdminCall::ApprovalsDecide { approval, verdict, note })?;
-    context.print(&answer, |answer| {
-        let asserted = if answer["asserted"] == true { " (asserted)" } else { "" };
-        format!(
-            "{} is {} by {}{asserted}: transaction {}",
-            cell(&answer["approval_id"]),
-            cell(&answer["status"]),
-            cell(&answer["decided_by"]),
-            cell(&answer["transaction_id"])
-        )
-    });
+fn decide(
+    context: &Context,
+    approval: ApprovalId,
+    person: Option<PathBuf>,
+    verdict: Verdict,
+    note: String,
+) -> Result<(), Failure> {
+    let side = Side::Bank;
+    let answer = match person {
+        Some(directory) => Person::of(&directory, context.json)?.say(context, approval, side, verdict, note)?,
+        None => context.call(AdminCall::ApprovalsDecide { approval, side, verdict, note, signed: None })?,
+    };
+    context.print(&answer, said);
     Ok(())
 }
 
+/// What came of a person's word.
+pub(super) fn said(answer: &Value) -> String {
+    let proof = match (&answer["signed"], &answer["asserted"]) {
+        (Value::Bool(true), _) => " (signed)",
+        (_, Value::Bool(true)) => " (asserted)",
+        _ => "",
+    };
+    let mut lines = vec![format!(
+        "{} is {} by {}{proof}: transaction {}",
+        cell(&answer["approval_id"]),
+        cell(&answer["status"]),
+        cell(&answer["decided_by"]),
+        cell(&answer["transaction_id"])
+    )];
+    let pending = answer["pending"].as_array().map(Vec::as_slice).unwrap_or_default();
+    lines.extend(pending.iter().map(|word| format!("  still: {}", cell(word))));
+    lines.join("\n")
+}
+
+/// How approvals are listed.
+pub(super) const COLUMNS: [(&str, &str); 8] = [
+    ("APPROVAL", "approval_id"),
+    ("STATUS", "status"),
+    ("AMOUNT", "amount"),
+    ("FROM", "from_account"),
+    ("TO", "to_account"),
+    ("ASKED BY", "maker"),
+    ("WAITS FOR", "pending"),
+    ("EXPIRES", "expires"),
+];
+
 /// Lifts what an approval is about next to its name, for the table.
-fn flatten(answer: &mut Value) {
+pub(super) fn flatten(answer: &mut Value) {
     for item in answer["items"].as_array_mut().into_iter().flatten() {
         for member in ["amount", "from_account", "to_account"] {
             item[member] = item["summary"][member].clone();
@@ -113,7 +148,7 @@ fn flatten(answer: &mut Value) {
     }
 }
 
-fn shown(answer: &Value) -> String {
+pub(super) fn shown(answer: &Value) -> String {
     let summary = &answer["summary"];
     let mut lines = vec![format!("approval     {}", cell(&answer["approval_id"]))];
     for (title, value) in [
@@ -128,10 +163,22 @@ fn shown(answer: &Value) -> String {
         ("created", &answer["created"]),
         ("expires", &answer["expires"]),
         ("transaction", &answer["transaction_id"]),
+        ("waits for", &answer["pending"]),
         ("decided by", &answer["decided_by"]),
         ("note", &summary["note"]),
     ] {
         lines.push(format!("{title:<12} {}", cell(value)));
+    }
+    for word in answer["words"].as_array().into_iter().flatten() {
+        let proof = if word["signed"] == true { "signed" } else { "unsigned" };
+        lines.push(format!(
+            "{:<12} {} as {}: {} ({proof}) {}",
+            "word",
+            cell(&word["person"]),
+            cell(&word["role"]),
+            cell(&word["answer"]),
+            cell(&word["at"])
+        ));
     }
     lines.join("\n")
 }

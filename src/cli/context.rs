@@ -65,6 +65,25 @@ impl Context {
         answer
     }
 
+    /// With the daemon down, one without network listeners that is up as long as what is answered: several calls share it.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn kept_up(&self) -> Result<Option<OfflineDaemon>, Failure> {
+        let deadline = Instant::now() + DAEMON_WAIT;
+        loop {
+            if UnixStream::connect(self.state.admin_socket()).is_ok() {
+                return Ok(None);
+            }
+            match OfflineDaemon::start(&self.state) {
+                Err(failure) if WAITED_OUT.contains(&failure.name.as_str()) && Instant::now() < deadline => {
+                    std::thread::sleep(DAEMON_POLL);
+                }
+                started => return started.map(Some),
+            }
+        }
+    }
+
     /// Prints `value` as JSON, or what `text` makes of it.
     pub fn print(&self, value: &Value, text: impl FnOnce(&Value) -> String) {
         let shown = if self.json { format!("{value:#}") } else { text(value) };
@@ -154,7 +173,7 @@ fn patiently(
 }
 
 /// A daemon without listeners, for one command.
-struct OfflineDaemon(Child);
+pub struct OfflineDaemon(Child);
 
 impl OfflineDaemon {
     fn start(state: &StateDir) -> Result<Self, Failure> {

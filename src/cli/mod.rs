@@ -14,9 +14,11 @@ mod cert_issue;
 mod cert_verify;
 pub mod check;
 pub mod connect;
+pub mod consent;
 pub mod context;
 pub mod crl;
 pub mod custody;
+pub mod deciding;
 pub mod demo;
 pub mod doctor;
 mod documents;
@@ -49,6 +51,7 @@ mod table;
 pub mod transaction;
 pub mod trust;
 pub mod verify;
+pub mod verify_approval;
 mod x509;
 
 use std::path::PathBuf;
@@ -120,6 +123,7 @@ enum Verb {
     Product(product::Args),
     Grant(grant::Args),
     Approvals(approvals::Args),
+    Consent(consent::Args),
     Transaction(transaction::Args),
     Case(case::Args),
     Ledger(ledger::Args),
@@ -198,6 +202,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Product(args) => product::run(args, context),
         Verb::Grant(args) => grant::run(args, context),
         Verb::Approvals(args) => approvals::run(args, context),
+        Verb::Consent(args) => consent::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),
         Verb::Case(args) => case::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),

@@ -83,7 +83,7 @@ pub fn subject_of(document: &Value) -> Result<(SpiffeId, KeyId), Failure> {
     Ok((verified.spiffe_id().clone(), verified.key()))
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Failure> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_json::from_value(value).map_err(|error| {
         Failure::fault("answer_unreadable", error.to_string(), "check that both state directories use this version")
     })

@@ -9,6 +9,7 @@ use crate::ca::OPERATOR_ROLES;
 use crate::cli::context::Context;
 use crate::cli::documents::{self, text};
 use crate::front::admin::AdminCall;
+use crate::kernel::types::OwnerId;
 use crate::ops::failure::Failure;
 
 /// Show a person's key, or enrol people at a party.
@@ -40,6 +41,7 @@ enum Verb {
 Examples:
   countersign operator enrol carol.json --role officer
   countersign operator enrol carol.json --role officer --role approver
+  countersign operator enrol olivia.json --role owner --owner OWN_001
 Compare the key with the officer's own screen. Enrolling again sets the roles anew.")]
     Enrol {
         /// What `operator show` wrote (JSON).
@@ -47,6 +49,9 @@ Compare the key with the officer's own screen. Enrolling again sets the roles an
         /// What the person may do; may be repeated.
         #[arg(long = "role", required = true, value_parser = OPERATOR_ROLES)]
         roles: Vec<String>,
+        /// With the role owner: the owner id of the accounts that are the person's.
+        #[arg(long, required_if_eq("roles", "owner"))]
+        owner: Option<OwnerId>,
     },
     /// The people enrolled at this party.
     #[command(after_help = "Examples:\n  countersign operator list\n  countersign operator list --json")]
@@ -74,9 +79,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 )
             });
         }
-        Verb::Enrol { request, roles } => {
+        Verb::Enrol { request, roles, owner } => {
             let request = documents::read_json(&request)?;
-            let enrolled = context.call(AdminCall::OperatorEnrol { request, roles })?;
+            let enrolled = context.call(AdminCall::OperatorEnrol { request, roles, owner })?;
             context.print(&enrolled, |enrolled| {
                 let state = if enrolled["changed"] == true { "enrolled" } else { "was enrolled already:" };
                 format!(

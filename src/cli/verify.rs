@@ -8,6 +8,7 @@ use x509_parser::pem::Pem;
 
 use crate::cli::context::Context;
 use crate::cli::documents;
+use crate::cli::verify_approval;
 use crate::config::Config;
 use crate::kernel::credential::custody::EnrolledHost;
 use crate::kernel::custody_report::{self, Trust, VerifiedReport};
@@ -20,6 +21,7 @@ use crate::ops::failure::Failure;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign verify receipt receipt.json --root bank-root.pem
+  countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem
   countersign verify custody-report custody.json --root bank-root.pem
   countersign verify revocation revocation-01K….json --root bank-root.pem")]
 pub struct Args {
@@ -56,6 +58,11 @@ enum Verb {
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
     },
+    /// Verify what people signed about a payment: exit code 0 when their keys did, 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign approvals show apr_01K… --json > approval.json
+  countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem")]
+    Approval(verify_approval::Args),
     /// Verify a custody report: exit code 0 when its signer said it, 3 when a rule refuses it
     #[command(after_help = "Examples:
   countersign verify custody-report custody.json --root bank-root.pem
@@ -82,6 +89,7 @@ enum Verb {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Receipt { file, root, oid_base } => receipt(context, &file, root, oid_base),
+        Verb::Approval(args) => verify_approval::run(args, context),
         Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
     }
@@ -307,7 +315,7 @@ fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
     })
 }
 
-fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |message: String| {
         Failure::usage(
             "root_unreadable",
@@ -329,7 +337,7 @@ fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The configuration's word when there is one; verification must work on a machine that has none.
-fn oid_base_of_state(context: &Context) -> String {
+pub(super) fn oid_base_of_state(context: &Context) -> String {
     Config::load(&context.state)
         .map_or_else(|_| crate::ca::settings::PkiSettings::default().oid_base, |config| config.pki.oid_base)
 }

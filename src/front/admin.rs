@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ca::{RevokeMode, RevokeRequest};
+use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
 use crate::front::doctor;
 use crate::front::services::Services;
+use crate::kernel::approval::{ApprovalDocument, PaymentTerms};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict};
 use crate::kernel::credential::operator::SignedApproval;
+use crate::kernel::credential::reading::SignedReading;
+use crate::kernel::quorum::Side;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
@@ -78,6 +81,8 @@ pub enum AdminCall {
     OperatorEnrol {
         request: Value,
         roles: Vec<String>,
+        #[serde(default)]
+        owner: Option<OwnerId>,
     },
     OperatorList {},
     /// With an operator's own state directory: signs what the person approves.
@@ -213,10 +218,38 @@ pub enum AdminCall {
     ApprovalsShow {
         approval: ApprovalId,
     },
+    /// What a person of the bank, or the owner, is asked to sign about an approval.
+    ApprovalsQuestion {
+        reading: SignedReading,
+        side: Side,
+        verdict: Verdict,
+    },
     ApprovalsDecide {
         approval: ApprovalId,
+        #[serde(default = "bank_side")]
+        side: Side,
         verdict: Verdict,
         note: String,
+        /// None: the operator is known by user id alone, where that counts.
+        #[serde(default)]
+        signed: Option<Box<SignedWord>>,
+    },
+    /// What waits for the consent of the owner who signed this.
+    ConsentList {
+        reading: SignedReading,
+    },
+    ConsentShow {
+        reading: SignedReading,
+    },
+    /// With a person's own state directory: signs that the person asks a bank to see this.
+    ReadingSign {
+        party: PartyName,
+        approval: Option<ApprovalId>,
+    },
+    /// With a person's own state directory: signs the person's word about a payment.
+    WordSign {
+        document: Box<ApprovalDocument>,
+        terms: Box<PaymentTerms>,
     },
     /// Accounts, payments and stopped payments, as officers and auditors see them.
     Desk(DeskCall),
@@ -239,7 +272,9 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
     let setup = &services.setup;
     let (verb, only_shows) = (verb_of(&request.call), only_shows(&request.call));
     let operator = match signed_in(&request.call) {
-        Some(approval) => setup.authority.officer(approval, uid),
+        Some(Signed::Approval(approval)) => setup.authority.officer(approval, uid),
+        Some(Signed::Word(word)) => setup.authority.speaker(word, uid).map(|(operator, _)| operator),
+        Some(Signed::Reading(reading)) => setup.authority.reader(reading, uid),
         None => setup.operators.identify(uid, request.operator.as_deref()),
     };
     let answer = operator.and_then(|operator| dispatch(services, &operator, request.call, progress));
@@ -264,9 +299,10 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
 /// What changes nothing that an agent sees: those who listen need not look.
 fn only_shows(call: &AdminCall) -> bool {
     use AdminCall::{
-        AccountList, ApprovalsList, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList, CertPending,
-        CertShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList,
-        KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
+        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
+        CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
+        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, Policy,
+        ProductList, Receipt, Status,
     };
     matches!(
         call,
@@ -292,6 +328,9 @@ fn only_shows(call: &AdminCall) -> bool {
             | GrantList {}
             | ApprovalsList { .. }
             | ApprovalsShow { .. }
+            | ApprovalsQuestion { .. }
+            | ConsentList { .. }
+            | ConsentShow { .. }
             | LedgerCheck {}
             | Policy(PolicyCall::History { .. } | PolicyCall::Show { .. })
             | Receipt { .. }
@@ -306,15 +345,44 @@ fn verb_of(call: &AdminCall) -> String {
     told["verb"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What an officer signed in this call: then the signature says who asks, whoever carries it to the socket.
-fn signed_in(call: &AdminCall) -> Option<&SignedApproval> {
+fn bank_side() -> Side {
+    Side::Bank
+}
+
+/// What a person's own key signed in a call.
+enum Signed<'a> {
+    Approval(&'a SignedApproval),
+    Word(&'a SignedWord),
+    Reading(&'a SignedReading),
+}
+
+/// What a person signed in this call: then the signature says who asks, whoever carries it to the socket.
+fn signed_in(call: &AdminCall) -> Option<Signed<'_>> {
     if let AdminCall::CertApprove { approval } = call {
-        return Some(approval);
+        return Some(Signed::Approval(approval));
+    }
+    if let AdminCall::ApprovalsDecide { signed, .. } = call {
+        return signed.as_deref().map(Signed::Word);
+    }
+    if let AdminCall::ApprovalsQuestion { reading, .. }
+    | AdminCall::ConsentList { reading }
+    | AdminCall::ConsentShow { reading } = call
+    {
+        return Some(Signed::Reading(reading));
     }
     let (AdminCall::CertEndorse { approval, .. } | AdminCall::CertIssue { approval, .. }) = call else {
         return None;
     };
-    approval.as_ref()
+    approval.as_ref().map(Signed::Approval)
+}
+
+/// The approval that a reading names.
+fn named(reading: &SignedReading) -> Result<&ApprovalId, Failure> {
+    reading
+        .reading
+        .approval_id
+        .as_ref()
+        .ok_or_else(|| Failure::usage("approval_unnamed", "the reading names no approval", "give the approval's id"))
 }
 
 fn dispatch(
@@ -344,7 +412,9 @@ fn dispatch(
         }
 
         AdminCall::OperatorShow {} => authority.operator_show(&actor),
-        AdminCall::OperatorEnrol { request, roles } => authority.operator_enrol(&actor, &request, &roles),
+        AdminCall::OperatorEnrol { request, roles, owner } => {
+            authority.operator_enrol(&actor, &request, &roles, owner.as_ref())
+        }
         AdminCall::OperatorList {} => authority.operator_list(&actor),
         AdminCall::ApprovalSign { party, agent, agent_key, days } => {
             authority.approval_sign(&actor, party, agent, agent_key, days)
@@ -400,9 +470,17 @@ fn dispatch(
         AdminCall::GrantList {} => bank()?.list(operator, Listing::Grants),
         AdminCall::ApprovalsList { after, limit } => bank()?.approvals_list(operator, after, limit),
         AdminCall::ApprovalsShow { approval } => bank()?.approvals_show(operator, &approval),
-        AdminCall::ApprovalsDecide { approval, verdict, note } => {
-            bank()?.approvals_decide(operator, approval, verdict, note)
+        AdminCall::ApprovalsQuestion { reading, side, verdict } => {
+            bank()?.approvals_question(operator, named(&reading)?, side, verdict)
         }
+        AdminCall::ApprovalsDecide { approval, side, verdict, note, signed } => {
+            let evidence = signed.map(|word| authority.speaker(&word, operator.uid).map(|(_, evidence)| evidence));
+            bank()?.approvals_decide(operator, approval, side, verdict, note, evidence.transpose()?)
+        }
+        AdminCall::ConsentList { .. } => bank()?.consent_list(operator),
+        AdminCall::ConsentShow { reading } => bank()?.consent_show(operator, named(&reading)?),
+        AdminCall::ReadingSign { party, approval } => authority.reading_sign(&actor, party, approval),
+        AdminCall::WordSign { document, terms } => authority.word_sign(&actor, &document, &terms),
         AdminCall::Desk(call) => bank()?.desk(operator, call),
         AdminCall::LedgerCheck {} => bank()?.ledger_check(operator, progress),
         AdminCall::Policy(PolicyCall::Apply { document, expects }) => {

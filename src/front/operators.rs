@@ -72,7 +72,7 @@ impl Operators {
 }
 
 fn principal(operator: &OperatorSettings, uid: u32, asserted: bool) -> OperatorPrincipal {
-    OperatorPrincipal { name: operator.name.clone(), uid, roles: operator.roles.clone(), asserted }
+    OperatorPrincipal { name: operator.name.clone(), uid, roles: operator.roles.clone(), asserted, owner: None }
 }
 
 fn unknown(uid: u32, name: Option<&str>, known: &str) -> Failure {

@@ -341,6 +341,10 @@ impl Services {
         let Some(policy) = &setup.settings.policy else {
             return Ok(());
         };
+        let policy = crate::payment::settings::PolicySettings {
+            unsigned_approvals: policy.unsigned_approvals.or(Some(setup.operators.may_be_asserted())),
+            ..policy.clone()
+        };
         let mut made = || -> Result<(Option<u64>, Arc<Rules>), Failure> {
             let (role_policy, role_tools) = match self.role_policy(missing)? {
                 RolePolicy::InForce(role_policy) => (role_policy, role_tools.clone()),
@@ -348,7 +352,7 @@ impl Services {
             };
             let version = role_policy.as_ref().map(|(version, _)| *version);
             let rules = crate::payment::rules(
-                policy,
+                &policy,
                 &setup.settings.payment,
                 role_tools,
                 catalogue_version,

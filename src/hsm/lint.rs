@@ -5,13 +5,14 @@
 //! to sign. The rules for certificates, lists and requests are the kernel's.
 
 use super::{CONTEXT_BYTES_MAX, HsmFault, KeyInfo, Op, PLAINTEXT_BYTES_MAX, SEALED_BYTES_MAX};
+use crate::kernel::approval::ApprovalDocument;
 use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
 use crate::kernel::jwt::{self, TokenRefusal};
 use crate::kernel::mandate::{self, MandateRefusal};
-use crate::kernel::sign::{Purpose, SignInput};
+use crate::kernel::sign::{DocumentTag, Purpose, SignInput};
 use crate::kernel::types::{KeyId, UnixMillis};
 
 /// Largest payload of one input, by kind. A CRL of 8 MiB holds some 200,000 entries.
@@ -148,6 +149,10 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
             32 | 48 => Ok(()),
             length => Err(malformed(format!("a transcript hash has 32 or 48 bytes, not {length}"))),
         },
+        SignInput::Document { tag: DocumentTag::PaymentApproval, canonical_json } => {
+            let read = ApprovalDocument::read(canonical_json).map(drop);
+            read.ok_or_else(|| malformed("it is not the structure of a person's word about a payment".into()))
+        }
         SignInput::Document { canonical_json, .. } => document(canonical_json).map_err(malformed),
         SignInput::TreeHead { note } => tree_head(note).map_err(malformed),
         SignInput::Cosignature { message } => cosignature(message).map_err(malformed),
@@ -231,7 +236,7 @@ fn decimal(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::kernel::httpsig::{Components, Parameters};
-    use crate::kernel::sign::{DocumentTag, TlsSide};
+    use crate::kernel::sign::TlsSide;
 
     const SIGNER: KeyId = crate::kernel::types::Sha256([7; 32]);
     /// 2026-11-21T04:20:00Z

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::kernel::approval::Evidence;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::policy::role::Policy;
+use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId,
@@ -64,6 +66,9 @@ pub struct OperatorPrincipal {
     pub roles: Vec<String>,
     /// True when the name was chosen with `--operator` in a demo instead of proven.
     pub asserted: bool,
+    /// The customer that the person is, with the role `owner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
 }
 
 /// What every command carries besides its act.
@@ -114,6 +119,10 @@ pub struct Rules {
     /// What payments cost; the first rule that fits counts.
     pub fees: Vec<FeeRule>,
     pub settlement: Settlement,
+    /// Who decides about what waits for a human. Empty: one approver of the bank.
+    pub gates: Vec<GateRule>,
+    /// Whether a word counts that nobody's key signed, where no rule names gates.
+    pub unsigned_approvals: bool,
 }
 
 /// Which book is the bank's.
@@ -257,6 +266,8 @@ pub struct FreshIds {
     pub transaction: TransactionId,
     pub approval: ApprovalId,
     pub case: CaseId,
+    /// 32 random bytes: what people sign about this transaction fits nothing else.
+    pub nonce: Sha256,
 }
 
 /// A customer's account to be opened.
@@ -436,10 +447,14 @@ pub enum Act {
         agent: SpiffeId,
         account: AccountId,
     },
+    /// One person's word at a gate of an approval: the account owner's consent or the bank's approval.
     DecideApproval {
         approval: ApprovalId,
+        side: Side,
         verdict: Verdict,
         note: String,
+        /// What the person's key signed. None: known by user id, or asserted in a demo.
+        evidence: Option<Box<Evidence>>,
     },
     /// Releases holds of expired authorizations and approvals, and of revoked agents.
     Sweep {
@@ -530,6 +545,8 @@ pub enum Effect {
         approval_id: ApprovalId,
         transaction_id: TransactionId,
         expires: UnixMillis,
+        /// What is waited for: `owner_consent_pending`, `bank_approval_pending 1 of 2`.
+        pending: Vec<String>,
     },
     /// Money moved, now or (`repeated`) earlier. The receipt waits for the batch's signature.
     Posted(Posted),
@@ -549,6 +566,8 @@ pub enum Effect {
         approval_id: ApprovalId,
         transaction_id: TransactionId,
         verdict: Verdict,
+        /// The gates that are still open: empty when this word decided it.
+        pending: Vec<String>,
     },
     Swept {
         released: u32,

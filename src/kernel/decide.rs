@@ -4,6 +4,7 @@
 //! so. It runs inside the commit that records its outcome, so nothing it read can have moved. The order of the
 //! rules for a payment is in `authorize`, for its execution in `execute`.
 
+mod approval;
 mod arguments;
 mod authorize;
 mod bank;
@@ -190,8 +191,9 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         Act::ResolveCase { case, verdict, note } => manual::resolve(book, command, case, *verdict, note),
         Act::QueueManual { transaction_id, case, reason } => manual::queue(book, command, transaction_id, case, reason),
         Act::CoreAnswered { transaction_id, verb, word } => core::answered(book, command, transaction_id, *verb, word),
-        Act::DecideApproval { approval, verdict, note } => {
-            bank::decide_approval(book, command, approval, *verdict, note)
+        Act::DecideApproval { approval, side, verdict, note, evidence } => {
+            let said = approval::Said { side: *side, verdict: *verdict, note, evidence: evidence.as_deref() };
+            approval::decide(book, command, approval, said)
         }
         Act::Sweep { limit } => bank::sweep(book, at.wall, *limit),
         Act::JournalCertificate { .. }

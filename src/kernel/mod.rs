@@ -1,6 +1,7 @@
 //! The trusted core: pure functions on values. No I/O, clock, randomness, async or locks.
 
 pub mod access;
+pub mod approval;
 pub mod canon;
 pub mod catalogue;
 pub mod command;

@@ -141,6 +141,8 @@ mod tests {
             company_crl_required: false,
             fees: vec![],
             settlement: crate::kernel::command::Settlement::Embedded,
+            gates: vec![],
+            unsigned_approvals: false,
         }
     }
 

@@ -310,7 +310,9 @@ pub struct Word<E> {
     pub note: String,
     /// Milliseconds since 1970.
     pub at: i64,
-    /// What the person signed. None: the name was known by user id or asserted in a demo, and proves nothing later.
+    /// The name was chosen in a demo instead of proven.
+    pub asserted: bool,
+    /// What the person signed. None: known by user id or asserted, which proves nothing later.
     pub evidence: Option<E>,
 }
 
@@ -473,7 +475,16 @@ mod tests {
         let roles = roles_of(person);
         let Seat { gate, role } = quorum.seat(side, Speaker { person, roles: &roles, signed }, answer)?;
         let (person, note) = (person.to_owned(), String::new());
-        quorum.words.push(Word { gate, person, role, answer, note, at: 0, evidence: signed.then_some(()) });
+        quorum.words.push(Word {
+            gate,
+            person,
+            role,
+            answer,
+            note,
+            at: 0,
+            asserted: !signed,
+            evidence: signed.then_some(()),
+        });
         Ok(quorum.standing())
     }
 

@@ -90,6 +90,15 @@ refusals! {
     ApprovalDenied = "approval_denied", "a human said no", "do not retry";
     ApprovalExpired = "approval_expired", "nobody decided in time", "authorize again";
     AlreadyDecided = "already_decided", "the approval was decided already", "see `countersign approvals show`";
+    ApprovalUnsigned = "approval_unsigned", "this approval counts only what a person's own key has signed", "give --as with the state directory of an enrolled person";
+    ApprovalMismatch = "approval_mismatch", "what was signed is not what the bank asks about this approval now", "look at the approval again and sign anew";
+    ApprovalSignatureInvalid = "approval_signature_invalid", "the approval is not signed by the key of the person it names", "sign with the token of the enrolled person";
+    OperatorRevoked = "operator_revoked", "the person's certificate is revoked", "have another person decide";
+    NotTheOwner = "not_the_owner", "the person does not own the account that pays", "the owner of the account must consent";
+    AlreadySpoken = "already_spoken", "the person has spoken about this approval before", "another person must decide";
+    GateNotAsked = "gate_not_asked", "nobody asks for this: the approval has no such gate", "see `countersign approvals show`";
+    GateComplete = "gate_complete", "this gate has all it needs", "see `countersign approvals show` for what is still open";
+    ApprovalOutOfTurn = "approval_out_of_turn", "somebody with another role comes first", "see `countersign approvals show` for the order";
     MakerIsChecker = "maker_is_checker", "nobody approves what they made", "another person must decide";
     OperatorNotPermitted = "operator_not_permitted", "the operator has no role for this", "ask someone whose role covers it";
     AlreadyExists = "already_exists", "it exists already with other content", "choose another name or remove it first";

@@ -154,7 +154,7 @@ impl Purpose {
                 DocumentTag::BatchRoot => self == Self::Transaction,
                 DocumentTag::RevocationReceipt => self == Self::RevocationReceipt,
                 DocumentTag::ToolManifest => self == Self::Manifest,
-                DocumentTag::OperatorAct => self == Self::Operator,
+                DocumentTag::OperatorAct | DocumentTag::PaymentApproval => self == Self::Operator,
                 // A standing statement of the party about itself, like its catalogue; an agent host, which has no
                 // certificates, makes it with the key that the other parties enrolled.
                 DocumentTag::CustodyReport => matches!(self, Self::Catalogue | Self::HostIdentity),
@@ -261,6 +261,7 @@ pub enum DocumentTag {
     CustodyReport,
     ToolManifest,
     OperatorAct,
+    PaymentApproval,
 }
 
 impl DocumentTag {
@@ -273,6 +274,7 @@ impl DocumentTag {
             Self::CustodyReport => "countersign/custody-report/v1",
             Self::ToolManifest => "countersign/tool-manifest/v1",
             Self::OperatorAct => "countersign/operator-act/v1",
+            Self::PaymentApproval => "countersign/payment-approval/v1",
         }
     }
 }

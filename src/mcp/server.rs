@@ -261,7 +261,7 @@ impl Handler {
         };
         let may_ask =
             self.gate(context)?.tools_for(Self::agent(context)?).iter().any(|tool| tool == "get_approval_status");
-        let url = self.gate(context)?.approval_url(&approval);
+        let url = self.gate(context)?.approval_url(&approval).filter(|_| humans::waits_for_owner(&answer));
         match (humans::Shown::to(context.client_capabilities().as_ref()), &url) {
             (humans::Shown::Task, _) if may_ask => Ok(humans::as_task(&approval, url.as_deref(), &answer).into()),
             (humans::Shown::Page, Some(page)) if may_ask => {
@@ -308,7 +308,7 @@ impl Handler {
                 humans::as_words(
                     self.gate(context)?
                         .approval_url(&state.approval)
-                        .filter(|_| found["status"] == "pending")
+                        .filter(|_| found["status"] == "pending" && humans::waits_for_owner(&found))
                         .as_deref(),
                     answer,
                 )

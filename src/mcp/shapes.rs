@@ -311,7 +311,9 @@ pub(super) struct DecisionAnswer {
     request_id: Option<String>,
     transaction_id: Option<String>,
     approval_id: Option<String>,
-    /// With requires_approval: a page for the person, which says what to do
+    /// With requires_approval: what is waited for: owner_consent_pending, bank_approval_pending 1 of 2
+    pending: Option<Vec<String>>,
+    /// With requires_approval, while the owner's consent is waited for: a page that says what to do
     approval_url: Option<String>,
     /// Under which the bank's people decide
     case_id: Option<String>,

@@ -48,11 +48,12 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
     match effect {
         Effect::Answer(value) => Ok(value),
         Effect::Approved { transaction_id } => Ok(json!({ "status": "approved", "transaction_id": transaction_id })),
-        Effect::RequiresApproval { approval_id, expires, .. } => Ok(json!({
+        Effect::RequiresApproval { approval_id, expires, pending, .. } => Ok(json!({
             "status": "requires_approval",
             "approval_id": approval_id,
             "expires_at": expires.rfc3339(),
-            "next_step": "a human at the bank decides; ask get_approval_status",
+            "pending": pending,
+            "next_step": "people decide; ask get_approval_status",
         })),
         Effect::Posted(posted) => Ok(executed(&posted, receipt.unwrap_or(Receipt::Pending))),
         Effect::Cancelled { transaction_id } => Ok(json!({ "status": "cancelled", "transaction_id": transaction_id })),

@@ -6,6 +6,7 @@
 
 mod agents;
 mod answer;
+mod approvals;
 mod core;
 mod desk;
 mod operators;

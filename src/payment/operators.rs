@@ -4,14 +4,11 @@ use serde_json::{Value, json};
 
 use super::answer::Receipt;
 use super::answer::unexpected;
-use super::core::Declined;
 use super::story::Payments;
-use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Verb, Verdict};
-use crate::kernel::ledger::TransactionState;
+use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Verb};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
-    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId,
-    TransactionId, UnixMillis,
+    AccountId, AgentName, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId, UnixMillis,
 };
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -20,8 +17,6 @@ use crate::store::{CertificatesOf, Difference, Listing};
 const DAY_MS: i64 = 86_400_000;
 /// The longest grant that can be entered.
 const GRANT_DAYS_MAX: u32 = 3_660;
-/// Approvals of one page.
-const APPROVALS_MAX: u32 = 999;
 
 impl Payments {
     /// Opens a customer's account, with an opening balance from the clearing account. Role: administrator.
@@ -135,75 +130,6 @@ impl Payments {
         let agent = self.agent_named(agent)?;
         let changed = self.done(operator, Act::RevokeGrant { agent: agent.clone(), account: account.clone() })?;
         Ok(json!({ "agent": agent, "account_id": account, "changed": changed }))
-    }
-
-    /// A human's answer to an approval. Role: approver; never the maker. An approved reversal is posted at once.
-    pub fn approvals_decide(
-        &self,
-        operator: &OperatorPrincipal,
-        approval: ApprovalId,
-        verdict: Verdict,
-        note: String,
-    ) -> Result<Value, Failure> {
-        let act = Act::DecideApproval { approval, verdict, note };
-        let Effect::Decided { approval_id, transaction_id, verdict } = self.operate(operator, act)? else {
-            return Err(unexpected());
-        };
-        let status = match verdict {
-            Verdict::Approve => "approved",
-            Verdict::Deny => "denied",
-        };
-        let told = self.ordered_by(&transaction_id);
-        let mut value = json!({
-            "approval_id": approval_id, "transaction_id": transaction_id, "status": status,
-            "decided_by": operator.name, "asserted": operator.asserted,
-        });
-        let posted = self.store.posted(&transaction_id).map_err(|fault| Failure::from(fault).after_the_fact())?;
-        if let Some(Posted { batch, .. }) = posted {
-            value["status"] = json!("executed");
-            value["receipt"] = json!(receipt_word(self.settle(batch)));
-        } else if let Some(status) = told {
-            value["status"] = json!(status);
-        }
-        Ok(value)
-    }
-
-    /// Has an approved reversal settled by the core, where there is one; answers where it stands if it is not executed.
-    /// What the core does not answer now is delivered later: the decision stands in any case.
-    fn ordered_by(&self, transaction_id: &TransactionId) -> Option<&'static str> {
-        let order = self.store.order(transaction_id).ok().flatten()?;
-        match self.settled_elsewhere(Effect::Submitted(order)) {
-            Ok(_) | Err(Declined::Failed(_)) => Some(TransactionState::Submitted.name()),
-            Err(Declined::Refused(_)) => Some(TransactionState::CoreRefused.name()),
-        }
-    }
-
-    /// A page of approvals, newest first, those behind `after`.
-    ///
-    /// # Errors
-    /// `unknown_approval`
-    pub fn approvals_list(
-        &self,
-        operator: &OperatorPrincipal,
-        after: Option<ApprovalId>,
-        limit: u32,
-    ) -> Result<Value, Failure> {
-        reader(operator)?;
-        if let Some(after) = &after {
-            self.store.approval(after)?.ok_or_else(|| refused(Refusal::UnknownApproval))?;
-        }
-        let limit = limit.clamp(1, APPROVALS_MAX);
-        let found = self.store.approvals(after.as_ref(), limit + 1)?;
-        let (found, next) = page(found, limit, |approval| approval.approval_id.clone());
-        Ok(json!({ "items": found, "next": next }))
-    }
-
-    /// # Errors
-    /// `unknown_approval`
-    pub fn approvals_show(&self, operator: &OperatorPrincipal, approval: &ApprovalId) -> Result<Value, Failure> {
-        reader(operator)?;
-        let found = self.store.approval(approval)?;
-        found.map(|view| json!(view)).ok_or_else(|| refused(Refusal::UnknownApproval))
     }
 
     /// Accounts, grants, merchants, products or transactions, as a list. Any role.

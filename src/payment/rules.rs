@@ -10,6 +10,7 @@ use crate::kernel::catalogue::{LocalPolicy, narrowed};
 use crate::kernel::command::{Rules, Settlement};
 use crate::kernel::ledger::{FeeRule, TransactionKind};
 use crate::kernel::policy::role::Policy;
+use crate::kernel::quorum::{GateRule, GateUnusable, strictest};
 use crate::kernel::types::{Money, RoleName, Sha256};
 use crate::ops::failure::Failure;
 
@@ -71,6 +72,8 @@ pub fn rules(
             .collect::<Result<_, _>>()
             .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
         settlement,
+        gates: gates(policy).map_err(|error| invalid("gates", &error))?,
+        unsigned_approvals: policy.unsigned_approvals.unwrap_or(false),
     })
 }
 
@@ -82,6 +85,11 @@ fn given(mut role_tools: BTreeMap<RoleName, Vec<String>>, policy: Option<&Policy
         }
     }
     role_tools
+}
+
+/// The gates that the settings name; none where they name none.
+fn gates(policy: &PolicySettings) -> Result<Vec<GateRule>, GateUnusable> {
+    if policy.gates.is_empty() { Ok(vec![]) } else { strictest([&policy.gates[..]]) }
 }
 
 /// What is wrong with the fees of a configuration, in words.
@@ -126,6 +134,8 @@ mod tests {
             deny_above: None,
             deny_tools: BTreeSet::new(),
             only_tools: BTreeMap::new(),
+            gates: vec![],
+            unsigned_approvals: None,
         }
     }
 

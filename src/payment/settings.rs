@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::ledger::TransactionKind;
+use crate::kernel::quorum::GateRule;
 use crate::kernel::types::{Currency, MerchantId, RoleName};
 
 /// The bank's rules for agents. Amounts are decimal strings in `currency`.
@@ -26,6 +27,13 @@ pub struct PolicySettings {
     /// `[policy.only_tools]`: roles named here keep only these of the tools that the catalogue gives them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub only_tools: BTreeMap<RoleName, BTreeSet<String>>,
+    /// Who decides about what waits for a human; left out: one approver of the bank. Gates that are named here count
+    /// signed words alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateRule>,
+    /// Whether an approver who is known by user id alone counts, where no rule names gates; left out: in a demo only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsigned_approvals: Option<bool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

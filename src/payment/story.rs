@@ -397,7 +397,8 @@ fn only(mut decisions: Vec<Decision>) -> Result<Decision, Failure> {
 
 /// Ids for whatever a call may become.
 pub(super) fn fresh_ids() -> Result<FreshIds, Failure> {
-    Ok(FreshIds { transaction: fresh("txn_")?, approval: fresh("apr_")?, case: fresh("case_")? })
+    let (transaction, approval, case) = (fresh("txn_")?, fresh("apr_")?, fresh("case_")?);
+    Ok(FreshIds { transaction, approval, case, nonce: Sha256(clock::random()) })
 }
 
 /// A fresh id of this prefix.

@@ -162,6 +162,14 @@ pub struct ApprovalView {
     pub expires: String,
     pub decided_by: Option<String>,
     pub reasons: Vec<String>,
+    /// What is still waited for: `owner_consent_pending`, `bank_approval_pending 1 of 2`.
+    pub pending: Vec<String>,
+    /// `[{gate, …, given, needed}]`
+    pub gates: Value,
+    /// What was said, in its order, with what each word is proven by.
+    pub words: Value,
+    /// What a person's key signs, but for who signs and what: `{terms, transaction_hash, policy_version, nonce}`.
+    pub signed: Value,
 }
 
 /// Which lines of an account are asked for.

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::ApprovalView;
+use crate::kernel::approval::{Evidence, PaymentTerms};
 use crate::kernel::decide::{Breaker, CoreRefusal, Grant, ManualCase, Merchant, Offer};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
+use crate::kernel::quorum::{Count, Word};
 use crate::kernel::types::{Money, UnixMillis};
 
 pub fn account(account: &Account) -> Value {
@@ -86,6 +88,7 @@ pub fn breaker(breaker: Option<&Breaker>) -> Value {
 pub fn approval(transaction: &Transaction) -> Option<ApprovalView> {
     let approval = transaction.approval.as_ref()?;
     let decided = approval.decided.as_ref();
+    let (quorum, terms) = (&approval.asked.quorum, PaymentTerms::of(transaction, approval));
     Some(ApprovalView {
         approval_id: approval.approval_id.clone(),
         transaction_id: transaction.transaction_id.clone(),
@@ -118,5 +121,39 @@ pub fn approval(transaction: &Transaction) -> Option<ApprovalView> {
         expires: approval.expires.rfc3339(),
         decided_by: decided.map(|decided| decided.by.clone()),
         reasons: approval.reasons.clone(),
+        pending: match transaction.state {
+            TransactionState::PendingApproval => quorum.pending(),
+            TransactionState::Approved
+            | TransactionState::Manual
+            | TransactionState::Submitted
+            | TransactionState::Posted
+            | TransactionState::Denied
+            | TransactionState::Cancelled
+            | TransactionState::Expired
+            | TransactionState::ApprovalExpired
+            | TransactionState::Voided
+            | TransactionState::CoreRefused => vec![],
+        },
+        gates: quorum.counts().map(|count| gate(&count)).collect(),
+        words: quorum.words.iter().map(|word| said(word)).collect(),
+        signed: json!({
+            "transaction_hash": terms.hash(), "policy_version": transaction.policy_version,
+            "nonce": approval.asked.nonce, "terms": terms,
+        }),
+    })
+}
+
+fn gate(count: &Count<'_>) -> Value {
+    let mut value = json!(count.rule);
+    value["given"] = json!(count.given);
+    value["needed"] = json!(count.needed);
+    value
+}
+
+fn said(word: &Word<Evidence>) -> Value {
+    json!({
+        "gate": word.gate, "person": word.person, "role": word.role, "answer": word.answer, "note": word.note,
+        "at": UnixMillis(word.at).rfc3339(), "asserted": word.asserted, "signed": word.evidence.is_some(),
+        "evidence": word.evidence, "evidence_sha256": word.evidence.as_ref().map(Evidence::hash),
     })
 }

@@ -331,6 +331,10 @@ class Replay:
         if result["status"] == "denied":
             self.close(transaction, "denied", "denial")
             return
+        if result["status"] == "counted":
+            # One of several people: nothing moves yet.
+            self.stands(transaction["maker"], transaction["name"])
+            return
         self.stands(transaction["maker"], transaction["name"])
         transaction["state"] = "approved"
         transaction["expires"] = self.after("authorization_ttl_ms", transaction["name"])

@@ -14,6 +14,7 @@ use countersign::banking::settings::BankingSettings;
 use countersign::banking::{CoreBanking, CoreState, HttpCore, Outside};
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{Transaction, TransactionState};
+use countersign::kernel::quorum::Side;
 use countersign::kernel::types::*;
 use countersign::ops::paths::StateDir;
 use countersign::payment::{DeskCall, Outbox};
@@ -325,7 +326,10 @@ fn an_approved_reversal_is_settled_there_too() {
     };
     let decide = |approval: &ApprovalId| {
         let bob = operator("bob", &["approver"]);
-        pair.bank.payments.approvals_decide(&bob, approval.clone(), Verdict::Approve, "ok".into()).unwrap()
+        pair.bank
+            .payments
+            .approvals_decide(&bob, approval.clone(), Side::Bank, Verdict::Approve, "ok".into(), None)
+            .unwrap()
     };
     let decided = decide(&ask("r1", "0.40"));
     assert_eq!((&decided["status"], &decided["receipt"]), (&"executed".into(), &"signed".into()));

@@ -9,6 +9,7 @@ use countersign::banking::CoreBanking;
 use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{FeeRule, TransactionKind};
+use countersign::kernel::quorum::Side;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
 use countersign::kernel::types::*;
@@ -299,8 +300,9 @@ fn an_approved_reversal_is_executed_with_a_signed_receipt() {
     let answer = bank.call(reversal).unwrap();
     assert_eq!(answer["status"], "requires_approval");
     let approval: ApprovalId = answer["approval_id"].as_str().unwrap().parse().unwrap();
-    let decide =
-        |who: &OperatorPrincipal| bank.payments.approvals_decide(who, approval.clone(), Verdict::Approve, "ok".into());
+    let decide = |who: &OperatorPrincipal| {
+        bank.payments.approvals_decide(who, approval.clone(), Side::Bank, Verdict::Approve, "ok".into(), None)
+    };
     assert_eq!(decide(&ada()).unwrap_err().name, "operator_not_permitted");
     let decided = decide(&operator("bob", &["approver"])).unwrap();
     assert_eq!((&decided["status"], &decided["receipt"]), (&"executed".into(), &"signed".into()));

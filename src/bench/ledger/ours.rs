@@ -83,6 +83,7 @@ impl Ours {
             uid: 0,
             roles: vec!["administrator".into(), "officer".into()],
             asserted: false,
+            owner: None,
         });
         for some in ours.accounts.chunks(SETTING_UP) {
             let acts: Vec<[Act; 2]> = some.iter().map(open).collect::<Result<_, _>>().map_err(unnameable)?;
@@ -237,6 +238,7 @@ impl Ours {
             transaction: clock::fresh_id("txn_").parse().map_err(unnameable)?,
             approval: clock::fresh_id("apr_").parse().map_err(unnameable)?,
             case: clock::fresh_id("case_").parse().map_err(unnameable)?,
+            nonce: Sha256(clock::random()),
         };
         let act = Act::Tool { call, rules: Arc::clone(&self.rules), fresh };
         let mut command = command(Actor::Agent(self.agent.clone()), act);
@@ -305,6 +307,8 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         company_crl_required: false,
         fees: vec![],
         settlement: Settlement::Embedded,
+        gates: vec![],
+        unsigned_approvals: false,
     }
 }
 

@@ -212,6 +212,7 @@ fn fresh_ids() -> Result<FreshIds, Failure> {
         transaction: clock::fresh_id("txn_").parse().map_err(|error| failed(&error))?,
         approval: clock::fresh_id("apr_").parse().map_err(|error| failed(&error))?,
         case: clock::fresh_id("case_").parse().map_err(|error| failed(&error))?,
+        nonce: Sha256(clock::random()),
     })
 }
 

@@ -32,7 +32,7 @@ pub(super) fn officer(name: &str, at: &Party, roles: &[&str]) -> Party {
     person.authority.init_party(&unasserted()).unwrap();
     let request = person.authority.operator_show(&unasserted()).unwrap();
     let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-    at.authority.operator_enrol(&administrator(), &request, &roles).unwrap();
+    at.authority.operator_enrol(&administrator(), &request, &roles, None).unwrap();
     person
 }
 
@@ -120,7 +120,7 @@ fn an_approval_stands_for_ninety_days_at_most_and_ends_certificates_with_it() {
     // Only people's own directories sign approvals, and only parties with an authority take them.
     assert_eq!(name_of(all.bank.authority.operator_show(&chief())), "not_this_party");
     assert_eq!(name_of(all.host.authority.cert_approve(&chief(), &signed)), "not_this_party");
-    let stale = all.secco.authority.operator_enrol(&administrator(), &json!({}), &["officer".into()]);
+    let stale = all.secco.authority.operator_enrol(&administrator(), &json!({}), &["officer".into()], None);
     assert_eq!(name_of(stale), "operator_document_malformed");
 }
 
@@ -222,7 +222,7 @@ fn people_are_enrolled_once_and_roles_change_without_another_certificate() {
     let request = carol.authority.operator_show(&unasserted()).unwrap();
     let enrol = |request: &Value, roles: &[&str]| {
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-        secco.operator_enrol(&administrator(), request, &roles)
+        secco.operator_enrol(&administrator(), request, &roles, None)
     };
     let same = enrol(&request, &["officer"]).unwrap();
     assert_eq!(same["changed"], false);
@@ -234,7 +234,7 @@ fn people_are_enrolled_once_and_roles_change_without_another_certificate() {
     impostor.authority.init_party(&unasserted()).unwrap();
     let theirs = impostor.authority.operator_show(&unasserted()).unwrap();
     assert_eq!(name_of(enrol(&theirs, &["officer"])), "agent_name_taken");
-    let by_an_officer = secco.operator_enrol(&operator(&["officer"]), &theirs, &["officer".into()]);
+    let by_an_officer = secco.operator_enrol(&operator(&["officer"]), &theirs, &["officer".into()], None);
     assert_eq!(name_of(by_an_officer), "operator_not_permitted");
     assert_eq!(secco.operator_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 1);
 }

@@ -180,7 +180,7 @@ fn nobody_endorses_and_issues_the_same_agent_whenever_the_approval_was_given() {
     let carol = officer("carol", &all.secco, &["officer"]);
     // The same person, with the same token, is an officer of both.
     let hers = carol.authority.operator_show(&unasserted()).unwrap();
-    all.bank.authority.operator_enrol(&administrator(), &hers, &["officer".to_owned()]).unwrap();
+    all.bank.authority.operator_enrol(&administrator(), &hers, &["officer".to_owned()], None).unwrap();
     let dora = officer("dora", &all.bank, &["officer"]);
     let request = all.request("shopper", None);
     approve(&all.secco, &carol, &request);

@@ -19,6 +19,13 @@ pub const PARTIES: [(&str, &str); 3] = [("secco", "security-company"), ("bank", 
 /// The officers of the story, each with a token of their own, and their parties.
 pub const OFFICERS: [(&str, &str); 2] = [("carol", "secco"), ("dora", "bank")];
 
+/// Everybody with a token of their own: the officers, one of whom approves payments, too, and the accounts' owner.
+pub const PEOPLE: [(&str, &str, &[&str]); 3] = [
+    ("carol", "secco", &["--role", "officer"]),
+    ("dora", "bank", &["--role", "officer", "--role", "approver"]),
+    ("olivia", "bank", &["--role", "owner", "--owner", "OWN_001"]),
+];
+
 pub struct Stage {
     pub root: PathBuf,
     pub program: PathBuf,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::agent::{self, Agent};
-use super::stage::{OFFICERS, PARTIES, Stage};
+use super::stage::{OFFICERS, PARTIES, PEOPLE, Stage};
 use crate::ops::failure::Failure;
 
 const BANK_FIXTURE: &str = include_str!("../../../scripts/demo-bank.toml");
@@ -77,13 +77,15 @@ fn set_up(stage: &mut Stage) -> Result<(), Failure> {
         stage.ask(party, Some(administrator(party)), &["catalogue", "install", &file])?;
     }
     share_crl(stage)?;
-    for (person, party) in OFFICERS {
+    for (person, party, roles) in PEOPLE {
         stage.ask(person, None, &["init", "--demo", "--kind", "operator", "--name", person, "--module", &module])?;
         let file = path(stage.root.join(format!("{person}.json")));
         stage.ask(person, None, &["operator", "show", "--out", &file])?;
-        stage.ask(party, Some(administrator(party)), &["operator", "enrol", &file, "--role", "officer"])?;
+        stage.ask(party, Some(administrator(party)), &[&["operator", "enrol", &file], roles].concat())?;
     }
-    stage.say("   officers carol (secco) and dora (bank): each with a key in a token of their own, enrolled in person");
+    stage.say(
+        "   carol (secco), dora (bank), olivia (owner OWN_001): a key in a token of their own, enrolled in person",
+    );
     stage.say("   trust exchanged; role catalogue v1 signed by both parties' HSM keys; company CRL imported");
     Ok(())
 }
@@ -215,10 +217,12 @@ fn scenarios(stage: &mut Stage, shopper: &mut Agent) -> Result<PathBuf, Failure>
     let asked = shopper.call(stage, "authorize_transfer", transfer("savings-2"))?;
     let approval = text(&asked["approval_id"]).to_owned();
     stage.say(format!("     10000 USD come in; authorize_transfer: {} {approval}", text(&asked["status"])));
-    stage.ask("bank", Some("alice"), &["approvals", "approve", &approval, "--note", "called the owner"])?;
+    let dora = path(stage.state("dora"));
+    let signed = ["approvals", "approve", &approval, "--as", &dora, "--note", "called the owner"];
+    stage.ask("bank", None, &signed)?;
     let status = shopper.call(stage, "get_approval_status", json!({ "approval_id": approval }))?;
     stage.say(format!(
-        "     alice at the bank: `countersign approvals approve {}…` → {}",
+        "     dora at the bank signs: `countersign approvals approve {}… --as dora` → {}",
         &approval[..12.min(approval.len())],
         text(&status["status"])
     ));
@@ -382,7 +386,7 @@ fn keep_running(stage: &mut Stage) -> Result<(), Failure> {
     stage.say("\nThe daemons keep running, with agent `assistant`. Paste into your MCP client:");
     stage.say(configuration.to_string());
     let (program, root) = (stage.program.display().to_string(), stage.root.display().to_string());
-    stage.say(format!("Approve as the bank:  {program} --state {root}/bank --operator alice approvals list"));
+    stage.say(format!("Approve as the bank:  {program} --state {root}/bank approvals approve APR --as {root}/dora"));
     stage.say(format!("Stop:                 for p in secco bank agent; do {program} stop --state {root}/$p; done"));
     Ok(())
 }

@@ -20,6 +20,7 @@ pub mod pair;
 pub mod path;
 pub mod pem;
 pub mod profile;
+pub mod reading;
 pub mod reason;
 pub mod related;
 pub mod request;

@@ -188,17 +188,17 @@ impl SignedApproval {
     }
 }
 
-fn millis(text: &str) -> Option<i64> {
+pub(super) fn millis(text: &str) -> Option<i64> {
     text.parse().ok().filter(|millis| (0..=253_402_300_799_999).contains(millis))
 }
 
-fn document(value: &impl Serialize) -> Result<SignInput, OperatorRefusal> {
+pub(super) fn document(value: &impl Serialize) -> Result<SignInput, OperatorRefusal> {
     let value = serde_json::to_value(value).map_err(|_| OperatorRefusal::Malformed)?;
     let canonical_json = canonical(&value).map_err(|_| OperatorRefusal::Malformed)?;
     Ok(SignInput::Document { tag: DocumentTag::OperatorAct, canonical_json })
 }
 
-fn signed(spki: &[u8], input: &SignInput, signature: &str) -> Result<(), OperatorRefusal> {
+pub(super) fn signed(spki: &[u8], input: &SignInput, signature: &str) -> Result<(), OperatorRefusal> {
     let signature = BASE64_STANDARD.decode(signature).map_err(|_| OperatorRefusal::Malformed)?;
     if signature_is_valid(spki, &input.message(), &signature) { Ok(()) } else { Err(OperatorRefusal::SignatureInvalid) }
 }

@@ -20,9 +20,11 @@ use super::{
 };
 use crate::kernel::command::{Actor, Effect, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{
-    Account, AccountKind, AccountStatus, Approval, Transaction, TransactionKind, TransactionState, fee_of,
+    Account, AccountKind, AccountStatus, Approval, Asked, Inconsistent, Transaction, TransactionKind, TransactionState,
+    fee_of,
 };
 use crate::kernel::policy::{SoftLimit, hard_ceilings, merchant_on_list, soft_limits};
+use crate::kernel::quorum::{GateRule, Quorum, Side, strictest};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
     AccountId, IdempotencyKey, MerchantId, Money, ProductId, Sha256, TransactionId, UnixMillis,
@@ -143,7 +145,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         authorization_ttl_ms: case.rules.authorization_ttl_ms,
         policy_version: case.rules.policy_version.clone(),
         catalogue_version: case.rules.catalogue_version,
-        approval: approval(&reached, case.rules, case.fresh, case.now()),
+        approval: approval(wanted.kind, &reached, case.rules, case.fresh, case.now())?,
         settlement: case.rules.settlement,
         case_id: None,
     };
@@ -188,13 +190,35 @@ pub(super) fn answered_before(
     transaction.map(|transaction| answer_again(book, &transaction)).transpose()
 }
 
-pub(super) fn approval(reached: &[SoftLimit], rules: &Rules, fresh: &FreshIds, now: UnixMillis) -> Option<Approval> {
-    (!reached.is_empty()).then(|| Approval {
+/// The question to people, where a limit asks for them. Gates that a rule names count signed words alone. Nobody is
+/// asked to consent that money comes back from them: a reversal has the bank's gates.
+pub(super) fn approval(
+    kind: TransactionKind,
+    reached: &[SoftLimit],
+    rules: &Rules,
+    fresh: &FreshIds,
+    now: UnixMillis,
+) -> Ruled<Option<Approval>> {
+    if reached.is_empty() {
+        return Ok(None);
+    }
+    let named: Vec<GateRule> = match kind {
+        TransactionKind::Reversal => rules.gates.iter().filter(|gate| gate.side() == Side::Bank).cloned().collect(),
+        TransactionKind::Purchase
+        | TransactionKind::Transfer
+        | TransactionKind::Incoming
+        | TransactionKind::Opening
+        | TransactionKind::Booking => rules.gates.clone(),
+    };
+    let signed_only = !rules.gates.is_empty() || !rules.unsigned_approvals;
+    let gates = strictest([&named[..]]).map_err(|unusable| Inconsistent(unusable.to_string()))?;
+    Ok(Some(Approval {
         approval_id: fresh.approval.clone(),
         reasons: reached.iter().map(|limit| limit.name().to_owned()).collect(),
         expires: now.plus_ms(rules.approval_ttl_ms),
+        asked: Asked { nonce: fresh.nonce, quorum: Quorum::new(gates, signed_only) },
         decided: None,
-    })
+    }))
 }
 
 fn expiry(case: &Case<'_>, reached: &[SoftLimit]) -> UnixMillis {
@@ -234,6 +258,7 @@ fn answer(transaction: &Transaction) -> Effect {
             approval_id: approval.approval_id.clone(),
             transaction_id: transaction.transaction_id.clone(),
             expires: approval.expires,
+            pending: approval.asked.quorum.pending(),
         },
         None => Effect::Approved { transaction_id: transaction.transaction_id.clone() },
     }

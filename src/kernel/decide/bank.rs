@@ -1,23 +1,19 @@
-//! The bank's people: accounts, merchants, offers, grants, incoming payments, approvals, and the sweeper.
+//! The bank's people: accounts, merchants, offers, grants, incoming payments, and the sweeper.
 //!
 //! A repeat with the same content changes nothing; with other content it is `already_exists`.
 
 use std::collections::BTreeMap;
 
-use super::posting::both_active;
 use super::{
-    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, core, existing, freezes_of,
-    hash_of, internal, marks_of, release, settle,
+    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, existing, hash_of, internal,
+    release, settle,
 };
-use crate::kernel::command::{
-    Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Posted, Settlement, Stamp, Verdict,
-};
+use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, Posted, Settlement, Stamp};
 use crate::kernel::ledger::{
-    Account, AccountKind, AccountStatus, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind,
-    TransactionState,
+    Account, AccountKind, AccountStatus, Funds, Inconsistent, Transaction, TransactionKind, TransactionState,
 };
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{ApprovalId, Money, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{Money, Sha256, TransactionId, UnixMillis};
 
 /// Grants that differ only by less than this in their expiry are the same grant entered twice.
 const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
@@ -134,47 +130,6 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
-    }
-}
-
-/// A human's answer. Order: role → the approval is there → open → in time → not the maker → the agent stands.
-/// Saying no needs no standing agent. An approved reversal posts here and now.
-pub(super) fn decide_approval(
-    book: &dyn Book,
-    command: &Command,
-    approval_id: &ApprovalId,
-    verdict: Verdict,
-    note: &str,
-) -> Ruled<Orders> {
-    let at = &command.stamp;
-    let Actor::Operator(operator) = &command.actor else {
-        return Err(Refusal::OperatorNotPermitted.into());
-    };
-    permitted(&command.actor, &["approver"])?;
-    let transaction = book.transaction_of_approval(approval_id)?.ok_or(Refusal::UnknownApproval)?;
-    awaiting(&transaction, at)?;
-    if is_maker(&transaction, operator) {
-        return Err(Refusal::MakerIsChecker.into());
-    }
-    let decided = decided(&transaction, operator, at, note)?;
-    let effect =
-        Effect::Decided { approval_id: approval_id.clone(), transaction_id: decided.transaction_id.clone(), verdict };
-    match verdict {
-        Verdict::Deny => {
-            let account = existing(book, &decided.debit)?;
-            Ok((effect, release(&account, &decided, TransactionState::Denied, at.wall)?))
-        }
-        Verdict::Approve => {
-            if let Some(maker) = decided.agent() {
-                if book.any_marked(&marks_of(maker))? {
-                    return Err(Refusal::AgentRevoked.into());
-                }
-                if book.any_marked(&freezes_of(&maker.spiffe_id))? {
-                    return Err(Refusal::AgentFrozen.into());
-                }
-            }
-            Ok((effect, approved(book, decided, at)?))
-        }
     }
 }
 
@@ -377,67 +332,4 @@ pub(super) fn repeated_payment(book: &dyn Book, before: &Binding, request: Sha25
     let posted = before.transaction_id.as_ref().map(|id| book.posted(id)).transpose()?.flatten();
     let posted = posted.ok_or_else(|| Inconsistent("a reference is taken but nothing was posted".into()))?;
     Ok((Effect::Posted(Posted { repeated: true, ..posted }), vec![]))
-}
-
-fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
-    match transaction.state {
-        TransactionState::PendingApproval if at.wall >= transaction.expires => Err(Refusal::ApprovalExpired),
-        TransactionState::PendingApproval => Ok(()),
-        TransactionState::Manual => Err(Refusal::QueuedManual),
-        TransactionState::Approved
-        | TransactionState::Submitted
-        | TransactionState::Posted
-        | TransactionState::Denied
-        | TransactionState::Expired => Err(Refusal::AlreadyDecided),
-        TransactionState::Cancelled => Err(Refusal::AuthorizationCancelled),
-        TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired),
-        TransactionState::Voided => Err(Refusal::AgentRevoked),
-        TransactionState::CoreRefused => Err(Refusal::CoreRefused),
-    }
-}
-
-fn is_maker(transaction: &Transaction, operator: &OperatorPrincipal) -> bool {
-    match &transaction.maker {
-        Actor::Operator(maker) => maker.name == operator.name,
-        Actor::Agent(_) | Actor::System { .. } => false,
-    }
-}
-
-/// The transaction with this operator's answer on its approval.
-fn decided(
-    transaction: &Transaction,
-    operator: &OperatorPrincipal,
-    at: &Stamp,
-    note: &str,
-) -> Result<Transaction, Inconsistent> {
-    let mut decided = transaction.clone();
-    let approval = decided.approval.as_mut();
-    let approval = approval.ok_or_else(|| Inconsistent("an approval without its question".into()))?;
-    approval.decided = Some(ApprovalDecided {
-        by: operator.name.to_string(),
-        at: at.wall,
-        note: note.to_owned(),
-        asserted: operator.asserted,
-    });
-    Ok(decided)
-}
-
-fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<Change>> {
-    let state = TransactionState::Approved;
-    let expires = at.wall.plus_ms(transaction.authorization_ttl_ms);
-    let transaction = Transaction { state, expires, ..transaction };
-    if transaction.kind.holds_funds() {
-        return Ok(vec![Change::UpdateTransaction(transaction)]);
-    }
-    let mut changes = vec![Change::UpdateTransaction(transaction.clone())];
-    let debit = existing(book, &transaction.debit)?;
-    let credit = existing(book, &transaction.credit)?;
-    if transaction.settlement == Settlement::External {
-        both_active(&debit, &credit)?;
-        changes.push(Change::UpdateAccount(debit.hold(transaction.total())?));
-        changes.extend(core::submit(book, &transaction, at.wall)?.1);
-        return Ok(changes);
-    }
-    changes.extend(settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?.1);
-    Ok(changes)
 }

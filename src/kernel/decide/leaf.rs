@@ -137,9 +137,14 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             }),
         ),
         Act::RevokeGrant { agent, account } => ("act", "revoke_grant", json!({ "agent": agent, "account": account })),
-        Act::DecideApproval { approval, verdict, note } => {
-            ("act", "decide_approval", json!({ "approval_id": approval, "verdict": verdict, "note": note }))
-        }
+        Act::DecideApproval { approval, side, verdict, note, evidence } => (
+            "act",
+            "decide_approval",
+            json!({
+                "approval_id": approval, "gate": side, "verdict": verdict, "note": note,
+                "evidence_sha256": evidence.as_ref().map(|evidence| evidence.hash()),
+            }),
+        ),
         Act::Sweep { limit } => ("act", "sweep", json!({ "limit": limit })),
         Act::JournalCertificate { record } => (
             "act",
@@ -181,7 +186,7 @@ fn result(effect: &Effect) -> Outcome<'_> {
     Outcome::Other(match effect {
         Effect::Answer(_) => json!({ "status": "answered" }),
         Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
-        Effect::RequiresApproval { approval_id, transaction_id, expires } => json!({
+        Effect::RequiresApproval { approval_id, transaction_id, expires, pending: _ } => json!({
             "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
             "expires": expires.rfc3339(),
         }),
@@ -198,9 +203,13 @@ fn result(effect: &Effect) -> Outcome<'_> {
             "case_id": case_id, "transaction_id": transaction_id,
         }),
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
-        Effect::Decided { approval_id, transaction_id, verdict } => json!({
-            "status": match verdict { Verdict::Approve => "approved", Verdict::Deny => "denied" },
-            "approval_id": approval_id, "transaction_id": transaction_id,
+        Effect::Decided { approval_id, transaction_id, verdict, pending } => json!({
+            "status": match verdict {
+                Verdict::Approve if !pending.is_empty() => "counted",
+                Verdict::Approve => "approved",
+                Verdict::Deny => "denied",
+            },
+            "approval_id": approval_id, "transaction_id": transaction_id, "pending": pending,
         }),
         Effect::Swept { released } => json!({ "status": "swept", "released": released }),
         Effect::Revoked { certificates, authorizations, already } => json!({

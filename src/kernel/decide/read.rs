@@ -185,6 +185,9 @@ fn approval(shown: &Transaction, now: UnixMillis) -> Value {
     value["amount"] = json!(shown.amount.decimal());
     value["currency"] = json!(shown.amount.currency());
     value["expires_at"] = json!(shown.expires.rfc3339());
+    if word == "pending" {
+        value["pending"] = json!(approval.asked.quorum.pending());
+    }
     if let Some(decided) = &approval.decided {
         value["decided_at"] = json!(decided.at.rfc3339());
     }

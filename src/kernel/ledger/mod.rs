@@ -11,7 +11,7 @@ mod transfer;
 
 pub use account::{Account, AccountKind, AccountStatus, Inconsistent};
 pub use fee::{FeeRule, fee_of};
-pub use transaction::{Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState};
+pub use transaction::{Approval, ApprovalDecided, Asked, Transaction, TransactionKind, TransactionState};
 pub use transfer::{Entry, Fee, Funds, Posting, Transfer, post};
 
 #[cfg(test)]

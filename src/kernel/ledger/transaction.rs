@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::approval::Evidence;
 use crate::kernel::command::{Actor, AgentPrincipal, Settlement};
+use crate::kernel::quorum::{GateRule, Quorum};
 use crate::kernel::types::{ApprovalId, CaseId, Day, MerchantId, Money, ProductId, Sha256, TransactionId, UnixMillis};
 
 /// What a transaction is for.
@@ -118,16 +120,34 @@ pub struct Approval {
     /// Names of the soft limits that asked for a human.
     pub reasons: Vec<String>,
     pub expires: UnixMillis,
+    pub asked: Asked,
     pub decided: Option<ApprovalDecided>,
+}
+
+/// Whom an approval asks, and what they have said so far.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// 32 random bytes made with the transaction: what is signed about it fits nothing else.
+    pub nonce: Sha256,
+    pub quorum: Quorum<Evidence>,
+}
+
+impl Asked {
+    /// What was asked before there were gates: one approver, known by user id.
+    pub fn before_gates() -> Self {
+        Self { nonce: Sha256([0; 32]), quorum: Quorum::new(vec![GateRule::one_approver()], false) }
+    }
 }
 
 /// Who answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApprovalDecided {
+    /// Whoever said no, or all who said yes, in their order, with commas between them.
     pub by: String,
     pub at: UnixMillis,
     pub note: String,
-    /// The name was chosen in a demo instead of proven.
+    /// A name among them was chosen in a demo instead of proven.
     pub asserted: bool,
 }
 

@@ -55,6 +55,12 @@ pub(super) fn awaited(answer: &Value) -> Option<ApprovalId> {
     (answer["status"] == "requires_approval").then(|| answer["approval_id"].as_str()?.parse().ok()).flatten()
 }
 
+/// Whether the account's owner is asked. Only then has the agent's person a page to open: the bank's gate is the bank's
+/// own, and nothing of it goes through an agent.
+pub(super) fn waits_for_owner(answer: &Value) -> bool {
+    answer["pending"].as_array().is_some_and(|pending| pending.iter().any(|word| word == "owner_consent_pending"))
+}
+
 /// When an approval was asked for: its id says so (ULID).
 fn asked_at(approval: &ApprovalId) -> UnixMillis {
     let text = approval.as_str().rsplit('_').next().unwrap_or_default();
@@ -73,17 +79,16 @@ fn task(approval: &ApprovalId, state: &Value) -> Task {
 /// The answer `requires_approval` as a task that the client asks about.
 pub(super) fn as_task(approval: &ApprovalId, url: Option<&str>, answer: &Value) -> CreateTaskResult {
     let page = url.map_or(String::new(), |url| format!(": {url}"));
-    CreateTaskResult::new(
-        task(approval, answer).with_status_message(format!("a human at the bank decides about {approval}{page}")),
-    )
+    CreateTaskResult::new(task(approval, answer).with_status_message(format!("people decide about {approval}{page}")))
 }
 
 /// The answer `requires_approval` as a page that the client shows to its person.
 pub(super) fn as_page(url: &str, state: String) -> InputRequiredResult {
     let params = ElicitRequestParams::UrlElicitationParams {
         meta: None,
-        message: "A human has to decide about this payment. The page says what to do; opening it decides nothing."
-            .into(),
+        message:
+            "The owner of the account has to consent to this payment. The page says how; opening it decides nothing."
+                .into(),
         url: url.to_owned(),
         elicitation_id: String::new(),
     };
@@ -117,7 +122,7 @@ pub(super) fn as_answer(approval: &ApprovalId, state: &Value) -> Value {
     match status {
         "pending" => json!({
             "status": "requires_approval", "approval_id": approval, "expires_at": state["expires_at"],
-            "next_step": "a human at the bank decides; ask get_approval_status",
+            "pending": state["pending"], "next_step": "people decide; ask get_approval_status",
         }),
         "denied" => denied("approval_denied"),
         "approval_expired" | "expired" => denied("approval_expired"),

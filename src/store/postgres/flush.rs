@@ -187,7 +187,7 @@ impl Sheet {
                 Column::of("approval_reasons", "text", reasons),
                 of("approval_expires", "bigint", &all, |one| one.approval.as_ref().map(|approval| approval.expires.0)),
             ];
-            columns.extend(what_changes(&new));
+            columns.extend(what_changes(&new)?);
             calls.push(insert("transactions", columns));
         }
         let changed: Vec<&TransactionRow> = every().filter(|row| row.written == Written::Changed).collect();
@@ -196,7 +196,7 @@ impl Sheet {
                 key("id", "bigint", &changed, |row| row.id),
                 of("state", "text", &changed, |row| row.transaction.state.name()),
             ];
-            columns.extend(what_changes(&changed));
+            columns.extend(what_changes(&changed)?);
             calls.push(update("transactions", 1, columns));
         }
         Ok(())
@@ -330,10 +330,15 @@ fn reasons(transaction: &Transaction) -> Result<Option<String>, serde_json::Erro
 }
 
 /// Columns that change in a transaction's life, its state apart; the same for an insert and an update.
-fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Column<'a>> {
+fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Result<Vec<Column<'a>>, serde_json::Error> {
     let decided = |row: &'a TransactionRow| row.transaction.approval.as_ref()?.decided.as_ref();
     let index = |posted: &Posted| i64::from(posted.index_in_batch);
-    vec![
+    let asked = |row: &&TransactionRow| {
+        row.transaction.approval.as_ref().map(|approval| serde_json::to_string(&approval.asked)).transpose()
+    };
+    let asked: Vec<Option<String>> = rows.iter().map(asked).collect::<Result<_, _>>()?;
+    Ok(vec![
+        Column::of("approval_asked", "text", asked),
         of("expires", "bigint", rows, |row| row.transaction.expires.0),
         of("case_id", "text", rows, |row| row.transaction.case_id.as_ref().map(CaseId::as_str)),
         of("decided_by", "text", rows, move |row| decided(row).map(|decided| decided.by.as_str())),
@@ -348,7 +353,7 @@ fn what_changes<'a>(rows: &[&'a TransactionRow]) -> Vec<Column<'a>> {
         of("order_batch", "bigint", rows, |row| row.order.as_ref().map(|order| order.batch)),
         of("order_index", "bigint", rows, move |row| row.order.as_ref().map(index)),
         of("order_statement", "bytea", rows, |row| row.order.as_ref().map(|order| order.statement.as_slice())),
-    ]
+    ])
 }
 
 const INSERT_ACCOUNTS: &str = "INSERT INTO accounts (id, name, owner, kind, currency, status, status_by, balance, held,

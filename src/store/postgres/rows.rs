@@ -8,7 +8,8 @@ use crate::kernel::decide::{
     Breaker, CaseState, CoreRefusal, Grant, ManualCase, Marking, Merchant, Offer, OutboxRow, RowFault,
 };
 use crate::kernel::ledger::{
-    Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
+    Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
+    TransactionState,
 };
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
@@ -28,9 +29,10 @@ pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit,
      t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
      t.policy_version, t.catalogue_version, t.approval, t.approval_reasons, t.approval_expires, t.decided_by, \
      t.decided_at, t.decided_note, t.decided_asserted, t.fee, t.debits_on, t.settlement, t.case_id, \
-     t.id, t.posted_at, t.batch, t.index_in_batch, t.statement, t.order_batch, t.order_index, t.order_statement";
+     t.id, t.posted_at, t.batch, t.index_in_batch, t.statement, t.order_batch, t.order_index, t.order_statement, \
+     t.approval_asked";
 /// Columns of [`TRANSACTION`]: the next one has this number.
-pub(super) const AFTER_TRANSACTION: usize = 37;
+pub(super) const AFTER_TRANSACTION: usize = 38;
 pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
 
 pub(super) fn get<T: FromSqlOwned>(row: &Row, column: usize) -> Read<T> {
@@ -160,7 +162,11 @@ fn approval(row: &Row) -> Read<Option<Approval>> {
         None => None,
         Some(by) => Some(ApprovalDecided { by, at: millis(row, 22)?, note: get(row, 23)?, asserted: get(row, 24)? }),
     };
-    Ok(Some(Approval { approval_id, reasons: json(row, 19)?, expires: millis(row, 20)?, decided }))
+    let asked = match row.try_get::<_, Option<&str>>(37)? {
+        Some(text) => serde_json::from_str(text)?,
+        None => Asked::before_gates(),
+    };
+    Ok(Some(Approval { approval_id, reasons: json(row, 19)?, expires: millis(row, 20)?, asked, decided }))
 }
 
 /// The row number of a transaction read with [`TRANSACTION`].

@@ -38,6 +38,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("freezes, revocations by time, and who serves", FREEZES),
     ("when an issuer's last certificate ends", ENDS),
     ("role policies, version by version", POLICIES),
+    ("the gates of an approval, and what people said at them", GATES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -308,6 +309,16 @@ CREATE TABLE policies (
     at bigint NOT NULL,
     document text COLLATE \"C\" NOT NULL
 );
+";
+
+/// Approvals from before ask one approver, known by user id. Those that are open stay decidable and can be signed now: each
+/// gets a nonce, of two random UUIDs: 244 random bits.
+const GATES: &str = "
+ALTER TABLE transactions ADD COLUMN approval_asked text COLLATE \"C\";
+UPDATE transactions SET approval_asked = '{\"nonce\":\"' ||
+    encode(sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')), 'hex') ||
+    '\",\"quorum\":{\"gates\":[{\"gate\":\"bank\",\"approvals\":1,\"roles\":[\"approver\"],\"ordered\":false}],\"signed_only\":false,\"words\":[]}}'
+    WHERE approval IS NOT NULL AND decided_by IS NULL;
 ";
 
 /// Whether the table of versions is there.

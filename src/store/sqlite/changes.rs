@@ -417,14 +417,16 @@ impl Commit<'_> {
             ],
         )?;
         if let Some(approval) = &transaction.approval {
-            let sql = "INSERT INTO approvals (name, transaction_name, reasons, expires) VALUES (?1, ?2, ?3, ?4)";
+            let sql = "INSERT INTO approvals (name, transaction_name, reasons, expires, asked)
+                       VALUES (?1, ?2, ?3, ?4, ?5)";
             self.run(
                 sql,
                 params![
                     approval.approval_id.as_str(),
                     transaction.transaction_id.as_str(),
                     serde_json::to_string(&approval.reasons)?,
-                    approval.expires.0
+                    approval.expires.0,
+                    serde_json::to_string(&approval.asked)?
                 ],
             )?;
         }
@@ -485,10 +487,23 @@ impl Commit<'_> {
         let name = transaction.transaction_id.as_str();
         let case = transaction.case_id.as_ref().map(CaseId::as_str);
         self.run(sql, params![name, transaction.state.name(), transaction.expires.0, case])?;
-        if let Some(decided) = transaction.approval.as_ref().and_then(|approval| approval.decided.as_ref()) {
-            let sql = "UPDATE approvals SET decided_by = ?2, decided_at = ?3, note = ?4, asserted = ?5
+        if let Some(approval) = transaction.approval.as_ref().filter(|approval| !approval.asked.quorum.words.is_empty())
+        {
+            let sql = "UPDATE approvals SET asked = ?2, decided_by = ?3, decided_at = ?4, note = ?5, asserted = ?6
                        WHERE transaction_name = ?1 AND decided_by IS NULL";
-            self.run(sql, params![name, decided.by, decided.at.0, decided.note, decided.asserted])?;
+            let asked = serde_json::to_string(&approval.asked)?;
+            let decided = approval.decided.as_ref();
+            self.run(
+                sql,
+                params![
+                    name,
+                    asked,
+                    decided.map(|decided| &decided.by),
+                    decided.map(|decided| decided.at.0),
+                    decided.map(|decided| &decided.note),
+                    decided.map(|decided| decided.asserted)
+                ],
+            )?;
         }
         Ok(())
     }

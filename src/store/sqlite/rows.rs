@@ -6,7 +6,8 @@ use rusqlite::types::Type;
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
 use crate::kernel::decide::{Breaker, CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow};
 use crate::kernel::ledger::{
-    Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Transaction, TransactionKind, TransactionState,
+    Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
+    TransactionState,
 };
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 
@@ -23,9 +24,9 @@ pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
      t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
      t.policy_version, t.catalogue_version, a.name, a.reasons, a.expires, a.decided_by, a.decided_at, a.note, \
-     a.asserted, t.fee, t.debits_on, t.settlement, t.case_id";
+     a.asserted, t.fee, t.debits_on, t.settlement, t.case_id, a.asked";
 /// Columns of [`TRANSACTION`]: the next one has this number.
-pub(super) const AFTER_TRANSACTION: usize = 29;
+pub(super) const AFTER_TRANSACTION: usize = 30;
 pub(super) const TRANSACTION_FROM: &str = "transactions t LEFT JOIN approvals a ON a.transaction_name = t.name";
 pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
 
@@ -182,7 +183,11 @@ fn approval(row: &Row<'_>) -> Read<Option<Approval>> {
             Some(ApprovalDecided { by, at: UnixMillis(row.get(22)?), note: row.get(23)?, asserted: row.get(24)? })
         }
     };
-    Ok(Some(Approval { approval_id, reasons: json(row, 19)?, expires: UnixMillis(row.get(20)?), decided }))
+    let asked = match row.get::<_, Option<String>>(29)? {
+        Some(_) => json(row, 29)?,
+        None => Asked::before_gates(),
+    };
+    Ok(Some(Approval { approval_id, reasons: json(row, 19)?, expires: UnixMillis(row.get(20)?), asked, decided }))
 }
 
 /// Columns name, batch, index_in_batch, statement of a posted transaction.

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("freezes, and revocations by time", FREEZES),
     ("when an issuer's last certificate ends", ENDS),
     ("role policies, version by version", POLICIES),
+    ("the gates of an approval, and what people said at them", GATES),
 ];
 
 const INITIAL: &str = "
@@ -327,6 +328,14 @@ CREATE TABLE policies (
     at INTEGER NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
+";
+
+/// Approvals from before ask one approver, known by user id. Those that are open stay decidable and can be signed now: each
+/// gets a nonce.
+const GATES: &str = "
+ALTER TABLE approvals ADD COLUMN asked TEXT;
+UPDATE approvals SET asked = '{\"nonce\":\"' || lower(hex(randomblob(32))) || '\",\"quorum\":{\"gates\":[{\"gate\":\"bank\",\"approvals\":1,\"roles\":[\"approver\"],\"ordered\":false}],\"signed_only\":false,\"words\":[]}}'
+    WHERE decided_by IS NULL;
 ";
 
 /// How far the schema of this file is.

@@ -50,6 +50,7 @@ pub struct Grant {
     pub verbs: BTreeSet<Verb>,
     pub max: Option<Money>,
     pub expires: i64,
+    pub entered_by: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

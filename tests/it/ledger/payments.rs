@@ -159,7 +159,7 @@ fn a_decision_needs_the_role_the_question_time_and_another_person() {
         let cyd = person("cyd", &["officer", "approver"]);
         let Ok(Effect::RequiresApproval { approval_id, .. }) = request(&cyd, "r1") else { panic!() };
         let decide = |who: Actor, verdict| {
-            let act = Act::DecideApproval { approval: approval_id.clone(), verdict, note: "n".into() };
+            let act = decide(&approval_id, verdict, "n");
             w.decision(who, act).outcome
         };
         // The same name with other roles, another user id or a proven name is the same person.

@@ -119,7 +119,7 @@ impl Book {
                 Ok(Word::Done { changed: true })
             }
             Act::AddGrant { agent, account, owner, verbs, per_transaction_max, expires } => {
-                staff(&command.actor, &["officer", "administrator"])?;
+                let entered_by = staff(&command.actor, &["officer", "administrator"])?;
                 let row = self.customer(account.as_str())?;
                 if row.owner != owner.as_str() {
                     return Err(Refusal::AccountNotGranted);
@@ -128,11 +128,16 @@ impl Book {
                     return Err(Refusal::CurrencyMismatch);
                 }
                 let verbs = verbs.iter().copied().collect();
-                let new = Grant { owner: owner.to_string(), verbs, max: *per_transaction_max, expires: expires.0 };
+                let owner = owner.to_string();
+                let new = Grant { owner, verbs, max: *per_transaction_max, expires: expires.0, entered_by };
                 let key = (agent.to_string(), account.to_string());
                 if let Some(there) = self.grants.get(&key).filter(|there| now < there.expires) {
                     let slack = (there.expires - new.expires).abs() < super::calendar::DAY_MS;
-                    return unchanged(slack && Grant { expires: new.expires, ..there.clone() } == new);
+                    return unchanged(
+                        slack
+                            && Grant { expires: new.expires, entered_by: new.entered_by.clone(), ..there.clone() }
+                                == new,
+                    );
                 }
                 self.grants.insert(key, new);
                 Ok(Word::Done { changed: true })
@@ -143,8 +148,9 @@ impl Book {
                 Ok(Word::Done { changed })
             }
             Act::DecideApproval { approval, verdict, .. } => {
-                let by = human(&command.actor, &["approver"])?;
-                self.decide_approval(approval.as_str(), *verdict, by, now)
+                let by = human(&command.actor, &["approver", "officer", "administrator"])?;
+                let may = human(&command.actor, &["approver"]).map(drop);
+                self.decide_approval(approval.as_str(), *verdict, by, may, now)
             }
             Act::Sweep { .. } => Ok(self.sweep(now)),
             Act::Revoke { target: RevocationTarget::Agent(agent), .. } => {
@@ -260,7 +266,7 @@ impl Book {
         Ok(Some(Word::Posted { payment: key.payment.clone().expect("it moved money"), repeated: true }))
     }
 
-    fn decide_approval(&mut self, id: &str, verdict: Verdict, by: String, now: i64) -> Ruled<Word> {
+    fn decide_approval(&mut self, id: &str, verdict: Verdict, by: String, may: Ruled<()>, now: i64) -> Ruled<Word> {
         let payment = self.payment_of_question(id).cloned().ok_or(Refusal::UnknownApproval)?;
         match payment.state {
             "pending_approval" if now < payment.expires => {}
@@ -271,7 +277,13 @@ impl Book {
             "core_refused" => return Err(Refusal::CoreRefused),
             _ => return Err(Refusal::AlreadyDecided),
         }
+        may?;
         if payment.maker == Maker::Human(by.clone()) {
+            return Err(Refusal::MakerIsChecker);
+        }
+        // Who let an agent at the account does not approve what it does there.
+        let grant = payment.maker.agent().and_then(|agent| self.grants.get(&(agent.to_owned(), payment.debit.clone())));
+        if grant.is_some_and(|grant| grant.entered_by == by) {
             return Err(Refusal::MakerIsChecker);
         }
         let yes = verdict == Verdict::Approve;

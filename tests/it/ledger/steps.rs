@@ -11,7 +11,7 @@ use proptest::sample::select;
 use super::calendar;
 use super::model::Book;
 use super::rules::NO_HOLD_YET;
-use crate::store::world::{DAY_MS, EVERY_VERB, START, World, agent, operator, rules, transfer_to};
+use crate::store::world::{DAY_MS, EVERY_VERB, START, World, agent, decide, operator, rules, transfer_to};
 
 /// Customers' accounts: name, owner, currency, opening, overdraft, limit of a day, zone.
 pub const ACCOUNTS: [(&str, &str, &str, i64, i64, i64, &str); 5] = [
@@ -379,7 +379,7 @@ impl Life<'_, '_> {
                 let question = asked.get(asked.len().checked_sub(1 + usize::from(which) % asked.len().clamp(1, 6))?)?;
                 let approval = question.id.parse().unwrap();
                 let verdict = if yes { Verdict::Approve } else { Verdict::Deny };
-                Some(w.command(actor(by), Act::DecideApproval { approval, verdict, note: "n".into() }))
+                Some(w.command(actor(by), decide(&approval, verdict, "n")))
             }
             Step::Resolve { which, by, yes } => {
                 let case = book.cases.get(usize::from(which) % book.cases.len().max(1))?;

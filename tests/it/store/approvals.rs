@@ -10,7 +10,7 @@ sentences! {
     an_approval_is_decided_once_in_time_by_an_approver: |w| {
         w.bank();
         let (approval, transaction) = w.waiting(transfer("2500", "k"));
-        let act = Act::DecideApproval { approval: approval.clone(), verdict: Verdict::Approve, note: String::new() };
+        let act = decide(&approval, Verdict::Approve, "");
         for actor in [
             Actor::Operator(operator("ada", &["administrator", "officer", "auditor"])),
             Actor::Agent(shopper()),

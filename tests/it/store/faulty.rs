@@ -14,6 +14,7 @@ use countersign::hsm::Token;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
+use countersign::kernel::quorum::Side;
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::*;
@@ -457,7 +458,7 @@ impl Desk {
     fn approve(&self, answers: &Answers, asked: Step) -> Result<Value, Failure> {
         let approval: ApprovalId = answer_of(answers, asked, "approval_id").parse().unwrap();
         let bob = operator("bob", &["approver"]);
-        match self.payments.approvals_decide(&bob, approval.clone(), Verdict::Approve, "ok".into()) {
+        match self.payments.approvals_decide(&bob, approval.clone(), Side::Bank, Verdict::Approve, "ok".into(), None) {
             Err(failure) if failure.name == "already_decided" => {
                 let view = self.payments.approvals_show(&bob, &approval)?;
                 Ok(json!({ "transaction_id": view["transaction_id"], "status": view["status"] }))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign::kernel::command::*;
+use countersign::kernel::quorum::Side;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
 use countersign::kernel::zone::Zone;
@@ -64,6 +65,8 @@ pub fn rules() -> Rules {
         company_crl_required: false,
         fees: vec![],
         settlement: Settlement::Embedded,
+        gates: vec![],
+        unsigned_approvals: true,
     }
 }
 
@@ -86,7 +89,14 @@ pub fn operator(name: &str, roles: &[&str]) -> OperatorPrincipal {
         uid: 1000,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         asserted: true,
+        owner: None,
     }
+}
+
+/// A word at the bank's gate that nobody's key signed.
+pub fn decide(approval: &ApprovalId, verdict: Verdict, note: &str) -> Act {
+    let (approval, note) = (approval.clone(), note.to_owned());
+    Act::DecideApproval { approval, side: Side::Bank, verdict, note, evidence: None }
 }
 
 /// A store with a clock that only moves when told.
@@ -143,6 +153,7 @@ impl<'s> World<'s> {
             transaction: self.id("txn_").parse().unwrap(),
             approval: self.id("apr_").parse().unwrap(),
             case: self.id("case_").parse().unwrap(),
+            nonce: Sha256::of(&[self.id("nonce_").as_bytes()]),
         }
     }
 
@@ -196,7 +207,7 @@ impl<'s> World<'s> {
     }
 
     pub fn answer_approval(&self, approval: &ApprovalId, verdict: Verdict) -> Outcome {
-        let act = Act::DecideApproval { approval: approval.clone(), verdict, note: "n".into() };
+        let act = decide(approval, verdict, "n");
         self.decision(Actor::Operator(operator("bob", &["approver"])), act).outcome
     }
 

@@ -56,6 +56,16 @@ impl World {
         std::thread::spawn(move || daemon.wait());
     }
 
+    /// Starts the bank again with these lines in its policy.
+    pub fn govern(&self, lines: &str) {
+        self.run("bank", &["stop"]);
+        let config = self.state("bank").join("countersign.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert_eq!(text.matches("\n[policy]\n").count(), 1, "{text}");
+        std::fs::write(&config, text.replace("\n[policy]\n", &format!("\n[policy]\n{lines}\n"))).unwrap();
+        self.serve("bank");
+    }
+
     /// Kills a daemon as a loss of power would: nothing is told, nothing is finished.
     pub fn kill(&self, party: &str) {
         let lock = std::fs::read_to_string(self.state(party).join("daemon.lock")).unwrap();

@@ -1,0 +1,218 @@
+//! One person's word about a payment that waits for people.
+//!
+//! Order: a role of this gate's side → the approval is there → open → in time → the word counts (`kernel/quorum.rs`) → not
+//! the maker, nor who entered the grant that it is made under → the owner of the account that pays → what was signed is
+//! what is asked, by a key that is not revoked → the agent stands. Saying no needs no standing agent. What completes the
+//! gates approves; an approved reversal posts here and now.
+
+use super::bank::permitted;
+use super::posting::both_active;
+use super::{Book, Change, Orders, Ruled, core, existing, freezes_of, marks_of, release, settle};
+use crate::kernel::approval::{ApprovalDocument, Evidence, SignedBy};
+use crate::kernel::command::{Actor, Command, Effect, OperatorPrincipal, Settlement, Stamp, Verdict};
+use crate::kernel::decide::Mark;
+use crate::kernel::ledger::{
+    AccountKind, Approval, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionState,
+};
+use crate::kernel::quorum::{Answer, BANK_ROLES, NotCounted, OWNER, Side, Speaker, Standing, Word};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::ApprovalId;
+
+/// What was said, and what it is proven by.
+pub(super) struct Said<'a> {
+    pub side: Side,
+    pub verdict: Verdict,
+    pub note: &'a str,
+    pub evidence: Option<&'a Evidence>,
+}
+
+/// A person's answer. The rules and their order are at the top of this file.
+pub(super) fn decide(book: &dyn Book, command: &Command, id: &ApprovalId, said: Said<'_>) -> Ruled<Orders> {
+    let at = &command.stamp;
+    let Actor::Operator(person) = &command.actor else {
+        return Err(Refusal::OperatorNotPermitted.into());
+    };
+    match said.side {
+        Side::Owner => permitted(&command.actor, &[OWNER])?,
+        Side::Bank => permitted(&command.actor, &BANK_ROLES)?,
+    };
+    let transaction = book.transaction_of_approval(id)?.ok_or(Refusal::UnknownApproval)?;
+    awaiting(&transaction, at)?;
+    let heard = heard(&transaction, person, &said, at)?;
+    if is_maker(book, &transaction, person, said.side)? {
+        return Err(Refusal::MakerIsChecker.into());
+    }
+    if said.side == Side::Owner && !owns_what_pays(book, &transaction, person)? {
+        return Err(Refusal::NotTheOwner.into());
+    }
+    if let Some(evidence) = said.evidence {
+        proven(book, &transaction, person, &said, evidence, at)?;
+    }
+    let effect = |pending| Effect::Decided {
+        approval_id: id.clone(),
+        transaction_id: heard.transaction_id.clone(),
+        verdict: said.verdict,
+        pending,
+    };
+    let quorum = &question(&heard)?.asked.quorum;
+    match quorum.standing() {
+        Standing::Denied => {
+            let account = existing(book, &heard.debit)?;
+            Ok((effect(vec![]), release(&account, &heard, TransactionState::Denied, at.wall)?))
+        }
+        Standing::Open => {
+            stands(book, &heard)?;
+            let effect = effect(quorum.pending());
+            Ok((effect, vec![Change::UpdateTransaction(heard)]))
+        }
+        Standing::Complete => {
+            stands(book, &heard)?;
+            let effect = effect(vec![]);
+            Ok((effect, approved(book, heard, at)?))
+        }
+    }
+}
+
+fn question(transaction: &Transaction) -> Result<&Approval, Inconsistent> {
+    transaction.approval.as_ref().ok_or_else(|| Inconsistent("an approval without its question".into()))
+}
+
+fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
+    match transaction.state {
+        TransactionState::PendingApproval if at.wall >= transaction.expires => Err(Refusal::ApprovalExpired),
+        TransactionState::PendingApproval => Ok(()),
+        TransactionState::Manual => Err(Refusal::QueuedManual),
+        TransactionState::Approved
+        | TransactionState::Submitted
+        | TransactionState::Posted
+        | TransactionState::Denied
+        | TransactionState::Expired => Err(Refusal::AlreadyDecided),
+        TransactionState::Cancelled => Err(Refusal::AuthorizationCancelled),
+        TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired),
+        TransactionState::Voided => Err(Refusal::AgentRevoked),
+        TransactionState::CoreRefused => Err(Refusal::CoreRefused),
+    }
+}
+
+/// Whoever asked for it; and at the bank's gate whoever entered the grant under which an agent asks: otherwise one person
+/// alone could let an agent at an account and then approve what it does there.
+fn is_maker(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincipal, side: Side) -> Ruled<bool> {
+    match (&transaction.maker, side) {
+        (Actor::Operator(maker), Side::Bank | Side::Owner) => Ok(maker.name == person.name),
+        (Actor::Agent(agent), Side::Bank) => {
+            let Ok(account) = transaction.debit.parse() else {
+                return Ok(false);
+            };
+            let grant = book.grant(&agent.spiffe_id, &account)?;
+            Ok(grant.is_some_and(|grant| grant.entered_by == person.name.as_str()))
+        }
+        (Actor::Agent(_), Side::Owner) | (Actor::System { .. }, Side::Bank | Side::Owner) => Ok(false),
+    }
+}
+
+fn owns_what_pays(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincipal) -> Ruled<bool> {
+    let account = existing(book, &transaction.debit)?;
+    let owner = person.owner.as_ref().map(crate::kernel::types::OwnerId::as_str);
+    Ok(account.kind == AccountKind::Customer && owner == Some(account.owner.as_str()))
+}
+
+/// The transaction with this word on its approval, if it counts.
+fn heard(transaction: &Transaction, person: &OperatorPrincipal, said: &Said<'_>, at: &Stamp) -> Ruled<Transaction> {
+    let mut heard = transaction.clone();
+    let approval = heard.approval.as_mut();
+    let approval = approval.ok_or_else(|| Inconsistent("an approval without its question".into()))?;
+    let quorum = &mut approval.asked.quorum;
+    let answer = match said.verdict {
+        Verdict::Approve => Answer::Yes,
+        Verdict::Deny => Answer::No,
+    };
+    let name = person.name.as_str();
+    let speaker = Speaker { person: name, roles: &person.roles, signed: said.evidence.is_some() };
+    let seat = quorum.seat(said.side, speaker, answer).map_err(refusal)?;
+    quorum.words.push(Word {
+        gate: seat.gate,
+        person: name.to_owned(),
+        role: seat.role,
+        answer,
+        note: said.note.to_owned(),
+        at: at.wall.0,
+        asserted: person.asserted,
+        evidence: said.evidence.cloned(),
+    });
+    let by = match quorum.standing() {
+        Standing::Open => return Ok(heard),
+        Standing::Denied => name.to_owned(),
+        Standing::Complete => quorum.words.iter().map(|word| word.person.as_str()).collect::<Vec<_>>().join(","),
+    };
+    let asserted = quorum.words.iter().any(|word| word.asserted);
+    approval.decided = Some(ApprovalDecided { by, at: at.wall, note: said.note.to_owned(), asserted });
+    Ok(heard)
+}
+
+fn refusal(not: NotCounted) -> Refusal {
+    match not {
+        NotCounted::NotPermitted => Refusal::OperatorNotPermitted,
+        NotCounted::NotAsked => Refusal::GateNotAsked,
+        NotCounted::Unsigned => Refusal::ApprovalUnsigned,
+        NotCounted::SpokenBefore => Refusal::AlreadySpoken,
+        NotCounted::GateComplete => Refusal::GateComplete,
+        NotCounted::OutOfTurn => Refusal::ApprovalOutOfTurn,
+    }
+}
+
+/// What was signed is exactly what the bank asks in this commit, and nothing of the certificate is revoked in it.
+fn proven(
+    book: &dyn Book,
+    transaction: &Transaction,
+    person: &OperatorPrincipal,
+    said: &Said<'_>,
+    evidence: &Evidence,
+    at: &Stamp,
+) -> Ruled<()> {
+    let asked = ApprovalDocument::asked(transaction, &person.name, said.side, said.verdict);
+    let asked = asked.ok_or_else(|| Inconsistent("an approval that cannot be written down".into()))?;
+    let SignedBy { key, issuer, serial, not_after } = evidence.verify(&asked)?;
+    let marks = [
+        Mark::Key(key).text(),
+        Mark::Certificate { issuer: issuer.clone(), serial }.text(),
+        Mark::Issuer(issuer).text(),
+    ];
+    if at.wall > not_after || book.any_marked(&marks)? {
+        return Err(Refusal::OperatorRevoked.into());
+    }
+    Ok(())
+}
+
+/// The agent that asked is neither revoked nor frozen.
+fn stands(book: &dyn Book, transaction: &Transaction) -> Ruled<()> {
+    let Some(maker) = transaction.agent() else {
+        return Ok(());
+    };
+    if book.any_marked(&marks_of(maker))? {
+        return Err(Refusal::AgentRevoked.into());
+    }
+    if book.any_marked(&freezes_of(&maker.spiffe_id))? {
+        return Err(Refusal::AgentFrozen.into());
+    }
+    Ok(())
+}
+
+fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<Change>> {
+    let state = TransactionState::Approved;
+    let expires = at.wall.plus_ms(transaction.authorization_ttl_ms);
+    let transaction = Transaction { state, expires, ..transaction };
+    if transaction.kind.holds_funds() {
+        return Ok(vec![Change::UpdateTransaction(transaction)]);
+    }
+    let mut changes = vec![Change::UpdateTransaction(transaction.clone())];
+    let debit = existing(book, &transaction.debit)?;
+    let credit = existing(book, &transaction.credit)?;
+    if transaction.settlement == Settlement::External {
+        both_active(&debit, &credit)?;
+        changes.push(Change::UpdateAccount(debit.hold(transaction.total())?));
+        changes.extend(core::submit(book, &transaction, at.wall)?.1);
+        return Ok(changes);
+    }
+    changes.extend(settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?.1);
+    Ok(changes)
+}

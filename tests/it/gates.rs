@@ -1,0 +1,129 @@
+//! The two gates as people use them: tokens of their own, an agent's call, and what is left as evidence.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::clients::Bridge;
+use crate::support::world::World;
+
+const GATES: &str =
+    "gates = [{ gate = \"owner\" }, { gate = \"bank\", approvals = 2, roles = [\"approver\", \"officer\"] }]";
+
+/// The demo's bank with both gates, a second person with a token beside dora, and another customer's owner.
+fn with_gates() -> World {
+    let world = World::new();
+    world.govern(GATES);
+    for (name, roles) in [("erin", &["--role", "officer"][..]), ("otto", &["--role", "owner", "--owner", "OWN_002"])] {
+        world.run(name, &["init", "--demo", "--kind", "operator", "--name", name]);
+        let file = world.state("bank").join(format!("{name}.json")).display().to_string();
+        world.run(name, &["operator", "show", "--out", &file]);
+        world.run("bank", &[&["--operator", "bank-admin", "operator", "enrol", &file], roles].concat());
+    }
+    world
+}
+
+fn call(agent: &mut Bridge, tool: &str, arguments: Value) -> Value {
+    agent.ask("tools/call", json!({ "name": tool, "arguments": arguments }))["structuredContent"].clone()
+}
+
+fn asked(agent: &mut Bridge, key: &str) -> (String, Value) {
+    let order = json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "2500", "idempotency_key": key });
+    let asked = call(agent, "authorize_transfer", order);
+    assert_eq!(asked["status"], "requires_approval", "{asked}");
+    (asked["approval_id"].as_str().unwrap().to_owned(), asked)
+}
+
+#[test]
+fn two_people_of_the_bank_and_the_owner_sign_with_their_tokens_and_the_agent_pays_once() {
+    let world = with_gates();
+    let at = |name: &str| world.state(name).display().to_string();
+    let [dora, erin, olivia, otto] = ["dora", "erin", "olivia", "otto"].map(at);
+    let run = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&world.run("bank", &[&["--json"], arguments].concat())).unwrap()
+    };
+    let refused = |arguments: &[&str]| world.refused("bank", arguments).1;
+    world.run(
+        "bank",
+        &["--operator", "bank-admin", "account", "incoming", "CHK_001", "--amount", "9000", "--reference", "g"],
+    );
+    let mut agent = Bridge::start_with(&world.state("agent"), &[]);
+    let (approval, answer) = asked(&mut agent, "gates-1");
+    assert_eq!(answer["pending"], json!(["owner_consent_pending", "bank_approval_pending 0 of 2"]));
+
+    // Whom the gates do not hear.
+    assert_eq!(refused(&["--operator", "alice", "approvals", "approve", &approval]), "approval_unsigned");
+    assert_eq!(refused(&["consent", "give", &approval, "--as", &otto]), "unknown_approval");
+    assert_eq!(refused(&["consent", "give", &approval, "--as", &dora]), "operator_not_permitted");
+    assert_eq!(refused(&["approvals", "approve", &approval, "--as", &olivia]), "operator_not_permitted");
+    assert_eq!(run(&["consent", "list", "--as", &otto])["items"], json!([]));
+
+    let first = run(&["approvals", "approve", &approval, "--as", &dora, "--note", "known payee"]);
+    assert_eq!((&first["status"], &first["signed"]), (&json!("pending"), &json!(true)));
+    assert_eq!(first["pending"], json!(["owner_consent_pending", "bank_approval_pending 1 of 2"]));
+    assert_eq!(refused(&["approvals", "approve", &approval, "--as", &dora]), "already_spoken");
+    let state = call(&mut agent, "get_approval_status", json!({ "approval_id": approval }));
+    assert_eq!(state["pending"], first["pending"], "{state}");
+    assert_eq!(run(&["consent", "list", "--as", &olivia])["items"][0]["approval_id"], json!(approval));
+    assert_eq!(run(&["consent", "show", &approval, "--as", &olivia])["summary"]["amount"]["amount"], "2500.00");
+    let second = run(&["consent", "give", &approval, "--as", &olivia]);
+    assert_eq!(second["pending"], json!(["bank_approval_pending 1 of 2"]));
+    assert_eq!(run(&["consent", "list", "--as", &olivia])["items"], json!([]));
+    assert_eq!(run(&["approvals", "approve", &approval, "--as", &erin])["status"], "approved");
+    assert_eq!(refused(&["consent", "refuse", &approval, "--as", &olivia]), "already_decided");
+
+    let state = call(&mut agent, "get_approval_status", json!({ "approval_id": approval }));
+    let order = json!({
+        "transaction_id": state["transaction_id"], "from_account": "CHK_001", "to_account": "SAV_001", "amount": "2500",
+    });
+    assert_eq!(call(&mut agent, "execute_transfer", order.clone())["status"], "executed");
+    assert_eq!(call(&mut agent, "execute_transfer", order)["repeated"], true);
+
+    // The evidence stands on its own, and nothing of it can be changed.
+    let shown = run(&["--operator", "auditor", "approvals", "show", &approval]);
+    let file = world.state("bank").join("approval.json");
+    let (path, certs) = (file.display().to_string(), world.state("bank").join("certs"));
+    let [root, issuing] = ["root.pem", "issuing.pem"].map(|name| certs.join(name).display().to_string());
+    // Where nothing is configured: an empty state directory.
+    let verify = ["verify", "approval", &path, "--root", &root, "--issuing", &issuing];
+    fs::write(&file, shown.to_string()).unwrap();
+    let output = world.run("nowhere", &[&["--json"], &verify[..]].concat());
+    let verdict: Value = serde_json::from_str(&output).unwrap();
+    let people: Vec<&str> =
+        verdict["words"].as_array().unwrap().iter().map(|word| word["person"].as_str().unwrap()).collect();
+    assert_eq!(people, ["dora", "olivia", "erin"]);
+    let bends: [(&str, Value, &str); 6] = [
+        ("/signed/terms/amount_minor", json!("2"), "approval_mismatch"),
+        ("/words/0/person", json!("erin"), "approval_mismatch"),
+        ("/words/1/answer", json!("no"), "approval_mismatch"),
+        (
+            "/words/0/evidence/signature",
+            shown["words"][1]["evidence"]["signature"].clone(),
+            "approval_signature_invalid",
+        ),
+        (
+            "/words/0/evidence/certificate",
+            shown["words"][2]["evidence"]["certificate"].clone(),
+            "approval_signature_invalid",
+        ),
+        ("/approval_id", json!("apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX"), "approval_mismatch"),
+    ];
+    for (place, value, name) in bends {
+        let mut bent = shown.clone();
+        *bent.pointer_mut(place).unwrap() = value;
+        fs::write(&file, bent.to_string()).unwrap();
+        assert_eq!(world.refused("nowhere", &verify), (3, name.to_owned()), "{place}");
+    }
+
+    // A refusal ends it; a revoked person speaks no more.
+    let (denied, _) = asked(&mut agent, "gates-2");
+    assert_eq!(run(&["consent", "refuse", &denied, "--as", &olivia])["status"], "denied");
+    assert_eq!(refused(&["approvals", "approve", &denied, "--as", &dora]), "already_decided");
+    let (open, _) = asked(&mut agent, "gates-3");
+    let people = run(&["--operator", "auditor", "operator", "list"]);
+    let key = people["items"].as_array().unwrap().iter().find(|person| person["name"] == "erin").unwrap();
+    let revoke = ["--operator", "bank-officer", "revoke", key["key"].as_str().unwrap(), "--reason", "lost token"];
+    world.run("bank", &revoke);
+    assert_eq!(refused(&["approvals", "approve", &open, "--as", &erin]), "operator_revoked");
+    assert_eq!(run(&["approvals", "deny", &open, "--as", &dora])["status"], "denied");
+}
