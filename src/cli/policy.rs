@@ -22,9 +22,9 @@ use crate::payment::PolicyCall;
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 From a file to a rule in force:
-  countersign policy check roles.yaml          what is wrong with it
-  countersign policy test roles.yaml           the cases of roles.cases.yaml, .toml or .json
-  countersign policy diff roles.yaml           against the one in force
+  countersign policy check roles.yaml  # what is wrong with it
+  countersign policy test roles.yaml   # the cases of roles.cases.yaml, .toml or .json
+  countersign policy diff roles.yaml   # against the one in force
   countersign policy apply roles.yaml
 
 Files are JSON (comments are taken), TOML or YAML; several are one policy. A policy narrows the signed

@@ -35,6 +35,7 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
         "connections": services.connections.count(),
         "refused_handshakes": services.refused_handshakes(),
         "payments": services.payments().and_then(|payments| payments.stopped()).ok(),
+        "policy_version": services.payments().map(|payments| payments.rules().policy_version.clone()).ok(),
         "trust_domain": setup.settings.pki.trust_domain,
         "log": services.log().and_then(|log| log.state()).ok(),
     }))

@@ -31,7 +31,7 @@ use crate::kernel::credential::pair::{Acceptance, VerifiedAgent};
 use crate::kernel::jwt::TokenKey;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
-use crate::kernel::types::{ApprovalId, KeyId, PartyName, UnixMillis};
+use crate::kernel::types::{ApprovalId, KeyId, PartyName, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -222,8 +222,10 @@ impl Services {
         if known.as_ref().is_some_and(|(version, _)| *version >= newest) {
             return Ok(RolePolicy::InForce(known));
         }
-        let document = self.setup.store.policy(Some(newest))?.map(|record| record.document).unwrap_or_default();
-        match Policy::stored(&document) {
+        let record = self.setup.store.policy(Some(newest))?;
+        // What is in force is what was applied, to the byte.
+        let whole = record.filter(|record| Sha256::of(&[record.document.as_bytes()]) == record.line.sha256);
+        match Policy::stored(&whole.map(|record| record.document).unwrap_or_default()) {
             Ok(policy) => {
                 let mut known = self.role_policy.lock().unwrap_or_else(PoisonError::into_inner);
                 // Versions only rise, whoever read first.

@@ -229,6 +229,7 @@ impl Drop for Program {
 #[test]
 fn what_one_daemon_of_a_bank_revokes_the_other_serves_no_more_once_it_is_effective() {
     let nodes = Nodes::new(&["runner", "sleeper", "frozen"]);
+    a_policy_that_one_daemon_puts_in_force_both_obey_at_once(&nodes);
     what_one_daemon_took_the_other_takes_no_more(&nodes);
     no_call_that_starts_after_it_is_effective_has_an_effect(&nodes);
     a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(&nodes, "sleeper", true);
@@ -237,6 +238,34 @@ fn what_one_daemon_of_a_bank_revokes_the_other_serves_no_more_once_it_is_effecti
     let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker/check.py");
     let checked = Command::new("python3").arg("-B").arg(checker).arg(store).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+fn a_policy_that_one_daemon_puts_in_force_both_obey_at_once(nodes: &Nodes) {
+    let programs = ["agent", "agent2"].map(|host| Program::start(nodes, host, "sleeper").unwrap());
+    let tools: Vec<String> = countersign::mcp::server::tool_names();
+    let put_in_force = |version: u64, maximum: Value| {
+        let permission = |tool: &String| {
+            let limited = json!({ "amount": { "maximum": maximum } });
+            let constraints = if tool == "authorize_transfer" { limited } else { json!({}) };
+            json!({ "tool_name": tool, "action": "invoke", "constraints": constraints })
+        };
+        let permissions: Vec<Value> = tools.iter().map(permission).collect();
+        let file = nodes.file(&format!("policy-{version}.json"));
+        std::fs::write(&file, json!({ "role": "purchaser", "permissions": permissions }).to_string()).unwrap();
+        let at = if version % 2 == 1 { "bank" } else { "bank2" };
+        let applied = nodes.ask(at, "bank-admin", &["policy", "apply", &file]);
+        assert_eq!((&applied["version"], &applied["nodes"]), (&json!(version), &json!(2)), "{applied}");
+    };
+    // No pause: the command answers when both obey.
+    put_in_force(1, json!(0.005));
+    for (number, program) in programs.iter().enumerate() {
+        assert!(!program.pay(&format!("narrow-{number}")), "above the limit, at daemon {number}");
+        assert!(program.balance().is_ok());
+    }
+    put_in_force(2, json!(5));
+    for (number, program) in programs.iter().enumerate() {
+        assert!(program.pay(&format!("wide-{number}")), "within the limit, at daemon {number}");
+    }
 }
 
 /// A request with an effect counts once for the whole bank; one that reads, once at each daemon.

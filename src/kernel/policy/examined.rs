@@ -533,3 +533,41 @@ fn names_of_flaws_are_distinct() {
     assert_eq!(names.len(), count);
     assert!(Flaw::ALL.iter().all(|flaw| !flaw.next_step().is_empty()));
 }
+
+/// Minor units of a currency with two decimals, as an amount is written.
+fn cents(minor: i64) -> String {
+    format!("{}.{:02}", minor / 100, minor % 100)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    /// The oracle counts in integers: whatever passes through a float on the way must not be seen.
+    #[test]
+    fn limits_agree_with_integers_to_the_cent(
+        limit in proptest::prop_oneof![1_i64..10_000, 1_i64..999_999_999_999_999],
+        near in -3_i64..=3,
+        far in 1_i64..999_999_999_999_999,
+        step in proptest::sample::select(vec![1_i64, 5, 25, 100, 250]),
+    ) {
+        let number = |minor: i64| super::role::decimal(&cents(minor)).unwrap();
+        let policy = |fragment: Value| of(json!({ "role": "r", "permissions": [
+            { "tool_name": "authorize_transfer", "action": "invoke", "constraints": { "amount": fragment } }] }));
+        let fits = |policy: &Policy, minor: i64| {
+            let found = ruling(policy, "r", "authorize_transfer", &json!({ "amount": cents(minor) }));
+            matches!(found, Ruling::Permitted { .. })
+        };
+        let rules = [
+            (policy(json!({ "maximum": number(limit) })), "maximum"),
+            (policy(json!({ "exclusiveMinimum": number(limit) })), "exclusiveMinimum"),
+            (policy(json!({ "const": number(limit) })), "const"),
+            (policy(json!({ "multipleOf": number(step) })), "multipleOf"),
+        ];
+        for minor in [limit, (limit + near).max(1), far] {
+            let wanted = [minor <= limit, minor > limit, minor == limit, minor % step == 0];
+            for ((policy, keyword), wanted) in rules.iter().zip(wanted) {
+                proptest::prop_assert_eq!(fits(policy, minor), wanted, "{} {} {}", keyword, cents(limit), cents(minor));
+            }
+        }
+    }
+}
