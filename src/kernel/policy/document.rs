@@ -165,7 +165,6 @@ pub(super) fn plain_numbers(value: &mut Value) {
 }
 
 /// The integer that a float is exactly.
-#[expect(clippy::cast_possible_truncation, reason = "below 2^53, and without a fraction")]
 pub(super) fn whole(float: f64) -> Option<i64> {
     const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
     (float.fract() == 0.0 && float.abs() <= WHOLE_MAX).then_some(float as i64)
