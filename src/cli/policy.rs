@@ -133,7 +133,11 @@ Examples:
   countersign policy show
   countersign policy show 2 > earlier.json
 With --json it comes with its version, hash and who put it in force.")]
-    Show { version: Option<u64> },
+    Show {
+        /// The version; left out: the one in force.
+        #[arg(id = "which", value_name = "VERSION")]
+        version: Option<u64>,
+    },
 }
 
 /// Carries the verb out.
