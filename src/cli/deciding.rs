@@ -67,8 +67,10 @@ impl Person {
                 "look at it with `countersign approvals show`",
             ));
         }
-        // On the error stream: what is printed stays one answer.
-        eprintln!("{}", in_words(&terms, &document));
+        // On the error stream, where a program expects a failure and nothing else: what is printed stays one answer.
+        if !self.own.json {
+            eprintln!("{}", in_words(&terms, &document));
+        }
         let word: SignedWord = read(self.own.call(AdminCall::WordSign { document, terms })?)?;
         bank.call(AdminCall::ApprovalsDecide { approval, side, verdict, note, signed: Some(Box::new(word)) })
     }
