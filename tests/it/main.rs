@@ -17,6 +17,7 @@ mod edge;
 mod enrolment;
 mod faults;
 mod frames;
+mod gates;
 mod hsm;
 mod httpsig;
 mod install;

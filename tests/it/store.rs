@@ -13,6 +13,7 @@ mod check;
 mod core;
 mod execute;
 mod faulty;
+mod gates;
 mod keys;
 mod log;
 mod migrate;
