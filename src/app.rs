@@ -28,7 +28,8 @@ use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::front::settings::PeerLimitSettings;
 use crate::front::watching;
-use crate::hsm::client::{self, ControlHandle, WorkerPool};
+use crate::guard::Reached;
+use crate::hsm::client::{self, ControlHandle, HsmState, WorkerPool};
 use crate::hsm::confine;
 use crate::hsm::supervisor;
 use crate::kernel::command::Actor;
@@ -56,6 +57,9 @@ const SETUP_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const TENDING_INTERVAL: Duration = Duration::from_secs(60);
 /// Of these turns one forgets requests whose time is over: once an hour.
 const FORGETTING_TURNS: u64 = 60;
+
+/// Between two turns of the breaker.
+const GUARD_PAUSE: Duration = Duration::from_millis(500);
 
 /// Between two looks at the outbox, at first and at most.
 const DELIVERY_PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -161,6 +165,7 @@ fn start(
         settings: FrontSettings {
             policy: config.policy.clone(),
             payment: config.payment.clone(),
+            breaker: config.breaker.clone(),
             audit: config.audit.clone(),
             pki: config.pki.clone(),
             agents: config.agents,
@@ -198,6 +203,7 @@ fn start(
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
         if party_settings.kind == PartyKind::Bank {
             tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));
+            tasks.push(runtime.spawn(guard_payments(Arc::clone(&services), stop.clone())));
         }
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));
@@ -521,6 +527,29 @@ async fn deliver(services: Arc<Services>, stop: CancellationToken) {
                 DELIVERY_PAUSE_MAX
             }
         };
+    }
+}
+
+/// Looks every moment whether payments have to stop, or may go on. A task of its own: its probes may be slow.
+async fn guard_payments(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(GUARD_PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&services);
+        let guarded = tokio::task::spawn_blocking(move || {
+            let Ok(payments) = turn.payments() else { return Ok(()) };
+            payments.breaker_turn(match turn.setup.hsm.health().state {
+                HsmState::Up | HsmState::Degraded => Reached::Yes,
+                HsmState::Down | HsmState::Probing => Reached::No,
+            })
+        });
+        match guarded.await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(name = %failure.name, "the breaker will be looked at again"),
+            Err(_) => tracing::error!("the breaker met a defect"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
 use crate::front::settings::{
     AdminSettings, AgentSettings, DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings,
 };
+use crate::guard::settings::BreakerSettings;
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::types::{Money, PartyName};
 use crate::ops::failure::Failure;
@@ -38,6 +39,9 @@ pub struct Config {
     pub policy: Option<PolicySettings>,
     #[serde(default)]
     pub payment: PaymentSettings,
+    /// When payments stop by themselves.
+    #[serde(default)]
+    pub breaker: BreakerSettings,
     /// A core banking system; without it the embedded ledger is the bank's book.
     #[serde(default)]
     pub banking: Option<BankingSettings>,
@@ -141,6 +145,10 @@ impl Config {
             return Err("demo.asserted_operators needs demo.enabled: it is refused outside a demo".into());
         }
         crate::payment::check_fees(&self.payment)?;
+        self.breaker.consistent()?;
+        if let (Some(policy), Some(text)) = (&self.policy, &self.payment.manual_two_people_above) {
+            crate::payment::two_people_above(text, policy)?;
+        }
         let open_s = u64::from(self.payment.approval_ttl_s) + u64::from(self.payment.authorization_ttl_s);
         if u64::from(self.store.idempotency_days) * DAY_S <= open_s {
             return Err("store idempotency_days must be longer than an authorization may wait: \

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod front;
+pub mod guard;
 pub mod hsm;
 pub mod kernel;
 pub mod mcp;

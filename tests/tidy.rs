@@ -16,6 +16,7 @@ const RANKS: &[(&str, u8)] = &[
     ("mcp", 7),
     ("payment", 6),
     ("ca", 6),
+    ("guard", 5),
     ("audit", 4),
     ("banking", 4),
     ("tls", 3),

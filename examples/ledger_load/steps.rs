@@ -281,7 +281,7 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         Effect::Posted(posted) | Effect::Submitted(posted) => Some(&posted.transaction_id),
         Effect::Answer(_)
         | Effect::QueuedManual { .. }
-        | Effect::CaseDecided { .. }
+        | Effect::CaseWorked { .. }
         | Effect::Cancelled { .. }
         | Effect::Decided { .. }
         | Effect::Swept { .. }

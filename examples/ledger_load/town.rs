@@ -87,6 +87,8 @@ impl Town {
                 open_holds_max: 6,
                 company_crl_required: false,
                 fees: vec![FeeRule { kind: TransactionKind::Transfer, fixed: money("0.25", "USD"), basis_points: 10 }],
+                manual_two_people_above: None,
+                stopped_here: None,
                 settlement,
                 gates: vec![],
                 unsigned_approvals: true,

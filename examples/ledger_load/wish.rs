@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CORE_COMPONENT, OutboxRow};
 use countersign::kernel::ledger::AccountStatus;
@@ -185,10 +186,13 @@ impl Wish {
                 };
                 (actor, Act::SetAccountStatus { account, status, reason: "load".into() })
             }
-            Self::Breaker { open } => (town.officer(), Act::SetBreaker { reason: open.then(|| "load".to_owned()) }),
+            Self::Breaker { open } => {
+                (town.officer(), Act::SetBreaker { cause: Cause::Operator, reason: open.then(|| "load".to_owned()) })
+            }
             Self::ResolveCase { case, approve } => {
-                let verdict = if approve { Verdict::Approve } else { Verdict::Deny };
-                (town.approver(), Act::ResolveCase { case, verdict, note: String::new() })
+                let verdict = if approve { CaseVerdict::Release } else { CaseVerdict::Reject };
+                let rules = Arc::clone(&town.rules);
+                (town.approver(), Act::ResolveCase { case, verdict, note: String::new(), rules })
             }
             Self::CoreSays { transaction, verb, word } => {
                 let actor = Actor::System { component: CORE_COMPONENT.into() };
@@ -231,8 +235,8 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::QueuedManual { case_id, transaction_id, .. } => {
             json!({ "status": "queued_manual", "case_id": case_id, "transaction_id": transaction_id })
         }
-        Effect::CaseDecided { case_id, verdict, .. } => {
-            json!({ "status": "case_decided", "case_id": case_id, "verdict": verdict })
+        Effect::CaseWorked { case_id, step, .. } => {
+            json!({ "status": "case_worked", "case_id": case_id, "step": step.status() })
         }
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
         Effect::Decided { approval_id, transaction_id, verdict, pending: _ } => json!({

@@ -67,6 +67,7 @@ impl Served {
             settings: FrontSettings {
                 policy: config.policy.clone(),
                 payment: config.payment.clone(),
+                breaker: crate::guard::settings::BreakerSettings::default(),
                 audit: config.audit.clone(),
                 pki: config.pki.clone(),
                 agents: config.agents,

@@ -11,6 +11,7 @@ use super::account::amount;
 use super::context::Context;
 use super::table::{cell, unless_changed};
 use crate::front::admin::AdminCall;
+use crate::kernel::breaker::Cause;
 use crate::kernel::command::NewAccount;
 use crate::kernel::types::{AccountId, Currency, MerchantId, OwnerId, ProductId};
 use crate::kernel::zone::Zone;
@@ -29,7 +30,7 @@ enum Verb {
     /// Open the accounts and add the merchants and products of a file (administrator). What is there stays.
     #[command(after_help = "Example:\n  countersign bank load scripts/demo-bank.toml")]
     Load { file: PathBuf },
-    /// Stop all payments by agents at once (officer or administrator). What they ask meanwhile waits in `case list`.
+    /// Stop all payments by agents at once (officer or administrator). What they ask meanwhile waits in `manual list`.
     #[command(after_help = "Example:\n  countersign bank stop --reason \"core banking reports duplicates\"\n\n\
                             At a terminal it asks for one typed word; --yes leaves the question out.")]
     Stop {
@@ -40,15 +41,20 @@ enum Verb {
         #[arg(long)]
         yes: bool,
     },
-    /// Let payments go on (officer or administrator). Waiting cases still need their answer.
-    #[command(after_help = "Example:\n  countersign bank resume\n\n\
+    /// Let payments go on (officer or administrator). Waiting cases still need their answer, and causes
+    /// that are not named stay.
+    #[command(after_help = "Examples:\n  countersign bank resume\n  countersign bank resume --cause hsm_down\n\n\
                             At a terminal it asks for one typed word; --yes leaves the question out.")]
     Resume {
+        /// operator (what a person stopped), anomalies, hsm_down, store_slow or core_failing; more than once
+        /// for several. What still fails stops payments again.
+        #[arg(long, default_value = "operator")]
+        cause: Vec<Cause>,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
     },
-    /// Whether payments are stopped, since when and why, and how many cases wait.
+    /// Whether payments are stopped: every cause, since when, what its probes say, and how many cases wait.
     #[command(after_help = "Example:\n  countersign bank status --json")]
     Status,
 }
@@ -120,9 +126,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             confirmed(yes, "stop", "No agent can make a payment any more until `countersign bank resume`.")?;
             stopped(context, DeskCall::BankStop { reason })
         }
-        Verb::Resume { yes } => {
-            confirmed(yes, "resume", "Agents can make payments again.")?;
-            stopped(context, DeskCall::BankResume {})
+        Verb::Resume { cause: causes, yes } => {
+            confirmed(yes, "resume", "Agents can make payments again, unless another cause stands.")?;
+            stopped(context, DeskCall::BankResume { causes })
         }
         Verb::Status => stopped(context, DeskCall::BankStatus {}),
     }
@@ -160,9 +166,26 @@ fn stopped(context: &Context, call: DeskCall) -> Result<(), Failure> {
         };
         let (cases, orders) = (cell(&answer["cases_waiting"]), cell(&answer["orders_waiting"]));
         let changed = unless_changed(answer);
-        format!("{state}{changed}; {cases} cases wait for an answer, {orders} orders for the core banking system")
+        let mut lines = vec![format!(
+            "{state}{changed}; {cases} cases wait for an answer, {orders} orders for the core banking system"
+        )];
+        lines.extend(answer["causes"].as_array().into_iter().flatten().map(cause));
+        lines.join("\n")
     });
     Ok(())
+}
+
+/// A cause that stands: whom it stops, what its probes say, and what to do.
+fn cause(cause: &Value) -> String {
+    let whom = if cause["reach"] == "node" { "this node" } else { "the whole bank" };
+    let (name, since) = (cell(&cause["cause"]), cell(&cause["since"]));
+    let probes = match &cause["probes"] {
+        Value::Null => String::new(),
+        probes => {
+            format!("; {} of {} probes succeeded in a row", cell(&probes["succeeded"]), cell(&probes["needed"]))
+        }
+    };
+    format!("  {name:<12} stops {whom} since {since}{probes}\n    next: {}", cell(&cause["next_step"]))
 }
 
 fn read(file: &Path) -> Result<Book, Failure> {

@@ -32,6 +32,7 @@ mod install;
 mod judging;
 pub mod key;
 pub mod ledger;
+pub mod manual;
 pub mod merchant;
 mod migrate;
 mod officer;
@@ -125,6 +126,7 @@ enum Verb {
     Approvals(approvals::Args),
     Consent(consent::Args),
     Transaction(transaction::Args),
+    Manual(manual::Args),
     Case(case::Args),
     Ledger(ledger::Args),
     Migrate(migrate::Args),
@@ -204,6 +206,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Approvals(args) => approvals::run(args, context),
         Verb::Consent(args) => consent::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),
+        Verb::Manual(args) => manual::run(args, context),
         Verb::Case(args) => case::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),
         Verb::Migrate(args) => migrate::run(args, context),

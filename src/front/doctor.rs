@@ -319,9 +319,20 @@ fn check_bank(services: &Services, items: &mut Vec<Value>) {
         let waiting = &stopped["cases_waiting"];
         items.push(if stopped["stopped"] == true {
             let reason = stopped["reason"].as_str().unwrap_or_default();
-            warn("payments", format!("stopped: {reason}; {waiting} cases wait"), "countersign bank resume, case list")
+            let state = stopped["state"].as_str().unwrap_or_default();
+            let names: Vec<&str> = stopped["causes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|cause| cause["cause"].as_str())
+                .collect();
+            warn(
+                "payments",
+                format!("stopped ({state}: {}): {reason}; {waiting} cases wait", names.join(", ")),
+                "countersign bank status says what to do about each cause; countersign manual list",
+            )
         } else if *waiting != json!(0) {
-            warn("payments", format!("{waiting} cases wait for an answer"), "countersign case list")
+            warn("payments", format!("{waiting} cases wait for an answer"), "countersign manual list")
         } else {
             ok("payments", "are made; no case waits")
         });

@@ -22,6 +22,7 @@ use crate::front::operators::Operators;
 use crate::front::peer_lease::Lender;
 use crate::front::peer_lease::holder::Heard;
 use crate::front::watching::Changes;
+use crate::guard::Guard;
 use crate::hsm::client::WorkerPool;
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
@@ -58,6 +59,7 @@ pub struct ServicesSetup {
 pub struct FrontSettings {
     pub policy: Option<crate::payment::settings::PolicySettings>,
     pub payment: crate::payment::settings::PaymentSettings,
+    pub breaker: crate::guard::settings::BreakerSettings,
     pub audit: crate::audit::settings::AuditSettings,
     pub pki: crate::ca::settings::PkiSettings,
     pub agents: crate::front::settings::AgentSettings,
@@ -387,6 +389,7 @@ impl Services {
             rules,
             core: setup.core.clone(),
             limit: Arc::clone(&self.limit),
+            guard: Guard::new(setup.settings.breaker.clone()),
         });
         payments.recover()?;
         let _ = self.payments.set(payments);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::approval::Evidence;
+use crate::kernel::breaker::Cause;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::policy::role::Policy;
 use crate::kernel::quorum::{GateRule, Side};
@@ -123,6 +124,12 @@ pub struct Rules {
     pub gates: Vec<GateRule>,
     /// Whether a word counts that nobody's key signed, where no rule names gates.
     pub unsigned_approvals: bool,
+    /// Above it a case of the manual queue takes two people. None: one is enough for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manual_two_people_above: Option<Money>,
+    /// Why this node makes no payment now, in words; the other nodes may. None: it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_here: Option<String>,
 }
 
 /// Which book is the bank's.
@@ -295,6 +302,67 @@ pub enum Verdict {
     Deny,
 }
 
+/// A human's answer to a case of the manual queue.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseVerdict {
+    /// The payment goes on when the agent asks again.
+    Release,
+    /// It ends, and what it holds goes back.
+    Reject,
+    /// It ends too: money moved outside, under this reference.
+    PaidElsewhere { reference: String },
+}
+
+impl CaseVerdict {
+    /// What the case is called afterwards.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Release => "released",
+            Self::Reject => "rejected",
+            Self::PaidElsewhere { .. } => "paid_elsewhere",
+        }
+    }
+}
+
+/// From whom a case may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakeFrom {
+    Nobody,
+    /// From whoever works on it.
+    Anybody,
+}
+
+/// How far a case has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CaseStep {
+    /// `before`: from whom it was taken over.
+    Taken {
+        by: String,
+        before: Option<String>,
+    },
+    /// One of two people has said it.
+    Proposed {
+        verdict: CaseVerdict,
+        by: String,
+    },
+    Decided {
+        verdict: CaseVerdict,
+    },
+}
+
+impl CaseStep {
+    /// `taken`, `proposed`, or what the case is called now.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Taken { .. } => "taken",
+            Self::Proposed { .. } => "proposed",
+            Self::Decided { verdict } => verdict.status(),
+        }
+    }
+}
+
 /// What an agent may do with an account.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -396,15 +464,22 @@ pub enum Act {
         policy: Box<Policy>,
         expects: u64,
     },
-    /// Stops all payments by agents (`Some` reason) or lets them go on.
+    /// Stops all payments by agents for a cause (`Some` reason), or lifts that cause. Idempotent.
     SetBreaker {
+        cause: Cause,
         reason: Option<String>,
     },
-    /// A human's word on a case: `Approve` lets the payment go on when the agent asks again, `Deny` ends it.
+    /// A person works on a case from now on. Idempotent.
+    TakeCase {
+        case: CaseId,
+        from: TakeFrom,
+    },
+    /// A person's word on a case. Above the rules' threshold it stands when another person says the same.
     ResolveCase {
         case: CaseId,
-        verdict: Verdict,
+        verdict: CaseVerdict,
         note: String,
+        rules: Arc<Rules>,
     },
     /// Hands an open transaction to the bank's people; its funds stay held.
     QueueManual {
@@ -595,11 +670,11 @@ pub enum Effect {
         version: u64,
         changed: bool,
     },
-    /// A case has its answer.
-    CaseDecided {
+    /// A person worked on a case.
+    CaseWorked {
         case_id: CaseId,
         transaction_id: Option<TransactionId>,
-        verdict: Verdict,
+        step: CaseStep,
     },
     /// A certificate as it stands: `der` is the released one.
     Certificate(CertificateRecord),

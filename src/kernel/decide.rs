@@ -19,6 +19,7 @@ mod registry;
 mod reversal;
 mod revocation;
 mod rows;
+mod stop;
 mod transfer;
 
 pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
@@ -26,8 +27,8 @@ pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
 pub use revocation::SERIALS_MAX;
 pub use rows::{
-    Binding, Book, Breaker, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking,
-    Merchant, Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Signed,
+    Binding, Book, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant,
+    Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Proposal, Signed, Taken,
 };
 
 use arguments::{Found, effective};
@@ -64,6 +65,7 @@ impl Decided {
             | Act::ReverseTransaction { .. }
             | Act::ApplyPolicy { .. }
             | Act::SetBreaker { .. }
+            | Act::TakeCase { .. }
             | Act::ResolveCase { .. }
             | Act::QueueManual { .. }
             | Act::CoreAnswered { .. }
@@ -187,8 +189,9 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             reversal::by_operator(book, command, transaction_id, *amount, idempotency_key, rules, fresh)
         }
         Act::ApplyPolicy { policy, expects } => policy::apply(book, command, policy, *expects),
-        Act::SetBreaker { reason } => manual::set_breaker(book, command, reason.as_deref()),
-        Act::ResolveCase { case, verdict, note } => manual::resolve(book, command, case, *verdict, note),
+        Act::SetBreaker { cause, reason } => stop::set(book, command, *cause, reason.as_deref()),
+        Act::TakeCase { case, from } => manual::take(book, command, case, *from),
+        Act::ResolveCase { case, verdict, note, rules } => manual::resolve(book, command, case, verdict, note, rules),
         Act::QueueManual { transaction_id, case, reason } => manual::queue(book, command, transaction_id, case, reason),
         Act::CoreAnswered { transaction_id, verb, word } => core::answered(book, command, transaction_id, *verb, word),
         Act::DecideApproval { approval, side, verdict, note, evidence } => {

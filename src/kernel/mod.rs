@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod approval;
+pub mod breaker;
 pub mod canon;
 pub mod catalogue;
 pub mod command;

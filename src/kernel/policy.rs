@@ -140,6 +140,8 @@ mod tests {
             open_holds_max: 1,
             company_crl_required: false,
             fees: vec![],
+            manual_two_people_above: None,
+            stopped_here: None,
             settlement: crate::kernel::command::Settlement::Embedded,
             gates: vec![],
             unsigned_approvals: false,

@@ -114,7 +114,10 @@ refusals! {
     SubmissionPending = "submission_pending", "the core banking system has the order and has not answered", "ask get_transaction; repeating is safe";
     CoreRefused = "core_refused", "the core banking system refused the payment", "see the reason at `countersign transaction show`";
     CaseRejected = "case_rejected", "the bank's people said no", "do not retry";
-    UnknownCase = "unknown_case", "no such case", "see `countersign case list`";
+    PaidElsewhere = "paid_elsewhere", "the bank's people made the payment outside of this system", "do not retry: it is paid";
+    UnknownCase = "unknown_case", "no such case", "see `countersign manual list`";
+    CaseTaken = "case_taken", "somebody else works on this case", "ask them, or take it with `countersign manual take --take-over`";
+    SecondPersonNeeded = "second_person_needed", "above the threshold two people say the same, and this person has said it already", "another person says `countersign manual done`";
     BreakerOpen = "breaker_open", "the bank has stopped payments", "try again when the bank has resumed them";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
     SerialTaken = "serial_taken", "the issuer has given this serial number before", "issue it again with a fresh one";

@@ -77,7 +77,7 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
             Ok(value)
         }
         Effect::Decided { .. }
-        | Effect::CaseDecided { .. }
+        | Effect::CaseWorked { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
         | Effect::Spread { .. }

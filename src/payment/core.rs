@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use super::answer::{Receipt, unexpected};
 use super::story::{Payments, fresh_ids};
 use crate::banking::{CoreAnswer, CoreBanking, CoreState, Order};
+use crate::guard::{Reached, Seen};
 use crate::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, Effect, Posted};
 use crate::kernel::decide::{CORE_COMPONENT, HOLD_NOT_CONFIRMED, OutboxRow};
 use crate::kernel::ledger::{Transaction, TransactionState};
@@ -50,7 +51,7 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::QueuedManual { .. }
         | Effect::Cancelled { .. }
         | Effect::Decided { .. }
-        | Effect::CaseDecided { .. }
+        | Effect::CaseWorked { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
         | Effect::Spread { .. }
@@ -240,8 +241,12 @@ impl Payments {
         let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
         let verb_name = verb.name();
         let word = match say(core, &transaction, verb) {
-            Ok(word) => word,
+            Ok(word) => {
+                self.guard.saw(Seen::Core(Reached::Yes));
+                word
+            }
             Err(why) => {
+                self.guard.saw(Seen::Core(Reached::No));
                 tracing::warn!(transaction_id = %id, verb = verb_name, %why, "an order waits for the core");
                 return Ok(Delivered::Waits);
             }

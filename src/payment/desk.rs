@@ -8,12 +8,13 @@ mod transactions;
 
 use super::operators::{reader, refused};
 use super::story::Payments;
-use crate::kernel::command::{Act, OperatorPrincipal, Verdict};
+use crate::kernel::breaker::Cause;
+use crate::kernel::command::{Act, CaseVerdict, OperatorPrincipal, TakeFrom};
 use crate::kernel::ledger::{AccountStatus, TransactionState};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, AgentName, CaseId, Currency, Day, IdempotencyKey, TransactionId};
 use crate::ops::failure::Failure;
-use crate::store::{Before, CasePlace, Listing, TransactionRecord, views};
+use crate::store::{Before, CasePlace, TransactionRecord, views};
 
 /// Transactions that belong to one account or one original and are listed with it.
 const RELATED_MAX: u32 = 1_000;
@@ -72,16 +73,23 @@ pub enum DeskCall {
     CaseShow {
         case: CaseId,
     },
+    CaseTake {
+        case: CaseId,
+        from: TakeFrom,
+    },
     CaseResolve {
         case: CaseId,
-        verdict: Verdict,
+        verdict: CaseVerdict,
         note: String,
     },
     BankStatus {},
     BankStop {
         reason: String,
     },
-    BankResume {},
+    /// Lifts these causes.
+    BankResume {
+        causes: Vec<Cause>,
+    },
 }
 
 impl Payments {
@@ -116,28 +124,33 @@ impl Payments {
                 let found = self.store.case(&case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
                 Ok(views::case(&found))
             }
+            DeskCall::CaseTake { case, from } => self.case_worked(operator, Act::TakeCase { case, from }),
             DeskCall::CaseResolve { case, verdict, note } => self.case_resolve(operator, case, verdict, note),
             DeskCall::BankStatus {} => {
                 reader(operator)?;
                 self.stopped()
             }
             DeskCall::BankStop { reason } => {
-                let changed = self.done(operator, Act::SetBreaker { reason: Some(stated(reason)?) })?;
+                let (cause, reason) = (Cause::Operator, Some(stated(reason)?));
+                let changed = self.done(operator, Act::SetBreaker { cause, reason })?;
                 self.stopped_after(changed)
             }
-            DeskCall::BankResume {} => {
-                let changed = self.done(operator, Act::SetBreaker { reason: None })?;
+            DeskCall::BankResume { causes } => {
+                let mut changed = false;
+                for cause in causes {
+                    changed |= self.lift(operator, cause)?;
+                }
                 self.stopped_after(changed)
             }
         }
     }
 
-    /// Whether payments are stopped, why and by whom, how many cases wait, and how many orders to a core.
+    /// Whether payments are stopped, by which causes, how many cases wait, and how many orders to a core.
     ///
     /// # Errors
     /// The store's.
     pub fn stopped(&self) -> Result<Value, Failure> {
-        let mut value = self.store.listing(Listing::Breaker)?.pop().unwrap_or_default();
+        let mut value = self.breaker_view()?;
         value["cases_waiting"] = json!(self.store.cases_waiting()?);
         value["orders_waiting"] = json!(self.outbox_waiting()?.0);
         Ok(value)

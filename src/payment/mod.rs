@@ -7,6 +7,7 @@
 mod agents;
 mod answer;
 mod approvals;
+mod breaker;
 mod core;
 mod desk;
 mod operators;
@@ -20,5 +21,5 @@ pub use desk::DeskCall;
 
 pub use answer::{Receipt, ToolFailure};
 pub use policies::PolicyCall;
-pub use rules::{check_fees, rules};
+pub use rules::{check_fees, rules, two_people_above};
 pub use story::{Decided, Payments, PaymentsSetup, Rest};

@@ -198,7 +198,7 @@ impl Payments {
             | Effect::Posted(_)
             | Effect::Submitted(_)
             | Effect::QueuedManual { .. }
-            | Effect::CaseDecided { .. }
+            | Effect::CaseWorked { .. }
             | Effect::Cancelled { .. }
             | Effect::Decided { .. }
             | Effect::Swept { .. }

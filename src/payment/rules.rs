@@ -74,6 +74,13 @@ pub fn rules(
         settlement,
         gates: gates(policy).map_err(|error| invalid("gates", &error))?,
         unsigned_approvals: policy.unsigned_approvals.unwrap_or(false),
+        manual_two_people_above: payment
+            .manual_two_people_above
+            .as_deref()
+            .map(|text| two_people_above(text, policy))
+            .transpose()
+            .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
+        stopped_here: None,
     })
 }
 
@@ -90,6 +97,14 @@ fn given(mut role_tools: BTreeMap<RoleName, Vec<String>>, policy: Option<&Policy
 /// The gates that the settings name; none where they name none.
 fn gates(policy: &PolicySettings) -> Result<Vec<GateRule>, GateUnusable> {
     if policy.gates.is_empty() { Ok(vec![]) } else { strictest([&policy.gates[..]]) }
+}
+
+/// Above which amount a case of the manual queue takes two people.
+///
+/// # Errors
+/// Why it is no amount, in words.
+pub fn two_people_above(text: &str, policy: &PolicySettings) -> Result<Money, String> {
+    Money::parse_positive(text, policy.currency).map_err(|error| format!("[payment] manual_two_people_above: {error}"))
 }
 
 /// What is wrong with the fees of a configuration, in words.

@@ -45,6 +45,10 @@ pub struct PaymentSettings {
     pub approval_ttl_s: u32,
     /// Open holds of one agent on one account.
     pub open_holds_max: u32,
+    /// A case of the manual queue above it takes two people. A decimal string in the policy's currency; what has another
+    /// currency takes two as well. Leave out: one person is enough for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manual_two_people_above: Option<String>,
     /// What payments cost their payer; the first that fits kind and currency counts.
     pub fee: Vec<FeeSettings>,
 }
@@ -66,6 +70,12 @@ pub struct FeeSettings {
 
 impl Default for PaymentSettings {
     fn default() -> Self {
-        Self { authorization_ttl_s: 900, approval_ttl_s: 86_400, open_holds_max: 50, fee: Vec::new() }
+        Self {
+            authorization_ttl_s: 900,
+            approval_ttl_s: 86_400,
+            open_holds_max: 50,
+            manual_two_people_above: None,
+            fee: Vec::new(),
+        }
     }
 }

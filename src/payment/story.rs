@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::answer::{self, Receipt, ToolFailure, unexpected};
 use super::core::{Declined, There, asked_there};
 use crate::banking::CoreBanking;
+use crate::guard::Guard;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
+use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
-use crate::kernel::types::{RequestId, Sha256, TransactionId};
+use crate::kernel::types::{RequestId, Sha256, SpiffeId, TransactionId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::ServingLimit;
@@ -38,6 +41,8 @@ pub struct PaymentsSetup {
     pub core: Option<Arc<dyn CoreBanking>>,
     /// Until when agents may be served.
     pub limit: Arc<ServingLimit>,
+    /// What stops this node, and what it has seen.
+    pub guard: Arc<Guard>,
 }
 
 impl fmt::Debug for PaymentsSetup {
@@ -49,7 +54,7 @@ impl fmt::Debug for PaymentsSetup {
 /// Money acts of one bank. Every method blocks: at most for the store's commit and one HSM signature.
 pub struct Payments {
     pub(super) store: Arc<dyn Store>,
-    token: Arc<dyn Token>,
+    pub(super) token: Arc<dyn Token>,
     /// Replaced when the key is rotated; a signing keeps the key it started with. The lock guards the pointer only.
     transaction_key: RwLock<Arc<KeyInfo>>,
     /// Replaced as a whole when a catalogue is installed; a decision keeps the rules it started with.
@@ -58,6 +63,7 @@ pub struct Payments {
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
     pub(super) core: Option<Arc<dyn CoreBanking>>,
     limit: Arc<ServingLimit>,
+    pub(super) guard: Arc<Guard>,
     /// The last order that the core had no word for. The lock guards the name only.
     pub(super) silent: Mutex<Option<TransactionId>>,
 }
@@ -108,6 +114,7 @@ impl Payments {
             flights: Mutex::default(),
             core: setup.core,
             limit: setup.limit,
+            guard: setup.guard,
             silent: Mutex::default(),
         })
     }
@@ -146,7 +153,9 @@ impl Payments {
         nonce: Option<Sha256>,
     ) -> Result<Value, ToolFailure> {
         let Permit(command) = self.permit(agent, &call, &request, nonce)?;
-        self.concluded(Decided { call, request, decision: self.decide(command) })
+        let decision = self.decide(command);
+        seen(&self.guard, &agent.spiffe_id, &decision);
+        self.concluded(Decided { call, request, decision })
     }
 
     /// The beginning of the same story without a thread that waits for the commit: `decided` is called once, as
@@ -163,8 +172,11 @@ impl Payments {
         decided: impl FnOnce(Decided) + Send + 'static,
     ) -> Result<(), Failure> {
         let Permit(command) = self.permit(agent, &call, &request, nonce)?;
+        let (guard, name, began) = (Arc::clone(&self.guard), agent.spiffe_id.clone(), Instant::now());
         let told = move |outcome: Result<Vec<Decision>, StoreFault>| {
+            timed(&guard, began, &outcome);
             let decision = outcome.map_err(Failure::from).and_then(only);
+            seen(&guard, &name, &decision);
             decided(Decided { call, request, decision });
         };
         self.store.submit(vec![command], Box::new(told));
@@ -269,14 +281,21 @@ impl Payments {
         request: &RequestId,
         nonce: Option<Sha256>,
     ) -> Result<Permit, Failure> {
-        let act = Act::Tool { call: call.clone(), rules: self.rules(), fresh: fresh_ids()? };
+        let mut rules = self.rules();
+        if let Some(reason) = self.guard.stopped_here() {
+            Arc::make_mut(&mut rules).stopped_here = Some(reason);
+        }
+        let act = Act::Tool { call: call.clone(), rules, fresh: fresh_ids()? };
         let stamp = Stamp { nonce, commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
         Ok(Permit(Command { stamp, actor: Actor::Agent(agent.clone()), act }))
     }
 
     /// One command, decided and durable.
     pub(super) fn decide(&self, command: Command) -> Result<Decision, Failure> {
-        only(self.store.apply(vec![command])?)
+        let began = Instant::now();
+        let outcome = self.store.apply(vec![command]);
+        timed(&self.guard, began, &outcome);
+        only(outcome?)
     }
 
     pub(super) fn receipt(&self, effect: &Effect) -> Option<Receipt> {
@@ -385,8 +404,33 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::QueuedManual { .. }
-        | Effect::CaseDecided { .. }
+        | Effect::CaseWorked { .. }
         | Effect::Done { .. } => None,
+    }
+}
+
+/// Tells the breaker how long a commit took. One that found no room, or came too late, says nothing about the store.
+fn timed<T>(guard: &Guard, began: Instant, outcome: &Result<T, StoreFault>) {
+    match outcome {
+        Ok(_) => guard.committed(began.elapsed()),
+        Err(StoreFault::OutcomeUnknown(_) | StoreFault::NotRecorded(_)) => guard.commit_failed(),
+        Err(StoreFault::Busy | StoreFault::TooLate | StoreFault::SchemaTooNew { .. }) => {}
+    }
+}
+
+/// Refusals that an agent in good order does not meet are alerts about it.
+fn seen(guard: &Guard, agent: &SpiffeId, decision: &Result<Decision, Failure>) {
+    const ODD: [Refusal; 5] = [
+        Refusal::AccountNotGranted,
+        Refusal::AuthorizationMismatch,
+        Refusal::IdempotencyKeyReused,
+        Refusal::NonceReplayed,
+        Refusal::ToolDenied,
+    ];
+    if let Ok(Decision { outcome: Err(refusal), .. }) = decision
+        && ODD.contains(refusal)
+    {
+        guard.alerted(agent);
     }
 }
 

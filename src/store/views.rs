@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::ApprovalView;
 use crate::kernel::approval::{Evidence, PaymentTerms};
-use crate::kernel::decide::{Breaker, CoreRefusal, Grant, ManualCase, Merchant, Offer};
+use crate::kernel::breaker::{Breaker, Stop};
+use crate::kernel::command::CaseVerdict;
+use crate::kernel::decide::{CoreRefusal, Grant, ManualCase, Merchant, Offer};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::quorum::{Count, Word};
 use crate::kernel::types::{Money, UnixMillis};
@@ -68,6 +70,13 @@ pub fn case(case: &ManualCase) -> Value {
         "case_id": case.case_id, "status": case.state.name(), "agent": case.agent, "reason": case.reason,
         "transaction_id": case.transaction_id, "call": case.call, "created": case.created.rfc3339(),
         "decided_by": case.decided_by, "decided_at": case.decided_at.map(UnixMillis::rfc3339), "note": case.note,
+        "taken_by": case.taken.as_ref().map(|taken| &taken.by),
+        "taken_at": case.taken.as_ref().map(|taken| taken.at.rfc3339()),
+        "proposed": case.proposed.as_ref().map(|proposed| json!({
+            "status": proposed.verdict.status(), "by": proposed.by, "at": proposed.at.rfc3339(),
+            "note": proposed.note, "reference": reference(&proposed.verdict),
+        })),
+        "reference": case.reference,
     })
 }
 
@@ -75,12 +84,23 @@ pub fn core_refusal(refusal: &CoreRefusal) -> Value {
     json!({ "order": refusal.verb, "reason": refusal.reason, "at": refusal.at.rfc3339() })
 }
 
-pub fn breaker(breaker: Option<&Breaker>) -> Value {
+fn reference(verdict: &CaseVerdict) -> Option<&str> {
+    match verdict {
+        CaseVerdict::PaidElsewhere { reference } => Some(reference),
+        CaseVerdict::Release | CaseVerdict::Reject => None,
+    }
+}
+
+/// `by` and `since` of the cause that is told first.
+pub fn breaker(breaker: &Breaker) -> Value {
+    let first = breaker.stops().first();
+    let cause = |stop: &Stop| json!({ "cause": stop.cause, "reason": stop.reason, "by": stop.by, "since": stop.since.rfc3339() });
     json!({
-        "stopped": breaker.is_some(),
-        "reason": breaker.map(|breaker| &breaker.reason),
-        "by": breaker.map(|breaker| &breaker.by),
-        "since": breaker.map(|breaker| breaker.since.rfc3339()),
+        "stopped": !breaker.is_closed(),
+        "reason": breaker.reason(),
+        "by": first.map(|stop| &stop.by),
+        "since": first.map(|stop| stop.since.rfc3339()),
+        "causes": breaker.stops().iter().map(cause).collect::<Vec<_>>(),
     })
 }
 

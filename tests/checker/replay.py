@@ -34,7 +34,7 @@ class Replay:
         self.keys, self.approvals, self.cases = {}, {}, {}
         # Marks, as the store keeps them; whom a certificate that was journalled is for.
         self.revoked, self.frozen, self.thaws, self.certificates = set(), set(), {}, {}
-        self.breaker = False
+        self.breaker = set()
         self.at, self.row = 0, 0
 
     def run(self):
@@ -55,6 +55,7 @@ class Replay:
             "add_merchant": self.add_merchant,
             "set_account_status": self.set_status,
             "set_breaker": self.set_breaker,
+            "take_case": self.take_case,
             "resolve_case": self.resolve_case,
             "queue_manual": self.queue_manual,
             "core_answered": self.core_answered,
@@ -392,7 +393,9 @@ class Replay:
             self.accounts[parameters["account"]]["status"] = parameters["status"]
 
     def set_breaker(self, _body, parameters, _result):
-        self.breaker = parameters["open"]
+        # What one node knows stops that node alone; it is in no table.
+        if parameters["cause"] in ("operator", "anomalies"):
+            (self.breaker.add if parameters["open"] else self.breaker.discard)(parameters["cause"])
 
     # Cases
 
@@ -414,11 +417,22 @@ class Replay:
         if transaction is not None and result["status"] == "queued_manual":
             self.withheld(transaction, result["case_id"])
 
-    def resolve_case(self, _body, parameters, result):
+    def take_case(self, _body, parameters, _result):
+        case = self.cases.get(parameters["case_id"])
+        if case is None or case["state"] != "queued":
+            self.differs("decided_out_of_turn", parameters["case_id"])
+
+    def resolve_case(self, body, parameters, result):
         case = self.cases.get(parameters["case_id"])
         if case is None or case["state"] != "queued":
             self.differs("decided_out_of_turn", parameters["case_id"])
             return
+        if result["status"] == "proposed":
+            case["proposed"] = (body["actor"]["name"], parameters["verdict"])
+            return
+        proposed = case.get("proposed")
+        if proposed is not None and proposed[0] == body["actor"]["name"]:
+            self.differs("decided_alone", parameters["case_id"])
         released = result["status"] == "released"
         case["state"] = result["status"]
         transaction = self.transactions.get(case["transaction"])

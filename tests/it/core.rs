@@ -30,7 +30,7 @@ const TIMEOUT_MS: u64 = 3_000;
 /// Turns of delivery after which something is wrong: each brings every order one word further.
 const TURNS_MAX: usize = 20;
 
-fn sandbox() -> Sandbox {
+pub fn sandbox() -> Sandbox {
     Sandbox::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap()
 }
 
@@ -285,7 +285,8 @@ fn what_was_committed_before_the_daemon_died_is_said_after_it() {
     assert_eq!(pair.bank.payments.deliver_outbox(|| true).unwrap(), Outbox::Waiting);
     assert!(pair.bank.payments.core_hears().unwrap().is_err());
     let case: CaseId = cancelled["case_id"].as_str().unwrap().parse().unwrap();
-    let act = Act::ResolveCase { case, verdict: Verdict::Deny, note: "n".into() };
+    let rules = pair.bank.payments.rules();
+    let act = Act::ResolveCase { case, verdict: CaseVerdict::Reject, note: "n".into(), rules };
     let command = Command {
         stamp: countersign::ops::clock::stamp(countersign::ops::clock::fresh_request_id()),
         actor: Actor::Operator(operator("bob", &["approver"])),

@@ -5,6 +5,7 @@ mod agent_model;
 mod audit;
 mod bank_desk;
 mod bench;
+mod breaker;
 mod bridge;
 mod ca;
 mod catalogue;

@@ -6,7 +6,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use countersign::banking::CoreBanking;
+use countersign::guard::settings::BreakerSettings;
+use countersign::guard::{Guard, Reached, Seen};
 use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{FeeRule, TransactionKind};
 use countersign::kernel::quorum::Side;
@@ -91,6 +94,7 @@ pub struct Bank {
     pub store: Arc<SqliteStore>,
     pub token: Arc<FaultyToken>,
     pub payments: Arc<Payments>,
+    pub guard: Arc<Guard>,
     pub shopper: AgentPrincipal,
 }
 
@@ -124,6 +128,9 @@ impl Bank {
     fn open(directory: tempfile::TempDir, token: Arc<FaultyToken>, core: Option<Arc<dyn CoreBanking>>) -> Self {
         let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
         let settlement = if core.is_some() { Settlement::External } else { Settlement::Embedded };
+        // Probed without pauses that a test would wait for.
+        let quick = BreakerSettings { probe_pause_ms: 100, recovered_ms: 0, ..BreakerSettings::default() };
+        let guard = Guard::new(quick);
         let payments = Payments::new(PaymentsSetup {
             store: Arc::clone(&store) as Arc<dyn Store>,
             token: Arc::clone(&token) as Arc<dyn Token>,
@@ -131,10 +138,11 @@ impl Bank {
             rules: Arc::new(Rules { settlement, ..rules() }),
             core,
             limit: Arc::new(ServingLimit::none()),
+            guard: Arc::clone(&guard),
         });
         let mut shopper = agent("purchaser", "shopper");
         shopper.not_after = clock::now().plus_ms(86_400_000);
-        Self { _directory: directory, store, token, payments, shopper }
+        Self { _directory: directory, store, token, payments, guard, shopper }
     }
 
     /// The same bank after its daemon ended and started again.
@@ -391,4 +399,91 @@ fn a_payment_with_a_fee_is_two_lines_of_a_statement_wherever_a_page_ends() {
         ];
         assert_eq!(lines, expected, "pages of {limit}");
     }
+}
+
+fn breaker_of(bank: &Bank) -> Value {
+    bank.payments.stopped().unwrap()
+}
+
+/// Gives the breaker turns until it is closed, as the daemon does.
+fn closed_by_turns(bank: &Bank, hsm: Reached) {
+    crate::crash::until("the breaker closes", || {
+        bank.payments.breaker_turn(hsm).unwrap();
+        (breaker_of(bank)["state"] == "closed").then_some(())
+    });
+}
+
+#[test]
+fn slow_commits_stop_this_node_and_fast_ones_of_its_own_let_it_go_on() {
+    let bank = bank();
+    let desk = |call| bank.payments.desk(&ada(), call).unwrap();
+    bank.payments.breaker_turn(Reached::Yes).unwrap();
+    assert_eq!(breaker_of(&bank)["state"], "closed");
+    for _ in 0..2_048 {
+        bank.guard.committed(std::time::Duration::from_secs(60));
+    }
+    bank.payments.breaker_turn(Reached::Yes).unwrap();
+    let stopped = breaker_of(&bank);
+    assert_eq!(
+        (&stopped["state"], &stopped["causes"][0]["cause"]),
+        (&"open".into(), &"store_slow".into()),
+        "{stopped}"
+    );
+    assert_eq!(stopped["causes"][0]["reach"], "node");
+    // Nothing of it is a row: another daemon of this bank goes on.
+    assert_eq!(bank.store.listing(Listing::Breaker).unwrap()[0]["stopped"], false);
+    let call = || ToolCall::AuthorizeTransfer {
+        from_account: Some("CHK_001".parse().unwrap()),
+        to_account: "SAV_001".parse().unwrap(),
+        amount: usd("5"),
+        idempotency_key: "slow".parse().unwrap(),
+    };
+    let ask = || bank.payments.call_tool(&bank.shopper, call(), clock::fresh_request_id(), None).unwrap();
+    let queued = ask();
+    assert_eq!(queued["status"], "queued_manual", "{queued}");
+    // A person's stop as well: what heals by itself leaves it.
+    desk(DeskCall::BankStop { reason: "drill".into() });
+    crate::crash::until("the node's cause goes", || {
+        bank.payments.breaker_turn(Reached::Yes).unwrap();
+        (breaker_of(&bank)["causes"].as_array().unwrap().len() == 1).then_some(())
+    });
+    assert_eq!(breaker_of(&bank)["causes"][0]["cause"], "operator");
+    let resumed = desk(DeskCall::BankResume { causes: vec![Cause::Operator] });
+    assert_eq!((&resumed["state"], &resumed["changed"]), (&"closed".into(), &true.into()));
+    assert_eq!(ask()["case_id"], queued["case_id"], "it waits for a person now");
+}
+
+#[test]
+fn many_agents_with_alerts_stop_the_bank_one_does_not_and_a_restart_forgets_neither() {
+    let mut bank = bank();
+    for _ in 0..100 {
+        bank.guard.alerted(&bank.shopper.spiffe_id);
+    }
+    bank.payments.breaker_turn(Reached::Yes).unwrap();
+    assert_eq!(breaker_of(&bank)["state"], "closed");
+    for number in 0..20 {
+        bank.guard.alerted(&agent("purchaser", &format!("odd-{number}")).spiffe_id);
+    }
+    bank.payments.breaker_turn(Reached::Yes).unwrap();
+    assert_eq!(bank.store.listing(Listing::Breaker).unwrap()[0]["causes"][0]["cause"], "anomalies");
+    bank = bank.restarted(None);
+    assert_eq!(breaker_of(&bank)["state"], "open", "it is the bank's, not the node's");
+    bank.payments.breaker_turn(Reached::Yes).unwrap();
+    // A node that has seen nothing itself probes it and, when it is quiet, lifts it.
+    closed_by_turns(&bank, Reached::Yes);
+    assert_eq!(bank.store.listing(Listing::Breaker).unwrap()[0]["stopped"], false);
+}
+
+#[test]
+fn an_hsm_that_blinks_stops_nothing_and_only_the_right_people_lift_causes() {
+    let bank = bank();
+    let desk = |call| bank.payments.desk(&ada(), call).unwrap();
+    bank.guard.saw(Seen::Hsm(Reached::No));
+    bank.payments.breaker_turn(Reached::No).unwrap();
+    assert_eq!(breaker_of(&bank)["state"], "closed", "a blink is none");
+    let auditor = operator("eve", &["auditor"]);
+    let by_auditor = bank.payments.desk(&auditor, DeskCall::BankResume { causes: vec![Cause::HsmDown] });
+    assert_eq!(by_auditor.unwrap_err().name, "operator_not_permitted");
+    let nothing = desk(DeskCall::BankResume { causes: vec![Cause::HsmDown] });
+    assert_eq!((&nothing["changed"], &nothing["state"]), (&false.into(), &"closed".into()));
 }

@@ -19,6 +19,7 @@ mod log;
 mod migrate;
 mod policies;
 mod postgres;
+mod queue;
 mod races;
 mod random;
 mod revocation;
@@ -48,5 +49,5 @@ fn a_store_keeps_what_it_answered_and_refuses_a_newer_schema() {
     world.adds_up();
     drop(store);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFault::SchemaTooNew { found: 99, known: 8 })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFault::SchemaTooNew { found: 99, known: 9 })));
 }

@@ -306,6 +306,8 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         open_holds_max: u32::MAX,
         company_crl_required: false,
         fees: vec![],
+        manual_two_people_above: None,
+        stopped_here: None,
         settlement: Settlement::Embedded,
         gates: vec![],
         unsigned_approvals: false,

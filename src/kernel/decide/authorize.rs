@@ -16,7 +16,7 @@
 use super::posting::{counted, within_day};
 use super::{
     Binding, Book, Case, Change, Counter, Found, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal,
-    manual,
+    manual, stop,
 };
 use crate::kernel::command::{Actor, Effect, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{
@@ -88,8 +88,8 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     if let Some(effect) = answered_before(case.book, case.now(), &scope, request)? {
         return Ok((effect, vec![]));
     }
-    if let Some(breaker) = case.book.breaker()? {
-        return manual::instead(case, call, scope, request, &breaker);
+    if let Some(reason) = stop::stopped(case)? {
+        return manual::instead(case, call, scope, request, reason);
     }
 
     let (grant, source) = source(case, &wanted)?;
@@ -229,11 +229,13 @@ fn expiry(case: &Case<'_>, reached: &[SoftLimit]) -> UnixMillis {
 /// The first answer of an authorization stays the same whatever became of it since, but for one that waits for the
 /// bank's people, was rejected by them or refused by the core: those were never promised.
 fn answer_again(book: &dyn Book, transaction: &Transaction) -> Ruled<Effect> {
+    if let (Some(case), TransactionState::Denied) = (&transaction.case_id, transaction.state)
+        && let Some(refusal) = manual::ended(book, case)?
+    {
+        return Err(refusal.into());
+    }
     match (&transaction.case_id, transaction.state) {
         (Some(case), TransactionState::Manual) => return manual::word(book, case),
-        (Some(case), TransactionState::Denied) if manual::is_rejected(book, case)? => {
-            return Err(Refusal::CaseRejected.into());
-        }
         (Some(_) | None, TransactionState::CoreRefused) => return Err(Refusal::CoreRefused.into()),
         (
             Some(_) | None,

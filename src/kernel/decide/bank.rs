@@ -115,6 +115,7 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::ReverseTransaction { .. }
         | Act::ApplyPolicy { .. }
         | Act::SetBreaker { .. }
+        | Act::TakeCase { .. }
         | Act::ResolveCase { .. }
         | Act::QueueManual { .. }
         | Act::CoreAnswered { .. }

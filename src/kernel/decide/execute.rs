@@ -6,7 +6,7 @@
 //! when they were.
 
 use super::posting::both_active;
-use super::{Case, Found, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle};
+use super::{Case, Found, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle, stop};
 use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
 use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::merchant_on_list;
@@ -39,8 +39,8 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     }
     executable(case, &transaction)?;
 
-    if let Some(breaker) = case.book.breaker()? {
-        return Ok(manual::withheld(case, call, &transaction, &breaker.reason));
+    if let Some(reason) = stop::stopped(case)? {
+        return Ok(manual::withheld(case, call, &transaction, &reason));
     }
     let debit = case.account(&transaction.debit)?;
     let credit = case.account(&transaction.credit)?;
@@ -91,7 +91,7 @@ pub(super) fn cancel(case: &Case<'_>, call: &ToolCall, reference: &Authorization
         TransactionState::Manual => Err(Refusal::QueuedManual.into()),
         TransactionState::Submitted => Err(Refusal::SubmissionPending.into()),
         TransactionState::Posted => Err(Refusal::AlreadyExecuted.into()),
-        TransactionState::Denied => Err(Refusal::ApprovalDenied.into()),
+        TransactionState::Denied => Err(manual::denied(case.book, &transaction)?.into()),
         TransactionState::Expired => Err(Refusal::AuthorizationExpired.into()),
         TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired.into()),
         TransactionState::Voided => Err(Refusal::AgentRevoked.into()),
@@ -171,7 +171,7 @@ fn executable(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
         TransactionState::Manual => Refusal::QueuedManual,
         TransactionState::Submitted => Refusal::SubmissionPending,
         TransactionState::Posted => Refusal::AlreadyExecuted,
-        TransactionState::Denied => Refusal::ApprovalDenied,
+        TransactionState::Denied => manual::denied(case.book, transaction)?,
         TransactionState::Cancelled => Refusal::AuthorizationCancelled,
         TransactionState::Expired => Refusal::AuthorizationExpired,
         TransactionState::ApprovalExpired => Refusal::ApprovalExpired,

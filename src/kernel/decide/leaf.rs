@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::kernel::canon::{CanonRefused, canonical_of};
-use crate::kernel::command::{Act, Actor, Command, Effect, Posted, ToolCall, Verdict};
+use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, ToolCall, Verdict};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
 
@@ -20,7 +20,10 @@ pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result
         Actor::Agent(_) | Actor::System { .. } => false,
     };
     let (kind, name, parameters) = named(&command.act);
-    let rules = if let Act::Tool { rules, .. } | Act::ReverseTransaction { rules, .. } = &command.act {
+    let rules = if let Act::Tool { rules, .. }
+    | Act::ReverseTransaction { rules, .. }
+    | Act::ResolveCase { rules, .. } = &command.act
+    {
         Some(rules)
     } else {
         None
@@ -109,8 +112,11 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             let parameters = json!({ "expects": expects.to_string(), "roles": roles, "sha256": policy.hash() });
             ("act", "apply_policy", parameters)
         }
-        Act::SetBreaker { reason } => ("act", "set_breaker", json!({ "open": reason.is_some(), "reason": reason })),
-        Act::ResolveCase { case, verdict, note } => {
+        Act::SetBreaker { cause, reason } => {
+            ("act", "set_breaker", json!({ "cause": cause, "open": reason.is_some(), "reason": reason }))
+        }
+        Act::TakeCase { case, from } => ("act", "take_case", json!({ "case_id": case, "from": from })),
+        Act::ResolveCase { case, verdict, note, .. } => {
             ("act", "resolve_case", json!({ "case_id": case, "verdict": verdict, "note": note }))
         }
         Act::QueueManual { transaction_id, case, reason } => {
@@ -198,10 +204,13 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::PolicyInForce { version, changed } => {
             json!({ "status": "policy_in_force", "version": version.to_string(), "changed": changed })
         }
-        Effect::CaseDecided { case_id, transaction_id, verdict } => json!({
-            "status": match verdict { Verdict::Approve => "released", Verdict::Deny => "rejected" },
-            "case_id": case_id, "transaction_id": transaction_id,
-        }),
+        Effect::CaseWorked { case_id, transaction_id, step } => {
+            let mut said = json!({ "status": step.status(), "case_id": case_id, "transaction_id": transaction_id });
+            if let CaseStep::Taken { before, .. } = step {
+                said["before"] = json!(before);
+            }
+            said
+        }
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
         Effect::Decided { approval_id, transaction_id, verdict, pending } => json!({
             "status": match verdict {

@@ -1,30 +1,19 @@
 //! Payments that are stopped, and what becomes of those that are asked for meanwhile.
 //!
 //! While the breaker is open an agent's request becomes a case under its own idempotency key: a retry finds the case, so
-//! nobody pays twice. The bank's people release it (the agent's next try is decided like any other) or reject it.
+//! nobody pays twice. The bank's people take it, then release it (the agent's next try is decided like any other),
+//! reject it, or say that they have paid it elsewhere; above a threshold two of them have to say the same.
 
 use serde_json::json;
 
-use super::bank::{operator, permitted};
-use super::{Binding, Book, Breaker, Case, CaseState, Change, ManualCase, Orders, Ruled, core, existing, release};
-use crate::kernel::command::{Actor, Command, CoreVerb, Effect, ToolCall, Verdict};
+use super::bank::operator;
+use super::{
+    Binding, Book, Case, CaseState, Change, ManualCase, Orders, Proposal, Ruled, Taken, core, existing, release,
+};
+use crate::kernel::command::{Actor, CaseStep, CaseVerdict, Command, CoreVerb, Effect, Rules, TakeFrom, ToolCall};
 use crate::kernel::ledger::{Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{CaseId, Sha256, TransactionId, UnixMillis};
-
-/// `SetBreaker`. Stopping is for whoever sees the need, going on for a human; a repeat changes nothing.
-pub(super) fn set_breaker(book: &dyn Book, command: &Command, reason: Option<&str>) -> Ruled<Orders> {
-    let roles = ["officer", "administrator"];
-    let by = match reason {
-        Some(_) => permitted(&command.actor, &roles)?.0,
-        None => operator(&command.actor, &roles)?,
-    };
-    let wanted = reason.map(|reason| Breaker { reason: reason.to_owned(), by, since: command.stamp.wall });
-    if book.breaker()?.is_some() == wanted.is_some() {
-        return Ok((Effect::Done { changed: false }, vec![]));
-    }
-    Ok((Effect::Done { changed: true }, vec![Change::PutBreaker(wanted)]))
-}
 
 /// A new authorization while payments are stopped: nothing is held or moved, and nothing is checked but that the agent
 /// does not fill the queue.
@@ -33,15 +22,14 @@ pub(super) fn instead(
     call: &ToolCall,
     scope: Sha256,
     request: Sha256,
-    breaker: &Breaker,
+    reason: String,
 ) -> Ruled<Orders> {
     if case.book.open_cases(&case.agent.spiffe_id)? >= case.rules.open_holds_max {
         return Err(Refusal::BreakerOpen.into());
     }
     let case_id = case.fresh.case.clone();
-    let row = ManualCase { scope: Some(scope), ..asked(case, call, &breaker.reason) };
-    let effect =
-        Effect::QueuedManual { case_id: case_id.clone(), transaction_id: None, reason: breaker.reason.clone() };
+    let row = ManualCase { scope: Some(scope), ..asked(case, call, &reason) };
+    let effect = Effect::QueuedManual { case_id: case_id.clone(), transaction_id: None, reason };
     let binding = Binding { request, transaction_id: None, case_id: Some(case_id) };
     Ok((effect, vec![Change::PutCase(Box::new(row)), Change::Bind { scope, binding, at: case.now() }]))
 }
@@ -110,58 +98,134 @@ pub(super) fn queue(
         decided_by: None,
         decided_at: None,
         note: None,
+        taken: None,
+        proposed: None,
+        reference: None,
     };
     Ok(waiting(row, &transaction))
 }
 
-/// `ResolveCase`. Order: role → the case is there → not decided.
+/// `TakeCase`. Order: role → the case is there → not decided → not one's own → not somebody else's.
+pub(super) fn take(book: &dyn Book, command: &Command, case_id: &CaseId, from: TakeFrom) -> Ruled<Orders> {
+    let (by, case, _) = worked(book, command, case_id)?;
+    let before = case.taken.as_ref().map(|taken| taken.by.clone()).filter(|before| *before != by);
+    if before.is_some() && from == TakeFrom::Nobody {
+        return Err(Refusal::CaseTaken.into());
+    }
+    let is_mine = before.is_none() && case.taken.is_some();
+    let taken = Some(Taken { by: by.clone(), at: command.stamp.wall });
+    let effect = step(&case, CaseStep::Taken { by, before });
+    let change = Change::PutCase(Box::new(ManualCase { taken, ..case }));
+    Ok((effect, if is_mine { vec![] } else { vec![change] }))
+}
+
+/// `ResolveCase`. Order: as [`take`], then the threshold: a second person has to say the same. Whoever answers a
+/// proposal need not have taken the case; another verdict stands in place of the first one, and waits anew.
 pub(super) fn resolve(
     book: &dyn Book,
     command: &Command,
     case_id: &CaseId,
-    verdict: Verdict,
+    verdict: &CaseVerdict,
     note: &str,
+    rules: &Rules,
 ) -> Ruled<Orders> {
-    let by = operator(&command.actor, &["approver", "officer"])?;
-    let case = book.case(case_id)?.ok_or(Refusal::UnknownCase)?;
-    if case.state != CaseState::Queued {
-        return Err(Refusal::AlreadyDecided.into());
-    }
+    let (by, case, transaction) = worked(book, command, case_id)?;
     let at = command.stamp.wall;
-    let mut changes = vec![];
-    if let Some(id) = &case.transaction_id {
-        let transaction =
-            book.transaction(id)?.ok_or_else(|| Inconsistent(format!("{case_id} names no transaction")))?;
-        // Revoked, and so voided, while it waited: only the case is left to close.
-        if transaction.state == TransactionState::Manual {
-            changes.extend(match verdict {
-                Verdict::Approve => resumed(&case, &transaction, at),
-                Verdict::Deny => {
-                    let account = existing(book, &transaction.debit)?;
-                    release(&account, &transaction, TransactionState::Denied, at)?
-                }
-            });
+    if case.proposed.is_none() && case.taken.as_ref().is_some_and(|taken| taken.by != by) {
+        return Err(Refusal::CaseTaken.into());
+    }
+    if takes_two(&case, transaction.as_ref(), rules) {
+        match &case.proposed {
+            Some(first) if first.verdict == *verdict && first.by == by => {
+                return Err(Refusal::SecondPersonNeeded.into());
+            }
+            Some(first) if first.verdict == *verdict => {}
+            Some(_) | None => return Ok(propose(case, verdict, by, at, note)),
         }
     }
-    let state = match verdict {
-        Verdict::Approve => CaseState::Released,
-        Verdict::Deny => CaseState::Rejected,
-    };
+    let mut changes = vec![];
+    // Revoked, and so voided, while it waited: only the case is left to close.
+    if let Some(transaction) = transaction.filter(|transaction| transaction.state == TransactionState::Manual) {
+        changes.extend(match verdict {
+            CaseVerdict::Release => resumed(&case, &transaction, at),
+            CaseVerdict::Reject | CaseVerdict::PaidElsewhere { .. } => {
+                let account = existing(book, &transaction.debit)?;
+                release(&account, &transaction, TransactionState::Denied, at)?
+            }
+        });
+    }
     // The key may stand for something newer when it was forgotten while the case waited.
-    if let (Some(scope), Verdict::Approve) = (case.scope, verdict)
+    if let (Some(scope), CaseVerdict::Release) = (case.scope, verdict)
         && book.binding(&scope, at)?.is_some_and(|binding| binding.case_id.as_ref() == Some(case_id))
     {
         changes.push(Change::Unbind { scope });
     }
-    let effect = Effect::CaseDecided { case_id: case_id.clone(), transaction_id: case.transaction_id.clone(), verdict };
+    let (state, reference) = match verdict {
+        CaseVerdict::Release => (CaseState::Released, None),
+        CaseVerdict::Reject => (CaseState::Rejected, None),
+        CaseVerdict::PaidElsewhere { reference } => (CaseState::PaidElsewhere, Some(reference.clone())),
+    };
+    let effect = step(&case, CaseStep::Decided { verdict: verdict.clone() });
     changes.push(Change::PutCase(Box::new(ManualCase {
         state,
         decided_by: Some(by),
         decided_at: Some(at),
         note: Some(note.to_owned()),
+        reference,
         ..case
     })));
     Ok((effect, changes))
+}
+
+/// Who works, on which case that waits, and about which transaction.
+fn worked(book: &dyn Book, command: &Command, case_id: &CaseId) -> Ruled<(String, ManualCase, Option<Transaction>)> {
+    let by = operator(&command.actor, &["approver", "officer"])?;
+    let case = book.case(case_id)?.ok_or(Refusal::UnknownCase)?;
+    if case.state != CaseState::Queued {
+        return Err(Refusal::AlreadyDecided.into());
+    }
+    let Some(id) = &case.transaction_id else {
+        return Ok((by, case, None));
+    };
+    let transaction = book.transaction(id)?.ok_or_else(|| Inconsistent(format!("{case_id} names no transaction")))?;
+    // Whoever made it, or whose money it is, has no say in it.
+    if transaction.maker.name() == by || existing(book, &transaction.debit)?.owner == by {
+        return Err(Refusal::MakerIsChecker.into());
+    }
+    Ok((by, case, Some(transaction)))
+}
+
+/// Above the threshold; so does what cannot be compared with it.
+fn takes_two(case: &ManualCase, transaction: Option<&Transaction>, rules: &Rules) -> bool {
+    let Some(threshold) = rules.manual_two_people_above else {
+        return false;
+    };
+    let asked = || match serde_json::from_value(case.call.clone()).ok()? {
+        ToolCall::AuthorizePurchase { price, .. } => Some(price),
+        ToolCall::AuthorizeTransfer { amount, .. } | ToolCall::ExecuteTransfer { amount, .. } => Some(amount),
+        ToolCall::ListAccounts {}
+        | ToolCall::GetAccountBalance { .. }
+        | ToolCall::ListTransactions { .. }
+        | ToolCall::SearchProducts { .. }
+        | ToolCall::ExecutePurchase { .. }
+        | ToolCall::CancelAuthorization { .. }
+        | ToolCall::GetTransaction { .. }
+        | ToolCall::GetApprovalStatus { .. }
+        | ToolCall::RequestReversal { .. } => None,
+    };
+    let amount = transaction.map(|transaction| transaction.amount).or_else(asked);
+    amount.is_none_or(|amount| amount.currency() != threshold.currency() || amount.minor() > threshold.minor())
+}
+
+fn propose(case: ManualCase, verdict: &CaseVerdict, by: String, at: UnixMillis, note: &str) -> Orders {
+    let effect = step(&case, CaseStep::Proposed { verdict: verdict.clone(), by: by.clone() });
+    let taken = case.taken.clone().or_else(|| Some(Taken { by: by.clone(), at }));
+    let proposed = Some(Proposal { verdict: verdict.clone(), by, at, note: note.to_owned() });
+    (effect, vec![Change::PutCase(Box::new(ManualCase { taken, proposed, ..case }))])
+}
+
+fn step(case: &ManualCase, step: CaseStep) -> Effect {
+    Effect::CaseWorked { case_id: case.case_id.clone(), transaction_id: case.transaction_id.clone(), step }
 }
 
 /// Back where it stood, with a fresh time to live: the wait was not the agent's.
@@ -182,12 +246,23 @@ pub(super) fn word(book: &dyn Book, case_id: &CaseId) -> Ruled<Effect> {
             Ok(Effect::QueuedManual { case_id: case.case_id, transaction_id: case.transaction_id, reason: case.reason })
         }
         CaseState::Rejected => Err(Refusal::CaseRejected.into()),
+        CaseState::PaidElsewhere => Err(Refusal::PaidElsewhere.into()),
     }
 }
 
-/// Whether the bank's people ended it.
-pub(super) fn is_rejected(book: &dyn Book, case_id: &CaseId) -> Ruled<bool> {
-    Ok(book.case(case_id)?.is_some_and(|case| case.state == CaseState::Rejected))
+/// How the bank's people ended it, if they did.
+pub(super) fn ended(book: &dyn Book, case_id: &CaseId) -> Ruled<Option<Refusal>> {
+    Ok(match book.case(case_id)?.map(|case| case.state) {
+        Some(CaseState::Rejected) => Some(Refusal::CaseRejected),
+        Some(CaseState::PaidElsewhere) => Some(Refusal::PaidElsewhere),
+        Some(CaseState::Queued | CaseState::Released) | None => None,
+    })
+}
+
+/// Why a denied transaction is not executed: money that moved outside is no simple no.
+pub(super) fn denied(book: &dyn Book, transaction: &Transaction) -> Ruled<Refusal> {
+    let ended = transaction.case_id.as_ref().map(|case| ended(book, case)).transpose()?.flatten();
+    Ok(ended.filter(|refusal| *refusal == Refusal::PaidElsewhere).unwrap_or(Refusal::ApprovalDenied))
 }
 
 fn waiting(row: ManualCase, transaction: &Transaction) -> Orders {
@@ -217,5 +292,8 @@ fn asked(case: &Case<'_>, call: &ToolCall, reason: &str) -> ManualCase {
         decided_by: None,
         decided_at: None,
         note: None,
+        taken: None,
+        proposed: None,
+        reference: None,
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::ReverseTransaction { .. }
         | Act::ApplyPolicy { .. }
         | Act::SetBreaker { .. }
+        | Act::TakeCase { .. }
         | Act::ResolveCase { .. }
         | Act::QueueManual { .. }
         | Act::CoreAnswered { .. }

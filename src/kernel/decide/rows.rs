@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Ruled;
-use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Verb, Whom};
+use crate::kernel::breaker::{Breaker, Cause, Stop};
+use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -90,16 +91,19 @@ pub enum CaseState {
     /// The payment goes on when the agent asks again.
     Released,
     Rejected,
+    /// Money moved outside; here none ever does.
+    PaidElsewhere,
 }
 
 impl CaseState {
-    pub const ALL: [Self; 3] = [Self::Queued, Self::Released, Self::Rejected];
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Released, Self::Rejected, Self::PaidElsewhere];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Released => "released",
             Self::Rejected => "rejected",
+            Self::PaidElsewhere => "paid_elsewhere",
         }
     }
 }
@@ -123,14 +127,28 @@ pub struct ManualCase {
     pub decided_by: Option<String>,
     pub decided_at: Option<UnixMillis>,
     pub note: Option<String>,
+    /// Who works on it.
+    pub taken: Option<Taken>,
+    /// What the first of two people said; it stays when the second one has said the same.
+    pub proposed: Option<Proposal>,
+    /// Where money moved that was paid elsewhere.
+    pub reference: Option<String>,
 }
 
-/// Payments by agents are stopped.
+/// Somebody works on a case.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Breaker {
-    pub reason: String,
+pub struct Taken {
     pub by: String,
-    pub since: UnixMillis,
+    pub at: UnixMillis,
+}
+
+/// The word of the first of two people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Proposal {
+    pub verdict: CaseVerdict,
+    pub by: String,
+    pub at: UnixMillis,
+    pub note: String,
 }
 
 /// A no of the core banking system to one of its orders.
@@ -208,8 +226,8 @@ pub trait Book {
     fn binding(&self, scope: &Sha256, now: UnixMillis) -> Ruled<Option<Binding>>;
     /// Whether a request's nonce was taken. Nonces are kept for at least a day, requests live for minutes.
     fn nonce_used(&self, nonce: &Sha256, now: UnixMillis) -> Ruled<bool>;
-    /// Why payments are stopped, if they are.
-    fn breaker(&self) -> Ruled<Option<Breaker>>;
+    /// Why payments of the whole bank are stopped, if they are.
+    fn breaker(&self) -> Ruled<Breaker>;
     fn case(&self, id: &CaseId) -> Ruled<Option<ManualCase>>;
     /// Cases of an agent that wait for their answer and are not about a transaction.
     fn open_cases(&self, agent: &SpiffeId) -> Ruled<u32>;
@@ -296,8 +314,9 @@ pub enum Change {
     },
     /// A case as it is now, new or not.
     PutCase(Box<ManualCase>),
-    /// `None`: payments go on.
-    PutBreaker(Option<Breaker>),
+    /// A cause that does not stand yet.
+    OpenBreaker(Stop),
+    LiftBreaker(Cause),
     PutPolicy(Box<PolicyRecord>),
     /// Keeps what the core banking system refused, and its own name for why.
     KeepRefusal(CoreRefusal),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{RELATED_MAX, record, stated};
-use crate::kernel::command::{Act, Effect, OperatorPrincipal, Posted, Verdict};
+use crate::kernel::command::{Act, CaseStep, CaseVerdict, Effect, OperatorPrincipal, Posted};
 use crate::kernel::decide::{CaseState, ManualCase};
 use crate::kernel::ledger::TransactionState;
 use crate::kernel::refusal::Refusal;
@@ -139,7 +139,7 @@ impl Payments {
             Effect::Submitted(order) => ("submitted", order.transaction_id, None),
             Effect::Answer(_)
             | Effect::QueuedManual { .. }
-            | Effect::CaseDecided { .. }
+            | Effect::CaseWorked { .. }
             | Effect::Cancelled { .. }
             | Effect::Decided { .. }
             | Effect::Swept { .. }
@@ -162,18 +162,33 @@ impl Payments {
         &self,
         operator: &OperatorPrincipal,
         case: CaseId,
-        verdict: Verdict,
+        verdict: CaseVerdict,
         note: String,
     ) -> Result<Value, Failure> {
         let note = if note.trim().is_empty() { String::new() } else { stated(note)? };
-        let act = Act::ResolveCase { case, verdict, note };
-        let Effect::CaseDecided { case_id, transaction_id, verdict } = self.operate(operator, act)? else {
+        let verdict = match verdict {
+            CaseVerdict::PaidElsewhere { reference } => CaseVerdict::PaidElsewhere { reference: stated(reference)? },
+            verdict @ (CaseVerdict::Release | CaseVerdict::Reject) => verdict,
+        };
+        self.case_worked(operator, Act::ResolveCase { case, verdict, note, rules: self.rules() })
+    }
+
+    /// A step of somebody who works on a case, and how the case stands.
+    pub(super) fn case_worked(&self, operator: &OperatorPrincipal, act: Act) -> Result<Value, Failure> {
+        let Effect::CaseWorked { case_id, transaction_id, step } = self.operate(operator, act)? else {
             return Err(unexpected());
         };
-        let status = match verdict {
-            Verdict::Approve => "released",
-            Verdict::Deny => "rejected",
-        };
-        Ok(json!({ "case_id": case_id, "transaction_id": transaction_id, "status": status }))
+        let mut value = json!({ "case_id": case_id, "transaction_id": transaction_id, "status": step.status() });
+        match step {
+            CaseStep::Taken { by, before } => {
+                value["taken_by"] = json!(by);
+                value["before"] = json!(before);
+            }
+            CaseStep::Proposed { verdict, by } => {
+                value["proposed"] = json!({ "status": verdict.status(), "by": by });
+            }
+            CaseStep::Decided { .. } => {}
+        }
+        Ok(value)
     }
 }

@@ -138,9 +138,13 @@ impl Sheet {
                 self.grants.entry(agent.clone()).or_default().of.insert(account.clone(), None);
                 self.rare.push(Change::RevokeGrant { agent, account, at });
             }
-            Change::PutBreaker(breaker) => {
-                self.breaker = Some(breaker.clone());
-                self.rare.push(Change::PutBreaker(breaker));
+            Change::OpenBreaker(stop) => {
+                self.breaker = self.breaker.take().map(|breaker| breaker.with(stop.clone()));
+                self.rare.push(Change::OpenBreaker(stop));
+            }
+            Change::LiftBreaker(cause) => {
+                self.breaker = self.breaker.take().map(|breaker| breaker.without(cause));
+                self.rare.push(Change::LiftBreaker(cause));
             }
             Change::Enqueue(row) => {
                 if let Some(verbs) = self.outbox.get_mut(&row.transaction_id)

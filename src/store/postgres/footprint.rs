@@ -8,10 +8,11 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use super::sheet::Key;
+use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, CoreVerb, Posted, Rules, ToolCall};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
-    Ruled, Signed, decide,
+    Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine, Ruled,
+    Signed, decide,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -129,6 +130,7 @@ impl Footprint {
             }
             Act::AddMerchant { .. }
             | Act::AddProduct { .. }
+            | Act::TakeCase { .. }
             | Act::ResolveCase { .. }
             | Act::ReleaseCertificate { .. }
             | Act::NextCrlNumber { .. }
@@ -286,8 +288,8 @@ impl Book for Scout {
         self.note(Key::Nonce(*nonce), false)
     }
 
-    fn breaker(&self) -> Ruled<Option<Breaker>> {
-        self.note(Key::Breaker, None)
+    fn breaker(&self) -> Ruled<Breaker> {
+        self.note(Key::Breaker, Breaker::default())
     }
 
     fn case(&self, _id: &CaseId) -> Ruled<Option<ManualCase>> {

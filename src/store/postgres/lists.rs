@@ -9,6 +9,7 @@ use super::PostgresStore;
 use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::Parameter;
+use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
@@ -134,8 +135,8 @@ impl PostgresStore {
                 self.all(&SQL, vec![], |row| Ok(views::offer(&rows::offer(row)?)))
             }
             Listing::Breaker => {
-                let breaker = self.one("SELECT reason, by, since FROM breaker", vec![], rows::breaker)?;
-                Ok(vec![views::breaker(breaker.as_ref())])
+                let stops = self.all("SELECT cause, reason, by, since FROM breaker", vec![], rows::stop)?;
+                Ok(vec![views::breaker(&Breaker::of(stops))])
             }
             Listing::Balances => self.all(BALANCES, vec![], |row| {
                 let kept = [rows::get(row, 2)?, rows::get(row, 3)?];

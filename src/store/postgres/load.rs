@@ -177,7 +177,7 @@ impl<'a> Wanted<'a> {
             call(What::Outbox, OUTBOX, vec![Box::new(self.outbox.clone())]);
         }
         if self.breaker {
-            call(What::Breaker, "SELECT reason, by, since FROM breaker", vec![]);
+            call(What::Breaker, "SELECT cause, reason, by, since FROM breaker", vec![]);
         }
         calls
     }
@@ -277,7 +277,10 @@ impl Sheet {
                 let offer = rows::offer(row)?;
                 self.offers.insert((offer.merchant.clone(), offer.product.clone()), Some(offer));
             }
-            What::Breaker => self.breaker = Some(Some(rows::breaker(row)?)),
+            What::Breaker => {
+                let known = self.breaker.get_or_insert_default();
+                *known = known.with(rows::stop(row)?);
+            }
             What::Crls => {
                 let (issuer, status) = rows::crl(row)?;
                 self.crls.insert(issuer, Some(status));
@@ -342,7 +345,7 @@ impl Sheet {
                 self.nonces.entry(*nonce).or_insert(NonceRow::Free);
             }
             Key::Breaker => {
-                self.breaker.get_or_insert(None);
+                self.breaker.get_or_insert_default();
             }
             Key::Outbox(id) => {
                 self.outbox.entry(id.clone()).or_default();

@@ -38,10 +38,15 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             vec![Box::new(agent.to_string()), Box::new(account.as_str()), Box::new(at.0)],
         ),
         Change::PutCase(case) => put_case(case, calls),
-        Change::PutBreaker(None) => call("DELETE FROM breaker", vec![]),
-        Change::PutBreaker(Some(breaker)) => call(
-            "INSERT INTO breaker (one, reason, by, since) VALUES (1, $1, $2, $3)",
-            vec![Box::new(breaker.reason.as_str()), Box::new(breaker.by.as_str()), Box::new(breaker.since.0)],
+        Change::LiftBreaker(cause) => call("DELETE FROM breaker WHERE cause = $1", vec![Box::new(cause.name())]),
+        Change::OpenBreaker(stop) => call(
+            "INSERT INTO breaker (cause, reason, by, since) VALUES ($1, $2, $3, $4)",
+            vec![
+                Box::new(stop.cause.name()),
+                Box::new(stop.reason.as_str()),
+                Box::new(stop.by.as_str()),
+                Box::new(stop.since.0),
+            ],
         ),
         Change::PutPolicy(record) => calls.push(policies::insert(record)?),
         Change::Enqueue(row) => call(
@@ -150,10 +155,11 @@ fn put_grant<'a>(grant: &'a Grant, calls: &mut Vec<Call<'a>>) -> Result<(), RowF
 fn put_case<'a>(case: &'a ManualCase, calls: &mut Vec<Call<'a>>) {
     calls.push(Call {
         sql: "INSERT INTO cases (name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created,
-              decided_by, decided_at, note)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+              decided_by, decided_at, note, taken_by, taken_at, proposed, reference)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
               ON CONFLICT (name) DO UPDATE SET state = excluded.state, decided_by = excluded.decided_by,
-              decided_at = excluded.decided_at, note = excluded.note"
+              decided_at = excluded.decided_at, note = excluded.note, taken_by = excluded.taken_by,
+              taken_at = excluded.taken_at, proposed = excluded.proposed, reference = excluded.reference"
             .into(),
         parameters: vec![
             Box::new(case.case_id.as_str()),
@@ -169,6 +175,10 @@ fn put_case<'a>(case: &'a ManualCase, calls: &mut Vec<Call<'a>>) {
             Box::new(case.decided_by.as_deref()),
             Box::new(case.decided_at.map(|at| at.0)),
             Box::new(case.note.as_deref()),
+            Box::new(case.taken.as_ref().map(|taken| taken.by.as_str())),
+            Box::new(case.taken.as_ref().map(|taken| taken.at.0)),
+            Box::new(case.proposed.as_ref().map(|proposed| serde_json::json!(proposed).to_string())),
+            Box::new(case.reference.as_deref()),
         ],
     });
 }

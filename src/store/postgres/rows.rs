@@ -3,9 +3,10 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 
+use crate::kernel::breaker::{Cause, Stop};
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
 use crate::kernel::decide::{
-    Breaker, CaseState, CoreRefusal, Grant, ManualCase, Marking, Merchant, Offer, OutboxRow, RowFault,
+    CaseState, CoreRefusal, Grant, ManualCase, Marking, Merchant, Offer, OutboxRow, RowFault, Taken,
 };
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
@@ -21,7 +22,7 @@ pub(super) type Read<T> = Result<T, RowFault>;
 pub(super) const ACCOUNT: &str =
     "name, owner, kind, currency, status, balance, held, status_by, overdraft, day_max, zone, id, newest_entry";
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
-     decided_by, decided_at, note";
+     decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 /// Columns of a transaction with its approval, then its row number, when and where it was posted and ordered.
@@ -225,11 +226,18 @@ pub(super) fn case(row: &Row) -> Read<ManualCase> {
         decided_by: get(row, 10)?,
         decided_at: get::<Option<i64>>(row, 11)?.map(UnixMillis),
         note: get(row, 12)?,
+        taken: match (get::<Option<String>>(row, 13)?, get::<Option<i64>>(row, 14)?) {
+            (Some(by), Some(at)) => Some(Taken { by, at: UnixMillis(at) }),
+            (Some(_), None) | (None, _) => None,
+        },
+        proposed: get::<Option<String>>(row, 15)?.map(|_| json(row, 15)).transpose()?,
+        reference: get(row, 16)?,
     })
 }
 
-pub(super) fn breaker(row: &Row) -> Read<Breaker> {
-    Ok(Breaker { reason: get(row, 0)?, by: get(row, 1)?, since: millis(row, 2)? })
+pub(super) fn stop(row: &Row) -> Read<Stop> {
+    let cause = named(row, 0, &Cause::ALL, Cause::name)?;
+    Ok(Stop { cause, reason: get(row, 1)?, by: get(row, 2)?, since: millis(row, 3)? })
 }
 
 pub(super) fn core_verb(row: &Row, column: usize) -> Read<CoreVerb> {

@@ -39,6 +39,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("when an issuer's last certificate ends", ENDS),
     ("role policies, version by version", POLICIES),
     ("the gates of an approval, and what people said at them", GATES),
+    ("causes that stop payments, and who works on a case", BREAKER),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -319,6 +320,19 @@ UPDATE transactions SET approval_asked = '{\"nonce\":\"' ||
     encode(sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')), 'hex') ||
     '\",\"quorum\":{\"gates\":[{\"gate\":\"bank\",\"approvals\":1,\"roles\":[\"approver\"],\"ordered\":false}],\"signed_only\":false,\"words\":[]}}'
     WHERE approval IS NOT NULL AND decided_by IS NULL;
+";
+
+/// Each cause that stops payments stands for itself; a stop from before is a person's. Who works on a case, what the first
+/// of two people said, and where money moved that was paid elsewhere.
+const BREAKER: &str = "
+ALTER TABLE breaker ADD COLUMN cause text COLLATE \"C\" NOT NULL DEFAULT 'operator';
+ALTER TABLE breaker ALTER COLUMN cause DROP DEFAULT;
+ALTER TABLE breaker DROP COLUMN one;
+ALTER TABLE breaker ADD PRIMARY KEY (cause);
+ALTER TABLE cases ADD COLUMN taken_by text COLLATE \"C\";
+ALTER TABLE cases ADD COLUMN taken_at bigint;
+ALTER TABLE cases ADD COLUMN proposed text COLLATE \"C\";
+ALTER TABLE cases ADD COLUMN reference text COLLATE \"C\";
 ";
 
 /// Whether the table of versions is there.

@@ -6,10 +6,11 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place,
-    PolicyLine, Ruled, Signed, Stop,
+    Binding, Book, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
+    Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::status::CrlStatus;
@@ -204,7 +205,7 @@ pub(super) struct Sheet {
     pub(super) counters: BTreeMap<(String, Day), Tally>,
     pub(super) bindings: BTreeMap<[u8; 32], KeyRow>,
     pub(super) nonces: BTreeMap<[u8; 32], NonceRow>,
-    pub(super) breaker: Option<Option<Breaker>>,
+    pub(super) breaker: Option<Breaker>,
     pub(super) outbox: HashMap<TransactionId, Vec<CoreVerb>>,
     /// Answers that hold until something changes.
     pub(super) answers: HashMap<Question, Box<dyn Any + Send>>,
@@ -365,7 +366,7 @@ impl Book for Sheet {
         }
     }
 
-    fn breaker(&self) -> Ruled<Option<Breaker>> {
+    fn breaker(&self) -> Ruled<Breaker> {
         self.breaker.clone().ok_or_else(|| missing(Key::Breaker))
     }
 

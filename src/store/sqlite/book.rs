@@ -13,9 +13,10 @@ use super::pending::Pending;
 use super::policies;
 use super::rows;
 use super::schema::{LAPSING, OPEN};
+use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
-    Binding, Book, Breaker, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
+    Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
     RowFault, Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Transaction};
@@ -248,11 +249,11 @@ impl Book for Commit<'_> {
         Ok(false)
     }
 
-    fn breaker(&self) -> Ruled<Option<Breaker>> {
+    fn breaker(&self) -> Ruled<Breaker> {
         if let Some(breaker) = &self.memory.borrow().rows.breaker {
             return Ok(breaker.clone());
         }
-        let breaker = self.one("SELECT reason, by, since FROM breaker", &[], rows::breaker)?;
+        let breaker = Breaker::of(self.all(&format!("SELECT {} FROM breaker", rows::STOP), &[], rows::stop)?);
         self.memory.borrow_mut().rows.breaker = Some(breaker.clone());
         Ok(breaker)
     }

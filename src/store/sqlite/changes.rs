@@ -260,15 +260,16 @@ impl Commit<'_> {
                 self.pending.borrow_mut().nonces.push((day.0, nonce.0));
             }
             Change::PutCase(case) => self.put_case(&case)?,
-            Change::PutBreaker(breaker) => {
-                match &breaker {
-                    None => self.run("DELETE FROM breaker", &[])?,
-                    Some(breaker) => {
-                        let sql = "INSERT INTO breaker (one, reason, by, since) VALUES (1, ?1, ?2, ?3)";
-                        self.run(sql, params![breaker.reason, breaker.by, breaker.since.0])?
-                    }
-                };
-                self.memory.borrow_mut().rows.breaker = Some(breaker);
+            Change::LiftBreaker(cause) => {
+                self.run("DELETE FROM breaker WHERE cause = ?1", params![cause.name()])?;
+                let known = &mut self.memory.borrow_mut().rows.breaker;
+                *known = known.take().map(|breaker| breaker.without(cause));
+            }
+            Change::OpenBreaker(stop) => {
+                let sql = "INSERT INTO breaker (cause, reason, by, since) VALUES (?1, ?2, ?3, ?4)";
+                self.run(sql, params![stop.cause.name(), stop.reason, stop.by, stop.since.0])?;
+                let known = &mut self.memory.borrow_mut().rows.breaker;
+                *known = known.take().map(|breaker| breaker.with(stop));
             }
             Change::Enqueue(row) => {
                 let sql = "INSERT INTO outbox (transaction_name, verb, since) VALUES (?1, ?2, ?3)
@@ -458,9 +459,11 @@ impl Commit<'_> {
 
     fn put_case(&self, case: &ManualCase) -> Written {
         let sql = "INSERT INTO cases (name, agent, agent_key, state, reason, scope, transaction_name, resume, call,
-                   created, decided_by, decided_at, note)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-                   ON CONFLICT (name) DO UPDATE SET state = ?4, decided_by = ?11, decided_at = ?12, note = ?13";
+                   created, decided_by, decided_at, note, taken_by, taken_at, proposed, reference)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                   ON CONFLICT (name) DO UPDATE SET state = ?4, decided_by = ?11, decided_at = ?12, note = ?13,
+                   taken_by = ?14, taken_at = ?15, proposed = ?16, reference = ?17";
+        let taken = case.taken.as_ref();
         self.run(
             sql,
             params![
@@ -476,7 +479,11 @@ impl Commit<'_> {
                 case.created.0,
                 case.decided_by,
                 case.decided_at.map(|at| at.0),
-                case.note
+                case.note,
+                taken.map(|taken| taken.by.as_str()),
+                taken.map(|taken| taken.at.0),
+                case.proposed.as_ref().map(|proposed| serde_json::json!(proposed).to_string()),
+                case.reference
             ],
         )?;
         Ok(())

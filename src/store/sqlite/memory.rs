@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::filter::Filter;
-use crate::kernel::decide::{Breaker, Counter, Grant};
+use crate::kernel::breaker::Breaker;
+use crate::kernel::decide::{Counter, Grant};
 use crate::kernel::ledger::Account;
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{AccountId, Day, SpiffeId};
@@ -43,7 +44,7 @@ pub(super) struct Rows {
     /// Every mark of a revocation.
     pub(super) marks: Option<HashSet<String>>,
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
-    pub(super) breaker: Option<Option<Breaker>>,
+    pub(super) breaker: Option<Breaker>,
     /// The number of the next batch.
     pub(super) batch: Option<i64>,
     /// The row of the next leaf.

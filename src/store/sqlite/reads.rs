@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::log::{all, one};
 use super::schema::OPEN;
 use super::{book, rows};
+use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
@@ -74,8 +75,8 @@ pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>
             all(connection, &sql, [], |row| Ok(views::offer(&rows::offer(row)?)))
         }
         Listing::Breaker => {
-            let breaker = one(connection, "SELECT reason, by, since FROM breaker", [], rows::breaker)?;
-            Ok(vec![views::breaker(breaker.as_ref())])
+            let stops = all(connection, &format!("SELECT {} FROM breaker", rows::STOP), [], rows::stop)?;
+            Ok(vec![views::breaker(&Breaker::of(stops))])
         }
         Listing::Balances => balances(connection),
     }

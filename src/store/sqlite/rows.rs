@@ -3,8 +3,9 @@
 use rusqlite::Row;
 use rusqlite::types::Type;
 
+use crate::kernel::breaker::{Cause, Stop};
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted, Settlement};
-use crate::kernel::decide::{Breaker, CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow};
+use crate::kernel::decide::{CaseState, CoreRefusal, Grant, ManualCase, Merchant, Offer, OutboxRow, Taken};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
     TransactionState,
@@ -18,7 +19,7 @@ pub(super) const ACCOUNT: &str =
 /// Columns of [`ACCOUNT`]: the next one has this number.
 pub(super) const AFTER_ACCOUNT: usize = 11;
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
-     decided_by, decided_at, note";
+     decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
@@ -148,11 +149,21 @@ pub(super) fn case(row: &Row<'_>) -> Read<ManualCase> {
         decided_by: row.get(10)?,
         decided_at: row.get::<_, Option<i64>>(11)?.map(UnixMillis),
         note: row.get(12)?,
+        taken: match (row.get::<_, Option<String>>(13)?, row.get::<_, Option<i64>>(14)?) {
+            (Some(by), Some(at)) => Some(Taken { by, at: UnixMillis(at) }),
+            (Some(_), None) | (None, _) => None,
+        },
+        proposed: row.get::<_, Option<String>>(15)?.map(|_| json(row, 15)).transpose()?,
+        reference: row.get(16)?,
     })
 }
 
-pub(super) fn breaker(row: &Row<'_>) -> Read<Breaker> {
-    Ok(Breaker { reason: row.get(0)?, by: row.get(1)?, since: UnixMillis(row.get(2)?) })
+/// Columns of a cause that stands.
+pub(super) const STOP: &str = "cause, reason, by, since";
+
+pub(super) fn stop(row: &Row<'_>) -> Read<Stop> {
+    let cause = named(row, 0, &Cause::ALL, Cause::name)?;
+    Ok(Stop { cause, reason: row.get(1)?, by: row.get(2)?, since: UnixMillis(row.get(3)?) })
 }
 
 pub(super) fn core_verb(row: &Row<'_>, column: usize) -> Read<CoreVerb> {

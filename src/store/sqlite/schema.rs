@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("when an issuer's last certificate ends", ENDS),
     ("role policies, version by version", POLICIES),
     ("the gates of an approval, and what people said at them", GATES),
+    ("causes that stop payments, and who works on a case", BREAKER),
 ];
 
 const INITIAL: &str = "
@@ -336,6 +337,24 @@ const GATES: &str = "
 ALTER TABLE approvals ADD COLUMN asked TEXT;
 UPDATE approvals SET asked = '{\"nonce\":\"' || lower(hex(randomblob(32))) || '\",\"quorum\":{\"gates\":[{\"gate\":\"bank\",\"approvals\":1,\"roles\":[\"approver\"],\"ordered\":false}],\"signed_only\":false,\"words\":[]}}'
     WHERE decided_by IS NULL;
+";
+
+/// Each cause that stops payments stands for itself; a stop from before is a person's. Who works on a case, what the first
+/// of two people said, and where money moved that was paid elsewhere.
+const BREAKER: &str = "
+ALTER TABLE breaker RENAME TO breaker_old;
+CREATE TABLE breaker (
+    cause TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    by TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT;
+INSERT INTO breaker (cause, reason, by, since) SELECT 'operator', reason, by, since FROM breaker_old;
+DROP TABLE breaker_old;
+ALTER TABLE cases ADD COLUMN taken_by TEXT;
+ALTER TABLE cases ADD COLUMN taken_at INTEGER;
+ALTER TABLE cases ADD COLUMN proposed TEXT;
+ALTER TABLE cases ADD COLUMN reference TEXT;
 ";
 
 /// How far the schema of this file is.

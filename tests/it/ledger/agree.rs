@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{AccountKind, Transaction};
 use countersign::kernel::refusal::Refusal;
@@ -121,10 +122,14 @@ fn word(effect: &Effect) -> Word {
         Effect::Decided { transaction_id, verdict, .. } => {
             Word::Decided { payment: text(transaction_id), yes: *verdict == Verdict::Approve }
         }
-        Effect::CaseDecided { case_id, transaction_id, verdict } => Word::CaseDecided {
+        Effect::CaseWorked { case_id, transaction_id, step } => Word::CaseWorked {
             case: case_id.to_string(),
             payment: transaction_id.as_ref().map(text),
-            yes: *verdict == Verdict::Approve,
+            step: match step {
+                CaseStep::Taken { by, before } => format!("taken by {by} from {}", before.as_deref().unwrap_or("")),
+                CaseStep::Proposed { verdict, by } => format!("proposed {} by {by}", verdict.status()),
+                CaseStep::Decided { verdict } => verdict.status().to_owned(),
+            },
         },
         Effect::Swept { released } => Word::Swept(*released),
         Effect::Revoked { authorizations, already, .. } => {
@@ -192,16 +197,20 @@ fn agree(w: &World<'_>, book: &Book) -> Result<(), String> {
         same(&model.id, model, &payment(record.transaction))?;
     }
     let cases: Vec<Value> = w.store.cases(None, 1_000).unwrap().iter().map(views::case).collect();
-    let cases: BTreeMap<String, (String, String, String, String)> = cases
+    let cases: BTreeMap<String, (String, String, String, [String; 4])> = cases
         .iter()
         .map(|row| {
             let text = |key: &str| row[key].as_str().unwrap_or("").to_owned();
-            (text("case_id"), (text("status"), text("agent"), text("transaction_id"), text("decided_by")))
+            let first = |key: &str| row["proposed"][key].as_str().unwrap_or("").to_owned();
+            let people = [text("decided_by"), text("taken_by"), first("status"), first("by")];
+            (text("case_id"), (text("status"), text("agent"), text("transaction_id"), people))
         })
         .collect();
     let expected = book.cases.iter().map(|case| {
         let text = |word: &Option<String>| word.clone().unwrap_or_default();
-        (case.id.clone(), (case.state.into(), case.agent.clone(), text(&case.payment), text(&case.decided_by)))
+        let (verdict, first) = case.proposed.clone().unwrap_or_default();
+        let people = [text(&case.decided_by), text(&case.taken_by), verdict, first];
+        (case.id.clone(), (case.state.into(), case.agent.clone(), text(&case.payment), people))
     });
     same("cases", &expected.collect(), &cases)?;
     // Orders about one payment are said in turn; among payments that one sweep ends there is no order.
@@ -215,8 +224,11 @@ fn agree(w: &World<'_>, book: &Book) -> Result<(), String> {
     }
     same("outbox", &expected, &outbox)?;
     let breaker = w.store.listing(Listing::Breaker).unwrap();
-    let by = breaker[0]["by"].as_str().map(str::to_owned);
-    same("breaker", &book.breaker.as_ref().map(|(_, by)| by.clone()), &by)
+    let causes = breaker[0]["causes"].as_array().unwrap().iter();
+    let stored: Vec<(String, String)> = causes
+        .map(|cause| (cause["reason"].as_str().unwrap().to_owned(), cause["by"].as_str().unwrap().to_owned()))
+        .collect();
+    same("breaker", &book.breaker.values().cloned().collect(), &stored)
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, stored: &T) -> Result<(), String> {
@@ -263,7 +275,9 @@ fn probe(w: &World<'_>, book: &mut Book) -> Result<(), String> {
     for name in ["PROBE", "PROBED"] {
         ask(book, ada(), open(name, "OWN_P", Some("1000000")))?;
     }
-    ask(book, ada(), Act::SetBreaker { reason: None })?;
+    for cause in Cause::ALL {
+        ask(book, ada(), Act::SetBreaker { cause, reason: None })?;
+    }
     let counters: Vec<((String, i64), i128)> = book.counters.clone().into_iter().collect();
     for ((who, day), spent) in counters {
         let noon = |zone: &str| {

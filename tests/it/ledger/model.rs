@@ -138,13 +138,18 @@ pub struct Key {
 pub struct Case {
     pub id: String,
     pub agent: String,
-    /// `queued`, `released`, `rejected`
+    /// `queued`, `released`, `rejected`, `paid_elsewhere`
     pub state: &'static str,
     pub reason: String,
     pub scope: Option<String>,
     pub payment: Option<String>,
     pub resume: &'static str,
     pub decided_by: Option<String>,
+    pub taken_by: Option<String>,
+    /// What the first of two people said, and who that was.
+    pub proposed: Option<(String, String)>,
+    /// What was asked for, when there is no payment: currency and minor units.
+    pub asked: Option<(String, i128)>,
 }
 
 /// Everything the bank knows about money.
@@ -162,7 +167,8 @@ pub struct Book {
     /// With the day on which each was taken.
     pub nonces: Vec<(i64, String)>,
     pub cases: Vec<Case>,
-    pub breaker: Option<(String, String)>,
+    /// Causes in the order in which they are told, with reason and by whom.
+    pub breaker: BTreeMap<u8, (String, String)>,
     pub revoked: BTreeSet<String>,
     /// Transaction and verb, in the order in which they must be said.
     pub outbox: Vec<(String, &'static str)>,

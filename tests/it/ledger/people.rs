@@ -1,11 +1,13 @@
 //! The model's rules for the bank's people, its own jobs and the core banking system.
 
-use countersign::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Verdict};
+use countersign::kernel::command::{
+    Act, Actor, Command, CoreVerb, CoreWord, NewAccount, RevocationTarget, Rules, TakeFrom, Verdict,
+};
 use countersign::kernel::ledger::{AccountStatus, TransactionKind};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::Money;
 
-use super::model::{Account, Book, Grant, Kind, Maker, Payment, Ruled};
+use super::model::{Account, Book, Case, Grant, Kind, Maker, Payment, Ruled};
 use super::rules::{NO_HOLD_YET, Word, reversible};
 
 impl Book {
@@ -55,20 +57,38 @@ impl Book {
                 let reversal = self.reversal(&original, *amount, maker, now, rules, fresh)?;
                 Ok(self.made(reversal, &scope, &request, now))
             }
-            Act::SetBreaker { reason } => {
-                let by = staff(&command.actor, &["officer", "administrator"])?;
-                if let (None, Actor::System { .. }) = (reason, &command.actor) {
-                    return Err(Refusal::OperatorNotPermitted);
-                }
-                let changed = reason.is_some() != self.breaker.is_some();
-                if changed {
-                    self.breaker = reason.clone().map(|reason| (reason, by));
+            Act::SetBreaker { cause, reason } => {
+                // What a person stopped a person lets go on; the daemon's breaker does the rest, and people lift it.
+                let by = match &command.actor {
+                    Actor::System { component } if component == "breaker" && cause.name() != "operator" => {
+                        command.actor.name()
+                    }
+                    Actor::Operator(_) if cause.name() == "operator" || reason.is_none() => {
+                        human(&command.actor, &["officer", "administrator"])?
+                    }
+                    _ => return Err(Refusal::OperatorNotPermitted),
+                };
+                let place = match cause.name() {
+                    "operator" => 0,
+                    "anomalies" => 1,
+                    // A node's own knowledge is in no book.
+                    _ => return Ok(Word::Done { changed: true }),
+                };
+                let changed = reason.is_some() != self.breaker.contains_key(&place);
+                match reason {
+                    Some(reason) if changed => drop(self.breaker.insert(place, (reason.clone(), by))),
+                    Some(_) => {}
+                    None => drop(self.breaker.remove(&place)),
                 }
                 Ok(Word::Done { changed })
             }
-            Act::ResolveCase { case, verdict, .. } => {
+            Act::TakeCase { case, from } => {
                 let by = human(&command.actor, &["approver", "officer"])?;
-                self.resolve(case.as_str(), *verdict, &by, now)
+                self.take(case.as_str(), *from == TakeFrom::Anybody, &by)
+            }
+            Act::ResolveCase { case, verdict, rules, .. } => {
+                let by = human(&command.actor, &["approver", "officer"])?;
+                self.resolve(case.as_str(), verdict.status(), &by, rules, now)
             }
             Act::QueueManual { transaction_id, case, reason } => {
                 let Actor::System { .. } = &command.actor else { return Err(Refusal::OperatorNotPermitted) };
@@ -310,26 +330,67 @@ impl Book {
         Ok(Word::Decided { payment: payment.id, yes })
     }
 
-    fn resolve(&mut self, id: &str, verdict: Verdict, by: &str, now: i64) -> Ruled<Word> {
+    fn take(&mut self, id: &str, over: bool, by: &str) -> Ruled<Word> {
         let case = self.case(id).cloned().ok_or(Refusal::UnknownCase)?;
         if case.state != "queued" {
             return Err(Refusal::AlreadyDecided);
         }
-        let yes = verdict == Verdict::Approve;
-        if let Some(payment) = &case.payment
-            && self.payment(payment).expect("a case names a payment that is there").state == "queued_manual"
-        {
-            if yes {
-                self.resume(payment, case.resume, now);
-            } else {
-                self.end(payment, "denied");
+        let before = case.taken_by.filter(|before| before != by);
+        if before.is_some() && !over {
+            return Err(Refusal::CaseTaken);
+        }
+        self.case_mut(id).taken_by = Some(by.into());
+        let step = format!("taken by {by} from {}", before.unwrap_or_default());
+        Ok(Word::CaseWorked { case: id.into(), payment: case.payment, step })
+    }
+
+    fn resolve(&mut self, id: &str, verdict: &'static str, by: &str, rules: &Rules, now: i64) -> Ruled<Word> {
+        let case = self.case(id).cloned().ok_or(Refusal::UnknownCase)?;
+        if case.state != "queued" {
+            return Err(Refusal::AlreadyDecided);
+        }
+        let others = case.taken_by.as_deref().is_some_and(|taken| taken != by);
+        if case.proposed.is_none() && others {
+            return Err(Refusal::CaseTaken);
+        }
+        let worked =
+            |step: &str| Word::CaseWorked { case: id.into(), payment: case.payment.clone(), step: step.into() };
+        let payment = case.payment.as_deref().and_then(|payment| self.payment(payment)).cloned();
+        let amount = payment.as_ref().map(|row| (row.currency.clone(), row.amount)).or(case.asked.clone());
+        let threshold = rules.manual_two_people_above;
+        let small = |limit: Money| {
+            amount.as_ref().is_some_and(|(currency, minor)| {
+                currency == limit.currency().code() && *minor <= i128::from(limit.minor())
+            })
+        };
+        if threshold.is_some_and(|limit| !small(limit)) {
+            match &case.proposed {
+                Some((first, who)) if first == verdict && who == by => return Err(Refusal::SecondPersonNeeded),
+                Some((first, _)) if first == verdict => {}
+                _ => {
+                    let row = self.case_mut(id);
+                    row.taken_by.get_or_insert(by.into());
+                    row.proposed = Some((verdict.into(), by.into()));
+                    return Ok(worked(&format!("proposed {verdict} by {by}")));
+                }
             }
         }
-        if let (Some(scope), true) = (&case.scope, yes) {
+        if let Some(payment) = payment.filter(|payment| payment.state == "queued_manual") {
+            if verdict == "released" {
+                self.resume(&payment.id, case.resume, now);
+            } else {
+                self.end(&payment.id, "denied");
+            }
+        }
+        if let (Some(scope), "released") = (&case.scope, verdict) {
             self.keys.retain(|key| key.scope != *scope || key.case.as_deref() != Some(id));
         }
-        self.close_case(id, if yes { "released" } else { "rejected" }, by);
-        Ok(Word::CaseDecided { case: id.into(), payment: case.payment, yes })
+        self.close_case(id, verdict, by);
+        Ok(worked(verdict))
+    }
+
+    fn case_mut(&mut self, id: &str) -> &mut Case {
+        self.cases.iter_mut().find(|case| case.id == id).expect("the caller found it before")
     }
 
     fn resume(&mut self, id: &str, state: &'static str, now: i64) {
@@ -342,7 +403,7 @@ impl Book {
     }
 
     fn close_case(&mut self, id: &str, state: &'static str, by: &str) {
-        let case = self.cases.iter_mut().find(|case| case.id == id).expect("the caller found it before");
+        let case = self.case_mut(id);
         case.state = state;
         case.decided_by = Some(by.into());
     }

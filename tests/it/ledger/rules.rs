@@ -20,7 +20,7 @@ pub enum Word {
     Queued { case: String, payment: Option<String>, reason: String },
     Cancelled(String),
     Decided { payment: String, yes: bool },
-    CaseDecided { case: String, payment: Option<String>, yes: bool },
+    CaseWorked { case: String, payment: Option<String>, step: String },
     Swept(u32),
     Revoked { authorizations: u32, already: bool },
     Done { changed: bool },
@@ -81,8 +81,9 @@ impl Book {
         if let Some(word) = self.said_before(&scope, &request, call.now)? {
             return Ok(word);
         }
-        if let Some((reason, _)) = self.breaker.clone() {
-            return self.queue_instead(call, scope, request, reason);
+        if let Some(reason) = self.stopped(call) {
+            let asked = (amount.currency().to_string(), i128::from(amount.minor()));
+            return self.queue_instead(call, scope, request, reason, asked);
         }
         let (source, grant) = match from {
             Some(from) => (from.as_str().to_owned(), self.granted(call, from.as_str(), verb)?),
@@ -196,9 +197,11 @@ impl Book {
         let payment = key.payment.as_deref().and_then(|id| self.payment(id)).expect("a key stands for something");
         match &payment.case {
             Some(case) if payment.state == "queued_manual" => self.word_of(case).map(Some),
-            Some(case) if payment.state == "denied" && self.case(case).is_some_and(|case| case.state == "rejected") => {
-                Err(Refusal::CaseRejected)
-            }
+            Some(case) if payment.state == "denied" => match self.case(case).map(|case| case.state) {
+                Some("rejected") => Err(Refusal::CaseRejected),
+                Some("paid_elsewhere") => Err(Refusal::PaidElsewhere),
+                _ => Ok(Some(said(payment))),
+            },
             _ if payment.state == "core_refused" => Err(Refusal::CoreRefused),
             Some(_) | None => Ok(Some(said(payment))),
         }
@@ -206,20 +209,36 @@ impl Book {
 
     pub fn word_of(&self, case: &str) -> Ruled<Word> {
         let case = self.case(case).expect("a case that is named is there");
-        if case.state == "rejected" {
-            return Err(Refusal::CaseRejected);
+        match case.state {
+            "rejected" => return Err(Refusal::CaseRejected),
+            "paid_elsewhere" => return Err(Refusal::PaidElsewhere),
+            _ => {}
         }
         Ok(Word::Queued { case: case.id.clone(), payment: case.payment.clone(), reason: case.reason.clone() })
     }
 
-    fn queue_instead(&mut self, call: &Call<'_>, scope: String, request: String, reason: String) -> Ruled<Word> {
+    /// Why nothing is paid: the bank's causes, then the node's own.
+    fn stopped(&self, call: &Call<'_>) -> Option<String> {
+        let bank = self.breaker.values().map(|(reason, _)| reason.clone());
+        let reasons: Vec<String> = bank.chain(call.rules.stopped_here.clone()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn queue_instead(
+        &mut self,
+        call: &Call<'_>,
+        scope: String,
+        request: String,
+        reason: String,
+        asked: (String, i128),
+    ) -> Ruled<Word> {
         let waiting = |case: &&Case| case.agent == call.name && case.state == "queued" && case.payment.is_none();
         if self.cases.iter().filter(waiting).count() >= call.rules.open_holds_max as usize {
             return Err(Refusal::BreakerOpen);
         }
         let id = call.fresh.case.to_string();
         self.bind(&scope, &request, call.now, None, Some(id.clone()));
-        let case = Case { scope: Some(scope), ..new_case(&id, &call.name, &reason) };
+        let case = Case { scope: Some(scope), asked: Some(asked), ..new_case(&id, &call.name, &reason) };
         self.cases.push(case);
         Ok(Word::Queued { case: id, payment: None, reason })
     }
@@ -301,9 +320,10 @@ impl Book {
             "approved" => {}
             "pending_approval" if late => return Err(Refusal::ApprovalExpired),
             "pending_approval" => return Err(Refusal::ApprovalPending),
+            "denied" if self.is_paid_elsewhere(&payment) => return Err(Refusal::PaidElsewhere),
             over => return Err(after(over)),
         }
-        if let Some((reason, _)) = self.breaker.clone() {
+        if let Some(reason) = self.stopped(call) {
             let case = call.fresh.case.to_string();
             self.wait(&payment.id, &case, &call.name, &reason);
             return Ok(Word::Queued { case, payment: Some(payment.id), reason });
@@ -313,6 +333,11 @@ impl Book {
         }
         self.post(&payment)?;
         Ok(Word::Posted { payment: payment.id, repeated: false })
+    }
+
+    pub fn is_paid_elsewhere(&self, payment: &Payment) -> bool {
+        let case = payment.case.as_deref().and_then(|case| self.case(case));
+        case.is_some_and(|case| case.state == "paid_elsewhere")
     }
 
     /// An open payment waits for the bank's people.
@@ -365,6 +390,7 @@ impl Book {
         match payment.state {
             "approved" | "pending_approval" => self.end(&payment.id, "cancelled"),
             "cancelled" => {}
+            "denied" if self.is_paid_elsewhere(&payment) => return Err(Refusal::PaidElsewhere),
             over => return Err(after(over)),
         }
         Ok(Word::Cancelled(payment.id))
@@ -467,6 +493,9 @@ pub fn new_case(id: &str, agent: &str, reason: &str) -> Case {
         payment: None,
         resume: "approved",
         decided_by: None,
+        taken_by: None,
+        proposed: None,
+        asked: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::steps::money;
 use crate::store::world::*;
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::AccountStatus;
 use countersign::kernel::refusal::Refusal;
@@ -230,43 +231,56 @@ fn only_people_let_payments_go_on_and_only_the_right_ones_decide_a_case() {
     on_every_store(|w| {
         w.bank();
         let eve = || Actor::Operator(operator("eve", &["approver", "auditor"]));
-        let stop = || Act::SetBreaker { reason: Some("drill".into()) };
-        let go_on = || Act::SetBreaker { reason: None };
+        let stop = || Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) };
+        let go_on = || Act::SetBreaker { cause: Cause::Operator, reason: None };
         use Refusal::*;
         refusals(
             w,
             vec![(eve(), stop(), OperatorNotPermitted), (Actor::Agent(shopper()), stop(), OperatorNotPermitted)],
         );
         let id = w.approved(transfer("5", "a"));
-        assert!(w.decision(job(), stop()).outcome.is_ok(), "whoever sees the need");
+        assert!(w.decision(ada(), stop()).outcome.is_ok());
         refusals(
             w,
             vec![
+                (job(), stop(), OperatorNotPermitted),
                 (job(), go_on(), OperatorNotPermitted),
                 (eve(), go_on(), OperatorNotPermitted),
                 (Actor::Agent(shopper()), go_on(), OperatorNotPermitted),
             ],
         );
         let Ok(Effect::QueuedManual { case_id, .. }) = w.call(execute_transfer(&id, "SAV_001", "5")) else { panic!() };
-        let resolve = |verdict| Act::ResolveCase { case: case_id.clone(), verdict, note: "n".into() };
-        let unknown =
-            Act::ResolveCase { case: w.id("case_").parse().unwrap(), verdict: Verdict::Approve, note: String::new() };
+        let rules = || Arc::clone(&w.rules);
+        let resolve = |verdict| Act::ResolveCase { case: case_id.clone(), verdict, note: "n".into(), rules: rules() };
+        let unknown = Act::ResolveCase {
+            case: w.id("case_").parse().unwrap(),
+            verdict: CaseVerdict::Release,
+            note: String::new(),
+            rules: rules(),
+        };
         refusals(
             w,
             vec![
-                (job(), resolve(Verdict::Approve), OperatorNotPermitted),
-                (Actor::Agent(shopper()), resolve(Verdict::Deny), OperatorNotPermitted),
-                (Actor::Operator(operator("ann", &["administrator"])), resolve(Verdict::Approve), OperatorNotPermitted),
+                (job(), resolve(CaseVerdict::Release), OperatorNotPermitted),
+                (Actor::Agent(shopper()), resolve(CaseVerdict::Reject), OperatorNotPermitted),
+                (
+                    Actor::Operator(operator("ann", &["administrator"])),
+                    resolve(CaseVerdict::Release),
+                    OperatorNotPermitted,
+                ),
                 (bob(), unknown, UnknownCase),
             ],
         );
         // Released while the bank is stopped, it goes on nowhere: the next try is another case.
-        assert!(w.decision(bob(), resolve(Verdict::Approve)).outcome.is_ok());
+        assert!(w.decision(bob(), resolve(CaseVerdict::Release)).outcome.is_ok());
         let again = w.call(execute_transfer(&id, "SAV_001", "5"));
         assert!(matches!(&again, Ok(Effect::QueuedManual { case_id: second, .. }) if *second != case_id), "{again:?}");
         refusals(
             w,
-            vec![(bob(), resolve(Verdict::Approve), AlreadyDecided), (bob(), resolve(Verdict::Deny), AlreadyDecided)],
+            vec![
+                (bob(), resolve(CaseVerdict::Release), AlreadyDecided),
+                (bob(), resolve(CaseVerdict::Reject), AlreadyDecided),
+            ],
         );
         assert_eq!(w.balance("CHK_001").1, "5.00");
         w.adds_up();
@@ -300,7 +314,8 @@ fn a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer() {
         assert_eq!(w.decision(job(), queue(&id, &second)).outcome, queued, "it waits already");
         refusals(w, vec![(job(), queue(&other, &case), AlreadyExists)]);
         assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(QueuedManual));
-        let resolve = Act::ResolveCase { case: case.clone(), verdict: Verdict::Approve, note: "n".into() };
+        let rules = Arc::clone(&w.rules);
+        let resolve = Act::ResolveCase { case: case.clone(), verdict: CaseVerdict::Release, note: "n".into(), rules };
         assert!(w.decision(bob(), resolve).outcome.is_ok());
         refusals(w, vec![(job(), queue(&id, &case), AlreadyExists)]);
         let status = |case: &CaseId| w.store.case(case).unwrap().unwrap().state.name().to_owned();
@@ -363,7 +378,8 @@ fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
         }
         assert_eq!(heard(&id, Hold, Done), changed(true));
         assert_eq!(heard(&id, Hold, no()), changed(false), "the first word counts");
-        let resolve = Act::ResolveCase { case: case_id, verdict: Verdict::Deny, note: "n".into() };
+        let (verdict, rules) = (CaseVerdict::Reject, Arc::clone(&w.rules));
+        let resolve = Act::ResolveCase { case: case_id, verdict, note: "n".into(), rules };
         assert_eq!(w.decision(bob(), resolve).outcome, Err(Refusal::AlreadyDecided), "the core's word closed it");
         // No order leaves for an account that is stopped on either side.
         for (account, refused) in [("SAV_001", Refusal::DestinationNotActive), ("CHK_001", Refusal::AccountNotActive)] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{AccountStatus, FeeRule, TransactionKind};
 use countersign::kernel::types::*;
@@ -77,13 +78,23 @@ pub enum Step {
         by: u8,
         yes: bool,
     },
+    Take {
+        which: u8,
+        by: u8,
+        over: bool,
+    },
     Resolve {
         which: u8,
         by: u8,
-        yes: bool,
+        verdict: u8,
     },
     Breaker {
         by: u8,
+        cause: u8,
+        stop: bool,
+    },
+    /// The node itself stops, or goes on.
+    Here {
         stop: bool,
     },
     Status {
@@ -182,8 +193,11 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, amount, key, by)| Step::Reverse { which, amount, key, by }),
         9 => (any_u8(), by(), prop_oneof![3 => Just(true), 1 => Just(false)])
             .prop_map(|(which, by, yes)| Step::Decide { which, by, yes }),
-        5 => (any_u8(), by(), any::<bool>()).prop_map(|(which, by, yes)| Step::Resolve { which, by, yes }),
-        3 => (by(), any::<bool>()).prop_map(|(by, stop)| Step::Breaker { by, stop }),
+        2 => (any_u8(), by(), any::<bool>()).prop_map(|(which, by, over)| Step::Take { which, by, over }),
+        7 => (any_u8(), by(), 0..5_u8).prop_map(|(which, by, verdict)| Step::Resolve { which, by, verdict }),
+        4 => (0..7_u8, prop_oneof![2 => Just(0), 2 => Just(1), 1 => Just(2_u8)], prop::bool::weighted(0.4))
+            .prop_map(|(by, cause, stop)| Step::Breaker { by, cause, stop }),
+        2 => prop::bool::weighted(0.3).prop_map(|stop| Step::Here { stop }),
         4 => (0..6_u8, 0..5_u8, by()).prop_map(|(account, status, by)| Step::Status { account, status, by }),
         3 => (any_u8(), by(), any::<bool>())
             .prop_map(|(which, by, known_case)| Step::Queue { which, by, known_case }),
@@ -230,6 +244,8 @@ pub fn life_rules(external: bool, with_fees: bool) -> Rules {
         } else {
             vec![]
         },
+        manual_two_people_above: Some(money(20_000, "USD")),
+        stopped_here: None,
         settlement: if external { Settlement::External } else { Settlement::Embedded },
         ..rules()
     }
@@ -244,6 +260,15 @@ pub fn agents() -> [AgentPrincipal; 4] {
     // The same name with another key is another maker.
     let rekeyed = AgentPrincipal { key: Sha256::of(&[b"another key"]), ..one.clone() };
     [one, agent("purchaser", "two"), agent("viewer", "three"), rekeyed]
+}
+
+/// Mostly one of those that wait.
+fn pick_case(book: &Book, which: u8) -> Option<CaseId> {
+    let waiting: Vec<_> = book.cases.iter().filter(|case| case.state == "queued").collect();
+    let all: Vec<_> = book.cases.iter().collect();
+    let among = if waiting.is_empty() || which % 8 == 0 { all } else { waiting };
+    let case = among.get(usize::from(which) % among.len().max(1))?;
+    Some(case.id.parse().unwrap())
 }
 
 fn actor(by: u8) -> Actor {
@@ -381,14 +406,30 @@ impl Life<'_, '_> {
                 let verdict = if yes { Verdict::Approve } else { Verdict::Deny };
                 Some(w.command(actor(by), decide(&approval, verdict, "n")))
             }
-            Step::Resolve { which, by, yes } => {
-                let case = book.cases.get(usize::from(which) % book.cases.len().max(1))?;
-                let verdict = if yes { Verdict::Approve } else { Verdict::Deny };
-                let act = Act::ResolveCase { case: case.id.parse().unwrap(), verdict, note: "n".into() };
-                Some(w.command(actor(by), act))
+            Step::Take { which, by, over } => {
+                let case = pick_case(book, which)?;
+                let from = if over { TakeFrom::Anybody } else { TakeFrom::Nobody };
+                Some(w.command(actor(by), Act::TakeCase { case, from }))
             }
-            Step::Breaker { by, stop } => {
-                Some(w.command(actor(by), Act::SetBreaker { reason: stop.then(|| "drill".into()) }))
+            Step::Resolve { which, by, verdict } => {
+                let case = pick_case(book, which)?;
+                let verdict = match verdict {
+                    0 => CaseVerdict::Reject,
+                    1 => CaseVerdict::PaidElsewhere { reference: "SWIFT-1".into() },
+                    _ => CaseVerdict::Release,
+                };
+                let rules = Arc::new(self.rules.clone());
+                Some(w.command(actor(by), Act::ResolveCase { case, verdict, note: "n".into(), rules }))
+            }
+            Step::Breaker { by, cause, stop } => {
+                let by = if by == 6 { Actor::System { component: "breaker".into() } } else { actor(by) };
+                let cause = [Cause::Operator, Cause::Anomalies, Cause::HsmDown][usize::from(cause)];
+                let reason = stop.then(|| format!("{} drill", cause.name()));
+                Some(w.command(by, Act::SetBreaker { cause, reason }))
+            }
+            Step::Here { stop } => {
+                self.rules.stopped_here = stop.then(|| "this node is alone".into());
+                None
             }
             Step::Status { account, status, by } => {
                 let account = ACCOUNTS.get(usize::from(account)).map_or("NOBODY", |row| row.0).parse().unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::world::*;
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 use countersign::kernel::ledger::{AccountStatus, FeeRule, TransactionKind, TransactionState};
@@ -121,7 +122,7 @@ sentences! {
         let w = &external(w);
         let id = w.approved(transfer("5", "k"));
         let case = queued(queue(w, &id));
-        resolve(w, &case, Verdict::Deny).unwrap();
+        resolve(w, &case, CaseVerdict::Reject).unwrap();
         assert_eq!((outbox(w, &id), w.balance("CHK_001").1), (vec![Release], "0.00".into()));
         assert_eq!(done(w, &id, Hold), Ok(Effect::Done { changed: false }), "a late word holds nothing here");
         assert_eq!(w.call(transfer("5", "k")), Err(Refusal::CaseRejected));
@@ -131,7 +132,7 @@ sentences! {
         let w = &external(w);
         let id = w.approved(transfer("5", "k"));
         let case = queued(queue(w, &id));
-        resolve(w, &case, Verdict::Approve).unwrap();
+        resolve(w, &case, CaseVerdict::Release).unwrap();
         let next = queued(w.call(execute_transfer(&id, "SAV_001", "5")));
         assert_ne!(next, case);
         done(w, &id, Hold).unwrap();
@@ -141,12 +142,12 @@ sentences! {
     a_case_of_stopped_payments_is_not_closed_by_the_core: |w| {
         let w = &external(w);
         let id = w.approved(transfer("5", "k"));
-        w.admin(Act::SetBreaker { reason: Some("drill".into()) }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
         let case = queued(w.call(execute_transfer(&id, "SAV_001", "5")));
         done(w, &id, Hold).unwrap();
         assert_eq!(case_of(w, &case).0, "queued");
-        w.admin(Act::SetBreaker { reason: None }).unwrap();
-        resolve(w, &case, Verdict::Approve).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        resolve(w, &case, CaseVerdict::Release).unwrap();
         assert!(matches!(w.call(execute_transfer(&id, "SAV_001", "5")), Ok(Effect::Submitted(_))));
     };
     every_ending_gives_the_hold_back_there_once: |w| {
@@ -305,8 +306,9 @@ fn queued(outcome: Outcome) -> CaseId {
     }
 }
 
-fn resolve(w: &World<'_>, case: &CaseId, verdict: Verdict) -> Outcome {
-    let act = Act::ResolveCase { case: case.clone(), verdict, note: "n".into() };
+fn resolve(w: &World<'_>, case: &CaseId, verdict: CaseVerdict) -> Outcome {
+    let rules = std::sync::Arc::clone(&w.rules);
+    let act = Act::ResolveCase { case: case.clone(), verdict, note: "n".into(), rules };
     w.decision(Actor::Operator(operator("bob", &["approver"])), act).outcome
 }
 

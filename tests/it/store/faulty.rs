@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use countersign::audit::settings::AuditSettings;
 use countersign::audit::{Advance, Log, LogSetup};
+use countersign::guard::Guard;
+use countersign::guard::settings::BreakerSettings;
 use countersign::hsm::Token;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
@@ -339,6 +341,7 @@ impl Desk {
             rules: Arc::new(rules()),
             core: None,
             limit: Arc::new(ServingLimit::none()),
+            guard: Guard::new(BreakerSettings::default()),
         };
         let log = || {
             Log::open(LogSetup {

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use super::world::*;
 use crate::support::postgres;
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::TransactionState;
+use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
 use countersign::store::postgres::PostgresStore;
 use countersign::store::sqlite::SqliteStore;
-use countersign::store::{Schema, Store, TransactionQuery};
+use countersign::store::{Listing, Schema, Store, TransactionQuery};
 
 const SQLITE_1: &str = include_str!("old/sqlite_1.sql");
 const SQLITE_2: &str = include_str!("old/sqlite_2.sql");
@@ -65,9 +67,9 @@ fn a_file_of_every_older_version_is_brought_up_to_date_with_what_is_in_it() {
     for (version, sql) in [(1, SQLITE_1), (2, SQLITE_2)] {
         let path = directory.path().join(format!("{version}.sqlite3"));
         written(&path, sql);
-        waits(&SqliteStore::schema(&path).unwrap(), version..7);
+        waits(&SqliteStore::schema(&path).unwrap(), version..9);
         let store = SqliteStore::open(&path).unwrap();
-        waits(&SqliteStore::schema(&path).unwrap(), 7..7);
+        waits(&SqliteStore::schema(&path).unwrap(), 9..9);
         goes_on(&*store);
         if version == 2 {
             the_core_answers(&*store);
@@ -78,14 +80,48 @@ fn a_file_of_every_older_version_is_brought_up_to_date_with_what_is_in_it() {
     }
 }
 
+const STOPPED: &str = "INSERT INTO breaker (one, reason, by, since) VALUES (1, 'before', 'ada', 5)";
+
+/// A bank that was stopped stays stopped, by the person who did it; a person lets it go on.
+fn stays_stopped(store: &dyn Store) {
+    let w = World::new(store);
+    let breaker = store.listing(Listing::Breaker).unwrap().remove(0);
+    let row = |key: &str| breaker["causes"][0][key].as_str().unwrap().to_owned();
+    assert_eq!((row("cause"), row("reason"), row("by")), ("operator".into(), "before".into(), "ada".into()));
+    w.ids.set(5_000);
+    assert!(matches!(w.call(transfer("1", "stopped")), Ok(Effect::QueuedManual { .. })));
+    let lift = |component: &str| {
+        w.decision(
+            Actor::System { component: component.into() },
+            Act::SetBreaker { cause: Cause::Operator, reason: None },
+        )
+    };
+    assert_eq!(lift("breaker").outcome, Err(Refusal::OperatorNotPermitted));
+    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+    w.call(transfer("1", "going-on")).unwrap();
+}
+
+#[test]
+fn a_bank_that_an_older_program_stopped_stays_stopped_by_a_person() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite3");
+    written(&path, SQLITE_2);
+    written(&path, STOPPED);
+    stays_stopped(&*SqliteStore::open(&path).unwrap());
+    let database = postgres::shared().database();
+    database.sql(POSTGRES_1);
+    database.sql(STOPPED);
+    stays_stopped(&*database.open());
+}
+
 #[test]
 fn a_database_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
     let database = postgres::shared().database();
     database.sql(POSTGRES_1);
     let endpoint = postgres::endpoint(&database.settings());
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..5);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..7);
     let store = database.open();
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 5..5);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 7..7);
     goes_on(&*store);
     the_core_answers(&*store);
     drop(store);

@@ -150,12 +150,12 @@ sentences! {
     };
 }
 
-fn permitted(outcomes: &[Outcome]) -> usize {
+pub fn permitted(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| outcome.is_ok()).count()
 }
 
 /// Each command from a caller of its own; the outcomes in the order of the commands.
-fn at_once(w: &World<'_>, commands: Vec<Command>) -> Vec<Outcome> {
+pub fn at_once(w: &World<'_>, commands: Vec<Command>) -> Vec<Outcome> {
     let store: &dyn Store = w.store;
     let ready = std::sync::Barrier::new(commands.len());
     std::thread::scope(|scope| {

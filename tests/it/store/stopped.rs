@@ -1,6 +1,7 @@
 //! While payments are stopped: cases instead of payments, and what becomes of them.
 
 use super::world::*;
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CaseState, ManualCase};
 use countersign::kernel::refusal::Refusal;
@@ -26,7 +27,7 @@ sentences! {
         let mut asked: Vec<CaseId> = (0..7).map(|n| queued(w.call(transfer("1", &format!("k{n}"))))).collect();
         asked.reverse();
         let decided = asked.remove(3);
-        resolve(w, &decided, Verdict::Deny).unwrap();
+        resolve(w, &decided, CaseVerdict::Reject).unwrap();
         asked.push(decided);
         let ids = |page: &[ManualCase]| page.iter().map(|case| case.case_id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&w.store.cases(None, 100).unwrap()), asked);
@@ -38,7 +39,7 @@ sentences! {
             let place = CasePlace { waits: last.state == CaseState::Queued, case: last.case_id.clone() };
             // The last one of a page is decided before the next page is asked for.
             if place.waits {
-                resolve(w, &place.case, Verdict::Approve).unwrap();
+                resolve(w, &place.case, CaseVerdict::Release).unwrap();
             }
             seen.extend(ids(&page));
             after = Some(place);
@@ -53,15 +54,15 @@ sentences! {
         w.bank();
         stop(w);
         let (released, rejected) = (queued(w.call(transfer("5", "a"))), queued(w.call(transfer("6", "b"))));
-        w.admin(Act::SetBreaker { reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
         assert_eq!(queued(w.call(transfer("5", "a"))), released, "it waits for its answer, not for the breaker");
-        resolve(w, &released, Verdict::Approve).unwrap();
-        resolve(w, &rejected, Verdict::Deny).unwrap();
+        resolve(w, &released, CaseVerdict::Release).unwrap();
+        resolve(w, &rejected, CaseVerdict::Reject).unwrap();
         let id = w.approved(transfer("5", "a"));
         assert_eq!(w.approved(transfer("5", "a")), id);
         assert_eq!(w.call(transfer("6", "b")), Err(Refusal::CaseRejected));
         for case in [&released, &rejected] {
-            assert_eq!(resolve(w, case, Verdict::Approve), Err(Refusal::AlreadyDecided));
+            assert_eq!(resolve(w, case, CaseVerdict::Release), Err(Refusal::AlreadyDecided));
         }
         w.adds_up();
     };
@@ -76,8 +77,8 @@ sentences! {
         w.later(DAY_MS);
         assert_eq!(w.sweep(), 0, "the wait is not the agent's: it does not lapse");
         assert_eq!(w.balance("CHK_001").1, "5.00");
-        w.admin(Act::SetBreaker { reason: None }).unwrap();
-        resolve(w, &case, Verdict::Approve).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        resolve(w, &case, CaseVerdict::Release).unwrap();
         w.posted(execute_transfer(&id, "SAV_001", "5"));
         assert_eq!(w.balance("CHK_001"), ("5242.83".into(), "0.00".into()));
         w.adds_up();
@@ -87,10 +88,10 @@ sentences! {
         let id = w.approved(transfer("2000", "k"));
         stop(w);
         let case = queued(w.call(execute_transfer(&id, "SAV_001", "2000")));
-        resolve(w, &case, Verdict::Deny).unwrap();
+        resolve(w, &case, CaseVerdict::Reject).unwrap();
         assert_eq!(w.balance("CHK_001").1, "0.00");
         assert_eq!(w.call(execute_transfer(&id, "SAV_001", "2000")), Err(Refusal::ApprovalDenied));
-        w.admin(Act::SetBreaker { reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
         for key in ["b", "c"] {
             w.approved(transfer("2000", key));
         }
@@ -104,7 +105,7 @@ sentences! {
         w.revoke_shopper().unwrap();
         assert_eq!(w.sweep(), 1);
         assert_eq!(w.balance("CHK_001").1, "0.00");
-        resolve(w, &case, Verdict::Approve).unwrap();
+        resolve(w, &case, CaseVerdict::Release).unwrap();
         assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "0.00".into()));
         w.adds_up();
     };
@@ -116,9 +117,15 @@ sentences! {
         }
         assert_eq!(w.call(transfer("5", "one-more")), Err(Refusal::BreakerOpen));
         let case: CaseId = w.id("case_").parse().unwrap();
-        assert_eq!(resolve(w, &case, Verdict::Approve), Err(Refusal::UnknownCase));
+        assert_eq!(resolve(w, &case, CaseVerdict::Release), Err(Refusal::UnknownCase));
         let known = queued(w.call(transfer("5", "k0")));
-        let act = || Act::ResolveCase { case: known.clone(), verdict: Verdict::Approve, note: String::new() };
+        let rules = std::sync::Arc::clone(&w.rules);
+        let act = || Act::ResolveCase {
+            case: known.clone(),
+            verdict: CaseVerdict::Release,
+            note: String::new(),
+            rules: std::sync::Arc::clone(&rules),
+        };
         for actor in [
             Actor::Agent(shopper()),
             Actor::System { component: "test".into() },
@@ -126,24 +133,24 @@ sentences! {
         ] {
             assert_eq!(w.decision(actor, act()).outcome, Err(Refusal::OperatorNotPermitted));
         }
-        let by_agent = w.decision(Actor::Agent(shopper()), Act::SetBreaker { reason: None });
+        let by_agent = w.decision(Actor::Agent(shopper()), Act::SetBreaker { cause: Cause::Operator, reason: None });
         assert_eq!(by_agent.outcome, Err(Refusal::OperatorNotPermitted));
     };
     stopping_twice_changes_nothing_and_reading_goes_on: |w| {
         w.bank();
         stop(w);
-        let again = w.admin(Act::SetBreaker { reason: Some("again".into()) });
+        let again = w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("again".into()) });
         assert_eq!(again, Ok(Effect::Done { changed: false }));
         w.call(balance_of("CHK_001")).unwrap();
         w.admin(incoming("CHK_001", "1", "r")).unwrap();
-        assert_eq!(w.admin(Act::SetBreaker { reason: None }), Ok(Effect::Done { changed: true }));
-        assert_eq!(w.admin(Act::SetBreaker { reason: None }), Ok(Effect::Done { changed: false }));
+        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }), Ok(Effect::Done { changed: true }));
+        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }), Ok(Effect::Done { changed: false }));
         w.approved(transfer("5", "k"));
     };
 }
 
 fn stop(w: &World<'_>) {
-    w.admin(Act::SetBreaker { reason: Some("drill".into()) }).unwrap();
+    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
 }
 
 fn queued(outcome: Outcome) -> CaseId {
@@ -153,7 +160,8 @@ fn queued(outcome: Outcome) -> CaseId {
     }
 }
 
-fn resolve(w: &World<'_>, case: &CaseId, verdict: Verdict) -> Outcome {
-    let act = Act::ResolveCase { case: case.clone(), verdict, note: "n".into() };
+fn resolve(w: &World<'_>, case: &CaseId, verdict: CaseVerdict) -> Outcome {
+    let rules = std::sync::Arc::clone(&w.rules);
+    let act = Act::ResolveCase { case: case.clone(), verdict, note: "n".into(), rules };
     w.decision(Actor::Operator(operator("bob", &["approver"])), act).outcome
 }

@@ -64,6 +64,8 @@ pub fn rules() -> Rules {
         open_holds_max: 5,
         company_crl_required: false,
         fees: vec![],
+        manual_two_people_above: None,
+        stopped_here: None,
         settlement: Settlement::Embedded,
         gates: vec![],
         unsigned_approvals: true,
