@@ -226,7 +226,7 @@ fn a_policy_is_put_in_force_without_a_restart_and_a_bad_one_leaves_the_old_one()
             json!({ "transaction_id": "txn_01JD0000000000000000000000",
         "to_account": "SAV_001", "amount": "1.01" })
         ),
-        "unknown_transaction"
+        "tool_denied"
     );
     let explained = run(&["explain", "--role", "purchaser", "--tool", "list_accounts"]);
     assert_eq!(explained["reason"], "tool_denied");
