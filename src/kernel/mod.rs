@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod mandate;
 pub mod merkle;
 pub mod note;
+pub mod notice;
 pub mod policy;
 pub mod quorum;
 pub mod receipt;

@@ -1,0 +1,128 @@
+//! Storms: many notices of one kind become one message.
+//!
+//! For each channel and kind the first few within a time go out by themselves. What comes beyond them is counted in one
+//! digest, which is sent when that time is over and shows the first of them. Ten thousand refusals are a handful of mails,
+//! and a storm of one kind keeps no other kind back.
+
+use serde::{Deserialize, Serialize};
+
+use super::Notice;
+
+/// Notices that a digest shows by their titles.
+pub const SHOWN_MAX: usize = 10;
+
+/// What is sent as one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// The first of them.
+    pub first: Notice,
+    /// How many there are.
+    pub count: u64,
+    /// Titles of the first ones, with their times.
+    pub titles: Vec<String>,
+    /// When the last one was.
+    pub last_at: String,
+}
+
+/// A message's content.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    One(Notice),
+    Several(Digest),
+}
+
+impl Content {
+    pub fn first(&self) -> &Notice {
+        match self {
+            Self::One(notice) => notice,
+            Self::Several(digest) => &digest.first,
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Several(digest) => digest.count,
+        }
+    }
+
+    /// The head of a message.
+    pub fn title(&self) -> String {
+        match self {
+            Self::One(notice) => notice.title.clone(),
+            Self::Several(digest) => format!("{} more: {}", digest.count, digest.first.kind.title()),
+        }
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::One(notice) => notice.lines.clone(),
+            Self::Several(digest) => {
+                let mut lines =
+                    vec![format!("{} of this kind, from {} to {}", digest.count, digest.first.at, digest.last_at)];
+                lines.extend(digest.titles.iter().cloned());
+                let unseen = digest.count.saturating_sub(digest.titles.len() as u64);
+                if unseen > 0 {
+                    lines.push(format!("and {unseen} more"));
+                }
+                lines.push("next: countersign audit show has each of them".to_owned());
+                lines
+            }
+        }
+    }
+}
+
+/// How much of one kind a channel gets by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    pub within_ms: i64,
+    /// So many within that time go out one by one.
+    pub alone_max: u32,
+}
+
+/// What a channel has got of one kind lately.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lately {
+    /// Messages of the last `within_ms`, digests included.
+    pub alone: u32,
+    /// The digest that is open: nobody has begun to send it.
+    pub open: Option<Digest>,
+}
+
+/// What becomes of a notice on one channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Gathered {
+    /// A message of its own, at once.
+    Alone(Content),
+    /// A new digest, sent when the time is over.
+    Opens(Content),
+    /// The open digest, longer by one.
+    Joins(Content),
+}
+
+/// Decides it, and keeps count for the next one.
+pub fn gather(lately: &mut Lately, notice: Notice, pace: Pace) -> Gathered {
+    if let Some(open) = &mut lately.open {
+        open.count += 1;
+        open.last_at.clone_from(&notice.at);
+        if open.titles.len() < SHOWN_MAX {
+            open.titles.push(titled(&notice));
+        }
+        return Gathered::Joins(Content::Several(open.clone()));
+    }
+    if lately.alone < pace.alone_max {
+        lately.alone += 1;
+        return Gathered::Alone(Content::One(notice));
+    }
+    let titles = vec![titled(&notice)];
+    let digest = Digest { count: 1, titles, last_at: notice.at.clone(), first: notice };
+    lately.open = Some(digest.clone());
+    Gathered::Opens(Content::Several(digest))
+}
+
+fn titled(notice: &Notice) -> String {
+    format!("{}  {}", notice.at, notice.title)
+}
