@@ -2,6 +2,7 @@
 
 mod check;
 pub mod keep;
+mod notices;
 mod pages;
 mod planted;
 pub mod postgres;
@@ -12,6 +13,10 @@ mod status;
 pub mod views;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
+pub use notices::{
+    Attempt, Message, NOTICES_MAX, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeState, NoticeStep,
+    NoticeWork,
+};
 pub use pages::CasePlace;
 pub use status::{
     CertificateLine, CertificateStatus, CertificatesOf, FreezeView, LEASE_MARGIN_MS, LEASE_MS, LinePlace, Nodes,
@@ -393,6 +398,28 @@ pub trait Store: Send + Sync {
     /// Those before a version, newest first; at most 1,001, a page and one more.
     fn policies(&self, _before: Option<u64>, _limit: u32) -> Result<Vec<PolicyLine>, StoreFault> {
         Ok(vec![])
+    }
+    /// How far notices were made from the log.
+    fn notice_place(&self) -> Result<NoticePlace, StoreFault> {
+        Err(notices::no_queue())
+    }
+    /// Messages to people, newest first.
+    fn notices(&self, _query: &NoticeQuery) -> Result<Vec<Message>, StoreFault> {
+        Err(notices::no_queue())
+    }
+    fn notice(&self, _id: &str) -> Result<Option<Message>, StoreFault> {
+        Err(notices::no_queue())
+    }
+    /// Whether a message to this channel is due: asked often, and answered by an index.
+    fn notice_is_due(&self, _channel: &str, _now: UnixMillis) -> Result<bool, StoreFault> {
+        Err(notices::no_queue())
+    }
+    fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {
+        Err(notices::no_queue())
+    }
+    /// Changes the queue of messages, in one commit.
+    fn work_notices(&self, _work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
+        Err(notices::no_queue())
     }
 
     /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.

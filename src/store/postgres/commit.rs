@@ -12,6 +12,7 @@ use super::footprint::Footprint;
 use super::load::{Call, ROWS, Wanted, What};
 use super::log;
 use super::nodes;
+use super::notices;
 use super::pipeline::Ended;
 use super::purge;
 use super::schema::Lock;
@@ -216,6 +217,7 @@ async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Re
                 Answer::Done
             }
             Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
+            Work::Notices(work) => Answer::Noticed(notices::work(session, work).await?),
             Work::Serve { node, acted_on } => Answer::Changes(nodes::serve(session, node, *acted_on).await?),
         });
     }
@@ -225,7 +227,11 @@ async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Re
 fn footprints<'a>(work: &[&'a Work]) -> Vec<&'a Footprint> {
     let of = |work: &&'a Work| match work {
         Work::Apply { footprint, .. } => Some(footprint),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } | Work::Serve { .. } => None,
+        Work::Sequence(_)
+        | Work::SignedCheckpoint { .. }
+        | Work::ForgetKeys { .. }
+        | Work::Notices(_)
+        | Work::Serve { .. } => None,
     };
     work.iter().filter_map(of).collect()
 }

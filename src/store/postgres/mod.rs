@@ -21,6 +21,7 @@ mod lists;
 mod load;
 mod log;
 mod nodes;
+mod notices;
 mod pipeline;
 mod policies;
 mod purge;
@@ -34,15 +35,16 @@ mod status;
 mod tls;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Nodes, RevokedEntry, RevokedSince,
-    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
+    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, Nodes, NoticeAnswer,
+    NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement,
+    StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -60,6 +62,9 @@ pub struct PostgresStore {
     writer: Writer,
     /// Places and checkpoints have a connection of their own: payments do not wait for the log.
     log: Writer,
+    /// So has the queue of messages to people: what is locked there is waited for by nobody else.
+    notices: OnceLock<Writer>,
+    endpoint: Endpoint,
     reads: Reads,
     forgotten: purge::Done,
 }
@@ -85,7 +90,9 @@ impl PostgresStore {
     pub fn open(endpoint: &Endpoint) -> Result<Arc<Self>, StoreFault> {
         let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
         let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
-        Ok(Arc::new(Self { writer, log, reads: Reads::new(endpoint)?, forgotten: purge::Done::never() }))
+        let reads = Reads::new(endpoint)?;
+        let (notices, endpoint, forgotten) = (OnceLock::new(), endpoint.clone(), purge::Done::never());
+        Ok(Arc::new(Self { writer, log, notices, endpoint, reads, forgotten }))
     }
 }
 
@@ -159,7 +166,7 @@ impl Store for PostgresStore {
     fn serve_as(&self, node: &str, acted_on: u64) -> Result<Option<u64>, StoreFault> {
         match self.log.call(Work::Serve { node: node.to_owned(), acted_on })? {
             Answer::Changes(changes) => Ok(Some(changes)),
-            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Done => Ok(None),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Done => Ok(None),
         }
     }
 
@@ -293,12 +300,47 @@ impl Store for PostgresStore {
         }
         let keys = match self.log.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => keys,
-            Answer::Decisions(_) | Answer::Changes(_) | Answer::Done => 0,
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Noticed(_) | Answer::Done => 0,
         };
         if keys < limit {
             self.forgotten.on(now);
         }
         Ok(keys)
+    }
+
+    fn notice_place(&self) -> Result<NoticePlace, StoreFault> {
+        self.read_notice_place()
+    }
+
+    fn notices(&self, query: &NoticeQuery) -> Result<Vec<Message>, StoreFault> {
+        self.read_notices(query)
+    }
+
+    fn notice(&self, id: &str) -> Result<Option<Message>, StoreFault> {
+        self.read_notice(id)
+    }
+
+    fn notice_is_due(&self, channel: &str, now: UnixMillis) -> Result<bool, StoreFault> {
+        self.read_is_due(channel, now)
+    }
+
+    fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {
+        self.read_notice_counts()
+    }
+
+    fn work_notices(&self, work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
+        let writer = match self.notices.get() {
+            Some(writer) => writer,
+            // Two at once start two, and one of them ends again.
+            None => {
+                let writer = Writer::start("store-notices", self.endpoint.clone(), First::Nothing)?;
+                self.notices.get_or_init(|| writer)
+            }
+        };
+        match writer.call(Work::Notices(work))? {
+            Answer::Noticed(answer) => Ok(answer),
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Forgotten(_) | Answer::Done => Ok(NoticeAnswer::Done),
+        }
     }
 
     fn concerns(&self) -> Result<Vec<String>, StoreFault> {

@@ -78,11 +78,11 @@ fn millis(row: &Row, column: usize) -> Read<UnixMillis> {
     Ok(UnixMillis(get(row, column)?))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Read<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Read<T> {
     Ok(serde_json::from_str(row.try_get(column)?)?)
 }
 
-fn named<T: Copy>(row: &Row, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
+pub(super) fn named<T: Copy>(row: &Row, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let text: &str = row.try_get(column)?;
     let found = all.iter().copied().find(|value| name(*value) == text);
     found.ok_or_else(|| format!("column {column} holds the unknown word {text}").into())

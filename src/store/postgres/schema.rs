@@ -40,6 +40,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("role policies, version by version", POLICIES),
     ("the gates of an approval, and what people said at them", GATES),
     ("causes that stop payments, and who works on a case", BREAKER),
+    ("messages to people", NOTICES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -333,6 +334,33 @@ ALTER TABLE cases ADD COLUMN taken_by text COLLATE \"C\";
 ALTER TABLE cases ADD COLUMN taken_at bigint;
 ALTER TABLE cases ADD COLUMN proposed text COLLATE \"C\";
 ALTER TABLE cases ADD COLUMN reference text COLLATE \"C\";
+";
+
+/// Messages to people, how far the log was looked at for them (-1: nobody has begun), and leaves that people were told of
+/// before they had their place.
+const NOTICES: &str = "
+CREATE TABLE notices (
+    id text COLLATE \"C\" PRIMARY KEY,
+    leaf bigint NOT NULL,
+    channel text COLLATE \"C\" NOT NULL,
+    kind text COLLATE \"C\" NOT NULL,
+    content text COLLATE \"C\" NOT NULL,
+    state text COLLATE \"C\" NOT NULL,
+    created bigint NOT NULL,
+    due bigint NOT NULL,
+    attempts bigint NOT NULL,
+    error text COLLATE \"C\",
+    ended bigint
+);
+CREATE INDEX notices_due ON notices (due, leaf) WHERE state = 'queued';
+CREATE INDEX notices_newest ON notices (leaf, id);
+CREATE INDEX notices_created ON notices (created);
+CREATE TABLE notice_place (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    place bigint NOT NULL
+);
+INSERT INTO notice_place (place) VALUES (-1);
+CREATE TABLE notices_early (leaf bigint PRIMARY KEY);
 ";
 
 /// Whether the table of versions is there.

@@ -20,7 +20,7 @@ use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{SequenceStep, StoreFault, is_too_late};
+use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
 const GROUP_COMMANDS_MAX: usize = 512;
@@ -38,6 +38,7 @@ pub(super) enum Work {
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
+    Notices(NoticeWork),
     Serve { node: String, acted_on: u64 },
 }
 
@@ -47,6 +48,7 @@ pub(super) enum Answer {
     Forgotten(u32),
     /// How often the revocation status has changed.
     Changes(u64),
+    Noticed(NoticeAnswer),
     Done,
 }
 
@@ -55,7 +57,7 @@ impl Answer {
     pub(super) fn decisions(self) -> Vec<Decision> {
         match self {
             Self::Decisions(decisions) => decisions,
-            Self::Forgotten(_) | Self::Changes(_) | Self::Done => vec![],
+            Self::Forgotten(_) | Self::Changes(_) | Self::Noticed(_) | Self::Done => vec![],
         }
     }
 }
@@ -436,7 +438,11 @@ fn in_time_still(jobs: Vec<Job>) -> Vec<Job> {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply { commands, .. } => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } | Work::Serve { .. } => 1,
+        Work::Sequence(_)
+        | Work::SignedCheckpoint { .. }
+        | Work::ForgetKeys { .. }
+        | Work::Notices(_)
+        | Work::Serve { .. } => 1,
     }
 }
 

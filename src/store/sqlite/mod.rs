@@ -11,6 +11,7 @@ mod filter;
 mod log;
 mod making;
 mod memory;
+mod notices;
 mod pending;
 mod policies;
 mod purge;
@@ -36,8 +37,9 @@ use super::planted::planted;
 use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, RevokedEntry, RevokedSince, Schema,
-    SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
+    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, NoticeAnswer, NoticeCounts,
+    NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement, StatementQuery,
+    Store, StoreFault, Told, TransactionQuery, TransactionRecord,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -312,7 +314,34 @@ impl Store for SqliteStore {
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
         match self.writer.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => Ok(keys),
-            Answer::Decisions(_) | Answer::Done => Ok(0),
+            Answer::Decisions(_) | Answer::Noticed(_) | Answer::Done => Ok(0),
+        }
+    }
+
+    fn notice_place(&self) -> Result<NoticePlace, StoreFault> {
+        self.read(notices::place)
+    }
+
+    fn notices(&self, query: &NoticeQuery) -> Result<Vec<Message>, StoreFault> {
+        self.read(|connection| notices::list(connection, query))
+    }
+
+    fn notice(&self, id: &str) -> Result<Option<Message>, StoreFault> {
+        self.read(|connection| notices::get(connection, id))
+    }
+
+    fn notice_is_due(&self, channel: &str, now: UnixMillis) -> Result<bool, StoreFault> {
+        self.read(|connection| notices::is_due(connection, channel, now))
+    }
+
+    fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {
+        self.read(notices::counts)
+    }
+
+    fn work_notices(&self, work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
+        match self.writer.call(Work::Notices(work))? {
+            Answer::Noticed(answer) => Ok(answer),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Done => Ok(NoticeAnswer::Done),
         }
     }
 }

@@ -235,7 +235,7 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize)
     serde_json::from_str(text).map_err(|error| bad(column, error))
 }
 
-fn named<T: Copy>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
+pub(super) fn named<T: Copy>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
     all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| unknown_word(column, text))
 }

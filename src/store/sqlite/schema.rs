@@ -19,6 +19,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("role policies, version by version", POLICIES),
     ("the gates of an approval, and what people said at them", GATES),
     ("causes that stop payments, and who works on a case", BREAKER),
+    ("messages to people", NOTICES),
 ];
 
 const INITIAL: &str = "
@@ -355,6 +356,33 @@ ALTER TABLE cases ADD COLUMN taken_by TEXT;
 ALTER TABLE cases ADD COLUMN taken_at INTEGER;
 ALTER TABLE cases ADD COLUMN proposed TEXT;
 ALTER TABLE cases ADD COLUMN reference TEXT;
+";
+
+/// Messages to people, how far the log was looked at for them (-1: nobody has begun), and leaves that people were told of
+/// before they had their place.
+const NOTICES: &str = "
+CREATE TABLE notices (
+    id TEXT PRIMARY KEY,
+    leaf INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    content TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    ended INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX notices_due ON notices (due, leaf) WHERE state = 'queued';
+CREATE INDEX notices_newest ON notices (leaf, id);
+CREATE INDEX notices_created ON notices (created);
+CREATE TABLE notice_place (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    place INTEGER NOT NULL
+) STRICT;
+INSERT INTO notice_place (one, place) VALUES (1, -1);
+CREATE TABLE notices_early (leaf INTEGER PRIMARY KEY) STRICT;
 ";
 
 /// How far the schema of this file is.

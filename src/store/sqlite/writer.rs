@@ -17,13 +17,13 @@ use super::book::Commit;
 use super::checkpoint::{Checkpointer, LENGTHS};
 use super::making::{self, Part};
 use super::memory::Memory;
-use super::{log, purge, reopen_writing};
+use super::{log, notices, purge, reopen_writing};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{SequenceStep, StoreFault, is_too_late};
+use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
@@ -38,12 +38,14 @@ pub(super) enum Work {
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
+    Notices(NoticeWork),
 }
 
 pub(super) enum Answer {
     Decisions(Vec<Decision>),
     /// How many keys.
     Forgotten(u32),
+    Noticed(NoticeAnswer),
     Done,
 }
 
@@ -52,7 +54,7 @@ impl Answer {
     pub(super) fn decisions(self) -> Vec<Decision> {
         match self {
             Self::Decisions(decisions) => decisions,
-            Self::Forgotten(_) | Self::Done => vec![],
+            Self::Forgotten(_) | Self::Noticed(_) | Self::Done => vec![],
         }
     }
 }
@@ -270,7 +272,7 @@ fn reopen(path: &Path) -> Result<(Connection, Checkpointer), StoreFault> {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply(commands) => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } => 1,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } | Work::Notices(_) => 1,
     }
 }
 
@@ -283,7 +285,7 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
 fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
     let mut commit = Commit::begin(connection, memory, keep)?;
     let batch = commit.batch;
-    let mut forgotten = VecDeque::new();
+    let (mut forgotten, mut noticed) = (VecDeque::new(), VecDeque::new());
     let made = making::beside(group.iter().map(weight).sum(), batch, |hand_over| {
         for job in group {
             match &job.work {
@@ -296,6 +298,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 }
                 Work::Sequence(step) => log::sequence(connection, step)?,
                 Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
+                Work::Notices(work) => noticed.push_back(notices::work(connection, work)?),
                 Work::ForgetKeys { now, limit } => {
                     // What is known of keys afterwards is what the tables have.
                     commit.write_pending()?;
@@ -318,6 +321,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
     let mut answer = |job: &Job| match &job.work {
         Work::Apply(commands) => Answer::Decisions(decisions.by_ref().take(commands.len()).collect()),
         Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
+        Work::Notices(_) => noticed.pop_front().map_or(Answer::Done, Answer::Noticed),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
     };
     Ok(group.iter().map(&mut answer).collect())
@@ -370,7 +374,7 @@ mod tests {
         connection.execute_batch("COMMIT").unwrap();
         let decisions = answers.into_iter().flat_map(|answer| match answer {
             Answer::Decisions(decisions) => decisions,
-            Answer::Forgotten(_) | Answer::Done => vec![],
+            Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Done => vec![],
         });
         decisions.map(|decision| decision.outcome).collect()
     }
