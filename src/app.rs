@@ -34,6 +34,7 @@ use crate::hsm::confine;
 use crate::hsm::supervisor;
 use crate::kernel::command::Actor;
 use crate::kernel::sign::Purpose;
+use crate::notify::{self, Notifier};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -86,6 +87,8 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let peer = config.peer.as_ref().map(|peer| PeerPlace::find(peer, Unresolved::Tolerated)).transpose();
     let followed = follow::source(&config.pki, Unresolved::Tolerated);
     let group = AdminGroup::find(&config.admin);
+    // Nobody waits for mail: a receiver without an address closes its channel, and nothing else.
+    let told = notify::Outside::read(&config.notify, state, Unresolved::Tolerated);
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
@@ -93,7 +96,8 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let found = outside.and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed?, group: group? }, store?)));
+    let found = outside
+        .and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed?, group: group?, told: told? }, store?)));
     let (beyond, store) = match found {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
@@ -120,6 +124,8 @@ struct Beyond {
     peer: Option<PeerPlace>,
     /// Who reaches the admin socket besides the daemon's own user.
     group: Option<AdminGroup>,
+    /// Who is told of what was decided.
+    told: notify::Outside,
 }
 
 struct Front {
@@ -158,6 +164,14 @@ fn start(
     }
     let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
     let core = beyond.core.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("front")
+        .build()
+        .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
+    let _entered = runtime.enter();
+    let notifier = Notifier::new(Arc::clone(&store), party.clone(), config.notify.clone(), beyond.told);
     let services = Services::open(ServicesSetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -175,18 +189,12 @@ fn start(
         store,
         authority,
         core: core.map(|core| core as Arc<dyn CoreBanking>),
+        notifier: Some(Arc::clone(&notifier)),
         confinement,
     })?;
 
-    raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("front")
-        .build()
-        .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
     let stop = CancellationToken::new();
     let mut tasks = Vec::new();
-    let _entered = runtime.enter();
 
     let admin = admin_socket::bind(&state.admin_socket())?;
     if let Some(group) = services.setup.operators.group() {
@@ -201,6 +209,7 @@ fn start(
         }
         tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        tasks.extend(notifier.start(&stop));
         if party_settings.kind == PartyKind::Bank {
             tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));
             tasks.push(runtime.spawn(guard_payments(Arc::clone(&services), stop.clone())));
@@ -597,6 +606,7 @@ pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     config.banking.as_ref().map(|banking| banking::Outside::read(banking, state, refused)).transpose()?;
     config.peer.as_ref().map(|peer| PeerPlace::find(peer, refused)).transpose()?;
     follow::source(&config.pki, refused)?;
+    notify::Outside::read(&config.notify, state, refused)?;
     AdminGroup::find(&config.admin)?;
     Ok(())
 }

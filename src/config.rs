@@ -14,6 +14,7 @@ use crate::front::settings::{
 use crate::guard::settings::BreakerSettings;
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::types::{Money, PartyName};
+use crate::notify::settings::NotifySettings;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::settings::{PaymentSettings, PolicySettings};
@@ -45,6 +46,9 @@ pub struct Config {
     /// A core banking system; without it the embedded ledger is the bank's book.
     #[serde(default)]
     pub banking: Option<BankingSettings>,
+    /// Who is told of what.
+    #[serde(default)]
+    pub notify: NotifySettings,
     #[serde(default)]
     pub audit: AuditSettings,
     #[serde(default)]
@@ -156,6 +160,7 @@ impl Config {
                 .into());
         }
         self.banking.as_ref().map_or(Ok(()), BankingSettings::check)?;
+        self.notify.check()?;
         if let Some(peer) = &self.peer {
             peer.check()?;
             if !matches!(party.kind, PartyKind::Bank | PartyKind::AgentHost) {

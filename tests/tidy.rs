@@ -19,6 +19,7 @@ const RANKS: &[(&str, u8)] = &[
     ("guard", 5),
     ("audit", 4),
     ("banking", 4),
+    ("notify", 4),
     ("tls", 3),
     ("hsm", 2),
     ("store", 2),

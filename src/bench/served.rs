@@ -77,6 +77,7 @@ impl Served {
             store: Arc::clone(&store),
             authority: Arc::clone(&authority),
             core: None,
+            notifier: None,
             confinement: Confinement::NotAvailable("a measurement".into()),
         })?;
         let (state, token_name, settings) = (state.clone(), party_settings.token.clone(), settings.clone());

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod manual;
 pub mod merchant;
 mod migrate;
+mod notify;
 mod officer;
 mod operator;
 pub mod policy;
@@ -130,6 +131,7 @@ enum Verb {
     Case(case::Args),
     Ledger(ledger::Args),
     Migrate(migrate::Args),
+    Notify(notify::Args),
     Receipt(receipt::Args),
     Audit(audit::Args),
     Verify(verify::Args),
@@ -210,6 +212,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Case(args) => case::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),
         Verb::Migrate(args) => migrate::run(args, context),
+        Verb::Notify(args) => notify::run(args, context),
         Verb::Receipt(args) => receipt::run(args, context),
         Verb::Audit(args) => audit::run(args, context),
         Verb::Verify(args) => verify::run(args, context),

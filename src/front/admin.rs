@@ -18,6 +18,7 @@ use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
     ProductId, RoleName, SpiffeId, TransactionId,
 };
+use crate::notify::NotifyCall;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::{DeskCall, PolicyCall};
@@ -257,6 +258,9 @@ pub enum AdminCall {
     /// What each role may do.
     Policy(PolicyCall),
 
+    /// Messages to people.
+    Notify(NotifyCall),
+
     // audit
     Receipt {
         transaction: TransactionId,
@@ -298,6 +302,9 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
 
 /// What changes nothing that an agent sees: those who listen need not look.
 fn only_shows(call: &AdminCall) -> bool {
+    if let AdminCall::Notify(call) = call {
+        return call.only_shows();
+    }
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
         CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
@@ -488,6 +495,11 @@ fn dispatch(
         }
         AdminCall::Policy(PolicyCall::History { before, limit }) => bank()?.policy_history(operator, before, limit),
         AdminCall::Policy(PolicyCall::Show { version }) => bank()?.policy_show(operator, version),
+
+        AdminCall::Notify(call) => match &services.setup.notifier {
+            Some(notifier) => notifier.desk(operator, call),
+            None => Err(Failure::usage("no_notifier", "this daemon tells nobody of anything", "ask a party's daemon")),
+        },
 
         AdminCall::Receipt { transaction } => {
             let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;

@@ -1,6 +1,7 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
 mod certificates;
+mod notices;
 mod parties;
 mod token;
 
@@ -52,6 +53,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     parties::check(services, &mut items);
     check_store(services, &mut items);
     check_log(services, &mut items);
+    notices::check(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
         certificates::catalogue(services, &mut items);

@@ -33,6 +33,7 @@ use crate::kernel::jwt::TokenKey;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, Sha256, UnixMillis};
+use crate::notify::Notifier;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -51,6 +52,7 @@ pub struct ServicesSetup {
     pub store: Arc<dyn Store>,
     pub authority: Arc<Authority>,
     pub core: Option<Arc<dyn CoreBanking>>,
+    pub notifier: Option<Arc<Notifier>>,
     pub confinement: Confinement,
 }
 

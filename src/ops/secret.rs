@@ -51,6 +51,33 @@ pub fn from_file(path: &Path, setting: &str) -> Result<SecretString, Failure> {
     Ok(SecretString::from(line))
 }
 
+/// The one line of a systemd credential. `setting` names it in messages.
+///
+/// # Errors
+/// `secret_credential_missing`
+pub fn from_credential(name: &str, setting: &str) -> Result<SecretString, Failure> {
+    let missing = |why: String| {
+        Failure::usage(
+            "secret_credential_missing",
+            format!("{setting}: the systemd credential `{name}` cannot be read: {why}"),
+            format!("give the unit LoadCredentialEncrypted={name}:…, or name a file instead"),
+        )
+    };
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(missing("its name is not a plain file name".into()));
+    }
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or_else(|| missing("CREDENTIALS_DIRECTORY is not set, so systemd passed none".into()))?;
+    let mut text = zeroize::Zeroizing::new(String::new());
+    let file = File::open(Path::new(&directory).join(name)).map_err(|error| missing(error.to_string()))?;
+    let read = file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| missing(error.to_string()))?;
+    let line = text.trim_end_matches(['\n', '\r']);
+    if line.is_empty() || line.contains('\n') || read as u64 > SECRET_BYTES_MAX {
+        return Err(missing("it must hold one line, at most 4096 bytes".into()));
+    }
+    Ok(SecretString::from(line))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -28,6 +28,7 @@ mod lint;
 mod mcp_server;
 mod modules;
 mod nodes;
+mod notify;
 mod oauth;
 mod pairs;
 mod parties;

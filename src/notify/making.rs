@@ -1,0 +1,271 @@
+//! Reads the audit log from a durable place on and queues what people are told.
+//!
+//! Of several daemons over one database each reads, and one of them takes the step. The log stands still while its HSM is
+//! away, and that is when people must hear of it: then leaves are told of before they have their place, and known by
+//! their row until they have it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::sending::blocking;
+use super::settings::RouteSettings;
+use super::{Notifier, settings::NotifySettings};
+use crate::kernel::notice::gather::{Content, Gathered, Lately, Pace, gather};
+use crate::kernel::notice::{self, Notice, NoticeKind};
+use crate::kernel::types::UnixMillis;
+use crate::ops::clock;
+use crate::store::{
+    LeafRecord, Message, NOTICES_MAX, NoticeAnswer, NoticePlace, NoticeQuery, NoticeState, NoticeStep, NoticeWork,
+    Store, StoreFault,
+};
+
+/// Between two looks at the log.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a failure of the store.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Leaves of one page, and pages of one turn.
+const PAGE: u32 = 1_000;
+const PAGES_MAX: u32 = 20;
+/// So far the place may move without being written down: leaves that concern nobody are read again after a crash.
+const UNWRITTEN_MAX: u64 = 20_000;
+/// A log that stands still for so many looks is looked at beyond its places.
+const STILL_LOOKS: u32 = 6;
+/// Between two times of forgetting, and how many then.
+const FORGET_LOOKS: u32 = 7_200;
+const FORGOTTEN_MAX: u32 = 1_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// Queues notices until `stop`.
+pub(super) async fn make(notifier: Arc<Notifier>, stop: CancellationToken) {
+    let mut reader = Reader::default();
+    let mut pause = LOOK;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&notifier);
+        let looked = blocking(move || {
+            let looked = reader.look(&turn, clock::now());
+            Ok((reader, looked))
+        })
+        .await;
+        pause = LOOK;
+        reader = match looked {
+            Ok((reader, Ok(()))) => reader,
+            Ok((reader, Err(fault))) => {
+                tracing::warn!(%fault, "the log will be looked at again for what people are told");
+                pause = STORE_PAUSE;
+                reader
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "making notices met a defect");
+                pause = STORE_PAUSE;
+                Reader::default()
+            }
+        };
+    }
+}
+
+/// Where this daemon is in the log.
+#[derive(Debug, Default)]
+struct Reader {
+    /// Looked at so far; the durable place may be behind.
+    next: Option<u64>,
+    /// Looks since the log grew.
+    still: u32,
+    /// Leaves without a place that were looked at and concern nobody.
+    seen: BTreeSet<i64>,
+    looks: u32,
+}
+
+impl Reader {
+    fn look(&mut self, notifier: &Notifier, now: UnixMillis) -> Result<(), StoreFault> {
+        let store = &*notifier.store;
+        let place = store.notice_place()?;
+        let Some(durable) = place.next else {
+            // What was decided before anybody was to be told is history.
+            let to = store.newest_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+            let begin = NoticeStep { from: None, to, ..NoticeStep::default() };
+            store.work_notices(NoticeWork::Step(Box::new(begin)))?;
+            self.next = None;
+            return Ok(());
+        };
+        let mut next = self.next.unwrap_or(durable).max(durable);
+        let mut grew = false;
+        for _ in 0..PAGES_MAX {
+            let leaves = store.leaves(next, PAGE)?;
+            let Some(last) = leaves.iter().filter_map(|leaf| leaf.index).max() else { break };
+            grew = true;
+            next = last + 1;
+            let placed: Vec<i64> = leaves.iter().map(|leaf| leaf.row).filter(|row| place.early.contains(row)).collect();
+            let fresh = leaves.iter().filter(|leaf| !placed.contains(&leaf.row));
+            let told = told(fresh, &notifier.settings, now);
+            if told.is_empty() && placed.is_empty() {
+                continue;
+            }
+            let step = NoticeStep { from: place.next, to: next, placed, ..NoticeStep::default() };
+            self.take(notifier, step, told, now)?;
+            // The place is another one now, whoever took the step.
+            self.next = None;
+            self.still = 0;
+            return Ok(());
+        }
+        self.next = Some(next);
+        if next - durable >= UNWRITTEN_MAX {
+            let step = NoticeStep { from: place.next, to: next, ..NoticeStep::default() };
+            store.work_notices(NoticeWork::Step(Box::new(step)))?;
+        }
+        self.still = if grew { 0 } else { self.still.saturating_add(1) };
+        if self.still >= STILL_LOOKS {
+            self.look_ahead(notifier, &place, now)?;
+        }
+        self.forget(store, &notifier.settings, now)
+    }
+
+    /// Leaves that wait for their place while the log stands still.
+    fn look_ahead(&mut self, notifier: &Notifier, place: &NoticePlace, now: UnixMillis) -> Result<(), StoreFault> {
+        let waiting = notifier.store.unsequenced(PAGE)?;
+        self.seen.retain(|row| waiting.iter().any(|leaf| leaf.row == *row));
+        let fresh: Vec<&LeafRecord> =
+            waiting.iter().filter(|leaf| !self.seen.contains(&leaf.row) && !place.early.contains(&leaf.row)).collect();
+        let told = told(fresh.iter().copied(), &notifier.settings, now);
+        self.seen.extend(fresh.iter().map(|leaf| leaf.row));
+        if told.is_empty() {
+            return Ok(());
+        }
+        let early: Vec<i64> = told.iter().map(|(row, _)| *row).collect();
+        self.seen.retain(|row| !early.contains(row));
+        let to = place.next.unwrap_or(0);
+        let step = NoticeStep { from: place.next, to, early, ..NoticeStep::default() };
+        self.take(notifier, step, told, now)
+    }
+
+    /// Adds what each channel gets of it, and takes the step. One that came too late is taken by nobody: the next look
+    /// finds where the other daemon got to.
+    fn take(
+        &self,
+        notifier: &Notifier,
+        mut step: NoticeStep,
+        told: Vec<(i64, Notice)>,
+        now: UnixMillis,
+    ) -> Result<(), StoreFault> {
+        let mut channels = Channels::lately(&*notifier.store, &notifier.settings, now)?;
+        for (row, notice) in told {
+            channels.add(row, &notice);
+        }
+        (step.new, step.joined) = (channels.new, channels.joined.into_iter().collect());
+        match notifier.store.work_notices(NoticeWork::Step(Box::new(step)))? {
+            NoticeAnswer::Stale => tracing::debug!("another daemon queued these notices"),
+            NoticeAnswer::Done | NoticeAnswer::Claimed(_) | NoticeAnswer::Changed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, store: &dyn Store, settings: &NotifySettings, now: UnixMillis) -> Result<(), StoreFault> {
+        self.looks += 1;
+        // A clock that somebody set forgets nothing.
+        if self.looks < FORGET_LOOKS || !clock::wall_is_steady() {
+            return Ok(());
+        }
+        self.looks = 0;
+        let before = now.plus_ms(-DAY_MS * i64::from(settings.keep_days));
+        store.work_notices(NoticeWork::Forget { before, limit: FORGOTTEN_MAX }).map(drop)
+    }
+}
+
+/// What people are told of these leaves, by row. Of old ones nothing: who starts a bank after a week off does not want
+/// the week in their mail.
+fn told<'a>(
+    leaves: impl Iterator<Item = &'a LeafRecord>,
+    settings: &NotifySettings,
+    now: UnixMillis,
+) -> Vec<(i64, Notice)> {
+    // RFC 3339 in UTC with milliseconds: texts of one length, ordered as the times are.
+    let oldest = now.plus_ms(-3_600_000 * i64::from(settings.age_max_h)).rfc3339();
+    let notice = |leaf: &LeafRecord| Some((leaf.row, notice::of_leaf(&leaf.body)?));
+    let wanted = |notice: &Notice| settings.route.iter().any(|route| takes(route, notice.kind));
+    leaves.filter_map(notice).filter(|(_, notice)| notice.at >= oldest && wanted(notice)).collect()
+}
+
+fn takes(route: &RouteSettings, kind: NoticeKind) -> bool {
+    route.kinds.is_empty() || route.kinds.contains(&kind)
+}
+
+/// What each channel has got of each kind lately, and what this step adds.
+struct Channels<'a> {
+    settings: &'a NotifySettings,
+    now: UnixMillis,
+    recent: Vec<Message>,
+    /// With the id of the open digest, if one is open.
+    lately: BTreeMap<(String, NoticeKind), (Lately, Option<String>)>,
+    new: Vec<Message>,
+    joined: BTreeMap<String, Content>,
+}
+
+impl<'a> Channels<'a> {
+    fn lately(store: &dyn Store, settings: &'a NotifySettings, now: UnixMillis) -> Result<Self, StoreFault> {
+        let longest = settings.route.iter().map(|route| i64::from(route.min_interval_s) * 1_000).max().unwrap_or(0);
+        let since = Some(now.plus_ms(-longest));
+        let recent = store.notices(&NoticeQuery { since, limit: NOTICES_MAX, ..NoticeQuery::default() })?;
+        Ok(Self { settings, now, recent, lately: BTreeMap::new(), new: vec![], joined: BTreeMap::new() })
+    }
+
+    fn add(&mut self, row: i64, notice: &Notice) {
+        let settings = self.settings;
+        let mut reached = BTreeSet::new();
+        for route in settings.route.iter().filter(|route| takes(route, notice.kind)) {
+            // The first route that leads a kind to a channel says how many it gets.
+            for channel in route.channels.iter().filter(|channel| reached.insert((*channel).clone())) {
+                self.add_to(channel, route, row, notice.clone());
+            }
+        }
+    }
+
+    fn add_to(&mut self, channel: &str, route: &RouteSettings, row: i64, notice: Notice) {
+        let pace = Pace { within_ms: i64::from(route.min_interval_s) * 1_000, alone_max: route.digest_after };
+        let now = self.now;
+        let key = (channel.to_owned(), notice.kind);
+        if !self.lately.contains_key(&key) {
+            let known = self.known(channel, notice.kind, pace);
+            self.lately.insert(key.clone(), known);
+        }
+        let Some((lately, open)) = self.lately.get_mut(&key) else { return };
+        match gather(lately, notice, pace) {
+            Gathered::Alone(content) => self.new.push(Message::new(row, channel, content, now, now)),
+            Gathered::Opens(content) => {
+                let message = Message::new(row, channel, content, now, now.plus_ms(pace.within_ms));
+                *open = Some(message.id.clone());
+                self.new.push(message);
+            }
+            Gathered::Joins(content) => {
+                let Some(id) = open else { return };
+                match self.new.iter_mut().find(|message| message.id == *id) {
+                    Some(message) => message.content = content,
+                    None => {
+                        self.joined.insert(id.clone(), content);
+                    }
+                }
+            }
+        }
+    }
+
+    /// From what is in the queue.
+    fn known(&self, channel: &str, kind: NoticeKind, pace: Pace) -> (Lately, Option<String>) {
+        let since = self.now.plus_ms(-pace.within_ms);
+        let of_both = |message: &&Message| message.channel == channel && message.kind == kind;
+        let alone = self.recent.iter().filter(of_both).filter(|message| message.created > since).count();
+        let is_open = |message: &&Message| {
+            message.state == NoticeState::Queued && message.attempts == 0 && message.due > self.now
+        };
+        let open = self.recent.iter().filter(of_both).filter(is_open).find_map(|message| match &message.content {
+            Content::Several(digest) => Some((digest.clone(), message.id.clone())),
+            Content::One(_) => None,
+        });
+        let (digest, id) = open.unzip();
+        (Lately { alone: u32::try_from(alone).unwrap_or(u32::MAX), open: digest }, id)
+    }
+}

@@ -1,0 +1,208 @@
+//! Tells people what was decided: by mail, by signed webhook, by SMS.
+//!
+//! Two halves with the store's queue between them. *Making* (`making`) reads committed leaves of the audit log from a
+//! durable place on and queues what they say for each channel. *Sending* (`sending`) has a task for each channel, which
+//! claims what is due, sends it, and notes what came of it. Neither is waited for by anybody: whatever goes wrong with a
+//! channel, a payment does not hear of it.
+
+mod desk;
+mod http;
+mod making;
+mod place;
+mod sending;
+pub mod settings;
+mod sms;
+mod smtp;
+mod webhook;
+
+pub use desk::{NotifyCall, Reached};
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::kernel::notice::gather::Content;
+use crate::kernel::types::{PartyName, UnixMillis};
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::ops::secret;
+use crate::store::Store;
+use crate::tls::asking::Unresolved;
+use settings::{ChannelSettings, NotifySettings};
+
+/// What a channel sends.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The same for every attempt: receivers drop repetitions by it.
+    pub id: String,
+    pub party: PartyName,
+    pub content: Content,
+    /// When it was queued.
+    pub created: UnixMillis,
+    /// When this attempt is made.
+    pub now: UnixMillis,
+}
+
+impl Outgoing {
+    /// The head of a message.
+    pub fn title(&self) -> String {
+        format!("[{}] {}", self.party, self.content.title())
+    }
+}
+
+/// Whether another attempt can help.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    Later,
+    /// Not before that many seconds: the receiver said so.
+    After(u32),
+    Never,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undelivered {
+    /// `smtp_refused`, `webhook_timeout`, …
+    pub name: &'static str,
+    /// One line, without secrets and without what a stranger could have written whole.
+    pub why: String,
+    pub again: Again,
+}
+
+impl Undelivered {
+    pub fn new(name: &'static str, why: impl Into<String>, again: Again) -> Self {
+        Self { name, why: why.into(), again }
+    }
+}
+
+/// The work of a channel.
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + Send + 'a>>;
+
+/// One way to people.
+///
+/// Contract. *Time*: `send` and `reach` end within the channel's own time-out. *Truth*: `Ok` means that the receiver said
+/// that it has the message; where that is not known it is an error, and the message is sent again under the same id.
+/// *Secrets*: no error carries one. Dropping a future gives the attempt up.
+pub trait Channel: Send + Sync {
+    fn name(&self) -> &str;
+    /// `smtp`, `webhook` or `sms`.
+    fn kind(&self) -> &'static str;
+    /// Where it leads, for people: no secret, no path of a URL.
+    fn target(&self) -> String;
+    fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a>;
+    /// Whether its server can be connected to now; nothing is said there.
+    fn reach(&self) -> Sending<'_>;
+}
+
+/// Channels with everything that they take from outside the front's places: secrets, roots, addresses.
+pub struct Outside {
+    channels: Vec<Arc<dyn Channel>>,
+}
+
+impl std::fmt::Debug for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outside").field("channels", &self.channels.len()).finish()
+    }
+}
+
+impl Outside {
+    /// Reads secrets and roots, and looks names up.
+    ///
+    /// # Errors
+    /// `notify_unresolvable` and `notify_address_private` unless they are tolerated; `notify_root_unusable`,
+    /// `webhook_secret_unusable`, and the names of [`secret::from_file`] and [`secret::from_credential`].
+    pub fn read(settings: &NotifySettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
+        let open = |channel: &ChannelSettings| -> Result<Arc<dyn Channel>, Failure> {
+            Ok(match channel {
+                ChannelSettings::Smtp(smtp) => Arc::new(smtp::Smtp::open(smtp, state, unresolved)?),
+                ChannelSettings::Webhook(hook) => Arc::new(webhook::Webhook::open(hook, state, unresolved)?),
+                ChannelSettings::Sms(sms) => Arc::new(sms::Sms::open(sms, state, unresolved)?),
+            })
+        };
+        Ok(Self { channels: settings.channel.iter().map(open).collect::<Result<_, _>>()? })
+    }
+}
+
+/// A secret from its file or its systemd credential; none when neither is named.
+fn secret_of(
+    state: &StateDir,
+    setting: &str,
+    file: Option<&std::path::PathBuf>,
+    credential: Option<&String>,
+) -> Result<Option<SecretString>, Failure> {
+    if let Some(path) = file {
+        return secret::from_file(&state.resolve(path), &format!("{setting}_file")).map(Some);
+    }
+    credential.map(|name| secret::from_credential(name, &format!("{setting}_credential"))).transpose()
+}
+
+/// Everything that tells people.
+pub struct Notifier {
+    store: Arc<dyn Store>,
+    party: PartyName,
+    settings: NotifySettings,
+    channels: Vec<Arc<dyn Channel>>,
+    /// What tests of a channel are sent on.
+    runtime: tokio::runtime::Handle,
+}
+
+impl std::fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notifier").field("party", &self.party).finish_non_exhaustive()
+    }
+}
+
+impl Notifier {
+    /// Nothing is made or sent yet. Called where a runtime is.
+    pub fn new(store: Arc<dyn Store>, party: PartyName, settings: NotifySettings, outside: Outside) -> Arc<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(Self { store, party, settings, channels: outside.channels, runtime })
+    }
+
+    /// The tasks, which end soon after `stop`.
+    pub fn start(self: &Arc<Self>, stop: &CancellationToken) -> Vec<tokio::task::JoinHandle<()>> {
+        if self.channels.is_empty() {
+            return vec![];
+        }
+        let mut tasks = vec![tokio::spawn(making::make(Arc::clone(self), stop.clone()))];
+        for channel in &self.channels {
+            tasks.push(tokio::spawn(sending::send(Arc::clone(self), Arc::clone(channel), stop.clone())));
+        }
+        tasks
+    }
+}
+
+/// The longest error that is kept.
+const ERROR_CHARS_MAX: usize = 300;
+
+/// An error as it is kept and shown.
+fn kept(undelivered: &Undelivered) -> String {
+    let why: String = undelivered.why.chars().filter(|letter| !letter.is_control()).collect();
+    crate::kernel::notice::text::shortened(&format!("{}: {why}", undelivered.name), ERROR_CHARS_MAX)
+}
+
+/// A whole attempt within its time.
+async fn within(
+    limit: Duration,
+    name: &'static str,
+    work: impl Future<Output = Result<(), Undelivered>>,
+) -> Result<(), Undelivered> {
+    let late = |_| Undelivered::new(name, format!("no whole answer within {} ms", limit.as_millis()), Again::Later);
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+/// A connection to the first address that takes one.
+async fn connect(place: &place::Place, name: &'static str) -> Result<tokio::net::TcpStream, Undelivered> {
+    let mut last = None;
+    for address in place.addresses()? {
+        match tokio::net::TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(format!("{address}: {error}")),
+        }
+    }
+    Err(Undelivered::new(name, last.unwrap_or_default(), Again::Later))
+}

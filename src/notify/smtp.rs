@@ -1,0 +1,320 @@
+//! Mail over SMTP (RFC 5321), submitted with STARTTLS (RFC 3207) or TLS from the first byte (RFC 8314).
+//!
+//! lettre composes the message and speaks the protocol on a stream that is made here: to an address that was looked up
+//! before, inside TLS when the settings say so, with an end to how much a server may say. STARTTLS is ours, because the
+//! library keeps what a server (or somebody before it) sent in clear and reads it as an answer given inside TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use lettre::message::Mailbox;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
+use lettre::transport::smtp::extension::ClientId;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::place::{self, Place, Private};
+use super::settings::{SmtpSettings, SmtpTls};
+use super::{Again, Channel, Outgoing, Sending, Undelivered, connect, secret_of, within};
+use crate::kernel::notice::text;
+use crate::ops::failure::Failure;
+use crate::ops::paths::StateDir;
+use crate::tls::asking::Unresolved;
+
+/// The most that a server may say in one connection.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+/// The longest subject.
+const SUBJECT_CHARS_MAX: usize = 200;
+/// The longest answer to a command before TLS.
+const CLEAR_BYTES_MAX: usize = 8 * 1024;
+
+pub(super) struct Smtp {
+    settings: SmtpSettings,
+    place: Place,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    password: Option<SecretString>,
+    /// None: in clear.
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+}
+
+impl Smtp {
+    /// # Errors
+    /// The secret's and the place's.
+    pub(super) fn open(settings: &SmtpSettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
+        let name = &settings.name;
+        let setting = format!("[[notify.channel]] {name} password");
+        let password =
+            secret_of(state, &setting, settings.password_file.as_ref(), settings.password_credential.as_ref())?;
+        let root = settings.root_file.as_ref().map(|path| state.resolve(path));
+        let tls = match settings.tls {
+            SmtpTls::Starttls | SmtpTls::Implicit => Some(Arc::new(place::tls(name, root.as_deref())?)),
+            SmtpTls::None => None,
+        };
+        let port = settings.port.unwrap_or(match settings.tls {
+            SmtpTls::Starttls => 587,
+            SmtpTls::Implicit => 465,
+            SmtpTls::None => 25,
+        });
+        // Mail servers are an organisation's own more often than not.
+        let place = Place::find(name, &settings.host, port, Private::Allowed, unresolved)?;
+        let mailbox = |address: &String| {
+            address.parse::<Mailbox>().map_err(|error| {
+                let message = format!("[[notify.channel]] {name}: {address:?}: {error}");
+                Failure::usage("config_invalid", message, "correct countersign.toml")
+            })
+        };
+        let to = settings.to.iter().map(mailbox).collect::<Result<_, _>>()?;
+        let timeout = Duration::from_millis(settings.timeout_ms);
+        Ok(Self { from: mailbox(&settings.from)?, to, settings: settings.clone(), place, password, tls, timeout })
+    }
+
+    fn message(&self, message: &Outgoing) -> Result<lettre::Message, Undelivered> {
+        let unsendable = |why: String| Undelivered::new("smtp_unsendable", why, Again::Never);
+        let domain = self.from.email.domain();
+        let millis = u64::try_from(message.created.0).unwrap_or(0);
+        let header = |name: &'static str, value: String| {
+            HeaderName::new_from_ascii(name.to_owned()).map(|name| HeaderValue::new(name, value))
+        };
+        let mut builder = lettre::Message::builder()
+            .from(self.from.clone())
+            .subject(text::shortened(&message.title(), SUBJECT_CHARS_MAX))
+            .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+            .message_id(Some(format!("<{}.{}@{domain}>", message.id, message.party)))
+            .header(ContentType::TEXT_PLAIN);
+        for to in &self.to {
+            builder = builder.to(to.clone());
+        }
+        // RFC 3834: nobody answers it by machine.
+        for (name, value) in [
+            ("Auto-Submitted", "auto-generated".to_owned()),
+            ("X-Countersign-Notice", message.content.first().kind.name().to_owned()),
+        ] {
+            builder = builder.raw_header(header(name, value).map_err(|error| unsendable(error.to_string()))?);
+        }
+        let mut lines = vec![message.content.title(), String::new()];
+        lines.extend(message.content.lines());
+        lines.push(String::new());
+        lines.extend(message.content.first().subjects.iter().map(|(name, id)| format!("{name}: {id}")));
+        lines.push(format!("message: {}", message.id));
+        builder.body(lines.join("\r\n") + "\r\n").map_err(|error| unsendable(error.to_string()))
+    }
+
+    async fn deliver(&self, message: &Outgoing) -> Result<(), Undelivered> {
+        let mail = self.message(message)?;
+        let hello = ClientId::Domain(self.from.email.domain().to_owned());
+        let stream = self.stream(&hello).await?;
+        let mut connection = AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(failed)?;
+        if let (Some(user), Some(password)) = (&self.settings.user, &self.password) {
+            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|error| match error
+                .status()
+            {
+                Some(code) => Undelivered::new(
+                    "smtp_auth_refused",
+                    format!("the server answered {code} to user {user}: check user and password"),
+                    Again::Later,
+                ),
+                None if error.is_client() => {
+                    Undelivered::new("smtp_auth_refused", "the server offers neither PLAIN nor LOGIN", Again::Later)
+                }
+                None => failed(error),
+            })?;
+        }
+        connection.send(mail.envelope(), &mail.formatted()).await.map_err(failed)?;
+        // It has the message; how it says goodbye is its own affair.
+        connection.abort().await;
+        Ok(())
+    }
+
+    /// The stream on which lettre begins, at the server's greeting.
+    async fn stream(&self, hello: &ClientId) -> Result<Box<dyn AsyncTokioStream>, Undelivered> {
+        let tcp = connect(&self.place, "smtp_unreachable").await?;
+        let peer = tcp.peer_addr().map_err(|error| broken(&error))?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(Bounded::new(tcp, peer, b"")));
+        };
+        let (tcp, greeting): (TcpStream, &'static [u8]) = match self.settings.tls {
+            // After STARTTLS the server does not greet again: its place is taken by one of ours.
+            SmtpTls::Starttls => (start_tls(tcp, hello).await?, b"220 inside TLS\r\n"),
+            SmtpTls::Implicit | SmtpTls::None => (tcp, b""),
+        };
+        let unsafe_tls = |why: String| Undelivered::new("smtp_tls_failed", why, Again::Later);
+        let name = ServerName::try_from(self.place.host.clone()).map_err(|error| unsafe_tls(error.to_string()))?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(name, tcp).await.map_err(|error| unsafe_tls(error.to_string()))?;
+        Ok(Box::new(Bounded::new(stream, peer, greeting)))
+    }
+}
+
+impl Channel for Smtp {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "smtp"
+    }
+
+    fn target(&self) -> String {
+        let to: Vec<String> = self.to.iter().map(|to| to.email.to_string()).collect();
+        format!("{} for {}", self.place.host, to.join(", "))
+    }
+
+    fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {
+        Box::pin(within(self.timeout, "smtp_timeout", self.deliver(message)))
+    }
+
+    fn reach(&self) -> Sending<'_> {
+        Box::pin(within(self.timeout, "smtp_timeout", async {
+            connect(&self.place, "smtp_unreachable").await.map(drop)
+        }))
+    }
+}
+
+/// Greeting, EHLO, STARTTLS in clear. What comes in clear behind the last answer would be read as if it came inside TLS:
+/// then nothing is sent.
+async fn start_tls(mut tcp: TcpStream, hello: &ClientId) -> Result<TcpStream, Undelivered> {
+    let tls_failed = |why: &str| Undelivered::new("smtp_tls_failed", why, Again::Later);
+    let mut read = Vec::new();
+    answer(&mut tcp, &mut read, "220").await?;
+    tcp.write_all(format!("EHLO {hello}\r\n").as_bytes()).await.map_err(|error| broken(&error))?;
+    let offers = answer(&mut tcp, &mut read, "250").await?;
+    let offered =
+        offers.lines().any(|line| line.get(4..).is_some_and(|word| word.trim().eq_ignore_ascii_case("STARTTLS")));
+    if !offered {
+        return Err(tls_failed("the server does not offer STARTTLS: nothing is sent in clear"));
+    }
+    tcp.write_all(b"STARTTLS\r\n").await.map_err(|error| broken(&error))?;
+    answer(&mut tcp, &mut read, "220").await?;
+    if !read.is_empty() {
+        return Err(tls_failed("the server sent more in clear after STARTTLS"));
+    }
+    Ok(tcp)
+}
+
+/// One answer, its last line with a space behind the code. What was read beyond it stays in `read`.
+async fn answer(tcp: &mut TcpStream, read: &mut Vec<u8>, code: &str) -> Result<String, Undelivered> {
+    loop {
+        let lines = read.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let mut length = 0;
+        let is_whole = lines.into_iter().any(|line| {
+            length += line.len();
+            line.get(3) != Some(&b'-')
+        });
+        if is_whole {
+            let said: Vec<u8> = read.drain(..length).collect();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            if said.starts_with(code) {
+                return Ok(said);
+            }
+            let status: String = said.chars().take(3).filter(char::is_ascii_digit).collect();
+            let (name, again) =
+                if status.starts_with('5') { ("smtp_refused", Again::Never) } else { ("smtp_deferred", Again::Later) };
+            return Err(Undelivered::new(name, format!("the server answered {status}"), again));
+        }
+        if read.len() > CLEAR_BYTES_MAX {
+            return Err(Undelivered::new("smtp_answer_too_long", "the server's answer does not end", Again::Later));
+        }
+        if tcp.read_buf(read).await.map_err(|error| broken(&error))? == 0 {
+            return Err(Undelivered::new("smtp_broken_off", "the server closed the connection", Again::Later));
+        }
+    }
+}
+
+fn broken(error: &io::Error) -> Undelivered {
+    Undelivered::new("smtp_broken_off", error.to_string(), Again::Later)
+}
+
+/// What the library says of an answer or a connection. The server's own words are left out: they may repeat what it was
+/// sent.
+fn failed(error: lettre::transport::smtp::Error) -> Undelivered {
+    if let Some(code) = error.status() {
+        let said = format!("the server answered {code}");
+        return if error.is_permanent() {
+            Undelivered::new("smtp_refused", said, Again::Never)
+        } else {
+            Undelivered::new("smtp_deferred", said, Again::Later)
+        };
+    }
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let too_long = cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge);
+    let name = if too_long { "smtp_answer_too_long" } else { "smtp_broken_off" };
+    Undelivered::new(name, cause.to_string(), Again::Later)
+}
+
+/// A stream that says `first` before what its server says, and not for ever.
+struct Bounded<S> {
+    stream: S,
+    peer: SocketAddr,
+    first: &'static [u8],
+    left: usize,
+}
+
+impl<S> Bounded<S> {
+    fn new(stream: S, peer: SocketAddr, first: &'static [u8]) -> Self {
+        Self { stream, peer, first, left: ANSWERS_BYTES_MAX }
+    }
+}
+
+impl<S> std::fmt::Debug for Bounded<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bounded").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            let (now, later) = self.first.split_at(count);
+            buffer.put_slice(now);
+            self.first = later;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let count = buffer.filled().len() - before;
+        match self.left.checked_sub(count) {
+            Some(left) => self.left = left,
+            None => {
+                let message = format!("the server said more than {ANSWERS_BYTES_MAX} bytes");
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> AsyncTokioStream for Bounded<S> {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+}

@@ -1,0 +1,181 @@
+//! From a decision to a message: once, whatever stops in between, and few where there are many.
+
+use std::collections::BTreeSet;
+
+use countersign::notify::NotifyCall;
+use countersign::store::{NoticeQuery, NoticeState};
+
+use super::receivers::{Mood, Web};
+use super::{Stage, asks, discreet, is_refused, route, sequenced, verified, webhook};
+use crate::store::world::World;
+
+#[test]
+fn what_a_human_must_decide_is_told_signed_and_without_an_account() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    let world = stage.bank();
+    drop(world);
+    stage.start(
+        &(webhook("ops", web.port, "") + &route("\"ops\"", "kinds = [\"payment_waits\", \"approval_decided\"]")),
+    );
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    let approval = asks(&world, "k1");
+    // Of another kind: nobody asked for it.
+    is_refused(&world, "k2");
+    stage.sequenced();
+    let got = web.next();
+    verified(&got);
+    let said = got.json();
+    assert_eq!(said["type"], "payment_waits");
+    assert_eq!(said["data"]["subjects"]["approval_id"], approval.to_string());
+    assert_eq!(said["data"]["party"], "bank");
+    let lines = said["data"]["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line == "from: ••••3000"), "{said}");
+    assert!(lines.iter().any(|line| line == "amount: 2500.00 USD"), "{said}");
+    discreet(&got.all());
+    world.answer_approval(&approval, countersign::kernel::command::Verdict::Deny).unwrap();
+    stage.sequenced();
+    let decided = web.next();
+    assert_eq!(decided.json()["type"], "approval_decided");
+    assert_ne!(decided.id(), got.id());
+    let id = got.id().strip_prefix("ntc_").unwrap().to_owned();
+    let shown = stage.until(&id, "sent");
+    assert_eq!(shown["attempts"], 1);
+    discreet(&shown.to_string());
+    let listed = stage.ask(NotifyCall::List { state: Some(NoticeState::Sent), after: None, limit: 1 }).unwrap();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+    let page = NotifyCall::List { state: None, after: Some(listed["next"].as_str().unwrap().into()), limit: 10 };
+    assert_eq!(stage.ask(page).unwrap()["items"][0]["id"], id);
+    assert_eq!(web.rest().len(), 0);
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_gets_another_id_when_the_daemon_stops_in_between() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Close]);
+    drop(stage.bank());
+    let text = "pause_s = 1\n".to_owned() + &webhook("ops", web.port, "") + &route("\"ops\"", "digest_after = 100");
+    stage.start(&text);
+    stage.begun();
+    let round = |stage: &Stage, number: u64| {
+        let world = World::new(&*stage.store);
+        world.now.set(countersign::ops::clock::now().0);
+        world.ids.set(number * 1_000);
+        for key in 0..3 {
+            asks(&world, &format!("k{number}-{key}"));
+        }
+        stage.sequenced();
+    };
+    round(&stage, 1);
+    // Told, and nobody knows whether it was heard: the daemon stops.
+    let mut tried: BTreeSet<String> = [web.next().id().to_owned()].into();
+    stage.stop();
+    round(&stage, 2);
+    tried.extend(web.rest().iter().map(|got| got.id().to_owned()));
+    web.becomes(Mood::Status(204));
+    stage.start(&text);
+    let mut told = BTreeSet::new();
+    while told.len() < 6 {
+        let got = web.next();
+        verified(&got);
+        told.insert(got.id().to_owned());
+    }
+    assert!(tried.is_subset(&told), "{tried:?} {told:?}");
+    for id in &told {
+        stage.until(id.strip_prefix("ntc_").unwrap(), "sent");
+    }
+    let all = stage.store.notices(&NoticeQuery { limit: 100, ..NoticeQuery::default() }).unwrap();
+    assert_eq!(all.len(), 6);
+    assert!(web.rest().iter().all(|got| told.contains(got.id())));
+}
+
+#[test]
+fn ten_thousand_refusals_are_a_handful_of_messages_that_count_them_all() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    drop(stage.bank());
+    let pace = "kinds = [\"request_refused\"]\ndigest_after = 2\nmin_interval_s = 3600";
+    let quick = "kinds = [\"payment_waits\"]\ndigest_after = 2";
+    stage.start(&(webhook("ops", web.port, "") + &route("\"ops\"", pace) + &route("\"ops\"", quick)));
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(100_000);
+    for part in 0..4 {
+        let commands: Vec<_> = (0..2_500)
+            .map(|number| {
+                let call = crate::store::world::transfer("999999", &format!("r{part}-{number}"));
+                world.tool_command(&crate::store::world::shopper(), call)
+            })
+            .collect();
+        stage.store.apply(commands).unwrap();
+    }
+    // A storm of one kind keeps no other kind back.
+    asks(&world, "k");
+    stage.sequenced();
+    let kinds: Vec<String> = (0..3).map(|_| web.next().json()["type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "request_refused").count(), 2, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "payment_waits").count(), 1, "{kinds:?}");
+    let all = stage.store.notices(&NoticeQuery { limit: 100, ..NoticeQuery::default() }).unwrap();
+    let refusals: Vec<_> = all.iter().filter(|one| one.kind.name() == "request_refused").collect();
+    assert_eq!(refusals.len(), 3, "two alone and one digest");
+    assert_eq!(refusals.iter().map(|one| one.content.count()).sum::<u64>(), 10_000);
+    let digest = refusals.iter().find(|one| one.content.count() > 1).unwrap();
+    let shown = stage.ask(NotifyCall::Show { id: digest.id.clone() }).unwrap();
+    assert_eq!((&shown["state"], &shown["count"]), (&"queued".into(), &9_998.into()), "{shown}");
+}
+
+#[test]
+fn while_the_log_stands_still_people_are_told_all_the_same_and_once() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    drop(stage.bank());
+    stage.start(&(webhook("ops", web.port, "") + &route("\"ops\"", "")));
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    // No sequencer: as while its HSM is away.
+    let first = asks(&world, "k1");
+    assert_eq!(web.next().json()["data"]["subjects"]["approval_id"], first.to_string());
+    assert_eq!(stage.store.notice_place().unwrap().early.len(), 1);
+    stage.sequenced();
+    let second = asks(&world, "k2");
+    stage.sequenced();
+    assert_eq!(web.next().json()["data"]["subjects"]["approval_id"], second.to_string());
+    assert_eq!(stage.store.notice_place().unwrap().early.len(), 0);
+    assert_eq!(stage.store.notices(&NoticeQuery { limit: 9, ..NoticeQuery::default() }).unwrap().len(), 2);
+    assert_eq!(web.rest().len(), 0);
+}
+
+#[test]
+fn of_two_daemons_over_one_database_one_tells() {
+    let database = crate::support::postgres::shared().database();
+    let web = Web::start(&[Mood::Status(200)]);
+    let mut stages = [0, 1].map(|_| Stage::on(tempfile::tempdir().unwrap(), database.open()));
+    drop(stages[0].bank());
+    let text = webhook("ops", web.port, "") + &route("\"ops\"", "digest_after = 1000");
+    for stage in &mut stages {
+        stage.start(&text);
+        stage.begun();
+    }
+    let world = World::new(&*stages[0].store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    for number in 0..40 {
+        is_refused(&world, &format!("k{number}"));
+        sequenced(&*stages[number % 2].store);
+    }
+    let ids: Vec<String> = (0..40).map(|_| web.next().id().to_owned()).collect();
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 40, "{ids:?}");
+    for id in &ids {
+        stages[1].until(id.strip_prefix("ntc_").unwrap(), "sent");
+    }
+    let mut stages = stages.into_iter();
+    drop(stages.next());
+    drop(stages.next());
+    assert_eq!(web.rest().len(), 0, "told twice");
+}
