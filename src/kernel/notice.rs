@@ -52,7 +52,7 @@ kinds! {
     /// An agent's request that a rule refused.
     RequestRefused = "request_refused", "A request was refused";
     BreakerOpened = "breaker_opened", "Payments are stopped";
-    BreakerClosed = "breaker_closed", "Payments go on";
+    BreakerClosed = "breaker_closed", "A stop of payments is lifted";
     AgentFrozen = "agent_frozen", "An agent is frozen";
     EveryoneFrozen = "everyone_frozen", "Every agent is frozen";
     /// The first of the two people has asked.
@@ -179,10 +179,15 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             Some((NoticeKind::PaymentQueued, What::new(case.clone(), lines, format!("countersign case show {case}"))))
         }
         "set_breaker" if parameters["open"] == false => {
-            Some((NoticeKind::BreakerClosed, What::new("", vec![], "countersign bank status")))
+            let cause = parameters["cause"].as_str().map(|cause| format!("cause: {}", text::cleaned(cause, 60)));
+            let next = "countersign bank status: whether another cause still stops them";
+            Some((NoticeKind::BreakerClosed, What::new("", cause.into_iter().collect(), next)))
         }
         "set_breaker" => {
-            let lines = vec![format!("why: {}", people(&parameters["reason"], 120))];
+            let mut lines = vec![format!("why: {}", people(&parameters["reason"], 120))];
+            if let Some(cause) = parameters["cause"].as_str() {
+                lines.insert(0, format!("cause: {}", text::cleaned(cause, 60)));
+            }
             Some((NoticeKind::BreakerOpened, What::new("", lines, "countersign bank status; countersign case list")))
         }
         "freeze" if result["already"] == false => {
@@ -236,10 +241,10 @@ fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
         let next = "if nobody of yours did this: countersign freeze --all, then countersign audit show";
         return Some((NoticeKind::SecurityChanged, What::new(*said, vec![format!("act: {name}")], next)));
     }
-    if POLICY_ACTS.contains(&act) {
-        let version = leaf.policy_version.as_deref().or(parameters["version"].as_str()).unwrap_or_default();
-        let lines = vec![format!("version: {}", text::cleaned(version, 80))];
-        return Some((NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
+    if act == "apply_policy" {
+        let lines = vec![format!("version: {}", shown(&leaf.result["version"]))];
+        return (leaf.result["changed"] != false)
+            .then(|| (NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
     }
     if ALERT_ACTS.contains(&act) {
         let agent = agent_of(&parameters["agent"]).or_else(|| agent_of(&parameters["whom"]));
@@ -269,10 +274,10 @@ const SECURITY_ACTS: &[(&str, &str)] = &[
     ("issuing_use", "another issuing CA is in use"),
     ("init_party", "the party's keys and certificates are made"),
     ("add_grant", "an agent is granted an account"),
+    ("add_mandate", "an owner's mandate is in force"),
+    ("revoke_mandate", "an owner's mandate is taken back"),
     ("set_account_status", "an account's status is changed"),
 ];
-/// Acts that put a policy in force.
-const POLICY_ACTS: &[&str] = &["apply_policy", "policy_apply"];
 /// Records of the monitor.
 const ALERT_ACTS: &[&str] = &["monitor_alert", "raise_alert", "alert"];
 

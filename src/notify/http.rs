@@ -27,7 +27,7 @@ pub(super) struct Poster {
     url: reqwest::Url,
     place: Place,
     client: reqwest::Client,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     names: Names,
 }
 

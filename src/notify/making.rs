@@ -82,8 +82,33 @@ struct Reader {
     looks: u32,
 }
 
+/// What a page of the log came to.
+enum Page {
+    Read,
+    /// There is no further one yet.
+    End(NoticePlace),
+}
+
 impl Reader {
     fn look(&mut self, notifier: &Notifier, now: UnixMillis) -> Result<(), StoreFault> {
+        let mut grew = false;
+        for _ in 0..PAGES_MAX {
+            match self.page(notifier, now)? {
+                Page::Read => grew = true,
+                Page::End(place) => {
+                    self.still = if grew { 0 } else { self.still.saturating_add(1) };
+                    if self.still >= STILL_LOOKS {
+                        self.look_ahead(notifier, &place, now)?;
+                    }
+                    break;
+                }
+            }
+        }
+        self.forget(&*notifier.store, &notifier.settings, now)
+    }
+
+    /// The next leaves of the log, and what is told of them.
+    fn page(&mut self, notifier: &Notifier, now: UnixMillis) -> Result<Page, StoreFault> {
         let store = &*notifier.store;
         let place = store.notice_place()?;
         let Some(durable) = place.next else {
@@ -92,38 +117,26 @@ impl Reader {
             let begin = NoticeStep { from: None, to, ..NoticeStep::default() };
             store.work_notices(NoticeWork::Step(Box::new(begin)))?;
             self.next = None;
-            return Ok(());
+            return Ok(Page::Read);
         };
-        let mut next = self.next.unwrap_or(durable).max(durable);
-        let mut grew = false;
-        for _ in 0..PAGES_MAX {
-            let leaves = store.leaves(next, PAGE)?;
-            let Some(last) = leaves.iter().filter_map(|leaf| leaf.index).max() else { break };
-            grew = true;
-            next = last + 1;
-            let placed: Vec<i64> = leaves.iter().map(|leaf| leaf.row).filter(|row| place.early.contains(row)).collect();
-            let fresh = leaves.iter().filter(|leaf| !placed.contains(&leaf.row));
-            let told = told(fresh, &notifier.settings, now);
-            if told.is_empty() && placed.is_empty() {
-                continue;
-            }
-            let step = NoticeStep { from: place.next, to: next, placed, ..NoticeStep::default() };
-            self.take(notifier, step, told, now)?;
-            // The place is another one now, whoever took the step.
-            self.next = None;
-            self.still = 0;
-            return Ok(());
+        let from = self.next.unwrap_or(durable).max(durable);
+        let leaves = store.leaves(from, PAGE)?;
+        let Some(last) = leaves.iter().filter_map(|leaf| leaf.index).max() else {
+            return Ok(Page::End(place));
+        };
+        let to = last + 1;
+        let placed: Vec<i64> = leaves.iter().map(|leaf| leaf.row).filter(|row| place.early.contains(row)).collect();
+        let told = told(leaves.iter().filter(|leaf| !placed.contains(&leaf.row)), &notifier.settings, now);
+        // Only now and then where there is nothing to tell: a place is a commit.
+        if told.is_empty() && placed.is_empty() && to - durable < UNWRITTEN_MAX {
+            self.next = Some(to);
+            return Ok(Page::Read);
         }
-        self.next = Some(next);
-        if next - durable >= UNWRITTEN_MAX {
-            let step = NoticeStep { from: place.next, to: next, ..NoticeStep::default() };
-            store.work_notices(NoticeWork::Step(Box::new(step)))?;
-        }
-        self.still = if grew { 0 } else { self.still.saturating_add(1) };
-        if self.still >= STILL_LOOKS {
-            self.look_ahead(notifier, &place, now)?;
-        }
-        self.forget(store, &notifier.settings, now)
+        // Afterwards the place is another one, whoever took the step.
+        self.next = None;
+        let step = NoticeStep { from: place.next, to, placed, ..NoticeStep::default() };
+        self.take(notifier, step, told, now)?;
+        Ok(Page::Read)
     }
 
     /// Leaves that wait for their place while the log stands still.

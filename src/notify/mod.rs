@@ -93,6 +93,8 @@ pub trait Channel: Send + Sync {
     fn kind(&self) -> &'static str;
     /// Where it leads, for people: no secret, no path of a URL.
     fn target(&self) -> String;
+    /// The longest that an attempt takes.
+    fn longest(&self) -> Duration;
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a>;
     /// Whether its server can be connected to now; nothing is said there.
     fn reach(&self) -> Sending<'_>;

@@ -15,12 +15,10 @@ use crate::store::{Attempt, Message, NoticeAnswer, NoticeWork, StoreFault};
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// Messages of one claim: few, so that what another daemon could send does not wait for this one.
-const CLAIM_MAX: u32 = 8;
-/// A claim lasts as long as so many attempts at their longest, and this.
-const CLAIM_MARGIN_MS: i64 = 60_000;
-/// The longest attempt that the settings permit.
-const ATTEMPT_MS_MAX: i64 = 60_000;
+/// One at a time: what another daemon could send does not wait for this one, and a kill holds up no more than one.
+const CLAIM_MAX: u32 = 1;
+/// A claim lasts as long as an attempt at its longest, and this.
+const CLAIM_MARGIN: Duration = Duration::from_secs(15);
 /// What is being sent when the daemon stops has this long to end.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -43,10 +41,8 @@ pub(super) async fn send(notifier: Arc<Notifier>, channel: Arc<dyn Channel>, sto
             }
         };
         for message in messages {
-            // What is left of a claim lapses, and is sent after the start.
-            if stop.is_cancelled() {
-                return;
-            }
+            // More may be due.
+            pause = Duration::ZERO;
             let outgoing = notifier.outgoing(&message);
             let sent = tokio::select! {
                 sent = channel.send(&outgoing) => sent,
@@ -83,14 +79,14 @@ pub(super) async fn send(notifier: Arc<Notifier>, channel: Arc<dyn Channel>, sto
 
 impl Notifier {
     async fn claimed(self: &Arc<Self>, channel: &Arc<dyn Channel>) -> Result<Vec<Message>, StoreFault> {
-        let (notifier, name) = (Arc::clone(self), channel.name().to_owned());
+        let (notifier, name, longest) = (Arc::clone(self), channel.name().to_owned(), channel.longest());
         blocking(move || {
             let now = clock::now();
             // A read first: a claim is a commit.
             if !notifier.store.notice_is_due(&name, now)? {
                 return Ok(vec![]);
             }
-            let until = now.plus_ms(i64::from(CLAIM_MAX) * ATTEMPT_MS_MAX + CLAIM_MARGIN_MS);
+            let until = now.plus_ms(i64::try_from((longest + CLAIM_MARGIN).as_millis()).unwrap_or(i64::MAX));
             let claim = NoticeWork::Claim { channels: vec![name], now, until, limit: CLAIM_MAX };
             match notifier.store.work_notices(claim)? {
                 NoticeAnswer::Claimed(messages) => Ok(messages),

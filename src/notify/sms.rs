@@ -1,5 +1,7 @@
 //! SMS through a gateway that takes an HTTP POST: its fields, its header and its good answers are configured.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
@@ -90,6 +92,10 @@ impl Channel for Sms {
 
     fn target(&self) -> String {
         self.poster.target()
+    }
+
+    fn longest(&self) -> Duration {
+        self.poster.timeout
     }
 
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {

@@ -171,6 +171,10 @@ impl Channel for Smtp {
         format!("{} for {}", self.place.host, to.join(", "))
     }
 
+    fn longest(&self) -> Duration {
+        self.timeout
+    }
+
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {
         Box::pin(within(self.timeout, "smtp_timeout", self.deliver(message)))
     }

@@ -3,6 +3,8 @@
 //! Chosen over HTTP message signatures with a key of the HSM: receivers of webhooks have libraries for this, a secret each,
 //! and a flood of notices takes nothing from the token that payments need.
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -116,6 +118,10 @@ impl Channel for Webhook {
 
     fn target(&self) -> String {
         self.poster.target()
+    }
+
+    fn longest(&self) -> Duration {
+        self.poster.timeout
     }
 
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {

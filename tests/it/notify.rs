@@ -112,7 +112,17 @@ impl Stage {
         let started = std::time::Instant::now();
         while self.store.notice_place().unwrap().next.is_none() {
             assert!(started.elapsed() < receivers::PATIENCE, "nobody looks at the log");
-            std::thread::yield_now();
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// The whole log was looked at.
+    fn looked(&self) {
+        let size = self.store.newest_checkpoint().unwrap().unwrap().size;
+        let started = std::time::Instant::now();
+        while self.store.notice_place().unwrap().next != Some(size) {
+            assert!(started.elapsed() < receivers::PATIENCE, "not all of the log was looked at");
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
         }
     }
 
@@ -137,7 +147,7 @@ impl Stage {
                 return shown;
             }
             assert!(started.elapsed() < receivers::PATIENCE, "not {state}: {shown}");
-            std::thread::yield_now();
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
         }
     }
 }

@@ -24,8 +24,6 @@ pub(super) struct Leaf<'a> {
     #[serde(default)]
     pub(super) parameters: Value,
     #[serde(borrow, default)]
-    pub(super) policy_version: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     pub(super) reason: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) request_id: Cow<'a, str>,

@@ -103,7 +103,14 @@ fn each_kind_has_the_leaf_that_makes_it() {
             "operator_refused",
             act("operator_enrol", json!({ "outcome": "refused", "reason": "operator_not_permitted" }), json!({})),
         ),
-        ("policy_applied", act("apply_policy", json!({ "version": "7" }), json!({ "status": "done" }))),
+        (
+            "policy_applied",
+            act(
+                "apply_policy",
+                json!({ "sha256": "ab" }),
+                json!({ "status": "policy_in_force", "version": "7", "changed": true }),
+            ),
+        ),
         (
             "monitor_alert",
             act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": ["velocity"] }), json!({})),

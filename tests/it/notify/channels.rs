@@ -330,3 +330,42 @@ fn what_a_channel_takes_from_files_is_looked_at_before_anything_starts() {
     let (hook, state) = (hook("\"hook\"", "\"hook\""), StateDir::new(state.path()));
     Arc::new(Outside::read(&settings(&hook), &state, Unresolved::Refused).unwrap());
 }
+
+/// The library of the specification, and the ten lines of docs/NOTIFICATIONS.md.
+const VERIFY: &str = r#"
+import json, sys
+from standardwebhooks.webhooks import Webhook
+secret, headers, body, documented = json.loads(sys.stdin.read())
+exec(documented)
+Webhook(secret).verify(body, headers)
+assert verify(secret, headers, body.encode())
+for change in ({"webhook-id": "ntc_2-ops"}, {"webhook-timestamp": "1"}, {"webhook-signature": "v1,AAAA"}):
+    assert not verify(secret, {**headers, **change}, body.encode())
+assert not verify(secret, headers, body.encode() + b" ")
+print("ok")
+"#;
+
+#[test]
+fn what_we_sign_is_verified_by_the_specifications_library_and_by_the_documented_lines() {
+    let Some(python) = python() else { return };
+    let mut stage = Stage::new();
+    drop(stage.bank());
+    let web = Web::start(&[Mood::Status(200)]);
+    stage.start(&(webhook("ops", web.port, "") + &route("\"ops\"", "")));
+    stage.ask(NotifyCall::Test { channel: "ops".into() }).unwrap();
+    let got = web.next();
+    verified(&got);
+    let page = include_str!("../../../docs/NOTIFICATIONS.md");
+    let documented = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let secret = std::fs::read_to_string(stage.state.path().join("hook")).unwrap();
+    let said = serde_json::json!([secret, got.headers, got.body, documented]);
+    let mut child = std::process::Command::new(python)
+        .args(["-c", VERIFY])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), said.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
+}

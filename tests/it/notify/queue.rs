@@ -119,6 +119,7 @@ fn ten_thousand_refusals_are_a_handful_of_messages_that_count_them_all() {
     let kinds: Vec<String> = (0..3).map(|_| web.next().json()["type"].as_str().unwrap().to_owned()).collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "request_refused").count(), 2, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| *kind == "payment_waits").count(), 1, "{kinds:?}");
+    stage.looked();
     let all = stage.store.notices(&NoticeQuery { limit: 100, ..NoticeQuery::default() }).unwrap();
     let refusals: Vec<_> = all.iter().filter(|one| one.kind.name() == "request_refused").collect();
     assert_eq!(refusals.len(), 3, "two alone and one digest");

@@ -270,6 +270,7 @@ impl Mail {
             .args([tls.file("leaf.pem"), tls.file("key.pem")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

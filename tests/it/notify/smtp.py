@@ -26,7 +26,7 @@ class Handler:
     async def handle_DATA(self, server, session, envelope):
         self.tries += 1
         text = envelope.content.decode("utf-8", "replace")
-        told = dict(text=text, to=envelope.rcpt_tos, tls=session.ssl is not None, user=getattr(session, "login_data", None))
+        told = dict(text=text, to=envelope.rcpt_tos, tls=server.transport.get_extra_info("sslcontext") is not None, user=session.auth_data)
         if mood == "defer" and self.tries == 1:
             say(deferred=True, **told)
             return "451 4.3.0 come back later"
@@ -46,8 +46,7 @@ def login(server, session, envelope, mechanism, data):
         return AuthResult(success=False, handled=False)
     if (data.login, data.password) != (b"bank", b"hunter2-secret"):
         return AuthResult(success=False, handled=False)
-    session.login_data = "bank"
-    return AuthResult(success=True)
+    return AuthResult(success=True, auth_data="bank")
 
 
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
