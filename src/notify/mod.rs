@@ -188,11 +188,11 @@ fn kept(undelivered: &Undelivered) -> String {
 }
 
 /// A whole attempt within its time.
-async fn within(
+async fn within<T>(
     limit: Duration,
     name: &'static str,
-    work: impl Future<Output = Result<(), Undelivered>>,
-) -> Result<(), Undelivered> {
+    work: impl Future<Output = Result<T, Undelivered>>,
+) -> Result<T, Undelivered> {
     let late = |_| Undelivered::new(name, format!("no whole answer within {} ms", limit.as_millis()), Again::Later);
     tokio::time::timeout(limit, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }

@@ -32,6 +32,8 @@ use crate::tls::asking::Unresolved;
 
 /// The most that a server may say in one connection.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+/// For the end of a connection that has done its work.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The longest subject.
 const SUBJECT_CHARS_MAX: usize = 200;
 /// The longest answer to a command before TLS.
@@ -110,7 +112,8 @@ impl Smtp {
         builder.body(lines.join("\r\n") + "\r\n").map_err(|error| unsendable(error.to_string()))
     }
 
-    async fn deliver(&self, message: &Outgoing) -> Result<(), Undelivered> {
+    /// The connection, once the server has the message.
+    async fn deliver(&self, message: &Outgoing) -> Result<AsyncSmtpConnection, Undelivered> {
         let mail = self.message(message)?;
         let hello = ClientId::Domain(self.from.email.domain().to_owned());
         let stream = self.stream(&hello).await?;
@@ -132,9 +135,7 @@ impl Smtp {
             })?;
         }
         connection.send(mail.envelope(), &mail.formatted()).await.map_err(failed)?;
-        // It has the message; how it says goodbye is its own affair.
-        connection.abort().await;
-        Ok(())
+        Ok(connection)
     }
 
     /// The stream on which lettre begins, at the server's greeting.
@@ -172,11 +173,16 @@ impl Channel for Smtp {
     }
 
     fn longest(&self) -> Duration {
-        self.timeout
+        self.timeout + GOODBYE
     }
 
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {
-        Box::pin(within(self.timeout, "smtp_timeout", self.deliver(message)))
+        Box::pin(async move {
+            let mut connection = within(self.timeout, "smtp_timeout", self.deliver(message)).await?;
+            // It has the message; whether it also says goodbye changes nothing.
+            let _ = tokio::time::timeout(GOODBYE, connection.abort()).await;
+            Ok(())
+        })
     }
 
     fn reach(&self) -> Sending<'_> {

@@ -86,7 +86,7 @@ impl Stage {
         let world = World::new(&*self.store);
         world.now.set(clock::now().0);
         world.bank();
-        world.admin(crate::store::world::open(IBAN, "OWN_001", Some("5000"))).unwrap();
+        world.admin(crate::store::world::open(IBAN, "OWN_001", Some("50000"))).unwrap();
         world.admin(grant(&shopper(), IBAN, &[Verb::Read, Verb::Transfer])).unwrap();
         self.sequenced();
         world

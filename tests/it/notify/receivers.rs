@@ -47,8 +47,9 @@ impl Got {
         &self.headers["webhook-id"]
     }
 
+    /// All that a receiver keeps; where it listens is its own to say.
     pub fn all(&self) -> String {
-        format!("{}\n{:?}\n{}", self.line, self.headers, self.body)
+        format!("{:?}\n{}", self.headers, self.body)
     }
 }
 
@@ -220,12 +221,12 @@ fn follow(mut stream: TcpStream, script: &[&str]) {
             },
             Some(said) => stream.write_all(said.as_bytes()).is_ok(),
             None => {
-                let mut line = String::new();
+                let mut line = Vec::new();
                 loop {
                     line.clear();
-                    match lines.read_line(&mut line) {
+                    match lines.read_until(b'\n', &mut line) {
                         Ok(0) | Err(_) => break false,
-                        Ok(_) if line.starts_with(step) => break true,
+                        Ok(_) if line.starts_with(step.as_bytes()) => break true,
                         Ok(_) => {}
                     }
                 }
@@ -236,8 +237,7 @@ fn follow(mut stream: TcpStream, script: &[&str]) {
         }
     }
     // Silent until the other side goes.
-    let mut rest = String::new();
-    let _ = lines.read_line(&mut rest);
+    let _ = lines.read_to_end(&mut Vec::new());
 }
 
 /// Set by `scripts/test`: what it has installed is used and not passed over.
