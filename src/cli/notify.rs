@@ -21,12 +21,12 @@ pub struct Args {
 enum Verb {
     /// Show messages, newest first, a page at a time.
     #[command(after_help = "Examples:
-  countersign notify list --state dead
+  countersign notify list --status dead
   countersign notify list --json --limit 1000")]
     List {
         /// Only those that wait, were taken, or were given up.
-        #[arg(long, value_parser = state)]
-        state: Option<NoticeState>,
+        #[arg(long, value_parser = status)]
+        status: Option<NoticeState>,
         /// Those behind this one: the `next` of the page before.
         #[arg(long)]
         after: Option<String>,
@@ -56,7 +56,7 @@ enum Verb {
     },
 }
 
-fn state(text: &str) -> Result<NoticeState, String> {
+fn status(text: &str) -> Result<NoticeState, String> {
     let found = NoticeState::ALL.into_iter().find(|state| state.name() == text);
     found.ok_or_else(|| "queued, sent or dead".to_owned())
 }
@@ -66,8 +66,8 @@ fn state(text: &str) -> Result<NoticeState, String> {
 /// `operator_not_permitted`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::List { state, after, limit } => {
-            let answer = context.call(AdminCall::Notify(NotifyCall::List { state, after, limit }))?;
+        Verb::List { status, after, limit } => {
+            let answer = context.call(AdminCall::Notify(NotifyCall::List { state: status, after, limit }))?;
             let columns = [
                 ("ID", "id"),
                 ("STATE", "state"),
@@ -77,7 +77,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 ("TITLE", "title"),
                 ("ERROR", "error"),
             ];
-            let of_state = state.map(|state| format!(" --state {}", state.name())).unwrap_or_default();
+            let of_state = status.map(|status| format!(" --status {}", status.name())).unwrap_or_default();
             context.print(&answer, |answer| {
                 let page = table(answer, &columns, "There is no such message.");
                 with_next(page, answer, &format!("notify list --limit {limit}{of_state}"))

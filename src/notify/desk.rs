@@ -84,7 +84,7 @@ impl Notifier {
                         return Err(Failure::refused(
                             "notice_not_dead",
                             message,
-                            "see `countersign notify list --state dead`",
+                            "see `countersign notify list --status dead`",
                         ));
                     }
                 }

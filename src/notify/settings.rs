@@ -326,7 +326,10 @@ impl SmtpSettings {
         }
         for address in self.to.iter().chain([&self.from]) {
             let parsed = address.parse::<lettre::message::Mailbox>();
-            parsed.map_err(|_| format!("{address:?} is not a mail address"))?;
+            let plain = parsed.is_ok_and(|mailbox| AsRef::<str>::as_ref(&mailbox.email).is_ascii());
+            if !plain {
+                return Err(format!("{address:?} is not a mail address of plain ASCII"));
+            }
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use lettre::message::Mailbox;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -134,7 +135,17 @@ impl Smtp {
                 None => failed(error),
             })?;
         }
-        connection.send(mail.envelope(), &mail.formatted()).await.map_err(failed)?;
+        // Command by command: the library's own way says goodbye first when one is refused, and waits for the answer.
+        let formatted = mail.formatted();
+        if !formatted.is_ascii() {
+            return Err(Undelivered::new("smtp_unsendable", "the message is not plain ASCII", Again::Never));
+        }
+        connection.command(Mail::new(mail.envelope().from().cloned(), vec![])).await.map_err(failed)?;
+        for to in mail.envelope().to() {
+            connection.command(Rcpt::new(to.clone(), vec![])).await.map_err(failed)?;
+        }
+        connection.command(Data).await.map_err(failed)?;
+        connection.message(&formatted).await.map_err(failed)?;
         Ok(connection)
     }
 

@@ -44,10 +44,10 @@ pub fn check(services: &Services, items: &mut Vec<Value>) {
     let waits = counts.due.is_some_and(|due| clock::now().0.saturating_sub(due.0) > WAITING_MS_MAX);
     items.push(if counts.dead > 0 {
         let detail = format!("{} messages were given up", counts.dead);
-        warn("notices", detail, "countersign notify list --state dead; then notify retry --all-dead")
+        warn("notices", detail, "countersign notify list --status dead; then notify retry --all-dead")
     } else if waits {
         let detail = format!("{} messages wait, some for more than 15 minutes", counts.queued);
-        warn("notices", detail, "countersign notify list --state queued")
+        warn("notices", detail, "countersign notify list --status queued")
     } else {
         ok("notices", format!("{} sent, {} wait, none given up", counts.sent, counts.queued))
     });

@@ -130,7 +130,11 @@ fn every_failure_of_a_receiver_has_its_name_and_gives_no_secret_away() {
     }
     for (number, (script, failure)) in start.iter().enumerate() {
         let name = format!("start-{number}");
-        add(mail(&name, scripted_mail(script), &tls, "starttls").replace("timeout_ms = 3000", "timeout_ms = 1000"), name, failure);
+        add(
+            mail(&name, scripted_mail(script), &tls, "starttls").replace("timeout_ms = 3000", "timeout_ms = 1000"),
+            name,
+            failure,
+        );
     }
     // Nobody listens; and a certificate under a root that is not trusted.
     add(webhook("hook-closed", closed, ""), "hook-closed".into(), "webhook_unreachable");

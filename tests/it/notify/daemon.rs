@@ -65,7 +65,7 @@ fn a_bank_tells_its_people_over_kills_and_shows_what_was_given_up() {
     };
     assert_eq!(taken.id(), tried.id());
     let dead = loop {
-        let list = ask(&["notify", "list", "--state", "dead"]);
+        let list = ask(&["notify", "list", "--status", "dead"]);
         if let Some(dead) = list["items"].get(0) {
             break dead.clone();
         }
@@ -88,7 +88,7 @@ fn a_bank_tells_its_people_over_kills_and_shows_what_was_given_up() {
         (&["--operator", "bank-admin", "notify", "show", "1-none"], 3, "unknown_notice"),
         (&["--operator", "bank-admin", "notify", "retry", id], 3, "notice_not_dead"),
         (&["notify", "retry"], 2, "command_line_invalid"),
-        (&["notify", "list", "--state", "lost"], 2, "command_line_invalid"),
+        (&["notify", "list", "--status", "lost"], 2, "command_line_invalid"),
     ] {
         assert_eq!(world.refused("bank", words), (code, name.to_owned()), "{words:?}");
     }

@@ -42,6 +42,7 @@ fn what_a_human_must_decide_is_told_signed_and_without_an_account() {
     let decided = web.next();
     assert_eq!(decided.json()["type"], "approval_decided");
     assert_ne!(decided.id(), got.id());
+    stage.until(decided.id().strip_prefix("ntc_").unwrap(), "sent");
     let id = got.id().strip_prefix("ntc_").unwrap().to_owned();
     let shown = stage.until(&id, "sent");
     assert_eq!(shown["attempts"], 1);
