@@ -15,7 +15,7 @@ fn mail(name: &str, port: u16, tls: &Tls, mode: &str) -> String {
     format!(
         "[[channel]]\nname = \"{name}\"\nkind = \"smtp\"\nhost = \"localhost\"\nport = {port}\ntls = \"{mode}\"\n\
          root_file = \"{root}\"\nuser = \"bank\"\npassword_file = \"mail\"\nfrom = \"Bank <bank@example.com>\"\n\
-         to = [\"ops@example.com\", \"duty@example.com\"]\ntimeout_ms = 3000\n"
+         to = [\"ops@example.com\", \"duty@example.com\"]\ntimeout_ms = 10000\n"
     )
 }
 
@@ -131,7 +131,7 @@ fn every_failure_of_a_receiver_has_its_name_and_gives_no_secret_away() {
     for (number, (script, failure)) in start.iter().enumerate() {
         let name = format!("start-{number}");
         add(
-            mail(&name, scripted_mail(script), &tls, "starttls").replace("timeout_ms = 3000", "timeout_ms = 1000"),
+            mail(&name, scripted_mail(script), &tls, "starttls").replace("timeout_ms = 10000", "timeout_ms = 1000"),
             name,
             failure,
         );
