@@ -61,8 +61,9 @@ impl World {
         self.run("bank", &["stop"]);
         let config = self.state("bank").join("countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
-        assert_eq!(text.matches("\n[policy]\n").count(), 1, "{text}");
-        std::fs::write(&config, text.replace("\n[policy]\n", &format!("\n[policy]\n{lines}\n"))).unwrap();
+        let (before, after) = text.split_once("\n[policy]").unwrap();
+        let (title, rest) = after.split_once('\n').unwrap();
+        std::fs::write(&config, format!("{before}\n[policy]{title}\n{lines}\n{rest}")).unwrap();
         self.serve("bank");
     }
 
