@@ -13,6 +13,7 @@ use crate::front::settings::{
 };
 use crate::guard::settings::BreakerSettings;
 use crate::hsm::settings::HsmSettings;
+use crate::kernel::command::ToolCall;
 use crate::kernel::types::{Money, PartyName};
 use crate::notify::settings::NotifySettings;
 use crate::ops::failure::Failure;
@@ -168,6 +169,10 @@ impl Config {
             }
         }
         self.listen.limits.check().map_err(|error| format!("listen limits: {error}"))?;
+        let mut limited = self.listen.limits.rates.tools.keys();
+        if let Some(unknown) = limited.find(|tool| !ToolCall::NAMES.contains(&tool.as_str())) {
+            return Err(format!("listen limits rates: {unknown} is no tool of the bank"));
+        }
         let peers = &self.listen.peer_limits;
         if peers.connections_of_one_max == 0 || peers.requests_per_second == 0 || peers.requests_burst == 0 {
             return Err("listen peer_limits must be at least 1".into());

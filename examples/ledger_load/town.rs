@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{FeeRule, TransactionKind};
+use countersign::kernel::policy::transaction::TransactionRules;
 use countersign::kernel::types::*;
 use serde_json::{Value, json};
 
@@ -92,6 +93,7 @@ impl Town {
                 settlement,
                 gates: vec![],
                 unsigned_approvals: true,
+                transactions: TransactionRules::default(),
             }),
         }
     }

@@ -124,9 +124,10 @@ impl Wish {
             Self::Incoming { account, amount, reference } => {
                 (town.administrator(), Act::IncomingPayment { account, amount, reference })
             }
-            Self::Merchant { merchant, currency } => {
-                (town.administrator(), Act::AddMerchant { name: merchant.to_string(), merchant, currency })
-            }
+            Self::Merchant { merchant, currency } => (
+                town.administrator(),
+                Act::AddMerchant { name: merchant.to_string(), merchant, currency, looks_like_accepted: true },
+            ),
             Self::Product { merchant, product, price } => {
                 (town.administrator(), Act::AddProduct { title: product.to_string(), merchant, product, price })
             }

@@ -12,6 +12,7 @@ use super::stop::Stop;
 use crate::ca::Authority;
 use crate::front::gates::Gates;
 use crate::front::listener::{Listener, ListenerSetup};
+use crate::front::oauth::TokenGate;
 use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb};
@@ -195,7 +196,8 @@ impl Site {
             limits,
             pair_gate: Arc::clone(&gates) as Arc<dyn PairGate>,
             tool_gate: Arc::clone(&gates) as Arc<dyn ToolGate>,
-            token_gate: gates,
+            token_gate: Arc::clone(&gates) as Arc<dyn TokenGate>,
+            turns: gates,
             connections: Arc::clone(&services.connections),
             currency: "USD".parse().map_err(|_| failed(&"a currency"))?,
             hosts: vec!["127.0.0.1".into()],

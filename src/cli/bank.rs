@@ -216,7 +216,12 @@ fn calls(book: &Book) -> Result<Vec<AdminCall>, Failure> {
         }));
     }
     for merchant in &book.merchant {
-        calls.push(AdminCall::MerchantAdd { merchant: merchant.domain.clone(), name: merchant.name.clone(), currency });
+        calls.push(AdminCall::MerchantAdd {
+            merchant: merchant.domain.clone(),
+            name: merchant.name.clone(),
+            currency,
+            looks_like_accepted: false,
+        });
     }
     for product in &book.product {
         calls.push(AdminCall::ProductAdd {

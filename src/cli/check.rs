@@ -110,6 +110,36 @@ mod tests {
         sample.replace("[audit]", &format!("[[payment.fee]]\ncurrency = \"USD\"\n{fee}\n[audit]"))
     }
 
+    fn with_rule(sample: &str, rule: &str) -> String {
+        sample.replace("\n[payment]", &format!("\n[[policy.transactions]]\nname = \"r\"\n{rule}\n[payment]"))
+    }
+
+    fn with_rates(sample: &str, rates: &str) -> String {
+        sample.replace("\n[listen.peer_limits]", &format!("\n[listen.limits.rates]\n{rates}\n[listen.peer_limits]"))
+    }
+
+    /// What the sample and the page about it show is what is read.
+    #[test]
+    fn rules_and_rates_as_they_are_shown_are_accepted() {
+        let page = include_str!("../../docs/TRANSACTION-RULES.md");
+        let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [rule, rates] = blocks[..] else { panic!("{blocks:?}") };
+        let bank = filled(SAMPLES[0], "false");
+        let shown = |text: &str| bank.replace("\n[audit]", &format!("\n{text}\n[audit]"));
+        let config = Config::parse(&shown(rule), Path::new("page")).unwrap();
+        assert_eq!(config.policy.unwrap().transactions.iter().count(), 1);
+        let config = Config::parse(&shown(rates), Path::new("page")).unwrap();
+        assert_eq!((config.listen.limits.rates.tools.len(), config.listen.limits.rates.roles.len()), (1, 1));
+        let starts = ["# [listen.limits.rates]", "# agent = ", "# tools = ", "# roles = ", "# [[policy.transactions]]"];
+        let more = ["# name = ", "# roles = [", "# hours = ", "# outside_hours = ", "# velocity = "];
+        let is_shown = |line: &&str| starts.iter().chain(&more).any(|start| line.starts_with(start));
+        let uncommented = |line: &str| if is_shown(&line) { line[2..].to_owned() } else { line.to_owned() };
+        let whole: Vec<String> = bank.lines().map(uncommented).collect();
+        let config = Config::parse(&whole.join("\n"), Path::new("sample")).unwrap();
+        assert!(config.listen.limits.rates.agent.is_some());
+        assert_eq!(config.policy.unwrap().transactions.iter().count(), 1);
+    }
+
     fn with_core(sample: &str, url: &str) -> String {
         sample.replace("[audit]", &format!("[banking]\nurl = \"{url}\"\n[audit]"))
     }
@@ -184,6 +214,11 @@ mod tests {
             (bank.replace("workers = 2", "pin_fd = 3\nworkers = 2"), "one of pin_file"),
             (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),
             (bank.replace("currency = \"USD\"", "currency = \"usd\""), "ISO 4217"),
+            (with_rule(&bank, "kinds = []"), "transaction rule \"r\": kinds is an empty list"),
+            (with_rule(&bank, "limit = 1"), "unknown field"),
+            (with_rates(&bank, "agent = { per_minute = 0, burst = 1 }"), "nonzero"),
+            (with_rates(&bank, "agent = { per_minute = 1 }"), "missing field"),
+            (with_rates(&bank, "tools = { pay = { per_minute = 1, burst = 1 } }"), "rates: pay is no tool"),
             (with_fee(&bank, "kind = \"reversal\""), "only purchase and transfer"),
             (with_fee(&bank, "kind = \"transfer\"\nfixed = \"0.001\""), "fixed: the amount has more decimals"),
             (with_fee(&bank, "kind = \"transfer\"\nbasis_points = 1001"), "at most 1000"),

@@ -26,6 +26,9 @@ enum Verb {
         name: String,
         #[arg(long, default_value = "USD")]
         currency: Currency,
+        /// You have looked at the merchant that it looks like, and it is another one.
+        #[arg(long)]
+        looks_like_accepted: bool,
     },
     /// Show every merchant.
     #[command(after_help = "Example:\n  countersign merchant list")]
@@ -36,8 +39,9 @@ enum Verb {
 /// What the daemon answers.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::Add { merchant, name, currency } => {
-            let answer = context.call(AdminCall::MerchantAdd { merchant, name, currency })?;
+        Verb::Add { merchant, name, currency, looks_like_accepted } => {
+            let call = AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted };
+            let answer = context.call(call)?;
             context.print(&answer, |answer| {
                 let listed = if answer["on_allow_list"] == true { "on" } else { "not on" };
                 let merchant = cell(&answer["merchant"]);

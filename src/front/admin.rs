@@ -189,6 +189,9 @@ pub enum AdminCall {
         merchant: MerchantId,
         name: String,
         currency: Currency,
+        /// Somebody has looked at the registered one that it looks like.
+        #[serde(default)]
+        looks_like_accepted: bool,
     },
     MerchantList {},
     ProductAdd {
@@ -464,7 +467,9 @@ fn dispatch(
         AdminCall::AccountIncoming { account, amount, currency, reference } => {
             bank()?.account_incoming(operator, account, &amount, currency, reference)
         }
-        AdminCall::MerchantAdd { merchant, name, currency } => bank()?.merchant_add(operator, merchant, name, currency),
+        AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted } => {
+            bank()?.merchant_add(operator, merchant, name, currency, looks_like_accepted)
+        }
         AdminCall::MerchantList {} => bank()?.list(operator, Listing::Merchants),
         AdminCall::ProductAdd { merchant, product, title, price } => {
             bank()?.product_add(operator, merchant, product, title, price)

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::front::oauth::TokenGate;
+use crate::front::rates::SharedTurns;
 use crate::front::request_state;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Stamp, ToolCall};
@@ -24,7 +25,7 @@ use crate::mcp::server::{
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 use crate::payment::{Decided, Rest, ToolFailure};
-use crate::store::StoreFault;
+use crate::store::{StoreFault, Turn};
 use crate::tls::PairGate;
 
 /// A bank's gates.
@@ -315,6 +316,12 @@ impl TokenGate for Gates {
 
     fn record(&self, agent: &AgentPrincipal, decision: Value) -> Result<(), Failure> {
         self.commit(clock::stamp(clock::fresh_request_id()), agent, "issue_token", decision).map(drop)
+    }
+}
+
+impl SharedTurns for Gates {
+    fn take(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {
+        self.services.setup.store.take_turn(turn)
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Incoming};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::front::envelope;
 use crate::front::nonces::{NotFresh, ReadNonces};
 use crate::front::oauth::{self, AuthorizationServer, Door, Site, TokenGate};
+use crate::front::rates::{Rates, SharedTurns, TooOften};
 use crate::front::settings::LimitSettings;
 use crate::front::tokens::AccessTokens;
 use crate::kernel::credential::pair::VerifiedAgent;
@@ -39,6 +40,8 @@ pub struct EdgeSetup {
     /// Names under which the bank is reached.
     pub hosts: Vec<String>,
     pub limits: LimitSettings,
+    /// Where limits are counted that daemons share.
+    pub turns: Arc<dyn SharedTurns>,
     /// When this daemon began.
     pub began: UnixMillis,
 }
@@ -49,6 +52,7 @@ pub struct Edge {
     gate: Arc<dyn PairGate>,
     hosts: Vec<String>,
     limits: LimitSettings,
+    rates: Rates,
     reads: ReadNonces,
     tokens: AccessTokens,
     issuer: AuthorizationServer,
@@ -58,11 +62,12 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(setup: EdgeSetup) -> Self {
-        let EdgeSetup { endpoint, pair_gate: gate, token_gate, hosts, limits, began } = setup;
+        let EdgeSetup { endpoint, pair_gate: gate, token_gate, hosts, limits, turns, began } = setup;
         Self {
             endpoint,
             gate,
             hosts,
+            rates: Rates::new(&limits.rates, turns),
             reads: ReadNonces::new(seconds(began), limits.read_nonces_of_one_max, limits.read_nonces_max),
             tokens: AccessTokens::new(Arc::clone(&token_gate), limits.tokens_remembered_max),
             issuer: AuthorizationServer::new(token_gate, &limits),
@@ -174,6 +179,8 @@ impl Edge {
         json::check_numbers(&body).map_err(refused)?;
         envelope::check(&body).map_err(|unknown| malformed("json_unknown_member", &unknown.to_string()))?;
         let call = RawCall::read(&body).map_err(refused)?;
+        let taken = self.rates.take(agent.spiffe_id(), call.tool()).await;
+        taken.map_err(|too_often| self.too_often(too_often))?;
         let single_use = self.endpoint.acts(&call).then(|| SingleUse::new(verified.once()));
         if single_use.is_none() {
             let taken = self.reads.take(agent.key(), &verified, seconds(clock::now()));
@@ -255,6 +262,18 @@ impl Edge {
             }
         };
         kept_by_nobody(door, again_soon(response))
+    }
+
+    /// The answer to an agent that asks more often than a limit of `[listen.limits.rates]` lets it.
+    fn too_often(&self, refused: TooOften) -> Response<Body> {
+        self.gate.count_refusal(refused.name);
+        let (wait_ms, wait_s) = (refused.wait_ms(), refused.retry_after_s());
+        let failure = Failure::busy(refused.name, refused.message, format!("try again in {wait_ms} ms"));
+        let mut told = json!({ "error": failure });
+        told["error"]["retry_after_ms"] = json!(wait_ms);
+        let mut response = respond_with(StatusCode::TOO_MANY_REQUESTS, &told);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+        response
     }
 
     /// The answer to a read that cannot be known to be the first of its kind.
@@ -354,8 +373,11 @@ fn seconds(at: UnixMillis) -> i64 {
 }
 
 fn respond(status: StatusCode, failure: &Failure) -> Response<Body> {
-    let text = json!({ "error": failure }).to_string();
-    let body = Full::new(Bytes::from(text)).boxed_unsync();
+    respond_with(status, &json!({ "error": failure }))
+}
+
+fn respond_with(status: StatusCode, told: &Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(told.to_string())).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::front::allowance::Allowances;
 use crate::front::http::{Edge, EdgeSetup};
 use crate::front::oauth::TokenGate;
+use crate::front::rates::SharedTurns;
 use crate::front::settings::LimitSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::types::{Currency, UnixMillis};
@@ -52,6 +53,7 @@ pub struct ListenerSetup {
     pub pair_gate: Arc<dyn PairGate>,
     pub tool_gate: Arc<dyn ToolGate>,
     pub token_gate: Arc<dyn TokenGate>,
+    pub turns: Arc<dyn SharedTurns>,
     pub connections: Arc<Connections>,
     pub currency: Currency,
     /// Names under which the bank is reached: other Host headers are refused.
@@ -110,6 +112,7 @@ impl Listener {
                 token_gate: setup.token_gate,
                 hosts: setup.hosts,
                 limits: limits.clone(),
+                turns: setup.turns,
                 began: setup.began,
             }),
             gate: setup.pair_gate,

@@ -22,6 +22,7 @@ pub mod pages;
 pub mod peer;
 pub mod peer_lease;
 pub mod pki;
+pub mod rates;
 pub mod request_state;
 pub mod services;
 pub mod settings;

@@ -1,12 +1,14 @@
 //! `[listen]`, `[admin]`, `[[operator]]`, `[demo]` and, on an agent host, `[upstream]` and `[agents]`
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::httpsig;
 use crate::kernel::jwt::TokenKind;
-use crate::kernel::types::OperatorName;
+use crate::kernel::types::{OperatorName, RoleName};
 use crate::mcp::signed_http::LIFETIME_S as BRIDGE_LIFETIME_S;
 
 /// A clock that is further ahead is wrong.
@@ -81,6 +83,31 @@ pub struct LimitSettings {
     pub tokens_of_agent_burst: u32,
     /// Access tokens that are remembered as verified.
     pub tokens_remembered_max: usize,
+    /// `[listen.limits.rates]`: how often may be asked.
+    pub rates: RateSettings,
+}
+
+/// How often agents may ask. What is left out has no limit of this kind.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateSettings {
+    /// Each agent, whatever it asks.
+    pub agent: Option<Rate>,
+    /// Each agent's calls of this tool.
+    pub tools: BTreeMap<String, Rate>,
+    /// All agents of this role together.
+    pub roles: BTreeMap<RoleName, Rate>,
+}
+
+/// So many a minute, and so many at once after a pause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub per_minute: NonZeroU32,
+    pub burst: NonZeroU32,
+    /// Counted in the store, for all daemons of the bank: each request then costs a write there.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 impl LimitSettings {
@@ -150,6 +177,7 @@ impl Default for LimitSettings {
             tokens_of_agent_per_second: 2,
             tokens_of_agent_burst: 120,
             tokens_remembered_max: 20_000,
+            rates: RateSettings::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::kernel::approval::Evidence;
 use crate::kernel::breaker::Cause;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::policy::role::Policy;
+use crate::kernel::policy::transaction::{TransactionRules, Why};
 use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{
@@ -115,6 +116,9 @@ pub struct Rules {
     pub authorization_ttl_ms: i64,
     pub approval_ttl_ms: i64,
     pub open_holds_max: u32,
+    /// What is asked besides, by role, agent, account and kind; they only narrow.
+    #[serde(default)]
+    pub transactions: TransactionRules,
     /// When true an agent needs a CRL of the security company that is not past its next update.
     pub company_crl_required: bool,
     /// What payments cost; the first rule that fits counts.
@@ -248,6 +252,22 @@ pub enum ToolCall {
 }
 
 impl ToolCall {
+    /// Every [`ToolCall::tool`].
+    pub const NAMES: [&str; 12] = [
+        "list_accounts",
+        "get_account_balance",
+        "list_transactions",
+        "search_products",
+        "authorize_purchase",
+        "execute_purchase",
+        "authorize_transfer",
+        "execute_transfer",
+        "cancel_authorization",
+        "get_transaction",
+        "get_approval_status",
+        "request_reversal",
+    ];
+
     /// The MCP tool name.
     pub fn tool(&self) -> &'static str {
         match self {
@@ -499,10 +519,12 @@ pub enum Act {
         amount: Money,
         reference: IdempotencyKey,
     },
+    /// Refused when its domain or its name looks like a registered one's, unless somebody has looked at it.
     AddMerchant {
         merchant: MerchantId,
         name: String,
         currency: Currency,
+        looks_like_accepted: bool,
     },
     AddProduct {
         merchant: MerchantId,
@@ -622,6 +644,8 @@ pub enum Effect {
         expires: UnixMillis,
         /// What is waited for: `owner_consent_pending`, `bank_approval_pending 1 of 2`.
         pending: Vec<String>,
+        /// Which rule asked for it; empty when it is answered again.
+        why: Vec<Why>,
     },
     /// Money moved, now or (`repeated`) earlier. The receipt waits for the batch's signature.
     Posted(Posted),

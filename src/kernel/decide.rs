@@ -11,6 +11,7 @@ mod bank;
 mod core;
 mod execute;
 mod leaf;
+mod limits;
 mod manual;
 mod policy;
 mod posting;
@@ -39,6 +40,7 @@ use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb, Whom,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, Serial, SpiffeId, UnixMillis};
 
@@ -49,6 +51,8 @@ pub struct Decided {
     pub outcome: Result<Effect, Refusal>,
     /// When refused: nothing but the nonce.
     pub changes: Vec<Change>,
+    /// When refused: by which rule, where one of several may have said it.
+    pub why: Option<Why>,
 }
 
 impl Decided {
@@ -94,7 +98,15 @@ pub type RowFault = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub enum Stop {
     Refused(Refusal),
+    /// The same, with the rule that said it.
+    Denied(Box<Denied>),
     Fault(RowFault),
+}
+
+impl From<Denied> for Stop {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
+    }
 }
 
 impl From<Refusal> for Stop {
@@ -151,9 +163,12 @@ pub fn decide(book: &dyn Book, command: &Command) -> Result<Decided, RowFault> {
     match outcome {
         Ok((effect, mut changes)) => {
             changes.append(&mut taken);
-            Ok(Decided { outcome: Ok(effect), changes })
+            Ok(Decided { outcome: Ok(effect), changes, why: None })
         }
-        Err(Stop::Refused(refusal)) => Ok(Decided { outcome: Err(refusal), changes: taken }),
+        Err(Stop::Refused(refusal)) => Ok(Decided { outcome: Err(refusal), changes: taken, why: None }),
+        Err(Stop::Denied(denied)) => {
+            Ok(Decided { outcome: Err(denied.refusal), changes: taken, why: Some(denied.why) })
+        }
         Err(Stop::Fault(fault)) => Err(fault),
     }
 }

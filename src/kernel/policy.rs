@@ -7,12 +7,14 @@ pub mod document;
 #[cfg(test)]
 mod examined;
 pub mod finding;
+pub mod look_alike;
 pub mod reading;
 pub mod role;
 pub mod tools;
 pub mod transaction;
 
 use role::{Arguments, Ruling};
+use transaction::{Denied, Why};
 
 use crate::kernel::command::Rules;
 use crate::kernel::refusal::Refusal;
@@ -74,10 +76,25 @@ pub fn call_of_role<'a>(
     }
 }
 
+/// Merchants that one that is not on the list is compared with. With a longer list it is refused all the same, and
+/// perhaps not told that it imitates one behind them.
+const COMPARED_MAX: usize = 1_000;
+
 /// # Errors
-/// `unauthorized_merchant`
-pub fn merchant_on_list(rules: &Rules, merchant: &MerchantId) -> Result<(), Refusal> {
-    if rules.merchants_allowed.contains(merchant) { Ok(()) } else { Err(Refusal::UnauthorizedMerchant) }
+/// `merchant_looks_alike` with the merchant that is imitated; `unauthorized_merchant` for what looks like none.
+pub fn merchant_on_list(rules: &Rules, merchant: &MerchantId) -> Result<(), Denied> {
+    if rules.merchants_allowed.contains(merchant) {
+        return Ok(());
+    }
+    let listed = rules.merchants_allowed.iter().take(COMPARED_MAX);
+    match look_alike::imitated(merchant.as_str(), listed) {
+        Some(imitated) => {
+            let refusal = Refusal::MerchantLooksAlike;
+            let why = Why { name: refusal.name(), rule: None, imitates: Some(imitated.clone()) };
+            Err(Denied { refusal, why })
+        }
+        None => Err(Denied::of(Refusal::UnauthorizedMerchant)),
+    }
 }
 
 /// The owner's ceiling for this agent, then the bank's.
@@ -145,6 +162,7 @@ mod tests {
             settlement: crate::kernel::command::Settlement::Embedded,
             gates: vec![],
             unsigned_approvals: false,
+            transactions: transaction::TransactionRules::default(),
         }
     }
 
@@ -157,9 +175,16 @@ mod tests {
             assert_eq!(may(name, tool), Err(Refusal::ToolDenied), "{name} {tool}");
         }
         assert_eq!(merchant_on_list(&rules(), &"amazon.com".parse().unwrap()), Ok(()));
-        for merchant in ["www.amazon.com", "amazon.co", "example.org"] {
-            let refused = merchant_on_list(&rules(), &merchant.parse().unwrap());
-            assert_eq!(refused, Err(Refusal::UnauthorizedMerchant), "{merchant}");
+        for (merchant, refusal, imitates) in [
+            ("www.amazon.com", Refusal::UnauthorizedMerchant, None),
+            ("example.org", Refusal::UnauthorizedMerchant, None),
+            ("amazon.co", Refusal::MerchantLooksAlike, Some("amazon.com")),
+            ("amaz0n.com", Refusal::MerchantLooksAlike, Some("amazon.com")),
+            ("amazon.com.evil.example", Refusal::MerchantLooksAlike, Some("amazon.com")),
+        ] {
+            let denied = merchant_on_list(&rules(), &merchant.parse().unwrap()).unwrap_err();
+            assert_eq!(denied.refusal, refusal, "{merchant}");
+            assert_eq!(denied.why.imitates.as_ref().map(MerchantId::as_str), imitates, "{merchant}");
         }
     }
 

@@ -61,9 +61,11 @@ impl Payments {
         merchant: MerchantId,
         name: String,
         currency: Currency,
+        looks_like_accepted: bool,
     ) -> Result<Value, Failure> {
         let allowed = self.rules().merchants_allowed.contains(&merchant);
-        let changed = self.done(operator, Act::AddMerchant { merchant: merchant.clone(), name, currency })?;
+        let changed =
+            self.done(operator, Act::AddMerchant { merchant: merchant.clone(), name, currency, looks_like_accepted })?;
         Ok(json!({ "merchant": merchant, "on_allow_list": allowed, "changed": changed }))
     }
 

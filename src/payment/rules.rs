@@ -51,6 +51,10 @@ pub fn rules(
         policy_version = format!("{version}-{policy_version}");
     }
     let role_policy = role_policy.map(|(_, role_policy)| role_policy);
+    let transactions = match &role_policy {
+        Some(role_policy) => policy.transactions.and(role_policy.transactions()),
+        None => policy.transactions.clone(),
+    };
     let local = LocalPolicy { deny_tools: policy.deny_tools.clone(), only_tools: policy.only_tools.clone() };
     Ok(Rules {
         policy_version,
@@ -64,6 +68,7 @@ pub fn rules(
         authorization_ttl_ms: i64::from(payment.authorization_ttl_s) * 1000,
         approval_ttl_ms: i64::from(payment.approval_ttl_s) * 1000,
         open_holds_max: payment.open_holds_max,
+        transactions,
         company_crl_required,
         fees: payment
             .fee
@@ -151,6 +156,7 @@ mod tests {
             only_tools: BTreeMap::new(),
             gates: vec![],
             unsigned_approvals: None,
+            transactions: crate::kernel::policy::transaction::TransactionRules::default(),
         }
     }
 

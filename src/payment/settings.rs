@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::ledger::TransactionKind;
+use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::quorum::GateRule;
 use crate::kernel::types::{Currency, MerchantId, RoleName};
 
@@ -34,6 +35,9 @@ pub struct PolicySettings {
     /// Whether an approver who is known by user id alone counts, where no rule names gates; left out: in a demo only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsigned_approvals: Option<bool>,
+    /// `[[policy.transactions]]`: what is asked besides, by role, agent, account and kind.
+    #[serde(default, skip_serializing_if = "TransactionRules::is_empty")]
+    pub transactions: TransactionRules,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! A store walks its rows in one snapshot and hands them over in a fixed order; what they must come to is judged in
 //! [`judge`], once for every store. Rows are not kept: memory grows with accounts and counters, and by a bit a posting,
 //! not with history. Order: every entry by number, every transaction by number, every reversal by its original, then
-//! accounts and counters; when a hold or a day's sum differs, the transactions once more, to name those it is about.
+//! accounts, counters and velocities; when a hold or a day's sum differs, the transactions once more, to name those it is about.
 
 mod judge;
 
@@ -69,10 +69,12 @@ pub enum Rule {
     Counter,
     /// What was reversed was executed, and is not reversed beyond its amount.
     Reversals,
+    /// A velocity's slots are in order, and no agent's count is above the payments it ever asked for.
+    Velocity,
 }
 
 impl Rule {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Balance,
         Self::Overdrawn,
         Self::Held,
@@ -84,6 +86,7 @@ impl Rule {
         Self::Batch,
         Self::Counter,
         Self::Reversals,
+        Self::Velocity,
     ];
 
     pub fn name(self) -> &'static str {
@@ -99,6 +102,7 @@ impl Rule {
             Self::Batch => "batch",
             Self::Counter => "counter",
             Self::Reversals => "reversals",
+            Self::Velocity => "velocity",
         }
     }
 }
@@ -119,11 +123,12 @@ pub(super) enum List {
     Reversals,
     Accounts,
     Counters,
+    Paces,
 }
 
 impl List {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Entries, Self::Transactions, Self::Reversals, Self::Accounts, Self::Counters];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Entries, Self::Transactions, Self::Reversals, Self::Accounts, Self::Counters, Self::Paces];
 
     /// Its rows, in both stores' SQL: along a key, so that nothing is sorted or grouped.
     pub(super) const fn sql(self) -> &'static str {
@@ -133,6 +138,7 @@ impl List {
             Self::Reversals => REVERSALS,
             Self::Accounts => ACCOUNTS,
             Self::Counters => COUNTERS,
+            Self::Paces => PACES,
         }
     }
 }
@@ -157,6 +163,8 @@ const ACCOUNTS: &str = "SELECT id, name, currency, balance, held, newest_entry, 
 const COUNTERS: &str = "SELECT c.counter, c.day, c.minor, a.id
     FROM counters c LEFT JOIN accounts a ON a.name = c.counter
     ORDER BY c.counter, c.day";
+
+const PACES: &str = "SELECT name, slots FROM paces ORDER BY name";
 
 /// An entry with its account and its transaction, if they are there.
 #[derive(Clone, Debug)]
@@ -230,4 +238,11 @@ pub(super) struct CounterRow {
     pub minor: i64,
     /// The row of the account of this name, if there is one.
     pub account: Option<i64>,
+}
+
+/// What a velocity has counted.
+#[derive(Clone, Debug)]
+pub(super) struct PaceRow {
+    pub name: String,
+    pub slots: String,
 }

@@ -10,6 +10,7 @@ mod reply;
 pub mod settings;
 pub mod sqlite;
 mod status;
+mod turn;
 pub mod views;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
@@ -22,6 +23,10 @@ pub use status::{
     CertificateLine, CertificateStatus, CertificatesOf, FreezeView, LEASE_MARGIN_MS, LEASE_MS, LinePlace, Nodes,
     RevokedEntry, RevokedSince,
 };
+
+pub use turn::Turn;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -420,6 +425,11 @@ pub trait Store: Send + Sync {
     /// Changes the queue of messages, in one commit.
     fn work_notices(&self, _work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
         Err(notices::no_queue())
+    }
+    /// Takes a turn of a limit that daemons share; or how long until there is one. Counted by the store's own clock
+    /// where it has one.
+    fn take_turn(&self, _turn: Turn) -> Result<Option<Duration>, StoreFault> {
+        Ok(None)
     }
 
     /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.

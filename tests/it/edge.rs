@@ -16,6 +16,11 @@ const DOCUMENT: &[u8] = b"GET /oauth/jwks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 /// A world whose bank has these limits instead of its own.
 fn world(limits: &[(&str, u64)]) -> (World, Agent) {
+    world_with(limits, "")
+}
+
+/// The same, with more at the end of the bank's configuration.
+fn world_with(limits: &[(&str, u64)], more: &str) -> (World, Agent) {
     let world = World::new();
     let path = world.state("bank").join("countersign.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -25,7 +30,7 @@ fn world(limits: &[(&str, u64)]) -> (World, Agent) {
         *line = format!("{name} = {limit}");
     }
     world.kill("bank");
-    std::fs::write(&path, lines.join("\n")).unwrap();
+    std::fs::write(&path, format!("{}\n{more}", lines.join("\n"))).unwrap();
     world.serve("bank");
     let agent = Agent::new(&world.state("bank"), &world.state("agent"), "assistant");
     (world, agent)
@@ -247,6 +252,82 @@ fn more_than_can_be_answered_at_once_is_told_to_come_again() {
     assert!(head.contains("retry-after: 1") && head.contains("cache-control: no-store"), "{head}");
     // The token that it has goes on.
     assert_eq!(second.ask(&signed_only(&agent, &agent.with_token(&balance()), fresh())).status, 200);
+}
+
+/// Asks until it is told to wait; answers how often it was served before, and the refusal.
+fn flooded(agent: &Agent, line: &mut Line, request: &[u8]) -> (usize, Answer) {
+    for served in 0..100 {
+        let answer = line.ask(&signed(agent, request));
+        if answer.status != 200 {
+            return (served, answer);
+        }
+    }
+    panic!("nobody said no");
+}
+
+#[test]
+fn an_agent_that_asks_too_often_waits_and_says_until_when_and_no_other_does() {
+    let rates = "[listen.limits.rates]
+        agent = { per_minute = 2, burst = 8 }
+        [listen.limits.rates.tools]
+        list_accounts = { per_minute = 1, burst = 3 }
+        [listen.limits.rates.roles]
+        purchaser = { per_minute = 1, burst = 12 }";
+    let (world, greedy) = world_with(&[], rates);
+    world.enrol("modest");
+    let modest = Agent::new(&world.state("bank"), &world.state("agent"), "modest");
+    let (mut line, mut other) = (greedy.line(), modest.line());
+    let list = tool_call("list_accounts", &json!({}));
+    // What is told: the name, a time that is not longer than the limit's interval, in both forms.
+    let told = |answer: &Answer, name: &str, interval_s: u64| {
+        assert_eq!((answer.status, answer.name()), (429, name), "{answer:?}");
+        let wait_ms = answer.body["error"]["retry_after_ms"].as_u64().unwrap();
+        let head = answer.head.to_ascii_lowercase();
+        assert!(head.contains(&format!("retry-after: {}\r\n", wait_ms.div_ceil(1_000))), "{head}");
+        assert!((1..=interval_s * 1_000).contains(&wait_ms), "{wait_ms}");
+        assert_eq!(
+            (answer.body["error"]["retry"].as_bool(), answer.body["error"]["kind"].as_str()),
+            (Some(true), Some("busy"))
+        );
+        assert_eq!(answer.body["error"]["may_have_happened"], "no");
+    };
+    let (served, answer) = flooded(&greedy, &mut line, &list);
+    assert_eq!(served, 3);
+    told(&answer, "tool_rate_exceeded", 60);
+    let (served, answer) = flooded(&greedy, &mut line, &balance());
+    assert!(served >= 4, "{served}");
+    told(&answer, "agent_rate_exceeded", 30);
+    // The other agent has turns of its own: of itself, and of the tool.
+    let (served, answer) = flooded(&modest, &mut other, &list);
+    assert!(served == 3, "{served}");
+    told(&answer, "tool_rate_exceeded", 60);
+    // What the role has left is for both.
+    let (_, answer) = flooded(&modest, &mut other, &balance());
+    told(&answer, "role_rate_exceeded", 60);
+    for name in ["tool_rate_exceeded", "agent_rate_exceeded", "role_rate_exceeded"] {
+        assert!(refused(&world, name) >= 1, "{name}");
+    }
+    // A daemon that starts anew has forgotten its own limits' turns.
+    world.kill("bank");
+    world.serve("bank");
+    let mut line = greedy.line();
+    assert_eq!(flooded(&greedy, &mut line, &list).0, 3);
+}
+
+#[test]
+fn turns_that_the_store_counts_outlive_the_daemon() {
+    let rates = "[listen.limits.rates.tools]
+        list_accounts = { per_minute = 1, burst = 2, shared = true }";
+    let (world, agent) = world_with(&[], rates);
+    let list = tool_call("list_accounts", &json!({}));
+    let mut line = agent.line();
+    let (served, answer) = flooded(&agent, &mut line, &list);
+    assert_eq!((served, answer.status, answer.name()), (2, 429, "tool_rate_exceeded"), "{answer:?}");
+    world.kill("bank");
+    world.serve("bank");
+    let mut line = agent.line();
+    // A minute may have passed on a slow machine, not two.
+    assert!(flooded(&agent, &mut line, &list).0 <= 1);
 }
 
 #[test]

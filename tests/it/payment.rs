@@ -157,7 +157,7 @@ impl Bank {
             self.payments.account_open(&ada(), new_account(account, owner, Some(opening))).unwrap();
         }
         let amazon: MerchantId = "amazon.com".parse().unwrap();
-        self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency()).unwrap();
+        self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency(), false).unwrap();
         let product = "B08N5WRWNW".parse().unwrap();
         self.payments.product_add(&ada(), amazon, product, "Laptop computer".into(), usd("1899.99")).unwrap();
         let record = CertificateRecord {

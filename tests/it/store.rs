@@ -15,6 +15,7 @@ mod execute;
 mod faulty;
 mod gates;
 mod keys;
+mod limits;
 mod log;
 mod migrate;
 mod notices;

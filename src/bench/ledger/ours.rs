@@ -10,6 +10,7 @@ use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Effect, FreshIds, NewAccount, OperatorPrincipal, Rules, Settlement, ToolCall,
     Verb,
 };
+use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::types::{
     AccountId, Currency, IdempotencyKey, Malformed, Money, Serial, Sha256, SpiffeId, UnixMillis,
 };
@@ -311,6 +312,7 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         settlement: Settlement::Embedded,
         gates: vec![],
         unsigned_approvals: false,
+        transactions: TransactionRules::default(),
     }
 }
 

@@ -5,14 +5,17 @@
 //! 3. payments are stopped: the request becomes a case for the bank's people
 //! 4. grant: exactly one granted account fits, and it covers the verb
 //! 5. the role has the tool, and its constraints hold of the arguments, the account of rule 4 among them
-//! 6. the account is active; the amount is positive; currencies agree; a transfer's destination exists and is another account
-//! 7. merchant: on the allow-list first, so that no offer of an outsider is ever discussed; then its offer
-//! 8. hard ceilings: the owner's, the bank's, then the account's own for the day
+//! 6. the account is active; the amount is positive; currencies agree; transaction rules' hours, then their currencies
+//! 7. merchant or payee: on the lists first, the bank's and the rules', so that no offer of an outsider is ever
+//!    discussed; then its offer; a transfer's destination exists and is another account
+//! 8. hard ceilings: the owner's, the bank's, the rules', then the account's own for the day, then velocities that deny
 //! 9. open holds, then funds
-//! 10. soft limits: none reached → approved, otherwise → requires approval; never denied
+//! 10. soft limits, thresholds and the other velocities: none reached → approved, otherwise → requires approval; never
+//!     denied
 //!
 //! In both cases of 10 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
 
+use super::limits::{Limits, kind_of, together};
 use super::posting::{counted, within_day};
 use super::{
     Binding, Book, Case, Change, Counter, Found, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal,
@@ -103,14 +106,26 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     if source.currency != wanted.amount.currency() {
         return Err(Refusal::CurrencyMismatch.into());
     }
+    let kind = kind_of(wanted.kind).ok_or(Refusal::ToolDenied)?;
+    let limits = Limits::of(case, kind, &source, wanted.amount);
+    limits.admit()?;
     let credit = match &wanted.payee {
-        Payee::Account(to) => destination(case, &source, to)?,
-        Payee::Merchant { merchant, product } => offered(case, merchant, product, wanted.amount)?,
+        Payee::Account(to) => {
+            limits.payee(to.as_str())?;
+            destination(case, &source, to)?
+        }
+        Payee::Merchant { merchant, product } => {
+            merchant_on_list(case.rules, merchant)?;
+            limits.merchant(merchant)?;
+            offered(case, merchant, product, wanted.amount)?
+        }
     };
     hard_ceilings(case.rules, grant.per_transaction_max, wanted.amount)?;
+    limits.ceilings()?;
     let fee = fee_of(&case.rules.fees, wanted.kind, wanted.amount)?;
     let total = wanted.amount.checked_add(fee).ok_or(Refusal::AmountTooLarge)?;
     let debits_on = within_day(case.book, &source, total, case.now())?;
+    let (mut asking, paces) = limits.velocity(case.book)?;
     if case.book.open_holds(&case.agent.spiffe_id, &source.name)? >= case.rules.open_holds_max {
         return Err(Refusal::TooManyOpenHolds.into());
     }
@@ -118,8 +133,10 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
 
     let day = source.zone.day(case.now());
     let spent = case.book.spent(&Counter::Agent(case.agent.spiffe_id.clone()), day)?;
-    let reached = soft_limits(case.rules, spent, wanted.amount);
+    asking.extend(limits.soft(spent));
+    let (reached, why) = together(soft_limits(case.rules, spent, wanted.amount), &asking);
     let attended = !reached.is_empty();
+    let gates = limits.gates();
     let (merchant, product) = match wanted.payee {
         Payee::Merchant { merchant, product } => (Some(merchant.clone()), Some(product.clone())),
         Payee::Account(_) => (None, None),
@@ -130,7 +147,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         kind: wanted.kind,
         state: if attended { TransactionState::PendingApproval } else { TransactionState::Approved },
         maker: Actor::Agent(case.agent.clone()),
-        debit: source.name,
+        debit: source.name.clone(),
         credit,
         amount: wanted.amount,
         fee,
@@ -145,7 +162,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         authorization_ttl_ms: case.rules.authorization_ttl_ms,
         policy_version: case.rules.policy_version.clone(),
         catalogue_version: case.rules.catalogue_version,
-        approval: approval(wanted.kind, &reached, case.rules, case.fresh, case.now())?,
+        approval: approval(wanted.kind, &reached, &gates, case.rules, case.fresh, case.now())?,
         settlement: case.rules.settlement,
         case_id: None,
     };
@@ -155,8 +172,13 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     }
     changes.push(Change::UpdateAccount(holding));
     changes.extend(counted(&transaction, 1));
+    changes.extend(paces);
     changes.extend(core::held(&transaction, case.now()));
-    Ok(recorded(scope, request, transaction, changes))
+    let (mut effect, changes) = recorded(scope, request, transaction, changes);
+    if let Effect::RequiresApproval { why: said, .. } = &mut effect {
+        *said = why;
+    }
+    Ok((effect, changes))
 }
 
 /// Records a new authorization under its idempotency key and answers it.
@@ -190,11 +212,12 @@ pub(super) fn answered_before(
     transaction.map(|transaction| answer_again(book, &transaction)).transpose()
 }
 
-/// The question to people, where a limit asks for them. Gates that a rule names count signed words alone. Nobody is
+/// The question to people, where a limit asks for them. Gates that a rule or a threshold names count signed words alone. Nobody is
 /// asked to consent that money comes back from them: a reversal has the bank's gates.
 pub(super) fn approval(
     kind: TransactionKind,
     reached: &[SoftLimit],
+    thresholds: &[GateRule],
     rules: &Rules,
     fresh: &FreshIds,
     now: UnixMillis,
@@ -210,8 +233,8 @@ pub(super) fn approval(
         | TransactionKind::Opening
         | TransactionKind::Booking => rules.gates.clone(),
     };
-    let signed_only = !rules.gates.is_empty() || !rules.unsigned_approvals;
-    let gates = strictest([&named[..]]).map_err(|unusable| Inconsistent(unusable.to_string()))?;
+    let signed_only = !rules.gates.is_empty() || !thresholds.is_empty() || !rules.unsigned_approvals;
+    let gates = strictest([&named[..], thresholds]).map_err(|unusable| Inconsistent(unusable.to_string()))?;
     Ok(Some(Approval {
         approval_id: fresh.approval.clone(),
         reasons: reached.iter().map(|limit| limit.name().to_owned()).collect(),
@@ -261,6 +284,7 @@ fn answer(transaction: &Transaction) -> Effect {
             transaction_id: transaction.transaction_id.clone(),
             expires: approval.expires,
             pending: approval.asked.quorum.pending(),
+            why: vec![],
         },
         None => Effect::Approved { transaction_id: transaction.transaction_id.clone() },
     }
@@ -305,9 +329,8 @@ fn destination(case: &Case<'_>, source: &Account, to: &AccountId) -> Ruled<Strin
     Ok(account.name)
 }
 
-/// A merchant of the allow-list whose current offer has exactly this price; answers its account.
+/// The merchant's current offer has exactly this price; answers its account.
 fn offered(case: &Case<'_>, merchant: &MerchantId, product: &ProductId, price: Money) -> Ruled<String> {
-    merchant_on_list(case.rules, merchant)?;
     let offer = case.book.offer(merchant, product)?.ok_or(Refusal::UnknownProduct)?;
     if offer.price != price {
         return Err(Refusal::PriceChanged.into());

@@ -12,6 +12,8 @@ use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, Posted, Se
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Funds, Inconsistent, Transaction, TransactionKind, TransactionState,
 };
+use crate::kernel::policy::look_alike::{imitated, is_alike};
+use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Money, Sha256, TransactionId, UnixMillis};
 
@@ -49,11 +51,14 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             changes.push(Change::Bind { scope, binding, at: at.wall });
             Ok((Effect::Posted(posted), changes))
         }
-        Act::AddMerchant { merchant, name, currency } => {
+        Act::AddMerchant { merchant, name, currency, looks_like_accepted } => {
             permitted(&command.actor, &["administrator"])?;
             let new = Merchant { merchant: merchant.clone(), name: name.clone(), currency: *currency };
             if let Some(there) = book.merchant(merchant)? {
                 return unchanged(there == new);
+            }
+            if !looks_like_accepted {
+                looks_like_none(&book.merchants()?, &new)?;
             }
             let account =
                 Account::new(Account::merchant_name(merchant), merchant.to_string(), AccountKind::Merchant, *currency);
@@ -333,4 +338,22 @@ pub(super) fn repeated_payment(book: &dyn Book, before: &Binding, request: Sha25
     let posted = before.transaction_id.as_ref().map(|id| book.posted(id)).transpose()?.flatten();
     let posted = posted.ok_or_else(|| Inconsistent("a reference is taken but nothing was posted".into()))?;
     Ok((Effect::Posted(Posted { repeated: true, ..posted }), vec![]))
+}
+
+/// Whoever pays a merchant reads its domain or its name: neither is taken for a registered one's.
+///
+/// # Errors
+/// `merchant_looks_alike` with the one that it looks like.
+fn looks_like_none(registered: &[Merchant], new: &Merchant) -> Result<(), Denied> {
+    let domains = || registered.iter().map(|there| &there.merchant);
+    let by_domain = imitated(new.merchant.as_str(), domains());
+    let same_name = |there: &&Merchant| is_alike(&there.name, &new.name);
+    let by_name = || registered.iter().find(same_name).map(|there| &there.merchant);
+    match by_domain.or_else(by_name) {
+        Some(there) => {
+            let refusal = Refusal::MerchantLooksAlike;
+            Err(Denied { refusal, why: Why { name: refusal.name(), rule: None, imitates: Some(there.clone()) } })
+        }
+        None => Ok(()),
+    }
 }

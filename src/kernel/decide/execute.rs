@@ -1,10 +1,11 @@
 //! Executing and cancelling an authorization.
 //!
 //! Order of `execute_*`: the agent stands → the authorization is its own → executed, ordered or queued already with
-//! these parameters: the same answer again → grant → role → parameters → merchant still on the list → state and expiry
-//! → whoever made it stands → payments are not stopped → both accounts are active. Limits and ceilings are not asked again: the funds were held
+//! these parameters: the same answer again → grant → role → parameters → merchant or payee still on the lists → state
+//! and expiry → whoever made it stands → payments are not stopped → both accounts are active. Limits and ceilings are not asked again: the funds were held
 //! when they were.
 
+use super::limits::still_permits;
 use super::posting::both_active;
 use super::{Case, Found, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle, stop};
 use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
@@ -37,6 +38,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     if let Some(merchant) = &transaction.merchant {
         merchant_on_list(case.rules, merchant)?;
     }
+    still_permits(case, &transaction)?;
     executable(case, &transaction)?;
 
     if let Some(reason) = stop::stopped(case)? {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::kernel::canon::{CanonRefused, canonical_of};
 use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, ToolCall, Verdict};
+use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
 
@@ -14,7 +15,11 @@ use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, Transaction
 ///
 /// # Errors
 /// [`CanonRefused`] when an [`Act::Record`] carries what has no canonical form.
-pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result<Vec<u8>, CanonRefused> {
+pub fn leaf_body(
+    command: &Command,
+    outcome: &Result<Effect, Refusal>,
+    why: Option<&Why>,
+) -> Result<Vec<u8>, CanonRefused> {
     let asserted = match &command.actor {
         Actor::Operator(operator) => operator.asserted,
         Actor::Agent(_) | Actor::System { .. } => false,
@@ -42,6 +47,7 @@ pub fn leaf_body(command: &Command, outcome: &Result<Effect, Refusal>) -> Result
         result: outcome.as_ref().map_or(Outcome::Other(Value::Null), result),
         schema: "countersign/leaf/v1",
         tool: (kind == "tool").then_some(name),
+        why,
     })
 }
 
@@ -65,6 +71,9 @@ struct Body<'a> {
     schema: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,
+    /// The rule that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a Why>,
 }
 
 /// What was asked. The frequent acts are written as they are, the others as a tree.
@@ -128,9 +137,13 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
         Act::IncomingPayment { account, amount, reference } => {
             ("act", "incoming_payment", json!({ "account": account, "amount": amount, "reference": reference }))
         }
-        Act::AddMerchant { merchant, name, currency } => {
-            ("act", "add_merchant", json!({ "merchant": merchant, "name": name, "currency": currency }))
-        }
+        Act::AddMerchant { merchant, name, currency, looks_like_accepted } => (
+            "act",
+            "add_merchant",
+            json!({
+                "merchant": merchant, "name": name, "currency": currency, "looks_like_accepted": looks_like_accepted,
+            }),
+        ),
         Act::AddProduct { merchant, product, title, price } => {
             ("act", "add_product", json!({ "merchant": merchant, "product": product, "title": title, "price": price }))
         }
@@ -192,9 +205,9 @@ fn result(effect: &Effect) -> Outcome<'_> {
     Outcome::Other(match effect {
         Effect::Answer(_) => json!({ "status": "answered" }),
         Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
-        Effect::RequiresApproval { approval_id, transaction_id, expires, pending: _ } => json!({
+        Effect::RequiresApproval { approval_id, transaction_id, expires, pending: _, why } => json!({
             "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
-            "expires": expires.rfc3339(),
+            "expires": expires.rfc3339(), "why": why,
         }),
         Effect::Posted(posted) => return placed("executed", posted),
         Effect::Submitted(order) => return placed("submitted", order),

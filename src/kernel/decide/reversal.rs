@@ -133,7 +133,7 @@ impl Asked<'_> {
             authorization_ttl_ms: self.rules.authorization_ttl_ms,
             policy_version: self.rules.policy_version.clone(),
             catalogue_version: self.rules.catalogue_version,
-            approval: approval(kind, &[SoftLimit::Reversal], self.rules, self.fresh, self.now)?,
+            approval: approval(kind, &[SoftLimit::Reversal], &[], self.rules, self.fresh, self.now)?,
             // Money goes back where it went, whatever the rules say by now.
             settlement: original.settlement,
             case_id: None,

@@ -9,6 +9,7 @@ use super::Ruled;
 use crate::kernel::breaker::{Breaker, Cause, Stop};
 use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
+use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, Money, OwnerId, ProductId, Serial, Sha256,
@@ -209,6 +210,8 @@ pub trait Book {
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>>;
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>>;
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>>;
+    /// Every one that is registered, by domain.
+    fn merchants(&self) -> Ruled<Vec<Merchant>>;
     fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>>;
     fn offers(&self, merchant: Option<&MerchantId>, limit: u32) -> Ruled<Vec<Offer>>;
     fn transaction(&self, id: &TransactionId) -> Ruled<Option<Transaction>>;
@@ -220,6 +223,8 @@ pub trait Book {
     fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32>;
     /// What counts on this day, minor units.
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64>;
+    /// What a velocity has counted so far.
+    fn pace(&self, key: &PaceKey) -> Ruled<Pace>;
     /// Sum of the reversals of this transaction that are posted or waiting, minor units.
     fn reversed(&self, original: &TransactionId) -> Ruled<i64>;
     /// What a single-use key was used for, as far back as keys are kept; `now` says where that begins.
@@ -298,6 +303,11 @@ pub enum Change {
         counter: Counter,
         day: Day,
         minor: i64,
+    },
+    /// What a velocity has counted, as it is now.
+    PutPace {
+        key: PaceKey,
+        pace: Pace,
     },
     Bind {
         scope: Sha256,

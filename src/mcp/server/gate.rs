@@ -183,6 +183,11 @@ pub struct RawCall {
 }
 
 impl RawCall {
+    /// The tool that it calls, if it calls one.
+    pub fn tool(&self) -> Option<&str> {
+        self.tool.as_deref()
+    }
+
     /// Takes `method`, `params.name` and `params.arguments` out of a body that passed the strict check.
     pub fn read(body: &[u8]) -> Result<Self, JsonRefused> {
         #[derive(Deserialize)]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    AccountSums, CheckProgress, CounterRow, Difference, EntryRow, LedgerCheck, List, PostingRow, ReversalRow, Rule,
-    TransactionSums,
+    AccountSums, CheckProgress, CounterRow, Difference, EntryRow, LedgerCheck, List, PaceRow, PostingRow, ReversalRow,
+    Rule, TransactionSums,
 };
 use crate::kernel::ledger::{Account, TransactionKind, TransactionState};
+use crate::kernel::policy::transaction::Pace;
 use crate::kernel::types::{Currency, Day};
 use crate::kernel::zone::day_to_text;
 
@@ -75,6 +76,8 @@ pub(in crate::store) struct Checker<'a> {
     sums: HashMap<i64, Sums>,
     counted: HashMap<(Counted, i32), i128>,
     agents: HashMap<String, usize>,
+    /// Payments that each agent asked for.
+    payments: HashMap<String, i64>,
     with_entries: RowSet,
     leaves: RowSet,
     run: Option<Run>,
@@ -91,6 +94,7 @@ impl<'a> Checker<'a> {
             sums: HashMap::new(),
             counted: HashMap::new(),
             agents: HashMap::new(),
+            payments: HashMap::new(),
             with_entries: RowSet::default(),
             leaves: RowSet::default(),
             run: None,
@@ -134,6 +138,7 @@ impl<'a> Checker<'a> {
             List::Reversals => self.reversals_end(),
             List::Accounts => self.accounts_end(),
             List::Counters => self.counters_end(),
+            List::Paces => {}
         }
     }
 
@@ -168,6 +173,14 @@ impl<'a> Checker<'a> {
     pub(in crate::store) fn transaction(&mut self, row: &TransactionSums) {
         self.report.transactions += 1;
         self.tell("transactions", self.report.transactions);
+        let is_payment = row.kind == TransactionKind::Purchase.name() || row.kind == TransactionKind::Transfer.name();
+        if let Some(agent) = row.agent.as_ref().filter(|_| is_payment) {
+            // Looked up first: names are many times fewer than payments.
+            match self.payments.get_mut(agent) {
+                Some(payments) => *payments += 1,
+                None => drop(self.payments.insert(agent.clone(), 1)),
+            }
+        }
         let named = || vec![row.name.clone()];
         if row.state == TransactionState::Posted.name() {
             self.report.postings += 1;
@@ -277,6 +290,19 @@ impl<'a> Checker<'a> {
             }
             let subject = format!("{} on {}", row.counter, day_to_text(Day(row.day)));
             self.differs(Rule::Counter, subject, row.minor.to_string(), sum.to_string(), vec![]);
+        }
+    }
+
+    /// What velocities have counted, after every transaction.
+    pub(in crate::store) fn pace(&mut self, row: PaceRow) {
+        let Some(pace) = Pace::from_text(&row.slots) else {
+            self.differs(Rule::Velocity, row.name, row.slots, "slots in order".into(), vec![]);
+            return;
+        };
+        let agent = row.name.split_once("/count/agent/").map(|(_, agent)| agent);
+        let asked = agent.map(|agent| self.payments.get(agent).copied().unwrap_or(0));
+        if let Some(asked) = asked.filter(|asked| pace.sum() > *asked) {
+            self.differs(Rule::Velocity, row.name, pace.sum().to_string(), format!("at most {asked}"), vec![]);
         }
     }
 

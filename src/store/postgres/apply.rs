@@ -33,7 +33,7 @@ impl Sheet {
         }
         self.at_ms = self.at_ms.max(command.stamp.wall.0);
         let leaf = if has_leaf {
-            let body = leaf_body(command, &decided.outcome)?;
+            let body = leaf_body(command, &decided.outcome, decided.why.as_ref())?;
             let row = self.next_row()?;
             let commitment = commitment(&command.stamp.leaf_salt, &body);
             self.leaves.push(LeafRow { row, commitment, salt: command.stamp.leaf_salt, body });
@@ -100,6 +100,13 @@ impl Sheet {
                 let sum = tally.minor.checked_add(minor).filter(|sum| *sum >= 0);
                 tally.minor = sum.ok_or_else(|| Inconsistent(format!("the day's sum of {} cannot be", key.0)))?;
                 tally.written = tally.written.changed();
+            }
+            Change::PutPace { key, pace } => {
+                let unread = || Inconsistent(format!("the count of {} is changed but was not read", key.text()));
+                let row = self.paces.get_mut(key.text()).ok_or_else(unread)?;
+                row.ends = pace.ends(&key);
+                row.pace = pace;
+                row.written = row.written.changed();
             }
             Change::Bind { .. } if planted("key_not_unique") => {}
             Change::Bind { scope, binding, at } => {

@@ -15,6 +15,9 @@ use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, P
 use crate::kernel::ledger::{Inconsistent, Transaction};
 use crate::kernel::types::{MerchantId, Serial, SpiffeId, TransactionId};
 
+/// Two daemons that register merchants take turns: each compares with what the other one has registered.
+const REGISTERING: &str = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('merchants', 0))";
+
 /// An answer in the type that the question's asker expects.
 pub(super) type Answer = Box<dyn Any + Send>;
 
@@ -27,6 +30,13 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
         Question::Merchant(id) => {
             let sql = "SELECT merchant, name, currency FROM merchants WHERE merchant = $1";
             let found: Option<Merchant> = one(session, sql, vec![Box::new(id.as_str())], rows::merchant).await?;
+            Box::new(found)
+        }
+        Question::Merchants => {
+            // What was just compared with none of them is the only one that is being registered.
+            one(session, REGISTERING, vec![], |_| Ok(())).await?;
+            let sql = "SELECT merchant, name, currency FROM merchants ORDER BY merchant";
+            let found: Vec<Merchant> = all(session, sql, vec![], rows::merchant).await?;
             Box::new(found)
         }
         Question::Offers { merchant, limit } => {

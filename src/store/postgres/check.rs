@@ -5,12 +5,20 @@ use tokio_postgres::Row;
 
 use super::reads::Reads;
 use super::rows::{self, Read};
-use crate::store::check::{AccountSums, Checker, CounterRow, EntryRow, List, PostingRow, ReversalRow, TransactionSums};
+use crate::store::check::{
+    AccountSums, Checker, CounterRow, EntryRow, List, PaceRow, PostingRow, ReversalRow, TransactionSums,
+};
 use crate::store::{CheckProgress, LedgerCheck, StoreFault};
 
 /// In the order of [`List::ALL`].
-const WALK: &[&str] =
-    &[List::Entries.sql(), List::Transactions.sql(), List::Reversals.sql(), List::Accounts.sql(), List::Counters.sql()];
+const WALK: &[&str] = &[
+    List::Entries.sql(),
+    List::Transactions.sql(),
+    List::Reversals.sql(),
+    List::Accounts.sql(),
+    List::Counters.sql(),
+    List::Paces.sql(),
+];
 
 /// One snapshot of the whole book, judged.
 pub(super) fn check(reads: &Reads, progress: &mut dyn FnMut(CheckProgress)) -> Result<LedgerCheck, StoreFault> {
@@ -27,6 +35,7 @@ pub(super) fn check(reads: &Reads, progress: &mut dyn FnMut(CheckProgress)) -> R
             List::Reversals => checker.reversal(reversal(row)?),
             List::Accounts => checker.account(account(row)?),
             List::Counters => checker.counter(counter(row)?),
+            List::Paces => checker.pace(PaceRow { name: rows::get(row, 0)?, slots: rows::get(row, 1)? }),
         }
         Ok(())
     })?;

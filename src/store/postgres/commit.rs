@@ -18,6 +18,7 @@ use super::purge;
 use super::schema::Lock;
 use super::session::{Meaning, Prepared, Session, meaning, said};
 use super::sheet::{Key, Missing, Sheet};
+use super::turns;
 use super::writer::{Answer, Work};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::{RowFault, decide};
@@ -218,6 +219,7 @@ async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Re
             }
             Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
             Work::Notices(work) => Answer::Noticed(notices::work(session, work).await?),
+            Work::TakeTurn(turn) => Answer::Turn(turns::take(session, turn).await?),
             Work::Serve { node, acted_on } => Answer::Changes(nodes::serve(session, node, *acted_on).await?),
         });
     }
@@ -231,6 +233,7 @@ fn footprints<'a>(work: &[&'a Work]) -> Vec<&'a Footprint> {
         | Work::SignedCheckpoint { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
+        | Work::TakeTurn(_)
         | Work::Serve { .. } => None,
     };
     work.iter().filter_map(of).collect()

@@ -9,10 +9,11 @@ use super::columns::{Column, insert, update};
 use super::load::Call;
 use super::rare;
 use super::session::Parameter;
-use super::sheet::{AccountRow, NonceRow, Sheet, TransactionRow, Written};
+use super::sheet::{AccountRow, NonceRow, PaceRow, Sheet, TransactionRow, Written};
 use crate::kernel::command::{Actor, Posted};
 use crate::kernel::decide::{Binding, Change, RowFault, batch_document};
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::policy::transaction::Pace;
 use crate::kernel::types::{ApprovalId, CaseId, TransactionId, UnixMillis};
 
 /// A column of a statement's rows.
@@ -47,6 +48,7 @@ impl Sheet {
         self.transactions(&mut calls)?;
         self.entries(&mut calls);
         self.counters(&mut calls);
+        self.paces(&mut calls);
         self.single_use(&mut calls);
         self.leaves(&mut calls);
         for change in &self.rare {
@@ -87,6 +89,9 @@ impl Sheet {
         }
         for tally in self.counters.values_mut().filter(|tally| tally.written == Written::Changed || tally.minor != 0) {
             tally.written = Written::Same;
+        }
+        for row in self.paces.values_mut().filter(|row| row.pace != Pace::default()) {
+            row.written = Written::Same;
         }
         for row in self.bindings.values_mut() {
             row.stored = row.binding.as_ref().map(|(_, day)| *day);
@@ -237,6 +242,26 @@ impl Sheet {
             calls.push(match written {
                 Written::New => insert("counters", columns),
                 Written::Same | Written::Changed => update("counters", 2, columns),
+            });
+        }
+    }
+
+    fn paces<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        for written in [Written::New, Written::Changed] {
+            // One that was asked for and not added to has no row.
+            let rows: Vec<(&String, &PaceRow)> =
+                self.paces.iter().filter(|(_, row)| row.written == written && row.pace != Pace::default()).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let columns = vec![
+                Column::key("name", "text", rows.iter().map(|(name, _)| name.as_str()).collect()),
+                Column::of("slots", "text", rows.iter().map(|(_, row)| row.pace.text()).collect()),
+                Column::of("ends", "bigint", rows.iter().map(|(_, row)| row.ends.0).collect()),
+            ];
+            calls.push(match written {
+                Written::New => insert("paces", columns),
+                Written::Same | Written::Changed => update("paces", 1, columns),
             });
         }
     }

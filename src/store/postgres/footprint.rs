@@ -15,9 +15,10 @@ use crate::kernel::decide::{
     Signed, decide,
 };
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::policy::transaction::{Pace, PaceKey, PaymentKind};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
+    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, Money, ProductId, Serial, Sha256, SpiffeId,
     TransactionId, UnixMillis,
 };
 
@@ -146,11 +147,13 @@ impl Footprint {
             ToolCall::AuthorizePurchase { price, from_account, merchant, product_id, .. } => {
                 self.keys.insert(Key::Offer(merchant.clone(), product_id.clone()));
                 self.authorizes(&agent.spiffe_id, from_account.as_ref(), now);
+                self.paces(&agent.spiffe_id, from_account.as_ref(), PaymentKind::Purchase, *price, rules);
                 self.income(rules, price.currency());
             }
             ToolCall::AuthorizeTransfer { from_account, to_account, amount, .. } => {
                 self.account(to_account.as_str());
                 self.authorizes(&agent.spiffe_id, from_account.as_ref(), now);
+                self.paces(&agent.spiffe_id, from_account.as_ref(), PaymentKind::Transfer, *amount, rules);
                 self.income(rules, amount.currency());
             }
             ToolCall::ExecutePurchase { transaction_id, .. } => self.executes(&agent.spiffe_id, transaction_id),
@@ -186,6 +189,11 @@ impl Footprint {
                 self.keys.insert(Key::OpenHolds(agent.clone(), String::new()));
             }
         }
+    }
+
+    fn paces(&mut self, agent: &SpiffeId, from: Option<&AccountId>, kind: PaymentKind, amount: Money, rules: &Rules) {
+        let ahead = rules.transactions.paces_ahead(agent, from.map(AccountId::as_str), kind, amount);
+        self.keys.extend(ahead.into_iter().map(Key::Pace));
     }
 
     fn executes(&mut self, agent: &SpiffeId, transaction: &TransactionId) {
@@ -244,6 +252,10 @@ impl Book for Scout {
         Ok(None)
     }
 
+    fn merchants(&self) -> Ruled<Vec<Merchant>> {
+        Ok(vec![])
+    }
+
     fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>> {
         self.note(Key::Offer(merchant.clone(), product.clone()), None)
     }
@@ -274,6 +286,10 @@ impl Book for Scout {
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
         self.note(Key::Counter(counter.clone(), day), 0)
+    }
+
+    fn pace(&self, key: &PaceKey) -> Ruled<Pace> {
+        self.note(Key::Pace(key.clone()), Pace::default())
     }
 
     fn reversed(&self, _original: &TransactionId) -> Ruled<i64> {

@@ -1,6 +1,6 @@
 //! Fetching rows by key: statements that lock what may be changed, always in the same order.
 //!
-//! Accounts first, by row number; then transactions, then daily sums: two daemons that need the same rows wait for
+//! Accounts first, by row number; then transactions, then daily sums, then counts: two daemons that need the same rows wait for
 //! each other in a line, not in a circle. Each statement sees what was committed before it began, so what is read
 //! after the accounts' locks were had is as whoever had them before left it.
 
@@ -14,9 +14,11 @@ use super::footprint::Footprint;
 use super::rows::{self, Read};
 use super::schema::ROWS_IN_A_BLOCK;
 use super::session::Parameter;
-use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, Sheet, Tally, TransactionRow, Written};
+use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, PaceRow, Sheet, Tally, TransactionRow, Written};
 use crate::kernel::decide::Binding;
-use crate::kernel::types::{Day, Sha256};
+use crate::kernel::ledger::Inconsistent;
+use crate::kernel::policy::transaction::Pace;
+use crate::kernel::types::{Day, Sha256, UnixMillis};
 
 /// One statement to be sent.
 pub(super) struct Call<'a> {
@@ -30,6 +32,7 @@ pub(super) enum What {
     Accounts,
     Transactions,
     Counters,
+    Paces,
     Rows,
     Grants,
     EveryGrant,
@@ -52,6 +55,7 @@ pub(super) struct Wanted<'a> {
     granted: Vec<String>,
     counters: BTreeSet<String>,
     days: Option<(i32, i32)>,
+    paces: BTreeSet<&'a str>,
     grants: Vec<(String, &'a str)>,
     grants_of: Vec<(String, &'a str)>,
     every_grant: Vec<String>,
@@ -99,6 +103,9 @@ impl<'a> Wanted<'a> {
                     let (first, last) = wanted.days.unwrap_or((day.0, day.0));
                     wanted.days = Some((first.min(day.0), last.max(day.0)));
                 }
+                Key::Pace(key) => {
+                    wanted.paces.insert(key.text());
+                }
                 Key::Binding(scope) => wanted.bindings.push(&scope.0),
                 Key::Nonce(nonce) => wanted.nonces.push(&nonce.0),
                 Key::Breaker => wanted.breaker = true,
@@ -138,6 +145,9 @@ impl<'a> Wanted<'a> {
         if let Some((first, last)) = self.days {
             let counters: Vec<String> = self.counters.iter().cloned().collect();
             call(What::Counters, COUNTERS, vec![Box::new(counters), Box::new(first), Box::new(last)]);
+        }
+        if !self.paces.is_empty() {
+            call(What::Paces, PACES, vec![Box::new(list(&self.paces))]);
         }
         // After the accounts' locks, so that entries' numbers grow with time on each of them.
         if first || takes_accounts {
@@ -241,6 +251,14 @@ impl Sheet {
                 let new = Tally { minor: rows::get(row, 2)?, written: Written::Same };
                 self.counters.entry(key).or_insert(new);
             }
+            What::Paces => {
+                let name: String = rows::get(row, 0)?;
+                let slots: String = rows::get(row, 1)?;
+                let unreadable = || Inconsistent(format!("the count of {name} is none"));
+                let pace = Pace::from_text(&slots).ok_or_else(unreadable)?;
+                let new = PaceRow { pace, ends: UnixMillis(rows::get(row, 2)?), written: Written::Same };
+                self.paces.entry(name).or_insert(new);
+            }
             What::Rows => {
                 let next: i64 = rows::get(row, 0)?;
                 self.rows = Block { next, end: next.saturating_add(ROWS_IN_A_BLOCK) };
@@ -338,6 +356,10 @@ impl Sheet {
                 let new = Tally { minor: 0, written: Written::New };
                 self.counters.entry((counter.text(), *day)).or_insert(new);
             }
+            Key::Pace(key) => {
+                let new = PaceRow { pace: Pace::default(), ends: UnixMillis(0), written: Written::New };
+                self.paces.entry(key.text().to_owned()).or_insert(new);
+            }
             Key::Binding(Sha256(scope)) => {
                 self.bindings.entry(*scope).or_insert(KeyRow { stored: None, binding: None, changed: false });
             }
@@ -387,6 +409,8 @@ static TRANSACTIONS: LazyLock<String> = LazyLock::new(|| {
 pub(super) const ROWS: &str = "SELECT nextval('row_blocks')";
 const COUNTERS: &str = "SELECT counter, day, minor FROM counters WHERE counter = ANY ($1::text[])
     AND day BETWEEN $2 AND $3 ORDER BY counter, day FOR NO KEY UPDATE";
+const PACES: &str = "SELECT name, slots, ends FROM paces WHERE name = ANY ($1::text[])
+    ORDER BY name FOR NO KEY UPDATE";
 /// Those that are named, and those of the accounts that these transactions debit. Each is looked up on its own
 /// (`OFFSET 0`): a server without statistics would read every grant instead, once for each that is named.
 static GRANTS: LazyLock<String> = LazyLock::new(|| {

@@ -33,9 +33,11 @@ mod session;
 mod sheet;
 mod status;
 mod tls;
+mod turns;
 mod writer;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -44,7 +46,7 @@ use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, Nodes, NoticeAnswer,
     NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
+    StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -166,7 +168,9 @@ impl Store for PostgresStore {
     fn serve_as(&self, node: &str, acted_on: u64) -> Result<Option<u64>, StoreFault> {
         match self.log.call(Work::Serve { node: node.to_owned(), acted_on })? {
             Answer::Changes(changes) => Ok(Some(changes)),
-            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Done => Ok(None),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Turn(_) | Answer::Done => {
+                Ok(None)
+            }
         }
     }
 
@@ -300,7 +304,7 @@ impl Store for PostgresStore {
         }
         let keys = match self.log.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => keys,
-            Answer::Decisions(_) | Answer::Changes(_) | Answer::Noticed(_) | Answer::Done => 0,
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Noticed(_) | Answer::Turn(_) | Answer::Done => 0,
         };
         if keys < limit {
             self.forgotten.on(now);
@@ -339,7 +343,18 @@ impl Store for PostgresStore {
         };
         match writer.call(Work::Notices(work))? {
             Answer::Noticed(answer) => Ok(answer),
-            Answer::Decisions(_) | Answer::Changes(_) | Answer::Forgotten(_) | Answer::Done => Ok(NoticeAnswer::Done),
+            Answer::Decisions(_) | Answer::Changes(_) | Answer::Forgotten(_) | Answer::Turn(_) | Answer::Done => {
+                Ok(NoticeAnswer::Done)
+            }
+        }
+    }
+
+    fn take_turn(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {
+        match self.log.call(Work::TakeTurn(turn))? {
+            Answer::Turn(wait) => Ok(wait),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Changes(_) | Answer::Noticed(_) | Answer::Done => {
+                Ok(None)
+            }
         }
     }
 

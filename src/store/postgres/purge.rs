@@ -39,9 +39,19 @@ pub(super) async fn forget_keys(session: &mut Session, now: UnixMillis, limit: u
             session.query(&Call { sql: sql.into(), parameters: vec![Box::new(oldest.0), Box::new(left)] }).await?;
         removed += u32::try_from(rows.len())?;
     }
+    session.query(&Call { sql: TURNS.into(), parameters: vec![] }).await?;
+    let left = i64::from(limit.saturating_sub(removed));
+    let rows = session.query(&Call { sql: PACES.into(), parameters: vec![Box::new(now.0), Box::new(left)] }).await?;
+    removed += u32::try_from(rows.len())?;
     Ok(removed)
 }
 
+/// An hour after it was full again; those of one that is asked for just now are left.
+const TURNS: &str = "DELETE FROM turns WHERE name = ANY (ARRAY(SELECT name FROM turns
+    WHERE taken_until < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 3600000000
+    FOR UPDATE SKIP LOCKED))";
+const PACES: &str = "DELETE FROM paces WHERE name = ANY (ARRAY(
+    SELECT name FROM paces WHERE ends < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1";
 const BINDINGS: &str = "DELETE FROM bindings WHERE scope = ANY (ARRAY(
     SELECT scope FROM bindings WHERE day < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1";
 const NONCES: &str = "DELETE FROM nonces WHERE nonce = ANY (ARRAY(

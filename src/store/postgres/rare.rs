@@ -117,6 +117,7 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
         | Change::Post { .. }
         | Change::Order { .. }
         | Change::Spend { .. }
+        | Change::PutPace { .. }
         | Change::Bind { .. }
         | Change::Unbind { .. }
         | Change::UseNonce { .. }

@@ -41,6 +41,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("the gates of an approval, and what people said at them", GATES),
     ("causes that stop payments, and who works on a case", BREAKER),
     ("messages to people", NOTICES),
+    ("how fast payments were made, and how often was asked", PACES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -361,6 +362,20 @@ CREATE TABLE notice_place (
 );
 INSERT INTO notice_place (place) VALUES (-1);
 CREATE TABLE notices_early (leaf bigint PRIMARY KEY);
+";
+
+/// What each velocity of a transaction rule has counted, and until when it is looked at (milliseconds since 1970); until
+/// when the turns of each limit are taken (microseconds). No index covers what changes.
+const PACES: &str = "
+CREATE TABLE paces (
+    name text COLLATE \"C\" PRIMARY KEY,
+    slots text NOT NULL,
+    ends bigint NOT NULL
+) WITH (fillfactor = 50);
+CREATE UNLOGGED TABLE turns (
+    name text COLLATE \"C\" PRIMARY KEY,
+    taken_until bigint NOT NULL
+) WITH (fillfactor = 50);
 ";
 
 /// Whether the table of versions is there.

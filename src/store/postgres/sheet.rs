@@ -13,6 +13,7 @@ use crate::kernel::decide::{
     Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
@@ -38,6 +39,7 @@ pub(super) enum Key {
     /// Of the agent on all accounts; the named one is locked, so that the count stands.
     OpenHolds(SpiffeId, String),
     Counter(Counter, Day),
+    Pace(PaceKey),
     Binding(Sha256),
     Nonce(Sha256),
     Breaker,
@@ -49,6 +51,7 @@ pub(super) enum Key {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Question {
     Merchant(MerchantId),
+    Merchants,
     Offers { merchant: Option<MerchantId>, limit: u32 },
     History { account: String, limit: u32 },
     Reversed(TransactionId),
@@ -138,6 +141,15 @@ pub(super) struct Tally {
     pub(super) written: Written,
 }
 
+/// What a velocity has counted.
+#[derive(Debug)]
+pub(super) struct PaceRow {
+    pub(super) pace: Pace,
+    /// When nothing looks at it any more.
+    pub(super) ends: UnixMillis,
+    pub(super) written: Written,
+}
+
 /// A single-use key.
 #[derive(Debug)]
 pub(super) struct KeyRow {
@@ -203,6 +215,7 @@ pub(super) struct Sheet {
     pub(super) open_holds: HashMap<SpiffeId, HashMap<String, u32>>,
     /// Sorted, as everything that two daemons may insert: so they never wait for each other in a circle.
     pub(super) counters: BTreeMap<(String, Day), Tally>,
+    pub(super) paces: BTreeMap<String, PaceRow>,
     pub(super) bindings: BTreeMap<[u8; 32], KeyRow>,
     pub(super) nonces: BTreeMap<[u8; 32], NonceRow>,
     pub(super) breaker: Option<Breaker>,
@@ -238,6 +251,9 @@ impl Sheet {
             if let Change::Spend { counter, day, .. } = change {
                 let unread = !self.counters.contains_key(&(counter.text(), *day));
                 return unread.then(|| Key::Counter(counter.clone(), *day));
+            }
+            if let Change::PutPace { key, .. } = change {
+                return (!self.paces.contains_key(key.text())).then(|| Key::Pace(key.clone()));
             }
             if let Change::Bind { scope, .. } | Change::Unbind { scope } = change {
                 return (!self.bindings.contains_key(&scope.0)).then_some(Key::Binding(*scope));
@@ -306,6 +322,10 @@ impl Book for Sheet {
         self.ask(Question::Merchant(merchant.clone()))
     }
 
+    fn merchants(&self) -> Ruled<Vec<Merchant>> {
+        self.ask(Question::Merchants)
+    }
+
     fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>> {
         let key = (merchant.clone(), product.clone());
         self.offers.get(&key).cloned().ok_or_else(|| missing(Key::Offer(key.0, key.1)))
@@ -346,6 +366,11 @@ impl Book for Sheet {
         let tally = self.counters.get(&(text.clone(), day));
         let minor = tally.ok_or_else(|| missing(Key::Counter(counter.clone(), day)))?.minor;
         Ok(stale_sum(&text, day.0, minor))
+    }
+
+    fn pace(&self, key: &PaceKey) -> Ruled<Pace> {
+        let row = self.paces.get(key.text()).ok_or_else(|| missing(Key::Pace(key.clone())))?;
+        Ok(row.pace.clone())
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {

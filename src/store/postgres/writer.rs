@@ -20,7 +20,7 @@ use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, is_too_late};
+use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
 const GROUP_COMMANDS_MAX: usize = 512;
@@ -39,6 +39,7 @@ pub(super) enum Work {
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
+    TakeTurn(Turn),
     Serve { node: String, acted_on: u64 },
 }
 
@@ -46,6 +47,8 @@ pub(super) enum Answer {
     Decisions(Vec<Decision>),
     /// How many keys.
     Forgotten(u32),
+    /// How long until there is one, if none was taken.
+    Turn(Option<Duration>),
     /// How often the revocation status has changed.
     Changes(u64),
     Noticed(NoticeAnswer),
@@ -57,7 +60,7 @@ impl Answer {
     pub(super) fn decisions(self) -> Vec<Decision> {
         match self {
             Self::Decisions(decisions) => decisions,
-            Self::Forgotten(_) | Self::Changes(_) | Self::Noticed(_) | Self::Done => vec![],
+            Self::Forgotten(_) | Self::Changes(_) | Self::Noticed(_) | Self::Turn(_) | Self::Done => vec![],
         }
     }
 }
@@ -442,6 +445,7 @@ fn weight(job: &Job) -> usize {
         | Work::SignedCheckpoint { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
+        | Work::TakeTurn(_)
         | Work::Serve { .. } => 1,
     }
 }

@@ -19,7 +19,8 @@ use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
     RowFault, Ruled, Signed, Stop, marks_of,
 };
-use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
@@ -150,6 +151,10 @@ impl Book for Commit<'_> {
         self.one(sql, &[&merchant.as_str()], rows::merchant)
     }
 
+    fn merchants(&self) -> Ruled<Vec<Merchant>> {
+        self.all("SELECT merchant, name, currency FROM merchants ORDER BY merchant", &[], rows::merchant)
+    }
+
     fn offer(&self, merchant: &MerchantId, product: &ProductId) -> Ruled<Option<Offer>> {
         let sql = format!("SELECT {} FROM offers WHERE merchant = ?1 AND product = ?2", rows::OFFER);
         self.one(&sql, &[&merchant.as_str(), &product.as_str()], rows::offer)
@@ -210,6 +215,15 @@ impl Book for Commit<'_> {
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {
         let minor = self.remember_counter(counter, day).map_err(stop)?;
         Ok(stale_sum(&counter.text(), day.0, minor))
+    }
+
+    fn pace(&self, key: &PaceKey) -> Ruled<Pace> {
+        let slots =
+            self.one("SELECT slots FROM paces WHERE name = ?1", &[&key.text()], |row| row.get::<_, String>(0))?;
+        let read = |slots: String| {
+            Pace::from_text(&slots).ok_or_else(|| Inconsistent(format!("the count of {} is none", key.text())))
+        };
+        Ok(slots.map(read).transpose()?.unwrap_or_default())
     }
 
     fn reversed(&self, original: &TransactionId) -> Ruled<i64> {

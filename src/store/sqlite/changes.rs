@@ -10,6 +10,7 @@ use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
+use crate::kernel::policy::transaction::Why;
 use crate::kernel::receipt::commitment;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
@@ -21,6 +22,7 @@ type Written = Result<(), RowFault>;
 pub(super) struct Decided {
     pub(super) outcome: Result<Effect, Refusal>,
     pub(super) leaf_row: Option<i64>,
+    why: Option<Why>,
 }
 
 /// A leaf as it will be stored.
@@ -39,7 +41,7 @@ impl Decided {
         let Some(row) = self.leaf_row else {
             return Ok(None);
         };
-        let body = leaf_body(command, &self.outcome)?;
+        let body = leaf_body(command, &self.outcome, self.why.as_ref())?;
         let salt = command.stamp.leaf_salt;
         Ok(Some(Leaf { place: LeafRef { row, commitment: commitment(&salt, &body) }, salt, body }))
     }
@@ -65,7 +67,7 @@ impl Commit<'_> {
             self.write(change, leaf_row)?;
         }
         self.write_draft()?;
-        Ok(Decided { outcome: decided.outcome, leaf_row })
+        Ok(Decided { outcome: decided.outcome, leaf_row, why: decided.why })
     }
 
     /// The row of the next leaf of this commit. Its transaction names it before it is written.
@@ -225,6 +227,11 @@ impl Commit<'_> {
                 let sum = sum.ok_or_else(|| Inconsistent(format!("the day's sum of {} overflows", counter.text())))?;
                 let changed = self.memory.borrow_mut().rows.change_counter(&counter, day, sum);
                 changed.ok_or_else(|| Inconsistent(format!("the day's sum of {} is gone", counter.text())))?;
+            }
+            Change::PutPace { key, pace } => {
+                let sql = "INSERT INTO paces (name, slots, ends) VALUES (?1, ?2, ?3)
+                           ON CONFLICT (name) DO UPDATE SET slots = ?2, ends = ?3";
+                self.run(sql, params![key.text(), pace.text(), pace.ends(&key).0])?;
             }
             Change::Bind { .. } if planted("key_not_unique") => {}
             Change::Bind { scope, binding, at } => {

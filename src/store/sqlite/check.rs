@@ -5,7 +5,9 @@
 
 use rusqlite::{Connection, Row};
 
-use crate::store::check::{AccountSums, Checker, CounterRow, EntryRow, List, PostingRow, ReversalRow, TransactionSums};
+use crate::store::check::{
+    AccountSums, Checker, CounterRow, EntryRow, List, PaceRow, PostingRow, ReversalRow, TransactionSums,
+};
 use crate::store::{CheckProgress, LedgerCheck};
 
 type Read<T> = rusqlite::Result<T>;
@@ -22,6 +24,7 @@ pub(super) fn check(connection: &Connection, progress: &mut dyn FnMut(CheckProgr
             List::Reversals => each(connection, list.sql(), |row| reversal(row).map(|found| checker.reversal(found)))?,
             List::Accounts => each(connection, list.sql(), |row| account(row).map(|found| checker.account(found)))?,
             List::Counters => each(connection, list.sql(), |row| counter(row).map(|found| checker.counter(found)))?,
+            List::Paces => each(connection, list.sql(), |row| pace(row).map(|found| checker.pace(found)))?,
         }
         checker.ends(list);
     }
@@ -29,6 +32,10 @@ pub(super) fn check(connection: &Connection, progress: &mut dyn FnMut(CheckProgr
         each(connection, List::Transactions.sql(), |row| transaction(row).map(|found| checker.name(&found)))?;
     }
     Ok(checker.done())
+}
+
+fn pace(row: &Row<'_>) -> Read<PaceRow> {
+    Ok(PaceRow { name: row.get(0)?, slots: row.get(1)? })
 }
 
 fn each(connection: &Connection, sql: &str, mut take: impl FnMut(&Row<'_>) -> Read<()>) -> Read<()> {

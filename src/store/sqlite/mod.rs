@@ -19,6 +19,7 @@ mod reads;
 mod rows;
 mod schema;
 mod status;
+mod turns;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -39,7 +40,7 @@ use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, NoticeAnswer, NoticeCounts,
     NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement, StatementQuery,
-    Store, StoreFault, Told, TransactionQuery, TransactionRecord,
+    Store, StoreFault, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -314,7 +315,7 @@ impl Store for SqliteStore {
     fn forget_keys(&self, now: UnixMillis, limit: u32) -> Result<u32, StoreFault> {
         match self.writer.call(Work::ForgetKeys { now, limit })? {
             Answer::Forgotten(keys) => Ok(keys),
-            Answer::Decisions(_) | Answer::Noticed(_) | Answer::Done => Ok(0),
+            Answer::Decisions(_) | Answer::Noticed(_) | Answer::Turn(_) | Answer::Done => Ok(0),
         }
     }
 
@@ -341,7 +342,14 @@ impl Store for SqliteStore {
     fn work_notices(&self, work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
         match self.writer.call(Work::Notices(work))? {
             Answer::Noticed(answer) => Ok(answer),
-            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Done => Ok(NoticeAnswer::Done),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Turn(_) | Answer::Done => Ok(NoticeAnswer::Done),
+        }
+    }
+
+    fn take_turn(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {
+        match self.writer.call(Work::TakeTurn(turn))? {
+            Answer::Turn(wait) => Ok(wait),
+            Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Done => Ok(None),
         }
     }
 }

@@ -23,6 +23,11 @@ pub(super) fn forget_keys(
         Ok(u32::try_from(connection.prepare_cached(sql)?.execute(params![oldest.0, limit])?)?)
     };
     let removed = remove(bindings, keep.oldest_binding(now), limit)?;
+    let paces = "DELETE FROM paces WHERE name IN (SELECT name FROM paces WHERE ends < ?1 ORDER BY ends LIMIT ?2)";
+    connection.prepare_cached("DELETE FROM turns WHERE taken_until < ?1")?.execute([now.0.saturating_mul(1_000)])?;
+    let left = limit.saturating_sub(removed);
+    let of_paces = connection.prepare_cached(paces)?.execute(params![now.0, left])?;
+    let removed = removed + u32::try_from(of_paces)?;
     let removed = removed + remove(nonces, keep.oldest_nonce(now), limit.saturating_sub(removed))?;
     if let Some(keys) = memory.keys.as_mut().filter(|_| removed > 0) {
         // A day that still has rows is still known: the clock may be set back into its window.

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("the gates of an approval, and what people said at them", GATES),
     ("causes that stop payments, and who works on a case", BREAKER),
     ("messages to people", NOTICES),
+    ("how fast payments were made, and how often was asked", PACES),
 ];
 
 const INITIAL: &str = "
@@ -383,6 +384,21 @@ CREATE TABLE notice_place (
 ) STRICT;
 INSERT INTO notice_place (one, place) VALUES (1, -1);
 CREATE TABLE notices_early (leaf INTEGER PRIMARY KEY) STRICT;
+";
+
+/// What each velocity of a transaction rule has counted, and until when it is looked at (milliseconds since 1970); until
+/// when the turns of each limit are taken (microseconds).
+const PACES: &str = "
+CREATE TABLE paces (
+    name TEXT PRIMARY KEY,
+    slots TEXT NOT NULL,
+    ends INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX paces_by_end ON paces (ends);
+CREATE TABLE turns (
+    name TEXT PRIMARY KEY,
+    taken_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// How far the schema of this file is.

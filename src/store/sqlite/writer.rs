@@ -17,13 +17,13 @@ use super::book::Commit;
 use super::checkpoint::{Checkpointer, LENGTHS};
 use super::making::{self, Part};
 use super::memory::Memory;
-use super::{log, notices, purge, reopen_writing};
+use super::{log, notices, purge, reopen_writing, turns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, is_too_late};
+use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
@@ -39,6 +39,7 @@ pub(super) enum Work {
     SignedCheckpoint { size: u64, signed: Vec<u8> },
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
+    TakeTurn(Turn),
 }
 
 pub(super) enum Answer {
@@ -46,6 +47,8 @@ pub(super) enum Answer {
     /// How many keys.
     Forgotten(u32),
     Noticed(NoticeAnswer),
+    /// How long until there is one, if none was taken.
+    Turn(Option<Duration>),
     Done,
 }
 
@@ -54,7 +57,7 @@ impl Answer {
     pub(super) fn decisions(self) -> Vec<Decision> {
         match self {
             Self::Decisions(decisions) => decisions,
-            Self::Forgotten(_) | Self::Noticed(_) | Self::Done => vec![],
+            Self::Forgotten(_) | Self::Noticed(_) | Self::Turn(_) | Self::Done => vec![],
         }
     }
 }
@@ -272,7 +275,11 @@ fn reopen(path: &Path) -> Result<(Connection, Checkpointer), StoreFault> {
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply(commands) => commands.len(),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::ForgetKeys { .. } | Work::Notices(_) => 1,
+        Work::Sequence(_)
+        | Work::SignedCheckpoint { .. }
+        | Work::ForgetKeys { .. }
+        | Work::Notices(_)
+        | Work::TakeTurn(_) => 1,
     }
 }
 
@@ -285,7 +292,7 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
 fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
     let mut commit = Commit::begin(connection, memory, keep)?;
     let batch = commit.batch;
-    let (mut forgotten, mut noticed) = (VecDeque::new(), VecDeque::new());
+    let (mut forgotten, mut noticed, mut taken) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
     let made = making::beside(group.iter().map(weight).sum(), batch, |hand_over| {
         for job in group {
             match &job.work {
@@ -299,6 +306,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 Work::Sequence(step) => log::sequence(connection, step)?,
                 Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
                 Work::Notices(work) => noticed.push_back(notices::work(connection, work)?),
+                Work::TakeTurn(turn) => taken.push_back(turns::take(connection, turn)?),
                 Work::ForgetKeys { now, limit } => {
                     // What is known of keys afterwards is what the tables have.
                     commit.write_pending()?;
@@ -322,6 +330,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
         Work::Apply(commands) => Answer::Decisions(decisions.by_ref().take(commands.len()).collect()),
         Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
         Work::Notices(_) => noticed.pop_front().map_or(Answer::Done, Answer::Noticed),
+        Work::TakeTurn(_) => Answer::Turn(taken.pop_front().flatten()),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
     };
     Ok(group.iter().map(&mut answer).collect())
@@ -374,7 +383,7 @@ mod tests {
         connection.execute_batch("COMMIT").unwrap();
         let decisions = answers.into_iter().flat_map(|answer| match answer {
             Answer::Decisions(decisions) => decisions,
-            Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Done => vec![],
+            Answer::Forgotten(_) | Answer::Noticed(_) | Answer::Turn(_) | Answer::Done => vec![],
         });
         decisions.map(|decision| decision.outcome).collect()
     }

@@ -111,7 +111,7 @@ impl Book {
                 self.bind(&scope, &request, now, Some(id.clone()), None);
                 Ok(Word::Posted { payment: id, repeated: false })
             }
-            Act::AddMerchant { merchant, name, currency } => {
+            Act::AddMerchant { merchant, name, currency, .. } => {
                 staff(&command.actor, &["administrator"])?;
                 let new = (name.clone(), currency.to_string());
                 if let Some(there) = self.merchants.get(merchant.as_str()) {

@@ -54,6 +54,16 @@ const DEEDS: &[(&str, Rule, &str)] = &[
     ("INSERT INTO counters (counter, day, minor) VALUES ('DAY_001', 1, 5)", Rule::Counter, "DAY_001 on 1970-01-02"),
     ("UPDATE transactions SET amount = 190000 WHERE kind = 'reversal'", Rule::Reversals, "txn_"),
     (
+        "INSERT INTO paces (name, slots, ends) VALUES ('slow/60/count/agent/spiffe://x', '1:1', 9)",
+        Rule::Velocity,
+        "slow/60",
+    ),
+    (
+        "INSERT INTO paces (name, slots, ends) VALUES ('slow/60/USD/agent/spiffe://x', '2:1,1:1', 9)",
+        Rule::Velocity,
+        "slow/60",
+    ),
+    (
         "UPDATE transactions SET original = 'txn_00000000000000000000000000' WHERE kind = 'reversal'",
         Rule::Reversals,
         "txn_0",

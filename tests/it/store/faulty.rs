@@ -365,7 +365,7 @@ impl Desk {
             Step::Open(account) => payments.account_open(&ada(), new_account(account, "OWN_001", Some("5000"))),
             Step::Merchant => {
                 let amazon = "amazon.com".parse().unwrap();
-                payments.merchant_add(&ada(), amazon, "Amazon".into(), "USD".parse().unwrap())
+                payments.merchant_add(&ada(), amazon, "Amazon".into(), "USD".parse().unwrap(), false)
             }
             Step::Product => {
                 let (merchant, product) = ("amazon.com".parse().unwrap(), "LAPTOP".parse().unwrap());

@@ -1,5 +1,6 @@
 //! What only a database server can do to a store: be shared, go away, lose an answer, hang, refuse.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
@@ -18,7 +19,7 @@ use countersign::ops::failure::Failure;
 use countersign::ops::paths::StateDir;
 use countersign::store::postgres::{Endpoint, PostgresStore};
 use countersign::store::settings::StoreSettings;
-use countersign::store::{Listing, Store, StoreFault};
+use countersign::store::{Listing, Store, StoreFault, Turn};
 
 /// Long enough for a busy machine, short against for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,6 +70,42 @@ fn until_known(store: &dyn Store, commands: &[Command]) -> Vec<Outcome> {
 
 fn two(database: &Database<'_>) -> [Arc<PostgresStore>; 2] {
     [database.open(), database.open()]
+}
+
+#[test]
+fn two_daemons_share_the_turns_of_a_limit_and_the_count_of_a_velocity() {
+    let database = shared().database();
+    let stores = two(&database);
+    let turn = |name: &str| Turn { name: name.into(), interval_us: 3_600_000_000, burst: 5, now: UnixMillis(0) };
+    let taken: usize = std::thread::scope(|scope| {
+        let take = |store: &Arc<PostgresStore>| {
+            let store = Arc::clone(store);
+            scope.spawn(move || (0..20).filter(|_| store.take_turn(turn("agent a")).unwrap().is_none()).count())
+        };
+        let takers: Vec<_> = stores.iter().map(take).collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+    });
+    assert_eq!(taken, 5);
+    assert_eq!(stores[1].take_turn(turn("agent b")).unwrap(), None);
+
+    let velocity = serde_json::json!([{"name": "slow", "velocity": [{"count": 4, "window_s": 3600, "of": "account"}]}]);
+    let rules = Arc::new(Rules { transactions: serde_json::from_value(velocity).unwrap(), ..rules() });
+    World::new(&*stores[0]).bank();
+    let paid: usize = std::thread::scope(|scope| {
+        let pay = |(number, store): (u64, &Arc<PostgresStore>)| {
+            let (store, rules) = (Arc::clone(store), Arc::clone(&rules));
+            scope.spawn(move || {
+                let ids = Cell::new(1_000_000 * (number + 1));
+                let w = World { rules, ids, ..World::new(&*store) };
+                let pays = |key: &u64| w.call(transfer("1", &format!("{number}-{key}"))).is_ok();
+                (0..10).filter(pays).count()
+            })
+        };
+        let payers: Vec<_> = (0..).zip(&stores).map(pay).collect();
+        payers.into_iter().map(|payer| payer.join().unwrap()).sum()
+    });
+    assert_eq!(paid, 4);
+    World::new(&*stores[1]).adds_up();
 }
 
 #[test]
@@ -514,7 +551,7 @@ fn daemons_that_start_at_once_migrate_once_and_a_newer_schema_is_refused() {
     drop(stores);
     database.sql("INSERT INTO schema_version (version) VALUES (99)");
     let refused = PostgresStore::open(&endpoint(&database.settings())).unwrap_err();
-    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, known: 8 }), "{refused}");
+    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, known: 9 }), "{refused}");
 }
 
 #[test]

@@ -43,6 +43,11 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// A no of the bank's settings.
+    pub fn of(refusal: Refusal) -> Self {
+        Self { refusal, why: Why { name: refusal.name(), rule: None, imitates: None } }
+    }
+
     fn by(rule: &TransactionRule, refusal: Refusal) -> Self {
         Self { refusal, why: Why { name: refusal.name(), rule: Some(rule.name.clone()), imitates: None } }
     }
@@ -103,6 +108,29 @@ impl TransactionRule {
     }
 }
 
+impl TransactionRules {
+    /// The counts that a payment will probably belong to; where its account is not known yet, those of its agent.
+    pub fn paces_ahead(
+        &self,
+        agent: &SpiffeId,
+        account: Option<&str>,
+        kind: PaymentKind,
+        amount: Money,
+    ) -> Vec<PaceKey> {
+        let asked = Asked { agent, account: account.unwrap_or_default(), kind, amount };
+        if account.is_some() {
+            return Applied::of(self, &asked).paces(&asked).into_keys().collect();
+        }
+        let of_agent = |velocity: &&Velocity| velocity.of == Subject::Agent;
+        let fitting = self.iter().filter(|rule| rule.may_fit(agent, kind));
+        let keys = fitting.flat_map(|rule| {
+            let counted = rule.velocity.iter().filter(of_agent);
+            counted.flat_map(|velocity| rule.counts_of(velocity, &asked)).map(|(key, _)| key).collect::<Vec<_>>()
+        });
+        keys.collect()
+    }
+}
+
 impl<'r> Applied<'r> {
     pub fn of(rules: &'r TransactionRules, asked: &Asked<'_>) -> Self {
         Self { rules: rules.iter().filter(|rule| rule.fits(asked)).collect() }
@@ -113,15 +141,15 @@ impl<'r> Applied<'r> {
         self.rules.iter().map(|rule| rule.name.as_str())
     }
 
-    /// Currencies, then hours.
+    /// Hours, then currencies.
     ///
     /// # Errors
-    /// `currency_not_allowed`, `outside_hours`
+    /// `outside_hours`, `currency_not_allowed`
     pub fn admit(&self, amount: Money, at: LocalTime) -> Result<(), Denied> {
         let elsewhere =
             |rule: &TransactionRule| rule.currencies.as_ref().is_some_and(|some| !some.contains(&amount.currency()));
-        self.none(elsewhere, Refusal::CurrencyNotAllowed)?;
-        self.none(|rule| rule.outside_hours == Outcome::Deny && is_outside(rule, at), Refusal::OutsideHours)
+        self.none(|rule| rule.outside_hours == Outcome::Deny && is_outside(rule, at), Refusal::OutsideHours)?;
+        self.none(elsewhere, Refusal::CurrencyNotAllowed)
     }
 
     /// # Errors
@@ -130,11 +158,6 @@ impl<'r> Applied<'r> {
         let elsewhere =
             |rule: &TransactionRule| rule.merchants_allowed.as_ref().is_some_and(|some| !some.contains(merchant));
         self.none(elsewhere, Refusal::UnauthorizedMerchant)
-    }
-
-    /// Every merchant that one of these rules names.
-    pub fn merchants(&self) -> impl Iterator<Item = &'r MerchantId> {
-        self.rules.iter().filter_map(|rule| rule.merchants_allowed.as_ref()).flatten()
     }
 
     /// `payee`: the account that a transfer pays.

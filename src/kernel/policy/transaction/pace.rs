@@ -87,6 +87,11 @@ impl Pace {
         Self(slots)
     }
 
+    /// Everything that is kept.
+    pub fn sum(&self) -> i64 {
+        self.0.iter().fold(0, |sum, slot| sum.saturating_add(slot.sum))
+    }
+
     /// When no window sees any of it any more.
     pub fn ends(&self, key: &PaceKey) -> UnixMillis {
         let after = self.0.last().map_or(0, |slot| slot.number.saturating_add(SLOTS_OF_A_WINDOW + 1));

@@ -246,6 +246,12 @@ impl TransactionRules {
         self.0.iter()
     }
 
+    /// These and more: all of them apply. Rules of one name in both are counted together, which is never too little.
+    #[must_use]
+    pub fn and(&self, more: &Self) -> Self {
+        Self(self.0.iter().chain(&more.0).cloned().collect())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
