@@ -27,6 +27,7 @@ use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
 use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::front::settings::PeerLimitSettings;
+use crate::front::watched;
 use crate::front::watching;
 use crate::guard::Reached;
 use crate::hsm::client::{self, ControlHandle, HsmState, WorkerPool};
@@ -181,6 +182,7 @@ fn start(
             payment: config.payment.clone(),
             breaker: config.breaker.clone(),
             audit: config.audit.clone(),
+            monitor: config.monitor.clone(),
             pki: config.pki.clone(),
             agents: config.agents,
         },
@@ -213,6 +215,9 @@ fn start(
         if party_settings.kind == PartyKind::Bank {
             tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));
             tasks.push(runtime.spawn(guard_payments(Arc::clone(&services), stop.clone())));
+            // Before any door is open: a call is scored beside what the log says.
+            watched::catch_up(&services)?;
+            tasks.push(runtime.spawn(watched::follow(Arc::clone(&services), stop.clone())));
         }
         if services.setup.core.is_some() {
             tasks.push(runtime.spawn(deliver(Arc::clone(&services), stop.clone())));

@@ -15,6 +15,7 @@ use crate::guard::settings::BreakerSettings;
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::command::ToolCall;
 use crate::kernel::types::{Money, PartyName};
+use crate::monitor::settings::MonitorSettings;
 use crate::notify::settings::NotifySettings;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -50,6 +51,8 @@ pub struct Config {
     /// Who is told of what.
     #[serde(default)]
     pub notify: NotifySettings,
+    #[serde(default)]
+    pub monitor: MonitorSettings,
     #[serde(default)]
     pub audit: AuditSettings,
     #[serde(default)]
@@ -221,6 +224,7 @@ impl Config {
         if !(500..=600_000).contains(&self.audit.peer_lease_ms) {
             return Err("audit peer_lease_ms must be 500 to 600000".into());
         }
+        self.monitor.check()?;
         if self.banking.is_some() && party.kind != PartyKind::Bank {
             return Err("[banking] is for a bank".into());
         }

@@ -21,6 +21,7 @@ pub mod guard;
 pub mod hsm;
 pub mod kernel;
 pub mod mcp;
+pub mod monitor;
 pub mod notify;
 pub mod ops;
 pub mod payment;

@@ -17,6 +17,7 @@ const RANKS: &[(&str, u8)] = &[
     ("payment", 6),
     ("ca", 6),
     ("guard", 5),
+    ("monitor", 5),
     ("audit", 4),
     ("banking", 4),
     ("notify", 4),

@@ -118,7 +118,7 @@ impl Wish {
     pub fn command(&self, town: &Town, stamp: Stamp, fresh: FreshIds) -> Command {
         let (actor, act) = match self.clone() {
             Self::Tool { agent, call } => {
-                (Actor::Agent(town.agent(agent)), Act::Tool { call, rules: Arc::clone(&town.rules), fresh })
+                (Actor::Agent(town.agent(agent)), Act::Tool { call, rules: Arc::clone(&town.rules), fresh, risk: None })
             }
             Self::Open(new) => (town.administrator(), Act::OpenAccount(new)),
             Self::Incoming { account, amount, reference } => {

@@ -12,6 +12,7 @@ pub mod ledger;
 mod line;
 mod load;
 pub mod mcp;
+pub mod monitor;
 pub mod policy;
 pub mod report;
 pub mod revocation;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
 use crate::bench::mcp::Part;
-use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, policy, revocation};
+use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, monitor, policy, revocation};
 use crate::config::Config;
 use crate::front::settings::LimitSettings;
 use crate::hsm::supervisor;
@@ -89,6 +89,14 @@ enum Verb {
   countersign bench policy  # some seconds, a table
   countersign bench policy --rules 500 --json")]
     Policy(PolicyArgs),
+    /// What the monitor finds in two months of labelled calls made from a seed, and what it costs.
+    ///
+    /// Touches no daemon and no state directory. The same seed gives the same calls and scores on every machine.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench monitor  # some seconds, a table
+  countersign bench monitor --seed 7 --agents 1000 --attacks 30 --json")]
+    Monitor(MonitorArgs),
     /// The clients of many connections: `bench mcp` starts it.
     #[command(hide = true)]
     Dial,
@@ -105,6 +113,19 @@ struct PolicyArgs {
     /// How often it is measured; the table shows medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+struct MonitorArgs {
+    /// Where all chance comes from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Ordinary agents, of ten kinds in turn.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    agents: u32,
+    /// Attacks of each family, on agents of these; each agent is attacked once while there are enough.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    attacks: u32,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -308,6 +329,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Policy(PolicyArgs { rules, calls, rounds }) => {
             let report = policy::run(policy::Plan { rules, calls, rounds }, tell)?;
             context.print(&value(&report)?, |_| policy::text(&report));
+            Ok(())
+        }
+        Verb::Monitor(MonitorArgs { seed, agents, attacks }) => {
+            let report = monitor::run(&monitor::Plan { seed, agents, attacks }, &tell)?;
+            context.print(&value(&report)?, |_| report.text());
             Ok(())
         }
         Verb::Dial => mcp::dial::run(),

@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod manual;
 pub mod merchant;
 mod migrate;
+mod monitor;
 mod notify;
 mod officer;
 mod operator;
@@ -119,6 +120,7 @@ enum Verb {
     Revoke(revoke::Args),
     Freeze(freeze::Args),
     Unfreeze(freeze::UnfreezeArgs),
+    Monitor(monitor::Args),
     Bank(bank::Args),
     Account(account::Args),
     Merchant(merchant::Args),
@@ -200,6 +202,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Revoke(args) => revoke::run(args, context),
         Verb::Freeze(args) => freeze::run(args, context),
         Verb::Unfreeze(args) => freeze::unfreeze(args, context),
+        Verb::Monitor(args) => monitor::run(args, context),
         Verb::Bank(args) => bank::run(args, context),
         Verb::Account(args) => account::run(args, context),
         Verb::Merchant(args) => merchant::run(args, context),

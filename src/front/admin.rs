@@ -150,6 +150,17 @@ pub enum AdminCall {
         mode: RevokeMode,
     },
     FreezeList {},
+    MonitorShow {
+        agent: String,
+        limit: u32,
+    },
+    MonitorAlerts {
+        limit: u32,
+    },
+    MonitorReplay {
+        from: u64,
+        agent: Option<String>,
+    },
     CrlExport {},
     CrlCheck {},
     CrlImport {
@@ -311,8 +322,8 @@ fn only_shows(call: &AdminCall) -> bool {
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
         CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
-        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, OperatorList, OperatorShow, Policy,
-        ProductList, Receipt, Status,
+        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow,
+        OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
     };
     matches!(
         call,
@@ -327,6 +338,9 @@ fn only_shows(call: &AdminCall) -> bool {
             | CertList {}
             | CertShow { .. }
             | FreezeList {}
+            | MonitorShow { .. }
+            | MonitorAlerts { .. }
+            | MonitorReplay { .. }
             | CrlExport {}
             | CrlCheck {}
             | KeyList {}
@@ -450,6 +464,11 @@ fn dispatch(
         AdminCall::Freeze { agent, reason, mode } => authority.freeze(&actor, agent.as_deref(), &reason, mode),
         AdminCall::Unfreeze { agent, note, mode } => authority.unfreeze(&actor, agent.as_deref(), &note, mode),
         AdminCall::FreezeList {} => authority.freezes(&actor),
+        AdminCall::MonitorShow { agent, limit } => services.watch()?.show(&*services.setup.store, &agent, limit),
+        AdminCall::MonitorAlerts { limit } => services.watch()?.alerts(&*services.setup.store, limit),
+        AdminCall::MonitorReplay { from, agent } => {
+            services.watch()?.replay(&*services.setup.store, from, agent.as_deref(), progress)
+        }
         AdminCall::CrlCheck {} => authority.crl_check(&actor, &services.responder),
         AdminCall::CrlExport {} => authority.crl_export(&actor),
         AdminCall::CrlImport { crl_pem } => authority.crl_import(&actor, &crl_pem),

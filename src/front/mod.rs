@@ -27,4 +27,5 @@ pub mod request_state;
 pub mod services;
 pub mod settings;
 pub mod tokens;
+pub mod watched;
 pub mod watching;

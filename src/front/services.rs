@@ -33,6 +33,7 @@ use crate::kernel::jwt::TokenKey;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, Sha256, UnixMillis};
+use crate::monitor::Watch;
 use crate::notify::Notifier;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -63,6 +64,7 @@ pub struct FrontSettings {
     pub payment: crate::payment::settings::PaymentSettings,
     pub breaker: crate::guard::settings::BreakerSettings,
     pub audit: crate::audit::settings::AuditSettings,
+    pub monitor: crate::monitor::settings::MonitorSettings,
     pub pki: crate::ca::settings::PkiSettings,
     pub agents: crate::front::settings::AgentSettings,
 }
@@ -92,6 +94,8 @@ pub struct Services {
     pub lender: Option<Lender>,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
+    /// At a bank: who scores agents' calls, unless it is off.
+    watch: Option<Arc<Watch>>,
     /// The acceptance rule's anchors, once the other party is trusted. The lock guards the pointer only.
     acceptance: RwLock<Option<Arc<Acceptance>>>,
     known_pairs: KnownPairs,
@@ -129,6 +133,8 @@ impl Services {
         let borrows = is_on && setup.kind == PartyKind::Bank;
         let limit = Arc::new(if borrows { ServingLimit::needed() } else { ServingLimit::none() });
         let signatures = AgentSignatures::new(setup.settings.agents);
+        let is_bank = setup.kind == PartyKind::Bank;
+        let watch = if is_bank { Watch::new(&setup.settings.monitor)?.map(Arc::new) } else { None };
         let services = Arc::new(Self {
             setup,
             lease,
@@ -142,6 +148,7 @@ impl Services {
             connections: Arc::default(),
             log: OnceLock::new(),
             payments: OnceLock::new(),
+            watch,
             acceptance: RwLock::new(None),
             known_pairs: KnownPairs::default(),
             token_keys: RwLock::new(Arc::new([])),
@@ -394,6 +401,9 @@ impl Services {
             guard: Guard::new(setup.settings.breaker.clone()),
         });
         payments.recover()?;
+        if let Some(watch) = &self.watch {
+            payments.watched_by(Arc::clone(watch));
+        }
         let _ = self.payments.set(payments);
         Ok(())
     }
@@ -465,6 +475,22 @@ impl Services {
             ));
         }
         self.payments.get().ok_or_else(not_set_up)
+    }
+
+    /// Who scores agents' calls, unless nobody does.
+    pub fn watching(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
+    }
+
+    /// Who scores agents' calls.
+    ///
+    /// # Errors
+    /// `monitor_off`, `not_a_bank`
+    pub fn watch(&self) -> Result<&Arc<Watch>, Failure> {
+        self.payments()?;
+        self.watch.as_ref().ok_or_else(|| {
+            Failure::usage("monitor_off", "this bank scores no calls", "set [monitor] mode to observe or enforce")
+        })
     }
 
     /// The acceptance rule on what a peer presented; a refusal is counted by name.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::kernel::approval::Evidence;
 use crate::kernel::breaker::Cause;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
+use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
 use crate::kernel::quorum::{GateRule, Side};
@@ -450,6 +451,8 @@ pub enum Act {
         call: ToolCall,
         rules: Arc<Rules>,
         fresh: FreshIds,
+        /// What the monitor said about it; none: nobody watches.
+        risk: Option<Box<Assessment>>,
     },
 
     // The bank's people and systems

@@ -40,6 +40,7 @@ use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb, Whom,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, Serial, SpiffeId, UnixMillis};
@@ -189,7 +190,7 @@ type Orders = (Effect, Vec<Change>);
 fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
     let at = &command.stamp;
     match &command.act {
-        Act::Tool { call, rules, fresh } => tool(&Case::of(book, command, rules, fresh)?, call),
+        Act::Tool { call, rules, fresh, risk } => tool(&Case::of(book, command, rules, fresh, risk.as_deref())?, call),
         Act::OpenAccount(_)
         | Act::SetAccountStatus { .. }
         | Act::IncomingPayment { .. }
@@ -234,11 +235,20 @@ struct Case<'a> {
     agent: &'a AgentPrincipal,
     rules: &'a Rules,
     fresh: &'a FreshIds,
+    /// What the monitor said.
+    risk: Option<&'a Assessment>,
 }
 
 impl<'a> Case<'a> {
-    /// Rule one of every call: the agent, its key, both certificates and their issuers stand, and it is not frozen.
-    fn of(book: &'a dyn Book, command: &'a Command, rules: &'a Rules, fresh: &'a FreshIds) -> Ruled<Self> {
+    /// Rule one of every call: the agent, its key, both certificates and their issuers stand, and it is neither frozen
+    /// nor to be.
+    fn of(
+        book: &'a dyn Book,
+        command: &'a Command,
+        rules: &'a Rules,
+        fresh: &'a FreshIds,
+        risk: Option<&'a Assessment>,
+    ) -> Ruled<Self> {
         let Actor::Agent(agent) = &command.actor else {
             return Err(Refusal::OperatorNotPermitted.into());
         };
@@ -258,7 +268,10 @@ impl<'a> Case<'a> {
                 return Err(Refusal::EndorsementStatusStale.into());
             }
         }
-        Ok(Self { book, stamp: &command.stamp, agent, rules, fresh })
+        if risk.is_some_and(Assessment::freezes) {
+            return Err(Refusal::RiskFrozen.into());
+        }
+        Ok(Self { book, stamp: &command.stamp, agent, rules, fresh, risk })
     }
 
     fn now(&self) -> UnixMillis {

@@ -15,6 +15,7 @@ pub mod jwt;
 pub mod ledger;
 pub mod mandate;
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod notice;
 pub mod policy;

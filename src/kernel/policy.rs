@@ -31,6 +31,8 @@ pub enum SoftLimit {
     Velocity,
     /// A transaction rule names gates for such amounts.
     Threshold,
+    /// The monitor's score.
+    RiskScore,
     /// A reversal always waits for a human.
     Reversal,
 }
@@ -43,6 +45,7 @@ impl SoftLimit {
             Self::OutsideHours => "outside_hours",
             Self::Velocity => "velocity",
             Self::Threshold => "above_threshold",
+            Self::RiskScore => "risk_score",
             Self::Reversal => "reversals_need_a_human",
         }
     }

@@ -38,6 +38,7 @@ refusals! {
     InvalidCertificate = "invalid_certificate", "the certificate pair is not acceptable", "see `countersign cert verify`";
     AgentRevoked = "agent_revoked", "the agent, its key or one of its certificates is revoked", "enrol the agent anew with a new key";
     AgentFrozen = "agent_frozen", "the agent is frozen", "ask the party that froze it";
+    RiskFrozen = "risk_frozen", "the agent's calls look like an attack; it is being frozen", "ask the bank: two people thaw an agent, and `countersign monitor show` says why";
     EndorsementStatusStale = "endorsement_status_stale", "the security company's revocation list is missing or past its next update", "import a fresh CRL with `countersign crl import`";
     AccountNotGranted = "account_not_granted", "the account does not exist or its owner has not granted it to this agent", "ask the owner for a grant";
     GrantAmbiguous = "grant_ambiguous", "more than one granted account fits", "name from_account";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effe
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{RequestId, Sha256, SpiffeId, TransactionId};
+use crate::monitor::Watch;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::ServingLimit;
@@ -66,6 +67,8 @@ pub struct Payments {
     pub(super) guard: Arc<Guard>,
     /// The last order that the core had no word for. The lock guards the name only.
     pub(super) silent: Mutex<Option<TransactionId>>,
+    /// Who scores the calls, if anybody does.
+    watch: OnceLock<Arc<Watch>>,
 }
 
 impl fmt::Debug for Payments {
@@ -116,6 +119,7 @@ impl Payments {
             limit: setup.limit,
             guard: setup.guard,
             silent: Mutex::default(),
+            watch: OnceLock::new(),
         })
     }
 
@@ -136,6 +140,11 @@ impl Payments {
     /// Puts new rules in force for every decision from here on.
     pub fn replace_rules(&self, rules: Arc<Rules>) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// Has every call scored from here on.
+    pub fn watched_by(&self, watch: Arc<Watch>) {
+        let _ = self.watch.set(watch);
     }
 
     /// The whole story of one call. `nonce` makes its request single-use: it is taken in the commit of the decision.
@@ -285,8 +294,9 @@ impl Payments {
         if let Some(reason) = self.guard.stopped_here() {
             Arc::make_mut(&mut rules).stopped_here = Some(reason);
         }
-        let act = Act::Tool { call: call.clone(), rules, fresh: fresh_ids()? };
         let stamp = Stamp { nonce, commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
+        let risk = self.watch.get().map(|watch| watch.assess(agent, call, request, stamp.wall, &rules));
+        let act = Act::Tool { call: call.clone(), rules, fresh: fresh_ids()?, risk };
         Ok(Permit(Command { stamp, actor: Actor::Agent(agent.clone()), act }))
     }
 

@@ -241,7 +241,7 @@ impl Ours {
             case: clock::fresh_id("case_").parse().map_err(unnameable)?,
             nonce: Sha256(clock::random()),
         };
-        let act = Act::Tool { call, rules: Arc::clone(&self.rules), fresh };
+        let act = Act::Tool { call, rules: Arc::clone(&self.rules), fresh, risk: None };
         let mut command = command(Actor::Agent(self.agent.clone()), act);
         command.stamp.nonce = Some(Sha256(clock::random()));
         Ok(command)

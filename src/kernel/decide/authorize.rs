@@ -10,8 +10,8 @@
 //!    discussed; then its offer; a transfer's destination exists and is another account
 //! 8. hard ceilings: the owner's, the bank's, the rules', then the account's own for the day, then velocities that deny
 //! 9. open holds, then funds
-//! 10. soft limits, thresholds and the other velocities: none reached → approved, otherwise → requires approval; never
-//!     denied
+//! 10. soft limits, the monitor's score, thresholds and the other velocities: none reached → approved, otherwise →
+//!     requires approval; never denied
 //!
 //! In both cases of 10 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
 
@@ -26,6 +26,7 @@ use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, Asked, Inconsistent, Transaction, TransactionKind, TransactionState,
     fee_of,
 };
+use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::{SoftLimit, hard_ceilings, merchant_on_list, soft_limits};
 use crate::kernel::quorum::{GateRule, Quorum, Side, strictest};
 use crate::kernel::refusal::Refusal;
@@ -134,7 +135,11 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     let day = source.zone.day(case.now());
     let spent = case.book.spent(&Counter::Agent(case.agent.spiffe_id.clone()), day)?;
     asking.extend(limits.soft(spent));
-    let (reached, why) = together(soft_limits(case.rules, spent, wanted.amount), &asking);
+    let mut soft = soft_limits(case.rules, spent, wanted.amount);
+    if case.risk.is_some_and(Assessment::holds) {
+        soft.push(SoftLimit::RiskScore);
+    }
+    let (reached, why) = together(soft, &asking);
     let attended = !reached.is_empty();
     let gates = limits.gates();
     let (merchant, product) = match wanted.payee {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::kernel::canon::{CanonRefused, canonical_of};
 use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, ToolCall, Verdict};
+use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
@@ -45,6 +46,7 @@ pub fn leaf_body(
         reason: outcome.as_ref().err().map(|refusal| refusal.name()),
         request_id: &command.stamp.request_id,
         result: outcome.as_ref().map_or(Outcome::Other(Value::Null), result),
+        risk: if let Act::Tool { risk, .. } = &command.act { risk.as_deref() } else { None },
         schema: "countersign/leaf/v1",
         tool: (kind == "tool").then_some(name),
         why,
@@ -68,6 +70,8 @@ struct Body<'a> {
     reason: Option<&'a str>,
     request_id: &'a RequestId,
     result: Outcome<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk: Option<&'a Assessment>,
     schema: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,

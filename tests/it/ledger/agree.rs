@@ -314,7 +314,7 @@ fn probe(w: &World<'_>, book: &mut Book) -> Result<(), String> {
                     amount,
                     idempotency_key: w.id("probe").parse().unwrap(),
                 };
-                let act = Act::Tool { call, rules: Arc::new(limits.clone()), fresh: w.fresh() };
+                let act = Act::Tool { call, rules: Arc::new(limits.clone()), fresh: w.fresh(), risk: None };
                 ask(book, Actor::Agent(agent.clone()), act)?;
             }
         }

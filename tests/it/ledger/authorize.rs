@@ -32,7 +32,7 @@ impl Request {
             amount: money(self.minor, self.currency),
             idempotency_key: w.id("k").parse().unwrap(),
         };
-        let act = Act::Tool { call, rules: Arc::new(self.rules.clone()), fresh: w.fresh() };
+        let act = Act::Tool { call, rules: Arc::new(self.rules.clone()), fresh: w.fresh(), risk: None };
         w.decision(Actor::Agent(self.agent.clone()), act).outcome
     }
 }

@@ -19,7 +19,7 @@ fn person(name: &str, roles: &[&str]) -> Actor {
 }
 
 fn under(w: &World<'_>, call: ToolCall, rules: Rules) -> Outcome {
-    let act = Act::Tool { call, rules: Arc::new(rules), fresh: w.fresh() };
+    let act = Act::Tool { call, rules: Arc::new(rules), fresh: w.fresh(), risk: None };
     w.decision(Actor::Agent(shopper()), act).outcome
 }
 

@@ -30,7 +30,7 @@ impl Book {
     fn act(&mut self, command: &Command) -> Ruled<Word> {
         let now = command.stamp.wall.0;
         match &command.act {
-            Act::Tool { call, rules, fresh } => self.tool(command, call, rules, fresh),
+            Act::Tool { call, rules, fresh, .. } => self.tool(command, call, rules, fresh),
             Act::OpenAccount(new) => {
                 staff(&command.actor, &["administrator"])?;
                 self.open_account(command, new)

@@ -345,7 +345,7 @@ fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
         w.bank();
         let rules = Arc::new(Rules { settlement: Settlement::External, ..rules() });
         let call = |call: ToolCall| {
-            let act = Act::Tool { call, rules: Arc::clone(&rules), fresh: w.fresh() };
+            let act = Act::Tool { call, rules: Arc::clone(&rules), fresh: w.fresh(), risk: None };
             w.decision(Actor::Agent(shopper()), act).outcome
         };
         let approved = |key: &str| match call(transfer("5", key)).unwrap() {

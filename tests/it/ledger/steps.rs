@@ -534,7 +534,7 @@ impl Life<'_, '_> {
     }
 
     fn tool(&self, who: u8, call: ToolCall) -> Command {
-        let act = Act::Tool { call, rules: Arc::new(self.rules.clone()), fresh: self.w.fresh() };
+        let act = Act::Tool { call, rules: Arc::new(self.rules.clone()), fresh: self.w.fresh(), risk: None };
         self.w.command(Actor::Agent(agents()[usize::from(who)].clone()), act)
     }
 

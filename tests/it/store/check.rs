@@ -83,7 +83,7 @@ fn lived(w: &World<'_>) {
     w.admin(grant(&shopper(), "DAY_001", EVERY_VERB)).unwrap();
     let fees = vec![FeeRule { kind: TransactionKind::Transfer, fixed: usd("0.25"), basis_points: 0 }];
     let rules = std::sync::Arc::new(Rules { fees, ..rules() });
-    let act = |call: ToolCall| Act::Tool { call, rules: rules.clone(), fresh: w.fresh() };
+    let act = |call: ToolCall| Act::Tool { call, rules: rules.clone(), fresh: w.fresh(), risk: None };
     let with_fee = transfer_to(Some("DAY_001"), "SAV_001", "20", "k4");
     let agent = || Actor::Agent(shopper());
     let Ok(Effect::Approved { transaction_id }) = w.decision(agent(), act(with_fee)).outcome else { panic!() };

@@ -37,7 +37,7 @@ sentences! {
         let limits = std::sync::Arc::new(Rules { unattended_per_day: usd("50"), open_holds_max: 100, ..rules() });
         let commands = (0..16).map(|number| {
             let call = transfer("9", &format!("k{number}"));
-            let act = Act::Tool { call, rules: std::sync::Arc::clone(&limits), fresh: w.fresh() };
+            let act = Act::Tool { call, rules: std::sync::Arc::clone(&limits), fresh: w.fresh(), risk: None };
             w.command(Actor::Agent(shopper()), act)
         });
         let outcomes = at_once(w, commands.collect());
@@ -121,7 +121,7 @@ sentences! {
             let (fresh, rules) = (w.fresh(), std::sync::Arc::clone(&rules));
             if number % 2 == 0 {
                 let call = reversal(&moved, Some("3"), &key);
-                w.command(Actor::Agent(shopper()), Act::Tool { call, rules, fresh })
+                w.command(Actor::Agent(shopper()), Act::Tool { call, rules, fresh, risk: None })
             } else {
                 let (transaction_id, idempotency_key) = (moved.clone(), key.parse().unwrap());
                 let amount = Some(usd("3"));

@@ -148,7 +148,7 @@ impl<'s> World<'s> {
 
     pub fn tool_command(&self, agent: &AgentPrincipal, call: ToolCall) -> Command {
         let fresh = self.fresh();
-        self.command(Actor::Agent(agent.clone()), Act::Tool { call, rules: Arc::clone(&self.rules), fresh })
+        self.command(Actor::Agent(agent.clone()), Act::Tool { call, rules: Arc::clone(&self.rules), fresh, risk: None })
     }
 
     pub fn fresh(&self) -> FreshIds {

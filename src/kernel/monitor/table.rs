@@ -1,0 +1,107 @@
+//! The states of many subjects, bounded: who was not seen for longest is forgotten, and is new when it comes again.
+
+use std::collections::BTreeMap;
+
+use super::event::{Event, Subject};
+use super::state::State;
+
+/// Neither before nor after.
+const NONE: u32 = u32::MAX;
+
+/// States by subject, in the order in which they were last seen.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Table {
+    places: BTreeMap<Subject, u32>,
+    slots: Vec<Slot>,
+    /// The slot seen last, and the one not seen for longest.
+    newest: u32,
+    oldest: u32,
+    most: usize,
+}
+
+/// A boxed state: a table that grows moves pointers, and has no room for states that are not there.
+#[derive(Clone, Debug)]
+struct Slot {
+    subject: Subject,
+    newer: u32,
+    older: u32,
+    state: Box<State>,
+}
+
+impl Table {
+    pub(super) fn of(most: u32) -> Self {
+        let most = usize::try_from(most.clamp(1, NONE - 1)).unwrap_or(1);
+        Self { places: BTreeMap::new(), slots: Vec::new(), newest: NONE, oldest: NONE, most }
+    }
+
+    pub(super) fn find(&self, subject: Subject) -> Option<&State> {
+        self.places.get(&subject).and_then(|place| self.slots.get(*place as usize)).map(|slot| &*slot.state)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Bytes that the states take, with what keeps them in order.
+    pub(super) fn bytes(&self) -> usize {
+        // A node of the map is between half full and full: 16 + 4 bytes a key, and its links.
+        let states: usize = self.slots.iter().map(|slot| size_of::<State>() + 16 + slot.state.bytes_beside()).sum();
+        self.slots.capacity() * size_of::<Slot>() + states + self.places.len() * 48
+    }
+
+    pub(super) fn observe(&mut self, subject: Subject, event: &Event) {
+        let place = match self.places.get(&subject) {
+            Some(place) => {
+                let place = *place;
+                self.unlink(place);
+                place
+            }
+            None => self.enter(subject),
+        };
+        self.link(place);
+        self.slots[place as usize].state.observe(event);
+    }
+
+    /// A slot for a subject that has none: a fresh one, or the one of who was not seen for longest.
+    fn enter(&mut self, subject: Subject) -> u32 {
+        let state = Box::new(State::default());
+        let place = if self.slots.len() < self.most {
+            let slot = Slot { subject, newer: NONE, older: NONE, state };
+            self.slots.push(slot);
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+        } else {
+            let place = self.oldest;
+            self.unlink(place);
+            let slot = &mut self.slots[place as usize];
+            self.places.remove(&slot.subject);
+            slot.subject = subject;
+            slot.state = state;
+            place
+        };
+        self.places.insert(subject, place);
+        place
+    }
+
+    fn unlink(&mut self, place: u32) {
+        let Slot { newer, older, .. } = self.slots[place as usize];
+        match self.slots.get_mut(newer as usize) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        match self.slots.get_mut(older as usize) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link(&mut self, place: u32) {
+        let before = self.newest;
+        let slot = &mut self.slots[place as usize];
+        (slot.newer, slot.older) = (NONE, before);
+        match self.slots.get_mut(before as usize) {
+            Some(slot) => slot.newer = place,
+            None => self.oldest = place,
+        }
+        self.newest = place;
+    }
+}

@@ -1,0 +1,93 @@
+//! How the monitor gets to know the log: a window of it at the start, then every leaf that comes.
+
+use super::{Order, Watch};
+use crate::kernel::monitor::{Told, What};
+use crate::kernel::types::UnixMillis;
+use crate::store::{Store, StoreFault};
+
+/// Leaves that are read at once.
+const PAGE_LEAVES: u32 = 512;
+const DAY_MS: i64 = 86_400_000;
+
+/// How far a start is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    pub leaves: u64,
+    pub of: u64,
+}
+
+impl Watch {
+    /// Reads the window of the log that ends now. Before it nothing is known, and after it everything is.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn catch_up(
+        &self,
+        store: &dyn Store,
+        now: UnixMillis,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), StoreFault> {
+        let size = store.newest_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+        let since = now.plus_ms(-DAY_MS * i64::from(self.settings.window_days));
+        let least = size.saturating_sub(u64::from(self.settings.window_leaves));
+        let from = first_since(store, least, size, since)?;
+        {
+            let mut shared = self.lock();
+            (shared.from, shared.seen) = (from, from);
+        }
+        while self.page(store)? {
+            progress(Progress { leaves: self.lock().seen - from, of: size.saturating_sub(from) });
+        }
+        Ok(())
+    }
+
+    /// Takes in the leaves that have come since, and says what follows from them.
+    ///
+    /// # Errors
+    /// The store's; the next turn goes on where this one stopped.
+    pub fn follow(&self, store: &dyn Store, now: UnixMillis) -> Result<Vec<Order>, StoreFault> {
+        while self.page(store)? {}
+        Ok(self.lock().owed.orders(now))
+    }
+
+    /// One page; true when there may be more.
+    fn page(&self, store: &dyn Store) -> Result<bool, StoreFault> {
+        let seen = self.lock().seen;
+        let leaves = store.leaves(seen, PAGE_LEAVES)?;
+        let told: Vec<Option<Told>> = leaves.iter().map(|leaf| Told::of(&leaf.body)).collect();
+        let mut shared = self.lock();
+        if shared.seen != seen {
+            // Somebody else read the same page meanwhile.
+            return Ok(true);
+        }
+        for told in &told {
+            let index = shared.seen;
+            shared.seen += 1;
+            let Some(told) = told else {
+                continue;
+            };
+            match &told.what {
+                What::Call { event, .. } => {
+                    shared.monitor.observe(event);
+                    shared.landed(event.agent, &told.request);
+                }
+                What::Thawed { event, .. } => shared.monitor.observe(event),
+                What::Frozen { .. } | What::Alerted { .. } | What::Other => {}
+            }
+            shared.owed.told(index, told);
+        }
+        Ok(told.len() == PAGE_LEAVES as usize)
+    }
+}
+
+/// The first leaf at or after an instant, between two places. Leaves are in the order of time but for some seconds.
+fn first_since(store: &dyn Store, least: u64, end: u64, since: UnixMillis) -> Result<u64, StoreFault> {
+    let (mut low, mut high) = (least, end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let leaf = store.leaves(middle, 1)?.into_iter().next();
+        let is_before = leaf.and_then(|leaf| Told::of(&leaf.body)).is_some_and(|told| told.at < since);
+        (low, high) = if is_before { (middle + 1, high) } else { (low, middle) };
+    }
+    Ok(low)
+}
