@@ -16,7 +16,9 @@ use crate::hsm::embedded::Embedded;
 use crate::hsm::settings::HsmSettings;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Actor, OperatorPrincipal};
+use crate::kernel::monitor::Mode;
 use crate::kernel::sign::Purpose;
+use crate::monitor::settings::MonitorSettings;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::store::Store;
@@ -69,6 +71,8 @@ impl Served {
                 payment: config.payment.clone(),
                 breaker: crate::guard::settings::BreakerSettings::default(),
                 audit: config.audit.clone(),
+                // What is measured is asked a thousand times as often as anybody asks: scored, and not held.
+                monitor: MonitorSettings { mode: Mode::Observe, ..MonitorSettings::default() },
                 pki: config.pki.clone(),
                 agents: config.agents,
             },

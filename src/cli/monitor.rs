@@ -99,7 +99,13 @@ fn show_text(answer: &Value) -> String {
         None => "  not seen in the window of the log that is known".to_owned(),
     });
     for item in items(answer) {
-        lines.push(format!("{:>5}  {}  {}  {}", item["score"], text(item, "at"), text(item, "tool"), text(item, "asks")));
+        lines.push(format!(
+            "{:>5}  {}  {}  {}",
+            item["score"],
+            text(item, "at"),
+            text(item, "tool"),
+            text(item, "asks")
+        ));
         let reasons = item["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
         lines.extend(reasons.iter().map(|reason| {
             format!("         {:>4}  {}: {}", reason["points"], text(reason, "name"), text(reason, "said"))

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ca::RevokeMode;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command};
-use crate::kernel::monitor::ALERT;
+use crate::kernel::monitor::{ALERT, COMPONENT};
 use crate::monitor::{Alert, Order, Progress};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -73,7 +73,7 @@ fn look(services: &Services) -> Result<(), Failure> {
 }
 
 fn monitor() -> Actor {
-    Actor::System { component: "monitor".into() }
+    Actor::System { component: COMPONENT.into() }
 }
 
 fn freeze(services: &Services, alert: &Alert) -> Result<(), Failure> {

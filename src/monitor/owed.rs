@@ -105,9 +105,10 @@ impl Owed {
 
     fn owe_alert(&mut self, alert: Alert, is_ours: bool) {
         let asks = alert.assessment.asks;
-        let is_news = self.last.get(&alert.agent).is_none_or(|(at, before)| {
-            asks > *before || alert.at.0.saturating_sub(at.0) >= ALERTS_MS
-        });
+        let is_news = self
+            .last
+            .get(&alert.agent)
+            .is_none_or(|(at, before)| asks > *before || alert.at.0.saturating_sub(at.0) >= ALERTS_MS);
         if !is_news || self.alerts.len() >= KEPT_MAX {
             return;
         }

@@ -42,7 +42,8 @@ impl Watch {
             if leaves.is_multiple_of(u64::from(PAGE_LEAVES) * 16) {
                 progress(json!({ "leaves": leaves, "of": null }));
             }
-            let Some(Told { what: What::Call { agent: of, event, assessment: Some(assessment), .. }, .. }) = told else {
+            let Some(Told { what: What::Call { agent: of, event, assessment: Some(assessment), .. }, .. }) = told
+            else {
                 return;
             };
             let name = of.to_string();

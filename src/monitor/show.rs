@@ -83,9 +83,9 @@ impl Watch {
         while end > 0 && size - end < SEARCHED_MAX {
             let begin = end.saturating_sub(u64::from(PAGE_LEAVES));
             let leaves = store.leaves(begin, u32::try_from(end - begin).unwrap_or(PAGE_LEAVES))?;
-            for (index, leaf) in (begin..).zip(&leaves).rev() {
+            for (place, leaf) in leaves.iter().enumerate().rev() {
                 if let Some(told) = Told::of(&leaf.body)
-                    && !wants(index, &told)
+                    && !wants(begin + place as u64, &told)
                 {
                     return Ok(());
                 }

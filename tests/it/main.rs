@@ -27,6 +27,7 @@ mod ledger;
 mod lint;
 mod mcp_server;
 mod modules;
+mod monitor;
 mod nodes;
 mod notify;
 mod oauth;

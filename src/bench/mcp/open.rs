@@ -185,8 +185,12 @@ fn commit_p99(stage: &Stage<'_>, rate: f64) -> Result<f64, Failure> {
         .map_err(|refusal| failed(&refusal))?;
     let decide = |caller: u32, _: u64| -> Result<(), Failure> {
         let account_id = "CHK_001".parse().map_err(|error| failed(&error))?;
-        let act =
-            Act::Tool { call: ToolCall::GetAccountBalance { account_id }, rules: rules.clone(), fresh: fresh_ids()?, risk: None };
+        let act = Act::Tool {
+            call: ToolCall::GetAccountBalance { account_id },
+            rules: rules.clone(),
+            fresh: fresh_ids()?,
+            risk: None,
+        };
         let mut stamp = clock::stamp(clock::fresh_request_id());
         stamp.nonce = Some(Sha256(clock::random()));
         let command = Command { stamp, actor: agents[caller as usize % agents.len()].clone(), act };

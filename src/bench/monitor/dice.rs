@@ -5,9 +5,8 @@
 pub(super) struct Dice(u64);
 
 /// 2^(i/16) as 1,024ths.
-const STEPS: [i64; 16] = [
-    1_024, 1_069, 1_117, 1_166, 1_218, 1_272, 1_328, 1_387, 1_448, 1_512, 1_579, 1_649, 1_722, 1_798, 1_878, 1_961,
-];
+const STEPS: [i64; 16] =
+    [1_024, 1_069, 1_117, 1_166, 1_218, 1_272, 1_328, 1_387, 1_448, 1_512, 1_579, 1_649, 1_722, 1_798, 1_878, 1_961];
 
 impl Dice {
     /// One of many streams of a seed: what one actor draws does not depend on the others.

@@ -145,13 +145,8 @@ impl Report {
         for (family, found) in &self.verdict.families {
             let stopped = u32::try_from(found.stopped()).unwrap_or(0);
             let held = format!("{}/{}", found.payments_held, found.payments);
-            let _ = writeln!(
-                text,
-                "{:<20} {:>8} {held:>14} {:>15}",
-                family.name(),
-                share(found.recall()),
-                share(stopped)
-            );
+            let _ =
+                writeln!(text, "{:<20} {:>8} {held:>14} {:>15}", family.name(), share(found.recall()), share(stopped));
         }
         let _ = writeln!(text, "\n{:<20} {:>8} {:>14}", "ordinary", "held", "payments");
         for (profile, (payments, held)) in &self.verdict.ordinary {

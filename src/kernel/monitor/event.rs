@@ -61,7 +61,9 @@ pub enum Outcome {
     /// Not decided yet: the event is being scored.
     Undecided,
     /// Authorized; a human may still have to say yes.
-    Authorized { transaction: Subject },
+    Authorized {
+        transaction: Subject,
+    },
     Executed,
     /// Answered, cancelled, or waiting for the bank's people.
     Done,
@@ -83,15 +85,39 @@ impl Refused {
     /// What a refusal of this name says. A name that is not known here is one of a newer rule: forbidden.
     pub fn of_name(name: &str) -> Self {
         match name {
-            "above_hard_ceiling" | "grant_limit_exceeded" | "account_day_limit_exceeded" | "insufficient_funds"
-            | "too_many_open_holds" | "mandate_amount_exceeded" | "mandate_budget_exceeded"
+            "above_hard_ceiling"
+            | "grant_limit_exceeded"
+            | "account_day_limit_exceeded"
+            | "insufficient_funds"
+            | "too_many_open_holds"
+            | "mandate_amount_exceeded"
+            | "mandate_budget_exceeded"
             | "amount_too_large" => Self::Limit,
-            "agent_revoked" | "agent_frozen" | "risk_frozen" | "endorsement_status_stale" | "price_changed"
-            | "approval_pending" | "approval_denied" | "approval_expired" | "authorization_expired"
-            | "authorization_cancelled" | "already_executed" | "already_decided" | "nonce_replayed"
-            | "queued_manual" | "submission_pending" | "core_refused" | "case_rejected" | "breaker_open"
-            | "account_not_active" | "destination_not_active" | "grant_ambiguous" | "rate_limited"
-            | "idempotency_key_reused" | "unknown_product" | "outside_time_window" => Self::Neutral,
+            "agent_revoked"
+            | "agent_frozen"
+            | "risk_frozen"
+            | "endorsement_status_stale"
+            | "price_changed"
+            | "approval_pending"
+            | "approval_denied"
+            | "approval_expired"
+            | "authorization_expired"
+            | "authorization_cancelled"
+            | "already_executed"
+            | "already_decided"
+            | "nonce_replayed"
+            | "queued_manual"
+            | "submission_pending"
+            | "core_refused"
+            | "case_rejected"
+            | "breaker_open"
+            | "account_not_active"
+            | "destination_not_active"
+            | "grant_ambiguous"
+            | "rate_limited"
+            | "idempotency_key_reused"
+            | "unknown_product"
+            | "outside_time_window" => Self::Neutral,
             _ => Self::Forbidden,
         }
     }

@@ -59,7 +59,12 @@ struct Body {
 struct By {
     #[serde(default)]
     spiffe_id: Option<SpiffeId>,
+    #[serde(default)]
+    component: Option<String>,
 }
+
+/// Who raises alerts: `system:` and this.
+pub const COMPONENT: &str = "monitor";
 
 impl Told {
     /// What a leaf's body tells. None: it is no body of a decision.
@@ -69,8 +74,9 @@ impl Told {
         let request = body.request_id.clone();
         let what = match (&body.tool, &body.act, &body.actor.spiffe_id) {
             (Some(tool), _, Some(agent)) => body.call(at, agent, tool),
-            (_, Some(act), _) => body.act(at, act),
-            (Some(_) | None, None, Some(_) | None) => What::Other,
+            // An agent that calls a tool of this name says nothing about alerts or freezes.
+            (_, Some(act), None) => body.act(at, act),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => What::Other,
         };
         Some(Self { at, request, what })
     }
@@ -114,6 +120,9 @@ impl Body {
 
     fn act(&self, at: UnixMillis, act: &str) -> What {
         if act == ALERT {
+            if self.actor.component.as_deref() != Some(COMPONENT) {
+                return What::Other;
+            }
             let request = self.parameters["request_id"].as_str().unwrap_or_default();
             return What::Alerted { request: request.to_owned() };
         }

@@ -13,13 +13,13 @@ mod rules;
 mod score;
 mod state;
 mod table;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use assessment::{Assessment, Consequence, Mode};
 pub use event::{Ahead, Asked, Event, Outcome, Refused, Subject};
-pub use leaf::{ALERT, Told, What};
+pub use leaf::{ALERT, COMPONENT, Told, What};
 pub use risk::{Reason, ReasonName, Risk, SCORE_MAX};
 pub use rules::{MonitorRules, Weights};
 pub use score::score;

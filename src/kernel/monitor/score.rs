@@ -9,8 +9,8 @@ use super::event::{Ahead, Asked, Event};
 use super::risk::{Reason, ReasonName, Risk, SCORE_MAX};
 use super::rules::MonitorRules;
 use super::state::{
-    DAY, FORTNIGHT, HALF_DAY, NOVELTY_ALL, OLD_DAYS, QUARTER_DAY, QUARTER_HOUR, SHORT, State, bucket,
-    bucket_end, day_of, is_just_below,
+    DAY, FORTNIGHT, HALF_DAY, NOVELTY_ALL, OLD_DAYS, QUARTER_DAY, QUARTER_HOUR, SHORT, State, bucket, bucket_end,
+    day_of, is_just_below,
 };
 use crate::kernel::types::Money;
 
@@ -214,7 +214,8 @@ impl<'a> View<'a> {
         let known_share = u64::from(NOVELTY_ALL - state.novelty.min(NOVELTY_ALL));
         let others = state.new_payees.at(DAY, self.now);
         let mut points = 140 + beyond(others, 1, 80).min(320);
-        let share = self.warm_history(wanted).map_or(1_000, |history| history.share_from(bucket(wanted.amount.minor())));
+        let share =
+            self.warm_history(wanted).map_or(1_000, |history| history.share_from(bucket(wanted.amount.minor())));
         points += match share {
             0..100 => 200,
             100..250 => 140,

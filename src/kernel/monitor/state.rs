@@ -5,8 +5,8 @@
 //! again costs nothing, so it must not teach anything.
 
 use super::decay::{Count, HalfLife, ONE, Sum};
-use super::rules::MonitorRules;
 use super::event::{Asked, Event, Outcome, Refused, Subject};
+use super::rules::MonitorRules;
 use crate::kernel::types::{Currency, Money};
 
 pub(super) const SHORT: HalfLife = HalfLife::minutes(5);
@@ -266,7 +266,8 @@ impl State {
 
     fn executed(&mut self, now: i64, transaction: u64, transfer: Option<(Subject, Money)>) {
         let open = self.open.iter_mut().find(|open| open.transaction == transaction);
-        let known = open.and_then(|open| open.currency.take().map(|of| (open.payee, Money::from_minor(open.minor, of))));
+        let known =
+            open.and_then(|open| open.currency.take().map(|of| (open.payee, Money::from_minor(open.minor, of))));
         // A transfer says everything again; of a purchase only the last authorizations are known.
         if let Some((payee, amount)) = transfer.map(|(payee, amount)| (payee.short(), amount)).or(known) {
             self.learn(now, payee, amount);

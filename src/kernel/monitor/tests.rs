@@ -98,10 +98,8 @@ fn each_reason_is_given_for_what_it_is_named_after() {
         drip.pay(payment(MORNING + at * 8 * HOUR, "mule", 700));
     }
     let euro = Money::from_minor(5_000, "EUR".parse().unwrap());
-    let abroad = Event {
-        asked: Asked::Payment { payee: Subject::of("shop 1"), amount: euro },
-        ..payment(MORNING, "shop 1", 1)
-    };
+    let abroad =
+        Event { asked: Asked::Payment { payee: Subject::of("shop 1"), amount: euro }, ..payment(MORNING, "shop 1", 1) };
     let soon = MORNING + 60_000;
     let table = [
         (&burst, payment(soon, "shop 1", 5_000), "velocity"),
@@ -298,10 +296,12 @@ fn a_weight_of_nothing_switches_a_reason_off() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let asked = prop_oneof![
-        (0..40_u32, any::<i64>(), prop_oneof![Just("USD"), Just("EUR"), Just("JPY")]).prop_map(|(payee, minor, code)| {
-            let amount = Money::from_minor(minor % 1_000_000_000, code.parse().unwrap());
-            Asked::Payment { payee: Subject::of(&payee.to_string()), amount }
-        }),
+        (0..40_u32, any::<i64>(), prop_oneof![Just("USD"), Just("EUR"), Just("JPY")]).prop_map(
+            |(payee, minor, code)| {
+                let amount = Money::from_minor(minor % 1_000_000_000, code.parse().unwrap());
+                Asked::Payment { payee: Subject::of(&payee.to_string()), amount }
+            }
+        ),
         (0..30_u32).prop_map(|id| Asked::Execution { transaction: Subject::of(&id.to_string()), transfer: None }),
         Just(Asked::Other),
         Just(Asked::Thaw),

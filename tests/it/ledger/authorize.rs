@@ -281,3 +281,46 @@ fn a_nonce_is_taken_by_whatever_comes_of_its_request_and_refuses_before_every_ru
         assert_eq!(ask(1, transfer("5", "z")).outcome, Err(Refusal::NonceReplayed));
     });
 }
+
+#[test]
+fn a_score_holds_or_refuses_where_the_monitor_enforces_and_stands_in_the_leaf() {
+    use countersign::kernel::monitor::{Ahead, Assessment, Consequence, Mode, Told, What};
+    let said = |asks, mode| Assessment {
+        ahead: Ahead { minor: 250, payments: 1 },
+        asks,
+        from: 0,
+        limit_minor: Some(200_000),
+        mode,
+        reasons: vec![],
+        rules: "0123456789abcdef".into(),
+        score: 480,
+        seen: 7,
+    };
+    let table = [
+        (Consequence::Allow, Mode::Enforce, Ok("approved")),
+        (Consequence::Approval, Mode::Enforce, Ok("requires_approval")),
+        (Consequence::Freeze, Mode::Enforce, Err(Refusal::RiskFrozen)),
+        (Consequence::Approval, Mode::Observe, Ok("approved")),
+        (Consequence::Freeze, Mode::Observe, Ok("approved")),
+    ];
+    on_every_store(|w| {
+        w.bank();
+        for (row, (asks, mode, expected)) in table.into_iter().enumerate() {
+            let mut command = w.tool_command(&shopper(), transfer("5", &format!("risk-{row}")));
+            let Act::Tool { risk, .. } = &mut command.act else { panic!() };
+            *risk = Some(Box::new(said(asks, mode)));
+            let decision = w.store.apply(vec![command]).unwrap().pop().unwrap();
+            let came = decision.outcome.map(|effect| match effect {
+                Effect::Approved { .. } => "approved",
+                Effect::RequiresApproval { .. } => "requires_approval",
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(came, expected, "{asks:?} {mode:?}");
+            let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
+            let told = Told::of(&leaf.body).unwrap();
+            let What::Call { assessment, event, .. } = told.what else { panic!() };
+            assert_eq!(assessment, Some(said(asks, mode)), "every word of it can be read again");
+            assert_eq!((event.limit_minor, event.ahead.payments), (Some(200_000), 1));
+        }
+    });
+}

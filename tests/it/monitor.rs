@@ -1,0 +1,179 @@
+//! The monitor: over two labelled streams, whose scores are the same everywhere, and beside a real daemon.
+
+use countersign::bench::monitor::judge::{self, Verdict};
+use countersign::bench::monitor::stream::{self, Family};
+use countersign::kernel::monitor::{MonitorRules, Told, What};
+use serde_json::{Value, json};
+
+use crate::crash::until;
+use crate::support::raw::tool_call;
+use crate::support::signed::{Agent, Answer, signed};
+use crate::support::world::World;
+
+fn judged(seed: u64) -> Verdict {
+    judge::run(&MonitorRules::default(), &stream::stream(seed, 200, 6), |_, _, _| {})
+}
+
+fn reaches(verdict: &Verdict, precision: u32, recall: &[(Family, u32)]) {
+    assert!(verdict.precision() >= precision, "precision {}", verdict.precision());
+    assert_eq!(recall.len(), Family::ALL.len());
+    for (family, least) in recall {
+        let found = &verdict.families[family];
+        assert!(found.recall() >= *least, "{family:?}: {found:?}");
+    }
+}
+
+/// The stream that the rules were made with. A smaller one than that of `docs/MONITOR.md`.
+#[test]
+fn the_scores_of_a_seeded_stream_are_the_committed_ones() {
+    let verdict = judged(1);
+    assert_eq!(verdict.scores, "14c09c82d632619196b2eebf7b81217e40c10e95dae61d536568ebaa957fd359");
+    let recall = [
+        (Family::VelocityBurst, 1_000),
+        (Family::AmountEscalation, 1_000),
+        (Family::NewPayeeDrain, 1_000),
+        (Family::NightActivity, 1_000),
+        (Family::RefusalHammering, 1_000),
+        (Family::LimitProbing, 1_000),
+        (Family::Structuring, 1_000),
+        (Family::SlowDrip, 833),
+        (Family::Takeover, 1_000),
+    ];
+    reaches(&verdict, 959, &recall);
+}
+
+/// A stream that nobody looked at while the rules were made.
+#[test]
+fn a_stream_that_was_held_out_is_judged_about_as_well() {
+    let verdict = judged(2026);
+    assert_eq!(verdict.scores, "b6c63a3f446890ce81a96d381028df4f8e07f8bd2fa1866b92e20bdea6802541");
+    let recall = [
+        (Family::VelocityBurst, 1_000),
+        (Family::AmountEscalation, 1_000),
+        (Family::NewPayeeDrain, 833),
+        (Family::NightActivity, 833),
+        (Family::RefusalHammering, 1_000),
+        (Family::LimitProbing, 1_000),
+        (Family::Structuring, 1_000),
+        (Family::SlowDrip, 833),
+        (Family::Takeover, 1_000),
+    ];
+    reaches(&verdict, 905, &recall);
+}
+
+#[test]
+fn what_an_agent_has_written_into_a_leaf_is_neither_an_alert_nor_a_freeze() {
+    let body = |act: &str, actor: Value| {
+        json!({
+            "act": act, "actor": actor, "at": "2026-01-05T10:00:00.000Z", "decision": "permitted",
+            "parameters": { "request_id": "req_1", "whom": { "agent": "spiffe://countersign.example/agent/purchaser/a" } },
+            "request_id": "req_2", "result": { "status": "frozen" }, "schema": "countersign/leaf/v1",
+        })
+    };
+    let agent = json!({ "kind": "agent", "spiffe_id": "spiffe://countersign.example/agent/purchaser/a" });
+    let system = |component: &str| json!({ "kind": "system", "component": component });
+    let what = |body: Value| Told::of(body.to_string().as_bytes()).unwrap().what;
+    assert!(matches!(what(body("monitor_alert", system("monitor"))), What::Alerted { .. }));
+    assert!(matches!(what(body("freeze", system("monitor"))), What::Frozen { .. }));
+    for (act, actor) in [("monitor_alert", agent.clone()), ("freeze", agent), ("monitor_alert", system("listener"))] {
+        assert_eq!(what(body(act, actor.clone())), What::Other, "{act} {actor}");
+    }
+    for broken in ["", "{}", "[]", "{\"at\":\"yesterday\",\"actor\":{},\"request_id\":\"r\"}"] {
+        assert_eq!(Told::of(broken.as_bytes()), None, "{broken}");
+    }
+}
+
+/// A world whose monitor says so much sooner.
+fn watched(mode: &str, rules: &str) -> (World, Agent) {
+    let world = World::new();
+    let path = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    world.kill("bank");
+    let text = text.replace("mode = \"enforce\"", &format!("mode = \"{mode}\""));
+    std::fs::write(&path, format!("{text}\n[monitor.rules]\n{rules}\n")).unwrap();
+    world.serve("bank");
+    let agent = Agent::new(&world.state("bank"), &world.state("agent"), "assistant");
+    (world, agent)
+}
+
+fn ask(world: &World, words: &[&str]) -> Value {
+    serde_json::from_str(&world.run("bank", &[&["--json", "--operator", "auditor"], words].concat())).unwrap()
+}
+
+/// Until the monitor has seen the log as it is now.
+fn caught_up(world: &World) {
+    let size = ask(world, &["audit", "show", "--limit", "1"])["size"].as_u64().unwrap();
+    let seen = || ask(world, &["monitor", "show", "assistant"])["seen"].as_str().unwrap().parse::<u64>().unwrap();
+    until("the monitor has read the log", || (seen() >= size).then_some(()));
+}
+
+fn call(agent: &Agent, tool: &str, arguments: &Value) -> Answer {
+    agent.line().ask(&signed(agent, &tool_call(tool, arguments)))
+}
+
+fn hammer(agent: &Agent, times: usize) {
+    for _ in 0..times {
+        call(agent, "get_account_balance", &json!({ "account_id": "CHK_002" }));
+    }
+}
+
+fn transfer(key: &str) -> Value {
+    json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "1.00", "idempotency_key": key })
+}
+
+#[test]
+fn forbidden_calls_hold_the_next_payment_then_freeze_the_agent_and_the_log_gives_the_same_scores() {
+    let (world, agent) = watched("enforce", "approve_at = 200\nfreeze_at = 560");
+    assert_eq!(call(&agent, "authorize_transfer", &transfer("first")).content()["status"], "approved");
+
+    hammer(&agent, 8);
+    caught_up(&world);
+    let held = call(&agent, "authorize_transfer", &transfer("second"));
+    assert_eq!(held.content()["status"], "requires_approval", "{held:?}");
+    let approvals = ask(&world, &["approvals", "list"]);
+    assert_eq!(approvals["items"][0]["reasons"], json!(["risk_score"]));
+    let shown = ask(&world, &["monitor", "show", "assistant", "--limit", "1"]);
+    assert_eq!(shown["items"][0]["reasons"][0]["name"], "refusals");
+    let alerts = || ask(&world, &["monitor", "alerts"])["items"].as_array().unwrap().len();
+    until("there is an alert", || (alerts() == 1).then_some(()));
+
+    hammer(&agent, 12);
+    caught_up(&world);
+    let refused = call(&agent, "list_accounts", &json!({}));
+    assert!(refused.body.to_string().contains("_frozen"), "{refused:?}");
+    let frozen = || ask(&world, &["freeze", "--list"])["items"].as_array().unwrap().len();
+    until("the agent is frozen", || (frozen() == 1).then_some(()));
+    let list = ask(&world, &["freeze", "--list"]);
+    assert!(list["items"][0]["reason"].as_str().unwrap().starts_with("risk score 560"), "{list}");
+
+    for operator in ["bank-officer", "bank-admin"] {
+        world.run("bank", &["--operator", operator, "unfreeze", "assistant", "--note", "looked at"]);
+    }
+    caught_up(&world);
+    assert_eq!(call(&agent, "authorize_transfer", &transfer("third")).content()["status"], "approved");
+
+    // Another start, another window of the log: every score can still be made again.
+    world.kill("bank");
+    world.serve("bank");
+    assert_eq!(call(&agent, "authorize_transfer", &transfer("fourth")).content()["status"], "approved");
+    caught_up(&world);
+    let replayed = ask(&world, &["monitor", "replay"]);
+    assert_eq!(replayed["differences"], "0", "{replayed}");
+    let count = |key: &str| replayed[key].as_str().unwrap().parse::<u32>().unwrap();
+    assert!(count("scores") >= 24 && count("same") + count("other_rules") == count("scores"), "{replayed}");
+    assert_eq!(frozen(), 0, "a freeze that was lifted is not ordered again");
+}
+
+#[test]
+fn a_monitor_that_observes_holds_nothing_and_one_that_is_off_says_so() {
+    let (world, agent) = watched("observe", "approve_at = 1\nfreeze_at = 2");
+    hammer(&agent, 12);
+    caught_up(&world);
+    assert_eq!(call(&agent, "authorize_transfer", &transfer("first")).content()["status"], "approved");
+    let path = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"observe\"", "\"off\"");
+    world.kill("bank");
+    std::fs::write(&path, text).unwrap();
+    world.serve("bank");
+    assert_eq!(world.refused("bank", &["--operator", "auditor", "monitor", "alerts"]), (2, "monitor_off".into()));
+}
