@@ -1,3 +1,5 @@
+//! The monitor against agents that hurry, hide, wait and lie: each reason, what bounds it, and what replays it.
+
 use proptest::prelude::*;
 
 use super::*;
