@@ -99,6 +99,8 @@ fn tell(services: &Services, alert: &Alert) -> Result<(), Failure> {
     let stamp = clock::stamp(clock::fresh_request_id());
     services.setup.store.apply(vec![Command { stamp, actor: monitor(), act }])?;
     tracing::warn!(%agent, score = assessment.score, "the monitor raised an alert");
+    // Alerts about many agents at once stop the bank's payments.
+    services.payments()?.alerted(agent);
     if let Ok(log) = services.log() {
         log.notify();
     }
