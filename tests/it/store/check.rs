@@ -151,7 +151,7 @@ fn every_deed_behind_the_products_back_is_found_on_postgresql() {
     let store = database.open();
     lived(&World::new(&*store));
     // A deed is undone by a copy of the tables that was made before.
-    let tables = ["accounts", "entries", "transactions", "counters", "batches"];
+    let tables = ["accounts", "entries", "transactions", "counters", "batches", "paces"];
     for table in tables {
         database.sql(&format!("CREATE TABLE sound_{table} AS TABLE {table}"));
     }

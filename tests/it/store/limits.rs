@@ -209,6 +209,8 @@ sentences! {
         };
         assert_eq!(refused(calls(Some("CHK_001"))), [false, false, false, true, true]);
         w.later(3_600_000 + 180_001);
+        // Room for the next holds.
+        w.sweep();
         // The account is found by the decision.
         assert_eq!(refused(calls(None)), [false, false, false, true, true]);
         w.adds_up();
