@@ -13,6 +13,7 @@ use super::table::{cell, unless_changed};
 use crate::front::admin::AdminCall;
 use crate::kernel::breaker::Cause;
 use crate::kernel::command::NewAccount;
+use crate::kernel::text::OnHostile;
 use crate::kernel::types::{AccountId, Currency, MerchantId, OwnerId, ProductId};
 use crate::kernel::zone::Zone;
 use crate::ops::failure::Failure;
@@ -221,6 +222,7 @@ fn calls(book: &Book) -> Result<Vec<AdminCall>, Failure> {
             name: merchant.name.clone(),
             currency,
             looks_like_accepted: false,
+            on_hostile: OnHostile::Refuse,
         });
     }
     for product in &book.product {
@@ -229,6 +231,7 @@ fn calls(book: &Book) -> Result<Vec<AdminCall>, Failure> {
             product: product.id.clone(),
             title: product.title.clone(),
             price: amount(&product.price, currency)?,
+            on_hostile: OnHostile::Refuse,
         });
     }
     Ok(calls)

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::table::{cell, table, unless_changed};
 use crate::front::admin::AdminCall;
+use crate::kernel::text::OnHostile;
 use crate::kernel::types::{Currency, MerchantId};
 use crate::ops::failure::Failure;
 
@@ -29,6 +30,9 @@ enum Verb {
         /// You have looked at the merchant that it looks like, and it is another one.
         #[arg(long)]
         looks_like_accepted: bool,
+        /// Register a text that looks hostile: you have read it, and the audit log says that you accept it.
+        #[arg(long)]
+        accept_text: bool,
     },
     /// Show every merchant.
     #[command(after_help = "Example:\n  countersign merchant list")]
@@ -39,8 +43,9 @@ enum Verb {
 /// What the daemon answers.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::Add { merchant, name, currency, looks_like_accepted } => {
-            let call = AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted };
+        Verb::Add { merchant, name, currency, looks_like_accepted, accept_text } => {
+            let on_hostile = on_hostile(accept_text);
+            let call = AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted, on_hostile };
             let answer = context.call(call)?;
             context.print(&answer, |answer| {
                 let listed = if answer["on_allow_list"] == true { "on" } else { "not on" };
@@ -57,4 +62,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What `--accept-text` means.
+pub(super) fn on_hostile(accept_text: bool) -> OnHostile {
+    if accept_text { OnHostile::Accept } else { OnHostile::Refuse }
 }

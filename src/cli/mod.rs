@@ -66,6 +66,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
 
 use crate::ops::failure::Failure;
+use crate::ops::log_line::OneLine;
 use crate::ops::paths::StateDir;
 use context::Context;
 
@@ -243,7 +244,11 @@ fn log_to_stderr(verb: &Verb) {
             filter = filter.add_directive(Directive::from_str(&format!("{target}=off")).expect("a target and a level"));
         }
     }
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| OneLine(std::io::stderr()))
+        .with_ansi(false)
+        .init();
 }
 
 /// What clap says of a command line that it does not take: in its own words, or as JSON for a program that asked for it.

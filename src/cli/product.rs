@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::account::amount;
 use super::context::Context;
+use super::merchant::on_hostile;
 use super::table::{cell, table, unless_changed};
 use crate::front::admin::AdminCall;
 use crate::kernel::types::{Currency, MerchantId, ProductId};
@@ -32,6 +33,9 @@ enum Verb {
         price: String,
         #[arg(long, default_value = "USD")]
         currency: Currency,
+        /// Register a text that looks hostile: you have read it, and the audit log says that you accept it.
+        #[arg(long)]
+        accept_text: bool,
     },
     /// Show every offer.
     #[command(after_help = "Example:\n  countersign product list")]
@@ -42,9 +46,15 @@ enum Verb {
 /// What the daemon answers; `amount_malformed`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::Add { product, merchant, title, price, currency } => {
+        Verb::Add { product, merchant, title, price, currency, accept_text } => {
             let price = amount(&price, currency)?;
-            let answer = context.call(AdminCall::ProductAdd { merchant, product, title, price })?;
+            let answer = context.call(AdminCall::ProductAdd {
+                merchant,
+                product,
+                title,
+                price,
+                on_hostile: on_hostile(accept_text),
+            })?;
             context.print(&answer, |answer| {
                 let (product, merchant) = (cell(&answer["product_id"]), cell(&answer["merchant"]));
                 format!("{product} at {merchant} costs {}{}", cell(&answer["price"]), unless_changed(answer))

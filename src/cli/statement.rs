@@ -8,6 +8,7 @@ use super::context::Context;
 use super::progress::Progress;
 use super::table::{cell, table};
 use crate::front::admin::AdminCall;
+use crate::kernel::text::visible;
 use crate::kernel::types::{AccountId, Day};
 use crate::ops::failure::Failure;
 use crate::payment::DeskCall;
@@ -131,14 +132,44 @@ fn csv(statement: &Value) -> String {
 /// decimals and keep their sign.
 fn quoted(text: &str, member: &str) -> String {
     let is_amount = matches!(member, "amount" | "balance");
-    let is_formula = !is_amount && text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    let text = visible(text);
+    let is_formula = !is_amount && text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let text = if is_formula { format!("'{text}") } else { text.into_owned() };
+    if text.contains([',', '"', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
+
+#[cfg(test)]
+#[path = "../../tests/it/hostile/corpus.rs"]
+mod corpus;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_a_line_says_it_stays_one_row_with_nine_cells_and_no_formula() {
+        for text in corpus::HOSTILE.iter().map(|(_, text)| text).chain(corpus::BENIGN) {
+            let line = json!({ "kind": "transfer", "description": text, "counterparty": text, "amount": "-5.00" });
+            let written = csv(&json!({ "items": [line], "currency": "USD" }));
+            let rows: Vec<&str> = written.split_terminator("\r\n").collect();
+            assert_eq!(rows.len(), 2, "{text:?}");
+            assert_eq!(visible(rows[1]), rows[1], "{text:?}");
+            // Read as RFC 4180 says.
+            let (mut cells, mut quoted) = (vec![String::new()], false);
+            for c in rows[1].chars() {
+                match c {
+                    '"' => quoted = !quoted,
+                    ',' if !quoted => cells.push(String::new()),
+                    c => cells.last_mut().unwrap().push(c),
+                }
+            }
+            assert_eq!((cells.len(), quoted), (9, false), "{text:?}");
+            for (cell, member) in cells.iter().zip(CSV_COLUMNS) {
+                let formula = cell.trim_start().starts_with(['=', '+', '-', '@', '\t', '＝']);
+                assert!(!formula || member == "amount", "{member}: {cell}");
+            }
+        }
+    }
 
     #[test]
     fn cells_are_quoted_and_formulas_are_defused_but_amounts_keep_their_sign() {
@@ -147,6 +178,9 @@ mod tests {
             ("counterparty", "a,b", "\"a,b\""),
             ("counterparty", "say \"no\"", "\"say \"\"no\"\"\""),
             ("counterparty", "=1+1", "'=1+1"),
+            ("counterparty", "  ＝1+1", "'  ＝1+1"),
+            ("counterparty", "a\r\n=1", "a\\u{d}\\u{a}=1"),
+            ("counterparty", "a;=1", "\"a;=1\""),
             ("counterparty", "@cmd", "'@cmd"),
             ("counterparty", "-1,2", "\"'-1,2\""),
             ("amount", "-5.00", "-5.00"),

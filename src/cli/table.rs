@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::kernel::text::visible;
+
 /// A title and the JSON member it shows.
 pub type Column = (&'static str, &'static str);
 
@@ -40,15 +42,15 @@ fn is_amount(text: &str) -> bool {
     digits.contains('.') && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-/// A value in words: strings bare, lists with commas, nothing as `-`.
+/// A value in words: strings bare, lists with commas, nothing as `-`. On one line, whatever it says.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text).into_owned(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
         Value::Object(members) => match (members.get("amount"), members.get("currency")) {
             (Some(amount), Some(currency)) => format!("{} {}", cell(amount), cell(currency)),
-            _ => value.to_string(),
+            _ => visible(&value.to_string()).into_owned(),
         },
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
@@ -60,10 +62,24 @@ pub fn unless_changed(answer: &Value) -> &'static str {
 }
 
 #[cfg(test)]
+#[path = "../../tests/it/hostile/corpus.rs"]
+mod corpus;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_row_is_one_line_whatever_is_in_its_cells() {
+        for text in corpus::HOSTILE.iter().map(|(_, text)| text).chain(corpus::BENIGN) {
+            let shown =
+                table(&json!({ "items": [{ "a": text, "b": { "c": text } }] }), &[("A", "a"), ("B", "b")], "none");
+            assert_eq!(shown.lines().count(), 2, "{text:?}: {shown}");
+            assert!(shown.lines().all(|line| visible(line) == line), "{text:?}: {shown:?}");
+        }
+    }
 
     #[test]
     fn columns_line_up_and_missing_members_are_dashes() {

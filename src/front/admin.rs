@@ -14,6 +14,7 @@ use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::reading::SignedReading;
 use crate::kernel::quorum::Side;
 use crate::kernel::sign::Purpose;
+use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
     ProductId, RoleName, SpiffeId, TransactionId,
@@ -203,6 +204,7 @@ pub enum AdminCall {
         /// Somebody has looked at the registered one that it looks like.
         #[serde(default)]
         looks_like_accepted: bool,
+        on_hostile: OnHostile,
     },
     MerchantList {},
     ProductAdd {
@@ -210,6 +212,7 @@ pub enum AdminCall {
         product: ProductId,
         title: String,
         price: Money,
+        on_hostile: OnHostile,
     },
     ProductList {},
     GrantAdd {
@@ -486,12 +489,12 @@ fn dispatch(
         AdminCall::AccountIncoming { account, amount, currency, reference } => {
             bank()?.account_incoming(operator, account, &amount, currency, reference)
         }
-        AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted } => {
-            bank()?.merchant_add(operator, merchant, name, currency, looks_like_accepted)
+        AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted, on_hostile } => {
+            bank()?.merchant_add(operator, merchant, name, currency, looks_like_accepted, on_hostile)
         }
         AdminCall::MerchantList {} => bank()?.list(operator, Listing::Merchants),
-        AdminCall::ProductAdd { merchant, product, title, price } => {
-            bank()?.product_add(operator, merchant, product, title, price)
+        AdminCall::ProductAdd { merchant, product, title, price, on_hostile } => {
+            bank()?.product_add(operator, merchant, product, title, price, on_hostile)
         }
         AdminCall::ProductList {} => bank()?.list(operator, Listing::Products),
         AdminCall::GrantAdd { agent, account, owner, verbs, per_transaction_max, days } => {

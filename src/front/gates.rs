@@ -1,5 +1,6 @@
 //! The three questions that the doors ask, answered by the services: who is this, may they still, what do they want.
 
+use std::collections::BTreeMap;
 use std::future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::front::oauth::TokenGate;
 use crate::front::rates::SharedTurns;
+use crate::front::outgoing::Outgoing;
 use crate::front::request_state;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Stamp, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::jwt::TokenKey;
+use crate::kernel::mask::Clearance;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{AccountId, ApprovalId, KeyId, RequestId, Sha256, TransactionId};
@@ -36,6 +39,7 @@ pub struct Gates {
     submitted: Arc<Semaphore>,
     /// One for each that asks the core.
     asking_the_core: Arc<Semaphore>,
+    outgoing: Arc<Outgoing>,
 }
 
 /// Calls that wait for the store at once: its queue has more room, for what people and the daemon itself ask of it.
@@ -46,7 +50,12 @@ const ASKING_THE_CORE_MAX: usize = 64;
 impl Gates {
     pub fn new(services: Arc<Services>) -> Self {
         let (submitted, asking_the_core) = (Semaphore::new(SUBMITTED_MAX), Semaphore::new(ASKING_THE_CORE_MAX));
-        Self { services, submitted: Arc::new(submitted), asking_the_core: Arc::new(asking_the_core) }
+        Self {
+            services,
+            submitted: Arc::new(submitted),
+            asking_the_core: Arc::new(asking_the_core),
+            outgoing: Arc::default(),
+        }
     }
 }
 
@@ -85,7 +94,8 @@ impl ToolGate for Gates {
         if let Ok(log) = self.services.log() {
             log.notify();
         }
-        answer.map_err(|failure| unanswered(failure, &request.id))
+        let answer = answer.map_err(|failure| unanswered(failure, &request.id))?;
+        Ok(self.outgoing.seen(answer, &self.clearance(agent)))
     }
 
     fn answered(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Answering {
@@ -132,6 +142,7 @@ impl ToolGate for Gates {
             });
         };
         let submitted = payments.submit_tool(agent, call, request.id.clone(), request.nonce, decided);
+        let (outgoing, clearance) = (Arc::clone(&self.outgoing), self.clearance(agent));
         Box::pin(async move {
             submitted.map_err(|failure| failed(failure, &request.id))?;
             let Ok((conclusion, _counted)) = told.await else {
@@ -141,7 +152,8 @@ impl ToolGate for Gates {
                 Conclusion::Due(decided) => payments.concluded(*decided),
                 Conclusion::Drawn(answer) => answer,
             };
-            answer.map_err(|failure| unanswered(failure, &request.id))
+            let answer = answer.map_err(|failure| unanswered(failure, &request.id))?;
+            Ok(outgoing.seen(answer, &clearance))
         })
     }
 
@@ -184,7 +196,7 @@ impl ToolGate for Gates {
             "lines": lines,
         });
         self.record(agent, "resources/read", shown, None, request)?;
-        Ok(statement)
+        Ok(self.outgoing.seen(statement, &self.clearance(agent)))
     }
 
     fn receipt(
@@ -269,6 +281,13 @@ impl ToolGate for Gates {
 }
 
 impl Gates {
+    /// What the agent's role may see.
+    fn clearance(&self, agent: &AgentPrincipal) -> Clearance {
+        let policy = self.services.setup.settings.policy.as_ref();
+        let nothing = BTreeMap::new();
+        Clearance::of_role(agent.spiffe_id.role(), policy.map_or(&nothing, |policy| &policy.clearance))
+    }
+
     /// Records what an agent was answered without asking a rule, or what it brought. Takes a single use with it.
     fn record(
         &self,

@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod nonces;
 pub mod oauth;
 pub mod operators;
+pub mod outgoing;
 pub mod pages;
 pub mod peer;
 pub mod peer_lease;

@@ -17,6 +17,7 @@ use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
 use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId,
     ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
@@ -528,12 +529,14 @@ pub enum Act {
         name: String,
         currency: Currency,
         looks_like_accepted: bool,
+        on_hostile: OnHostile,
     },
     AddProduct {
         merchant: MerchantId,
         product: ProductId,
         title: String,
         price: Money,
+        on_hostile: OnHostile,
     },
     AddGrant {
         agent: SpiffeId,

@@ -107,6 +107,7 @@ refusals! {
     UnknownAgent = "unknown_agent", "no such agent, serial or key", "see `countersign cert list`";
     NotFrozen = "not_frozen", "nothing is frozen there", "see `countersign freeze --list`";
     UnknownMerchant = "unknown_merchant", "no such merchant", "add it with `countersign merchant add`";
+    TextHostile = "text_hostile", "the text looks like an attempt to steer a reader, or has no letters that are seen", "correct it, or repeat with --accept-text when it is meant";
     AmountNotPositive = "amount_not_positive", "the amount must be greater than zero", "give a positive amount";
     AmountTooLarge = "amount_too_large", "the sum leaves the range the ledger counts in", "split the amount";
     NotReversible = "not_reversible", "only an executed purchase, transfer or booking can be reversed", "see `countersign transaction show`";

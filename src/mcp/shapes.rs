@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::kernel::command::{AuthorizationRef, ToolCall};
+use crate::kernel::text::{self, Limit};
 use crate::kernel::types::{Currency, Money};
 
 /// Most transactions in one list.
@@ -218,7 +219,7 @@ fn call(tool: &str, arguments: &str, default_currency: Currency) -> Option<Resul
             Ok(ToolCall::SearchProducts {
                 max_price: given.max_price.map(|price| price.money("max_price", currency)).transpose()?,
                 merchant: optional("merchant", given.merchant.as_deref())?,
-                query: given.query,
+                query: text::shown(&given.query, Limit::QUERY),
             })
         }),
         "authorize_purchase" => read::<AuthorizePurchase>(arguments).and_then(|given| {
@@ -281,7 +282,8 @@ fn call(tool: &str, arguments: &str, default_currency: Currency) -> Option<Resul
 fn read<'a, T: Deserialize<'a>>(arguments: &'a str) -> Result<T, String> {
     serde_json::from_str(arguments).map_err(|error| {
         let text = error.to_string();
-        text.rsplit_once(" at line").map_or(text.clone(), |(sentence, _)| sentence.to_owned())
+        let sentence = text.rsplit_once(" at line").map_or(text.as_str(), |(sentence, _)| sentence);
+        text::shown(sentence, Limit::NOTE)
     })
 }
 

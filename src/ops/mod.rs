@@ -4,6 +4,7 @@ pub mod accepting;
 pub mod clock;
 pub mod failure;
 pub mod ipc;
+pub mod log_line;
 pub mod paths;
 pub mod registry;
 pub mod secret;

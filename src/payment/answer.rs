@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kernel::command::{Effect, Posted, ToolCall, TransactionStatement};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::{self, Limit};
 use crate::kernel::types::Money;
 use crate::ops::failure::Failure;
 
@@ -67,7 +68,8 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
             let mut value = json!({
                 "status": "queued_manual",
                 "case_id": case_id,
-                "message": format!("the payment waits: {reason}"),
+                "message": "the payment waits for the bank's people",
+                "why": text::shown(&reason, Limit::NOTE),
                 "next_step": "call again later with the same parameters, it is never paid twice; the bank's people \
                               know it by case_id",
             });

@@ -12,6 +12,7 @@ use crate::kernel::breaker::Cause;
 use crate::kernel::command::{Act, CaseVerdict, OperatorPrincipal, TakeFrom};
 use crate::kernel::ledger::{AccountStatus, TransactionState};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::{self, Limit};
 use crate::kernel::types::{AccountId, AgentName, CaseId, Currency, Day, IdempotencyKey, TransactionId};
 use crate::ops::failure::Failure;
 use crate::store::{Before, CasePlace, TransactionRecord, views};
@@ -163,20 +164,21 @@ impl Payments {
     }
 }
 
-/// What a human says about an act; part of its leaf.
+/// What a human says about an act, without what is not seen; part of its leaf.
 ///
 /// # Errors
 /// `reason_invalid`
 fn stated(reason: String) -> Result<String, Failure> {
-    let text = reason.trim();
-    if text.is_empty() || text.len() > REASON_BYTES_MAX || text.chars().any(char::is_control) {
+    let one_line = !reason.trim().chars().any(char::is_control);
+    let text = text::shown(&reason, Limit { chars: REASON_BYTES_MAX, bytes: REASON_BYTES_MAX });
+    if text.is_empty() || reason.trim().len() > REASON_BYTES_MAX || !one_line {
         return Err(Failure::usage(
             "reason_invalid",
             format!("a reason has 1 to {REASON_BYTES_MAX} bytes, on one line"),
             "say why in a sentence: it is kept in the audit log",
         ));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 fn record(record: &TransactionRecord) -> Value {

@@ -7,6 +7,7 @@ use super::answer::unexpected;
 use super::story::Payments;
 use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, OperatorPrincipal, Verb};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::{self, Limit, OnHostile};
 use crate::kernel::types::{
     AccountId, AgentName, Currency, IdempotencyKey, MerchantId, Money, OwnerId, ProductId, SpiffeId, UnixMillis,
 };
@@ -62,10 +63,12 @@ impl Payments {
         name: String,
         currency: Currency,
         looks_like_accepted: bool,
+        on_hostile: OnHostile,
     ) -> Result<Value, Failure> {
         let allowed = self.rules().merchants_allowed.contains(&merchant);
-        let changed =
-            self.done(operator, Act::AddMerchant { merchant: merchant.clone(), name, currency, looks_like_accepted })?;
+        let (to, shown) = (merchant.clone(), name.clone());
+        let act = Act::AddMerchant { merchant: to, name, currency, looks_like_accepted, on_hostile };
+        let changed = self.done(operator, act).map_err(|failure| with_reasons(failure, &shown))?;
         Ok(json!({ "merchant": merchant, "on_allow_list": allowed, "changed": changed }))
     }
 
@@ -77,9 +80,16 @@ impl Payments {
         product: ProductId,
         title: String,
         price: Money,
+        on_hostile: OnHostile,
     ) -> Result<Value, Failure> {
-        let act = Act::AddProduct { merchant: merchant.clone(), product: product.clone(), title, price };
-        let changed = self.done(operator, act)?;
+        let act = Act::AddProduct {
+            merchant: merchant.clone(),
+            product: product.clone(),
+            title: title.clone(),
+            price,
+            on_hostile,
+        };
+        let changed = self.done(operator, act).map_err(|failure| with_reasons(failure, &title))?;
         Ok(json!({ "merchant": merchant, "product_id": product, "price": price, "changed": changed }))
     }
 
@@ -236,4 +246,15 @@ pub(super) fn receipt_word(receipt: Receipt) -> &'static str {
         Receipt::Signed => "signed",
         Receipt::Pending => "pending",
     }
+}
+
+/// Which rules a text breaks, where it was refused for that.
+fn with_reasons(failure: Failure, text: &str) -> Failure {
+    if failure.name != Refusal::TextHostile.name() {
+        return failure;
+    }
+    let reasons = text::clean(text, Limit::NAME).reasons();
+    let message =
+        format!("{}: {}", failure.message, if reasons.is_empty() { "nothing of it is seen" } else { &reasons });
+    Failure { message, ..failure }
 }

@@ -157,6 +157,7 @@ mod tests {
             gates: vec![],
             unsigned_approvals: None,
             transactions: crate::kernel::policy::transaction::TransactionRules::default(),
+            clearance: BTreeMap::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::ledger::TransactionKind;
 use crate::kernel::policy::transaction::TransactionRules;
+use crate::kernel::mask::Clearance;
 use crate::kernel::quorum::GateRule;
 use crate::kernel::types::{Currency, MerchantId, RoleName};
 
@@ -38,6 +39,10 @@ pub struct PolicySettings {
     /// `[[policy.transactions]]`: what is asked besides, by role, agent, account and kind.
     #[serde(default, skip_serializing_if = "TransactionRules::is_empty")]
     pub transactions: TransactionRules,
+    /// `[policy.clearance]`: what roles named here see of answers, instead of what is usual for them. A role that is
+    /// neither named nor usual sees what is public.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clearance: BTreeMap<RoleName, Clearance>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ mod enrolment;
 mod faults;
 mod frames;
 mod gates;
+mod hostile;
 mod hsm;
 mod httpsig;
 mod install;

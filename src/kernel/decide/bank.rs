@@ -15,10 +15,20 @@ use crate::kernel::ledger::{
 use crate::kernel::policy::look_alike::{imitated, is_alike};
 use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::{Limit, OnHostile, clean};
 use crate::kernel::types::{Money, Sha256, TransactionId, UnixMillis};
 
 /// Grants that differ only by less than this in their expiry are the same grant entered twice.
 const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
+
+/// A stranger's text as it is registered: in form always, in words unless somebody has accepted them.
+fn acceptable(text: &str, on_hostile: OnHostile) -> Ruled<String> {
+    let text = clean(text, Limit::NAME);
+    if text.shown.is_empty() || (text.is_hostile() && on_hostile == OnHostile::Refuse) {
+        return Err(Refusal::TextHostile.into());
+    }
+    Ok(text.shown)
+}
 
 /// Acts that fill the book; each needs one of the roles named here.
 pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
@@ -51,9 +61,10 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             changes.push(Change::Bind { scope, binding, at: at.wall });
             Ok((Effect::Posted(posted), changes))
         }
-        Act::AddMerchant { merchant, name, currency, looks_like_accepted } => {
+        Act::AddMerchant { merchant, name, currency, looks_like_accepted, on_hostile } => {
             permitted(&command.actor, &["administrator"])?;
-            let new = Merchant { merchant: merchant.clone(), name: name.clone(), currency: *currency };
+            let name = acceptable(name, *on_hostile)?;
+            let new = Merchant { merchant: merchant.clone(), name, currency: *currency };
             if let Some(there) = book.merchant(merchant)? {
                 return unchanged(there == new);
             }
@@ -64,7 +75,7 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
                 Account::new(Account::merchant_name(merchant), merchant.to_string(), AccountKind::Merchant, *currency);
             done(vec![Change::InsertAccount(account), Change::PutMerchant(new)])
         }
-        Act::AddProduct { merchant, product, title, price } => {
+        Act::AddProduct { merchant, product, title, price, on_hostile } => {
             permitted(&command.actor, &["administrator"])?;
             if price.minor() <= 0 {
                 return Err(Refusal::AmountNotPositive.into());
@@ -73,8 +84,8 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             if seller.currency != price.currency() {
                 return Err(Refusal::CurrencyMismatch.into());
             }
-            let new =
-                Offer { merchant: merchant.clone(), product: product.clone(), title: title.clone(), price: *price };
+            let title = acceptable(title, *on_hostile)?;
+            let new = Offer { merchant: merchant.clone(), product: product.clone(), title, price: *price };
             match book.offer(merchant, product)? {
                 Some(there) => unchanged(there == new),
                 None => done(vec![Change::PutOffer(new)]),

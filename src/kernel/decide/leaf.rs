@@ -8,6 +8,7 @@ use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, Tool
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
+use crate::kernel::text::OnHostile;
 use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
 
 /// The canonical JSON (RFC 8785) that a leaf commits to.
@@ -141,15 +142,15 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
         Act::IncomingPayment { account, amount, reference } => {
             ("act", "incoming_payment", json!({ "account": account, "amount": amount, "reference": reference }))
         }
-        Act::AddMerchant { merchant, name, currency, looks_like_accepted } => (
-            "act",
-            "add_merchant",
-            json!({
+        Act::AddMerchant { merchant, name, currency, looks_like_accepted, on_hostile } => {
+            let said = json!({
                 "merchant": merchant, "name": name, "currency": currency, "looks_like_accepted": looks_like_accepted,
-            }),
-        ),
-        Act::AddProduct { merchant, product, title, price } => {
-            ("act", "add_product", json!({ "merchant": merchant, "product": product, "title": title, "price": price }))
+            });
+            ("act", "add_merchant", text_accepted(said, *on_hostile))
+        }
+        Act::AddProduct { merchant, product, title, price, on_hostile } => {
+            let said = json!({ "merchant": merchant, "product": product, "title": title, "price": price });
+            ("act", "add_product", text_accepted(said, *on_hostile))
         }
         Act::AddGrant { agent, account, owner, verbs, per_transaction_max, expires } => (
             "act",
@@ -203,6 +204,14 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
         ),
     };
     (kind, name, Parameters::Other(parameters))
+}
+
+/// Whoever let a text pass that looks hostile has said so.
+fn text_accepted(mut parameters: Value, on_hostile: OnHostile) -> Value {
+    if on_hostile == OnHostile::Accept {
+        parameters["text_accepted"] = json!(true);
+    }
+    parameters
 }
 
 fn result(effect: &Effect) -> Outcome<'_> {

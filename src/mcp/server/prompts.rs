@@ -5,6 +5,8 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
+use crate::kernel::text::visible;
+
 /// Longest value of an argument, in bytes: it is a person's words, not a document.
 const VALUE_BYTES_MAX: usize = 500;
 
@@ -121,7 +123,7 @@ pub(super) fn filled(name: &str, arguments: Option<&JsonObject>) -> Result<GetPr
 }
 
 fn acceptable(text: &str) -> bool {
-    !text.trim().is_empty() && text.len() <= VALUE_BYTES_MAX && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && text.len() <= VALUE_BYTES_MAX && visible(text) == text
 }
 
 /// Puts each value where its name stands, in one pass: what a value says is not looked at again.

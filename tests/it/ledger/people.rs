@@ -122,7 +122,7 @@ impl Book {
                 self.merchants.insert(merchant.to_string(), new);
                 Ok(Word::Done { changed: true })
             }
-            Act::AddProduct { merchant, product, title, price } => {
+            Act::AddProduct { merchant, product, title, price, .. } => {
                 staff(&command.actor, &["administrator"])?;
                 if price.minor() <= 0 {
                     return Err(Refusal::AmountNotPositive);

@@ -307,6 +307,7 @@ pub fn founding(w: &World<'_>) -> Vec<Command> {
             product: product.parse().unwrap(),
             title: product.into(),
             price: money(price, "USD"),
+            on_hostile: countersign::kernel::text::OnHostile::Refuse,
         });
     }
     for (who, accounts) in [(0, &["A", "B", "C", "D"][..]), (1, &["A", "B"]), (2, &["A"])] {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use countersign::kernel::command::*;
 use countersign::kernel::quorum::Side;
 use countersign::kernel::refusal::Refusal;
+use countersign::kernel::text::OnHostile;
 use countersign::kernel::types::*;
 use countersign::kernel::zone::Zone;
 use countersign::store::sqlite::SqliteStore;
@@ -298,6 +299,7 @@ pub fn add_merchant(merchant: &str, name: &str) -> Act {
         currency: "USD".parse().unwrap(),
         // Two shops of these books have the same name.
         looks_like_accepted: true,
+        on_hostile: OnHostile::Refuse,
     }
 }
 
@@ -307,6 +309,7 @@ pub fn add_product(merchant: &str, product: &str, price: &str) -> Act {
         product: product.parse().unwrap(),
         title: format!("{product} computer"),
         price: usd(price),
+        on_hostile: OnHostile::Refuse,
     }
 }
 
