@@ -7,6 +7,7 @@ use countersign::kernel::command::*;
 use countersign::kernel::decide::{CORE_COMPONENT, OutboxRow};
 use countersign::kernel::ledger::AccountStatus;
 use countersign::kernel::quorum::Side;
+use countersign::kernel::text::OnHostile;
 use countersign::kernel::types::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -131,6 +132,12 @@ impl Wish {
             Self::Product { merchant, product, price } => {
                 (town.administrator(), Act::AddProduct { title: product.to_string(), merchant, product, price })
             }
+                Act::AddMerchant { name: merchant.to_string(), merchant, currency, on_hostile: OnHostile::Refuse },
+            ),
+            Self::Product { merchant, product, price } => (
+                town.administrator(),
+                Act::AddProduct { title: product.to_string(), merchant, product, price, on_hostile: OnHostile::Refuse },
+            ),
             Self::Enrol { agent } => (town.system(), Act::JournalCertificate { record: town.certificate(agent) }),
             Self::Grant { agent, account, owner } => {
                 let act = Act::AddGrant {

@@ -133,7 +133,8 @@ fn csv(statement: &Value) -> String {
 fn quoted(text: &str, member: &str) -> String {
     let is_amount = matches!(member, "amount" | "balance");
     let text = visible(text);
-    let is_formula = !is_amount && text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let beginning = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    let is_formula = !is_amount && beginning.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
     let text = if is_formula { format!("'{text}") } else { text.into_owned() };
     if text.contains([',', '"', ';']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
@@ -149,7 +150,8 @@ mod tests {
     #[test]
     fn whatever_a_line_says_it_stays_one_row_with_nine_cells_and_no_formula() {
         for text in corpus::HOSTILE.iter().map(|(_, text)| text).chain(corpus::BENIGN) {
-            let line = json!({ "kind": "transfer", "description": text, "counterparty": text, "amount": "-5.00" });
+            let (amount, balance) = ("-5.00", "1.00");
+            let line = json!({ "kind": "transfer", "description": text, "counterparty": text, "amount": amount, "balance": balance });
             let written = csv(&json!({ "items": [line], "currency": "USD" }));
             let rows: Vec<&str> = written.split_terminator("\r\n").collect();
             assert_eq!(rows.len(), 2, "{text:?}");

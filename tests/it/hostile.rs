@@ -2,6 +2,7 @@
 //! log line or another field.
 
 mod corpus;
+mod held_out;
 mod variations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,16 @@ fn every_pattern_is_found_and_no_honest_name_is() {
         .filter(|(_, found)| !found.is_empty())
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn of_texts_written_after_the_rules_most_are_found_and_no_honest_name_is() {
+    let found = held_out::HOSTILE.iter().filter(|(_, text)| clean(text, Limit::NAME).is_hostile()).count();
+    assert!(found >= 65, "{found} of {}", held_out::HOSTILE.len());
+    for text in held_out::BENIGN {
+        assert_eq!(clean(text, Limit::NAME).findings, [], "{text}");
+    }
+    assert!(held_out::HOSTILE.iter().all(|(_, text)| is_harmless(&shown(text, Limit::NAME))));
 }
 
 /// Of a hundred patterns in a dress that the rules were not written for, so many are found at least. What is not is

@@ -263,11 +263,11 @@ const ENTRIES: &[(Concept, &str)] = &[
     ),
     (
         Without,
-        "without skip bypass skipping bypassing ohne sin sans senza sem без bez zonder uten utan ilman nélkül 无需 無需 不需要 无须 なしで 없이 بدون ללא बिना",
+        "without no_need skip bypass skipping bypassing ohne sin sans senza sem без bez zonder uten utan ilman nélkül 无需 無需 不需要 无须 なしで 없이 بدون ללא बिना",
     ),
     (
         Leave,
-        "confirmation confirming approval consent permission asking verification verifying review checking authorization \
+        "ask confirm check_with confirmation confirming approval consent permission asking verification verifying review checking authorization \
         authorisation authentication question questions supervision oversight hesitation delay \
         bestätigung zustimmung genehmigung freigabe prüfung rückfrage confirmación aprobación permiso preguntar \
         confirmation approbation autorisation demander conferma approvazione autorizzazione chiedere confirmação \
@@ -294,7 +294,7 @@ const ENTRIES: &[(Concept, &str)] = &[
     ),
     (
         Pay,
-        "transfer transfers transferring send wire pay pays move withdraw remit refund credit route redirect drain \
+        "transfer transfers transferring send wire push pay pays move withdraw remit refund credit route redirect drain \
         sweep überweis* sende zahle schick* transfiere transfier* envía envia* paga* virez transfér* transfer* envoie* \
         envoy* paie payez verse* trasferi* invia* paga transfira transfere pague перевед* перевест* отправ* оплат* \
         заплат* przelej przelew* wyślij zapłać převeď pošli maak_over betaal stuur överför skicka utalj havale gönder* \
@@ -321,7 +321,7 @@ const ENTRIES: &[(Concept, &str)] = &[
     ),
     (
         Approve,
-        "approve authorize authorise execute confirm finalize finalise accept process submit sign grant genehmige bestätige aprueba autoriza approuve autorise approva одобр* подтверд* zatwierdź onayla 批准 授权 授權 执行 執行 承認し 승인하 승인해 وافق אשר",
+        "release approve authorize authorise execute confirm finalize finalise accept process submit sign grant genehmige bestätige aprueba autoriza approuve autorise approva одобр* подтверд* zatwierdź onayla 批准 授权 授權 执行 執行 承認し 승인하 승인해 وافق אשר",
     ),
     (
         Payment,
@@ -416,8 +416,19 @@ const ENTRIES: &[(Concept, &str)] = &[
     // Written whole, for words that are misspelt on purpose (see `near`).
     (Disregard, "ignores ignored ignoring disregarded forgetting overriding bypassing"),
     (Authority, "instruktions"),
-    (Authority, "safety_rules safety_guidelines your_guidelines your_programming the_rules all_rules all_policies"),
-    (Disregard, "no_more_rules"),
+    (
+        Authority,
+        "your_configuration safety_rules safety_guidelines your_guidelines your_programming the_rules all_rules all_policies",
+    ),
+    (
+        Disregard,
+        "no_more_rules none_of_your none_of_the cancelled canceled deleted ended lapsed expired annulled do_not_heed \
+        not_obey not_apply ne_suis_pas ne_suivez_pas n_obéis_pas no_obedezcas no_siga no_sigan não_sigam não_obedeça \
+        non_rispettare non_obbedire nicht_folgen folge_nicht folgt_nicht außer_kraft volg_niet niet_volgen följ_inte \
+        følg_ikke не_следуйте не_соблюдай* не_слушай* не_подчиняй* не_виконуй* nie_przestrzegaj* nie_stosuj* \
+        neposlouchej* nedodržuj* uyma uymayın uymayınız لا_تتبع لا_تلتزم אל_תציית אל_תעקוב đừng_tuân không_tuân \
+        jangan_ikuti jangan_patuhi मत_मानो پیروی_نکن usifuate",
+    ),
     (Persona, "behave_like_a respond_as_if answer_as_if act_like_a speak_as_if"),
     (Hail, "hinweis_an nota_para note_pour"),
     (Model, "any_ai all_ais ai_reading ai_reader"),
@@ -426,12 +437,15 @@ const ENTRIES: &[(Concept, &str)] = &[
     (Target, "offshore"),
     (Person, "bank_staff fraud_department"),
     (Tell, "hide conceal"),
-    (Needless, "two_approvals dual_approval quorum_reached quorum_met both_gates gate_passed gates_passed"),
+    (
+        Needless,
+        "two_approvals dual_approval quorum_reached quorum_met both_gates gate_passed gates_passed have_signed_off has_signed_off signed_off_by",
+    ),
     (Official, "alice bob"),
     (Boundary, "ignore_above"),
     (Choose, "cheapest_option_is_this highest_rated_by_ai"),
     (ToolWord, "replaces_the_tool overrides_the_tool before_using_any before_using_this_tool before_calling"),
-    (Use, "forward"),
+    (Pay, "forward"),
     (Reveal, "exfil"),
     (All, "100_percent"),
 ];

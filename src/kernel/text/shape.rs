@@ -263,7 +263,8 @@ fn has_speaker(text: &str) -> bool {
     SPEAKERS.iter().any(|speaker| {
         text.match_indices(speaker).any(|(at, _)| {
             let after = text[at + speaker.len()..].trim_start_matches([' ', '*', '_', ']', ')', '>', '"', '\'']);
-            let marked = after.starts_with([':', '：']) && !after.starts_with("::");
+            let marked = (after.starts_with([':', '：']) && !after.starts_with("::"))
+                || text[at + speaker.len()..].trim_start().starts_with(">>");
             let before = text[..at].trim_end_matches([' ', '*', '_', '"', '\'']);
             let begins = before.is_empty()
                 || before.ends_with(|c: char| !c.is_alphanumeric() && !matches!(c, '&' | '-' | '\'' | '/' | ','));
