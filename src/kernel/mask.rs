@@ -71,8 +71,10 @@ impl Clearance {
             "treasurer" | "finance_manager" | "finance-manager" | "payer" => {
                 Self::of([OwnAccount, Balance, Amount, Text, Detail, CounterpartyAccount])
             }
-            "viewer" | "support_agent" | "support-agent" => Self::of([OwnAccount, Balance, Amount, Detail]),
-            "auditor" | "risk_manager" | "risk-manager" => {
+            "viewer" | "support_agent" | "support-agent" | "operations" => {
+                Self::of([OwnAccount, Balance, Amount, Detail])
+            }
+            "auditor" | "risk_manager" | "risk-manager" | "admin" => {
                 Self::of([OwnAccount, Balance, Amount, Text, Detail, CounterpartyAccount, Owner])
             }
             _ => Self::default(),

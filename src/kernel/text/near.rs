@@ -14,7 +14,7 @@ const HITS_MAX: usize = 96;
 /// Longest word whose misspellings are looked for, in characters.
 const WORD_CHARS_MAX: usize = 16;
 /// Shortest entry that is found inside of a run of letters without spaces.
-const GLUED_CHARS_MIN: usize = 4;
+const GLUED_CHARS_MIN: usize = 5;
 
 /// Where a concept stands: from which word, to which, by width.
 #[derive(Clone, Copy, Debug)]

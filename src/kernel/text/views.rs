@@ -91,9 +91,9 @@ fn worded(text: &str, found: &mut BTreeSet<Finding>) {
     let joined = joined(text);
     if joined != text {
         near::said(&joined, Words::Spaced, found);
+    }
+    if is_taken_apart(text) {
         near::said(&joined, Words::Glued, found);
-    } else if text.split_whitespace().any(|word| word.chars().count() >= 16) {
-        near::said(text, Words::Glued, found);
     }
     let turned: String = text.chars().rev().collect();
     let mut backwards = BTreeSet::new();
@@ -139,6 +139,18 @@ fn humps(text: &str) -> String {
         before = c;
     }
     apart
+}
+
+/// Whether spaces and signs stand where no word ends, or none where words do: single letters, signs all through a word,
+/// a very long word. A hyphen makes no such text.
+fn is_taken_apart(text: &str) -> bool {
+    let inner_signs = |word: &str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        bare.chars().filter(|c| !c.is_alphanumeric()).count()
+    };
+    let singles =
+        text.split_whitespace().filter(|word| word.chars().filter(|c| c.is_alphanumeric()).count() == 1).count();
+    singles >= 4 || text.split_whitespace().any(|word| inner_signs(word) >= 2 || word.chars().count() >= 18)
 }
 
 /// Letters that stand alone, put together; signs within a word left out.
