@@ -129,6 +129,7 @@ const MEMBERS: &[(&str, Declared)] = &[
     ("next", Class(Sensitivity::Public)),
     ("time_zone", Class(Sensitivity::Public)),
     // What people still have to do
+    ("pending", Class(Sensitivity::Public)),
     ("gate", Class(Sensitivity::Public)),
     ("gates", Class(Sensitivity::Public)),
     ("waits_for", Class(Sensitivity::Public)),

@@ -218,13 +218,16 @@ fn story(w: &World<'_>, number: usize, title: &str, words: &str) -> Vec<String> 
         let row = w.store.transaction(&transaction).unwrap().unwrap();
         let mut view = json!(views::approval(&row).unwrap());
         view["summary"]["note"] = json!("");
+        for word in view["words"].as_array_mut().unwrap() {
+            word["note"] = json!("");
+        }
         view.to_string()
     };
     told.push(seen());
     let stop = Act::SetBreaker { reason: Some(words.to_owned()) };
     told.push(format!("{:?}", w.admin(stop)));
     told.push(format!("{:?}", w.admin(Act::SetBreaker { reason: None })));
-    let deny = Act::DecideApproval { approval: approval.clone(), verdict: Verdict::Deny, note: words.into() };
+    let deny = decide(&approval, Verdict::Deny, words);
     told.push(format!("{:?}", w.decision(Actor::Operator(operator("bob", &["approver"])), deny).outcome));
     told.push(seen());
     told.push(format!("{:?}", w.call(ToolCall::GetApprovalStatus { approval_id: approval })));
