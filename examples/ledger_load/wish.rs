@@ -125,19 +125,16 @@ impl Wish {
             Self::Incoming { account, amount, reference } => {
                 (town.administrator(), Act::IncomingPayment { account, amount, reference })
             }
-            Self::Merchant { merchant, currency } => (
-                town.administrator(),
-                Act::AddMerchant { name: merchant.to_string(), merchant, currency, looks_like_accepted: true },
-            ),
-            Self::Product { merchant, product, price } => {
-                (town.administrator(), Act::AddProduct { title: product.to_string(), merchant, product, price })
+            Self::Merchant { merchant, currency } => {
+                let name = merchant.to_string();
+                let on_hostile = OnHostile::Refuse;
+                let act = Act::AddMerchant { name, merchant, currency, looks_like_accepted: true, on_hostile };
+                (town.administrator(), act)
             }
-                Act::AddMerchant { name: merchant.to_string(), merchant, currency, on_hostile: OnHostile::Refuse },
-            ),
-            Self::Product { merchant, product, price } => (
-                town.administrator(),
-                Act::AddProduct { title: product.to_string(), merchant, product, price, on_hostile: OnHostile::Refuse },
-            ),
+            Self::Product { merchant, product, price } => {
+                let (title, on_hostile) = (product.to_string(), OnHostile::Refuse);
+                (town.administrator(), Act::AddProduct { title, merchant, product, price, on_hostile })
+            }
             Self::Enrol { agent } => (town.system(), Act::JournalCertificate { record: town.certificate(agent) }),
             Self::Grant { agent, account, owner } => {
                 let act = Act::AddGrant {

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::front::oauth::TokenGate;
-use crate::front::rates::SharedTurns;
 use crate::front::outgoing::Outgoing;
+use crate::front::rates::SharedTurns;
 use crate::front::request_state;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Stamp, ToolCall};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::ledger::TransactionKind;
-use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::mask::Clearance;
+use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::quorum::GateRule;
 use crate::kernel::types::{Currency, MerchantId, RoleName};
 

@@ -7,6 +7,7 @@ mod variations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use countersign::kernel::command::*;
 use countersign::kernel::mask::{Clearance, Sensitivity, masked};
@@ -154,7 +155,7 @@ fn product(number: usize, title: &str, on_hostile: OnHostile) -> Act {
     }
 }
 
-fn bank(directory: &Path) -> SqliteStore {
+fn bank(directory: &Path) -> Arc<SqliteStore> {
     SqliteStore::open(&directory.join("store.sqlite3")).unwrap()
 }
 
@@ -162,7 +163,7 @@ fn bank(directory: &Path) -> SqliteStore {
 fn a_hostile_text_is_registered_only_when_somebody_accepts_it() {
     let directory = tempfile::tempdir().unwrap();
     let store = bank(directory.path());
-    let w = World::new(&store);
+    let w = World::new(&*store);
     w.bank();
     for (number, (_, text)) in HOSTILE.iter().enumerate() {
         let merchant = |on_hostile| Act::AddMerchant {
@@ -239,7 +240,7 @@ fn story(w: &World<'_>, number: usize, title: &str, words: &str) -> Vec<String> 
 fn no_text_changes_a_decision_an_approval_or_another_field() {
     let [benign, hostile] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [benign, hostile] = [bank(benign.path()), bank(hostile.path())];
-    let [benign, hostile] = [World::new(&benign), World::new(&hostile)];
+    let [benign, hostile] = [World::new(&*benign), World::new(&*hostile)];
     benign.bank();
     hostile.bank();
     for (number, (_, text)) in HOSTILE.iter().enumerate() {

@@ -157,9 +157,19 @@ impl Bank {
             self.payments.account_open(&ada(), new_account(account, owner, Some(opening))).unwrap();
         }
         let amazon: MerchantId = "amazon.com".parse().unwrap();
-        self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency(), false).unwrap();
+        let refuse = countersign::kernel::text::OnHostile::Refuse;
+        self.payments.merchant_add(&ada(), amazon.clone(), "Amazon".into(), usd_currency(), false, refuse).unwrap();
         let product = "B08N5WRWNW".parse().unwrap();
-        self.payments.product_add(&ada(), amazon, product, "Laptop computer".into(), usd("1899.99")).unwrap();
+        self.payments
+            .product_add(
+                &ada(),
+                amazon,
+                product,
+                "Laptop computer".into(),
+                usd("1899.99"),
+                countersign::kernel::text::OnHostile::Refuse,
+            )
+            .unwrap();
         let record = CertificateRecord {
             id: "crt_1".into(),
             profile: "agent-b".into(),
@@ -365,7 +375,16 @@ fn a_payment_with_a_fee_is_two_lines_of_a_statement_wherever_a_page_ends() {
     // One costs what its fee is.
     for (product, price) in [("PEN", "0.25"), ("BOOK", "12.00")] {
         let product: ProductId = product.parse().unwrap();
-        bank.payments.product_add(&ada(), amazon.clone(), product.clone(), "Thing".into(), usd(price)).unwrap();
+        bank.payments
+            .product_add(
+                &ada(),
+                amazon.clone(),
+                product.clone(),
+                "Thing".into(),
+                usd(price),
+                countersign::kernel::text::OnHostile::Refuse,
+            )
+            .unwrap();
         let authorize = ToolCall::AuthorizePurchase {
             product_id: product.clone(),
             price: usd(price),

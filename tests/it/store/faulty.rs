@@ -365,11 +365,19 @@ impl Desk {
             Step::Open(account) => payments.account_open(&ada(), new_account(account, "OWN_001", Some("5000"))),
             Step::Merchant => {
                 let amazon = "amazon.com".parse().unwrap();
-                payments.merchant_add(&ada(), amazon, "Amazon".into(), "USD".parse().unwrap(), false)
+                let refuse = countersign::kernel::text::OnHostile::Refuse;
+                payments.merchant_add(&ada(), amazon, "Amazon".into(), "USD".parse().unwrap(), false, refuse)
             }
             Step::Product => {
                 let (merchant, product) = ("amazon.com".parse().unwrap(), "LAPTOP".parse().unwrap());
-                payments.product_add(&ada(), merchant, product, "Laptop".into(), usd("1899.99"))
+                payments.product_add(
+                    &ada(),
+                    merchant,
+                    product,
+                    "Laptop".into(),
+                    usd("1899.99"),
+                    countersign::kernel::text::OnHostile::Refuse,
+                )
             }
             Step::Enrol => self.enrol(),
             Step::Grant => {
