@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::mask::{Clearance, Sensitivity, masked};
 use countersign::kernel::refusal::Refusal;
@@ -225,9 +226,9 @@ fn story(w: &World<'_>, number: usize, title: &str, words: &str) -> Vec<String> 
         view.to_string()
     };
     told.push(seen());
-    let stop = Act::SetBreaker { reason: Some(words.to_owned()) };
+    let stop = Act::SetBreaker { cause: Cause::Operator, reason: Some(words.to_owned()) };
     told.push(format!("{:?}", w.admin(stop)));
-    told.push(format!("{:?}", w.admin(Act::SetBreaker { reason: None })));
+    told.push(format!("{:?}", w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None })));
     let deny = decide(&approval, Verdict::Deny, words);
     told.push(format!("{:?}", w.decision(Actor::Operator(operator("bob", &["approver"])), deny).outcome));
     told.push(seen());
