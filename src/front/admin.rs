@@ -325,8 +325,8 @@ fn only_shows(call: &AdminCall) -> bool {
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
         CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
-        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow,
-        OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
+        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, MonitorAlerts, MonitorReplay,
+        MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
     };
     matches!(
         call,

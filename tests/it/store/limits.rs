@@ -135,7 +135,7 @@ sentences! {
     what_looks_like_a_registered_merchant_is_registered_only_by_somebody_who_looked: |w| {
         w.bank();
         let add = |merchant: &str, name: &str, looks_like_accepted| {
-            w.admin(Act::AddMerchant {
+            w.admin(Act::AddMerchant { on_hostile: countersign::kernel::text::OnHostile::Refuse,
                 merchant: merchant.parse().unwrap(),
                 name: name.into(),
                 currency: "USD".parse().unwrap(),
