@@ -123,7 +123,7 @@ fn transfer(key: &str) -> Value {
 
 #[test]
 fn forbidden_calls_hold_the_next_payment_then_freeze_the_agent_and_the_log_gives_the_same_scores() {
-    let (world, agent) = watched("enforce", "approve_at = 200\nfreeze_at = 560");
+    let (world, agent) = watched("enforce", "approve_at = 200\nfreeze_at = 360");
     assert_eq!(call(&agent, "authorize_transfer", &transfer("first")).content()["status"], "approved");
 
     hammer(&agent, 8);
@@ -137,14 +137,15 @@ fn forbidden_calls_hold_the_next_payment_then_freeze_the_agent_and_the_log_gives
     let alerts = || ask(&world, &["monitor", "alerts"])["items"].as_array().unwrap().len();
     until("there is an alert", || (alerts() == 1).then_some(()));
 
-    hammer(&agent, 12);
+    // One more would be refused already: a freeze cuts the connection that a call is on.
+    hammer(&agent, 2);
     caught_up(&world);
     let refused = call(&agent, "list_accounts", &json!({}));
-    assert!(refused.body.to_string().contains("_frozen"), "{refused:?}");
+    assert!(refused.body.to_string().contains("risk_frozen"), "{refused:?}");
     let frozen = || ask(&world, &["freeze", "--list"])["items"].as_array().unwrap().len();
     until("the agent is frozen", || (frozen() == 1).then_some(()));
     let list = ask(&world, &["freeze", "--list"]);
-    assert!(list["items"][0]["reason"].as_str().unwrap().starts_with("risk score 560"), "{list}");
+    assert!(list["items"][0]["reason"].as_str().unwrap().starts_with("risk score "), "{list}");
 
     for operator in ["bank-officer", "bank-admin"] {
         world.run("bank", &["--operator", operator, "unfreeze", "assistant", "--note", "looked at"]);
@@ -160,7 +161,7 @@ fn forbidden_calls_hold_the_next_payment_then_freeze_the_agent_and_the_log_gives
     let replayed = ask(&world, &["monitor", "replay"]);
     assert_eq!(replayed["differences"], "0", "{replayed}");
     let count = |key: &str| replayed[key].as_str().unwrap().parse::<u32>().unwrap();
-    assert!(count("scores") >= 24 && count("same") + count("other_rules") == count("scores"), "{replayed}");
+    assert!(count("scores") >= 14 && count("same") + count("other_rules") == count("scores"), "{replayed}");
     assert_eq!(frozen(), 0, "a freeze that was lifted is not ordered again");
 }
 

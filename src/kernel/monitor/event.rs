@@ -90,13 +90,14 @@ impl Refused {
             | "account_day_limit_exceeded"
             | "insufficient_funds"
             | "too_many_open_holds"
-            | "mandate_amount_exceeded"
-            | "mandate_budget_exceeded"
+            | "mandate_amount"
+            | "mandate_budget"
             | "amount_too_large" => Self::Limit,
             "agent_revoked"
             | "agent_frozen"
             | "risk_frozen"
             | "endorsement_status_stale"
+            | "policy_changed_meanwhile"
             | "price_changed"
             | "approval_pending"
             | "approval_denied"
@@ -110,14 +111,18 @@ impl Refused {
             | "submission_pending"
             | "core_refused"
             | "case_rejected"
+            | "paid_elsewhere"
             | "breaker_open"
             | "account_not_active"
             | "destination_not_active"
             | "grant_ambiguous"
             | "rate_limited"
+            | "velocity_exceeded"
+            | "outside_hours"
+            | "mandate_expired"
+            | "mandate_not_yet_valid"
             | "idempotency_key_reused"
-            | "unknown_product"
-            | "outside_time_window" => Self::Neutral,
+            | "unknown_product" => Self::Neutral,
             _ => Self::Forbidden,
         }
     }
