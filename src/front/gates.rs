@@ -184,7 +184,9 @@ impl ToolGate for Gates {
     ) -> Result<Value, Unanswered> {
         // Until it is read, so that a revocation that comes now waits for it.
         let _call = self.services.calls.begin();
-        let call = ToolCall::ListTransactions { account_id: page.account.clone(), limit: 1 };
+        // As many as may be shown: a policy's limit on the tool is none that the resource goes round.
+        let limit = crate::payment::STATEMENT_LINES_MAX;
+        let call = ToolCall::ListTransactions { account_id: page.account.clone(), limit };
         self.call(agent, call, request)?;
         let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
         let statement = payments.statement_for_agent(&page.account, page.days);

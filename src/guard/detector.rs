@@ -196,6 +196,12 @@ impl Detector {
     pub fn adopt(&mut self, now_ms: i64, cause: Cause, reason: &str) {
         if AUTOMATIC.contains(&cause) && self.standing(cause).is_none() {
             self.stand(now_ms, cause, reason.to_owned(), true);
+            // What was not seen here cannot be seen to be over before its window is.
+            let window_ms = ms(self.settings.anomalies_window_s).saturating_mul(1000);
+            if let Some(standing) = self.watches.get_mut(&cause).and_then(|watch| watch.standing.as_mut()) {
+                standing.first_pause_ms = standing.first_pause_ms.max(window_ms);
+                standing.next_probe_ms = now_ms.saturating_add(standing.first_pause_ms);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::ops::failure::Failure;
 use crate::store::{ApprovalView, StoreFault};
 
 /// Lines of one statement: an agent that needs more asks for fewer days.
-const LINES_MAX: u32 = 500;
+pub const STATEMENT_LINES_MAX: u32 = 500;
 
 impl Payments {
     /// The rules that hold for an agent's role now.
@@ -39,7 +39,7 @@ impl Payments {
     /// `period_invalid`, `unknown_account`; the store's.
     pub fn statement_for_agent(&self, account: &AccountId, days: Option<(Day, Day)>) -> Result<Value, Failure> {
         let (from, to) = days.unzip();
-        let mut page = self.statement_page(account.clone(), from, to, None, LINES_MAX)?;
+        let mut page = self.statement_page(account.clone(), from, to, None, STATEMENT_LINES_MAX)?;
         let is_whole = page["next"].is_null();
         if let Some(members) = page.as_object_mut() {
             members.remove("next");

@@ -19,6 +19,7 @@ mod story;
 pub use core::Outbox;
 pub use desk::DeskCall;
 
+pub use agents::STATEMENT_LINES_MAX;
 pub use answer::{Receipt, ToolFailure};
 pub use policies::PolicyCall;
 pub use rules::{check_fees, rules, two_people_above};

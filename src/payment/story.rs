@@ -428,15 +428,10 @@ fn timed<T>(guard: &Guard, began: Instant, outcome: &Result<T, StoreFault>) {
     }
 }
 
-/// Refusals that an agent in good order does not meet are alerts about it.
+/// Refusals that an agent in good order does not meet are alerts about it. A tool or an account that it has no more is
+/// none: a narrower policy, or grants that end together, would stop the bank.
 fn seen(guard: &Guard, agent: &SpiffeId, decision: &Result<Decision, Failure>) {
-    const ODD: [Refusal; 5] = [
-        Refusal::AccountNotGranted,
-        Refusal::AuthorizationMismatch,
-        Refusal::IdempotencyKeyReused,
-        Refusal::NonceReplayed,
-        Refusal::ToolDenied,
-    ];
+    const ODD: [Refusal; 3] = [Refusal::AuthorizationMismatch, Refusal::IdempotencyKeyReused, Refusal::NonceReplayed];
     if let Ok(Decision { outcome: Err(refusal), .. }) = decision
         && ODD.contains(refusal)
     {

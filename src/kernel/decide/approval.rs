@@ -2,17 +2,18 @@
 //!
 //! Order: a role of this gate's side → the approval is there → open → in time → the word counts (`kernel/quorum.rs`) → not
 //! the maker, nor who entered the grant that it is made under → the owner of the account that pays → what was signed is
-//! what is asked, by a key that is not revoked → the agent stands. Saying no needs no standing agent. What completes the
+//! what is asked, by a key that is not revoked → the agent and its grant stand → at
+//! the last word, nobody before was revoked since. Saying no needs no standing agent. What completes the
 //! gates approves; an approved reversal posts here and now.
 
 use super::bank::permitted;
 use super::posting::both_active;
-use super::{Book, Change, Orders, Ruled, core, existing, freezes_of, marks_of, release, settle};
+use super::{Book, Change, Grant, Orders, Ruled, core, existing, freezes_of, marks_of, release, settle};
 use crate::kernel::approval::{ApprovalDocument, Evidence, SignedBy};
-use crate::kernel::command::{Actor, Command, Effect, OperatorPrincipal, Settlement, Stamp, Verdict};
+use crate::kernel::command::{Actor, AgentPrincipal, Command, Effect, OperatorPrincipal, Settlement, Stamp, Verdict};
 use crate::kernel::decide::Mark;
 use crate::kernel::ledger::{
-    AccountKind, Approval, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionState,
+    AccountKind, Approval, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind, TransactionState,
 };
 use crate::kernel::quorum::{Answer, BANK_ROLES, NotCounted, OWNER, Side, Speaker, Standing, Word};
 use crate::kernel::refusal::Refusal;
@@ -61,12 +62,13 @@ pub(super) fn decide(book: &dyn Book, command: &Command, id: &ApprovalId, said: 
             Ok((effect(vec![]), release(&account, &heard, TransactionState::Denied, at.wall)?))
         }
         Standing::Open => {
-            stands(book, &heard)?;
+            stands(book, &heard, at)?;
             let effect = effect(quorum.pending());
             Ok((effect, vec![Change::UpdateTransaction(heard)]))
         }
         Standing::Complete => {
-            stands(book, &heard)?;
+            stands(book, &heard, at)?;
+            all_unrevoked(book, &transaction, at)?;
             let effect = effect(vec![]);
             Ok((effect, approved(book, heard, at)?))
         }
@@ -100,14 +102,27 @@ fn is_maker(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincip
     match (&transaction.maker, side) {
         (Actor::Operator(maker), Side::Bank | Side::Owner) => Ok(maker.name == person.name),
         (Actor::Agent(agent), Side::Bank) => {
-            let Ok(account) = transaction.debit.parse() else {
-                return Ok(false);
-            };
-            let grant = book.grant(&agent.spiffe_id, &account)?;
+            let grant = grant_of(book, transaction, agent)?;
             Ok(grant.is_some_and(|grant| grant.entered_by == person.name.as_str()))
         }
         (Actor::Agent(_), Side::Owner) | (Actor::System { .. }, Side::Bank | Side::Owner) => Ok(false),
     }
+}
+
+/// The grant under which an agent asks, as it stands now. A reversal pays back to the account that it is about.
+fn grant_of(book: &dyn Book, transaction: &Transaction, agent: &AgentPrincipal) -> Ruled<Option<Grant>> {
+    let account = match transaction.kind {
+        TransactionKind::Reversal => &transaction.credit,
+        TransactionKind::Purchase
+        | TransactionKind::Transfer
+        | TransactionKind::Incoming
+        | TransactionKind::Opening
+        | TransactionKind::Booking => &transaction.debit,
+    };
+    let Ok(account) = account.parse() else {
+        return Ok(None);
+    };
+    book.grant(&agent.spiffe_id, &account)
 }
 
 fn owns_what_pays(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincipal) -> Ruled<bool> {
@@ -170,6 +185,10 @@ fn proven(
     at: &Stamp,
 ) -> Ruled<()> {
     let asked = ApprovalDocument::asked(transaction, &person.name, said.side, said.verdict);
+    unrevoked(book, asked, evidence, at)
+}
+
+fn unrevoked(book: &dyn Book, asked: Option<ApprovalDocument>, evidence: &Evidence, at: &Stamp) -> Ruled<()> {
     let asked = asked.ok_or_else(|| Inconsistent("an approval that cannot be written down".into()))?;
     let SignedBy { key, issuer, serial, not_after } = evidence.verify(&asked)?;
     let marks = [
@@ -183,8 +202,9 @@ fn proven(
     Ok(())
 }
 
-/// The agent that asked is neither revoked nor frozen.
-fn stands(book: &dyn Book, transaction: &Transaction) -> Ruled<()> {
+/// The agent that asked is neither revoked nor frozen, and its grant stands: one that was taken back may be given again by
+/// whoever just approved.
+fn stands(book: &dyn Book, transaction: &Transaction, at: &Stamp) -> Ruled<()> {
     let Some(maker) = transaction.agent() else {
         return Ok(());
     };
@@ -193,6 +213,22 @@ fn stands(book: &dyn Book, transaction: &Transaction) -> Ruled<()> {
     }
     if book.any_marked(&freezes_of(&maker.spiffe_id))? {
         return Err(Refusal::AgentFrozen.into());
+    }
+    let grant = grant_of(book, transaction, maker)?.filter(|grant| at.wall < grant.expires);
+    grant.map(|_| ()).ok_or_else(|| Refusal::AccountNotGranted.into())
+}
+
+/// Nobody whose word counts was revoked since it was said.
+fn all_unrevoked(book: &dyn Book, transaction: &Transaction, at: &Stamp) -> Ruled<()> {
+    let quorum = &question(transaction)?.asked.quorum;
+    for word in &quorum.words {
+        let Some(evidence) = &word.evidence else {
+            continue;
+        };
+        let gate = quorum.gates.get(word.gate).ok_or_else(|| Inconsistent("a word at no gate".into()))?;
+        let person = word.person.parse().map_err(|_| Inconsistent("a word of nobody".into()))?;
+        let asked = ApprovalDocument::asked(transaction, &person, gate.side(), Verdict::Approve);
+        unrevoked(book, asked, evidence, at)?;
     }
     Ok(())
 }

@@ -142,7 +142,10 @@ fn closed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<V
 
 /// The hold came after all: a case that was opened for its sake is closed by the daemon itself.
 fn resumed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<Vec<Change>> {
-    let Some(case) = waiting_case(book, transaction)?.filter(|case| case.reason == HOLD_NOT_CONFIRMED) else {
+    // Whoever works on it may be paying by hand: then it is the person's to close.
+    let nobodys =
+        |case: &ManualCase| case.reason == HOLD_NOT_CONFIRMED && case.taken.is_none() && case.proposed.is_none();
+    let Some(case) = waiting_case(book, transaction)?.filter(nobodys) else {
         return Ok(vec![]);
     };
     let mut changes = manual::resumed(&case, transaction, at);

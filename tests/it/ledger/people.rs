@@ -302,13 +302,18 @@ impl Book {
             return Err(Refusal::MakerIsChecker);
         }
         // Who let an agent at the account does not approve what it does there.
-        let grant = payment.maker.agent().and_then(|agent| self.grants.get(&(agent.to_owned(), payment.debit.clone())));
+        let account = if payment.kind == TransactionKind::Reversal { &payment.credit } else { &payment.debit };
+        let grant = payment.maker.agent().and_then(|agent| self.grants.get(&(agent.to_owned(), account.clone())));
         if grant.is_some_and(|grant| grant.entered_by == by) {
             return Err(Refusal::MakerIsChecker);
         }
+        let granted = grant.is_some_and(|grant| now < grant.expires);
         let yes = verdict == Verdict::Approve;
         if yes && payment.maker.agent().is_some_and(|agent| self.revoked.contains(agent)) {
             return Err(Refusal::AgentRevoked);
+        }
+        if yes && payment.maker.agent().is_some() && !granted {
+            return Err(Refusal::AccountNotGranted);
         }
         let question = self.payment_mut(&payment.id).question.as_mut().expect("it was found by its question");
         question.decided_by = Some(by);
@@ -440,7 +445,10 @@ impl Book {
         match verb {
             CoreVerb::Hold if done => {
                 let waits = payment.case.as_deref().filter(|_| payment.state == "queued_manual");
-                let case = waits.and_then(|case| self.case(case)).filter(|case| case.reason == NO_HOLD_YET).cloned();
+                let case = waits
+                    .and_then(|case| self.case(case))
+                    .filter(|case| case.reason == NO_HOLD_YET && case.taken_by.is_none() && case.proposed.is_none());
+                let case = case.cloned();
                 if let Some(case) = case {
                     self.resume(id, case.resume, now);
                     self.close_case(&case.id, "released", "system:core");
