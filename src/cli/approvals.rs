@@ -43,7 +43,8 @@ enum Verb {
 Examples:
   countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --as ./dora --note \"called them\"
   countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX
-Without --as the operator is known by user id alone: where policy.unsigned_approvals lets that count.")]
+Without --as the operator is known by user id alone, where policy.unsigned_approvals lets that
+count.")]
     Approve {
         approval: ApprovalId,
         /// The person's own state directory: their token signs.

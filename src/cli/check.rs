@@ -134,8 +134,11 @@ mod tests {
         let more = ["# name = ", "# roles = [", "# hours = ", "# outside_hours = ", "# velocity = "];
         let is_shown = |line: &&str| starts.iter().chain(&more).any(|start| line.starts_with(start));
         let uncommented = |line: &str| if is_shown(&line) { line[2..].to_owned() } else { line.to_owned() };
-        let whole: Vec<String> = bank.lines().map(uncommented).collect();
-        let config = Config::parse(&whole.join("\n"), Path::new("sample")).unwrap();
+        // Channels have names, too.
+        let (rules, rest) = bank.split_once("# Who is told of what").unwrap();
+        let rules: Vec<String> = rules.lines().map(uncommented).collect();
+        let whole = format!("{}\n# Who is told of what{rest}", rules.join("\n"));
+        let config = Config::parse(&whole, Path::new("sample")).unwrap();
         assert!(config.listen.limits.rates.agent.is_some());
         assert_eq!(config.policy.unwrap().transactions.iter().count(), 1);
     }

@@ -44,7 +44,8 @@ enum Verb {
     #[command(after_help = "Examples:
   countersign manual done case_01M7YDFSJH4NW3PWHV6A9B342B --release --note \"checked with the owner\"
   countersign manual done case_01M7YDFSJH4NW3PWHV6A9B342B --reject --note \"duplicate\"
-  countersign manual done case_01M7YDFSJH4NW3PWHV6A9B342B --paid-elsewhere SWIFT-4711 --note \"by hand\"")]
+  countersign manual done case_01M7YDFSJH4NW3PWHV6A9B342B --paid-elsewhere SWIFT-4711 \\
+      --note \"by hand\"")]
     Done {
         case: CaseId,
         #[command(flatten)]

@@ -27,8 +27,8 @@ From a file to a rule in force:
   countersign policy diff roles.yaml   # against the one in force
   countersign policy apply roles.yaml
 
-Files are JSON (comments are taken), TOML or YAML; several are one policy. A policy narrows the signed
-role catalogue: a role that it does not name has no tools. See docs/POLICY.md.")]
+Files are JSON (comments are taken), TOML or YAML; several are one policy. A policy narrows the
+signed role catalogue: a role that it does not name has no tools. See docs/POLICY.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

@@ -60,7 +60,7 @@ enum Verb {
     },
     /// Verify what people signed about a payment: exit code 0 when their keys did, 3 when a rule refuses it
     #[command(after_help = "Examples:
-  countersign approvals show apr_01K… --json > approval.json
+  countersign approvals show apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --json > approval.json
   countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem")]
     Approval(verify_approval::Args),
     /// Verify a custody report: exit code 0 when its signer said it, 3 when a rule refuses it

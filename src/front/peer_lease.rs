@@ -320,16 +320,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (company, bank) = (Company(AtomicU64::new(1)), "bank".parse().unwrap());
         let first = lender(&directory, 300);
-        first.lend(&bank, &question("a", 1), &company).unwrap();
         let given = clock::boot_ms();
+        first.lend(&bank, &question("a", 1), &company).unwrap();
         company.0.store(2, Ordering::SeqCst);
         let next = lender(&directory, 300);
         assert_eq!(first.await_borrowers(&company), 0);
         assert!(clock::boot_ms() >= given + 300 - 1);
         assert_eq!(next.await_borrowers(&company), 0);
 
-        first.lend(&bank, &question("b", 2), &company).unwrap();
         let given = clock::boot_ms();
+        first.lend(&bank, &question("b", 2), &company).unwrap();
         assert_eq!(lender(&directory, 300).await_borrowers(&company), 0);
         assert!(clock::boot_ms() >= given + 300 - 1, "another start of the daemon has forgotten its leases");
         std::fs::write(directory.path().join("leases.json"), "{").unwrap();

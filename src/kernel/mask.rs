@@ -377,7 +377,7 @@ mod tests {
             account in "[A-Z]{2}[0-9]{8,30}",
             own in "[A-Z]{3}_[0-9]{3}",
             member in "[a-z_]{1,12}",
-            role in "purchaser|viewer|stranger|support_agent",
+            role in "purchaser|viewer|stranger|support-agent",
         ) {
             prop_assume!(!is_declared(&member));
             let line = json!({

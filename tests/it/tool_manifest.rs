@@ -22,7 +22,7 @@ fn tools_that_were_not_accepted_are_neither_shown_nor_called() {
     assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 12, "{listed}");
     assert_eq!(called["result"]["structuredContent"]["currency"], "USD", "{called}");
     let kept: Value = serde_json::from_slice(&std::fs::read(&pin).unwrap()).unwrap();
-    assert_eq!(kept["version"], 1);
+    assert_eq!(kept["version"], 2);
 
     let with = |member: &str, value: Value| {
         let mut other = kept.clone();
@@ -30,27 +30,27 @@ fn tools_that_were_not_accepted_are_neither_shown_nor_called() {
         other.to_string()
     };
     let other_tools = json!("0".repeat(64));
-    let newer = with("version", json!(0));
+    let newer = with("version", json!(1));
     let table = [
         ("newer", newer.clone(), vec![], Some("manifest_not_accepted")),
         (
             "newer, and another one accepted",
             newer.clone(),
-            vec!["--accept-manifest", "2"],
+            vec!["--accept-manifest", "3"],
             Some("manifest_not_accepted"),
         ),
-        ("older", with("version", json!(2)), vec![], Some("manifest_older")),
-        ("older, and accepted", with("version", json!(2)), vec!["--accept-manifest", "1"], Some("manifest_older")),
+        ("older", with("version", json!(3)), vec![], Some("manifest_older")),
+        ("older, and accepted", with("version", json!(3)), vec!["--accept-manifest", "2"], Some("manifest_older")),
         ("altered", with("tools_hash", other_tools.clone()), vec![], Some("manifest_altered")),
         (
             "altered, and accepted",
             with("tools_hash", other_tools),
-            vec!["--accept-manifest", "1"],
+            vec!["--accept-manifest", "2"],
             Some("manifest_altered"),
         ),
         ("a pin that says more", with("also", json!(1)), vec![], Some("manifest_pin_unreadable")),
         ("no JSON", "x".into(), vec![], Some("manifest_pin_unreadable")),
-        ("newer, and accepted", newer, vec!["--accept-manifest", "1"], None),
+        ("newer, and accepted", newer, vec!["--accept-manifest", "2"], None),
     ];
     for (what, text, arguments, refused) in table {
         std::fs::write(&pin, &text).unwrap();
