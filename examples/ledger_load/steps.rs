@@ -277,7 +277,9 @@ impl Caller {
 
 fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
     match effect {
-        Effect::Approved { transaction_id } | Effect::RequiresApproval { transaction_id, .. } => Some(transaction_id),
+        Effect::Approved { transaction_id, .. } | Effect::RequiresApproval { transaction_id, .. } => {
+            Some(transaction_id)
+        }
         Effect::Posted(posted) | Effect::Submitted(posted) => Some(&posted.transaction_id),
         Effect::Answer(_)
         | Effect::QueuedManual { .. }

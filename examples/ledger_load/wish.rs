@@ -223,7 +223,7 @@ pub fn told(decision: &Decision) -> Value {
 fn effect_told(effect: &Effect) -> Value {
     match effect {
         Effect::Answer(_) => json!({ "status": "answered" }),
-        Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
+        Effect::Approved { transaction_id, .. } => json!({ "status": "approved", "transaction_id": transaction_id }),
         Effect::RequiresApproval { approval_id, transaction_id, .. } => {
             json!({ "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id })
         }

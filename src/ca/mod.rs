@@ -20,6 +20,7 @@ mod identity;
 mod issue;
 mod keys;
 mod making;
+pub mod mandates;
 mod ocsp;
 pub mod offline;
 mod operators;

@@ -299,6 +299,19 @@ impl Authority {
         Ok((operator, leaf))
     }
 
+    /// The enrolled people who are this customer.
+    pub(super) fn enrolled_owners(&self, owner: &OwnerId) -> Result<Vec<EnrolledOperator>, Failure> {
+        let mut owners = Vec::new();
+        for file in files::names(&self.state.anchors())? {
+            let name = file.strip_prefix("operator-").and_then(|rest| rest.strip_suffix(".json"));
+            if let Some(name) = name.and_then(|name| name.parse().ok()) {
+                let enrolled = self.enrolled_operator(&name)?.filter(|one| one.owner.as_ref() == Some(owner));
+                owners.extend(enrolled.filter(|one| one.roles.iter().any(|role| role == OWNER)));
+            }
+        }
+        Ok(owners)
+    }
+
     /// The key of an operator's certificate that is valid at this time and not revoked.
     pub(super) fn operator_leaf(
         &self,

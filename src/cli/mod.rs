@@ -32,6 +32,7 @@ mod install;
 mod judging;
 pub mod key;
 pub mod ledger;
+mod mandate;
 pub mod manual;
 pub mod merchant;
 mod migrate;
@@ -127,6 +128,7 @@ enum Verb {
     Merchant(merchant::Args),
     Product(product::Args),
     Grant(grant::Args),
+    Mandate(mandate::Args),
     Approvals(approvals::Args),
     Consent(consent::Args),
     Transaction(transaction::Args),
@@ -209,6 +211,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Merchant(args) => merchant::run(args, context),
         Verb::Product(args) => product::run(args, context),
         Verb::Grant(args) => grant::run(args, context),
+        Verb::Mandate(args) => mandate::run(args, context),
         Verb::Approvals(args) => approvals::run(args, context),
         Verb::Consent(args) => consent::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ca::mandates::MandateWish;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
 use crate::front::doctor;
 use crate::front::services::Services;
@@ -16,8 +17,8 @@ use crate::kernel::quorum::Side;
 use crate::kernel::sign::Purpose;
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
-    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OwnerId, PartyName,
-    ProductId, RoleName, SpiffeId, TransactionId,
+    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OwnerId,
+    PartyName, ProductId, RoleName, SpiffeId, TransactionId,
 };
 use crate::notify::NotifyCall;
 use crate::ops::clock;
@@ -228,6 +229,24 @@ pub enum AdminCall {
         account: AccountId,
     },
     GrantList {},
+    /// With an owner's own state directory: signs a mandate.
+    MandateSign(MandateWish),
+    MandateAdd {
+        mandate: String,
+    },
+    MandateList {
+        agent: Option<AgentName>,
+        #[serde(default)]
+        after: Option<MandateId>,
+        limit: u32,
+    },
+    MandateShow {
+        mandate: MandateId,
+    },
+    MandateRevoke {
+        mandate: MandateId,
+        reason: String,
+    },
     ApprovalsList {
         #[serde(default)]
         after: Option<ApprovalId>,
@@ -325,8 +344,8 @@ fn only_shows(call: &AdminCall) -> bool {
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
         CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
-        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MerchantList, MonitorAlerts, MonitorReplay,
-        MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
+        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow, MerchantList,
+        MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
     };
     matches!(
         call,
@@ -353,6 +372,8 @@ fn only_shows(call: &AdminCall) -> bool {
             | MerchantList {}
             | ProductList {}
             | GrantList {}
+            | MandateList { .. }
+            | MandateShow { .. }
             | ApprovalsList { .. }
             | ApprovalsShow { .. }
             | ApprovalsQuestion { .. }
@@ -502,6 +523,16 @@ fn dispatch(
         }
         AdminCall::GrantRevoke { agent, account } => bank()?.grant_revoke(operator, &agent, account),
         AdminCall::GrantList {} => bank()?.list(operator, Listing::Grants),
+        AdminCall::MandateSign(wish) => authority.mandate_sign(&actor, &wish),
+        AdminCall::MandateAdd { mandate } => {
+            let payments = bank()?;
+            payments.mandate_add(operator, authority.mandate_verified(&actor, &mandate)?)
+        }
+        AdminCall::MandateList { agent, after, limit } => {
+            bank()?.mandate_list(operator, agent.as_ref(), after.as_ref(), limit)
+        }
+        AdminCall::MandateShow { mandate } => bank()?.mandate_show(operator, &mandate),
+        AdminCall::MandateRevoke { mandate, reason } => bank()?.mandate_revoke(operator, mandate, reason),
         AdminCall::ApprovalsList { after, limit } => bank()?.approvals_list(operator, after, limit),
         AdminCall::ApprovalsShow { approval } => bank()?.approvals_show(operator, &approval),
         AdminCall::ApprovalsQuestion { reading, side, verdict } => {

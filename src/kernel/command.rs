@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::kernel::approval::Evidence;
 use crate::kernel::breaker::Cause;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
+use crate::kernel::mandate::VerifiedMandate;
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
@@ -19,8 +20,8 @@ use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MerchantId, Money, OperatorName, OwnerId,
-    ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OperatorName,
+    OwnerId, ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
 use crate::kernel::zone::Zone;
 
@@ -550,6 +551,15 @@ pub enum Act {
         agent: SpiffeId,
         account: AccountId,
     },
+    /// Enters a mandate that the account's owner has signed; its signature was verified by the caller.
+    AddMandate {
+        mandate: Box<VerifiedMandate>,
+    },
+    /// For the bank's people, and for the owner.
+    RevokeMandate {
+        mandate: MandateId,
+        reason: String,
+    },
     /// One person's word at a gate of an approval: the account owner's consent or the bank's approval.
     DecideApproval {
         approval: ApprovalId,
@@ -641,8 +651,10 @@ pub struct LeafRef {
 pub enum Effect {
     /// A read tool's structured answer.
     Answer(Value),
+    /// `mandate`: the owner's mandate under which it is paid.
     Approved {
         transaction_id: TransactionId,
+        mandate: Option<MandateId>,
     },
     RequiresApproval {
         approval_id: ApprovalId,
@@ -652,6 +664,7 @@ pub enum Effect {
         pending: Vec<String>,
         /// Which rule asked for it; empty when it is answered again.
         why: Vec<Why>,
+        mandate: Option<MandateId>,
     },
     /// Money moved, now or (`repeated`) earlier. The receipt waits for the batch's signature.
     Posted(Posted),
@@ -754,6 +767,9 @@ pub struct TransactionStatement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<String>,
     pub kind: String,
+    /// The owner's mandate under which it was paid; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate_id: Option<MandateId>,
     pub merchant: Option<MerchantId>,
     /// The transaction that a reversal undoes.
     #[serde(default)]

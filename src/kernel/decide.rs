@@ -12,6 +12,7 @@ mod core;
 mod execute;
 mod leaf;
 mod limits;
+mod mandate;
 mod manual;
 mod policy;
 mod posting;
@@ -43,7 +44,7 @@ use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, Serial, SpiffeId, UnixMillis};
+use crate::kernel::types::{AccountId, KeyId, Serial, SpiffeId, UnixMillis};
 
 /// What a command comes to, before it is written.
 #[derive(Debug)]
@@ -79,6 +80,8 @@ impl Decided {
             | Act::AddProduct { .. }
             | Act::AddGrant { .. }
             | Act::RevokeGrant { .. }
+            | Act::AddMandate { .. }
+            | Act::RevokeMandate { .. }
             | Act::DecideApproval { .. }
             | Act::JournalCertificate { .. }
             | Act::ReleaseCertificate { .. }
@@ -146,6 +149,11 @@ pub fn marks_of(agent: &AgentPrincipal) -> [String; 7] {
     ]
 }
 
+/// The marks of an agent and its key, whatever its certificates.
+fn marks_of_subject(agent: &SpiffeId, key: KeyId) -> [String; 3] {
+    [Mark::Agent(agent.clone()).text(), Mark::Key(key).text(), Mark::Everyone.text()]
+}
+
 /// Every mark that stops this agent until it is lifted.
 fn freezes_of(agent: &SpiffeId) -> [String; 2] {
     [Mark::Frozen(Whom::Agent(agent.clone())).text(), Mark::Frozen(Whom::Everyone).text()]
@@ -198,6 +206,8 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::AddProduct { .. }
         | Act::AddGrant { .. }
         | Act::RevokeGrant { .. } => bank::set_up(book, command),
+        Act::AddMandate { mandate } => mandate::add(book, command, mandate),
+        Act::RevokeMandate { mandate, reason } => mandate::revoke(book, command, mandate, reason),
         Act::Transfer { debit, credit, amount, reference } => {
             transfer::book(book, command, debit, credit, *amount, reference)
         }

@@ -28,7 +28,9 @@ mod sd_jwt;
 #[cfg(test)]
 mod tests;
 
-pub use constraint::{AmountRange, Budget, Constraints, ExecutionDates, Moment, Payee, Recurrence, Weekdays};
+pub use constraint::{
+    AmountRange, Budget, Constraints, ExecutionDates, Moment, Payee, Recurrence, Weekdays, plain_number,
+};
 pub use fit::{Counts, MandateUse, Payment, PaymentPayee, Revoked, StoredMandate, choose};
 pub use period::{LIFE, Period};
 pub use refusal::MandateRefusal;

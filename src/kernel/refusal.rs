@@ -67,6 +67,7 @@ refusals! {
     MandateDates = "mandate_dates", "the owner's mandate does not let payments be executed today", "wait for a day that it names";
     MandateRecurrence = "mandate_recurrence", "the owner's mandate is used up for now", "wait for its next period, or ask for a new mandate";
     MandateBudget = "mandate_budget", "the budget of the owner's mandate would be exceeded", "lower the amount or wait for its next period";
+    TooManyMandates = "too_many_mandates", "the agent has 32 mandates for this account that stand", "revoke those that are no longer wanted";
     UnknownMandate = "unknown_mandate", "no such mandate", "see `countersign mandate list`";
     GrantLimitExceeded = "grant_limit_exceeded", "the amount is above the owner's limit for this agent", "ask the owner for a higher limit";
     AboveHardCeiling = "above_hard_ceiling", "the amount is above the hard ceiling", "no approval lifts a hard ceiling";

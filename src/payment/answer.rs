@@ -48,7 +48,9 @@ pub(super) fn refused(call: &ToolCall, refusal: Refusal) -> Result<Value, ToolFa
 pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Value, ToolFailure> {
     match effect {
         Effect::Answer(value) => Ok(value),
-        Effect::Approved { transaction_id } => Ok(json!({ "status": "approved", "transaction_id": transaction_id })),
+        Effect::Approved { transaction_id, .. } => {
+            Ok(json!({ "status": "approved", "transaction_id": transaction_id }))
+        }
         Effect::RequiresApproval { approval_id, expires, pending, .. } => Ok(json!({
             "status": "requires_approval",
             "approval_id": approval_id,

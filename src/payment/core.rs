@@ -42,7 +42,7 @@ pub(super) enum There<'e> {
 /// The same of what was decided here.
 pub(super) fn asked_there(effect: &Effect) -> There<'_> {
     match effect {
-        Effect::Approved { transaction_id } | Effect::RequiresApproval { transaction_id, .. } => {
+        Effect::Approved { transaction_id, .. } | Effect::RequiresApproval { transaction_id, .. } => {
             There::Hold(transaction_id)
         }
         Effect::Submitted(order) => There::Settlement(order),

@@ -10,6 +10,7 @@ mod approvals;
 mod breaker;
 mod core;
 mod desk;
+mod mandates;
 mod operators;
 mod policies;
 mod rules;

@@ -148,7 +148,7 @@ const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.pr
     FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
     ORDER BY e.id";
 const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
-    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL
+    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL, t.mandate
     FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
     LEFT JOIN batches b ON b.batch = t.batch
     ORDER BY t.id";
@@ -208,6 +208,8 @@ pub(super) struct TransactionSums {
     pub leaf: Option<i64>,
     pub leaf_is_there: bool,
     pub batch_is_there: bool,
+    /// Under which mandate it is paid and where it counts, as it is written.
+    pub mandate: Option<String>,
 }
 
 #[derive(Clone, Debug)]

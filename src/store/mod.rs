@@ -34,9 +34,10 @@ use serde_json::Value;
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
 use crate::ops::failure::Failure;
 
@@ -341,6 +342,18 @@ pub trait Store: Send + Sync {
     fn approval(&self, approval: &ApprovalId) -> Result<Option<ApprovalView>, StoreFault>;
     /// The grants of an agent that nobody took back, expired or not, by account.
     fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault>;
+    /// Mandates, newest first by id: of an agent or all, those behind `after`.
+    fn mandates(
+        &self,
+        _agent: Option<&SpiffeId>,
+        _after: Option<&MandateId>,
+        _limit: u32,
+    ) -> Result<Vec<StoredMandate>, StoreFault> {
+        Ok(vec![])
+    }
+    fn mandate(&self, _id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {
+        Ok(None)
+    }
     /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;
     fn posted(&self, transaction: &TransactionId) -> Result<Option<Posted>, StoreFault>;

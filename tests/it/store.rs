@@ -17,6 +17,7 @@ mod gates;
 mod keys;
 mod limits;
 mod log;
+mod mandates;
 mod migrate;
 mod notices;
 mod policies;

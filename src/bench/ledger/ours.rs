@@ -142,7 +142,7 @@ impl Ours {
         }
         let mut executed = Vec::with_capacity(transfers.len());
         for (transfer, effect) in transfers.iter().zip(self.permitted(authorized)?) {
-            let Effect::Approved { transaction_id } = effect else {
+            let Effect::Approved { transaction_id, .. } = effect else {
                 return Err(out_of_balance("an agent's payment was not approved at once"));
             };
             executed.push(self.tool(ToolCall::ExecuteTransfer {

@@ -8,24 +8,26 @@
 //! 6. the account is active; the amount is positive; currencies agree; transaction rules' hours, then their currencies
 //! 7. merchant or payee: on the lists first, the bank's and the rules', so that no offer of an outsider is ever
 //!    discussed; then its offer; a transfer's destination exists and is another account
-//! 8. hard ceilings: the owner's, the bank's, the rules', then the account's own for the day, then velocities that deny
-//! 9. open holds, then funds
-//! 10. soft limits, the monitor's score, thresholds and the other velocities: none reached → approved, otherwise →
+//! 8. mandate: an agent that has one for this account pays within it, and only within it; where a rule wants one it has one
+//! 9. hard ceilings: the owner's, the bank's, the rules', then the account's own for the day, then velocities that deny
+//! 10. open holds, then funds
+//! 11. soft limits, the monitor's score, thresholds and the other velocities: none reached → approved, otherwise →
 //!     requires approval; never denied
 //!
-//! In both cases of 10 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
+//! In both cases of 11 amount and fee are held. A refusal leaves no trace but its leaf, so the key stays free.
 
 use super::limits::{Limits, kind_of, together};
 use super::posting::{counted, within_day};
 use super::{
     Binding, Book, Case, Change, Counter, Found, Grant, Orders, Ruled, bound_parameters, core, hash_of, internal,
-    manual, stop,
+    mandate, manual, stop,
 };
 use crate::kernel::command::{Actor, Effect, FreshIds, Rules, ToolCall, Verb};
 use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, Asked, Inconsistent, Transaction, TransactionKind, TransactionState,
     fee_of,
 };
+use crate::kernel::mandate::{Payment, PaymentPayee};
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::{SoftLimit, hard_ceilings, merchant_on_list, soft_limits};
 use crate::kernel::quorum::{GateRule, Quorum, Side, strictest};
@@ -80,6 +82,16 @@ impl<'a> Wanted<'a> {
             | ToolCall::RequestReversal { .. } => None,
         }
     }
+
+    /// As a mandate looks at it. Its reference is what is bought; of a transfer, the key that names the intent.
+    fn payment(&self, case: &Case<'_>, source: &Account) -> Payment<'a> {
+        let (payee, reference) = match self.payee {
+            Payee::Merchant { merchant, product } => (PaymentPayee::Merchant(merchant), product.as_str()),
+            Payee::Account(to) => (PaymentPayee::Account(to), self.key.as_str()),
+        };
+        let (agent_key, at, zone) = (case.agent.key, case.now(), source.zone);
+        Payment { agent_key, payee, reference, amount: self.amount, at, zone }
+    }
 }
 
 /// `authorize_purchase` and `authorize_transfer`.
@@ -121,6 +133,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
             offered(case, merchant, product, wanted.amount)?
         }
     };
+    let mandate = mandate::under(case, &source, &wanted.payment(case, &source), limits.mandate_required())?;
     hard_ceilings(case.rules, grant.per_transaction_max, wanted.amount)?;
     limits.ceilings()?;
     let fee = fee_of(&case.rules.fees, wanted.kind, wanted.amount)?;
@@ -162,6 +175,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
         parameters,
         counts_on: (!attended).then_some(day),
         debits_on,
+        mandate,
         created: case.now(),
         expires: expiry(case, &reached),
         authorization_ttl_ms: case.rules.authorization_ttl_ms,
@@ -283,6 +297,7 @@ fn answer_again(book: &dyn Book, transaction: &Transaction) -> Ruled<Effect> {
 }
 
 fn answer(transaction: &Transaction) -> Effect {
+    let mandate = transaction.mandate.as_ref().map(|used| used.mandate.clone());
     match &transaction.approval {
         Some(approval) => Effect::RequiresApproval {
             approval_id: approval.approval_id.clone(),
@@ -290,8 +305,9 @@ fn answer(transaction: &Transaction) -> Effect {
             expires: approval.expires,
             pending: approval.asked.quorum.pending(),
             why: vec![],
+            mandate,
         },
-        None => Effect::Approved { transaction_id: transaction.transaction_id.clone() },
+        None => Effect::Approved { transaction_id: transaction.transaction_id.clone(), mandate },
     }
 }
 

@@ -135,6 +135,8 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::ResolveCase { .. }
         | Act::QueueManual { .. }
         | Act::CoreAnswered { .. }
+        | Act::AddMandate { .. }
+        | Act::RevokeMandate { .. }
         | Act::DecideApproval { .. }
         | Act::Sweep { .. }
         | Act::JournalCertificate { .. }
@@ -321,6 +323,7 @@ fn from_outside(
         original: None,
         counts_on: None,
         debits_on: None,
+        mandate: None,
         created: at,
         expires: at,
         authorization_ttl_ms: 0,

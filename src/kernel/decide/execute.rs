@@ -2,12 +2,13 @@
 //!
 //! Order of `execute_*`: the agent stands → the authorization is its own → executed, ordered or queued already with
 //! these parameters: the same answer again → grant → role → parameters → merchant or payee still on the lists → state
-//! and expiry → whoever made it stands → payments are not stopped → both accounts are active. Limits and ceilings are not asked again: the funds were held
+//! and expiry → whoever made it stands → the owner's mandate that it is paid under stands → payments are not stopped →
+//! both accounts are active. Limits and ceilings are not asked again: the funds were held
 //! when they were.
 
 use super::limits::still_permits;
 use super::posting::both_active;
-use super::{Case, Found, Orders, Ruled, bound_parameters, core, manual, marks_of, release, settle, stop};
+use super::{Case, Found, Orders, Ruled, bound_parameters, core, mandate, manual, marks_of, release, settle, stop};
 use crate::kernel::command::{AuthorizationRef, Effect, Posted, Settlement, ToolCall, Verb};
 use crate::kernel::ledger::{Funds, Inconsistent, Transaction, TransactionKind, TransactionState};
 use crate::kernel::policy::merchant_on_list;
@@ -40,6 +41,7 @@ pub(super) fn payment(case: &Case<'_>, call: &ToolCall) -> Ruled<Orders> {
     }
     still_permits(case, &transaction)?;
     executable(case, &transaction)?;
+    mandate::still_stands(case, &transaction)?;
 
     if let Some(reason) = stop::stopped(case)? {
         return Ok(manual::withheld(case, call, &transaction, &reason));

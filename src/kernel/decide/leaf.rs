@@ -9,7 +9,7 @@ use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::OnHostile;
-use crate::kernel::types::{IdempotencyKey, Money, RequestId, Sha256, TransactionId};
+use crate::kernel::types::{IdempotencyKey, MandateId, Money, RequestId, Sha256, TransactionId};
 
 /// The canonical JSON (RFC 8785) that a leaf commits to.
 ///
@@ -161,6 +161,17 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             }),
         ),
         Act::RevokeGrant { agent, account } => ("act", "revoke_grant", json!({ "agent": agent, "account": account })),
+        Act::AddMandate { mandate } => (
+            "act",
+            "add_mandate",
+            json!({
+                "claims": mandate.mandate().claims(), "owner_key": mandate.key(),
+                "text_sha256": Sha256::of(&[mandate.text().as_bytes()]),
+            }),
+        ),
+        Act::RevokeMandate { mandate, reason } => {
+            ("act", "revoke_mandate", json!({ "mandate_id": mandate, "reason": reason }))
+        }
         Act::DecideApproval { approval, side, verdict, note, evidence } => (
             "act",
             "decide_approval",
@@ -217,11 +228,16 @@ fn text_accepted(mut parameters: Value, on_hostile: OnHostile) -> Value {
 fn result(effect: &Effect) -> Outcome<'_> {
     Outcome::Other(match effect {
         Effect::Answer(_) => json!({ "status": "answered" }),
-        Effect::Approved { transaction_id } => json!({ "status": "approved", "transaction_id": transaction_id }),
-        Effect::RequiresApproval { approval_id, transaction_id, expires, pending: _, why } => json!({
-            "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
-            "expires": expires.rfc3339(), "why": why,
-        }),
+        Effect::Approved { transaction_id, mandate } => {
+            under(json!({ "status": "approved", "transaction_id": transaction_id }), mandate.as_ref())
+        }
+        Effect::RequiresApproval { approval_id, transaction_id, expires, mandate, pending: _, why } => under(
+            json!({
+                "status": "requires_approval", "approval_id": approval_id, "transaction_id": transaction_id,
+                "expires": expires.rfc3339(), "why": why,
+            }),
+            mandate.as_ref(),
+        ),
         Effect::Posted(posted) => return placed("executed", posted),
         Effect::Submitted(order) => return placed("submitted", order),
         Effect::QueuedManual { case_id, transaction_id, reason } => json!({
@@ -258,6 +274,14 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     })
+}
+
+/// With the owner's mandate, if there is one.
+fn under(mut result: Value, mandate: Option<&MandateId>) -> Value {
+    if let Some(mandate) = mandate {
+        result["mandate_id"] = json!(mandate);
+    }
+    result
 }
 
 fn placed<'a>(status: &'a str, posted: &'a Posted) -> Outcome<'a> {

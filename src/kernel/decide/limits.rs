@@ -45,6 +45,11 @@ impl<'a> Limits<'a> {
         self.applied.payee(payee)
     }
 
+    /// Whether a rule wants a mandate of the account's owner.
+    pub(super) fn mandate_required(&self) -> bool {
+        self.applied.mandate_required().is_some()
+    }
+
     /// # Errors
     /// `above_hard_ceiling`, `currency_not_allowed`
     pub(super) fn ceilings(&self) -> Result<(), Denied> {

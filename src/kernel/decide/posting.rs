@@ -7,6 +7,7 @@ use super::{Book, Change, Counter, OutboxRow, Place, Ruled, Stop};
 use crate::kernel::canon::{CanonRefused, canonical_of};
 use crate::kernel::command::{CoreVerb, Posted, Settlement, TransactionStatement};
 use crate::kernel::ledger::{Account, AccountStatus, Fee, Funds, Transaction, TransactionState, Transfer, post};
+use crate::kernel::mandate::{LIFE, MandateUse};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Currency, Day, Money, ProductId, Sha256, UnixMillis};
 
@@ -110,6 +111,7 @@ pub(super) fn statement(schema: &str, transaction: &Transaction, at: UnixMillis)
         amount_minor: transaction.amount.minor().to_string(),
         fee_minor: (fee_minor != 0).then(|| fee_minor.to_string()),
         currency: transaction.amount.currency(),
+        mandate_id: transaction.mandate.as_ref().map(|used| used.mandate.clone()),
         merchant: transaction.merchant.clone(),
         product_id: transaction.product.clone(),
         approval_id: transaction.approval.as_ref().map(|approval| approval.approval_id.clone()),
@@ -144,7 +146,7 @@ pub(super) fn release(
     Ok(changes)
 }
 
-/// The daily sums that a transaction counts towards, added (`1`) or given back (`-1`).
+/// The sums of days and of mandates that a transaction counts towards, added (`1`) or given back (`-1`).
 pub(super) fn counted(transaction: &Transaction, sign: i64) -> Vec<Change> {
     let mut changes = vec![];
     if let (Some(day), Some(agent)) = (transaction.counts_on, transaction.agent()) {
@@ -154,6 +156,14 @@ pub(super) fn counted(transaction: &Transaction, sign: i64) -> Vec<Change> {
     if let Some(day) = transaction.debits_on {
         let counter = Counter::Account(transaction.debit.clone());
         changes.push(Change::Spend { counter, day, minor: sign * transaction.total().minor() });
+    }
+    if let Some(MandateUse { mandate, budget_on, recurs_on }) = &transaction.mandate {
+        let (amount, uses) = (Counter::MandateAmount(mandate.clone()), Counter::MandateUses(mandate.clone()));
+        changes.push(Change::Spend { counter: amount, day: *budget_on, minor: sign * transaction.amount.minor() });
+        changes.push(Change::Spend { counter: uses.clone(), day: LIFE, minor: sign });
+        if *recurs_on != LIFE {
+            changes.push(Change::Spend { counter: uses, day: *recurs_on, minor: sign });
+        }
     }
     changes
 }

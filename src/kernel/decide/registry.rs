@@ -64,6 +64,8 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::AddProduct { .. }
         | Act::AddGrant { .. }
         | Act::RevokeGrant { .. }
+        | Act::AddMandate { .. }
+        | Act::RevokeMandate { .. }
         | Act::DecideApproval { .. }
         | Act::Sweep { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),

@@ -128,6 +128,7 @@ impl Asked<'_> {
             original: Some(original.transaction_id.clone()),
             counts_on: None,
             debits_on: None,
+            mandate: None,
             created: self.now,
             expires: self.now.plus_ms(self.rules.approval_ttl_ms),
             authorization_ttl_ms: self.rules.authorization_ttl_ms,

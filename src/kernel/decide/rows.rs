@@ -9,11 +9,12 @@ use super::Ruled;
 use crate::kernel::breaker::{Breaker, Cause, Stop};
 use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, Money, OwnerId, ProductId, Serial, Sha256,
-    SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId, ProductId, Serial,
+    Sha256, SpiffeId, TransactionId, UnixMillis,
 };
 
 /// What an owner lets an agent do with an account.
@@ -72,14 +73,23 @@ pub enum Counter {
     Agent(SpiffeId),
     /// Everything that leaves an account with a daily limit.
     Account(String),
+    /// Amounts paid under a mandate; its days are first days of the budget's periods.
+    MandateAmount(MandateId),
+    /// Payments under a mandate, by first days of its recurrence's periods, and all of them on its [`LIFE`] day.
+    ///
+    /// [`LIFE`]: crate::kernel::mandate::LIFE
+    MandateUses(MandateId),
 }
 
 impl Counter {
-    /// The text under which it is kept. Accounts' names hold no slash, SPIFFE IDs do.
+    /// The text under which it is kept. Accounts' names hold no slash; SPIFFE IDs and what is kept of mandates do, and
+    /// begin otherwise.
     pub fn text(&self) -> String {
         match self {
             Self::Agent(agent) => agent.to_string(),
             Self::Account(name) => name.clone(),
+            Self::MandateAmount(mandate) => format!("mandate/{mandate}/amount"),
+            Self::MandateUses(mandate) => format!("mandate/{mandate}/uses"),
         }
     }
 }
@@ -209,6 +219,9 @@ pub trait Book {
     fn account(&self, name: &str) -> Ruled<Option<Account>>;
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>>;
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>>;
+    fn mandate(&self, id: &MandateId) -> Ruled<Option<StoredMandate>>;
+    /// Every mandate that this agent was ever given, for any account.
+    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>>;
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>>;
     /// Every one that is registered, by domain.
     fn merchants(&self) -> Ruled<Vec<Merchant>>;
@@ -283,6 +296,8 @@ pub enum Change {
         account: AccountId,
         at: UnixMillis,
     },
+    /// A mandate as it is now, new or not.
+    PutMandate(Box<StoredMandate>),
     InsertTransaction(Transaction),
     /// State, expiry, approval and case of a transaction as they are now.
     UpdateTransaction(Transaction),

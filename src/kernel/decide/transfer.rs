@@ -68,6 +68,7 @@ pub(super) fn book(
         original: None,
         counts_on: None,
         debits_on,
+        mandate: None,
         created: at,
         expires: at,
         authorization_ttl_ms: 0,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::approval::Evidence;
 use crate::kernel::command::{Actor, AgentPrincipal, Settlement};
+use crate::kernel::mandate::MandateUse;
 use crate::kernel::quorum::{GateRule, Quorum};
 use crate::kernel::types::{ApprovalId, CaseId, Day, MerchantId, Money, ProductId, Sha256, TransactionId, UnixMillis};
 
@@ -173,6 +174,8 @@ pub struct Transaction {
     pub counts_on: Option<Day>,
     /// The day whose debits of the account it counts towards; none when the account has no daily limit.
     pub debits_on: Option<Day>,
+    /// The owner's mandate under which it is paid, and where it counts; none when the agent needs none.
+    pub mandate: Option<MandateUse>,
     pub created: UnixMillis,
     /// When an open one lapses.
     pub expires: UnixMillis,

@@ -386,7 +386,7 @@ pub(super) fn written(constraints: &Constraints, payees: Option<Vec<Value>>) -> 
 }
 
 /// An amount of at most 15 digits as a JSON number: a float keeps it.
-fn plain_number(amount: Money) -> Value {
+pub fn plain_number(amount: Money) -> Value {
     let text = amount.decimal();
     let whole = text.split_once('.').filter(|(_, cents)| cents.bytes().all(|digit| digit == b'0'));
     serde_json::from_str(whole.map_or(text.as_str(), |(whole, _)| whole)).unwrap_or(Value::Null)

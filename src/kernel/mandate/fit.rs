@@ -1,5 +1,7 @@
 //! Whether a payment lies within a mandate.
 
+use serde::{Deserialize, Serialize};
+
 use super::period::LIFE;
 use super::{Mandate, Payee};
 use crate::kernel::refusal::Refusal;
@@ -48,7 +50,8 @@ pub enum PaymentPayee<'a> {
 
 /// Under which mandate a payment is made, and where it is counted. Its amount counts on `budget_on`; itself counts on
 /// `recurs_on` and once for the mandate's life.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MandateUse {
     pub mandate: MandateId,
     /// First day of the budget's period; [`LIFE`] when it has none.
@@ -114,12 +117,17 @@ impl Mandate {
             return Err(Refusal::MandateAmount);
         }
         self.dates_allow(payment.at, payment.zone)?;
-        let (day, begin) = (payment.zone.day(payment.at), payment.zone.day(self.not_before));
-        Ok(MandateUse {
+        Ok(self.counted_on(payment.at, payment.zone))
+    }
+
+    /// Where a payment at this instant counts.
+    pub fn counted_on(&self, at: UnixMillis, zone: Zone) -> MandateUse {
+        let (day, begin) = (zone.day(at), zone.day(self.not_before));
+        MandateUse {
             mandate: self.id.clone(),
-            budget_on: limits.budget.map_or(LIFE, |budget| budget.period.start(day, begin)),
-            recurs_on: limits.recurrence.map_or(LIFE, |recurrence| recurrence.frequency.start(day, begin)),
-        })
+            budget_on: self.constraints.budget.map_or(LIFE, |budget| budget.period.start(day, begin)),
+            recurs_on: self.constraints.recurrence.map_or(LIFE, |recurrence| recurrence.frequency.start(day, begin)),
+        }
     }
 
     /// That a payment may be executed now.

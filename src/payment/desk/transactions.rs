@@ -134,7 +134,7 @@ impl Payments {
                 ("requires_approval", transaction_id, Some(approval_id))
             }
             // The same key once more, after somebody has answered.
-            Effect::Approved { transaction_id } => ("approved", transaction_id, None),
+            Effect::Approved { transaction_id, .. } => ("approved", transaction_id, None),
             Effect::Posted(posted) => ("executed", posted.transaction_id, None),
             Effect::Submitted(order) => ("submitted", order.transaction_id, None),
             Effect::Answer(_)

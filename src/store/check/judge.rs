@@ -6,7 +6,9 @@ use super::{
     AccountSums, CheckProgress, CounterRow, Difference, EntryRow, LedgerCheck, List, PaceRow, PostingRow, ReversalRow,
     Rule, TransactionSums,
 };
+use crate::kernel::decide::Counter;
 use crate::kernel::ledger::{Account, TransactionKind, TransactionState};
+use crate::kernel::mandate::{LIFE, MandateUse};
 use crate::kernel::policy::transaction::Pace;
 use crate::kernel::types::{Currency, Day};
 use crate::kernel::zone::day_to_text;
@@ -27,7 +29,7 @@ struct Sums {
     newest: Option<i64>,
 }
 
-/// Whose daily sum: an agent's by its number here, an account's by its row.
+/// Whose sum: an agent's or a mandate's by its number here, an account's by its row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Counted {
     Agent(usize),
@@ -75,6 +77,7 @@ pub(in crate::store) struct Checker<'a> {
     report: LedgerCheck,
     sums: HashMap<i64, Sums>,
     counted: HashMap<(Counted, i32), i128>,
+    /// Agents, and what is counted of mandates: the counters' own texts.
     agents: HashMap<String, usize>,
     /// Payments that each agent asked for.
     payments: HashMap<String, i64>,
@@ -361,20 +364,27 @@ impl<'a> Checker<'a> {
             return counts;
         }
         if let (Some(day), Some(agent)) = (row.counts_on, &row.agent) {
-            let number = match self.agents.get(agent) {
-                Some(number) => *number,
-                None => {
-                    let number = self.agents.len();
-                    self.agents.insert(agent.clone(), number);
-                    number
-                }
-            };
+            let number = self.number_of(agent.clone());
             counts.push((Counted::Agent(number), day, i128::from(row.amount)));
+        }
+        if let Some(MandateUse { mandate, budget_on, recurs_on }) = row.mandate.as_deref().and_then(used) {
+            let amount = self.number_of(Counter::MandateAmount(mandate.clone()).text());
+            let uses = self.number_of(Counter::MandateUses(mandate).text());
+            counts.push((Counted::Agent(amount), budget_on.0, i128::from(row.amount)));
+            counts.push((Counted::Agent(uses), LIFE.0, 1));
+            if recurs_on != LIFE {
+                counts.push((Counted::Agent(uses), recurs_on.0, 1));
+            }
         }
         if let (Some(day), Some(account)) = (row.debits_on, row.debit_row) {
             counts.push((Counted::Account(account), day, i128::from(row.amount) + i128::from(row.fee)));
         }
         counts
+    }
+
+    fn number_of(&mut self, counter: String) -> usize {
+        let next = self.agents.len();
+        *self.agents.entry(counter).or_insert(next)
     }
 
     /// The difference that is told next is one to name transactions for.
@@ -410,6 +420,11 @@ fn expected(posting: &PostingRow) -> Vec<(String, String, i64)> {
         entries.push(entry(&income.unwrap_or_default(), posting.fee));
     }
     entries
+}
+
+/// What cannot be read counts nowhere, so that the sums tell of it.
+fn used(text: &str) -> Option<MandateUse> {
+    serde_json::from_str(text).ok()
 }
 
 fn state(row: &TransactionSums) -> Option<TransactionState> {

@@ -145,6 +145,13 @@ impl Sheet {
                 self.grants.entry(agent.clone()).or_default().of.insert(account.clone(), None);
                 self.rare.push(Change::RevokeGrant { agent, account, at });
             }
+            Change::PutMandate(stored) => {
+                if let Some(all) = self.mandates.get_mut(&stored.mandate.agent) {
+                    all.retain(|there| there.mandate.id != stored.mandate.id);
+                    all.push((*stored).clone());
+                }
+                self.rare.push(Change::PutMandate(stored));
+            }
             Change::OpenBreaker(stop) => {
                 self.breaker = self.breaker.take().map(|breaker| breaker.with(stop.clone()));
                 self.rare.push(Change::OpenBreaker(stop));

@@ -13,6 +13,7 @@ use super::sheet::Question;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord};
 use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, PolicyLine, Signed, marks_of};
 use crate::kernel::ledger::{Inconsistent, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::types::{MerchantId, Serial, SpiffeId, TransactionId};
 
 /// Two daemons that register merchants take turns: each compares with what the other one has registered.
@@ -27,6 +28,12 @@ pub(super) type Answer = Box<dyn Any + Send>;
 /// A statement's failure, as `tokio_postgres::Error`; a row that cannot be read.
 pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answer> {
     Ok(match question {
+        Question::Mandate(id) => {
+            static SQL: LazyLock<String> =
+                LazyLock::new(|| format!("SELECT {} FROM mandates WHERE name = $1 FOR NO KEY UPDATE", rows::MANDATE));
+            let found: Option<StoredMandate> = one(session, &SQL, vec![Box::new(id.as_str())], rows::mandate).await?;
+            Box::new(found)
+        }
         Question::Merchant(id) => {
             let sql = "SELECT merchant, name, currency FROM merchants WHERE merchant = $1";
             let found: Option<Merchant> = one(session, sql, vec![Box::new(id.as_str())], rows::merchant).await?;

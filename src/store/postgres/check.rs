@@ -92,6 +92,7 @@ fn transaction(row: &Row) -> Read<TransactionSums> {
         leaf: rows::get(row, 10)?,
         leaf_is_there: rows::get(row, 11)?,
         batch_is_there: rows::get(row, 12)?,
+        mandate: rows::get(row, 13)?,
     })
 }
 

@@ -162,6 +162,8 @@ impl Sheet {
                 new.iter().map(|row| row.transaction.agent().map(|agent| agent.spiffe_id.to_string())).collect();
             let reasons: Vec<Option<String>> =
                 new.iter().map(|row| reasons(&row.transaction)).collect::<Result<_, _>>()?;
+            let mandates: Vec<Option<String>> =
+                new.iter().map(|row| mandate(&row.transaction)).collect::<Result<_, _>>()?;
             let all: Vec<&Transaction> = new.iter().map(|row| &row.transaction).collect();
             let mut columns = vec![
                 key("id", "bigint", &new, |row| row.id),
@@ -186,6 +188,7 @@ impl Sheet {
                 of("policy_version", "text", &all, |one| one.policy_version.as_str()),
                 Column::of("catalogue_version", "bigint", versions),
                 of("settlement", "text", &all, |one| one.settlement.name()),
+                Column::of("mandate", "text", mandates),
                 of("approval", "text", &all, |one| {
                     one.approval.as_ref().map(|one| ApprovalId::as_str(&one.approval_id))
                 }),
@@ -348,6 +351,10 @@ fn makers(rows: &[&TransactionRow]) -> Result<Vec<String>, serde_json::Error> {
         last = Some(maker);
     }
     Ok(makers)
+}
+
+fn mandate(transaction: &Transaction) -> Result<Option<String>, serde_json::Error> {
+    transaction.mandate.as_ref().map(serde_json::to_string).transpose()
 }
 
 fn reasons(transaction: &Transaction) -> Result<Option<String>, serde_json::Error> {

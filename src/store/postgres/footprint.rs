@@ -15,11 +15,12 @@ use crate::kernel::decide::{
     Signed, decide,
 };
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::{Pace, PaceKey, PaymentKind};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MerchantId, Money, ProductId, Serial, Sha256, SpiffeId,
-    TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, ProductId, Serial, Sha256,
+    SpiffeId, TransactionId, UnixMillis,
 };
 
 /// Rows to fetch, each once.
@@ -116,9 +117,15 @@ impl Footprint {
                 self.alone = true;
                 self.keys.insert(Key::Grant(agent.clone(), account.clone()));
             }
+            Act::AddMandate { mandate } => {
+                self.alone = true;
+                self.account(mandate.mandate().account.as_str());
+                self.keys.insert(Key::Mandates(mandate.mandate().agent.clone()));
+            }
             Act::SetBreaker { .. }
             // No other commit is under way when another policy comes into force.
             | Act::ApplyPolicy { .. }
+            | Act::RevokeMandate { .. }
             | Act::Revoke { .. }
             | Act::SpreadRevocation { .. }
             | Act::Freeze { .. }
@@ -177,6 +184,7 @@ impl Footprint {
 
     fn authorizes(&mut self, agent: &SpiffeId, from: Option<&AccountId>, now: UnixMillis) {
         self.counter(&Counter::Agent(agent.clone()), now);
+        self.keys.insert(Key::Mandates(agent.clone()));
         match from {
             Some(from) => {
                 self.payer(from.as_str(), now);
@@ -197,6 +205,7 @@ impl Footprint {
     }
 
     fn executes(&mut self, agent: &SpiffeId, transaction: &TransactionId) {
+        self.keys.insert(Key::Mandates(agent.clone()));
         self.keys.insert(Key::GrantOf(agent.clone(), transaction.clone()));
         self.keys.insert(Key::Transaction(transaction.clone()));
         self.keys.insert(Key::Outbox(transaction.clone()));
@@ -246,6 +255,14 @@ impl Book for Scout {
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
         self.note(Key::Grants(agent.clone()), vec![])
+    }
+
+    fn mandate(&self, _id: &MandateId) -> Ruled<Option<StoredMandate>> {
+        Ok(None)
+    }
+
+    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
+        self.note(Key::Mandates(agent.clone()), vec![])
     }
 
     fn merchant(&self, _merchant: &MerchantId) -> Ruled<Option<Merchant>> {

@@ -13,7 +13,8 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId};
+use crate::kernel::mandate::StoredMandate;
+use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId};
 use crate::store::{
     ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, Statement, StatementLine,
     StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
@@ -110,6 +111,32 @@ impl PostgresStore {
             format!("SELECT {} FROM grants WHERE agent = $1 AND revoked_at IS NULL ORDER BY account", rows::GRANT)
         });
         self.all(&SQL, vec![Box::new(agent.to_string())], rows::grant)
+    }
+
+    /// Newest first.
+    pub(super) fn read_mandates(
+        &self,
+        agent: Option<&SpiffeId>,
+        after: Option<&MandateId>,
+        limit: u32,
+    ) -> Reading<Vec<StoredMandate>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {} FROM mandates WHERE ($1::text IS NULL OR agent = $1) AND ($2::text IS NULL OR name < $2)
+                 ORDER BY name DESC LIMIT $3",
+                rows::MANDATE
+            )
+        });
+        let after = after.map(|after| after.as_str().to_owned());
+        let parameters: Vec<Parameter<'_>> =
+            vec![Box::new(agent.map(ToString::to_string)), Box::new(after), Box::new(i64::from(limit.min(LIST_MAX)))];
+        self.all(&SQL, parameters, rows::mandate)
+    }
+
+    pub(super) fn read_mandate(&self, id: &MandateId) -> Reading<Option<StoredMandate>> {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {} FROM mandates WHERE name = $1", rows::MANDATE));
+        self.one(&SQL, vec![Box::new(id.as_str().to_owned())], rows::mandate)
     }
 
     pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {

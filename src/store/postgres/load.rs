@@ -15,7 +15,7 @@ use super::rows::{self, Read};
 use super::schema::ROWS_IN_A_BLOCK;
 use super::session::Parameter;
 use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, PaceRow, Sheet, Tally, TransactionRow, Written};
-use crate::kernel::decide::Binding;
+use crate::kernel::decide::{Binding, Counter};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::policy::transaction::Pace;
 use crate::kernel::types::{Day, Sha256, UnixMillis};
@@ -36,6 +36,8 @@ pub(super) enum What {
     Rows,
     Grants,
     EveryGrant,
+    Mandates,
+    MandateCounters,
     OpenHolds,
     Marks,
     Bindings,
@@ -59,6 +61,9 @@ pub(super) struct Wanted<'a> {
     grants: Vec<(String, &'a str)>,
     grants_of: Vec<(String, &'a str)>,
     every_grant: Vec<String>,
+    mandates: Vec<String>,
+    /// Their days are years apart: each is named.
+    mandate_counters: BTreeSet<(String, i32)>,
     holders: BTreeSet<String>,
     marks: Vec<&'a str>,
     bindings: Vec<&'a [u8]>,
@@ -85,6 +90,7 @@ impl<'a> Wanted<'a> {
                     wanted.grants_of.push((agent.to_string(), transaction.as_str()));
                 }
                 Key::Grants(agent) => wanted.every_grant.push(agent.to_string()),
+                Key::Mandates(agent) => wanted.mandates.push(agent.to_string()),
                 Key::Offer(merchant, product) => wanted.offers.push((merchant.as_str(), product.as_str())),
                 Key::Transaction(id) => {
                     wanted.transactions.insert(id.as_str());
@@ -98,7 +104,10 @@ impl<'a> Wanted<'a> {
                     }
                     wanted.holders.insert(agent.to_string());
                 }
-                Key::Counter(counter, day) => {
+                Key::Counter(counter @ (Counter::MandateAmount(_) | Counter::MandateUses(_)), day) => {
+                    wanted.mandate_counters.insert((counter.text(), day.0));
+                }
+                Key::Counter(counter @ (Counter::Agent(_) | Counter::Account(_)), day) => {
                     wanted.counters.insert(counter.text());
                     let (first, last) = wanted.days.unwrap_or((day.0, day.0));
                     wanted.days = Some((first.min(day.0), last.max(day.0)));
@@ -149,6 +158,10 @@ impl<'a> Wanted<'a> {
         if !self.paces.is_empty() {
             call(What::Paces, PACES, vec![Box::new(list(&self.paces))]);
         }
+        if !self.mandate_counters.is_empty() {
+            let (counters, days): (Vec<String>, Vec<i32>) = self.mandate_counters.iter().cloned().unzip();
+            call(What::MandateCounters, MANDATE_COUNTERS, vec![Box::new(counters), Box::new(days)]);
+        }
         // After the accounts' locks, so that entries' numbers grow with time on each of them.
         if first || takes_accounts {
             call(What::Rows, ROWS, vec![]);
@@ -162,6 +175,9 @@ impl<'a> Wanted<'a> {
         }
         if !self.every_grant.is_empty() {
             call(What::EveryGrant, &EVERY_GRANT, vec![Box::new(self.every_grant.clone())]);
+        }
+        if !self.mandates.is_empty() {
+            call(What::Mandates, &MANDATES, vec![Box::new(self.mandates.clone())]);
         }
         if !self.holders.is_empty() {
             let holders: Vec<String> = self.holders.iter().cloned().collect();
@@ -246,7 +262,7 @@ impl Sheet {
                 };
                 self.transactions.entry(id).or_default().get_or_insert(new);
             }
-            What::Counters => {
+            What::Counters | What::MandateCounters => {
                 let key = (rows::get(row, 0)?, Day(rows::get(row, 1)?));
                 let new = Tally { minor: rows::get(row, 2)?, written: Written::Same };
                 self.counters.entry(key).or_insert(new);
@@ -270,6 +286,13 @@ impl Sheet {
                 let grant = rows::grant(row)?;
                 let granted = self.grants.entry(grant.agent.clone()).or_default();
                 granted.of.entry(grant.account.clone()).or_insert(Some(grant));
+            }
+            What::Mandates => {
+                let stored = rows::mandate(row)?;
+                let all = self.mandates.entry(stored.mandate.agent.clone()).or_default();
+                if !all.iter().any(|there| there.mandate.id == stored.mandate.id) {
+                    all.push(stored);
+                }
             }
             What::OpenHolds => {
                 let count = u32::try_from(rows::get::<i64>(row, 2)?)?;
@@ -337,6 +360,9 @@ impl Sheet {
                 }
             }
             Key::Grants(agent) => self.grants.entry(agent.clone()).or_default().all = true,
+            Key::Mandates(agent) => {
+                self.mandates.entry(agent.clone()).or_default();
+            }
             Key::Offer(merchant, product) => {
                 self.offers.entry((merchant.clone(), product.clone())).or_insert(None);
             }
@@ -427,6 +453,10 @@ static GRANTS: LazyLock<String> = LazyLock::new(|| {
 static EVERY_GRANT: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {} FROM grants WHERE agent = ANY ($1::text[]) AND revoked_at IS NULL", rows::GRANT)
 });
+const MANDATE_COUNTERS: &str = "SELECT counter, day, minor FROM counters
+    WHERE (counter, day) IN (SELECT * FROM unnest($1::text[], $2::integer[])) ORDER BY counter, day FOR NO KEY UPDATE";
+static MANDATES: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM mandates WHERE agent = ANY ($1::text[]) ORDER BY name", rows::MANDATE));
 const OPEN_HOLDS: &str = "SELECT agent, debit, count(*) FROM transactions WHERE agent = ANY ($1::text[])
     AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted') GROUP BY agent, debit";
 const MARKS: &str = "SELECT mark FROM revocations WHERE mark = ANY ($1::text[])";

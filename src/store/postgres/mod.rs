@@ -51,8 +51,9 @@ use super::{
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 pub use endpoint::Endpoint;
 use footprint::Footprint;
 use reads::{Ask, Reads};
@@ -196,6 +197,19 @@ impl Store for PostgresStore {
 
     fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
         self.read_grants_of(agent)
+    }
+
+    fn mandates(
+        &self,
+        agent: Option<&SpiffeId>,
+        after: Option<&MandateId>,
+        limit: u32,
+    ) -> Result<Vec<StoredMandate>, StoreFault> {
+        self.read_mandates(agent, after, limit)
+    }
+
+    fn mandate(&self, id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {
+        self.read_mandate(id)
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -12,6 +12,7 @@ use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
     TransactionState,
 };
+use crate::kernel::mandate::{Mandate, Revoked, StoredMandate};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 use crate::store::{BatchRecord, CheckpointRecord, LeafRecord, RevokedEntry};
@@ -24,6 +25,7 @@ pub(super) const ACCOUNT: &str =
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
      decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
+pub(super) const MANDATE: &str = "claims, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 /// Columns of a transaction with its approval, then its row number, when and where it was posted and ordered.
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
@@ -31,9 +33,9 @@ pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit,
      t.policy_version, t.catalogue_version, t.approval, t.approval_reasons, t.approval_expires, t.decided_by, \
      t.decided_at, t.decided_note, t.decided_asserted, t.fee, t.debits_on, t.settlement, t.case_id, \
      t.id, t.posted_at, t.batch, t.index_in_batch, t.statement, t.order_batch, t.order_index, t.order_statement, \
-     t.approval_asked";
+     t.approval_asked, t.mandate";
 /// Columns of [`TRANSACTION`]: the next one has this number.
-pub(super) const AFTER_TRANSACTION: usize = 38;
+pub(super) const AFTER_TRANSACTION: usize = 39;
 pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
 
 pub(super) fn get<T: FromSqlOwned>(row: &Row, column: usize) -> Read<T> {
@@ -82,6 +84,10 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> 
     Ok(serde_json::from_str(row.try_get(column)?)?)
 }
 
+fn json_or_none<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Read<Option<T>> {
+    Ok(row.try_get::<_, Option<&str>>(column)?.map(serde_json::from_str).transpose()?)
+}
+
 pub(super) fn named<T: Copy>(row: &Row, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let text: &str = row.try_get(column)?;
     let found = all.iter().copied().find(|value| name(*value) == text);
@@ -119,6 +125,21 @@ pub(super) fn grant(row: &Row) -> Read<Grant> {
     })
 }
 
+/// Columns [`MANDATE`].
+pub(super) fn mandate(row: &Row) -> Read<StoredMandate> {
+    let revoked = match get::<Option<i64>>(row, 4)? {
+        None => None,
+        Some(at) => Some(Revoked { at: UnixMillis(at), by: get(row, 5)?, reason: get(row, 6)? }),
+    };
+    Ok(StoredMandate {
+        mandate: Mandate::from_claims(&json(row, 0)?)?,
+        text: get(row, 1)?,
+        created: millis(row, 2)?,
+        entered_by: get(row, 3)?,
+        revoked,
+    })
+}
+
 pub(super) fn merchant(row: &Row) -> Read<Merchant> {
     Ok(Merchant { merchant: text(row, 0)?, name: get(row, 1)?, currency: text(row, 2)? })
 }
@@ -152,6 +173,7 @@ pub(super) fn transaction(row: &Row) -> Read<Transaction> {
         debits_on: get::<Option<i32>>(row, 26)?.map(Day),
         settlement: named(row, 27, &Settlement::ALL, Settlement::name)?,
         case_id: text_or_none(row, 28)?,
+        mandate: json_or_none(row, 38)?,
     })
 }
 

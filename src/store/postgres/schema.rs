@@ -42,6 +42,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("causes that stop payments, and who works on a case", BREAKER),
     ("messages to people", NOTICES),
     ("how fast payments were made, and how often was asked", PACES),
+    ("owners' mandates, and what is paid under them", MANDATES),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -376,6 +377,24 @@ CREATE UNLOGGED TABLE turns (
     name text COLLATE \"C\" PRIMARY KEY,
     taken_until bigint NOT NULL
 ) WITH (fillfactor = 50);
+";
+
+/// A mandate is kept for ever: what was paid under it refers to it.
+const MANDATES: &str = "
+CREATE TABLE mandates (
+    name text COLLATE \"C\" PRIMARY KEY,
+    agent text COLLATE \"C\" NOT NULL,
+    account text COLLATE \"C\" NOT NULL,
+    claims text COLLATE \"C\" NOT NULL,
+    text text COLLATE \"C\" NOT NULL,
+    created bigint NOT NULL,
+    entered_by text COLLATE \"C\" NOT NULL,
+    revoked_at bigint,
+    revoked_by text COLLATE \"C\",
+    revoked_reason text COLLATE \"C\"
+);
+CREATE INDEX mandates_of_agent ON mandates (agent, name);
+ALTER TABLE transactions ADD COLUMN mandate text COLLATE \"C\";
 ";
 
 /// Whether the table of versions is there.

@@ -13,11 +13,12 @@ use crate::kernel::decide::{
     Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
-    UnixMillis,
+    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
+    TransactionId, UnixMillis,
 };
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
@@ -33,6 +34,8 @@ pub(super) enum Key {
     GrantOf(SpiffeId, TransactionId),
     /// All of the agent.
     Grants(SpiffeId),
+    /// All that the agent was ever given.
+    Mandates(SpiffeId),
     Offer(MerchantId, ProductId),
     Transaction(TransactionId),
     Approval(ApprovalId),
@@ -50,6 +53,7 @@ pub(super) enum Key {
 /// Asked one at a time, after everything that is pending was written.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Question {
+    Mandate(MandateId),
     Merchant(MerchantId),
     Merchants,
     Offers { merchant: Option<MerchantId>, limit: u32 },
@@ -209,6 +213,7 @@ pub(super) struct Sheet {
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
     pub(super) accounts: HashMap<String, Option<AccountRow>>,
     pub(super) grants: HashMap<SpiffeId, Granted>,
+    pub(super) mandates: HashMap<SpiffeId, Vec<StoredMandate>>,
     pub(super) offers: HashMap<(MerchantId, ProductId), Option<Offer>>,
     pub(super) transactions: HashMap<TransactionId, Option<TransactionRow>>,
     pub(super) approvals: HashMap<ApprovalId, Option<TransactionId>>,
@@ -316,6 +321,14 @@ impl Book for Sheet {
         let granted = self.grants.get(agent).filter(|granted| granted.all);
         let granted = granted.ok_or_else(|| missing(Key::Grants(agent.clone())))?;
         Ok(granted.of.values().flatten().cloned().collect())
+    }
+
+    fn mandate(&self, id: &MandateId) -> Ruled<Option<StoredMandate>> {
+        self.ask(Question::Mandate(id.clone()))
+    }
+
+    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
+        self.mandates.get(agent).cloned().ok_or_else(|| missing(Key::Mandates(agent.clone())))
     }
 
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {

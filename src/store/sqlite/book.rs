@@ -20,11 +20,12 @@ use crate::kernel::decide::{
     RowFault, Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, MerchantId, ProductId, Serial, Sha256, SpiffeId, TransactionId,
-    UnixMillis,
+    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
+    TransactionId, UnixMillis,
 };
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
@@ -144,6 +145,19 @@ impl Book for Commit<'_> {
 
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>> {
         self.all(&grants_of(), &[&agent.to_string()], rows::grant)
+    }
+
+    fn mandate(&self, id: &MandateId) -> Ruled<Option<StoredMandate>> {
+        self.one(&mandates_where("name = ?1"), &[&id.as_str()], rows::mandate)
+    }
+
+    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
+        if let Some(mandates) = self.memory.borrow().rows.mandates.get(agent) {
+            return Ok(mandates.clone());
+        }
+        let mandates = self.all(&mandates_of(), &[&agent.to_string()], rows::mandate)?;
+        self.memory.borrow_mut().rows.mandates.insert(agent.clone(), mandates.clone());
+        Ok(mandates)
     }
 
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {
@@ -498,6 +512,15 @@ pub(super) fn grants_of() -> String {
 
 fn grants_where(condition: &str) -> String {
     format!("SELECT {} FROM grants WHERE {condition}", rows::GRANT)
+}
+
+/// Every mandate of an agent, revoked or not.
+pub(super) fn mandates_of() -> String {
+    mandates_where("agent = ?1 ORDER BY name")
+}
+
+pub(super) fn mandates_where(condition: &str) -> String {
+    format!("SELECT {} FROM mandates WHERE {condition}", rows::MANDATE)
 }
 
 fn certificates_where(condition: &str) -> String {

@@ -10,6 +10,7 @@ use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::receipt::commitment;
 use crate::kernel::refusal::Refusal;
@@ -192,6 +193,10 @@ impl Commit<'_> {
                 let sql = "UPDATE grants SET revoked_at = ?3
                            WHERE agent = ?1 AND account = ?2 AND revoked_at IS NULL";
                 self.run(sql, params![agent.to_string(), account.as_str(), at.0])?;
+            }
+            Change::PutMandate(stored) => {
+                self.memory.borrow_mut().rows.mandates.remove(&stored.mandate.agent);
+                self.put_mandate(&stored)?;
             }
             Change::InsertTransaction(transaction) => {
                 self.write_draft()?;
@@ -380,9 +385,9 @@ impl Commit<'_> {
             "INSERT INTO transactions (id, name, kind, state, maker, agent, debit, credit, amount, currency, merchant,
                    product, original, parameters, counts_on, created, expires, authorization_ttl_ms, policy_version,
                    catalogue_version, fee, debits_on, settlement, case_id, posted_at, batch, index_in_batch, statement,
-                   leaf)
+                   leaf, mandate)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                   ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
+                   ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)";
         let row =
             self.next_row(|rows| &mut rows.next_transaction, "SELECT coalesce(max(id), 0) + 1 FROM transactions")?;
         let state = if moved.is_some() { TransactionState::Posted } else { transaction.state };
@@ -421,7 +426,8 @@ impl Commit<'_> {
                 moved.map(|moved| moved.place.batch),
                 moved.map(|moved| moved.place.index),
                 moved.map(|moved| &moved.statement),
-                moved.and_then(|moved| moved.leaf)
+                moved.and_then(|moved| moved.leaf),
+                transaction.mandate.as_ref().map(serde_json::to_string).transpose()?
             ],
         )?;
         if let Some(approval) = &transaction.approval {
@@ -462,6 +468,31 @@ impl Commit<'_> {
         let row = EntryRow { id, account, transaction, amount: entry.amount, previous };
         self.pending.borrow_mut().entries.push(row);
         self.change_account(&entry.account, |slot| slot.newest_entry = Some(id))
+    }
+
+    fn put_mandate(&self, stored: &StoredMandate) -> Written {
+        let sql =
+            "INSERT INTO mandates (name, agent, account, claims, text, created, entered_by, revoked_at, revoked_by,
+                   revoked_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                   ON CONFLICT (name) DO UPDATE SET revoked_at = ?8, revoked_by = ?9, revoked_reason = ?10
+                   WHERE revoked_at IS NULL";
+        let revoked = stored.revoked.as_ref();
+        self.run(
+            sql,
+            params![
+                stored.mandate.id.as_str(),
+                stored.mandate.agent.to_string(),
+                stored.mandate.account.as_str(),
+                stored.mandate.claims().to_string(),
+                stored.text,
+                stored.created.0,
+                stored.entered_by,
+                revoked.map(|revoked| revoked.at.0),
+                revoked.map(|revoked| &revoked.by),
+                revoked.map(|revoked| &revoked.reason)
+            ],
+        )?;
+        Ok(())
     }
 
     fn put_case(&self, case: &ManualCase) -> Written {

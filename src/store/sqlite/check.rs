@@ -87,6 +87,7 @@ fn transaction(row: &Row<'_>) -> Read<TransactionSums> {
         leaf: row.get(10)?,
         leaf_is_there: row.get(11)?,
         batch_is_there: row.get(12)?,
+        mandate: row.get(13)?,
     })
 }
 

@@ -11,6 +11,7 @@ use super::filter::Filter;
 use crate::kernel::breaker::Breaker;
 use crate::kernel::decide::{Counter, Grant};
 use crate::kernel::ledger::Account;
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{AccountId, Day, SpiffeId};
 
@@ -41,6 +42,8 @@ pub(super) struct Rows {
     counters_changed: Vec<usize>,
     /// By agent: unrevoked grants that were asked for, and that there is none.
     pub(super) grants: HashMap<SpiffeId, HashMap<AccountId, Option<Grant>>>,
+    /// By agent: every mandate that it was ever given.
+    pub(super) mandates: HashMap<SpiffeId, Vec<StoredMandate>>,
     /// Every mark of a revocation.
     pub(super) marks: Option<HashSet<String>>,
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
@@ -99,6 +102,10 @@ impl Memory {
         }
         if grants > ROWS_MAX {
             rows.grants.clear();
+        }
+        let mandates: usize = rows.mandates.values().map(|all| 1 + all.len()).sum();
+        if mandates > ROWS_MAX {
+            rows.mandates.clear();
         }
     }
 

@@ -45,8 +45,9 @@ use super::{
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
+use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -210,6 +211,19 @@ impl Store for SqliteStore {
 
     fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
         self.read(|connection| reads::grants_of(connection, agent))
+    }
+
+    fn mandates(
+        &self,
+        agent: Option<&SpiffeId>,
+        after: Option<&MandateId>,
+        limit: u32,
+    ) -> Result<Vec<StoredMandate>, StoreFault> {
+        self.read(|connection| reads::mandates(connection, agent, after, limit))
+    }
+
+    fn mandate(&self, id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {
+        self.read(|connection| reads::mandate(connection, id))
     }
 
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {

@@ -10,7 +10,8 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
-use crate::kernel::types::{ApprovalId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::mandate::StoredMandate;
+use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, SpiffeId, TransactionId, UnixMillis};
 use crate::store::{
     ApprovalView, Before, CasePlace, Listing, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
@@ -54,6 +55,23 @@ pub(super) fn approval(connection: &Connection, approval: &ApprovalId) -> Read<O
 
 pub(super) fn grants_of(connection: &Connection, agent: &SpiffeId) -> Read<Vec<Grant>> {
     all(connection, &book::grants_of(), [agent.to_string()], rows::grant)
+}
+
+/// Newest first.
+pub(super) fn mandates(
+    connection: &Connection,
+    agent: Option<&SpiffeId>,
+    after: Option<&MandateId>,
+    limit: u32,
+) -> Read<Vec<StoredMandate>> {
+    let sql =
+        book::mandates_where("(?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR name < ?2) ORDER BY name DESC LIMIT ?3");
+    let asked = params![agent.map(ToString::to_string), after.map(MandateId::as_str), limit.min(LIST_MAX)];
+    all(connection, &sql, asked, rows::mandate)
+}
+
+pub(super) fn mandate(connection: &Connection, id: &MandateId) -> Read<Option<StoredMandate>> {
+    one(connection, &book::mandates_where("name = ?1"), [id.as_str()], rows::mandate)
 }
 
 pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>> {

@@ -10,6 +10,7 @@ use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
     TransactionState,
 };
+use crate::kernel::mandate::{Mandate, Revoked, StoredMandate};
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 
 type Read<T> = rusqlite::Result<T>;
@@ -21,13 +22,14 @@ pub(super) const AFTER_ACCOUNT: usize = 11;
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
      decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
+pub(super) const MANDATE: &str = "claims, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
      t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
      t.policy_version, t.catalogue_version, a.name, a.reasons, a.expires, a.decided_by, a.decided_at, a.note, \
-     a.asserted, t.fee, t.debits_on, t.settlement, t.case_id, a.asked";
+     a.asserted, t.fee, t.debits_on, t.settlement, t.case_id, a.asked, t.mandate";
 /// Columns of [`TRANSACTION`]: the next one has this number.
-pub(super) const AFTER_TRANSACTION: usize = 30;
+pub(super) const AFTER_TRANSACTION: usize = 31;
 pub(super) const TRANSACTION_FROM: &str = "transactions t LEFT JOIN approvals a ON a.transaction_name = t.name";
 pub(super) const CERTIFICATE: &str = "id, profile, subject, issuer, serial, key, not_after, tbs, der";
 
@@ -91,6 +93,21 @@ pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
     })
 }
 
+/// Columns [`MANDATE`].
+pub(super) fn mandate(row: &Row<'_>) -> Read<StoredMandate> {
+    let revoked = match row.get::<_, Option<i64>>(4)? {
+        None => None,
+        Some(at) => Some(Revoked { at: UnixMillis(at), by: row.get(5)?, reason: row.get(6)? }),
+    };
+    Ok(StoredMandate {
+        mandate: Mandate::from_claims(&json(row, 0)?).map_err(|refused| bad(0, refused))?,
+        text: row.get(1)?,
+        created: UnixMillis(row.get(2)?),
+        entered_by: row.get(3)?,
+        revoked,
+    })
+}
+
 pub(super) fn merchant(row: &Row<'_>) -> Read<Merchant> {
     Ok(Merchant { merchant: text(row, 0)?, name: row.get(1)?, currency: text(row, 2)? })
 }
@@ -124,6 +141,7 @@ pub(super) fn transaction(row: &Row<'_>) -> Read<Transaction> {
         debits_on: row.get::<_, Option<i32>>(26)?.map(Day),
         settlement: settlement(row, 27)?,
         case_id: text_or_none(row, 28)?,
+        mandate: json_or_none(row, 30)?,
     })
 }
 
@@ -233,6 +251,11 @@ pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Read<u64> {
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Read<T> {
     let text = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(text).map_err(|error| bad(column, error))
+}
+
+pub(super) fn json_or_none<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Read<Option<T>> {
+    let text = row.get::<_, Option<String>>(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| bad(column, error))).transpose()
 }
 
 pub(super) fn named<T: Copy>(row: &Row<'_>, column: usize, all: &[T], name: fn(T) -> &'static str) -> Read<T> {

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("causes that stop payments, and who works on a case", BREAKER),
     ("messages to people", NOTICES),
     ("how fast payments were made, and how often was asked", PACES),
+    ("owners' mandates, and what is paid under them", MANDATES),
 ];
 
 const INITIAL: &str = "
@@ -399,6 +400,24 @@ CREATE TABLE turns (
     name TEXT PRIMARY KEY,
     taken_until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// A mandate is kept for ever: what was paid under it refers to it.
+const MANDATES: &str = "
+CREATE TABLE mandates (
+    name TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    account TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    text TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    entered_by TEXT NOT NULL,
+    revoked_at INTEGER,
+    revoked_by TEXT,
+    revoked_reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX mandates_of_agent ON mandates (agent, name);
+ALTER TABLE transactions ADD COLUMN mandate TEXT;
 ";
 
 /// How far the schema of this file is.

@@ -121,6 +121,7 @@ pub fn statement(id: &TransactionId) -> Vec<u8> {
         schema: "countersign/transaction/v1".into(),
         transaction_id: id.clone(),
         kind: "purchase".into(),
+        mandate_id: None,
         agent: Some("spiffe://countersign.example/agent/purchaser/shopper".parse().unwrap()),
         agent_key: Some(Sha256::of(&[b"agent key"])),
         debit_account: "CHK_001".into(),

@@ -107,7 +107,7 @@ fn shown(command: &Command) -> String {
 fn word(effect: &Effect) -> Word {
     let text = |id: &TransactionId| id.to_string();
     match effect {
-        Effect::Approved { transaction_id } => Word::Approved(text(transaction_id)),
+        Effect::Approved { transaction_id, .. } => Word::Approved(text(transaction_id)),
         Effect::RequiresApproval { approval_id, transaction_id, expires, .. } => {
             Word::Asked { approval: approval_id.to_string(), payment: text(transaction_id), expires: expires.0 }
         }

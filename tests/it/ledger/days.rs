@@ -58,7 +58,7 @@ fn pay(w: &World<'_>, amount: &str) -> Outcome {
 
 fn paid(w: &World<'_>, amount: &str) -> TransactionId {
     match pay(w, amount).unwrap() {
-        Effect::Approved { transaction_id } => transaction_id,
+        Effect::Approved { transaction_id, .. } => transaction_id,
         other => panic!("{other:?}"),
     }
 }

@@ -255,7 +255,7 @@ fn a_reversal_posts_only_what_is_there_and_the_fee_stays() {
         let fee = FeeRule { kind: TransactionKind::Transfer, fixed: usd("0.50"), basis_points: 0 };
         let rules = Rules { fees: vec![fee], ..rules() };
         let asked = under(w, transfer_to(Some("CHK_001"), "CHK_002", "1000", "k"), rules.clone());
-        let Ok(Effect::Approved { transaction_id }) = asked else { panic!("{asked:?}") };
+        let Ok(Effect::Approved { transaction_id, .. }) = asked else { panic!("{asked:?}") };
         assert_eq!(w.balance("CHK_001").1, "1000.50");
         let execute = execute_transfer(&transaction_id, "CHK_002", "1000");
         assert!(matches!(under(w, execute, rules), Ok(Effect::Posted(_))));

@@ -349,7 +349,7 @@ fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
             w.decision(Actor::Agent(shopper()), act).outcome
         };
         let approved = |key: &str| match call(transfer("5", key)).unwrap() {
-            Effect::Approved { transaction_id } => transaction_id,
+            Effect::Approved { transaction_id, .. } => transaction_id,
             other => panic!("{other:?}"),
         };
         let heard = |id: &TransactionId, verb, word| {

@@ -86,7 +86,7 @@ fn lived(w: &World<'_>) {
     let act = |call: ToolCall| Act::Tool { call, rules: rules.clone(), fresh: w.fresh(), risk: None };
     let with_fee = transfer_to(Some("DAY_001"), "SAV_001", "20", "k4");
     let agent = || Actor::Agent(shopper());
-    let Ok(Effect::Approved { transaction_id }) = w.decision(agent(), act(with_fee)).outcome else { panic!() };
+    let Ok(Effect::Approved { transaction_id, .. }) = w.decision(agent(), act(with_fee)).outcome else { panic!() };
     let execute = ToolCall::ExecuteTransfer {
         transaction_id,
         from_account: Some("DAY_001".parse().unwrap()),

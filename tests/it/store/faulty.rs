@@ -16,6 +16,7 @@ use countersign::hsm::Token;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
+use countersign::kernel::mandate::StoredMandate;
 use countersign::kernel::quorum::Side;
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -185,6 +186,19 @@ impl Store for Faulty {
     fn grants_of(&self, agent: &SpiffeId) -> Result<Vec<Grant>, StoreFault> {
         self.read(|| self.inner.grants_of(agent))
     }
+    fn mandates(
+        &self,
+        agent: Option<&SpiffeId>,
+        after: Option<&MandateId>,
+        limit: u32,
+    ) -> Result<Vec<StoredMandate>, StoreFault> {
+        self.read(|| self.inner.mandates(agent, after, limit))
+    }
+
+    fn mandate(&self, id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {
+        self.read(|| self.inner.mandate(id))
+    }
+
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault> {
         self.read(|| self.inner.listing(what))
     }

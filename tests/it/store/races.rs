@@ -84,7 +84,7 @@ sentences! {
         let (mut authorized, mut posted) = (vec![], vec![]);
         for outcome in outcomes {
             match outcome.unwrap() {
-                Effect::Approved { transaction_id } => authorized.push(transaction_id),
+                Effect::Approved { transaction_id, .. } => authorized.push(transaction_id),
                 Effect::Posted(one) => posted.push((one.transaction_id, one.repeated)),
                 other => panic!("{other:?}"),
             }

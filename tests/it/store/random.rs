@@ -93,7 +93,7 @@ proptest! {
 
 fn note(known: &mut Vec<(TransactionId, Option<ApprovalId>, ToolCall)>, w: &World<'_>, call: ToolCall) {
     match w.call(call.clone()) {
-        Ok(Effect::Approved { transaction_id }) => known.push((transaction_id, None, call)),
+        Ok(Effect::Approved { transaction_id, .. }) => known.push((transaction_id, None, call)),
         Ok(Effect::RequiresApproval { approval_id, transaction_id, .. }) => {
             known.push((transaction_id, Some(approval_id), call));
         }

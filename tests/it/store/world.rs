@@ -198,7 +198,7 @@ impl<'s> World<'s> {
 
     pub fn approved(&self, call: ToolCall) -> TransactionId {
         match self.call(call).unwrap() {
-            Effect::Approved { transaction_id } => transaction_id,
+            Effect::Approved { transaction_id, .. } => transaction_id,
             other => panic!("not approved: {other:?}"),
         }
     }

@@ -1,0 +1,134 @@
+//! Mandates in the book: entering one, revoking it, paying under it.
+//!
+//! As soon as an agent has had a mandate for an account it pays from it only within one that stands. So neither an end
+//! nor a revocation ever widens what it may do.
+
+use super::bank::permitted;
+use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_subject};
+use crate::kernel::command::{Actor, Command, Effect};
+use crate::kernel::ledger::{Account, AccountKind, Inconsistent, Transaction};
+use crate::kernel::mandate::{Counts, LIFE, MandateUse, Payment, Revoked, StoredMandate, VerifiedMandate, choose};
+use crate::kernel::quorum::OWNER;
+use crate::kernel::refusal::Refusal;
+use crate::kernel::types::MandateId;
+
+/// Mandates that an agent may have for one account and that have not ended.
+const STANDING_MAX: usize = 32;
+
+/// Enters a mandate. Order: role → the account is there and the signer owns it → currency → not ended → the agent stands
+/// → new. The same text again changes nothing.
+pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate) -> Ruled<Orders> {
+    let mandate = verified.mandate();
+    let now = command.stamp.wall;
+    let entered_by = by(&command.actor, mandate.owner.as_str())?;
+    let customer = |account: &Account| account.kind == AccountKind::Customer;
+    let account = book.account(mandate.account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
+    if account.owner != mandate.owner.as_str() {
+        return Err(Refusal::AccountNotGranted.into());
+    }
+    let currencies = [
+        mandate.constraints.amount.map(|amount| amount.max.currency()),
+        mandate.constraints.budget.map(|budget| budget.max.currency()),
+    ];
+    if currencies.into_iter().flatten().any(|currency| currency != account.currency) {
+        return Err(Refusal::CurrencyMismatch.into());
+    }
+    if now >= mandate.expires {
+        return Err(Refusal::MandateExpired.into());
+    }
+    if book.any_marked(&marks_of_subject(&mandate.agent, mandate.agent_key))? {
+        return Err(Refusal::AgentRevoked.into());
+    }
+    if let Some(there) = book.mandate(&mandate.id)? {
+        return match there.revoked {
+            Some(_) => Err(Refusal::MandateRevoked.into()),
+            None if there.text == verified.text() => Ok((Effect::Done { changed: false }, vec![])),
+            None => Err(Refusal::AlreadyExists.into()),
+        };
+    }
+    let here = |stored: &StoredMandate| {
+        stored.mandate.account == mandate.account && stored.revoked.is_none() && now < stored.mandate.expires
+    };
+    if book.mandates(&mandate.agent)?.iter().filter(|stored| here(stored)).count() >= STANDING_MAX {
+        return Err(Refusal::TooManyMandates.into());
+    }
+    let stored = StoredMandate {
+        mandate: mandate.clone(),
+        text: verified.text().to_owned(),
+        created: now,
+        entered_by,
+        revoked: None,
+    };
+    Ok((Effect::Done { changed: true }, vec![Change::PutMandate(Box::new(stored))]))
+}
+
+/// Revokes a mandate, for ever. What is authorized under it can no longer be executed; its hold lapses.
+pub(super) fn revoke(book: &dyn Book, command: &Command, id: &MandateId, reason: &str) -> Ruled<Orders> {
+    let found = book.mandate(id)?;
+    // Whoever may not know is not told either.
+    let owner = found.as_ref().map_or("", |stored| stored.mandate.owner.as_str());
+    let by = by(&command.actor, owner)?;
+    let stored = found.ok_or(Refusal::UnknownMandate)?;
+    if stored.revoked.is_some() {
+        return Ok((Effect::Done { changed: false }, vec![]));
+    }
+    let revoked = Revoked { at: command.stamp.wall, by, reason: reason.to_owned() };
+    let stored = StoredMandate { revoked: Some(revoked), ..stored };
+    Ok((Effect::Done { changed: true }, vec![Change::PutMandate(Box::new(stored))]))
+}
+
+/// The bank's officers and administrators, and the owner of the account.
+fn by(actor: &Actor, owner: &str) -> Ruled<String> {
+    if let Actor::Operator(operator) = actor
+        && operator.owner.as_ref().is_some_and(|customer| customer.as_str() == owner)
+        && operator.roles.iter().any(|role| role == OWNER)
+    {
+        return Ok(operator.name.to_string());
+    }
+    Ok(permitted(actor, &["officer", "administrator"])?.0)
+}
+
+/// The mandate under which a payment of this agent from this account is made; none when it never had one and no rule wants
+/// one.
+///
+/// # Errors
+/// The names of [`choose`].
+pub(super) fn under(
+    case: &Case<'_>,
+    source: &Account,
+    payment: &Payment<'_>,
+    required: bool,
+) -> Ruled<Option<MandateUse>> {
+    let mut mandates = case.book.mandates(&case.agent.spiffe_id)?;
+    mandates.retain(|stored| stored.mandate.account.as_str() == source.name);
+    if mandates.is_empty() && !required {
+        return Ok(None);
+    }
+    choose(&mandates, payment, |used| counts(case.book, used)).map(Some)
+}
+
+fn counts(book: &dyn Book, used: &MandateUse) -> Ruled<Counts> {
+    let uses = Counter::MandateUses(used.mandate.clone());
+    Ok(Counts {
+        minor: book.spent(&Counter::MandateAmount(used.mandate.clone()), used.budget_on)?,
+        in_period: book.spent(&uses, used.recurs_on)?,
+        in_life: book.spent(&uses, LIFE)?,
+    })
+}
+
+/// The mandate of an authorization when it is executed: it stands, and lets payments be executed now. Amounts and counts
+/// are not asked again: they were counted when it was authorized.
+///
+/// # Errors
+/// `mandate_not_this_agent`, `mandate_revoked`, `mandate_expired`, `mandate_not_yet_valid`, `mandate_dates`
+pub(super) fn still_stands(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
+    let Some(used) = &transaction.mandate else {
+        return Ok(());
+    };
+    let mandates = case.book.mandates(&case.agent.spiffe_id)?;
+    let stored = mandates.iter().find(|stored| stored.mandate.id == used.mandate);
+    let stored = stored.ok_or_else(|| Inconsistent(format!("{} is paid under but not there", used.mandate)))?;
+    stored.stands(case.agent.key, case.now())?;
+    let zone = existing(case.book, &transaction.debit)?.zone;
+    Ok(stored.mandate.dates_allow(case.now(), zone)?)
+}

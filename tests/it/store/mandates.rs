@@ -1,0 +1,217 @@
+//! Mandates of owners: entered, counted in the commit, given back, revoked; outside one nothing is paid.
+
+use super::world::*;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use countersign::kernel::command::*;
+use countersign::kernel::jwt::TokenKey;
+use countersign::kernel::ledger::TransactionState;
+use countersign::kernel::mandate::{self, Mandate, VerifiedMandate};
+use countersign::kernel::refusal::Refusal;
+use countersign::kernel::sign::{Algorithm, spki_der};
+use countersign::kernel::types::*;
+use serde_json::{Value, json};
+
+sentences! {
+    a_payment_is_made_within_a_mandate_and_only_within: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let table = [
+            (transfer("0.99", "a"), Refusal::MandateAmount),
+            (transfer("100.01", "b"), Refusal::MandateAmount),
+            (transfer_to(None, "CHK_002", "50", "c"), Refusal::MandatePayee),
+            (buy("SERVER", "60000", "d"), Refusal::MandateAmount),
+        ];
+        for (call, refusal) in table {
+            assert_eq!(w.call(call), Err(refusal));
+        }
+        let transaction = w.approved(transfer("100", "k1"));
+        let posted = w.posted(execute_transfer(&transaction, "SAV_001", "100"));
+        let statement: Value = serde_json::from_slice(&posted.statement).unwrap();
+        assert_eq!(statement["mandate_id"], id("1"));
+        assert_eq!(w.store.transaction(&transaction).unwrap().unwrap().mandate.unwrap().mandate.as_str(), id("1"));
+        w.adds_up();
+    };
+
+    a_budget_is_counted_in_the_commit_and_given_back: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let first = w.approved(transfer("100", "k1"));
+        w.approved(transfer("100", "k2"));
+        assert_eq!(w.call(transfer("50.01", "k3")), Err(Refusal::MandateBudget));
+        assert_eq!(w.approved(transfer("100", "k1")), first, "the same key again is no new payment");
+        w.approved(transfer("50", "k3"));
+        assert_eq!(w.call(transfer("1", "k4")), Err(Refusal::MandateRecurrence), "three a month");
+        w.adds_up();
+
+        w.call(cancel(&first)).unwrap();
+        w.adds_up();
+        w.approved(transfer("100", "k4"));
+        assert_eq!(w.call(transfer("1", "k5")), Err(Refusal::MandateRecurrence));
+        w.later(20 * 60_000);
+        assert!(w.sweep() > 0, "authorizations lapse");
+        w.adds_up();
+        w.approved(transfer("100", "k6"));
+        w.adds_up();
+    };
+
+    a_month_begins_anew_where_the_account_lives: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        for key in ["k1", "k2"] {
+            let transaction = w.approved(transfer("100", key));
+            w.posted(execute_transfer(&transaction, "SAV_001", "100"));
+        }
+        assert_eq!(w.call(transfer("100", "k3")), Err(Refusal::MandateBudget));
+        // START is 2027-01-15T08:00:00Z.
+        w.later(17 * DAY_MS);
+        assert!(matches!(w.call(transfer("100", "k3")), Ok(Effect::Approved { .. })));
+        w.adds_up();
+    };
+
+    a_revoked_mandate_moves_no_money_any_more: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let transaction = w.approved(transfer("100", "k1"));
+        assert_eq!(revoke(w, "2"), Err(Refusal::UnknownMandate));
+        let by_agent = Act::RevokeMandate { mandate: id("1").parse().unwrap(), reason: "r".into() };
+        assert_eq!(w.decision(Actor::Agent(shopper()), by_agent).outcome, Err(Refusal::OperatorNotPermitted));
+        assert_eq!(revoke(w, "1"), Ok(Effect::Done { changed: true }));
+        assert_eq!(revoke(w, "1"), Ok(Effect::Done { changed: false }));
+        assert_eq!(w.call(execute_transfer(&transaction, "SAV_001", "100")), Err(Refusal::MandateRevoked));
+        assert_eq!(w.call(transfer("5", "k2")), Err(Refusal::MandateRevoked), "and does not set free");
+        assert_eq!(enter(w, "1", &limits()), Err(Refusal::MandateRevoked), "nor is it entered again");
+        w.later(20 * 60_000);
+        w.sweep();
+        assert_eq!(w.store.transaction(&transaction).unwrap().unwrap().state, TransactionState::Expired);
+        assert_eq!(w.balance("CHK_001").1, "0.00");
+        w.adds_up();
+        enter(w, "2", &limits()).unwrap();
+        w.approved(transfer("100", "k3"));
+        w.adds_up();
+    };
+
+    what_ends_or_is_for_another_key_is_named: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let renewed = AgentPrincipal { key: Sha256([9; 32]), ..shopper() };
+        assert_eq!(w.call_as(&renewed, transfer("5", "k1")), Err(Refusal::MandateNotThisAgent));
+        let transaction = w.approved(transfer("5", "k2"));
+        w.later(18 * DAY_MS);
+        assert_eq!(w.call(transfer("5", "k3")), Err(Refusal::MandateExpired));
+        assert!(w.call(execute_transfer(&transaction, "SAV_001", "5")).is_err());
+        assert_eq!(enter(w, "2", &claims(w, "2", &limits())), Ok(Effect::Done { changed: true }));
+        w.approved(transfer("5", "k3"));
+        w.adds_up();
+    };
+
+    a_mandate_is_entered_for_the_owner_of_the_account_once: |w| {
+        w.bank();
+        let verified = signed(w, &claims(w, "1", &limits()));
+        let add = |verified: &VerifiedMandate| Act::AddMandate { mandate: Box::new(verified.clone()) };
+        let by = |name: &str, roles: &[&str]| Actor::Operator(operator(name, roles));
+        for actor in [by("bob", &["approver"]), by("own-001", &["owner"]), Actor::Agent(shopper())] {
+            assert_eq!(w.decision(actor, add(&verified)).outcome, Err(Refusal::OperatorNotPermitted));
+        }
+        assert_eq!(w.admin(add(&verified)), Ok(Effect::Done { changed: true }));
+        assert_eq!(w.admin(add(&verified)), Ok(Effect::Done { changed: false }));
+        type Bend = fn(&mut Value);
+        let table: &[(Bend, Refusal)] = &[
+            (|c| c["constraints"][1]["max"] = json!(9_999), Refusal::AlreadyExists),
+            (|c| c["payment_instrument"]["id"] = json!("CHK_002"), Refusal::AccountNotGranted),
+            (|c| c["payment_instrument"]["id"] = json!("CHK_009"), Refusal::UnknownAccount),
+            (|c| for at in [1, 2] { c["constraints"][at]["currency"] = json!("EUR") }, Refusal::CurrencyMismatch),
+        ];
+        for (bend, refusal) in table {
+            let mut bent = claims(w, "1", &limits());
+            bend(&mut bent);
+            assert_eq!(w.admin(add(&signed(w, &bent))), Err(*refusal), "{bent}");
+        }
+        w.later(29 * DAY_MS);
+        assert_eq!(w.admin(add(&signed(w, &claims(w, "3", &limits())))), Ok(Effect::Done { changed: true }));
+        w.revoke_shopper().unwrap();
+        assert_eq!(w.admin(add(&signed(w, &claims(w, "4", &limits())))), Err(Refusal::AgentRevoked));
+        let listed: Vec<String> = w.store.mandates(Some(&shopper().spiffe_id), None, 10).unwrap()
+            .iter().map(|stored| stored.mandate.id.to_string()).collect();
+        assert_eq!(listed, [id("3"), id("1")]);
+        assert_eq!(w.store.mandates(None, Some(&id("3").parse().unwrap()), 10).unwrap().len(), 1);
+        let stored = w.store.mandate(&id("1").parse().unwrap()).unwrap().unwrap();
+        assert_eq!((stored.text.as_str(), stored.entered_by.as_str()), (verified.text(), "ada"));
+    };
+
+    where_a_rule_wants_a_mandate_nothing_is_paid_without: |w| {
+        w.bank();
+        let transactions = serde_json::from_value(json!([{ "name": "owners-sign", "mandate": "required" }])).unwrap();
+        let rules = std::sync::Arc::new(Rules { transactions, ..rules() });
+        let asked = |key: &str| {
+            let act = Act::Tool { call: transfer("5", key), rules: rules.clone(), fresh: w.fresh() };
+            w.decision(Actor::Agent(shopper()), act).outcome
+        };
+        assert_eq!(asked("k1"), Err(Refusal::MandateMissing));
+        enter(w, "1", &limits()).unwrap();
+        assert!(matches!(asked("k1"), Ok(Effect::Approved { mandate: Some(_), .. })));
+        w.adds_up();
+    };
+
+    of_two_mandates_the_one_that_ends_first_is_used: |w| {
+        w.bank();
+        let mut late = claims(w, "1", &limits());
+        late["exp"] = json!(START / 1000 + 60 * 86_400);
+        enter(w, "1", &late).unwrap();
+        enter(w, "2", &limits()).unwrap();
+        let under = |call: ToolCall| match w.call(call).unwrap() {
+            Effect::Approved { mandate, .. } => mandate.unwrap().to_string(),
+            other => panic!("{other:?}"),
+        };
+        let used: Vec<String> = ["a", "b", "c", "d"].map(|key| under(transfer("80", key))).to_vec();
+        assert_eq!(used, [id("2"), id("2"), id("2"), id("1")]);
+        w.adds_up();
+    };
+}
+
+fn id(last: &str) -> String {
+    format!("mdt_{last:0>26}")
+}
+
+/// Up to 100 a payment, 250 and three payments a month, to SAV_001.
+fn limits() -> Value {
+    json!([
+        { "type": "payment.allowed_payees", "allowed": [
+            { "id": "account:SAV_001", "name": "Savings" }, { "id": "amazon.com", "name": "Amazon" },
+        ] },
+        { "type": "payment.amount_range", "currency": "USD", "max": 10_000, "min": 100 },
+        { "type": "payment.budget", "currency": "USD", "max": 250, "period": "MONTHLY" },
+        { "type": "payment.agent_recurrence", "frequency": "MONTHLY", "per_period": 3 },
+    ])
+}
+
+/// The claims of a mandate that is given now for 18 days.
+fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
+    let now = w.now.get() / 1000;
+    json!({
+        "vct": mandate::VCT, "iss": "OWN_001", "sub": shopper().spiffe_id, "jti": id(last), "iat": now,
+        "exp": now + 18 * 86_400, "cnf": { "kid": shopper().key },
+        "payment_instrument": { "type": "account", "id": "CHK_001" }, "constraints": limits,
+    })
+}
+
+/// Signed by some owner's key, and verified with it.
+fn signed(w: &World<'_>, claims: &Value) -> VerifiedMandate {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let spki = spki_der(Algorithm::P256, pair.public_key().as_ref());
+    let key = TokenKey { id: Sha256::of(&[&spki]), spki };
+    let draft = mandate::draft(key.id, &Mandate::from_claims(claims).unwrap(), &[]).unwrap();
+    let signature = pair.sign(&SystemRandom::new(), &draft.input().message()).unwrap();
+    let text = draft.signed(signature.as_ref()).unwrap();
+    mandate::verify(&text, &"OWN_001".parse().unwrap(), &[key], UnixMillis(w.now.get())).unwrap()
+}
+
+/// Enters a mandate with these limits, or with these claims.
+fn enter(w: &World<'_>, last: &str, limits: &Value) -> Outcome {
+    let claims = if limits.is_array() { claims(w, last, limits) } else { limits.clone() };
+    w.admin(Act::AddMandate { mandate: Box::new(signed(w, &claims)) })
+}
+
+fn revoke(w: &World<'_>, last: &str) -> Outcome {
+    w.admin(Act::RevokeMandate { mandate: id(last).parse().unwrap(), reason: "moved".into() })
+}
