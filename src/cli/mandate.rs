@@ -23,8 +23,9 @@ use crate::ops::paths::StateDir;
 /// Sign, enter, list and revoke owners' mandates to agents
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-An agent that has a mandate for an account pays from it only within one that stands. The owner signs with
-the key of a token of their own; the bank verifies it and counts what is paid. See docs/MANDATES.md.")]
+An agent that has a mandate for an account pays from it only within one that stands. The owner
+signs with the key of a token of their own; the bank verifies it and counts what is paid. See
+docs/MANDATES.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

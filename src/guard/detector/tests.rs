@@ -1,3 +1,5 @@
+//! When a cause stands and when it is over, whatever order the observations come in.
+
 use proptest::prelude::*;
 
 use super::*;

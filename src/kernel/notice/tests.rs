@@ -1,3 +1,5 @@
+//! Which leaves people are told of, in which words, and which they are not.
+
 use serde_json::{Value, json};
 
 use super::gather::{Content, Gathered, Lately, Pace, gather};

@@ -144,7 +144,7 @@ sentences! {
         let transactions = serde_json::from_value(json!([{ "name": "owners-sign", "mandate": "required" }])).unwrap();
         let rules = std::sync::Arc::new(Rules { transactions, ..rules() });
         let asked = |key: &str| {
-            let act = Act::Tool { call: transfer("5", key), rules: rules.clone(), fresh: w.fresh() };
+            let act = Act::Tool { call: transfer("5", key), rules: rules.clone(), fresh: w.fresh(), risk: None };
             w.decision(Actor::Agent(shopper()), act).outcome
         };
         assert_eq!(asked("k1"), Err(Refusal::MandateMissing));

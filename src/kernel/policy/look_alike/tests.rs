@@ -1,3 +1,5 @@
+//! Names that imitate others, and names that only happen to be near.
+
 use super::*;
 
 const KNOWN: [&str; 6] = ["amazon.com", "bestbuy.com", "migros.ch", "marks-spencer.co.uk", "ikea.com", "paypal.com"];

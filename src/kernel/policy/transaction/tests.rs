@@ -1,3 +1,5 @@
+//! What each part of a transaction rule asks, and that one more rule never permits more.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
