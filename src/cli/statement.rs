@@ -140,6 +140,7 @@ fn quoted(text: &str, member: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "the same texts are a table's and a statement's test")]
 #[path = "../../tests/it/hostile/corpus.rs"]
 mod corpus;
 

@@ -62,6 +62,7 @@ pub fn unless_changed(answer: &Value) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "the same texts are a table's and a statement's test")]
 #[path = "../../tests/it/hostile/corpus.rs"]
 mod corpus;
 

@@ -215,7 +215,8 @@ pub fn shown(raw: &str, limit: Limit) -> String {
 }
 
 fn head(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let boundary = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..boundary.unwrap_or(0)]
 }
 
 const LENGTH: Finding =

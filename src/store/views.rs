@@ -155,7 +155,7 @@ pub fn approval(transaction: &Transaction) -> Option<ApprovalView> {
             | TransactionState::CoreRefused => vec![],
         },
         gates: quorum.counts().map(|count| gate(&count)).collect(),
-        words: quorum.words.iter().map(|word| said(word)).collect(),
+        words: quorum.words.iter().map(said).collect(),
         signed: json!({
             "transaction_hash": terms.hash(), "policy_version": transaction.policy_version,
             "nonce": approval.asked.nonce, "terms": terms,

@@ -85,7 +85,8 @@ mod tests {
             reading.with(&signature)
         };
         assert_eq!(sign(reading(|_| ())).verify(&party, &key.spki(), NOW), Ok(()));
-        let table: [(fn(&mut Reading), OperatorRefusal); 5] = [
+        type Bend = fn(&mut Reading);
+        let table: [(Bend, OperatorRefusal); 5] = [
             (|reading| reading.schema = "countersign/agent-approval/v1".into(), OperatorRefusal::Malformed),
             (|reading| reading.at_unix_ms = "now".into(), OperatorRefusal::Malformed),
             (|reading| reading.party = "secco".parse().unwrap(), OperatorRefusal::WrongParty),

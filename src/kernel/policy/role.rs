@@ -92,11 +92,7 @@ impl Examined {
 
 impl Policy {
     /// Compiles a document; `tools` says what its tools' parameters are, `roles` which roles there are, if that is known.
-    pub fn examined<'a>(
-        document: Document,
-        tools: &Tools,
-        roles: Option<&mut dyn Iterator<Item = &'a str>>,
-    ) -> Examined {
+    pub fn examined(document: Document, tools: &Tools, roles: Option<&mut dyn Iterator<Item = &str>>) -> Examined {
         let known: Option<BTreeSet<&str>> = roles.map(Iterator::collect);
         let mut findings = vec![];
         let mut compiled = BTreeMap::new();

@@ -376,7 +376,7 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 fn numbers(text: &str, radix: u32) -> Option<Vec<u8>> {
     let mut groups: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|group| !group.is_empty()).collect();
     let whole: String;
-    if radix == 2 && groups.len() == 1 && groups[0].len() >= 32 && groups[0].len() % 8 == 0 {
+    if radix == 2 && groups.len() == 1 && groups[0].len() >= 32 && groups[0].len().is_multiple_of(8) {
         whole = groups[0].to_owned();
         groups = whole.as_bytes().chunks(8).filter_map(|group| std::str::from_utf8(group).ok()).collect();
     }
