@@ -266,7 +266,7 @@ pub fn agents() -> [AgentPrincipal; 4] {
 fn pick_case(book: &Book, which: u8) -> Option<CaseId> {
     let waiting: Vec<_> = book.cases.iter().filter(|case| case.state == "queued").collect();
     let all: Vec<_> = book.cases.iter().collect();
-    let among = if waiting.is_empty() || which % 8 == 0 { all } else { waiting };
+    let among = if waiting.is_empty() || which.is_multiple_of(8) { all } else { waiting };
     let case = among.get(usize::from(which) % among.len().max(1))?;
     Some(case.id.parse().unwrap())
 }

@@ -140,7 +140,7 @@ sentences! {
             .collect();
         // Two people press yes on each at the same moment.
         let commands = approvals.iter().chain(&approvals).enumerate().map(|(number, approval)| {
-            let act = decide(&approval, Verdict::Approve, "n");
+            let act = decide(approval, Verdict::Approve, "n");
             let name = if number % 2 == 0 { "bob" } else { "cyd" };
             w.command(Actor::Operator(operator(name, &["approver"])), act)
         });
