@@ -41,9 +41,9 @@ pub enum Seen {
 /// What has to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Record that it stands. Said again each turn until [`Detector::opened`].
+    /// Record that it stands. Said again each turn until `Detector::opened`.
     Open { cause: Cause, reason: String },
-    /// Record that it is lifted, then say [`Detector::lifted`]. Said again each turn until then.
+    /// Record that it is lifted, then say `Detector::lifted`. Said again each turn until then.
     Lift { cause: Cause },
     /// Look whether it is gone and say [`Seen::Probe`].
     Probe { cause: Cause },

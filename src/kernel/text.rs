@@ -5,7 +5,7 @@
 //! which of its parts look like an attempt, by rules that have names. What keeps it harmless is the form, not the list of
 //! words: whoever shows it shows [`Clean::shown`], in one field that is marked.
 //!
-//! Everything is bounded: a text is read up to [`SCAN_BYTES_MAX`], decoded views of it up to [`views`]' budget, and each
+//! Everything is bounded: a text is read up to [`SCAN_BYTES_MAX`], decoded views of it up to `views`' budget, and each
 //! rule is one pass.
 
 use std::borrow::Cow;

@@ -172,7 +172,7 @@ fn a_silent_core_stops_payments_and_its_answer_lets_them_go_on() {
     bank.stands("core_failing");
     let queued = bank.execute(&agent, &held["transaction_id"]);
     assert_eq!(queued["status"], "queued_manual", "{queued}");
-    assert!(queued["message"].as_str().unwrap().contains("had no word"), "{queued}");
+    assert!(queued["why"].as_str().unwrap().contains("had no word"), "{queued}");
     // A person stops the bank as well: the daemon's probes do not lift that.
     bank.ask("bank-officer", &["bank", "stop", "--reason", "drill", "--yes"]);
     core.back();
