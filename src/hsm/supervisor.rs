@@ -352,10 +352,17 @@ impl Front {
 
     /// A front that does not read its socket has missed far more than this message; its exit is noticed elsewhere.
     fn tell(&self, message: &SupervisorMessage, descriptor: Option<std::os::fd::BorrowedFd<'_>>) {
-        if let Err(error) = messages::send(&self.control.channel(), message, descriptor) {
-            tracing::warn!(%error, "the front could not be told");
+        match messages::send(&self.control.channel(), message, descriptor) {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => tracing::debug!(%error, "the front is gone"),
+            Err(error) => tracing::warn!(%error, "the front could not be told"),
         }
     }
+}
+
+/// What a socket says whose other end is closed.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
 }
 
 fn front_died(how: &str) -> Failure {

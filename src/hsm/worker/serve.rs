@@ -142,6 +142,10 @@ fn read(shared: &Shared) {
                     tracing::warn!(%error, "the front's frames are not ours");
                     locked(&shared.doomed).get_or_insert_with(|| malformed_frames(&error));
                 }
+                // A front that ends with answers unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    tracing::debug!(%error, "the front is gone");
+                }
                 Err(error) => tracing::warn!(%error, "the front's frames ended"),
                 Ok(_) => {}
             }
