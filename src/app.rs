@@ -211,6 +211,9 @@ fn start(
         }
         tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        if let Err(fault) = notifier.begin() {
+            tracing::warn!(%fault, "people are told of what is decided from the first look at the log on");
+        }
         tasks.extend(notifier.start(&stop));
         if party_settings.kind == PartyKind::Bank {
             tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));

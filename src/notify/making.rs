@@ -110,15 +110,8 @@ impl Reader {
     /// The next leaves of the log, and what is told of them.
     fn page(&mut self, notifier: &Notifier, now: UnixMillis) -> Result<Page, StoreFault> {
         let store = &*notifier.store;
-        let place = store.notice_place()?;
-        let Some(durable) = place.next else {
-            // What was decided before anybody was to be told is history.
-            let to = store.newest_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
-            let begin = NoticeStep { from: None, to, ..NoticeStep::default() };
-            store.work_notices(NoticeWork::Step(Box::new(begin)))?;
-            self.next = None;
-            return Ok(Page::Read);
-        };
+        let place = begin(store)?;
+        let durable = place.next.unwrap_or(0);
         let from = self.next.unwrap_or(durable).max(durable);
         let leaves = store.leaves(from, PAGE)?;
         let Some(last) = leaves.iter().filter_map(|leaf| leaf.index).max() else {
@@ -188,6 +181,19 @@ impl Reader {
         let before = now.plus_ms(-DAY_MS * i64::from(settings.keep_days));
         store.work_notices(NoticeWork::Forget { before, limit: FORGOTTEN_MAX }).map(drop)
     }
+}
+
+/// The durable place. Where there is none yet it becomes the end of the log: what was decided before anybody was to be
+/// told is history.
+pub(super) fn begin(store: &dyn Store) -> Result<NoticePlace, StoreFault> {
+    let place = store.notice_place()?;
+    if place.next.is_some() {
+        return Ok(place);
+    }
+    let to = store.newest_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+    // One that another daemon took first is as good.
+    store.work_notices(NoticeWork::Step(Box::new(NoticeStep { from: None, to, ..NoticeStep::default() })))?;
+    store.notice_place()
 }
 
 /// What people are told of these leaves, by row. Of old ones nothing: who starts a bank after a week off does not want

@@ -30,7 +30,7 @@ use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::secret;
-use crate::store::Store;
+use crate::store::{Store, StoreFault};
 use crate::tls::asking::Unresolved;
 use settings::{ChannelSettings, NotifySettings};
 
@@ -163,6 +163,15 @@ impl Notifier {
     pub fn new(store: Arc<dyn Store>, party: PartyName, settings: NotifySettings, outside: Outside) -> Arc<Self> {
         let runtime = tokio::runtime::Handle::current();
         Arc::new(Self { store, party, settings, channels: outside.channels, runtime })
+    }
+
+    /// Marks where the log stands, the first time that anybody is to be told: what is decided from now on is told, what
+    /// was decided before is history. To be called before any door is open.
+    ///
+    /// # Errors
+    /// The store's; then the first look at the log marks it.
+    pub fn begin(&self) -> Result<(), StoreFault> {
+        if self.channels.is_empty() { Ok(()) } else { making::begin(&*self.store).map(drop) }
     }
 
     /// The tasks, which end soon after `stop`.
