@@ -57,7 +57,7 @@ enum Verb {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct List {
+struct List {
     /// Those behind this one: the `next` of the page before.
     #[arg(long)]
     after: Option<CasePlace>,
@@ -95,7 +95,7 @@ impl Answer {
 /// `second_person_needed`, `operator_not_permitted`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::List(page) => list(page, "manual", context),
+        Verb::List(page) => list(page, context),
         Verb::Show { case } => show(case, context),
         Verb::Take { case, take_over } => {
             let from = if take_over { TakeFrom::Anybody } else { TakeFrom::Nobody };
@@ -113,7 +113,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn list(List { after, limit }: List, verb: &str, context: &Context) -> Result<(), Failure> {
+fn list(List { after, limit }: List, context: &Context) -> Result<(), Failure> {
     let answer = context.call(AdminCall::Desk(DeskCall::CaseList { after, limit }))?;
     let columns = [
         ("CASE", "case_id"),
@@ -126,18 +126,18 @@ pub(super) fn list(List { after, limit }: List, verb: &str, context: &Context) -
     ];
     context.print(&answer, |answer| {
         let page = table(answer, &columns, "No payment waits for the bank's people.");
-        with_next(page, answer, &format!("{verb} list --limit {limit}"))
+        with_next(page, answer, &format!("manual list --limit {limit}"))
     });
     Ok(())
 }
 
-pub(super) fn show(case: CaseId, context: &Context) -> Result<(), Failure> {
+fn show(case: CaseId, context: &Context) -> Result<(), Failure> {
     let answer = context.call(AdminCall::Desk(DeskCall::CaseShow { case }))?;
     context.print(&answer, shown);
     Ok(())
 }
 
-pub(super) fn done(case: CaseId, verdict: CaseVerdict, note: String, context: &Context) -> Result<(), Failure> {
+fn done(case: CaseId, verdict: CaseVerdict, note: String, context: &Context) -> Result<(), Failure> {
     let answer = context.call(AdminCall::Desk(DeskCall::CaseResolve { case, verdict: verdict.clone(), note }))?;
     context.print(&answer, |answer| {
         let case = cell(&answer["case_id"]);

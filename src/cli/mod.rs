@@ -6,7 +6,6 @@ pub mod approvals;
 pub mod audit;
 pub mod bank;
 pub mod bench;
-pub mod case;
 pub mod catalogue;
 mod cert;
 mod cert_approve;
@@ -133,7 +132,6 @@ enum Verb {
     Consent(consent::Args),
     Transaction(transaction::Args),
     Manual(manual::Args),
-    Case(case::Args),
     Ledger(ledger::Args),
     Migrate(migrate::Args),
     Notify(notify::Args),
@@ -216,7 +214,6 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Consent(args) => consent::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),
         Verb::Manual(args) => manual::run(args, context),
-        Verb::Case(args) => case::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),
         Verb::Migrate(args) => migrate::run(args, context),
         Verb::Notify(args) => notify::run(args, context),

@@ -153,7 +153,7 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             let lines = [call_lines(&leaf.parameters), vec![format!("why: {}", people(&result["why"], 120))]].concat();
             return Some((
                 NoticeKind::PaymentQueued,
-                What::new(case.clone(), lines, format!("countersign case show {case}")),
+                What::new(case.clone(), lines, format!("countersign manual show {case}")),
             ));
         }
         _ => {}
@@ -169,14 +169,14 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
         "resolve_case" => {
             let case = people(&result["case_id"], 40);
             let word = people(&result["status"], 20);
-            let next = format!("countersign case show {case}");
+            let next = format!("countersign manual show {case}");
             Some((NoticeKind::CaseDecided, What::new(format!("{case} {word}"), vec![], next)))
         }
         // Its effect says so, too, where there is one; a sweep of the daemon hands cases over without an agent's call.
         "queue_manual" => {
             let case = people(&parameters["case_id"], 40);
             let lines = vec![format!("why: {}", people(&parameters["reason"], 120))];
-            Some((NoticeKind::PaymentQueued, What::new(case.clone(), lines, format!("countersign case show {case}"))))
+            Some((NoticeKind::PaymentQueued, What::new(case.clone(), lines, format!("countersign manual show {case}"))))
         }
         "set_breaker" if parameters["open"] == false => {
             let cause = parameters["cause"].as_str().map(|cause| format!("cause: {}", text::cleaned(cause, 60)));
@@ -188,7 +188,7 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             if let Some(cause) = parameters["cause"].as_str() {
                 lines.insert(0, format!("cause: {}", text::cleaned(cause, 60)));
             }
-            Some((NoticeKind::BreakerOpened, What::new("", lines, "countersign bank status; countersign case list")))
+            Some((NoticeKind::BreakerOpened, What::new("", lines, "countersign bank status; countersign manual list")))
         }
         "freeze" if result["already"] == false => {
             let agent = agent_of(&parameters["whom"]);

@@ -363,34 +363,34 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
     assert_eq!(check["result"], "warn");
     assert!(check["detail"].as_str().unwrap().contains("drill"), "{check}");
 
-    let listed = desk.ask("auditor", &["case", "list"]);
+    let listed = desk.ask("auditor", &["manual", "list"]);
     assert_eq!(items(&listed).iter().filter(|case| case["status"] == "queued").count(), 3);
     assert_eq!(listed["next"], Value::Null);
-    assert_eq!(pages(desk, &["case", "list"], "case_id", 2).len(), items(&listed).len());
-    let said = desk.say("auditor", &["case", "list", "--limit", "1"]);
-    assert!(said.contains("There are more: countersign case list --limit 1 --after queued:case_"), "{said}");
-    let shown = desk.ask("auditor", &["case", "show", &third]);
+    assert_eq!(pages(desk, &["manual", "list"], "case_id", 2).len(), items(&listed).len());
+    let said = desk.say("auditor", &["manual", "list", "--limit", "1"]);
+    assert!(said.contains("There are more: countersign manual list --limit 1 --after queued:case_"), "{said}");
+    let shown = desk.ask("auditor", &["manual", "show", &third]);
     assert_eq!(shown["transaction_id"], held["transaction_id"]);
-    let said = desk.say("auditor", &["case", "show", &first]);
+    let said = desk.say("auditor", &["manual", "show", &first]);
     assert!(said.contains("desk-first") && said.contains("drill"), "{said}");
     let waiting = desk.ask("auditor", &["transaction", "show", held["transaction_id"].as_str().unwrap()]);
     assert_eq!((&waiting["status"], &waiting["case"]["case_id"]), (&json!("queued_manual"), &json!(third)));
     desk.refuses(&[
-        ("auditor", &["case", "show", UNKNOWN_CASE], 3, "unknown_case"),
-        ("auditor", &["case", "list", "--after", &format!("queued:{UNKNOWN_CASE}")], 3, "unknown_case"),
-        ("alice", &["case", "release", UNKNOWN_CASE], 3, "unknown_case"),
-        ("auditor", &["case", "release", &first], 3, "operator_not_permitted"),
-        ("bank-admin", &["case", "reject", &first], 3, "operator_not_permitted"),
+        ("auditor", &["manual", "show", UNKNOWN_CASE], 3, "unknown_case"),
+        ("auditor", &["manual", "list", "--after", &format!("queued:{UNKNOWN_CASE}")], 3, "unknown_case"),
+        ("alice", &["manual", "done", UNKNOWN_CASE, "--release", "--note", "n"], 3, "unknown_case"),
+        ("auditor", &["manual", "done", &first, "--release", "--note", "n"], 3, "operator_not_permitted"),
+        ("bank-admin", &["manual", "done", &first, "--reject", "--note", "n"], 3, "operator_not_permitted"),
         ("auditor", &["bank", "resume", "--yes"], 3, "operator_not_permitted"),
     ]);
     assert_eq!(desk.ask("bank-admin", &["bank", "resume", "--yes"])["stopped"], false);
     assert_eq!(desk.ask("bank-admin", &["bank", "resume", "--yes"])["changed"], false);
-    assert_eq!(desk.ask("alice", &["case", "release", &first, "--note", "fine"])["status"], "released");
-    assert_eq!(desk.ask("bank-officer", &["case", "release", &third])["status"], "released");
-    assert_eq!(desk.ask("alice", &["case", "reject", &second, "--note", "duplicate"])["status"], "rejected");
+    assert_eq!(desk.ask("alice", &["manual", "done", &first, "--release", "--note", "fine"])["status"], "released");
+    assert_eq!(desk.ask("bank-officer", &["manual", "done", &third, "--release", "--note", "n"])["status"], "released");
+    assert_eq!(desk.ask("alice", &["manual", "done", &second, "--reject", "--note", "duplicate"])["status"], "rejected");
     desk.refuses(&[
-        ("alice", &["case", "reject", &first], 3, "already_decided"),
-        ("alice", &["case", "release", &second], 3, "already_decided"),
+        ("alice", &["manual", "done", &first, "--reject", "--note", "n"], 3, "already_decided"),
+        ("alice", &["manual", "done", &second, "--release", "--note", "n"], 3, "already_decided"),
     ]);
     let again = call(&mut agent, "authorize_transfer", transfer("1.00", "desk-first"));
     assert_eq!(again["status"], "approved", "{again}");
@@ -398,7 +398,7 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
     assert_eq!((&again["status"], &again["reason"]), (&json!("denied"), &json!("case_rejected")));
     assert_eq!(call(&mut agent, "execute_transfer", execute)["status"], "executed");
     agent.close();
-    let decided = desk.ask("auditor", &["case", "show", &second]);
+    let decided = desk.ask("auditor", &["manual", "show", &second]);
     assert_eq!((&decided["decided_by"], &decided["note"]), (&json!("alice"), &json!("duplicate")));
 }
 
