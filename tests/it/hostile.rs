@@ -168,7 +168,7 @@ fn a_hostile_text_is_registered_only_when_somebody_accepts_it() {
     w.bank();
     for (number, (_, text)) in HOSTILE.iter().enumerate() {
         let merchant = |on_hostile| Act::AddMerchant {
-            looks_like_accepted: false,
+            looks_like_accepted: true,
             merchant: format!("m{number}.example").parse().unwrap(),
             name: (*text).into(),
             currency: "USD".parse().unwrap(),

@@ -129,7 +129,12 @@ impl Bank {
         let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
         let settlement = if core.is_some() { Settlement::External } else { Settlement::Embedded };
         // Probed without pauses that a test would wait for.
-        let quick = BreakerSettings { probe_pause_ms: 100, recovered_ms: 0, ..BreakerSettings::default() };
+        let quick = BreakerSettings {
+            probe_pause_ms: 100,
+            recovered_ms: 0,
+            anomalies_window_s: 2,
+            ..BreakerSettings::default()
+        };
         let guard = Guard::new(quick);
         let payments = Payments::new(PaymentsSetup {
             store: Arc::clone(&store) as Arc<dyn Store>,

@@ -52,5 +52,5 @@ fn a_store_keeps_what_it_answered_and_refuses_a_newer_schema() {
     world.adds_up();
     drop(store);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&path), Err(StoreFault::SchemaTooNew { found: 99, known: 11 })));
+    assert!(matches!(SqliteStore::open(&path), Err(StoreFault::SchemaTooNew { found: 99, .. })));
 }

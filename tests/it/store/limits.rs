@@ -6,6 +6,7 @@ use super::world::*;
 use countersign::kernel::command::*;
 use countersign::kernel::policy::transaction::TransactionRules;
 use countersign::kernel::refusal::Refusal;
+use countersign::kernel::text::OnHostile;
 use countersign::kernel::types::*;
 use countersign::kernel::zone::Zone;
 use countersign::store::Turn;
@@ -134,24 +135,30 @@ sentences! {
     };
     what_looks_like_a_registered_merchant_is_registered_only_by_somebody_who_looked: |w| {
         w.bank();
-        let add = |merchant: &str, name: &str, looks_like_accepted| {
-            w.admin(Act::AddMerchant { on_hostile: countersign::kernel::text::OnHostile::Refuse,
+        let add_text = |merchant: &str, name: &str, looks_like_accepted, on_hostile| {
+            w.admin(Act::AddMerchant { on_hostile,
                 merchant: merchant.parse().unwrap(),
                 name: name.into(),
                 currency: "USD".parse().unwrap(),
                 looks_like_accepted,
             })
         };
+        let add = |merchant: &str, name: &str, looks_like_accepted| {
+            add_text(merchant, name, looks_like_accepted, OnHostile::Refuse)
+        };
         assert_eq!(add("migros.ch", "Migros", false), Ok(Effect::Done { changed: true }));
         for (merchant, name) in [
             ("amaz0n.com", "Zero"),
             ("amazon.net", "Net"),
             ("other.example", "MIGROS"),
-            ("another.example", "Mіgros"),
             ("third.example", "M1gr0s"),
         ] {
             assert_eq!(add(merchant, name, false), Err(Refusal::MerchantLooksAlike), "{merchant} {name}");
         }
+        // Letters of two alphabets in a word are refused for themselves first.
+        let mixed = |on_hostile| add_text("another.example", "Mіgros", false, on_hostile);
+        assert_eq!(mixed(OnHostile::Refuse), Err(Refusal::TextHostile));
+        assert_eq!(mixed(OnHostile::Accept), Err(Refusal::MerchantLooksAlike));
         assert_eq!(add("amazon.net", "Net", true), Ok(Effect::Done { changed: true }));
         // What is there is not looked at again.
         assert_eq!(add("amazon.net", "Net", false), Ok(Effect::Done { changed: false }));

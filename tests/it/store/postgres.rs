@@ -551,7 +551,7 @@ fn daemons_that_start_at_once_migrate_once_and_a_newer_schema_is_refused() {
     drop(stores);
     database.sql("INSERT INTO schema_version (version) VALUES (99)");
     let refused = PostgresStore::open(&endpoint(&database.settings())).unwrap_err();
-    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, known: 9 }), "{refused}");
+    assert!(matches!(refused, StoreFault::SchemaTooNew { found: 99, .. }), "{refused}");
 }
 
 #[test]
