@@ -81,6 +81,13 @@ impl Mandate {
     pub fn from_claims(claims: &Value) -> Result<Self, MandateRefusal> {
         claims::read(claims.as_object().ok_or(MandateRefusal::Payload)?)
     }
+
+    /// That it is read back from the bank's book as it is: a row that nobody can read would stop every payment that
+    /// asks for it.
+    fn is_kept(&self) -> Result<(), MandateRefusal> {
+        let kept = Self::from_claims(&self.claims())?;
+        if kept == *self { Ok(()) } else { Err(MandateRefusal::Claims) }
+    }
 }
 
 /// What is signed of a mandate, and what is told besides.
@@ -172,6 +179,7 @@ pub fn verify(
     // From here on whoever has the owner's key wrote it.
     let claims = presented.disclosed()?;
     let mandate = claims::read(&claims)?;
+    mandate.is_kept()?;
     if sd_jwt::second_reading(text) != Some(claims) {
         return Err(MandateRefusal::ReadTwoWays);
     }
@@ -204,6 +212,7 @@ pub fn lint_signing_input(
         return Err(MandateRefusal::KeyUnknown);
     }
     let mandate = claims::read(&presented.disclosed()?)?;
+    mandate.is_kept()?;
     if mandate.issued.seconds().abs_diff(now.seconds()) > SKEW_MAX_S.unsigned_abs() {
         return Err(MandateRefusal::FromTheFuture);
     }

@@ -117,13 +117,15 @@ impl ExecutionDates {
 }
 
 impl Moment {
-    /// `2026-11-30` or `2026-11-30T08:00:00Z`.
+    /// `2026-11-30` or `2026-11-30T08:00:00Z`. What would be written otherwise than it was read is none: years with a
+    /// sign or more than four digits, instants that leave those years in UTC.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(day) = day_from_text(text) {
-            return (text.len() == 10).then_some(Self::On(day));
+            return (text.len() == 10 && day_to_text(day) == text).then_some(Self::On(day));
         }
-        let at = DateTime::parse_from_rfc3339(text).ok()?;
-        (text.len() <= 35).then_some(Self::At(UnixMillis(at.timestamp_millis())))
+        let millis = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis());
+        let moment = Self::At(UnixMillis(millis(text).filter(|_| text.len() <= 35)?));
+        (Self::At(UnixMillis(millis(&moment.text())?)) == moment).then_some(moment)
     }
 
     fn text(self) -> String {

@@ -117,6 +117,48 @@ fn a_mandate_that_another_wallet_wrote_is_read() {
     assert_eq!(verified.mandate().constraints.budget.unwrap().max, usd(50_050));
 }
 
+/// Whatever a wallet wrote is read again from the bank's book as what was verified, or is refused.
+#[test]
+fn what_is_verified_is_read_again_from_the_book() {
+    let owner = Owner::new();
+    let moments = [
+        "2026-11-30",
+        "0000-01-01",
+        "9999-12-31",
+        "+12345-1-1",
+        "-999-01-01",
+        "+2026-01-1",
+        "2026-1-01",
+        "2026-11-30T08:00:00Z",
+        "2026-11-30t08:00:00.1234567z",
+        "2026-11-30T08:00:00-23:59",
+        "2026-12-31T23:59:60Z",
+        "0000-01-01T00:00:00Z",
+        "0000-01-01T00:00:00+00:01",
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-00:01",
+    ];
+    let mut taken = vec![];
+    for moment in moments {
+        for member in ["not_before", "not_after"] {
+            let mut claims = good();
+            claims["constraints"][4][member] = json!(moment);
+            if let Ok(verified) = owner.verify(&owner.signs_raw(&owner.header().to_string(), &claims.to_string(), &[]))
+            {
+                let mandate = verified.mandate();
+                let kept = mandate.claims().to_string();
+                assert_eq!(Mandate::from_claims(&serde_json::from_str(&kept).unwrap()).as_ref(), Ok(mandate), "{kept}");
+                taken.push(moment);
+            }
+            let input = [owner.header(), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+            let lint = lint_signing_input(input.as_bytes(), &[], owner.key.id, NOW);
+            assert_eq!(lint.is_ok(), taken.last() == Some(&moment), "a worker signs what the bank takes: {moment}");
+        }
+    }
+    let good_ones = [0, 1, 2, 7, 8, 9, 10, 11, 13].map(|at| [moments[at]; 2]).concat();
+    assert_eq!(taken, good_ones);
+}
+
 #[test]
 fn a_worker_signs_only_what_the_bank_would_take_from_this_key_now() {
     let owner = Owner::new();
