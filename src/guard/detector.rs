@@ -4,10 +4,11 @@
 //! evidence is complete, whether its order was carried out or not, until the order to lift it was: so that nothing that
 //! fails on the way lets money move. After a cause is lifted it needs evidence anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::settings::{Automatic, BreakerSettings};
 use crate::kernel::breaker::Cause;
+use crate::kernel::types::Sha256;
 
 /// Commits or orders that a window holds at most; older ones leave first.
 const SAMPLES_MAX: usize = 2_048;
@@ -30,8 +31,8 @@ pub enum Seen {
     Hsm(Reached),
     /// A commit and how long it took; one that failed took longer than any limit.
     Commit { took_ms: i64 },
-    /// An order to the core: whether it had a word.
-    Core(Reached),
+    /// An order to the core, by the hash of its transaction's id: whether it had a word.
+    Core { order: Sha256, reached: Reached },
     /// An alert about this agent.
     Alert(String),
     /// What a probe of this cause came to.
@@ -91,9 +92,10 @@ pub struct Detector {
     settings: BreakerSettings,
     hsm_away_since: Option<i64>,
     commits: VecDeque<(i64, i64)>,
-    orders: VecDeque<(i64, Reached)>,
-    /// Orders without a word, one after the other, and since when.
-    silent: (u32, i64),
+    /// Each order once, with what it came to last.
+    orders: VecDeque<(i64, Sha256, Reached)>,
+    /// Different orders without a word since the last one that had one, and since when.
+    silent: (BTreeSet<Sha256>, i64),
     alerts: BTreeMap<String, i64>,
     watches: BTreeMap<Cause, Watch>,
 }
@@ -105,7 +107,7 @@ impl Detector {
             hsm_away_since: None,
             commits: VecDeque::new(),
             orders: VecDeque::new(),
-            silent: (0, 0),
+            silent: (BTreeSet::new(), 0),
             alerts: BTreeMap::new(),
             watches: BTreeMap::new(),
         }
@@ -119,19 +121,7 @@ impl Detector {
                 self.failed_again(Cause::HsmDown);
             }
             Seen::Commit { took_ms } => keep(&mut self.commits, (now_ms, took_ms)),
-            Seen::Core(reached) => {
-                keep(&mut self.orders, (now_ms, reached));
-                match reached {
-                    Reached::Yes => self.silent = (0, now_ms),
-                    Reached::No => {
-                        if self.silent.0 == 0 {
-                            self.silent.1 = now_ms;
-                        }
-                        self.silent.0 = self.silent.0.saturating_add(1);
-                        self.failed_again(Cause::CoreFailing);
-                    }
-                }
-            }
+            Seen::Core { order, reached } => self.answered(now_ms, order, reached),
             Seen::Alert(agent) => {
                 if self.alerts.len() < AGENTS_MAX || self.alerts.contains_key(&agent) {
                     self.alerts.insert(agent, now_ms);
@@ -269,12 +259,14 @@ impl Detector {
                     .then(|| format!("commits take {p99_ms} ms (p99 of {})", self.commits.len()))
             }
             Cause::CoreFailing => {
-                let (silent, since_ms) = self.silent;
-                if silent >= settings.core_failures && now_ms - since_ms >= ms(settings.core_failing_ms) {
-                    return Some(format!("{silent} orders in a row had no word from the core banking system"));
+                let (silent, since_ms) = (self.silent.0.len(), self.silent.1);
+                if silent >= settings.core_failures as usize && now_ms - since_ms >= ms(settings.core_failing_ms) {
+                    return Some(format!(
+                        "{silent} different orders in a row had no word from the core banking system"
+                    ));
                 }
                 let all = self.orders.len();
-                let without = self.orders.iter().filter(|(_, reached)| *reached == Reached::No).count();
+                let without = self.orders.iter().filter(|(.., reached)| *reached == Reached::No).count();
                 let is_enough = all >= settings.core_samples_min as usize;
                 (is_enough && without * 100 >= all * settings.core_failing_percent as usize)
                     .then(|| format!("{without} of {all} orders had no word from the core banking system"))
@@ -283,6 +275,28 @@ impl Detector {
                 let agents = self.alerts.len();
                 (agents >= settings.anomalous_agents as usize)
                     .then(|| format!("{agents} agents had an alert within {} s", settings.anomalies_window_s))
+            }
+        }
+    }
+
+    /// One order that is said again and again is one order: it says nothing about the others.
+    fn answered(&mut self, now_ms: i64, order: Sha256, reached: Reached) {
+        let before = self.orders.iter().position(|(_, known, _)| *known == order);
+        let before = before.and_then(|place| self.orders.remove(place)).map(|(_, _, reached)| reached);
+        keep(&mut self.orders, (now_ms, order, reached));
+        let (silent, since_ms) = &mut self.silent;
+        match reached {
+            Reached::Yes => self.silent = (BTreeSet::new(), now_ms),
+            Reached::No => {
+                if silent.is_empty() {
+                    *since_ms = now_ms;
+                }
+                if silent.len() < SAMPLES_MAX {
+                    silent.insert(order);
+                }
+                if before != Some(Reached::No) {
+                    self.failed_again(Cause::CoreFailing);
+                }
             }
         }
     }
@@ -327,7 +341,7 @@ impl Detector {
         while self.commits.front().is_some_and(|(at, _)| *at < commits) {
             self.commits.pop_front();
         }
-        while self.orders.front().is_some_and(|(at, _)| *at < orders) {
+        while self.orders.front().is_some_and(|(at, ..)| *at < orders) {
             self.orders.pop_front();
         }
         self.alerts.retain(|_, at| *at >= alerts);
@@ -340,7 +354,7 @@ impl Detector {
             Cause::StoreSlow => self.commits.clear(),
             Cause::CoreFailing => {
                 self.orders.clear();
-                self.silent = (0, 0);
+                self.silent = (BTreeSet::new(), 0);
             }
             Cause::Anomalies => self.alerts.clear(),
         }

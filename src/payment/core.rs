@@ -13,7 +13,7 @@ use crate::kernel::command::{Act, Actor, Command, CoreVerb, CoreWord, Effect, Po
 use crate::kernel::decide::{CORE_COMPONENT, HOLD_NOT_CONFIRMED, OutboxRow};
 use crate::kernel::ledger::{Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{TransactionId, UnixMillis};
+use crate::kernel::types::{Sha256, TransactionId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::StoreFault;
@@ -240,13 +240,14 @@ impl Payments {
         }
         let transaction = self.store.transaction(id)?.ok_or_else(unexpected)?;
         let verb_name = verb.name();
+        let about = Sha256::of(&[id.as_str().as_bytes()]);
         let word = match say(core, &transaction, verb) {
             Ok(word) => {
-                self.guard.saw(Seen::Core(Reached::Yes));
+                self.guard.saw(Seen::Core { order: about, reached: Reached::Yes });
                 word
             }
             Err(why) => {
-                self.guard.saw(Seen::Core(Reached::No));
+                self.guard.saw(Seen::Core { order: about, reached: Reached::No });
                 tracing::warn!(transaction_id = %id, verb = verb_name, %why, "an order waits for the core");
                 return Ok(Delivered::Waits);
             }

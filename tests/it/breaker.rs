@@ -168,7 +168,9 @@ fn a_silent_core_stops_payments_and_its_answer_lets_them_go_on() {
     core.plan(CoreVerb::Hold, Trick::LeaveBefore, 1);
     let waits = bank.authorize(&agent, "waits");
     assert_eq!(waits["status"], "queued_manual", "{waits}");
-    // Its order is tried again and again, without a word.
+    // Its order is said again and again, without a word: that is one order. Two are what stops payments here.
+    let also = bank.authorize(&agent, "also");
+    assert_eq!(also["status"], "queued_manual", "{also}");
     bank.stands("core_failing");
     let queued = bank.execute(&agent, &held["transaction_id"]);
     assert_eq!(queued["status"], "queued_manual", "{queued}");
