@@ -187,7 +187,7 @@ impl Detector {
         if AUTOMATIC.contains(&cause) && self.standing(cause).is_none() {
             self.stand(now_ms, cause, reason.to_owned(), true);
             // What was not seen here cannot be seen to be over before its window is.
-            let window_ms = ms(self.settings.anomalies_window_s).saturating_mul(1000);
+            let window_ms = seconds_as_ms(self.settings.anomalies_window_s);
             if let Some(standing) = self.watches.get_mut(&cause).and_then(|watch| watch.standing.as_mut()) {
                 standing.first_pause_ms = standing.first_pause_ms.max(window_ms);
                 standing.next_probe_ms = now_ms.saturating_add(standing.first_pause_ms);
@@ -335,7 +335,7 @@ impl Detector {
 
     /// Leaves out what is older than its window.
     fn forget(&mut self, now_ms: i64) {
-        let since = |window_s: u64| now_ms - ms(window_s).saturating_mul(1_000);
+        let since = |window_s: u64| now_ms.saturating_sub(seconds_as_ms(window_s));
         let (commits, orders) = (since(self.settings.store_window_s), since(self.settings.core_window_s));
         let alerts = since(self.settings.anomalies_window_s);
         while self.commits.front().is_some_and(|(at, _)| *at < commits) {
@@ -371,8 +371,12 @@ fn keep<T>(samples: &mut VecDeque<T>, sample: T) {
     samples.push_back(sample);
 }
 
-fn ms(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+fn ms(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+fn seconds_as_ms(seconds: u64) -> i64 {
+    ms(seconds.saturating_mul(1_000))
 }
 
 #[cfg(test)]
