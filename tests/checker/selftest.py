@@ -25,7 +25,8 @@ COUNT_WRONG = blob("document", 'count":', 'count":1')
 ROOT_WRONG = blob("document", 'root":"', 'root":"0')
 TARGET_WRONG = blob("body", '"target":{"agent"', '"target":{"key"')
 ALREADY_WRONG = blob("body", '"already":false', '"already":true')
-FIRST_LEAF_OF = "row = (SELECT min(row) FROM leaves WHERE CAST(body AS TEXT) LIKE '%\"act\":\"{}\"%')"
+LEAF_OF = "CAST(body AS TEXT) LIKE '%\"act\":\"{}\"%'"
+FIRST_LEAF_OF = f"row = (SELECT min(row) FROM leaves WHERE {LEAF_OF})"
 ONE_APPROVAL = "name = (SELECT min(name) FROM approvals)"
 
 # What is done to the tables, and the name under which it must be found.
@@ -123,7 +124,8 @@ EDITS = [
     (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('freeze')}", "paid_for_the_frozen"),
     (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('freeze')}", "certified_the_frozen"),
     (f"UPDATE leaves SET row = -1 WHERE {FIRST_LEAF_OF.format('revoke')}", "paid_for_the_revoked"),
-    (f"UPDATE leaves SET row = 1000000 WHERE {FIRST_LEAF_OF.format('journal_certificate')}", "certified_the_revoked"),
+    # All of them: a certificate that is journalled again stands where it was journalled first.
+    (f"UPDATE leaves SET row = row + 1000000 WHERE {LEAF_OF.format('journal_certificate')}", "certified_the_revoked"),
     # The log told backwards: what follows from something comes before it.
     ("UPDATE leaves SET row = -row", "transaction_unknown"),
     ("UPDATE leaves SET place = place + 1000000", "tree_has_gaps"),
