@@ -6,14 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::settings::{Automatic, BreakerSettings};
+use super::settings::{AGENTS_MAX, Automatic, BreakerSettings, SAMPLES_MAX};
 use crate::kernel::breaker::Cause;
 use crate::kernel::types::Sha256;
 
-/// Commits or orders that a window holds at most; older ones leave first.
-const SAMPLES_MAX: usize = 2_048;
-/// Agents whose alerts are remembered at most.
-const AGENTS_MAX: usize = 100_000;
 /// A cause that comes back within this time is probed more slowly than before.
 const RELAPSE_MS: i64 = 600_000;
 
@@ -123,7 +119,7 @@ impl Detector {
             Seen::Commit { took_ms } => keep(&mut self.commits, (now_ms, took_ms)),
             Seen::Core { order, reached } => self.answered(now_ms, order, reached),
             Seen::Alert(agent) => {
-                if self.alerts.len() < AGENTS_MAX || self.alerts.contains_key(&agent) {
+                if self.alerts.len() < AGENTS_MAX as usize || self.alerts.contains_key(&agent) {
                     self.alerts.insert(agent, now_ms);
                 }
             }
@@ -291,7 +287,7 @@ impl Detector {
                 if silent.is_empty() {
                     *since_ms = now_ms;
                 }
-                if silent.len() < SAMPLES_MAX {
+                if silent.len() < SAMPLES_MAX as usize {
                     silent.insert(order);
                 }
                 if before != Some(Reached::No) {
@@ -365,7 +361,7 @@ impl Detector {
 pub const AUTOMATIC: [Cause; 4] = [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing];
 
 fn keep<T>(samples: &mut VecDeque<T>, sample: T) {
-    if samples.len() == SAMPLES_MAX {
+    if samples.len() == SAMPLES_MAX as usize {
         samples.pop_front();
     }
     samples.push_back(sample);

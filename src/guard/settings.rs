@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Commits or orders that a node remembers at most; older ones leave first. More are never seen together.
+pub const SAMPLES_MAX: u32 = 2_048;
+/// Agents whose alerts a node remembers at most.
+pub const AGENTS_MAX: u32 = 100_000;
+
 /// When payments stop by themselves, and what has to be seen before they go on. `docs/BREAKER.md`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -74,13 +79,13 @@ impl BreakerSettings {
             ("hsm_down_ms", self.hsm_down_ms, 100, 3_600_000),
             ("store_slow_ms", self.store_slow_ms, 10, 600_000),
             ("store_window_s", self.store_window_s, 1, 3_600),
-            ("store_samples_min", self.store_samples_min.into(), 1, 10_000),
-            ("core_failures", self.core_failures.into(), 1, 10_000),
+            ("store_samples_min", self.store_samples_min.into(), 1, SAMPLES_MAX.into()),
+            ("core_failures", self.core_failures.into(), 1, SAMPLES_MAX.into()),
             ("core_failing_ms", self.core_failing_ms, 0, 3_600_000),
             ("core_failing_percent", self.core_failing_percent.into(), 1, 100),
             ("core_window_s", self.core_window_s, 1, 3_600),
-            ("core_samples_min", self.core_samples_min.into(), 1, 10_000),
-            ("anomalous_agents", self.anomalous_agents.into(), 2, 100_000),
+            ("core_samples_min", self.core_samples_min.into(), 1, SAMPLES_MAX.into()),
+            ("anomalous_agents", self.anomalous_agents.into(), 2, AGENTS_MAX.into()),
             ("anomalies_window_s", self.anomalies_window_s, 1, 86_400),
             ("probe_successes", self.probe_successes.into(), 1, 1_000),
             ("recovered_ms", self.recovered_ms, 0, 3_600_000),

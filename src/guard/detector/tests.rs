@@ -219,10 +219,11 @@ fn an_order_that_was_stuck_before_does_not_count_against_the_probes() {
 #[test]
 fn what_is_remembered_of_orders_is_bounded() {
     let mut detector = Detector::new(BreakerSettings { core_window_s: 3_600, ..settings() });
-    for number in 0..3 * SAMPLES_MAX as i64 {
+    for number in 0..3 * i64::from(SAMPLES_MAX) {
         detector.see(number, Seen::Core { order: order(number), reached: Reached::No });
     }
-    assert!(detector.orders.len() <= SAMPLES_MAX && detector.silent.0.len() <= SAMPLES_MAX);
+    let most = SAMPLES_MAX as usize;
+    assert!(detector.orders.len() <= most && detector.silent.0.len() <= most);
 }
 
 #[test]
@@ -277,6 +278,41 @@ fn settings_that_make_no_sense_are_named() {
     ] {
         assert!(bad.consistent().unwrap_err().contains(key), "{key}");
     }
+    // More than is remembered is never seen: what can never stop anything is refused, with the bound.
+    for (key, most, bad) in [
+        ("store_samples_min", "2048", BreakerSettings { store_samples_min: 2_049, ..good.clone() }),
+        ("core_failures", "2048", BreakerSettings { core_failures: 2_049, ..good.clone() }),
+        ("core_samples_min", "2048", BreakerSettings { core_samples_min: 2_049, ..good.clone() }),
+        ("anomalous_agents", "100000", BreakerSettings { anomalous_agents: 100_001, ..good.clone() }),
+        ("core_failing_percent", "100", BreakerSettings { core_failing_percent: 101, ..good.clone() }),
+    ] {
+        let said = bad.consistent().unwrap_err();
+        assert!(said.contains(key) && said.ends_with(most), "{said}");
+    }
+}
+
+/// The largest numbers that are taken stop payments all the same.
+#[test]
+fn whatever_is_taken_can_be_reached() {
+    let most = BreakerSettings {
+        store_samples_min: SAMPLES_MAX,
+        core_failures: SAMPLES_MAX,
+        core_failing_percent: 100,
+        core_samples_min: SAMPLES_MAX,
+        anomalous_agents: AGENTS_MAX,
+        ..settings()
+    };
+    most.consistent().unwrap();
+    let mut detector = Detector::new(most);
+    for number in 0..i64::from(SAMPLES_MAX) {
+        detector.see(0, Seen::Commit { took_ms: 101 });
+        detector.see(0, Seen::Core { order: order(number), reached: Reached::No });
+    }
+    for agent in 0..AGENTS_MAX {
+        detector.see(0, Seen::Alert(agent.to_string()));
+    }
+    detector.turn(1_000);
+    assert_eq!(names(&detector), ["anomalies", "store_slow", "core_failing"]);
 }
 
 #[derive(Clone, Debug)]
