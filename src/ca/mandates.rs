@@ -8,8 +8,9 @@ use crate::ca::operators::EnrolledOperator;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::DAY_MS;
 use crate::kernel::command::Actor;
+use crate::kernel::credential::profile::Facts;
 use crate::kernel::jwt::TokenKey;
-use crate::kernel::mandate::{self, Mandate, MandateRefusal, VerifiedMandate};
+use crate::kernel::mandate::{self, Mandate, MandateRefusal, OwnerKey, VerifiedMandate};
 use crate::kernel::types::{AccountId, KeyId, OwnerId, Sha256, SpiffeId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -74,8 +75,9 @@ impl Authority {
         verified.ok_or_else(|| refused(MandateRefusal::Signature))
     }
 
-    /// The keys of the owner's certificates, each valid now and not revoked.
-    fn owner_keys(&self, owner: &OwnerId) -> Result<Vec<TokenKey>, Failure> {
+    /// The keys of the owner's certificates that are valid now and not revoked. Of several people who own an account, one
+    /// whose certificate has ended keeps nobody else from signing: it is told only when no other is left.
+    fn owner_keys(&self, owner: &OwnerId) -> Result<Vec<OwnerKey>, Failure> {
         let enrolled = self.enrolled_owners(owner)?;
         if enrolled.is_empty() {
             return Err(Failure::refused(
@@ -84,9 +86,24 @@ impl Authority {
                 "enrol the owner with `countersign operator enrol --role owner --owner`",
             ));
         }
-        let key = |spki: Vec<u8>| TokenKey { id: Sha256::of(&[&spki]), spki };
-        let leaf = |one: &EnrolledOperator| self.operator_leaf(&one.name, &one.certificate, clock::now()).map(key);
-        enrolled.iter().map(leaf).collect()
+        let (mut keys, mut ended) = (vec![], None);
+        for EnrolledOperator { name, certificate, .. } in &enrolled {
+            match self.operator_facts(name, certificate, clock::now()) {
+                Ok(Facts { key: id, spki, issuer_identifier: issuer, serial, .. }) => {
+                    keys.push(OwnerKey { key: TokenKey { id, spki }, issuer, serial });
+                }
+                Err(failure)
+                    if ["operator_revoked", "operator_certificate_expired"].contains(&failure.name.as_str()) =>
+                {
+                    ended.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match ended {
+            Some(failure) if keys.is_empty() => Err(failure),
+            Some(_) | None => Ok(keys),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::kernel::credential::operator::{
     APPROVAL_SCHEMA, AgentApproval, HORIZON_MS, OperatorRefusal, OperatorRequest, REQUEST_SCHEMA, SignedApproval,
     SignedRequest,
 };
-use crate::kernel::credential::profile::Profile;
+use crate::kernel::credential::profile::{Facts, Profile};
 use crate::kernel::quorum::OWNER;
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{KeyId, OperatorName, OwnerId, PartyName, SpiffeId, UnixMillis};
@@ -319,6 +319,19 @@ impl Authority {
         certificate: &str,
         at: UnixMillis,
     ) -> Result<Vec<u8>, Failure> {
+        self.operator_facts(name, certificate, at).map(|facts| facts.spki)
+    }
+
+    /// What an operator's certificate says that is valid at this time and not revoked.
+    ///
+    /// # Errors
+    /// `operator_unreadable`, `operator_certificate_expired`, `operator_revoked`
+    pub(super) fn operator_facts(
+        &self,
+        name: &OperatorName,
+        certificate: &str,
+        at: UnixMillis,
+    ) -> Result<Facts, Failure> {
         let der = BASE64_STANDARD.decode(certificate).map_err(|_| {
             Failure::fault(
                 "operator_unreadable",
@@ -342,7 +355,7 @@ impl Authority {
                 "have another officer approve",
             ));
         }
-        Ok(leaf.facts.spki)
+        Ok(leaf.facts)
     }
 
     /// The key of the officer who signed this.

@@ -14,8 +14,8 @@ use crate::front::admin::AdminCall;
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::jwt::TokenKey;
-use crate::kernel::mandate;
-use crate::kernel::types::{AccountId, AgentName, Currency, KeyId, MandateId, OwnerId, Sha256, SpiffeId};
+use crate::kernel::mandate::{self, OwnerKey};
+use crate::kernel::types::{AccountId, AgentName, Currency, KeyId, MandateId, OwnerId, Serial, Sha256, SpiffeId};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -276,8 +276,12 @@ fn verified(mandate: &str, owner_cert: &str) -> Result<Value, Failure> {
         )
     };
     let der = pem::decode_one(Kind::Certificate, owner_cert).map_err(|error| unreadable(error.to_string()))?;
-    let spki = Certificate::read(&der).map_err(|error| unreadable(error.to_string()))?.tbs.spki.to_vec();
-    let key = TokenKey { id: Sha256::of(&[&spki]), spki };
+    let tbs = Certificate::read(&der).map_err(|error| unreadable(error.to_string()))?.tbs;
+    let key = OwnerKey {
+        key: TokenKey { id: Sha256::of(&[tbs.spki]), spki: tbs.spki.to_vec() },
+        issuer: tbs.authority_key_identifier().map(hex::encode).unwrap_or_default(),
+        serial: Serial::from_bytes(tbs.serial).map_err(|error| unreadable(error.to_string()))?,
+    };
     let owner = mandate::claimed_owner(mandate).map_err(refused)?;
     let verified = mandate::verify(mandate, &owner, &[key], clock::now()).map_err(refused)?;
     Ok(json!({

@@ -41,6 +41,7 @@ use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Effect, FreshIds, Rules, Stamp, ToolCall, Verb, Whom,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
+use crate::kernel::mandate::Signer;
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::{Denied, Why};
 use crate::kernel::refusal::Refusal;
@@ -152,6 +153,16 @@ pub fn marks_of(agent: &AgentPrincipal) -> [String; 7] {
 /// The marks of an agent and its key, whatever its certificates.
 fn marks_of_subject(agent: &SpiffeId, key: KeyId) -> [String; 3] {
     [Mark::Agent(agent.clone()).text(), Mark::Key(key).text(), Mark::Everyone.text()]
+}
+
+/// Every mark under which what this person signed counts no more.
+pub fn marks_of_signer(signer: &Signer) -> Vec<String> {
+    let mut marks = vec![Mark::Key(signer.key).text()];
+    if let Some((issuer, serial)) = &signer.certificate {
+        marks.push(Mark::Certificate { issuer: issuer.clone(), serial: serial.clone() }.text());
+        marks.push(Mark::Issuer(issuer.clone()).text());
+    }
+    marks
 }
 
 /// Every mark that stops this agent until it is lifted.

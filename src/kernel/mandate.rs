@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::kernel::jwt::TokenKey;
 use crate::kernel::sign::SignInput;
-use crate::kernel::types::{AccountId, KeyId, MandateId, OwnerId, SpiffeId, UnixMillis};
+use crate::kernel::types::{AccountId, KeyId, MandateId, OwnerId, Serial, SpiffeId, UnixMillis};
 
 mod claims;
 mod constraint;
@@ -31,7 +31,9 @@ mod tests;
 pub use constraint::{
     AmountRange, Budget, Constraints, ExecutionDates, Moment, Payee, Recurrence, Weekdays, plain_number,
 };
-pub use fit::{Counts, MandateUse, Payment, PaymentPayee, Revoked, StoredMandate, choose};
+pub use fit::{
+    Counts, HeldMandate, MandateUse, Payment, PaymentPayee, Revoked, STANDING_MAX, Signer, StoredMandate, choose,
+};
 pub use period::{LIFE, Period};
 pub use refusal::MandateRefusal;
 
@@ -127,13 +129,22 @@ impl Draft {
     }
 }
 
+/// A key of an owner, and the certificate that the bank issued for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnerKey {
+    pub key: TokenKey,
+    /// The issuer's subject key identifier, hexadecimal.
+    pub issuer: String,
+    pub serial: Serial,
+}
+
 /// A mandate that its owner signed and that has not ended. Only [`verify`] makes one: holding it is the proof.
 #[must_use]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedMandate {
     mandate: Mandate,
     text: String,
-    key: KeyId,
+    signer: Signer,
 }
 
 impl VerifiedMandate {
@@ -148,7 +159,20 @@ impl VerifiedMandate {
 
     /// The owner's key that signed it.
     pub fn key(&self) -> KeyId {
-        self.key
+        self.signer.key
+    }
+
+    /// That key, with its certificate.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+}
+
+impl Signer {
+    /// Who signed a mandate that was kept before its signer was: the key that it names. `None`: it names none.
+    pub fn named_in(text: &str) -> Option<Self> {
+        let key = sd_jwt::Presented::read(text).ok()?.key()?;
+        Some(Self { key, certificate: None })
     }
 }
 
@@ -169,11 +193,11 @@ pub fn claimed_owner(text: &str) -> Result<OwnerId, MandateRefusal> {
 pub fn verify(
     text: &str,
     owner: &OwnerId,
-    keys: &[TokenKey],
+    keys: &[OwnerKey],
     now: UnixMillis,
 ) -> Result<VerifiedMandate, MandateRefusal> {
     let presented = sd_jwt::Presented::read(text)?;
-    let key = presented.key_of(keys)?;
+    let OwnerKey { key, issuer, serial } = presented.key_of(keys)?;
     presented.is_signed_by(&key.spki)?;
 
     // From here on whoever has the owner's key wrote it.
@@ -192,7 +216,8 @@ pub fn verify(
     if now >= mandate.expires {
         return Err(MandateRefusal::Expired);
     }
-    Ok(VerifiedMandate { mandate, text: text.to_owned(), key: key.id })
+    let signer = Signer { key: key.id, certificate: Some((issuer.clone(), serial.clone())) };
+    Ok(VerifiedMandate { mandate, text: text.to_owned(), signer })
 }
 
 /// Passes what this key of an owner may sign as a mandate now: the header of a mandate that names the key, claims and

@@ -26,6 +26,7 @@ mod queue;
 mod races;
 mod random;
 mod revocation;
+mod signers;
 mod statements;
 mod stopped;
 mod together;

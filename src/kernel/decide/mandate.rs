@@ -4,19 +4,18 @@
 //! nor a revocation ever widens what it may do.
 
 use super::bank::permitted;
-use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_subject};
+use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_signer, marks_of_subject};
 use crate::kernel::command::{Actor, Command, Effect};
 use crate::kernel::ledger::{Account, AccountKind, Inconsistent, Transaction};
-use crate::kernel::mandate::{Counts, LIFE, MandateUse, Payment, Revoked, StoredMandate, VerifiedMandate, choose};
+use crate::kernel::mandate::{
+    Counts, HeldMandate, LIFE, MandateUse, Payment, Revoked, STANDING_MAX, StoredMandate, VerifiedMandate, choose,
+};
 use crate::kernel::quorum::OWNER;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::MandateId;
 
-/// Mandates that an agent may have for one account and that have not ended.
-const STANDING_MAX: usize = 32;
-
 /// Enters a mandate. Order: role → the account is there and the signer owns it → currency → not ended → the agent stands
-/// → new. The same text again changes nothing.
+/// → so does who signed → new. The same text again changes nothing.
 pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate) -> Ruled<Orders> {
     let mandate = verified.mandate();
     let now = command.stamp.wall;
@@ -39,6 +38,10 @@ pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate
     if book.any_marked(&marks_of_subject(&mandate.agent, mandate.agent_key))? {
         return Err(Refusal::AgentRevoked.into());
     }
+    // Asked here: a revocation may have been recorded since the signature was verified.
+    if book.any_marked(&marks_of_signer(verified.signer()))? {
+        return Err(Refusal::OperatorRevoked.into());
+    }
     if let Some(there) = book.mandate(&mandate.id)? {
         return match there.revoked {
             Some(_) => Err(Refusal::MandateRevoked.into()),
@@ -46,14 +49,14 @@ pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate
             None => Err(Refusal::AlreadyExists.into()),
         };
     }
-    let here = |stored: &StoredMandate| {
-        stored.mandate.account == mandate.account && stored.revoked.is_none() && now < stored.mandate.expires
-    };
-    if book.mandates(&mandate.agent)?.iter().filter(|stored| here(stored)).count() >= STANDING_MAX {
+    // One whose signer was revoked is among them: it is not revoked itself, and is loaded for each payment.
+    let standing = |held: &&HeldMandate| !held.is_revoked && now < held.mandate.expires;
+    if book.mandates(&mandate.agent, mandate.account.as_str())?.iter().filter(standing).count() >= STANDING_MAX {
         return Err(Refusal::TooManyMandates.into());
     }
     let stored = StoredMandate {
         mandate: mandate.clone(),
+        signer: verified.signer().clone(),
         text: verified.text().to_owned(),
         created: now,
         entered_by,
@@ -99,12 +102,19 @@ pub(super) fn under(
     payment: &Payment<'_>,
     required: bool,
 ) -> Ruled<Option<MandateUse>> {
-    let mut mandates = case.book.mandates(&case.agent.spiffe_id)?;
-    mandates.retain(|stored| stored.mandate.account.as_str() == source.name);
+    let mut mandates = case.book.mandates(&case.agent.spiffe_id, &source.name)?;
+    for held in &mut mandates {
+        held.is_revoked = is_revoked(case.book, held)?;
+    }
     if mandates.is_empty() && !required {
         return Ok(None);
     }
     choose(&mandates, payment, |used| counts(case.book, used)).map(Some)
+}
+
+/// It, or whoever signed it: a key that somebody else has may not go on paying.
+fn is_revoked(book: &dyn Book, held: &HeldMandate) -> Ruled<bool> {
+    Ok(held.is_revoked || book.any_marked(&marks_of_signer(&held.signer))?)
 }
 
 fn counts(book: &dyn Book, used: &MandateUse) -> Ruled<Counts> {
@@ -125,10 +135,16 @@ pub(super) fn still_stands(case: &Case<'_>, transaction: &Transaction) -> Ruled<
     let Some(used) = &transaction.mandate else {
         return Ok(());
     };
-    let mandates = case.book.mandates(&case.agent.spiffe_id)?;
-    let stored = mandates.iter().find(|stored| stored.mandate.id == used.mandate);
-    let stored = stored.ok_or_else(|| Inconsistent(format!("{} is paid under but not there", used.mandate)))?;
-    stored.stands(case.agent.key, case.now())?;
+    let mandates = case.book.mandates(&case.agent.spiffe_id, &transaction.debit)?;
+    let mut held = match mandates.into_iter().find(|held| held.mandate.id == used.mandate) {
+        Some(held) => held,
+        None => {
+            let stored = case.book.mandate(&used.mandate)?;
+            stored.ok_or_else(|| Inconsistent(format!("{} is paid under but not there", used.mandate)))?.held()
+        }
+    };
+    held.is_revoked = is_revoked(case.book, &held)?;
+    held.stands(case.agent.key, case.now())?;
     let zone = existing(case.book, &transaction.debit)?.zone;
-    Ok(stored.mandate.dates_allow(case.now(), zone)?)
+    Ok(held.mandate.dates_allow(case.now(), zone)?)
 }

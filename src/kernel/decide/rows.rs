@@ -9,7 +9,7 @@ use super::Ruled;
 use crate::kernel::breaker::{Breaker, Cause, Stop};
 use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{HeldMandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -220,8 +220,11 @@ pub trait Book {
     fn grant(&self, agent: &SpiffeId, account: &AccountId) -> Ruled<Option<Grant>>;
     fn grants(&self, agent: &SpiffeId) -> Ruled<Vec<Grant>>;
     fn mandate(&self, id: &MandateId) -> Ruled<Option<StoredMandate>>;
-    /// Every mandate that this agent was ever given, for any account.
-    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>>;
+    /// What this agent was given for this account: of the mandates that are not revoked the [`STANDING_MAX`] that end last,
+    /// so that every one that has not ended is among them, and of those that are the one that was revoked last.
+    ///
+    /// [`STANDING_MAX`]: crate::kernel::mandate::STANDING_MAX
+    fn mandates(&self, agent: &SpiffeId, account: &str) -> Ruled<Vec<HeldMandate>>;
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>>;
     /// Every one that is registered, by domain.
     fn merchants(&self) -> Ruled<Vec<Merchant>>;

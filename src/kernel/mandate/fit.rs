@@ -5,13 +5,37 @@ use serde::{Deserialize, Serialize};
 use super::period::LIFE;
 use super::{Mandate, Payee};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, Day, KeyId, MandateId, MerchantId, Money, UnixMillis};
+use crate::kernel::types::{AccountId, Day, KeyId, MandateId, MerchantId, Money, Serial, UnixMillis};
 use crate::kernel::zone::Zone;
+
+/// Mandates that an agent may have for one account and that have not ended.
+pub const STANDING_MAX: usize = 32;
+
+/// Who signed a mandate: what a revocation names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signer {
+    pub key: KeyId,
+    /// The certificate that the bank had issued for it: its issuer's subject key identifier (hexadecimal) and its serial
+    /// number. Absent in what was entered before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<(String, Serial)>,
+}
+
+/// What a payment is judged by: a mandate without its text, who signed it, and whether it was revoked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldMandate {
+    pub mandate: Mandate,
+    pub signer: Signer,
+    /// It, or whoever signed it.
+    pub is_revoked: bool,
+}
 
 /// A mandate as the bank keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredMandate {
     pub mandate: Mandate,
+    pub signer: Signer,
     /// The SD-JWT as its owner signed it.
     pub text: String,
     pub created: UnixMillis,
@@ -72,6 +96,14 @@ pub struct Counts {
 }
 
 impl StoredMandate {
+    /// What payments are judged by.
+    pub fn held(&self) -> HeldMandate {
+        let Self { mandate, signer, revoked, .. } = self;
+        HeldMandate { mandate: mandate.clone(), signer: signer.clone(), is_revoked: revoked.is_some() }
+    }
+}
+
+impl HeldMandate {
     /// That it counts at all for this key now: asked again when a payment is executed.
     ///
     /// # Errors
@@ -80,7 +112,7 @@ impl StoredMandate {
         if self.mandate.agent_key != agent_key {
             return Err(Refusal::MandateNotThisAgent);
         }
-        if self.revoked.is_some() {
+        if self.is_revoked {
             return Err(Refusal::MandateRevoked);
         }
         if at >= self.mandate.expires {
@@ -174,19 +206,19 @@ impl PaymentPayee<'_> {
 /// the refusal of the one that came furthest. `counts` says what was counted under a mandate on the days of a use.
 ///
 /// # Errors
-/// `mandate_missing` without any mandate, else the name of the first rule in the order of [`StoredMandate::stands`],
+/// `mandate_missing` without any mandate, else the name of the first rule in the order of [`HeldMandate::stands`],
 /// [`Mandate::admits`] and [`Mandate::covers`] that the furthest one breaks; what `counts` reports.
 pub fn choose<E: From<Refusal>>(
-    mandates: &[StoredMandate],
+    mandates: &[HeldMandate],
     payment: &Payment<'_>,
     mut counts: impl FnMut(&MandateUse) -> Result<Counts, E>,
 ) -> Result<MandateUse, E> {
-    let mut candidates: Vec<&StoredMandate> = mandates.iter().collect();
-    candidates.sort_by_key(|stored| (stored.mandate.expires, stored.mandate.id.clone()));
+    let mut candidates: Vec<&HeldMandate> = mandates.iter().collect();
+    candidates.sort_by_key(|held| (held.mandate.expires, held.mandate.id.clone()));
     let mut furthest = Refusal::MandateMissing;
-    for stored in candidates {
-        let mandate = &stored.mandate;
-        let admitted = stored.stands(payment.agent_key, payment.at).and_then(|()| mandate.admits(payment));
+    for held in candidates {
+        let mandate = &held.mandate;
+        let admitted = held.stands(payment.agent_key, payment.at).and_then(|()| mandate.admits(payment));
         let covered = match admitted {
             Ok(used) => mandate.covers(payment.amount, counts(&used)?).map(|()| used),
             Err(refusal) => Err(refusal),

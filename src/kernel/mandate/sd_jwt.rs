@@ -11,9 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sd_jwt_payload::{Hasher, SdJwt};
 use serde_json::{Map, Value, json};
 
-use super::{MANDATE_BYTES_MAX, MandateRefusal, TYP};
+use super::{MANDATE_BYTES_MAX, MandateRefusal, OwnerKey, TYP};
 use crate::kernel::json::{self, JsonRefused};
-use crate::kernel::jwt::TokenKey;
 use crate::kernel::sign::{self, Algorithm};
 use crate::kernel::types::{KeyId, Sha256};
 
@@ -134,9 +133,14 @@ impl<'a> Presented<'a> {
         self.header.get("kid").and_then(Value::as_str) == Some(&key.hex())
     }
 
+    /// The key that it names.
+    pub(super) fn key(&self) -> Option<KeyId> {
+        Sha256::from_hex(self.header.get("kid")?.as_str()?).ok()
+    }
+
     /// The one of these keys that it names.
-    pub(super) fn key_of<'k>(&self, keys: &'k [TokenKey]) -> Result<&'k TokenKey, MandateRefusal> {
-        keys.iter().find(|key| self.names(key.id)).ok_or(MandateRefusal::KeyUnknown)
+    pub(super) fn key_of<'k>(&self, keys: &'k [OwnerKey]) -> Result<&'k OwnerKey, MandateRefusal> {
+        keys.iter().find(|one| self.names(one.key.id)).ok_or(MandateRefusal::KeyUnknown)
     }
 
     pub(super) fn is_signed_by(&self, spki: &[u8]) -> Result<(), MandateRefusal> {

@@ -49,8 +49,13 @@ impl Owner {
     }
 
     pub fn verify(&self, text: &str) -> Result<VerifiedMandate, MandateRefusal> {
-        verify(text, &"own-001".parse().unwrap(), std::slice::from_ref(&self.key), NOW)
+        verify(text, &"own-001".parse().unwrap(), &[certified(&self.key)], NOW)
     }
+}
+
+/// A key with a certificate of the bank's.
+pub(super) fn certified(key: &TokenKey) -> OwnerKey {
+    OwnerKey { key: key.clone(), issuer: "bb".into(), serial: Serial::from_bytes(&[7]).unwrap() }
 }
 
 pub(super) fn usd(minor: i64) -> Money {
@@ -93,6 +98,9 @@ fn a_mandate_is_drafted_signed_read_and_verified() {
         assert_eq!(claimed_owner(&text).unwrap().as_str(), "own-001");
         let verified = owner.verify(&text).unwrap();
         assert_eq!((verified.mandate(), verified.text(), verified.key()), (&mandate(), text.as_str(), owner.key.id));
+        let certificate = Some(("bb".to_owned(), Serial::from_bytes(&[7]).unwrap()));
+        assert_eq!(verified.signer(), &Signer { key: owner.key.id, certificate });
+        assert_eq!(Signer::named_in(&text), Some(Signer { key: owner.key.id, certificate: None }));
     }
     assert_eq!(Mandate::from_claims(&mandate().claims()), Ok(mandate()));
 }

@@ -146,9 +146,10 @@ impl Sheet {
                 self.rare.push(Change::RevokeGrant { agent, account, at });
             }
             Change::PutMandate(stored) => {
-                if let Some(all) = self.mandates.get_mut(&stored.mandate.agent) {
-                    all.retain(|there| there.mandate.id != stored.mandate.id);
-                    all.push((*stored).clone());
+                let of = self.mandates.get_mut(&stored.mandate.agent);
+                if let Some(held) = of.and_then(|of| of.get_mut(stored.mandate.account.as_str())) {
+                    held.retain(|there| there.mandate.id != stored.mandate.id);
+                    held.push(stored.held());
                 }
                 self.rare.push(Change::PutMandate(stored));
             }

@@ -12,10 +12,10 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{Act, Actor, CertificateRecord, Command, CoreVerb, Posted, Rules, ToolCall};
 use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine, Ruled,
-    Signed, decide,
+    Signed, decide, marks_of_signer,
 };
 use crate::kernel::ledger::{Account, Transaction};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{HeldMandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey, PaymentKind};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -120,7 +120,9 @@ impl Footprint {
             Act::AddMandate { mandate } => {
                 self.alone = true;
                 self.account(mandate.mandate().account.as_str());
-                self.keys.insert(Key::Mandates(mandate.mandate().agent.clone()));
+                let (agent, account) = (&mandate.mandate().agent, &mandate.mandate().account);
+                self.keys.insert(Key::Mandates(agent.clone(), account.to_string()));
+                self.keys.extend(marks_of_signer(mandate.signer()).into_iter().map(Key::Mark));
             }
             Act::SetBreaker { .. }
             // No other commit is under way when another policy comes into force.
@@ -184,9 +186,9 @@ impl Footprint {
 
     fn authorizes(&mut self, agent: &SpiffeId, from: Option<&AccountId>, now: UnixMillis) {
         self.counter(&Counter::Agent(agent.clone()), now);
-        self.keys.insert(Key::Mandates(agent.clone()));
         match from {
             Some(from) => {
+                self.keys.insert(Key::Mandates(agent.clone(), from.to_string()));
                 self.payer(from.as_str(), now);
                 self.keys.insert(Key::Grant(agent.clone(), from.clone()));
                 self.keys.insert(Key::OpenHolds(agent.clone(), from.to_string()));
@@ -194,6 +196,7 @@ impl Footprint {
             None => {
                 self.granted.insert(agent.clone());
                 self.keys.insert(Key::Grants(agent.clone()));
+                self.keys.insert(Key::MandatesGranted(agent.clone()));
                 self.keys.insert(Key::OpenHolds(agent.clone(), String::new()));
             }
         }
@@ -205,7 +208,7 @@ impl Footprint {
     }
 
     fn executes(&mut self, agent: &SpiffeId, transaction: &TransactionId) {
-        self.keys.insert(Key::Mandates(agent.clone()));
+        self.keys.insert(Key::MandatesOf(agent.clone(), transaction.clone()));
         self.keys.insert(Key::GrantOf(agent.clone(), transaction.clone()));
         self.keys.insert(Key::Transaction(transaction.clone()));
         self.keys.insert(Key::Outbox(transaction.clone()));
@@ -261,8 +264,8 @@ impl Book for Scout {
         Ok(None)
     }
 
-    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
-        self.note(Key::Mandates(agent.clone()), vec![])
+    fn mandates(&self, agent: &SpiffeId, account: &str) -> Ruled<Vec<HeldMandate>> {
+        self.note(Key::Mandates(agent.clone(), account.to_owned()), vec![])
     }
 
     fn merchant(&self, _merchant: &MerchantId) -> Ruled<Option<Merchant>> {

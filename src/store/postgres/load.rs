@@ -15,8 +15,9 @@ use super::rows::{self, Read};
 use super::schema::ROWS_IN_A_BLOCK;
 use super::session::Parameter;
 use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, PaceRow, Sheet, Tally, TransactionRow, Written};
-use crate::kernel::decide::{Binding, Counter};
+use crate::kernel::decide::{Binding, Counter, marks_of_signer};
 use crate::kernel::ledger::Inconsistent;
+use crate::kernel::mandate::STANDING_MAX;
 use crate::kernel::policy::transaction::Pace;
 use crate::kernel::types::{Day, Sha256, UnixMillis};
 
@@ -61,7 +62,9 @@ pub(super) struct Wanted<'a> {
     grants: Vec<(String, &'a str)>,
     grants_of: Vec<(String, &'a str)>,
     every_grant: Vec<String>,
-    mandates: Vec<String>,
+    mandates: Vec<(String, &'a str)>,
+    mandates_of: Vec<(String, &'a str)>,
+    mandates_granted: Vec<String>,
     /// Their days are years apart: each is named.
     mandate_counters: BTreeSet<(String, i32)>,
     holders: BTreeSet<String>,
@@ -90,7 +93,11 @@ impl<'a> Wanted<'a> {
                     wanted.grants_of.push((agent.to_string(), transaction.as_str()));
                 }
                 Key::Grants(agent) => wanted.every_grant.push(agent.to_string()),
-                Key::Mandates(agent) => wanted.mandates.push(agent.to_string()),
+                Key::Mandates(agent, account) => wanted.mandates.push((agent.to_string(), account)),
+                Key::MandatesOf(agent, transaction) => {
+                    wanted.mandates_of.push((agent.to_string(), transaction.as_str()));
+                }
+                Key::MandatesGranted(agent) => wanted.mandates_granted.push(agent.to_string()),
                 Key::Offer(merchant, product) => wanted.offers.push((merchant.as_str(), product.as_str())),
                 Key::Transaction(id) => {
                     wanted.transactions.insert(id.as_str());
@@ -176,8 +183,17 @@ impl<'a> Wanted<'a> {
         if !self.every_grant.is_empty() {
             call(What::EveryGrant, &EVERY_GRANT, vec![Box::new(self.every_grant.clone())]);
         }
-        if !self.mandates.is_empty() {
-            call(What::Mandates, &MANDATES, vec![Box::new(self.mandates.clone())]);
+        if !(self.mandates.is_empty() && self.mandates_of.is_empty() && self.mandates_granted.is_empty()) {
+            let (agents, accounts): (Vec<String>, Vec<&str>) = self.mandates.iter().cloned().unzip();
+            let (makers, transactions): (Vec<String>, Vec<&str>) = self.mandates_of.iter().cloned().unzip();
+            let parameters: Vec<Parameter<'a>> = vec![
+                Box::new(agents),
+                Box::new(accounts),
+                Box::new(makers),
+                Box::new(transactions),
+                Box::new(self.mandates_granted.clone()),
+            ];
+            call(What::Mandates, &MANDATES, parameters);
         }
         if !self.holders.is_empty() {
             let holders: Vec<String> = self.holders.iter().cloned().collect();
@@ -288,10 +304,19 @@ impl Sheet {
                 granted.of.entry(grant.account.clone()).or_insert(Some(grant));
             }
             What::Mandates => {
-                let stored = rows::mandate(row)?;
-                let all = self.mandates.entry(stored.mandate.agent.clone()).or_default();
-                if !all.iter().any(|there| there.mandate.id == stored.mandate.id) {
-                    all.push(stored);
+                let held = rows::held_mandate(row)?;
+                // Read in the same statement, so that no other round trip asks whether its signer stands.
+                let marked: Vec<String> = rows::get(row, 4)?;
+                if held.signer.certificate.is_some() {
+                    for mark in marks_of_signer(&held.signer) {
+                        let stands = marked.contains(&mark);
+                        self.marks.entry(mark).or_insert(stands);
+                    }
+                }
+                let of = self.mandates.entry(held.mandate.agent.clone()).or_default();
+                let all = of.entry(held.mandate.account.to_string()).or_default();
+                if !all.iter().any(|there| there.mandate.id == held.mandate.id) {
+                    all.push(held);
                 }
             }
             What::OpenHolds => {
@@ -360,8 +385,21 @@ impl Sheet {
                 }
             }
             Key::Grants(agent) => self.grants.entry(agent.clone()).or_default().all = true,
-            Key::Mandates(agent) => {
-                self.mandates.entry(agent.clone()).or_default();
+            Key::Mandates(agent, account) => {
+                self.mandates.entry(agent.clone()).or_default().entry(account.clone()).or_default();
+            }
+            Key::MandatesOf(agent, transaction) => {
+                let row = self.transactions.get(transaction).and_then(Option::as_ref);
+                if let Some(debit) = row.map(|row| row.transaction.debit.clone()) {
+                    self.mandates.entry(agent.clone()).or_default().entry(debit).or_default();
+                }
+            }
+            Key::MandatesGranted(agent) => {
+                let granted = self.grants.get(agent).into_iter().flat_map(|granted| &granted.of);
+                let of = self.mandates.entry(agent.clone()).or_default();
+                for (account, _) in granted.filter(|(_, grant)| grant.is_some()) {
+                    of.entry(account.to_string()).or_default();
+                }
             }
             Key::Offer(merchant, product) => {
                 self.offers.entry((merchant.clone(), product.clone())).or_insert(None);
@@ -455,8 +493,27 @@ static EVERY_GRANT: LazyLock<String> = LazyLock::new(|| {
 });
 const MANDATE_COUNTERS: &str = "SELECT counter, day, minor FROM counters
     WHERE (counter, day) IN (SELECT * FROM unnest($1::text[], $2::integer[])) ORDER BY counter, day FOR NO KEY UPDATE";
-static MANDATES: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {} FROM mandates WHERE agent = ANY ($1::text[]) ORDER BY name", rows::MANDATE));
+/// Those that are named, those of the accounts that these transactions debit, and those of the accounts that are granted
+/// to these agents.
+static MANDATES: LazyLock<String> = LazyLock::new(|| {
+    let of = |condition: &str| {
+        format!(
+            "(SELECT {}, ARRAY(SELECT mark FROM revocations WHERE mark = ANY (signer_marks)) AS marked
+              FROM mandates WHERE agent = wanted.agent AND account = wanted.account AND {condition})",
+            rows::HELD_MANDATE
+        )
+    };
+    format!(
+        "SELECT found.* FROM (
+             SELECT * FROM unnest($1::text[], $2::text[]) AS named (agent, account)
+             UNION SELECT made.agent, t.debit FROM unnest($3::text[], $4::text[]) AS made (agent, name)
+             CROSS JOIN LATERAL (SELECT debit FROM transactions WHERE name = made.name OFFSET 0) AS t
+             UNION SELECT agent, account FROM grants WHERE agent = ANY ($5::text[]) AND revoked_at IS NULL) AS wanted
+         CROSS JOIN LATERAL ({} UNION ALL {}) AS found",
+        of(&format!("revoked_at IS NULL ORDER BY expires DESC, name LIMIT {STANDING_MAX}")),
+        of("revoked_at IS NOT NULL ORDER BY revoked_at DESC, name LIMIT 1")
+    )
+});
 const OPEN_HOLDS: &str = "SELECT agent, debit, count(*) FROM transactions WHERE agent = ANY ($1::text[])
     AND state IN ('approved', 'pending_approval', 'queued_manual', 'submitted') GROUP BY agent, debit";
 const MARKS: &str = "SELECT mark FROM revocations WHERE mark = ANY ($1::text[])";

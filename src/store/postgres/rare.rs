@@ -3,7 +3,7 @@
 use super::load::Call;
 use super::policies;
 use super::session::Parameter;
-use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault};
+use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault, marks_of_signer};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::mandate::StoredMandate;
 use crate::kernel::types::TransactionId;
@@ -38,7 +38,7 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             "UPDATE grants SET revoked_at = $3 WHERE agent = $1 AND account = $2 AND revoked_at IS NULL",
             vec![Box::new(agent.to_string()), Box::new(account.as_str()), Box::new(at.0)],
         ),
-        Change::PutMandate(stored) => put_mandate(stored, calls),
+        Change::PutMandate(stored) => put_mandate(stored, calls)?,
         Change::PutCase(case) => put_case(case, calls),
         Change::LiftBreaker(cause) => call("DELETE FROM breaker WHERE cause = $1", vec![Box::new(cause.name())]),
         Change::OpenBreaker(stop) => call(
@@ -155,11 +155,12 @@ fn put_grant<'a>(grant: &'a Grant, calls: &mut Vec<Call<'a>>) -> Result<(), RowF
     Ok(())
 }
 
-fn put_mandate<'a>(stored: &'a StoredMandate, calls: &mut Vec<Call<'a>>) {
+fn put_mandate<'a>(stored: &'a StoredMandate, calls: &mut Vec<Call<'a>>) -> Result<(), RowFault> {
     let revoked = stored.revoked.as_ref();
     calls.push(Call {
         sql: "INSERT INTO mandates (name, agent, account, claims, text, created, entered_by, revoked_at, revoked_by,
-              revoked_reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+              revoked_reason, signer, signer_marks, expires)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
               ON CONFLICT (name) DO UPDATE SET revoked_at = excluded.revoked_at, revoked_by = excluded.revoked_by,
               revoked_reason = excluded.revoked_reason WHERE mandates.revoked_at IS NULL"
             .into(),
@@ -174,8 +175,12 @@ fn put_mandate<'a>(stored: &'a StoredMandate, calls: &mut Vec<Call<'a>>) {
             Box::new(revoked.map(|revoked| revoked.at.0)),
             Box::new(revoked.map(|revoked| revoked.by.as_str())),
             Box::new(revoked.map(|revoked| revoked.reason.as_str())),
+            Box::new(serde_json::to_string(&stored.signer)?),
+            Box::new(marks_of_signer(&stored.signer)),
+            Box::new(stored.mandate.expires.0),
         ],
     });
+    Ok(())
 }
 
 fn put_case<'a>(case: &'a ManualCase, calls: &mut Vec<Call<'a>>) {

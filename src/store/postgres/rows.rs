@@ -12,7 +12,7 @@ use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
     TransactionState,
 };
-use crate::kernel::mandate::{Mandate, Revoked, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandate};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 use crate::store::{BatchRecord, CheckpointRecord, LeafRecord, RevokedEntry};
@@ -25,7 +25,10 @@ pub(super) const ACCOUNT: &str =
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
      decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
-pub(super) const MANDATE: &str = "claims, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
+pub(super) const MANDATE: &str = "claims, signer, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
+/// The text is read only where it alone says who signed.
+pub(super) const HELD_MANDATE: &str =
+    "claims, signer, CASE WHEN signer IS NULL THEN text END AS text, revoked_at IS NOT NULL AS is_revoked";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 /// Columns of a transaction with its approval, then its row number, when and where it was posted and ordered.
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
@@ -127,17 +130,32 @@ pub(super) fn grant(row: &Row) -> Read<Grant> {
 
 /// Columns [`MANDATE`].
 pub(super) fn mandate(row: &Row) -> Read<StoredMandate> {
-    let revoked = match get::<Option<i64>>(row, 4)? {
+    let revoked = match get::<Option<i64>>(row, 5)? {
         None => None,
-        Some(at) => Some(Revoked { at: UnixMillis(at), by: get(row, 5)?, reason: get(row, 6)? }),
+        Some(at) => Some(Revoked { at: UnixMillis(at), by: get(row, 6)?, reason: get(row, 7)? }),
     };
     Ok(StoredMandate {
         mandate: Mandate::from_claims(&json(row, 0)?)?,
-        text: get(row, 1)?,
-        created: millis(row, 2)?,
-        entered_by: get(row, 3)?,
+        signer: signer(row, 1, 2)?,
+        text: get(row, 2)?,
+        created: millis(row, 3)?,
+        entered_by: get(row, 4)?,
         revoked,
     })
+}
+
+/// Columns [`HELD_MANDATE`].
+pub(super) fn held_mandate(row: &Row) -> Read<HeldMandate> {
+    let mandate = Mandate::from_claims(&json(row, 0)?)?;
+    Ok(HeldMandate { mandate, signer: signer(row, 1, 2)?, is_revoked: get(row, 3)? })
+}
+
+fn signer(row: &Row, column: usize, text: usize) -> Read<Signer> {
+    if let Some(signer) = json_or_none(row, column)? {
+        return Ok(signer);
+    }
+    let text: &str = row.try_get(text)?;
+    Signer::named_in(text).ok_or_else(|| "a mandate that names no signer".into())
 }
 
 pub(super) fn merchant(row: &Row) -> Read<Merchant> {

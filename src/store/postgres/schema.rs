@@ -43,6 +43,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("messages to people", NOTICES),
     ("how fast payments were made, and how often was asked", PACES),
     ("owners' mandates, and what is paid under them", MANDATES),
+    ("who signed a mandate, and those of one account", SIGNERS),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -395,6 +396,16 @@ CREATE TABLE mandates (
 );
 CREATE INDEX mandates_of_agent ON mandates (agent, name);
 ALTER TABLE transactions ADD COLUMN mandate text COLLATE \"C\";
+";
+
+/// What was entered before says who signed it in its text alone. `signer_marks`: those of revocations that end it.
+const SIGNERS: &str = "
+ALTER TABLE mandates ADD COLUMN signer text COLLATE \"C\";
+ALTER TABLE mandates ADD COLUMN signer_marks text[] COLLATE \"C\" NOT NULL DEFAULT '{}';
+ALTER TABLE mandates ADD COLUMN expires bigint NOT NULL DEFAULT 0;
+UPDATE mandates SET expires = (claims::json ->> 'exp')::bigint * 1000;
+CREATE INDEX mandates_unrevoked ON mandates (agent, account, expires) WHERE revoked_at IS NULL;
+CREATE INDEX mandates_revoked ON mandates (agent, account, revoked_at) WHERE revoked_at IS NOT NULL;
 ";
 
 /// Whether the table of versions is there.

@@ -13,7 +13,7 @@ use crate::kernel::decide::{
     Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{HeldMandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -34,8 +34,12 @@ pub(super) enum Key {
     GrantOf(SpiffeId, TransactionId),
     /// All of the agent.
     Grants(SpiffeId),
-    /// All that the agent was ever given.
-    Mandates(SpiffeId),
+    /// What the agent was given for this account, with what is revoked of who signed it.
+    Mandates(SpiffeId, String),
+    /// For the account that this transaction debits.
+    MandatesOf(SpiffeId, TransactionId),
+    /// For each account that is granted to the agent, which is asked for besides.
+    MandatesGranted(SpiffeId),
     Offer(MerchantId, ProductId),
     Transaction(TransactionId),
     Approval(ApprovalId),
@@ -213,7 +217,8 @@ pub(super) struct Sheet {
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
     pub(super) accounts: HashMap<String, Option<AccountRow>>,
     pub(super) grants: HashMap<SpiffeId, Granted>,
-    pub(super) mandates: HashMap<SpiffeId, Vec<StoredMandate>>,
+    /// By agent and account.
+    pub(super) mandates: HashMap<SpiffeId, HashMap<String, Vec<HeldMandate>>>,
     pub(super) offers: HashMap<(MerchantId, ProductId), Option<Offer>>,
     pub(super) transactions: HashMap<TransactionId, Option<TransactionRow>>,
     pub(super) approvals: HashMap<ApprovalId, Option<TransactionId>>,
@@ -327,8 +332,9 @@ impl Book for Sheet {
         self.ask(Question::Mandate(id.clone()))
     }
 
-    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
-        self.mandates.get(agent).cloned().ok_or_else(|| missing(Key::Mandates(agent.clone())))
+    fn mandates(&self, agent: &SpiffeId, account: &str) -> Ruled<Vec<HeldMandate>> {
+        let known = self.mandates.get(agent).and_then(|of| of.get(account));
+        known.cloned().ok_or_else(|| missing(Key::Mandates(agent.clone(), account.to_owned())))
     }
 
     fn merchant(&self, merchant: &MerchantId) -> Ruled<Option<Merchant>> {

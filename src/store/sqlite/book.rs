@@ -20,7 +20,7 @@ use crate::kernel::decide::{
     RowFault, Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{HeldMandate, STANDING_MAX, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -151,12 +151,21 @@ impl Book for Commit<'_> {
         self.one(&mandates_where("name = ?1"), &[&id.as_str()], rows::mandate)
     }
 
-    fn mandates(&self, agent: &SpiffeId) -> Ruled<Vec<StoredMandate>> {
-        if let Some(mandates) = self.memory.borrow().rows.mandates.get(agent) {
+    fn mandates(&self, agent: &SpiffeId, account: &str) -> Ruled<Vec<HeldMandate>> {
+        if let Some(mandates) = self.memory.borrow().rows.mandates.get(agent).and_then(|of| of.get(account)) {
             return Ok(mandates.clone());
         }
-        let mandates = self.all(&mandates_of(), &[&agent.to_string()], rows::mandate)?;
-        self.memory.borrow_mut().rows.mandates.insert(agent.clone(), mandates.clone());
+        let of = |condition: &str| {
+            let sql = format!(
+                "SELECT {} FROM mandates WHERE agent = ?1 AND account = ?2 AND {condition}",
+                rows::HELD_MANDATE
+            );
+            self.all(&sql, &[&agent.to_string(), &account], rows::held_mandate)
+        };
+        let mut mandates = of(&format!("revoked_at IS NULL ORDER BY expires DESC, name LIMIT {STANDING_MAX}"))?;
+        mandates.extend(of("revoked_at IS NOT NULL ORDER BY revoked_at DESC, name LIMIT 1")?);
+        let mut memory = self.memory.borrow_mut();
+        memory.rows.mandates.entry(agent.clone()).or_default().insert(account.to_owned(), mandates.clone());
         Ok(mandates)
     }
 
@@ -515,10 +524,6 @@ fn grants_where(condition: &str) -> String {
 }
 
 /// Every mandate of an agent, revoked or not.
-pub(super) fn mandates_of() -> String {
-    mandates_where("agent = ?1 ORDER BY name")
-}
-
 pub(super) fn mandates_where(condition: &str) -> String {
     format!("SELECT {} FROM mandates WHERE {condition}", rows::MANDATE)
 }

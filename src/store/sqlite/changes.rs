@@ -473,7 +473,7 @@ impl Commit<'_> {
     fn put_mandate(&self, stored: &StoredMandate) -> Written {
         let sql =
             "INSERT INTO mandates (name, agent, account, claims, text, created, entered_by, revoked_at, revoked_by,
-                   revoked_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                   revoked_reason, signer, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                    ON CONFLICT (name) DO UPDATE SET revoked_at = ?8, revoked_by = ?9, revoked_reason = ?10
                    WHERE revoked_at IS NULL";
         let revoked = stored.revoked.as_ref();
@@ -489,7 +489,9 @@ impl Commit<'_> {
                 stored.entered_by,
                 revoked.map(|revoked| revoked.at.0),
                 revoked.map(|revoked| &revoked.by),
-                revoked.map(|revoked| &revoked.reason)
+                revoked.map(|revoked| &revoked.reason),
+                serde_json::to_string(&stored.signer)?,
+                stored.mandate.expires.0
             ],
         )?;
         Ok(())

@@ -11,12 +11,15 @@ use super::filter::Filter;
 use crate::kernel::breaker::Breaker;
 use crate::kernel::decide::{Counter, Grant};
 use crate::kernel::ledger::Account;
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::HeldMandate;
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{AccountId, Day, SpiffeId};
 
 /// Rows of one kind. With more, all are read anew: an account is about 300 bytes.
 const ROWS_MAX: usize = 100_000;
+
+/// Mandates, without their texts: one is 10 KB at most.
+const MANDATES_MAX: usize = 5_000;
 
 /// Of all days together: some fifty million keys.
 const KEYS_BYTES_MAX: usize = 128 << 20;
@@ -42,8 +45,8 @@ pub(super) struct Rows {
     counters_changed: Vec<usize>,
     /// By agent: unrevoked grants that were asked for, and that there is none.
     pub(super) grants: HashMap<SpiffeId, HashMap<AccountId, Option<Grant>>>,
-    /// By agent: every mandate that it was ever given.
-    pub(super) mandates: HashMap<SpiffeId, Vec<StoredMandate>>,
+    /// By agent and account: what `Book::mandates` answered, also that there is none.
+    pub(super) mandates: HashMap<SpiffeId, HashMap<String, Vec<HeldMandate>>>,
     /// Every mark of a revocation.
     pub(super) marks: Option<HashSet<String>>,
     pub(super) crls: HashMap<String, Option<CrlStatus>>,
@@ -103,8 +106,9 @@ impl Memory {
         if grants > ROWS_MAX {
             rows.grants.clear();
         }
-        let mandates: usize = rows.mandates.values().map(|all| 1 + all.len()).sum();
-        if mandates > ROWS_MAX {
+        let answers: usize = rows.mandates.values().map(HashMap::len).sum();
+        let mandates: usize = rows.mandates.values().flat_map(HashMap::values).map(Vec::len).sum();
+        if answers > ROWS_MAX || mandates > MANDATES_MAX {
             rows.mandates.clear();
         }
     }

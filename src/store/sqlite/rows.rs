@@ -10,7 +10,7 @@ use crate::kernel::ledger::{
     Account, AccountKind, AccountStatus, Approval, ApprovalDecided, Asked, Transaction, TransactionKind,
     TransactionState,
 };
-use crate::kernel::mandate::{Mandate, Revoked, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandate};
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 
 type Read<T> = rusqlite::Result<T>;
@@ -22,7 +22,9 @@ pub(super) const AFTER_ACCOUNT: usize = 11;
 pub(super) const CASE: &str = "name, agent, agent_key, state, reason, scope, transaction_name, resume, call, created, \
      decided_by, decided_at, note, taken_by, taken_at, proposed, reference";
 pub(super) const GRANT: &str = "agent, account, owner, verbs, maximum, currency, expires, entered_by, asserted";
-pub(super) const MANDATE: &str = "claims, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
+pub(super) const MANDATE: &str = "claims, signer, text, created, entered_by, revoked_at, revoked_by, revoked_reason";
+/// The text is read only where it alone says who signed.
+pub(super) const HELD_MANDATE: &str = "claims, signer, CASE WHEN signer IS NULL THEN text END, revoked_at IS NOT NULL";
 pub(super) const OFFER: &str = "merchant, product, title, price, currency";
 pub(super) const TRANSACTION: &str = "t.name, t.kind, t.state, t.maker, t.debit, t.credit, t.amount, t.currency, \
      t.merchant, t.product, t.original, t.parameters, t.counts_on, t.created, t.expires, t.authorization_ttl_ms, \
@@ -95,17 +97,34 @@ pub(super) fn grant(row: &Row<'_>) -> Read<Grant> {
 
 /// Columns [`MANDATE`].
 pub(super) fn mandate(row: &Row<'_>) -> Read<StoredMandate> {
-    let revoked = match row.get::<_, Option<i64>>(4)? {
+    let revoked = match row.get::<_, Option<i64>>(5)? {
         None => None,
-        Some(at) => Some(Revoked { at: UnixMillis(at), by: row.get(5)?, reason: row.get(6)? }),
+        Some(at) => Some(Revoked { at: UnixMillis(at), by: row.get(6)?, reason: row.get(7)? }),
     };
     Ok(StoredMandate {
-        mandate: Mandate::from_claims(&json(row, 0)?).map_err(|refused| bad(0, refused))?,
-        text: row.get(1)?,
-        created: UnixMillis(row.get(2)?),
-        entered_by: row.get(3)?,
+        mandate: claims(row, 0)?,
+        signer: signer(row, 1, 2)?,
+        text: row.get(2)?,
+        created: UnixMillis(row.get(3)?),
+        entered_by: row.get(4)?,
         revoked,
     })
+}
+
+/// Columns [`HELD_MANDATE`].
+pub(super) fn held_mandate(row: &Row<'_>) -> Read<HeldMandate> {
+    Ok(HeldMandate { mandate: claims(row, 0)?, signer: signer(row, 1, 2)?, is_revoked: row.get(3)? })
+}
+
+fn claims(row: &Row<'_>, column: usize) -> Read<Mandate> {
+    Mandate::from_claims(&json(row, column)?).map_err(|refused| bad(column, refused))
+}
+
+fn signer(row: &Row<'_>, column: usize, text: usize) -> Read<Signer> {
+    if let Some(signer) = json_or_none(row, column)? {
+        return Ok(signer);
+    }
+    Signer::named_in(row.get_ref(text)?.as_str()?).ok_or_else(|| unknown_word(column, "no signer"))
 }
 
 pub(super) fn merchant(row: &Row<'_>) -> Read<Merchant> {

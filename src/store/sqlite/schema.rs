@@ -22,6 +22,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("messages to people", NOTICES),
     ("how fast payments were made, and how often was asked", PACES),
     ("owners' mandates, and what is paid under them", MANDATES),
+    ("who signed a mandate, and those of one account", SIGNERS),
 ];
 
 const INITIAL: &str = "
@@ -418,6 +419,15 @@ CREATE TABLE mandates (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mandates_of_agent ON mandates (agent, name);
 ALTER TABLE transactions ADD COLUMN mandate TEXT;
+";
+
+/// What was entered before says who signed it in its text alone.
+const SIGNERS: &str = "
+ALTER TABLE mandates ADD COLUMN signer TEXT;
+ALTER TABLE mandates ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+UPDATE mandates SET expires = json_extract(claims, '$.exp') * 1000;
+CREATE INDEX mandates_unrevoked ON mandates (agent, account, expires) WHERE revoked_at IS NULL;
+CREATE INDEX mandates_revoked ON mandates (agent, account, revoked_at) WHERE revoked_at IS NOT NULL;
 ";
 
 /// How far the schema of this file is.

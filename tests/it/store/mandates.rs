@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use countersign::kernel::command::*;
 use countersign::kernel::jwt::TokenKey;
 use countersign::kernel::ledger::TransactionState;
-use countersign::kernel::mandate::{self, Mandate, VerifiedMandate};
+use countersign::kernel::mandate::{self, Mandate, OwnerKey, VerifiedMandate};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, spki_der};
 use countersign::kernel::types::*;
@@ -169,12 +169,12 @@ sentences! {
     };
 }
 
-fn id(last: &str) -> String {
+pub(super) fn id(last: &str) -> String {
     format!("mdt_{last:0>26}")
 }
 
 /// Up to 100 a payment, 250 and three payments a month, to SAV_001.
-fn limits() -> Value {
+pub(super) fn limits() -> Value {
     json!([
         { "type": "payment.allowed_payees", "allowed": [
             { "id": "account:SAV_001", "name": "Savings" }, { "id": "amazon.com", "name": "Amazon" },
@@ -186,7 +186,7 @@ fn limits() -> Value {
 }
 
 /// The claims of a mandate that is given now for 18 days.
-fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
+pub(super) fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
     let now = w.now.get() / 1000;
     json!({
         "vct": mandate::VCT, "iss": "OWN_001", "sub": shopper().spiffe_id, "jti": id(last), "iat": now,
@@ -197,21 +197,40 @@ fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
 
 /// Signed by some owner's key, and verified with it.
 fn signed(w: &World<'_>, claims: &Value) -> VerifiedMandate {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-    let spki = spki_der(Algorithm::P256, pair.public_key().as_ref());
-    let key = TokenKey { id: Sha256::of(&[&spki]), spki };
-    let draft = mandate::draft(key.id, &Mandate::from_claims(claims).unwrap(), &[]).unwrap();
-    let signature = pair.sign(&SystemRandom::new(), &draft.input().message()).unwrap();
-    let text = draft.signed(signature.as_ref()).unwrap();
-    mandate::verify(&text, &"OWN_001".parse().unwrap(), &[key], UnixMillis(w.now.get())).unwrap()
+    Owner::with(200).signs(w, claims)
+}
+
+/// Who signs, with a certificate of its own.
+pub(super) struct Owner {
+    pair: EcdsaKeyPair,
+    pub key: OwnerKey,
+}
+
+impl Owner {
+    /// The certificate has this serial number, and an issuer of its own.
+    pub fn with(serial: u8) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let spki = spki_der(Algorithm::P256, pair.public_key().as_ref());
+        let key = TokenKey { id: Sha256::of(&[&spki]), spki };
+        let serial = Serial::from_bytes(&[serial]).unwrap();
+        Self { pair, key: OwnerKey { key, issuer: format!("cc{serial}"), serial } }
+    }
+
+    pub fn signs(&self, w: &World<'_>, claims: &Value) -> VerifiedMandate {
+        let owner = claims["iss"].as_str().unwrap().parse().unwrap();
+        let draft = mandate::draft(self.key.key.id, &Mandate::from_claims(claims).unwrap(), &[]).unwrap();
+        let signature = self.pair.sign(&SystemRandom::new(), &draft.input().message()).unwrap();
+        let text = draft.signed(signature.as_ref()).unwrap();
+        mandate::verify(&text, &owner, std::slice::from_ref(&self.key), UnixMillis(w.now.get())).unwrap()
+    }
 }
 
 /// Enters a mandate with these limits, or with these claims.
-fn enter(w: &World<'_>, last: &str, limits: &Value) -> Outcome {
+pub(super) fn enter(w: &World<'_>, last: &str, limits: &Value) -> Outcome {
     let claims = if limits.is_array() { claims(w, last, limits) } else { limits.clone() };
     w.admin(Act::AddMandate { mandate: Box::new(signed(w, &claims)) })
 }
 
-fn revoke(w: &World<'_>, last: &str) -> Outcome {
+pub(super) fn revoke(w: &World<'_>, last: &str) -> Outcome {
     w.admin(Act::RevokeMandate { mandate: id(last).parse().unwrap(), reason: "moved".into() })
 }

@@ -290,7 +290,7 @@ fn texts_are_refused_by_the_rule_they_break() {
         assert_eq!(owner.verify(&text).unwrap_err(), expected, "{what}");
     }
     let weak = TokenKey { id: owner.key.id, spki: vec![] };
-    let refused = verify(&text, &"own-001".parse().unwrap(), &[weak], NOW).unwrap_err();
+    let refused = verify(&text, &"own-001".parse().unwrap(), &[certified(&weak)], NOW).unwrap_err();
     assert_eq!(refused, No::Signature, "a key of another kind");
     assert_eq!(verify(&text, &"own-001".parse().unwrap(), &[], NOW).unwrap_err(), No::KeyUnknown, "no key");
 }
