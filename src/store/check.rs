@@ -148,9 +148,10 @@ const ENTRIES: &str = "SELECT e.id, e.account, e.transaction_row, e.amount, e.pr
     FROM entries e LEFT JOIN accounts a ON a.id = e.account LEFT JOIN transactions t ON t.id = e.transaction_row
     ORDER BY e.id";
 const TRANSACTIONS: &str = "SELECT t.id, t.name, t.kind, t.state, t.amount, t.fee, t.counts_on, t.debits_on, t.agent,
-    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL, t.mandate
+    a.id, t.leaf, l.row IS NOT NULL, b.batch IS NOT NULL, t.mandate,
+    t.state = 'denied' AND coalesce(c.state, '') = 'paid_elsewhere'
     FROM transactions t LEFT JOIN accounts a ON a.name = t.debit LEFT JOIN leaves l ON l.row = t.leaf
-    LEFT JOIN batches b ON b.batch = t.batch
+    LEFT JOIN batches b ON b.batch = t.batch LEFT JOIN cases c ON c.name = t.case_id
     ORDER BY t.id";
 /// Along the index of what reverses something.
 const REVERSALS: &str = "SELECT r.name, r.amount, r.original, o.amount, o.state
@@ -210,6 +211,8 @@ pub(super) struct TransactionSums {
     pub batch_is_there: bool,
     /// Under which mandate it is paid and where it counts, as it is written.
     pub mandate: Option<String>,
+    /// Denied, because the bank's people had paid it outside.
+    pub is_paid_elsewhere: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -137,8 +137,10 @@ def _chain(name, account, entries, newest, differences):
 
 def _counters(book, town, differences):
     expected = defaultdict(int)
+    verdicts = {row["name"]: row["state"] for row in book.tables["cases"]}
     for transaction in book.transactions.values():
-        if transaction["state"] in ENDED:
+        paid_elsewhere = transaction["state"] == "denied" and verdicts.get(transaction["case_id"]) == "paid_elsewhere"
+        if transaction["state"] in ENDED and not paid_elsewhere:
             continue
         if transaction["counts_on"] is not None:
             expected[transaction["agent"], transaction["counts_on"]] += transaction["amount"]

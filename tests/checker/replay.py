@@ -128,6 +128,9 @@ class Replay:
 
     def hold(self, transaction, sign):
         self.held(transaction, sign)
+        self.count(transaction, sign)
+
+    def count(self, transaction, sign):
         for counter, part in self.counted(transaction):
             self.counters[counter] = self.counters.get(counter, 0) + sign * part
 
@@ -441,6 +444,8 @@ class Replay:
                 self.resume(transaction)
             else:
                 self.close(transaction, "denied", "rejection")
+                if result["status"] == "paid_elsewhere":
+                    self.count(transaction, 1)  # its money was spent all the same
 
     def resume(self, transaction):
         transaction["state"] = transaction["resume"]

@@ -7,6 +7,7 @@
 use serde_json::json;
 
 use super::bank::operator;
+use super::posting::released;
 use super::{
     Binding, Book, Case, CaseState, Change, ManualCase, Orders, Proposal, Ruled, Taken, core, existing, release,
 };
@@ -148,9 +149,14 @@ pub(super) fn resolve(
     if let Some(transaction) = transaction.filter(|transaction| transaction.state == TransactionState::Manual) {
         changes.extend(match verdict {
             CaseVerdict::Release => resumed(&case, &transaction, at),
-            CaseVerdict::Reject | CaseVerdict::PaidElsewhere { .. } => {
+            CaseVerdict::Reject => {
                 let account = existing(book, &transaction.debit)?;
                 release(&account, &transaction, TransactionState::Denied, at)?
+            }
+            // The money was spent: limits and its mandate have no room for it a second time.
+            CaseVerdict::PaidElsewhere { .. } => {
+                let account = existing(book, &transaction.debit)?;
+                released(&account, &transaction, TransactionState::Denied, at)?
             }
         });
     }

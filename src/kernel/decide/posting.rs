@@ -132,6 +132,18 @@ pub(super) fn release(
     state: TransactionState,
     at: UnixMillis,
 ) -> Ruled<Vec<Change>> {
+    let mut changes = released(account, transaction, state, at)?;
+    changes.extend(counted(transaction, -1));
+    Ok(changes)
+}
+
+/// The same for what was paid outside: what it holds is given back, but it goes on counting.
+pub(super) fn released(
+    account: &Account,
+    transaction: &Transaction,
+    state: TransactionState,
+    at: UnixMillis,
+) -> Ruled<Vec<Change>> {
     let mut changes = vec![];
     if transaction.holds_funds() {
         changes.push(Change::UpdateAccount(account.release(transaction.total())?));
@@ -141,7 +153,6 @@ pub(super) fn release(
             changes.push(Change::Enqueue(OutboxRow { transaction_id, verb: CoreVerb::Release, since: at }));
         }
     }
-    changes.extend(counted(transaction, -1));
     changes.push(Change::UpdateTransaction(Transaction { state, ..transaction.clone() }));
     Ok(changes)
 }

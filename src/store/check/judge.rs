@@ -356,11 +356,11 @@ impl<'a> Checker<'a> {
         self.report
     }
 
-    /// The daily sums that a transaction counts towards as long as it is open or executed.
+    /// The daily sums that a transaction counts towards as long as it is open, executed, or paid elsewhere.
     fn counts(&mut self, row: &TransactionSums) -> Vec<(Counted, i32, i128)> {
         let mut counts = vec![];
         let counts_still = state(row).is_some_and(|state| state.is_open() || state == TransactionState::Posted);
-        if !counts_still {
+        if !counts_still && !row.is_paid_elsewhere {
             return counts;
         }
         if let (Some(day), Some(agent)) = (row.counts_on, &row.agent) {

@@ -93,6 +93,7 @@ fn transaction(row: &Row) -> Read<TransactionSums> {
         leaf_is_there: rows::get(row, 11)?,
         batch_is_there: rows::get(row, 12)?,
         mandate: rows::get(row, 13)?,
+        is_paid_elsewhere: rows::get(row, 14)?,
     })
 }
 

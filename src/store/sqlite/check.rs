@@ -88,6 +88,7 @@ fn transaction(row: &Row<'_>) -> Read<TransactionSums> {
         leaf_is_there: row.get(11)?,
         batch_is_there: row.get(12)?,
         mandate: row.get(13)?,
+        is_paid_elsewhere: row.get(14)?,
     })
 }
 

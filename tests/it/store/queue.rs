@@ -6,7 +6,7 @@ use super::races::{at_once, permitted};
 use super::world::*;
 use countersign::kernel::breaker::{COMPONENT, Cause};
 use countersign::kernel::command::*;
-use countersign::kernel::decide::{CaseState, ManualCase};
+use countersign::kernel::decide::{CaseState, Counter, ManualCase};
 use countersign::kernel::refusal::Refusal::{self, *};
 use countersign::kernel::types::*;
 use countersign::store::Listing;
@@ -171,6 +171,41 @@ sentences! {
         assert_eq!(w.call(transfer("100.01", "k")), Err(PaidElsewhere));
         assert_eq!(w.call(cancel(&id)), Err(PaidElsewhere));
         assert_eq!(w.balance("CHK_001"), ("5247.83".into(), "100.00".into()));
+        w.adds_up();
+    };
+    what_was_paid_elsewhere_still_counts_towards_limits_and_its_mandate: |w| {
+        w.bank();
+        w.admin(Act::OpenAccount(NewAccount { day_max: Some(usd("100")), ..new_account("DAY_1", "OWN_001", Some("1000")) }))
+            .unwrap();
+        w.admin(grant(&shopper(), "DAY_1", EVERY_VERB)).unwrap();
+        let mut signed = super::mandates::claims(w, "1", &super::mandates::limits());
+        signed["payment_instrument"]["id"] = serde_json::json!("DAY_1");
+        super::mandates::enter(w, "1", &signed).unwrap();
+        let pays = |amount: &str, key: &str| w.call(transfer_to(Some("DAY_1"), "SAV_001", amount, key));
+        let spent = |counter: Counter, day: Day| w.store.spent(&counter, day).unwrap();
+        let ended = |key: &str, verdict: CaseVerdict| {
+            let Ok(Effect::Approved { transaction_id: id, .. }) = pays("60", key) else { panic!("{key}") };
+            open(w, Cause::Operator);
+            let it = queued(w.call(execute_transfer(&id, "SAV_001", "60")));
+            done(w, bob(), &it, verdict).unwrap();
+            lift(w, Cause::Operator);
+            assert_eq!(w.balance("DAY_1"), ("1000.00".into(), "0.00".into()), "{key}: nothing is held or moved");
+            w.adds_up();
+            w.store.transaction(&id).unwrap().unwrap()
+        };
+        ended("k1", CaseVerdict::Reject);
+        let paid = ended("k2", CaseVerdict::PaidElsewhere { reference: "SWIFT-3".into() });
+        let used = paid.mandate.unwrap();
+        for (counter, day, sum) in [
+            (Counter::Agent(shopper().spiffe_id), paid.counts_on.unwrap(), 6_000),
+            (Counter::Account("DAY_1".into()), paid.debits_on.unwrap(), 6_000),
+            (Counter::MandateAmount(used.mandate.clone()), used.budget_on, 6_000),
+            (Counter::MandateUses(used.mandate.clone()), used.recurs_on, 1),
+        ] {
+            assert_eq!(spent(counter.clone(), day), sum, "{counter:?}");
+        }
+        assert_eq!(pays("40.01", "k3"), Err(AccountDayLimitExceeded));
+        assert!(pays("40", "k3").is_ok());
         w.adds_up();
     };
     what_was_paid_elsewhere_before_it_was_authorized_is_never_authorized_under_its_key: |w| {
