@@ -385,6 +385,10 @@ impl Book {
                 self.resume(&payment.id, case.resume, now);
             } else {
                 self.end(&payment.id, "denied");
+                if verdict == "paid_elsewhere" {
+                    // The money was spent: only the hold goes back.
+                    self.count(&payment, 1);
+                }
             }
         }
         if let (Some(scope), "released") = (&case.scope, verdict) {
