@@ -3,6 +3,7 @@
 
 mod approvals;
 mod desk;
+mod mandates;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
