@@ -288,6 +288,7 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::Decided { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }

@@ -251,6 +251,9 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::Revoked { authorizations, already, .. } => {
             json!({ "status": "revoked", "authorizations": authorizations, "already": already })
         }
+        Effect::MandateRevoked { authorizations, changed } => {
+            json!({ "status": "mandate_revoked", "authorizations": authorizations, "changed": changed })
+        }
         Effect::Spread { agents, .. } => json!({ "status": "spread", "agents": agents }),
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),

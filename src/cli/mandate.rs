@@ -176,7 +176,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let revoked = context.call(AdminCall::MandateRevoke { mandate, reason })?;
             context.print(&revoked, |revoked| {
                 let again = if revoked["changed"] == false { " already" } else { "" };
-                format!("{} is revoked{again}: nothing is paid under it any more", text(revoked, "mandate_id"))
+                let id = text(revoked, "mandate_id");
+                let void = &revoked["authorizations"];
+                format!("{id} is revoked{again}: nothing is paid under it any more; authorizations voided: {void}")
             });
         }
         Verb::Verify { file, owner_cert } => {

@@ -695,6 +695,12 @@ pub enum Effect {
         authorizations: u32,
         already: bool,
     },
+    /// The mandate is revoked for ever; `authorizations`: open ones under it, which are void with it. `changed` is false
+    /// when it was revoked already.
+    MandateRevoked {
+        authorizations: u32,
+        changed: bool,
+    },
     /// Agents of a revocation of everyone that have rows of their own now.
     Spread {
         agents: u32,

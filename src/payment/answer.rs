@@ -84,6 +84,7 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::CaseWorked { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }

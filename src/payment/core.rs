@@ -54,6 +54,7 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::CaseWorked { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }

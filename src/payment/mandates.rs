@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::answer::unexpected;
 use super::operators::{page, reader, refused};
 use super::story::Payments;
-use crate::kernel::command::{Act, OperatorPrincipal};
+use crate::kernel::command::{Act, Effect, OperatorPrincipal};
 use crate::kernel::decide::Counter;
 use crate::kernel::mandate::{LIFE, StoredMandate, VerifiedMandate};
 use crate::kernel::refusal::Refusal;
@@ -29,7 +30,7 @@ impl Payments {
         }))
     }
 
-    /// Revokes a mandate, for ever. Roles: officer, administrator, and the owner.
+    /// Revokes a mandate, for ever, and voids what is authorized under it. Roles: officer, administrator, and the owner.
     ///
     /// # Errors
     /// `unknown_mandate`, `operator_not_permitted`
@@ -39,8 +40,11 @@ impl Payments {
         id: MandateId,
         reason: String,
     ) -> Result<Value, Failure> {
-        let changed = self.done(operator, Act::RevokeMandate { mandate: id.clone(), reason })?;
-        Ok(json!({ "mandate_id": id, "state": "revoked", "changed": changed }))
+        let act = Act::RevokeMandate { mandate: id.clone(), reason };
+        let Effect::MandateRevoked { authorizations, changed } = self.operate(operator, act)? else {
+            return Err(unexpected());
+        };
+        Ok(json!({ "mandate_id": id, "state": "revoked", "authorizations": authorizations, "changed": changed }))
     }
 
     /// Newest first: of an agent, or all. Any role of the bank.

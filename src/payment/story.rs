@@ -407,6 +407,7 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::Decided { .. }
         | Effect::Swept { .. }
         | Effect::Revoked { .. }
+        | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }

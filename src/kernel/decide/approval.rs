@@ -8,7 +8,7 @@
 
 use super::bank::permitted;
 use super::posting::both_active;
-use super::{Book, Change, Grant, Orders, Ruled, core, existing, freezes_of, marks_of, release, settle};
+use super::{Book, Change, Grant, Orders, Ruled, core, existing, freezes_of, mandate, marks_of, release, settle};
 use crate::kernel::approval::{ApprovalDocument, Evidence, SignedBy};
 use crate::kernel::command::{Actor, AgentPrincipal, Command, Effect, OperatorPrincipal, Settlement, Stamp, Verdict};
 use crate::kernel::decide::Mark;
@@ -38,7 +38,7 @@ pub(super) fn decide(book: &dyn Book, command: &Command, id: &ApprovalId, said: 
         Side::Bank => permitted(&command.actor, &BANK_ROLES)?,
     };
     let transaction = book.transaction_of_approval(id)?.ok_or(Refusal::UnknownApproval)?;
-    awaiting(&transaction, at)?;
+    awaiting(book, &transaction, at)?;
     let heard = heard(&transaction, person, &said, at)?;
     if is_maker(book, &transaction, person, said.side)? {
         return Err(Refusal::MakerIsChecker.into());
@@ -79,21 +79,22 @@ fn question(transaction: &Transaction) -> Result<&Approval, Inconsistent> {
     transaction.approval.as_ref().ok_or_else(|| Inconsistent("an approval without its question".into()))
 }
 
-fn awaiting(transaction: &Transaction, at: &Stamp) -> Result<(), Refusal> {
-    match transaction.state {
-        TransactionState::PendingApproval if at.wall >= transaction.expires => Err(Refusal::ApprovalExpired),
-        TransactionState::PendingApproval => Ok(()),
-        TransactionState::Manual => Err(Refusal::QueuedManual),
+fn awaiting(book: &dyn Book, transaction: &Transaction, at: &Stamp) -> Ruled<()> {
+    let refusal = match transaction.state {
+        TransactionState::PendingApproval if at.wall >= transaction.expires => Refusal::ApprovalExpired,
+        TransactionState::PendingApproval => return Ok(()),
+        TransactionState::Manual => Refusal::QueuedManual,
         TransactionState::Approved
         | TransactionState::Submitted
         | TransactionState::Posted
         | TransactionState::Denied
-        | TransactionState::Expired => Err(Refusal::AlreadyDecided),
-        TransactionState::Cancelled => Err(Refusal::AuthorizationCancelled),
-        TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired),
-        TransactionState::Voided => Err(Refusal::AgentRevoked),
-        TransactionState::CoreRefused => Err(Refusal::CoreRefused),
-    }
+        | TransactionState::Expired => Refusal::AlreadyDecided,
+        TransactionState::Cancelled => Refusal::AuthorizationCancelled,
+        TransactionState::ApprovalExpired => Refusal::ApprovalExpired,
+        TransactionState::Voided => mandate::voided_by(book, transaction)?,
+        TransactionState::CoreRefused => Refusal::CoreRefused,
+    };
+    Err(refusal.into())
 }
 
 /// Whoever asked for it; and at the bank's gate whoever entered the grant under which an agent asks: otherwise one person

@@ -2,11 +2,9 @@
 //!
 //! A repeat with the same content changes nothing; with other content it is `already_exists`.
 
-use std::collections::BTreeMap;
-
+use super::posting::close;
 use super::{
-    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, existing, hash_of, internal,
-    release, settle,
+    Binding, Book, Change, Grant, Merchant, Offer, Orders, Ruled, bound_parameters, hash_of, internal, settle,
 };
 use crate::kernel::command::{Act, Actor, Command, Effect, NewAccount, Posted, Settlement, Stamp};
 use crate::kernel::ledger::{
@@ -181,21 +179,7 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
     let every_revocation_done = room > 0;
     closing.extend(voided.into_iter().map(|void| (void, TransactionState::Voided)));
     let released = u32::try_from(closing.len()).unwrap_or(u32::MAX);
-    // Several holds of one account: each release starts from what the one before left.
-    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
-    let mut changes = vec![];
-    for (transaction, state) in closing {
-        let account = match accounts.get(&transaction.debit) {
-            Some(account) => account.clone(),
-            None => existing(book, &transaction.debit)?,
-        };
-        for change in release(&account, &transaction, state, now)? {
-            if let Change::UpdateAccount(account) = &change {
-                accounts.insert(account.name.clone(), account.clone());
-            }
-            changes.push(change);
-        }
-    }
+    let mut changes = close(book, closing, now)?;
     if every_revocation_done {
         changes.push(Change::RevocationsSwept);
     }

@@ -98,7 +98,7 @@ pub(super) fn cancel(case: &Case<'_>, call: &ToolCall, reference: &Authorization
         TransactionState::Denied => Err(manual::denied(case.book, &transaction)?.into()),
         TransactionState::Expired => Err(Refusal::AuthorizationExpired.into()),
         TransactionState::ApprovalExpired => Err(Refusal::ApprovalExpired.into()),
-        TransactionState::Voided => Err(Refusal::AgentRevoked.into()),
+        TransactionState::Voided => Err(mandate::voided_by(case.book, &transaction)?.into()),
         TransactionState::CoreRefused => Err(Refusal::CoreRefused.into()),
     }
 }
@@ -179,7 +179,7 @@ fn executable(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
         TransactionState::Cancelled => Refusal::AuthorizationCancelled,
         TransactionState::Expired => Refusal::AuthorizationExpired,
         TransactionState::ApprovalExpired => Refusal::ApprovalExpired,
-        TransactionState::Voided => Refusal::AgentRevoked,
+        TransactionState::Voided => mandate::voided_by(case.book, transaction)?,
         TransactionState::CoreRefused => Refusal::CoreRefused,
         TransactionState::Approved => return maker_stands(case, transaction),
     };

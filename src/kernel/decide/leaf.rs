@@ -267,6 +267,9 @@ fn result(effect: &Effect) -> Outcome<'_> {
             "status": "revoked", "certificates": certificates, "authorizations": authorizations,
             "already": already,
         }),
+        Effect::MandateRevoked { authorizations, changed } => json!({
+            "status": "mandate_revoked", "authorizations": authorizations, "changed": changed,
+        }),
         Effect::Spread { agents, last } => json!({ "status": "spread", "agents": agents, "last": last }),
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),

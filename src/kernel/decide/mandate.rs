@@ -4,9 +4,10 @@
 //! nor a revocation ever widens what it may do.
 
 use super::bank::permitted;
+use super::posting::close;
 use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_signer, marks_of_subject};
 use crate::kernel::command::{Actor, Command, Effect};
-use crate::kernel::ledger::{Account, AccountKind, Inconsistent, Transaction};
+use crate::kernel::ledger::{Account, AccountKind, Inconsistent, Transaction, TransactionState};
 use crate::kernel::mandate::{
     Counts, HeldMandate, LIFE, MandateUse, Payment, Revoked, STANDING_MAX, StoredMandate, VerifiedMandate, choose,
 };
@@ -14,8 +15,11 @@ use crate::kernel::quorum::OWNER;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::MandateId;
 
+/// Authorizations that one call voids. An agent has 50 open ones on an account unless the bank says otherwise.
+const VOIDED_MAX: u32 = 4_096;
+
 /// Enters a mandate. Order: role → the account is there and the signer owns it → currency → not ended → the agent stands
-/// → so does who signed → new. The same text again changes nothing.
+/// and is known → so does who signed → new. The same text again changes nothing.
 pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate) -> Ruled<Orders> {
     let mandate = verified.mandate();
     let now = command.stamp.wall;
@@ -37,6 +41,9 @@ pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate
     }
     if book.any_marked(&marks_of_subject(&mandate.agent, mandate.agent_key))? {
         return Err(Refusal::AgentRevoked.into());
+    }
+    if book.certificates_of_subject(&mandate.agent.to_string())?.is_empty() && !book.agent_is_known(&mandate.agent)? {
+        return Err(Refusal::UnknownAgent.into());
     }
     // Asked here: a revocation may have been recorded since the signature was verified.
     if book.any_marked(&marks_of_signer(verified.signer()))? {
@@ -65,19 +72,34 @@ pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate
     Ok((Effect::Done { changed: true }, vec![Change::PutMandate(Box::new(stored))]))
 }
 
-/// Revokes a mandate, for ever. What is authorized under it can no longer be executed; its hold lapses.
+/// Revokes a mandate, for ever. What is authorized under it is void in the same commit, and its holds are given back. An
+/// order that a core banking system has is no longer the bank's alone: it is paid or refused there. A repeat voids what a
+/// first call left over.
 pub(super) fn revoke(book: &dyn Book, command: &Command, id: &MandateId, reason: &str) -> Ruled<Orders> {
     let found = book.mandate(id)?;
     // Whoever may not know is not told either.
     let owner = found.as_ref().map_or("", |stored| stored.mandate.owner.as_str());
     let by = by(&command.actor, owner)?;
     let stored = found.ok_or(Refusal::UnknownMandate)?;
-    if stored.revoked.is_some() {
-        return Ok((Effect::Done { changed: false }, vec![]));
+    let open = book.open_under_mandate(&stored.mandate, VOIDED_MAX)?;
+    let authorizations = u32::try_from(open.len()).unwrap_or(u32::MAX);
+    let void = open.into_iter().map(|open| (open, TransactionState::Voided));
+    let mut changes = close(book, void, command.stamp.wall)?;
+    let changed = stored.revoked.is_none();
+    if changed {
+        let revoked = Revoked { at: command.stamp.wall, by, reason: reason.to_owned() };
+        changes.push(Change::PutMandate(Box::new(StoredMandate { revoked: Some(revoked), ..stored })));
     }
-    let revoked = Revoked { at: command.stamp.wall, by, reason: reason.to_owned() };
-    let stored = StoredMandate { revoked: Some(revoked), ..stored };
-    Ok((Effect::Done { changed: true }, vec![Change::PutMandate(Box::new(stored))]))
+    Ok((Effect::MandateRevoked { authorizations, changed }, changes))
+}
+
+/// Why a transaction is void: its mandate was revoked, or else its agent.
+pub(super) fn voided_by(book: &dyn Book, transaction: &Transaction) -> Ruled<Refusal> {
+    let Some(used) = &transaction.mandate else {
+        return Ok(Refusal::AgentRevoked);
+    };
+    let is_revoked = book.mandate(&used.mandate)?.is_some_and(|stored| stored.revoked.is_some());
+    Ok(if is_revoked { Refusal::MandateRevoked } else { Refusal::AgentRevoked })
 }
 
 /// The bank's officers and administrators, and the owner of the account.

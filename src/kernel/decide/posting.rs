@@ -1,5 +1,7 @@
 //! What a decision binds, posts and gives back, and the documents that are signed over it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -154,6 +156,30 @@ pub(super) fn released(
         }
     }
     changes.push(Change::UpdateTransaction(Transaction { state, ..transaction.clone() }));
+    Ok(changes)
+}
+
+/// Closes several open transactions, each in the state named beside it. Of several holds of one account each release
+/// starts from what the one before left.
+pub(super) fn close(
+    book: &dyn Book,
+    closing: impl IntoIterator<Item = (Transaction, TransactionState)>,
+    at: UnixMillis,
+) -> Ruled<Vec<Change>> {
+    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+    let mut changes = vec![];
+    for (transaction, state) in closing {
+        let account = match accounts.get(&transaction.debit) {
+            Some(account) => account.clone(),
+            None => super::existing(book, &transaction.debit)?,
+        };
+        for change in release(&account, &transaction, state, at)? {
+            if let Change::UpdateAccount(account) = &change {
+                accounts.insert(account.name.clone(), account.clone());
+            }
+            changes.push(change);
+        }
+    }
     Ok(changes)
 }
 

@@ -9,7 +9,7 @@ use super::Ruled;
 use crate::kernel::breaker::{Breaker, Cause, Stop};
 use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
-use crate::kernel::mandate::{HeldMandate, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -262,6 +262,8 @@ pub trait Book {
     fn open_of_revoked(&self, limit: u32) -> Ruled<Vec<Transaction>>;
     /// How many open transactions these marks void.
     fn open_under(&self, marks: &[String]) -> Ruled<u32>;
+    /// Open transactions under this mandate that no core was ordered to pay, those that lapse first before others.
+    fn open_under_mandate(&self, mandate: &Mandate, limit: u32) -> Ruled<Vec<Transaction>>;
     fn next_place(&self) -> Ruled<Place>;
     fn batch_is_signed(&self, batch: i64) -> Ruled<Option<Signed>>;
     fn certificate(&self, id: &str) -> Ruled<Option<CertificateRecord>>;

@@ -144,6 +144,7 @@ impl Payments {
             | Effect::Decided { .. }
             | Effect::Swept { .. }
             | Effect::Revoked { .. }
+            | Effect::MandateRevoked { .. }
             | Effect::Spread { .. }
             | Effect::Frozen { .. }
             | Effect::Unfrozen { .. }

@@ -83,6 +83,13 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
             let count = open.iter().filter(|open| open.agent().is_some_and(under)).count();
             Box::new(u32::try_from(count)?)
         }
+        Question::OpenUnderMandate { mandate, agent, account, limit } => {
+            let parameters: Vec<Parameter<'_>> = vec![Box::new(agent.to_string()), Box::new(account.as_str())];
+            let mut open: Vec<Transaction> = all(session, &OPEN_OF_AGENT, parameters, rows::transaction).await?;
+            open.retain(|open| open.mandate.as_ref().is_some_and(|used| used.mandate == *mandate));
+            open.truncate(*limit as usize);
+            Box::new(open)
+        }
         Question::Standing(marks) => {
             let sql = "SELECT mark FROM revocations WHERE mark = ANY ($1::text[])";
             let found: Vec<String> = all(session, sql, vec![Box::new(marks.clone())], |row| rows::get(row, 0)).await?;
@@ -242,6 +249,15 @@ static LAPSED: LazyLock<String> = LazyLock::new(|| {
 static OPEN: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {} FROM transactions t WHERE t.state IN ('approved', 'pending_approval', 'queued_manual')
+         ORDER BY t.expires FOR NO KEY UPDATE",
+        rows::TRANSACTION
+    )
+});
+/// What a core was ordered to pay is among them as its index has it, and is left out.
+static OPEN_OF_AGENT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM transactions t WHERE t.agent = $1 AND t.debit = $2
+         AND t.state IN ('approved', 'pending_approval', 'queued_manual', 'submitted') AND t.state <> 'submitted'
          ORDER BY t.expires FOR NO KEY UPDATE",
         rows::TRANSACTION
     )

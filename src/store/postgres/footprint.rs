@@ -15,7 +15,7 @@ use crate::kernel::decide::{
     Signed, decide, marks_of_signer,
 };
 use crate::kernel::ledger::{Account, Transaction};
-use crate::kernel::mandate::{HeldMandate, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey, PaymentKind};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -354,6 +354,10 @@ impl Book for Scout {
 
     fn open_under(&self, _marks: &[String]) -> Ruled<u32> {
         Ok(0)
+    }
+
+    fn open_under_mandate(&self, _mandate: &Mandate, _limit: u32) -> Ruled<Vec<Transaction>> {
+        Ok(vec![])
     }
 
     fn next_place(&self) -> Ruled<Place> {

@@ -13,7 +13,7 @@ use crate::kernel::decide::{
     Ruled, Signed, Stop,
 };
 use crate::kernel::ledger::{Account, Transaction};
-use crate::kernel::mandate::{HeldMandate, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -68,6 +68,7 @@ pub(super) enum Question {
     Lapsed { now: UnixMillis, limit: u32 },
     OpenOfRevoked { limit: u32 },
     OpenUnder { marks: Vec<String> },
+    OpenUnderMandate { mandate: MandateId, agent: SpiffeId, account: AccountId, limit: u32 },
     Standing(Vec<String>),
     Marking(String),
     BatchIsSigned(i64),
@@ -443,6 +444,16 @@ impl Book for Sheet {
             return Ok(0);
         }
         self.ask(Question::OpenUnder { marks: marks.to_vec() })
+    }
+
+    fn open_under_mandate(&self, mandate: &Mandate, limit: u32) -> Ruled<Vec<Transaction>> {
+        let Mandate { id, agent, account, .. } = mandate;
+        self.ask(Question::OpenUnderMandate {
+            mandate: id.clone(),
+            agent: agent.clone(),
+            account: account.clone(),
+            limit,
+        })
     }
 
     fn next_place(&self) -> Ruled<Place> {

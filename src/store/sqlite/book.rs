@@ -20,7 +20,7 @@ use crate::kernel::decide::{
     RowFault, Ruled, Signed, Stop, marks_of,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::mandate::{HeldMandate, STANDING_MAX, StoredMandate};
+use crate::kernel::mandate::{HeldMandate, Mandate, STANDING_MAX, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{
@@ -349,6 +349,19 @@ impl Book for Commit<'_> {
         let under = |agent: &AgentPrincipal| marks_of(agent).iter().any(|mark| marks.contains(mark));
         let count = self.open()?.iter().filter(|open| open.agent().is_some_and(under)).count();
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    fn open_under_mandate(&self, mandate: &Mandate, limit: u32) -> Ruled<Vec<Transaction>> {
+        let sql = format!(
+            "SELECT {} FROM {} WHERE t.agent = ?1 AND t.debit = ?2 AND {OPEN} AND t.state <> 'submitted' ORDER BY t.expires",
+            rows::TRANSACTION,
+            rows::TRANSACTION_FROM
+        );
+        let mut open =
+            self.all(&sql, params![mandate.agent.to_string(), mandate.account.as_str()], rows::transaction)?;
+        open.retain(|open| open.mandate.as_ref().is_some_and(|used| used.mandate == mandate.id));
+        open.truncate(limit as usize);
+        Ok(open)
     }
 
     fn next_place(&self) -> Ruled<Place> {

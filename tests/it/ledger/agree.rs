@@ -141,6 +141,7 @@ fn word(effect: &Effect) -> Word {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Spread { .. }
+        | Effect::MandateRevoked { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. } => {
             panic!("the model does not know {effect:?}")

@@ -3,7 +3,9 @@
 use super::world::*;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
+use countersign::kernel::decide::Counter;
 use countersign::kernel::jwt::TokenKey;
 use countersign::kernel::ledger::TransactionState;
 use countersign::kernel::mandate::{self, Mandate, OwnerKey, VerifiedMandate};
@@ -76,19 +78,91 @@ sentences! {
         assert_eq!(revoke(w, "2"), Err(Refusal::UnknownMandate));
         let by_agent = Act::RevokeMandate { mandate: id("1").parse().unwrap(), reason: "r".into() };
         assert_eq!(w.decision(Actor::Agent(shopper()), by_agent).outcome, Err(Refusal::OperatorNotPermitted));
-        assert_eq!(revoke(w, "1"), Ok(Effect::Done { changed: true }));
-        assert_eq!(revoke(w, "1"), Ok(Effect::Done { changed: false }));
+        assert_eq!(revoke(w, "1"), Ok(Effect::MandateRevoked { authorizations: 1, changed: true }));
+        assert_eq!(revoke(w, "1"), Ok(Effect::MandateRevoked { authorizations: 0, changed: false }));
         assert_eq!(w.call(execute_transfer(&transaction, "SAV_001", "100")), Err(Refusal::MandateRevoked));
         assert_eq!(w.call(transfer("5", "k2")), Err(Refusal::MandateRevoked), "and does not set free");
         assert_eq!(enter(w, "1", &limits()), Err(Refusal::MandateRevoked), "nor is it entered again");
-        w.later(20 * 60_000);
-        w.sweep();
-        assert_eq!(w.store.transaction(&transaction).unwrap().unwrap().state, TransactionState::Expired);
-        assert_eq!(w.balance("CHK_001").1, "0.00");
         w.adds_up();
         enter(w, "2", &limits()).unwrap();
         w.approved(transfer("100", "k3"));
         w.adds_up();
+    };
+
+    revoking_a_mandate_voids_its_open_authorizations_in_the_same_commit: |w| {
+        w.bank();
+        w.admin(grant(&shopper(), "SAV_001", EVERY_VERB)).unwrap();
+        enter(w, "1", &many()).unwrap();
+        let posted = w.approved(transfer("1", "k1"));
+        w.posted(execute_transfer(&posted, "SAV_001", "1"));
+        let approved = w.approved(transfer("100", "k2"));
+        let Ok(Effect::RequiresApproval { approval_id, transaction_id: waiting, .. }) = w.call(transfer("2500", "k3"))
+        else { panic!("above 2000 a human decides") };
+        let withheld = w.approved(transfer("7", "k4"));
+        w.admin(stop(Some("drill"))).unwrap();
+        let Ok(Effect::QueuedManual { .. }) = w.call(execute_transfer(&withheld, "SAV_001", "7")) else { panic!() };
+        w.admin(stop(None)).unwrap();
+        let cancelled = w.approved(transfer("3", "k5"));
+        w.call(cancel(&cancelled)).unwrap();
+        // Of the same agent, under no mandate or another one: they stay.
+        let elsewhere = w.approved(transfer_to(Some("SAV_001"), "CHK_002", "9", "k6"));
+        let mut other = claims(w, "2", &json!([{ "type": "payment.amount_range", "currency": "USD", "max": 1_100 }]));
+        other["exp"] = json!(START / 1000 + 86_400);
+        enter(w, "2", &other).unwrap();
+        let under_other = w.approved(transfer("11", "k7"));
+        assert_eq!(w.balance("CHK_001").1, "2618.00");
+
+        let act = Act::RevokeMandate { mandate: id("1").parse().unwrap(), reason: "moved".into() };
+        let decision = w.decision(Actor::Operator(operator("ada", &["officer"])), act);
+        assert_eq!(decision.outcome, Ok(Effect::MandateRevoked { authorizations: 3, changed: true }));
+        assert_eq!(w.balance("CHK_001").1, "11.00", "at once, without a sweep");
+        w.adds_up();
+        let state = |id: &TransactionId| w.store.transaction(id).unwrap().unwrap().state;
+        for (id, expected) in [
+            (&posted, TransactionState::Posted),
+            (&approved, TransactionState::Voided),
+            (&waiting, TransactionState::Voided),
+            (&withheld, TransactionState::Voided),
+            (&cancelled, TransactionState::Cancelled),
+            (&elsewhere, TransactionState::Approved),
+            (&under_other, TransactionState::Approved),
+        ] {
+            assert_eq!(state(id), expected, "{id}");
+        }
+        let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
+        let leaf: Value = serde_json::from_slice(&leaf.body).unwrap();
+        assert_eq!(leaf["result"]["status"], "mandate_revoked", "{leaf}");
+        assert_eq!(leaf["result"]["authorizations"], 3, "{leaf}");
+
+        for (id, amount) in [(&approved, "100"), (&waiting, "2500"), (&withheld, "7")] {
+            assert_eq!(w.call(execute_transfer(id, "SAV_001", amount)), Err(Refusal::MandateRevoked), "{amount}");
+            assert_eq!(w.call(cancel(id)), Err(Refusal::MandateRevoked), "{amount}");
+        }
+        let yes = decide(&approval_id, Verdict::Approve, "yes");
+        let bob = Actor::Operator(operator("bob", &["approver"]));
+        assert_eq!(w.decision(bob, yes).outcome, Err(Refusal::MandateRevoked));
+        assert_eq!(revoke(w, "1"), Ok(Effect::MandateRevoked { authorizations: 0, changed: false }));
+        w.posted(execute_transfer(&under_other, "SAV_001", "11"));
+        w.adds_up();
+    };
+
+    a_revoked_mandates_counts_are_given_back_once: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        for key in ["k1", "k2"] {
+            w.approved(transfer("100", key));
+        }
+        assert_eq!(revoke(w, "1"), Ok(Effect::MandateRevoked { authorizations: 2, changed: true }));
+        w.later(20 * 60_000);
+        assert_eq!(w.sweep(), 0, "nothing is left to lapse");
+        w.adds_up();
+        let spent = |counter, day| w.store.spent(&counter, day).unwrap();
+        let mandate: MandateId = id("1").parse().unwrap();
+        let (month, life) = (Day(20_819), mandate::LIFE);
+        assert_eq!(Day::utc(UnixMillis(START)), Day(20_833));
+        assert_eq!(spent(Counter::MandateAmount(mandate.clone()), month), 0);
+        assert_eq!(spent(Counter::MandateUses(mandate.clone()), month), 0);
+        assert_eq!(spent(Counter::MandateUses(mandate), life), 0);
     };
 
     what_ends_or_is_for_another_key_is_named: |w| {
@@ -183,6 +257,16 @@ pub(super) fn limits() -> Value {
         { "type": "payment.budget", "currency": "USD", "max": 250, "period": "MONTHLY" },
         { "type": "payment.agent_recurrence", "frequency": "MONTHLY", "per_period": 3 },
     ])
+}
+
+/// An administrator stops all payments, or lets them go on.
+fn stop(reason: Option<&str>) -> Act {
+    Act::SetBreaker { cause: Cause::Operator, reason: reason.map(str::to_owned) }
+}
+
+/// Up to 3000 a payment.
+fn many() -> Value {
+    json!([{ "type": "payment.amount_range", "currency": "USD", "max": 300_000 }])
 }
 
 /// The claims of a mandate that is given now for 18 days.
