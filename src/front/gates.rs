@@ -20,7 +20,7 @@ use crate::kernel::jwt::TokenKey;
 use crate::kernel::mask::Clearance;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
-use crate::kernel::types::{AccountId, ApprovalId, KeyId, RequestId, Sha256, TransactionId};
+use crate::kernel::types::{AccountId, ApprovalId, KeyId, MandateId, RequestId, Sha256, TransactionId};
 use crate::mcp::server::{
     Answering, Look, RequestState, Seen, StatementPage, ToolFailed, ToolGate, ToolRefused, ToolRequest, Unanswered,
     on_a_thread,
@@ -212,6 +212,31 @@ impl ToolGate for Gates {
         let log = self.services.log().map_err(|failure| failed(failure, &request.id))?;
         let receipt = log.receipt(transaction, RECEIPT_WAIT).map_err(|failure| unread(failure, &request.id))?;
         Ok(json!(receipt))
+    }
+
+    fn mandates(
+        &self,
+        agent: &AgentPrincipal,
+        one: Option<&MandateId>,
+        request: &ToolRequest,
+    ) -> Result<Value, Unanswered> {
+        let _call = self.services.calls.begin();
+        self.call(agent, ToolCall::ListAccounts {}, request)?;
+        let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
+        let found = match one {
+            None => payments.mandates_of(agent).map(Some),
+            Some(id) => payments.mandate_of(agent, id),
+        };
+        let found = found.map_err(|fault| failed(fault.into(), &request.id))?;
+        let Some(mandates) = found else {
+            let unknown = ToolRefused { next_step: "read bank://mandates".into(), ..refused(Refusal::UnknownMandate) };
+            self.record(agent, "resources/read", json!({ "refused": unknown.name, "mandate_id": one }), None, request)?;
+            return Err(unknown.into());
+        };
+        let count = mandates["mandates"].as_array().map_or(1, Vec::len);
+        let shown = json!({ "read": "mandates", "mandate_id": one, "mandates": count });
+        self.record(agent, "resources/read", shown, None, request)?;
+        Ok(self.outgoing.seen(mandates, &self.clearance(agent)))
     }
 
     fn manifest(&self, request: &ToolRequest) -> Result<Value, Unanswered> {

@@ -22,6 +22,7 @@ use crate::kernel::types::{AccountId, KeyId, MandateId, OwnerId, Serial, SpiffeI
 mod claims;
 mod constraint;
 mod fit;
+mod outlook;
 mod period;
 mod refusal;
 mod sd_jwt;
@@ -34,6 +35,7 @@ pub use constraint::{
 pub use fit::{
     Counts, HeldMandate, MandateUse, Payment, PaymentPayee, Revoked, STANDING_MAX, Signer, StoredMandate, choose,
 };
+pub use outlook::Status;
 pub use period::{LIFE, Period};
 pub use refusal::MandateRefusal;
 

@@ -491,6 +491,8 @@ impl ServerHandler for Handler {
             Named::Manifest => gate.manifest(request),
             Named::Policy => gate.policy(agent, request),
             Named::Statement(page) => gate.statement(agent, &page, request),
+            Named::Mandates => gate.mandates(agent, None, request),
+            Named::Mandate(id) => gate.mandates(agent, Some(&id), request),
             Named::Receipt(transaction) => gate.receipt(agent, &transaction, request),
             Named::Approval(approval_id) => gate.call(agent, ToolCall::GetApprovalStatus { approval_id }, request),
         };

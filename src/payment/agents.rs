@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::outlook;
 use super::story::Payments;
 use crate::kernel::command::{AgentPrincipal, Verb};
-use crate::kernel::types::{AccountId, ApprovalId, Day, UnixMillis};
+use crate::kernel::types::{AccountId, ApprovalId, Day, MandateId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{ApprovalView, StoreFault};
@@ -66,6 +67,22 @@ impl Payments {
         grants.retain(|grant| now < grant.expires && grant.verbs.contains(&Verb::Read));
         let until = grants.iter().map(|grant| grant.expires).min();
         Ok((grants.into_iter().map(|grant| grant.account).collect(), until))
+    }
+
+    /// The mandates under which an agent pays, as [`outlook::of_agent`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn mandates_of(&self, agent: &AgentPrincipal) -> Result<Value, StoreFault> {
+        outlook::of_agent(&*self.store, agent, clock::now())
+    }
+
+    /// One of them, as [`outlook::one_of_agent`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn mandate_of(&self, agent: &AgentPrincipal, id: &MandateId) -> Result<Option<Value>, StoreFault> {
+        outlook::one_of_agent(&*self.store, agent, id, clock::now())
     }
 
     /// An approval that this agent asked for. `None`: there is none, or another one asked for it.

@@ -12,6 +12,7 @@ mod core;
 mod desk;
 mod mandates;
 mod operators;
+pub mod outlook;
 mod policies;
 mod rules;
 pub mod settings;

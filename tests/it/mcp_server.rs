@@ -95,7 +95,7 @@ fn resources_show_what_the_tools_show_and_nothing_else() {
     assert!(!uris.iter().any(|uri| uri.contains("CHK_002")), "{uris:?}");
     assert_eq!(listed["cacheScope"], "private");
     let templates = client.ask("resources/templates/list", json!({}))["result"]["resourceTemplates"].clone();
-    assert_eq!(templates.as_array().unwrap().len(), 4);
+    assert_eq!(templates.as_array().unwrap().len(), 5);
 
     let read = |client: &mut Client, uri: &str| {
         let answer = client.ask("resources/read", json!({ "uri": uri }));
@@ -172,6 +172,7 @@ fn resources_show_what_the_tools_show_and_nothing_else() {
         (0, "bank://accounts/CHK_001/statement/2026-02-01/2026-01-01", "period_invalid"),
         (0, "bank://transactions/txn_01KAPRQ8ZT0000000000000000/receipt", "unknown_transaction"),
         (0, "bank://approvals/apr_01KAPRQ8ZT0000000000000000", "unknown_approval"),
+        (0, "bank://mandates/mdt_01KAPRQ8ZT0000000000000000", "unknown_mandate"),
     ];
     for (who, uri, reason) in table {
         let refused = read(&mut others[who], uri).unwrap_err();

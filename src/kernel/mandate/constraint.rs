@@ -116,6 +116,22 @@ impl ExecutionDates {
     }
 }
 
+impl ExecutionDates {
+    /// The members of AP2's `payment.execution_date`, and `days`.
+    pub(super) fn written(&self) -> Value {
+        let mut wire = json!({});
+        for (name, moment) in [("not_before", self.not_before), ("not_after", self.not_after)] {
+            if let Some(moment) = moment {
+                wire[name] = json!(moment.text());
+            }
+        }
+        if let Some(days) = self.days {
+            wire["days"] = json!(days.names());
+        }
+        wire
+    }
+}
+
 impl Moment {
     /// `2026-11-30` or `2026-11-30T08:00:00Z`. What would be written otherwise than it was read is none: years with a
     /// sign or more than four digits, instants that leave those years in UTC.
@@ -373,15 +389,8 @@ pub(super) fn written(constraints: &Constraints, payees: Option<Vec<Value>>) -> 
         list.push(json!({ "type": "payment.reference", "conditional_transaction_id": reference }));
     }
     if let Some(dates) = &constraints.dates {
-        let mut wire = json!({ "type": "payment.execution_date" });
-        for (name, moment) in [("not_before", dates.not_before), ("not_after", dates.not_after)] {
-            if let Some(moment) = moment {
-                wire[name] = json!(moment.text());
-            }
-        }
-        if let Some(days) = dates.days {
-            wire["days"] = json!(days.names());
-        }
+        let mut wire = dates.written();
+        wire["type"] = json!("payment.execution_date");
         list.push(wire);
     }
     Value::Array(list)

@@ -1,6 +1,6 @@
 //! Periods of budgets and recurrences: calendar periods where the account lives.
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, Months, NaiveDate};
 
 use crate::kernel::types::Day;
 
@@ -59,6 +59,27 @@ impl Period {
             Self::Annually => return of_month(day, |_| 1),
         };
         i32::try_from(first).map_or(day, Day)
+    }
+}
+
+impl Period {
+    /// The first day behind the period that `day` lies in. None: it does not end by itself, or no calendar has it.
+    pub fn next(self, day: Day, begin: Day) -> Option<Day> {
+        let first = self.start(day, begin);
+        let days = |count: i32| first.0.checked_add(count).map(Day);
+        let months = |count: u32| {
+            let next = NaiveDate::from_epoch_days(first.0)?.checked_add_months(Months::new(count))?;
+            Some(Day(next.to_epoch_days()))
+        };
+        match self {
+            Self::Life => None,
+            Self::Daily => days(1),
+            Self::Weekly => days(7),
+            Self::Biweekly => days(14),
+            Self::Monthly => months(1),
+            Self::Quarterly => months(3),
+            Self::Annually => months(12),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::kernel::types::{Money, Sha256};
 
 mod fits;
 mod hostile;
+mod outlook;
 
 pub(super) const NOW: UnixMillis = UnixMillis(1_795_234_800_000);
 pub(super) const AGENT: &str = "spiffe://bank.example/agent/purchaser/shopper";

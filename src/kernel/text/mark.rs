@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::Clean;
 
 /// Members whose text comes from strangers. Everything else in answers has an alphabet or is the bank's own.
-pub const STRANGERS: [&str; 7] = ["title", "name", "merchant_name", "counterparty_name", "memo", "note", "why"];
+pub const STRANGERS: [&str; 8] =
+    ["title", "name", "merchant_name", "counterparty_name", "memo", "note", "why", "reference"];
 
 /// Marks every such member of an answer, however deep. `clean` may remember what it has judged before.
 pub fn mark<C: Borrow<Clean>>(answer: &mut Value, clean: &impl Fn(&str) -> C) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::kernel::command::{AgentPrincipal, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json::JsonRefused;
-use crate::kernel::types::{AccountId, ApprovalId, Day, RequestId, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{AccountId, ApprovalId, Day, MandateId, RequestId, Sha256, TransactionId, UnixMillis};
 use crate::ops::failure::MayHaveHappened;
 
 /// An answer that is being made.
@@ -50,6 +50,13 @@ pub trait ToolGate: Send + Sync {
         &self,
         agent: &AgentPrincipal,
         transaction: &TransactionId,
+        request: &ToolRequest,
+    ) -> Result<Value, Unanswered>;
+    /// The mandates under which the agent pays, or one of them; decided and recorded as `list_accounts`.
+    fn mandates(
+        &self,
+        agent: &AgentPrincipal,
+        one: Option<&MandateId>,
         request: &ToolRequest,
     ) -> Result<Value, Unanswered>;
     /// The signed manifest of all tools.

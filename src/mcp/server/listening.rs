@@ -34,7 +34,15 @@ pub(super) fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
 fn approval_of(uri: &str) -> Option<ApprovalId> {
     match Named::parse(uri) {
         Some(Named::Approval(approval)) => Some(approval),
-        Some(Named::Manifest | Named::Policy | Named::Statement(_) | Named::Receipt(_)) | None => None,
+        Some(
+            Named::Manifest
+            | Named::Policy
+            | Named::Statement(_)
+            | Named::Mandates
+            | Named::Mandate(_)
+            | Named::Receipt(_),
+        )
+        | None => None,
     }
 }
 

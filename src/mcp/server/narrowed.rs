@@ -13,7 +13,7 @@ use crate::kernel::access::Access;
 use crate::kernel::command::{AgentPrincipal, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::{AccountId, ApprovalId, TransactionId};
+use crate::kernel::types::{AccountId, ApprovalId, MandateId, TransactionId};
 use crate::ops::clock;
 
 #[derive(Clone)]
@@ -102,6 +102,16 @@ impl ToolGate for Narrowed {
     ) -> Result<Value, Unanswered> {
         self.permit(agent, "get_transaction", request)?;
         self.gate.receipt(agent, transaction, request)
+    }
+
+    fn mandates(
+        &self,
+        agent: &AgentPrincipal,
+        one: Option<&MandateId>,
+        request: &ToolRequest,
+    ) -> Result<Value, Unanswered> {
+        self.permit(agent, "list_accounts", request)?;
+        self.gate.mandates(agent, one, request)
     }
 
     fn manifest(&self, request: &ToolRequest) -> Result<Value, Unanswered> {

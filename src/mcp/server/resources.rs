@@ -1,4 +1,4 @@
-//! What agents may read besides tools: statements, receipts, approvals and the rules of their role.
+//! What agents may read besides tools: statements, mandates, receipts, approvals and the rules of their role.
 //!
 //! A resource is read by the tool that shows the same, so that the same rules decide and the same leaf says so.
 
@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::{StatementPage, Unanswered};
 use crate::kernel::canon::canonical;
-use crate::kernel::types::{AccountId, ApprovalId, TransactionId};
+use crate::kernel::types::{AccountId, ApprovalId, MandateId, TransactionId};
 use crate::kernel::zone::day_from_text;
 
 /// Resources of one page.
 const PAGE: usize = 50;
 const MEDIA_TYPE: &str = "application/json";
 const POLICY: &str = "bank://policy";
+const MANDATES: &str = "bank://mandates";
 /// Where a bridge finds the tool manifest.
 pub const MANIFEST: &str = "bank://tool-manifest";
 
@@ -30,6 +31,9 @@ pub(super) enum Named {
     /// The tools and limits of the agent's role.
     Policy,
     Statement(StatementPage),
+    /// What owners let the agent pay.
+    Mandates,
+    Mandate(MandateId),
     Receipt(TransactionId),
     Approval(ApprovalId),
 }
@@ -49,6 +53,8 @@ impl Named {
                 Some(Self::Statement(StatementPage { account: account.parse().ok()?, days }))
             }
             ["transactions", transaction, "receipt"] => Some(Self::Receipt(transaction.parse().ok()?)),
+            ["mandates"] => Some(Self::Mandates),
+            ["mandates", mandate] => Some(Self::Mandate(mandate.parse().ok()?)),
             ["approvals", approval] => Some(Self::Approval(approval.parse().ok()?)),
             _ => None,
         }
@@ -79,8 +85,10 @@ pub(super) fn listed(accounts: &[AccountId], cursor: Option<&str>) -> Result<Lis
     let mut resources = vec![];
     if after.is_none() {
         let policy = Resource::new(POLICY, "policy").with_description("Your role: its tools, limits and merchants");
+        let mandates = Resource::new(MANDATES, "mandates")
+            .with_description("What account owners let you pay, and what is left of it");
         let manifest = Resource::new(MANIFEST, "tool-manifest").with_description("All tools of the bank, signed by it");
-        resources.extend([policy, manifest].map(|resource| resource.with_mime_type(MEDIA_TYPE)));
+        resources.extend([policy, mandates, manifest].map(|resource| resource.with_mime_type(MEDIA_TYPE)));
     }
     for account in rest.iter().take(PAGE) {
         let resource = Resource::new(statement_uri(account), format!("statement-{account}"))
@@ -109,6 +117,7 @@ pub(super) fn templates() -> ListResourceTemplatesResult {
             "receipt",
             "The signed receipt of one of your executed transactions; `countersign verify receipt` checks it offline",
         ),
+        template("bank://mandates/{mandate_id}", "mandate", "One mandate of yours: its limits and what is left of them"),
         template("bank://approvals/{approval_id}", "approval", "What a human has decided; can be subscribed to"),
     ])
     .with_ttl_ms(0)
@@ -173,6 +182,9 @@ mod tests {
             "bank://accounts/CHK_001/statement?limit=3",
             "bank://transactions/x/receipt",
             "bank://approvals/x",
+            "bank://mandates/",
+            "bank://mandates/x",
+            "bank://mandates?agent=other",
             "file:///etc/passwd",
         ];
         for uri in table {
@@ -197,9 +209,9 @@ mod tests {
                 break;
             }
         }
-        assert_eq!((pages, seen.len()), (3, 122));
+        assert_eq!((pages, seen.len()), (3, 123));
         seen.dedup();
-        assert_eq!(seen.len(), 122);
+        assert_eq!(seen.len(), 123);
         assert!(listed(&accounts, Some("no cursor")).is_err());
     }
 }

@@ -12,6 +12,7 @@ use countersign::kernel::mandate::{self, Mandate, OwnerKey, VerifiedMandate};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, spki_der};
 use countersign::kernel::types::*;
+use countersign::payment::outlook;
 use serde_json::{Value, json};
 
 sentences! {
@@ -163,6 +164,54 @@ sentences! {
         assert_eq!(spent(Counter::MandateAmount(mandate.clone()), month), 0);
         assert_eq!(spent(Counter::MandateUses(mandate.clone()), month), 0);
         assert_eq!(spent(Counter::MandateUses(mandate), life), 0);
+    };
+
+    an_agent_sees_its_own_mandates_and_what_is_left_of_them: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let seen = |agent: &AgentPrincipal| outlook::of_agent(w.store, agent, UnixMillis(w.now.get())).unwrap();
+        let one = |agent: &AgentPrincipal, last: &str| {
+            outlook::one_of_agent(w.store, agent, &id(last).parse().unwrap(), UnixMillis(w.now.get())).unwrap()
+        };
+        let left = || {
+            let shown = seen(&shopper())["mandates"][0].clone();
+            assert_eq!(one(&shopper(), "1").unwrap(), shown);
+            let text = |pointer: &str| shown.pointer(pointer).unwrap().as_str().map(str::to_owned).unwrap();
+            (text("/status"), text("/budget/budget_left"), shown["recurrence"]["payments_left"].as_u64().unwrap())
+        };
+        let is = |status: &str, left: &str, payments: u64| (status.to_owned(), left.to_owned(), payments);
+        assert_eq!(left(), is("in_force", "250.00", 3));
+        let first = w.approved(transfer("100", "k1"));
+        assert_eq!(left(), is("in_force", "150.00", 2), "what is open counts");
+        w.posted(execute_transfer(&first, "SAV_001", "100"));
+        assert_eq!(left(), is("in_force", "150.00", 2));
+        let second = w.approved(transfer("100", "k2"));
+        w.call(cancel(&second)).unwrap();
+        assert_eq!(left(), is("in_force", "150.00", 2), "and is given back");
+        w.approved(transfer("99.50", "k3"));
+        assert_eq!(left(), is("in_force", "50.50", 1));
+        w.approved(transfer("50", "k4"));
+        assert_eq!(left(), is("used_up", "0.50", 0));
+
+        // Its own alone: neither another agent's, nor those of another key of its name.
+        let renewed = AgentPrincipal { key: Sha256([9; 32]), ..shopper() };
+        for stranger in [agent("purchaser", "other"), agent("viewer", "shopper"), renewed] {
+            assert_eq!(seen(&stranger), json!({ "mandates": [], "complete": true }));
+            assert_eq!(one(&stranger, "1"), None);
+        }
+        assert_eq!(one(&shopper(), "9"), None);
+
+        revoke(w, "1").unwrap();
+        enter(w, "2", &limits()).unwrap();
+        let both = seen(&shopper());
+        let states: Vec<&str> =
+            both["mandates"].as_array().unwrap().iter().map(|shown| shown["status"].as_str().unwrap()).collect();
+        assert_eq!(states, ["in_force", "revoked"], "{both}");
+        assert_eq!(both.pointer("/mandates/1/budget/budget_left"), Some(&json!("150.00")), "executed money is spent");
+        w.later(17 * DAY_MS);
+        assert_eq!(seen(&shopper()).pointer("/mandates/0/budget/budget_left"), Some(&json!("250.00")), "a new month");
+        w.later(DAY_MS);
+        assert_eq!(seen(&shopper()).pointer("/mandates/0/status"), Some(&json!("expired")));
     };
 
     what_ends_or_is_for_another_key_is_named: |w| {
