@@ -3,6 +3,10 @@
 //! Deny by default: a member that nobody has declared is masked for everybody, and a role that nobody has named sees only
 //! what is public. The classes stand here once, for all answers; a test holds them against every tool's schema.
 
+mod numbers;
+
+pub use numbers::numbers_masked;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::text;
+use crate::kernel::mask::masked_text;
 
 /// What of a leaf is read. Members that are not named here are passed over.
 #[derive(Deserialize)]
@@ -72,7 +73,7 @@ pub(super) fn call_lines(parameters: &Value) -> Vec<String> {
     }
     for (title, member) in [("from", "from_account"), ("to", "to_account"), ("account", "account_id")] {
         if let Some(account) = parameters[member].as_str() {
-            lines.push(format!("{title}: {}", text::masked(account)));
+            lines.push(format!("{title}: {}", masked_text(account)));
         }
     }
     if let Some(merchant) = parameters["merchant"].as_str() {
