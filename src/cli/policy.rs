@@ -1,6 +1,7 @@
 //! `countersign policy …`: who may call which tool with which arguments; written, tested, put in force.
 
 mod files;
+mod payment;
 mod shown;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use self::files::{Catalogue, asked, examined, fails, in_force, merged};
 use super::context::Context;
 use super::table::{table, unless_changed, with_next};
 use crate::front::admin::AdminCall;
-use crate::kernel::policy::case::{Expected, explained, failing};
+use crate::kernel::policy::case::{failing, judged};
 use crate::kernel::policy::change::changes;
 use crate::kernel::policy::finding::Severity;
 use crate::ops::failure::Failure;
@@ -54,17 +55,25 @@ Examples:
 Examples:
   countersign policy test roles.yaml
   countersign policy test support.jsonc finance.toml --cases all.cases.toml --json
+  countersign policy test roles.yaml --settings /var/lib/countersign/countersign.toml
 
 The table of roles.yaml is roles.cases.toml, .json or .yaml beside it: a list of
   {role: purchaser, tool: authorize_transfer, arguments: {amount: \"500.01\"}, expect: deny,
    reason: constraint_violated, rule: permissions[2].constraints.amount}
-reason and rule may be left out. A case that comes out otherwise is printed, and the exit code is 3.")]
+or, of a payment that transaction rules decide, too:
+  {role: purchaser, tool: authorize_transfer, account: CHK_001, payee: SAV_001, amount: \"500.01\",
+   given: {at: \"2026-11-23T20:00:00Z\", agent: shopper, count: 3, spent: \"90\", balance: \"1000\"},
+   expect: approval, reasons: [outside_hours], gates: [{gate: bank, approvals: 2}]}
+expect is allow, approval or deny; reason, reasons, gates and rule may be left out. A case that
+comes out otherwise is printed, and the exit code is 3.")]
     Test {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The table; left out: those beside the files.
         #[arg(long, value_name = "FILE")]
         cases: Vec<PathBuf>,
+        #[command(flatten)]
+        settings: payment::Settings,
         #[command(flatten)]
         catalogue: Catalogue,
     },
@@ -74,7 +83,13 @@ Examples:
   countersign policy explain --role purchaser --tool authorize_transfer \\
     --arguments '{\"to_account\": \"SAV_002\", \"amount\": \"500.01\"}' roles.yaml
   countersign policy explain --role purchaser --tool list_accounts
-The policy alone is asked: no grant, limit or catalogue takes part.")]
+  countersign policy explain --role purchaser --tool authorize_purchase --merchant amazon.com \\
+    --amount 2500 --at 2026-11-23T20:00:00Z --count 3 --spent 90 roles.yaml
+
+Of a payment it says what the role and then the transaction rules make of it, in the order in
+which the bank decides: approved, which gates wait and why, or refused by which name. What is not
+given of the bank's state is taken to speak for the payment, and named. The settings of a bank
+take part with --settings, and without files those of this one.")]
     Explain {
         #[arg(long)]
         role: String,
@@ -83,8 +98,12 @@ The policy alone is asked: no grant, limit or catalogue takes part.")]
         /// The call's arguments, a JSON object.
         #[arg(long, value_name = "JSON", default_value = "{}")]
         arguments: String,
+        #[command(flatten)]
+        payment: Box<payment::Payment>,
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        settings: payment::Settings,
         #[command(flatten)]
         catalogue: Catalogue,
     },
@@ -147,8 +166,8 @@ With --json it comes with its version, hash and who put it in force.")]
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Check { files, catalogue } => check(&files, &catalogue, context),
-        Verb::Test { files, cases, catalogue } => test(&files, &cases, &catalogue, context),
-        Verb::Explain { role, tool, arguments, files, catalogue } => {
+        Verb::Test { files, cases, settings, catalogue } => test(&files, &cases, &settings, &catalogue, context),
+        Verb::Explain { role, tool, arguments, payment, files, settings, catalogue } => {
             let tools = catalogue.tools()?;
             let policy = if files.is_empty() { in_force(context)?.1 } else { asked(&files, &tools)? };
             let given: Map<String, Value> = serde_json::from_str(&arguments).map_err(|error| {
@@ -158,15 +177,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                     "see `countersign policy explain --help`",
                 )
             })?;
-            let explanation = explained(&policy, &tools, &role, &tool, &given);
+            let given = payment.short().arguments(&tool, given);
+            let rules = if files.is_empty() { settings.or_of(context, &policy)? } else { settings.rules(&policy)? };
+            let supposed = payment.given();
+            let explanation = judged(&policy, &tools, rules.as_ref(), &role, &tool, &given, &supposed);
             let answer = json!(explanation);
-            context.print(&answer, |_| {
-                let word = match explanation.outcome {
-                    Expected::Allow => "allow".to_owned(),
-                    Expected::Deny => format!("deny: {}", explanation.reason.unwrap_or_default()),
-                };
-                format!("{word}\n  {}", explanation.words)
-            });
+            context.print(&answer, |_| shown::explained(&explanation));
             Ok(())
         }
         Verb::Diff { first, second } => {
@@ -238,11 +254,18 @@ fn check(files: &[PathBuf], catalogue: &Catalogue, context: &Context) -> Result<
     }
 }
 
-fn test(files: &[PathBuf], tables: &[PathBuf], catalogue: &Catalogue, context: &Context) -> Result<(), Failure> {
+fn test(
+    files: &[PathBuf],
+    tables: &[PathBuf],
+    settings: &payment::Settings,
+    catalogue: &Catalogue,
+    context: &Context,
+) -> Result<(), Failure> {
     let tools = catalogue.tools()?;
     let policy = asked(files, &tools)?;
     let cases = files::cases(files, tables)?;
-    let failed = failing(&policy, &tools, &cases);
+    let rules = settings.rules(&policy)?;
+    let failed = failing(&policy, &tools, rules.as_ref(), &cases);
     let answer = json!({ "cases": cases.len(), "failed": failed });
     context.print(&answer, |_| shown::tested(cases.len(), &failed));
     if failed.is_empty() {

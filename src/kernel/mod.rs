@@ -29,4 +29,5 @@ pub mod status;
 pub mod text;
 pub mod tool_manifest;
 pub mod types;
+pub mod what_if;
 pub mod zone;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::table::cell;
-use crate::kernel::policy::case::Failed;
+use crate::kernel::policy::case::{Expected, Explanation, Failed};
 use crate::kernel::policy::finding::{Finding, Severity};
 use crate::kernel::policy::role::Policy;
 
@@ -35,6 +35,20 @@ pub(super) fn findings(findings: &[Finding], policy: Option<&Policy>) -> String 
         let mut hash = policy.hash().hex();
         hash.truncate(16);
         lines.push(format!("a policy for {} (SHA-256 {hash}…)", roles.join(", ")));
+    }
+    lines.join("\n")
+}
+
+pub(super) fn explained(explanation: &Explanation) -> String {
+    let word = match explanation.outcome {
+        Expected::Allow => "allow".to_owned(),
+        Expected::Approval => "approval".to_owned(),
+        Expected::Deny => format!("deny: {}", explanation.reason.unwrap_or_default()),
+    };
+    let mut lines = vec![word, format!("  {}", explanation.words)];
+    if let Some(payment) = explanation.payment.as_ref().filter(|payment| !payment.depends_on.is_empty()) {
+        lines.push("  this rests on what was not given:".to_owned());
+        lines.extend(payment.depends_on.iter().map(|fact| format!("    {}: {}", fact.what, fact.taken_as)));
     }
     lines.join("\n")
 }

@@ -505,7 +505,7 @@ fn a_table_of_cases_names_each_case_that_came_out_otherwise() {
         with(case("authorize_transfer", "6", "deny"), "rule", "permissions[0].constraints.to_account"),
     ] });
     let cases = case::cases(table).unwrap();
-    let failed = case::failing(&policy, &Tools::ours(), &cases);
+    let failed = case::failing(&policy, &Tools::ours(), None, &cases);
     assert_eq!(failed.iter().map(|failed| failed.at).collect::<Vec<_>>(), [5, 6, 7, 8, 9]);
     assert_eq!(failed[1].found.keyword.as_deref(), Some("/maximum"));
     assert_eq!(failed[1].found.outcome, Expected::Deny);

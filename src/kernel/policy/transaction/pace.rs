@@ -38,7 +38,7 @@ impl PaceKey {
     }
 
     /// Payments, and not money.
-    pub(super) fn counts_payments(&self) -> bool {
+    pub fn counts_payments(&self) -> bool {
         self.counts_payments
     }
 
