@@ -27,6 +27,13 @@ impl Bridge {
         Self::from(command)
     }
 
+    /// For another agent of this host.
+    pub fn start_as(agent_host: &Path, agent: &str) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["connect", "--agent", agent, "--state"]).arg(agent_host);
+        Self::from(command)
+    }
+
     fn from(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));

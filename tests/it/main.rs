@@ -26,6 +26,7 @@ mod install;
 mod keys;
 mod ledger;
 mod lint;
+mod mandates;
 mod mcp_server;
 mod modules;
 mod monitor;
