@@ -7,10 +7,11 @@
 //! after the start: such a read is answered once by each.)
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crate::kernel::httpsig::VerifiedRequest;
 use crate::kernel::types::KeyId;
+use crate::ops::sync::Mutex;
 
 /// Half of the hash of key and nonce: as unlikely to be met twice as a key is to be guessed.
 type Mark = [u8; 16];
@@ -140,6 +141,26 @@ mod tests {
         assert_eq!(reads.take(BOB, &request(1, 1000), 1060), Ok(()), "another agent's nonces are its own");
         assert_eq!(reads.take(ALICE, &request(2, 1061), 1061), Ok(()));
         assert_eq!(reads.memory.lock().unwrap().agents[&ALICE].seen.len(), 1, "what ended is forgotten");
+    }
+
+    #[test]
+    fn in_no_order_is_a_read_answered_twice_or_a_share_exceeded_or_room_left_unused() {
+        const ORDERS: usize = 1_000;
+        let life = || {
+            let reads = std::sync::Arc::new(ReadNonces::new(1000, 2, 3));
+            let asked = [(ALICE, 1), (ALICE, 1), (ALICE, 2), (ALICE, 3), (BOB, 1), (BOB, 2)];
+            let asking = asked.map(|(who, nonce)| {
+                let reads = std::sync::Arc::clone(&reads);
+                let take = move || reads.take(who, &request(nonce, 1000), 1000).is_ok().then_some((who, nonce));
+                shuttle::thread::spawn(take)
+            });
+            let taken: Vec<(KeyId, u8)> = asking.into_iter().filter_map(|asked| asked.join().unwrap()).collect();
+            let once: HashSet<&(KeyId, u8)> = taken.iter().collect();
+            assert_eq!(once.len(), taken.len(), "{taken:?}");
+            assert!(taken.iter().filter(|(who, _)| *who == ALICE).count() <= 2, "{taken:?}");
+            assert_eq!(taken.len(), 3, "{taken:?}");
+        };
+        shuttle::check_random_with_seed(life, 7, ORDERS);
     }
 
     #[test]

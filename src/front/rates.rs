@@ -250,6 +250,45 @@ mod tests {
         }
     }
 
+    /// A clock that stands still, and at which another thread may go first.
+    #[derive(Clone, Debug)]
+    struct Turning(FakeRelativeClock);
+
+    impl Clock for Turning {
+        type Instant = <FakeRelativeClock as Clock>::Instant;
+
+        fn now(&self) -> Self::Instant {
+            shuttle::thread::yield_now();
+            self.0.now()
+        }
+    }
+
+    #[test]
+    fn in_no_order_are_more_served_than_limits_let_and_nobody_takes_a_roles_turn_in_vain() {
+        const ORDERS: usize = 500;
+        let limits = settings(
+            "agent = { per_minute = 60, burst = 2 }
+             [roles]
+             purchaser = { per_minute = 30, burst = 3 }",
+        );
+        let life = move || {
+            let rates = Arc::new(Rates::on(&limits, Arc::new(Nobody), &Turning(FakeRelativeClock::default())));
+            let asking = ["one", "one", "one", "two", "two", "two"].map(|name| {
+                let rates = Arc::clone(&rates);
+                let take = move || shuttle::future::block_on(rates.take(&agent("purchaser", name), None)).is_ok();
+                (name, shuttle::thread::spawn(take))
+            });
+            let served: Vec<&str> =
+                asking.into_iter().filter_map(|(name, asked)| asked.join().unwrap().then_some(name)).collect();
+            // Four pass their own limits; the role has three turns, and whoever was too fast alone took none of them.
+            assert_eq!(served.len(), 3, "{served:?}");
+            for name in ["one", "two"] {
+                assert!(served.iter().filter(|one| **one == name).count() <= 2, "{served:?}");
+            }
+        };
+        shuttle::check_random_with_seed(life, 7, ORDERS);
+    }
+
     #[test]
     fn whoever_has_all_turns_again_is_forgotten_and_whoever_waits_is_not() {
         let clock = FakeRelativeClock::default();

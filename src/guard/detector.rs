@@ -72,6 +72,8 @@ struct Standing {
     next_probe_ms: i64,
     succeeded: u32,
     first_success_ms: i64,
+    /// Its evidence was forgotten with the order to lift it: what is there came after.
+    is_lift_ordered: bool,
 }
 
 /// What is remembered of a cause.
@@ -146,14 +148,18 @@ impl Detector {
                 self.probed(now_ms, cause, if is_quiet { Reached::Yes } else { Reached::No });
             }
             let (needed, recovered_ms) = (self.settings.probe_successes, ms(self.settings.recovered_ms));
-            let Some(standing) = self.watches.get(&cause).and_then(|watch| watch.standing.as_ref()) else {
+            let Some(standing) = self.watches.get_mut(&cause).and_then(|watch| watch.standing.as_mut()) else {
                 continue;
             };
+            standing.is_lift_ordered = false;
             if !standing.is_recorded {
                 orders.push(Order::Open { cause, reason: standing.reason.clone() });
             } else if standing.succeeded >= needed
                 && now_ms - standing.first_success_ms >= recovered_ms.max(standing.first_pause_ms)
             {
+                standing.is_lift_ordered = true;
+                // Not when it is lifted: that is after a commit, and what is seen meanwhile is evidence anew.
+                self.forget_evidence(cause);
                 orders.push(Order::Lift { cause });
             } else if now_ms >= standing.next_probe_ms && cause != Cause::Anomalies {
                 orders.push(Order::Probe { cause });
@@ -171,10 +177,13 @@ impl Detector {
 
     /// It is recorded that a cause is lifted, by its probes or by a person.
     pub fn lifted(&mut self, now_ms: i64, cause: Cause) {
-        self.forget_evidence(cause);
         let watch = self.watches.entry(cause).or_default();
-        if let Some(standing) = watch.standing.take() {
+        let standing = watch.standing.take();
+        if let Some(standing) = &standing {
             watch.before = Some((now_ms, standing.first_pause_ms));
+        }
+        if !standing.is_some_and(|standing| standing.is_lift_ordered) {
+            self.forget_evidence(cause);
         }
     }
 
@@ -233,6 +242,7 @@ impl Detector {
             next_probe_ms: now_ms + first_pause_ms,
             succeeded: 0,
             first_success_ms: now_ms,
+            is_lift_ordered: false,
         });
     }
 

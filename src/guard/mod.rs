@@ -3,10 +3,12 @@
 //! `detector` decides; the composition root gives it turns and carries its orders out.
 
 mod detector;
+#[cfg(test)]
+mod interleavings;
 pub mod settings;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub use detector::{AUTOMATIC, Order, Progress, Reached, Seen};
@@ -14,6 +16,7 @@ pub use detector::{AUTOMATIC, Order, Progress, Reached, Seen};
 use crate::kernel::breaker::{Cause, Reach, joined};
 use crate::kernel::types::SpiffeId;
 use crate::ops::clock;
+use crate::ops::sync::{AtomicBool, Mutex, MutexGuard};
 use detector::Detector;
 use settings::BreakerSettings;
 

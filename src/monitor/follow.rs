@@ -16,6 +16,14 @@ pub struct Progress {
     pub of: u64,
 }
 
+/// Whether leaves were taken in by who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Learnt {
+    Now,
+    /// Somebody else has read on meanwhile.
+    Before,
+}
+
 impl Watch {
     /// Reads the window of the log that ends now. Before it nothing is known, and after it everything is.
     ///
@@ -52,15 +60,24 @@ impl Watch {
 
     /// One page; true when there may be more.
     fn page(&self, store: &dyn Store) -> Result<bool, StoreFault> {
-        let seen = self.lock().seen;
+        let seen = self.seen();
         let leaves = store.leaves(seen, PAGE_LEAVES)?;
         let told: Vec<Option<Told>> = leaves.iter().map(|leaf| Told::of(&leaf.body)).collect();
+        Ok(self.learn(seen, &told) == Learnt::Before || told.len() == PAGE_LEAVES as usize)
+    }
+
+    /// The first leaf that is not known yet.
+    pub(super) fn seen(&self) -> u64 {
+        self.lock().seen
+    }
+
+    /// Takes in leaves from this one on, unless somebody else has meanwhile.
+    pub(super) fn learn(&self, from: u64, told: &[Option<Told>]) -> Learnt {
         let mut shared = self.lock();
-        if shared.seen != seen {
-            // Somebody else read the same page meanwhile.
-            return Ok(true);
+        if shared.seen != from {
+            return Learnt::Before;
         }
-        for told in &told {
+        for told in told {
             let index = shared.seen;
             shared.seen += 1;
             let Some(told) = told else {
@@ -76,7 +93,7 @@ impl Watch {
             }
             shared.owed.told(index, told);
         }
-        Ok(told.len() == PAGE_LEAVES as usize)
+        Learnt::Now
     }
 }
 

@@ -6,6 +6,8 @@
 //! down with the score.
 
 pub mod follow;
+#[cfg(test)]
+mod interleavings;
 mod owed;
 mod replay;
 pub mod settings;
@@ -15,13 +17,14 @@ pub use follow::Progress;
 pub use owed::{Alert, Order};
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::kernel::canon::canonical_of;
 use crate::kernel::command::{AgentPrincipal, Rules, ToolCall};
 use crate::kernel::monitor::{Ahead, Asked, Assessment, Consequence, Event, Mode, Monitor, Subject};
 use crate::kernel::types::{Currency, Money, RequestId, Sha256, UnixMillis};
 use crate::ops::failure::Failure;
+use crate::ops::sync::{Mutex, MutexGuard};
 use owed::Owed;
 use settings::MonitorSettings;
 

@@ -8,3 +8,4 @@ pub mod log_line;
 pub mod paths;
 pub mod registry;
 pub mod secret;
+pub mod sync;
