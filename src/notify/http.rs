@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::place::{self, Place, Private};
-use super::{Again, Undelivered, connect, within};
+use super::{Again, Taken, Undelivered, connect, within};
 use crate::ops::failure::Failure;
 use crate::tls::asking::{Unresolved, cause};
 
@@ -83,7 +83,7 @@ impl Poster {
         headers: HeaderMap,
         body: Vec<u8>,
         is_taken: impl Fn(u16) -> bool,
-    ) -> Result<(), Undelivered> {
+    ) -> Result<Taken, Undelivered> {
         self.place.addresses()?;
         let names = self.names;
         let sent = self.client.post(self.url.clone()).headers(headers).body(body).send();
@@ -97,7 +97,7 @@ impl Poster {
         // The body of an answer is a stranger's text of any length: it is not read.
         let status = answer.status();
         if is_taken(status.as_u16()) {
-            return Ok(());
+            return Ok(Taken::default());
         }
         let after = retry_after(answer.headers());
         let said =

@@ -79,8 +79,15 @@ impl Undelivered {
     }
 }
 
+/// A message that was taken.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Taken {
+    /// What people should know all the same: a name, a colon, one line.
+    pub note: Option<String>,
+}
+
 /// The work of a channel.
-pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + Send + 'a>>;
+pub type Sending<'a, T = Taken> = Pin<Box<dyn Future<Output = Result<T, Undelivered>> + Send + 'a>>;
 
 /// One way to people.
 ///
@@ -97,7 +104,7 @@ pub trait Channel: Send + Sync {
     fn longest(&self) -> Duration;
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a>;
     /// Whether its server can be connected to now; nothing is said there.
-    fn reach(&self) -> Sending<'_>;
+    fn reach(&self) -> Sending<'_, ()>;
 }
 
 /// Channels with everything that they take from outside the front's places: secrets, roots, addresses.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::NotifySettings;
-use super::{Again, Channel, Notifier, Outgoing, Undelivered, kept};
+use super::{Again, Channel, Notifier, Outgoing, Taken, Undelivered, kept};
 use crate::kernel::types::UnixMillis;
 use crate::ops::clock;
 use crate::store::{Attempt, Message, NoticeAnswer, NoticeWork, StoreFault};
@@ -26,6 +26,7 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 pub(super) async fn send(notifier: Arc<Notifier>, channel: Arc<dyn Channel>, stop: CancellationToken) {
     let mut pause = LOOK;
     let mut failing = false;
+    let mut noted: Option<String> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -57,11 +58,17 @@ pub(super) async fn send(notifier: Arc<Notifier>, channel: Arc<dyn Channel>, sto
                     tracing::warn!(channel = channel.name(), name = undelivered.name, %why, "a message was not taken");
                     failing = true;
                 }
-                Ok(()) if failing => {
+                Ok(_) if failing => {
                     tracing::info!(channel = channel.name(), "messages are taken again");
                     failing = false;
                 }
-                Ok(()) | Err(_) => {}
+                Ok(_) | Err(_) => {}
+            }
+            if let Ok(Taken { note }) = &sent {
+                if let Some(note) = note.as_ref().filter(|_| noted.is_none()) {
+                    tracing::warn!(channel = channel.name(), %note, "a message was not taken by everybody");
+                }
+                noted.clone_from(note);
             }
             let outcome = outcome(&sent, &message, &notifier.settings, clock::now(), jitter());
             if let Attempt::Dead { error, .. } = &outcome {
@@ -127,14 +134,15 @@ fn jitter() -> u16 {
 /// What an attempt means for its message. `jitter` spreads attempts over a quarter of the pause on either side, so that
 /// many that failed together do not come back together.
 fn outcome(
-    sent: &Result<(), Undelivered>,
+    sent: &Result<Taken, Undelivered>,
     message: &Message,
     settings: &NotifySettings,
     now: UnixMillis,
     jitter: u16,
 ) -> Attempt {
-    let Err(undelivered) = sent else {
-        return Attempt::Sent { at: now };
+    let undelivered = match sent {
+        Ok(Taken { note }) => return Attempt::Sent { at: now, note: note.clone() },
+        Err(undelivered) => undelivered,
     };
     let error = kept(undelivered);
     let pause_ms = match undelivered.again {
@@ -177,15 +185,16 @@ mod tests {
         let now = UnixMillis(1_800_000_000_000);
         let settings = NotifySettings::default();
         let later = |again| Err(Undelivered::new("smtp_deferred", "451\r\n\u{7}", again));
-        let of = |sent: &Result<(), Undelivered>, attempts, age_ms, jitter| {
+        let of = |sent: &Result<Taken, Undelivered>, attempts, age_ms, jitter| {
             outcome(sent, &message(attempts, age_ms, now), &settings, now, jitter)
         };
         let error = || "smtp_deferred: 451".to_owned();
+        let noted = Taken { note: Some("smtp_some_refused: 1 of 2 addresses were not taken".into()) };
         let due = |ms| Attempt::Failed { due: now.plus_ms(ms), error: error() };
         let dead = || Attempt::Dead { at: now, error: error() };
         let table = [
-            (of(&Ok(()), 1, 0, 0), Attempt::Sent { at: now }),
-            (of(&Ok(()), 99, 1 << 50, 0), Attempt::Sent { at: now }),
+            (of(&Ok(Taken::default()), 1, 0, 0), Attempt::Sent { at: now, note: None }),
+            (of(&Ok(noted.clone()), 99, 1 << 50, 0), Attempt::Sent { at: now, note: noted.note.clone() }),
             (of(&later(Again::Never), 1, 0, 0), dead()),
             (of(&later(Again::Later), 1, 0, 0), due(3_750)),
             (of(&later(Again::Later), 1, 0, u16::MAX), due(6_250)),

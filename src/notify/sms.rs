@@ -113,7 +113,7 @@ impl Channel for Sms {
         })
     }
 
-    fn reach(&self) -> Sending<'_> {
+    fn reach(&self) -> Sending<'_, ()> {
         Box::pin(self.poster.reach())
     }
 }

@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 
 use super::place::{self, Place, Private};
 use super::settings::{SmtpSettings, SmtpTls};
-use super::{Again, Channel, Outgoing, Sending, Undelivered, connect, secret_of, within};
+use super::{Again, Channel, Outgoing, Sending, Taken, Undelivered, connect, secret_of, within};
 use crate::kernel::notice::text;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -113,8 +113,8 @@ impl Smtp {
         builder.body(lines.join("\r\n") + "\r\n").map_err(|error| unsendable(error.to_string()))
     }
 
-    /// The connection, once the server has the message.
-    async fn deliver(&self, message: &Outgoing) -> Result<AsyncSmtpConnection, Undelivered> {
+    /// The connection, once the server has the message for at least one of its addresses.
+    async fn deliver(&self, message: &Outgoing) -> Result<(AsyncSmtpConnection, Taken), Undelivered> {
         let mail = self.message(message)?;
         let hello = ClientId::Domain(self.from.email.domain().to_owned());
         let stream = self.stream(&hello).await?;
@@ -141,12 +141,19 @@ impl Smtp {
             return Err(Undelivered::new("smtp_unsendable", "the message is not plain ASCII", Again::Never));
         }
         connection.command(Mail::new(mail.envelope().from().cloned(), vec![])).await.map_err(failed)?;
+        let mut refused = Refused::default();
         for to in mail.envelope().to() {
-            connection.command(Rcpt::new(to.clone(), vec![])).await.map_err(failed)?;
+            match connection.command(Rcpt::new(to.clone(), vec![])).await {
+                Ok(_) => {}
+                // A mailbox that is gone must not keep the others from hearing.
+                Err(error) if error.status().is_some() => refused.add(failed(error)),
+                Err(error) => return Err(failed(error)),
+            }
         }
+        let taken = refused.of(mail.envelope().to().len())?;
         connection.command(Data).await.map_err(failed)?;
         connection.message(&formatted).await.map_err(failed)?;
-        Ok(connection)
+        Ok((connection, taken))
     }
 
     /// The stream on which lettre begins, at the server's greeting.
@@ -189,17 +196,49 @@ impl Channel for Smtp {
 
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a> {
         Box::pin(async move {
-            let mut connection = within(self.timeout, "smtp_timeout", self.deliver(message)).await?;
+            let (mut connection, taken) = within(self.timeout, "smtp_timeout", self.deliver(message)).await?;
             // It has the message; whether it also says goodbye changes nothing.
             let _ = tokio::time::timeout(GOODBYE, connection.abort()).await;
-            Ok(())
+            Ok(taken)
         })
     }
 
-    fn reach(&self) -> Sending<'_> {
+    fn reach(&self) -> Sending<'_, ()> {
         Box::pin(within(self.timeout, "smtp_timeout", async {
             connect(&self.place, "smtp_unreachable").await.map(drop)
         }))
+    }
+}
+
+/// Addresses that a server did not take (RFC 5321, section 3.3: each has its own answer).
+#[derive(Default)]
+struct Refused {
+    count: usize,
+    last: Option<Undelivered>,
+}
+
+impl Refused {
+    /// One that may be taken later outweighs those that never will.
+    fn add(&mut self, why: Undelivered) {
+        self.count += 1;
+        if self.last.as_ref().is_none_or(|last| last.again == Again::Never) {
+            self.last = Some(why);
+        }
+    }
+
+    /// What became of a message to so many addresses.
+    ///
+    /// # Errors
+    /// The server's, when it took none.
+    fn of(self, addresses: usize) -> Result<Taken, Undelivered> {
+        match self.last {
+            Some(why) if self.count >= addresses => Err(why),
+            Some(_) => {
+                let note = format!("smtp_some_refused: {} of {addresses} addresses were not taken", self.count);
+                Ok(Taken { note: Some(note) })
+            }
+            None => Ok(Taken::default()),
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl Channel for Webhook {
         })
     }
 
-    fn reach(&self) -> Sending<'_> {
+    fn reach(&self) -> Sending<'_, ()> {
         Box::pin(self.poster.reach())
     }
 }

@@ -54,7 +54,7 @@ pub struct Message {
     pub due: UnixMillis,
     /// Claims since it was queued.
     pub attempts: u32,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed; of one that was sent, who did not get it.
     pub error: Option<String>,
     /// When it was sent or given up.
     pub ended: Option<UnixMillis>,
@@ -108,6 +108,8 @@ pub struct NoticeStep {
 pub enum Attempt {
     Sent {
         at: UnixMillis,
+        /// What people should know all the same; kept where an error would be.
+        note: Option<String>,
     },
     /// To be tried again.
     Failed {

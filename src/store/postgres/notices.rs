@@ -179,9 +179,9 @@ async fn step(session: &mut Session, step: &NoticeStep) -> Read<NoticeAnswer> {
 async fn settle(session: &mut Session, id: &str, attempt: u32, outcome: &Attempt) -> Read<u32> {
     let attempt = i64::from(attempt);
     let (sql, parameters): (&'static str, Vec<Parameter<'_>>) = match outcome {
-        Attempt::Sent { at } => (
-            "UPDATE notices SET state = 'sent', ended = $2, error = NULL WHERE id = $1 AND state <> 'sent' RETURNING 1",
-            vec![Box::new(id), Box::new(at.0)],
+        Attempt::Sent { at, note } => (
+            "UPDATE notices SET state = 'sent', ended = $2, error = $3 WHERE id = $1 AND state <> 'sent' RETURNING 1",
+            vec![Box::new(id), Box::new(at.0), Box::new(note.as_deref())],
         ),
         Attempt::Failed { due, error } => (
             "UPDATE notices SET due = $3, error = $4 WHERE id = $1 AND attempts = $2 AND state = 'queued' RETURNING 1",

@@ -155,9 +155,9 @@ fn step(connection: &Connection, step: &NoticeStep) -> Result<NoticeAnswer, RowF
 
 fn settle(connection: &Connection, id: &str, attempt: u32, outcome: &Attempt) -> Result<usize, RowFault> {
     Ok(match outcome {
-        Attempt::Sent { at } => {
-            let sql = "UPDATE notices SET state = 'sent', ended = ?2, error = NULL WHERE id = ?1 AND state <> 'sent'";
-            connection.prepare_cached(sql)?.execute(params![id, at.0])?
+        Attempt::Sent { at, note } => {
+            let sql = "UPDATE notices SET state = 'sent', ended = ?2, error = ?3 WHERE id = ?1 AND state <> 'sent'";
+            connection.prepare_cached(sql)?.execute(params![id, at.0, note])?
         }
         Attempt::Failed { due, error } => {
             let sql = "UPDATE notices SET due = ?3, error = ?4 WHERE id = ?1 AND attempts = ?2 AND state = 'queued'";

@@ -167,6 +167,45 @@ fn every_failure_of_a_receiver_has_its_name_and_gives_no_secret_away() {
 }
 
 #[test]
+fn a_dead_mailbox_silences_no_other_one_and_is_counted() {
+    let mut stage = Stage::new();
+    drop(stage.bank());
+    let hello = ["S: 220 x\r\n", "EHLO", "S: 250 x\r\n", "MAIL", "S: 250 x\r\n"];
+    let with = |rest: &[&'static str]| &*[&hello[..], rest].concat().leak();
+    let taken = ["DATA", "S: 354 x\r\n", ".", "S: 250 taken\r\n"];
+    let one_dead = scripted_mail(with(&[&["RCPT", "S: 550 no\r\n", "RCPT", "S: 250 x\r\n"][..], &taken].concat()));
+    let one_late = scripted_mail(with(&[&["RCPT", "S: 250 x\r\n", "RCPT", "S: 451 later\r\n"][..], &taken].concat()));
+    let all_dead = scripted_mail(with(&["RCPT", "S: 550 no\r\n", "RCPT", "S: 553 no\r\n"]));
+    let none_yet = scripted_mail(with(&["RCPT", "S: 550 no\r\n", "RCPT", "S: 450 later\r\n"]));
+    let two = |name: &str, port: u16| {
+        clear_mail(name, port).replace("[\"ops@example.com\"]", "[\"gone@example.com\", \"ops@example.com\"]")
+    };
+    let text = two("one-dead", one_dead) + &two("one-late", one_late) + &two("all-dead", all_dead) + &two("none-yet", none_yet);
+    let routes = route("\"one-dead\", \"one-late\", \"all-dead\", \"none-yet\"", "");
+    stage.start(&("pause_s = 3600\npause_max_s = 3600\n".to_owned() + &text + &routes));
+    stage.begun();
+    assert_eq!(failure(&stage, "all-dead"), "smtp_refused");
+    assert_eq!(failure(&stage, "none-yet"), "smtp_deferred");
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    asks(&world, "k");
+    stage.sequenced();
+    stage.looked();
+    let listed = stage.ask(NotifyCall::List { state: None, after: None, limit: 10 }).unwrap();
+    let id = |channel: &str| {
+        let found = listed["items"].as_array().unwrap().iter().find(|one| one["channel"] == channel).unwrap();
+        found["id"].as_str().unwrap().to_owned()
+    };
+    let dead = stage.until(&id("all-dead"), "dead");
+    assert_eq!(dead["error"], "smtp_refused: the server answered 553");
+    for channel in ["one-dead", "one-late"] {
+        let sent = stage.until(&id(channel), "sent");
+        assert_eq!(sent["error"], "smtp_some_refused: 1 of 2 addresses were not taken", "{channel}: {sent}");
+    }
+}
+
+#[test]
 fn a_webhook_is_tried_until_it_is_taken_and_given_up_where_that_is_said() {
     let mut stage = Stage::new();
     drop(stage.bank());

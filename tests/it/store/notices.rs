@@ -109,11 +109,12 @@ sentences! {
         assert_eq!((kept.state, kept.due, kept.error.as_deref()), (NoticeState::Queued, at(2 * MINUTE), Some("smtp_timeout: 1 s")));
         assert!(claimed(w.store, &["a"], 2 * MINUTE - 1, 9).iter().all(|(id, _)| id != "1-a"));
         // That it was sent is true, whoever else has claimed it since.
-        assert_eq!(settled(w.store, "2-a", 1, Attempt::Sent { at: at(7) }), NoticeAnswer::Changed(1));
-        assert_eq!(settled(w.store, "2-a", 1, Attempt::Sent { at: at(8) }), NoticeAnswer::Changed(0));
+        assert_eq!(settled(w.store, "2-a", 1, Attempt::Sent { at: at(7), note: Some("smtp_some_refused: 1 of 2".into()) }), NoticeAnswer::Changed(1));
+        assert_eq!(settled(w.store, "2-a", 1, Attempt::Sent { at: at(8), note: None }), NoticeAnswer::Changed(0));
         assert_eq!(settled(w.store, "2-a", 1, Attempt::Dead { at: at(8), error: "x".into() }), NoticeAnswer::Changed(0));
         let kept = w.store.notice("2-a").unwrap().unwrap();
-        assert_eq!((kept.state, kept.ended, kept.error), (NoticeState::Sent, Some(at(7)), None));
+        assert_eq!((kept.state, kept.ended), (NoticeState::Sent, Some(at(7))));
+        assert_eq!(kept.error.as_deref(), Some("smtp_some_refused: 1 of 2"));
     };
     dead_ones_stay_until_somebody_retries_them_and_what_ended_long_ago_is_forgotten: |w| {
         work(w.store, step(None, 9, vec![message(1, "a", 0), message(2, "a", 0), message(3, "a", 0)]));
@@ -121,7 +122,7 @@ sentences! {
         for id in ["1-a", "2-a"] {
             settled(w.store, id, 1, Attempt::Dead { at: at(5), error: "smtp_refused: 550".into() });
         }
-        settled(w.store, "3-a", 1, Attempt::Sent { at: at(5) });
+        settled(w.store, "3-a", 1, Attempt::Sent { at: at(5), note: None });
         assert_eq!(listed(w.store, NoticeState::Dead), ["2-a", "1-a"]);
         assert_eq!(claimed(w.store, &["a"], 9 * MINUTE, 9), []);
         let retry = |ids: Option<&[&str]>| NoticeWork::Retry {
