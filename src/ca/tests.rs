@@ -229,7 +229,7 @@ impl Store for MemoryStore {
     fn leaf_of_transaction(&self, _: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
         elsewhere()
     }
-    fn unsequenced(&self, _: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+    fn unsequenced_after(&self, _: i64, _: u32) -> Result<Vec<LeafRecord>, StoreFault> {
         elsewhere()
     }
     fn leaves(&self, _: u64, _: u32) -> Result<Vec<LeafRecord>, StoreFault> {

@@ -77,7 +77,9 @@ struct Reader {
     next: Option<u64>,
     /// Looks since the log grew.
     still: u32,
-    /// Leaves without a place that were looked at and concern nobody.
+    /// The last row that was looked at while the log stood still. What waits behind it is new.
+    ahead: i64,
+    /// Rows before it that another daemon's commit may still surround: looked at, and of no concern.
     seen: BTreeSet<i64>,
     looks: u32,
 }
@@ -132,22 +134,33 @@ impl Reader {
         Ok(Page::Read)
     }
 
-    /// Leaves that wait for their place while the log stands still.
+    /// Leaves that wait for their place while the log stands still, from the last one that was looked at on.
     fn look_ahead(&mut self, notifier: &Notifier, place: &NoticePlace, now: UnixMillis) -> Result<(), StoreFault> {
-        let waiting = notifier.store.unsequenced(PAGE)?;
-        self.seen.retain(|row| waiting.iter().any(|leaf| leaf.row == *row));
-        let fresh: Vec<&LeafRecord> =
-            waiting.iter().filter(|leaf| !self.seen.contains(&leaf.row) && !place.early.contains(&leaf.row)).collect();
-        let told = told(fresh.iter().copied(), &notifier.settings, now);
-        self.seen.extend(fresh.iter().map(|leaf| leaf.row));
-        if told.is_empty() {
-            return Ok(());
+        let early: BTreeSet<i64> = place.early.iter().copied().collect();
+        let mut from = self.ahead.saturating_sub(notifier.store.rows_settle());
+        self.seen = self.seen.split_off(&from);
+        for _ in 0..PAGES_MAX {
+            let waiting = notifier.store.unsequenced_after(from, PAGE)?;
+            let Some(last) = waiting.last().map(|leaf| leaf.row) else { break };
+            let is_fresh = |leaf: &&LeafRecord| !self.seen.contains(&leaf.row) && !early.contains(&leaf.row);
+            let told = told(waiting.iter().filter(is_fresh), &notifier.settings, now);
+            if !told.is_empty() {
+                let early = told.iter().map(|(row, _)| *row).collect();
+                let to = place.next.unwrap_or(0);
+                let step = NoticeStep { from: place.next, to, early, ..NoticeStep::default() };
+                if self.take(notifier, step, told, now)? == NoticeAnswer::Stale {
+                    // The next look finds what the other daemon told of.
+                    break;
+                }
+            }
+            self.seen.extend(waiting.iter().map(|leaf| leaf.row));
+            self.ahead = self.ahead.max(last);
+            from = last;
+            if waiting.len() < PAGE as usize {
+                break;
+            }
         }
-        let early: Vec<i64> = told.iter().map(|(row, _)| *row).collect();
-        self.seen.retain(|row| !early.contains(row));
-        let to = place.next.unwrap_or(0);
-        let step = NoticeStep { from: place.next, to, early, ..NoticeStep::default() };
-        self.take(notifier, step, told, now)
+        Ok(())
     }
 
     /// Adds what each channel gets of it, and takes the step. One that came too late is taken by nobody: the next look
@@ -158,17 +171,17 @@ impl Reader {
         mut step: NoticeStep,
         told: Vec<(i64, Notice)>,
         now: UnixMillis,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<NoticeAnswer, StoreFault> {
         let mut channels = Channels::lately(&*notifier.store, &notifier.settings, now)?;
         for (row, notice) in told {
             channels.add(row, &notice);
         }
         (step.new, step.joined) = (channels.new, channels.joined.into_iter().collect());
-        match notifier.store.work_notices(NoticeWork::Step(Box::new(step)))? {
-            NoticeAnswer::Stale => tracing::debug!("another daemon queued these notices"),
-            NoticeAnswer::Done | NoticeAnswer::Claimed(_) | NoticeAnswer::Changed(_) => {}
+        let answer = notifier.store.work_notices(NoticeWork::Step(Box::new(step)))?;
+        if answer == NoticeAnswer::Stale {
+            tracing::debug!("another daemon queued these notices");
         }
-        Ok(())
+        Ok(answer)
     }
 
     fn forget(&mut self, store: &dyn Store, settings: &NotifySettings, now: UnixMillis) -> Result<(), StoreFault> {

@@ -386,7 +386,16 @@ pub trait Store: Send + Sync {
     /// The leaf of the decision that posted a transaction.
     fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault>;
     /// Leaves without a place in the tree, oldest row first.
-    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
+    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.unsequenced_after(0, limit)
+    }
+    /// Those behind this row.
+    fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
+    /// How far behind the newest row another commit may still put leaves: where several daemons write, each commit takes
+    /// its row numbers before it is there.
+    fn rows_settle(&self) -> i64 {
+        0
+    }
     /// Leaves by tree index, in order.
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault>;

@@ -326,10 +326,10 @@ impl PostgresStore {
         self.one(sql, vec![Box::new(transaction.to_string())], rows::leaf)
     }
 
-    pub(super) fn read_unsequenced(&self, limit: u32) -> Reading<Vec<LeafRecord>> {
+    pub(super) fn read_unsequenced(&self, after: i64, limit: u32) -> Reading<Vec<LeafRecord>> {
         let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, NULL::bigint FROM leaves_waiting w
-                   JOIN leaves l ON l.row = w.row ORDER BY w.row LIMIT $1";
-        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], rows::leaf)
+                   JOIN leaves l ON l.row = w.row WHERE w.row > $1 ORDER BY w.row LIMIT $2";
+        self.all(sql, vec![Box::new(after), Box::new(i64::from(limit.min(ROWS_MAX)))], rows::leaf)
     }
 
     pub(super) fn read_leaves(&self, from_index: u64, limit: u32) -> Reading<Vec<LeafRecord>> {

@@ -59,6 +59,9 @@ use footprint::Footprint;
 use reads::{Ask, Reads};
 use writer::{Answer, First, Work, Writer};
 
+/// Commits of all daemons that are open at once, at most: each has taken its block of row numbers.
+const BLOCKS_OPEN: i64 = 8;
+
 /// One party's durable state in a PostgreSQL database that other daemons may share.
 #[derive(Debug)]
 pub struct PostgresStore {
@@ -280,8 +283,11 @@ impl Store for PostgresStore {
         self.read_leaf_of_transaction(transaction)
     }
 
-    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read_unsequenced(limit)
+    fn rows_settle(&self) -> i64 {
+        BLOCKS_OPEN * schema::ROWS_IN_A_BLOCK
+    }
+    fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read_unsequenced(row, limit)
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {

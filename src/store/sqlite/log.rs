@@ -34,13 +34,13 @@ pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &Transac
     one(connection, &sql, [transaction.as_str()], leaf_row)
 }
 
-pub(super) fn unsequenced(connection: &Connection, limit: u32) -> Read<Vec<LeafRecord>> {
+pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Read<Vec<LeafRecord>> {
     // Places follow the rows: what waits comes after the last one that has its place.
     let sql = format!(
-        "{LEAF} WHERE l.place IS NULL AND l.row > coalesce((SELECT row FROM leaves WHERE place IS NOT NULL
-         ORDER BY place DESC LIMIT 1), 0) ORDER BY l.row LIMIT ?1"
+        "{LEAF} WHERE l.place IS NULL AND l.row > max(?1, coalesce((SELECT row FROM leaves WHERE place IS NOT NULL
+         ORDER BY place DESC LIMIT 1), 0)) ORDER BY l.row LIMIT ?2"
     );
-    all(connection, &sql, [limit.min(ROWS_MAX)], leaf_row)
+    all(connection, &sql, params![after, limit.min(ROWS_MAX)], leaf_row)
 }
 
 pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRecord>> {

@@ -294,8 +294,8 @@ impl Store for SqliteStore {
         self.read(|connection| log::leaf_of_transaction(connection, transaction))
     }
 
-    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read(|connection| log::unsequenced(connection, limit))
+    fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read(|connection| log::unsequenced(connection, row, limit))
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {

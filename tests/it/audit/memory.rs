@@ -226,9 +226,10 @@ impl Store for MemoryStore {
         row.map_or(Ok(None), |row| self.leaf(row))
     }
 
-    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+    fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
         let rows = self.rows();
-        Ok(rows.leaves.iter().filter(|leaf| leaf.index.is_none()).take(limit as usize).cloned().collect())
+        let waits = |leaf: &&LeafRecord| leaf.index.is_none() && leaf.row > row;
+        Ok(rows.leaves.iter().filter(waits).take(limit as usize).cloned().collect())
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {

@@ -155,6 +155,39 @@ fn while_the_log_stands_still_people_are_told_all_the_same_and_once() {
 }
 
 #[test]
+fn behind_thousands_of_leaves_that_wait_the_next_one_is_told_while_the_log_stands_still() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    drop(stage.bank());
+    stage.start(&(webhook("ops", web.port, "") + &route("\"ops\"", "kinds = [\"payment_waits\"]")));
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(10_000);
+    refusals(&stage, &world, "a", 2_500);
+    let first = asks(&world, "k1");
+    assert_eq!(web.next().json()["data"]["subjects"]["approval_id"], first.to_string());
+    // What was looked at is not looked at again, and what comes behind it is.
+    refusals(&stage, &world, "b", 1_500);
+    let second = asks(&world, "k2");
+    assert_eq!(web.next().json()["data"]["subjects"]["approval_id"], second.to_string());
+    stage.sequenced();
+    stage.looked();
+    assert_eq!(web.rest().len(), 0);
+}
+
+/// So many leaves that few are told of, in one commit each thousand.
+fn refusals(stage: &Stage, world: &World<'_>, name: &str, count: usize) {
+    for part in 0..count.div_ceil(1_000) {
+        let commands = (part * 1_000..count.min((part + 1) * 1_000)).map(|number| {
+            let call = crate::store::world::transfer("999999", &format!("{name}-{number}"));
+            world.tool_command(&crate::store::world::shopper(), call)
+        });
+        stage.store.apply(commands.collect()).unwrap();
+    }
+}
+
+#[test]
 fn of_two_daemons_over_one_database_one_tells() {
     let database = crate::support::postgres::shared().database();
     let web = Web::start(&[Mood::Status(200)]);

@@ -244,8 +244,8 @@ impl Store for Faulty {
     fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
         self.read(|| self.inner.leaf_of_transaction(transaction))
     }
-    fn unsequenced(&self, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read(|| self.inner.unsequenced(limit))
+    fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
+        self.read(|| self.inner.unsequenced_after(row, limit))
     }
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
         self.read(|| self.inner.leaves(from_index, limit))
