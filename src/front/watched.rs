@@ -100,7 +100,9 @@ fn tell(services: &Services, alert: &Alert) -> Result<(), Failure> {
     services.setup.store.apply(vec![Command { stamp, actor: monitor(), act }])?;
     tracing::warn!(%agent, score = assessment.score, "the monitor raised an alert");
     // Alerts about many agents at once stop the bank's payments.
-    services.payments()?.alerted(agent);
+    if services.watching().is_some_and(|watch| watch.is_anomaly(alert)) {
+        services.payments()?.alerted(agent);
+    }
     if let Ok(log) = services.log() {
         log.notify();
     }

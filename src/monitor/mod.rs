@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 
 use crate::kernel::canon::canonical_of;
 use crate::kernel::command::{AgentPrincipal, Rules, ToolCall};
-use crate::kernel::monitor::{Ahead, Asked, Assessment, Consequence, Event, Mode, Monitor, Subject};
+use crate::kernel::monitor::{Ahead, Asked, Assessment, Consequence, Event, METHOD, Mode, Monitor, Subject};
 use crate::kernel::types::{Currency, Money, RequestId, Sha256, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::ops::sync::{Mutex, MutexGuard};
@@ -75,7 +75,7 @@ impl Watch {
             return Ok(None);
         }
         let canonical = canonical_of(&settings.rules).map_err(|refused| invalid(refused.to_string()))?;
-        let mut rules = Sha256::of(&[&canonical]).hex();
+        let mut rules = Sha256::of(&[METHOD, &canonical]).hex();
         rules.truncate(RULES_DIGITS);
         let monitor = Monitor::new(settings.rules.clone());
         let shared = Shared { monitor, from: 0, seen: 0, ahead: BTreeMap::new(), owed: Owed::default() };
@@ -111,11 +111,17 @@ impl Watch {
             from: shared.from,
             limit_minor: event.limit_minor,
             mode: self.settings.mode,
+            own: risk.own,
             reasons: risk.reasons,
             rules: self.rules.clone(),
             score: risk.score,
             seen: shared.seen,
         })
+    }
+
+    /// Whether many agents with such an alert are a reason to stop the bank's payments.
+    pub fn is_anomaly(&self, alert: &Alert) -> bool {
+        alert.assessment.is_anomaly(&self.settings.rules)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -120,7 +120,8 @@ pub fn run(rules: &MonitorRules, stream: &Stream, mut told: impl FnMut(&Call, &E
             && !(is_held && attack.is_some())
         {
             let asked = Asked::Execution { transaction, transfer: None };
-            monitor.observe(&Event { asked, outcome: Outcome::Executed, ..event });
+            // As the leaf of an executed purchase has it.
+            monitor.observe(&Event { asked, account: None, outcome: Outcome::Executed, ..event });
             events += 1;
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::Ahead;
-use super::risk::{Reason, Risk};
+use super::risk::{Reason, ReasonName, Risk};
 use super::rules::MonitorRules;
 
 /// Whether a score has consequences.
@@ -45,6 +45,9 @@ pub struct Assessment {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "super::text::option")]
     pub limit_minor: Option<i64>,
     pub mode: Mode,
+    /// The agent's own score, where its account raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<u16>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
     /// Names the monitor's rules: the start of their SHA-256.
@@ -66,9 +69,18 @@ impl Assessment {
         self.mode == Mode::Enforce && self.asks == Consequence::Freeze
     }
 
+    /// Whether it speaks of an attack by this agent: enough points of its own that are not for calls which were refused.
+    /// An agent that goes on asking for what was taken from it does no harm, and many do when a grant or a rule ends.
+    pub fn is_anomaly(&self, rules: &MonitorRules) -> bool {
+        let of_refusals = |reason: &&Reason| reason.name == ReasonName::Refusals;
+        let refusals = self.reasons.iter().filter(of_refusals).map(|reason| reason.points).sum::<u16>();
+        let own = self.own.unwrap_or(self.score);
+        own.min(self.score).saturating_sub(refusals) >= rules.approve_at
+    }
+
     /// The score and its reasons alone.
     pub fn risk(&self) -> Risk {
-        Risk { score: self.score, reasons: self.reasons.clone() }
+        Risk { score: self.score, reasons: self.reasons.clone(), own: self.own }
     }
 }
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decay::{Count, ONE, Sum};
+use super::state::{DAY, SHORT};
+use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Money, Sha256, UnixMillis};
 
 /// An agent, an account or a payee by the start of a SHA-256: names are long, and a state must stay small.
@@ -24,6 +27,12 @@ impl Subject {
     /// 64 bits of it, for the small sets inside a state.
     pub(super) fn short(self) -> u64 {
         u64::try_from(self.0 >> 64).unwrap_or(u64::MAX)
+    }
+
+    /// All that have these 64 bits: one, unless somebody found a second.
+    pub(super) fn all_of(short: u64) -> std::ops::RangeInclusive<Self> {
+        let first = u128::from(short) << 64;
+        Self(first)..=Self(first | u128::from(u64::MAX))
     }
 }
 
@@ -84,51 +93,110 @@ pub enum Refused {
 impl Refused {
     /// What a refusal of this name says. A name that is not known here is one of a newer rule: forbidden.
     pub fn of_name(name: &str) -> Self {
-        match name {
-            "above_hard_ceiling"
-            | "grant_limit_exceeded"
-            | "account_day_limit_exceeded"
-            | "insufficient_funds"
-            | "too_many_open_holds"
-            | "mandate_amount"
-            | "mandate_budget"
-            | "amount_too_large" => Self::Limit,
-            "agent_revoked"
-            | "agent_frozen"
-            | "risk_frozen"
-            | "endorsement_status_stale"
-            | "policy_changed_meanwhile"
-            | "price_changed"
-            | "approval_pending"
-            | "approval_denied"
-            | "approval_expired"
-            | "authorization_expired"
-            | "authorization_cancelled"
-            | "already_executed"
-            | "already_decided"
-            | "nonce_replayed"
-            | "queued_manual"
-            | "submission_pending"
-            | "core_refused"
-            | "case_rejected"
-            | "paid_elsewhere"
-            | "breaker_open"
-            | "account_not_active"
-            | "destination_not_active"
-            | "grant_ambiguous"
-            | "rate_limited"
-            | "velocity_exceeded"
-            | "outside_hours"
-            | "mandate_expired"
-            | "mandate_not_yet_valid"
-            | "idempotency_key_reused"
-            | "unknown_product" => Self::Neutral,
-            _ => Self::Forbidden,
+        Refusal::ALL.iter().find(|refusal| refusal.name() == name).map_or(Self::Forbidden, |refusal| Self::of(*refusal))
+    }
+
+    fn of(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::AboveHardCeiling
+            | Refusal::GrantLimitExceeded
+            | Refusal::AccountDayLimitExceeded
+            | Refusal::InsufficientFunds
+            | Refusal::TooManyOpenHolds
+            | Refusal::MandateAmount
+            | Refusal::MandateBudget
+            | Refusal::MandateRecurrence
+            | Refusal::AmountTooLarge => Self::Limit,
+            // The world moved under an agent that does what it always did: what it may was taken back or has ended, a
+            // human has not decided, the bank stands still.
+            Refusal::InvalidCertificate
+            | Refusal::AgentRevoked
+            | Refusal::AgentFrozen
+            | Refusal::RiskFrozen
+            | Refusal::EndorsementStatusStale
+            | Refusal::PolicyChangedMeanwhile
+            | Refusal::PriceChanged
+            | Refusal::UnknownProduct
+            | Refusal::ApprovalPending
+            | Refusal::ApprovalDenied
+            | Refusal::ApprovalExpired
+            | Refusal::AuthorizationExpired
+            | Refusal::AuthorizationCancelled
+            | Refusal::AlreadyExecuted
+            | Refusal::AlreadyDecided
+            | Refusal::NonceReplayed
+            | Refusal::IdempotencyKeyReused
+            | Refusal::QueuedManual
+            | Refusal::SubmissionPending
+            | Refusal::CoreRefused
+            | Refusal::CaseRejected
+            | Refusal::PaidElsewhere
+            | Refusal::BreakerOpen
+            | Refusal::AccountNotActive
+            | Refusal::DestinationNotActive
+            | Refusal::GrantAmbiguous
+            | Refusal::VelocityExceeded
+            | Refusal::OutsideHours
+            | Refusal::MandateMissing
+            | Refusal::MandateNotThisAgent
+            | Refusal::MandateRevoked
+            | Refusal::MandateExpired
+            | Refusal::MandateNotYetValid
+            | Refusal::MandateDates => Self::Neutral,
+            Refusal::AccountNotGranted
+            | Refusal::VerbNotGranted
+            | Refusal::ToolDenied
+            | Refusal::ToolDeniedByPolicy
+            | Refusal::ConstraintViolated
+            | Refusal::ConstraintParameterMissing
+            | Refusal::CurrencyMismatch
+            | Refusal::CurrencyNotAllowed
+            | Refusal::UnauthorizedMerchant
+            | Refusal::MerchantLooksAlike
+            | Refusal::PayeeNotAllowed
+            | Refusal::MandatePayee
+            | Refusal::MandateReference
+            | Refusal::HoldMissing
+            | Refusal::UnknownDestination
+            | Refusal::SameAccount
+            | Refusal::UnknownTransaction
+            | Refusal::UnknownApproval
+            | Refusal::AuthorizationMismatch
+            | Refusal::TextHostile
+            | Refusal::AmountNotPositive
+            | Refusal::NotReversible
+            | Refusal::ReversalExceedsOriginal => Self::Forbidden,
+            // Said to people and daemons; an agent that gets one is where it does not belong.
+            Refusal::TooManyMandates
+            | Refusal::UnknownMandate
+            | Refusal::AccountNotEmpty
+            | Refusal::ApprovalUnsigned
+            | Refusal::ApprovalMismatch
+            | Refusal::ApprovalSignatureInvalid
+            | Refusal::OperatorRevoked
+            | Refusal::NotTheOwner
+            | Refusal::AlreadySpoken
+            | Refusal::GateNotAsked
+            | Refusal::GateComplete
+            | Refusal::ApprovalOutOfTurn
+            | Refusal::MakerIsChecker
+            | Refusal::OperatorNotPermitted
+            | Refusal::AlreadyExists
+            | Refusal::UnknownAccount
+            | Refusal::UnknownAgent
+            | Refusal::NotFrozen
+            | Refusal::UnknownMerchant
+            | Refusal::UnknownCase
+            | Refusal::CaseTaken
+            | Refusal::SecondPersonNeeded
+            | Refusal::SerialTaken
+            | Refusal::StaleCrl => Self::Forbidden,
         }
     }
 }
 
-/// Payments in flight: taken by the daemon that scores, not yet seen in the log.
+/// Payments in flight: taken by the daemon that scores or waiting for their place, not yet seen in the log. They fade as
+/// the counts do that will take them in, so that a log that stands still for hours makes no burst of them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ahead {
@@ -136,4 +204,20 @@ pub struct Ahead {
     #[serde(with = "super::text")]
     pub minor: i64,
     pub payments: u32,
+}
+
+impl Ahead {
+    /// Of payments at these instants, of these minor units.
+    pub fn of(flights: impl Iterator<Item = (UnixMillis, i64)>, now: UnixMillis) -> Self {
+        let (mut payments, mut minor) = (0_u64, 0_i64);
+        for (at, units) in flights {
+            let (mut one, mut sum) = (Count::default(), Sum::default());
+            one.add(SHORT, at.0, ONE);
+            sum.add(DAY, at.0, units.max(0).unsigned_abs());
+            payments += u64::from(one.at(SHORT, now.0));
+            minor = minor.saturating_add(i64::try_from(sum.at(DAY, now.0)).unwrap_or(i64::MAX));
+        }
+        let whole = (payments + u64::from(ONE / 2)) / u64::from(ONE);
+        Self { minor, payments: u32::try_from(whole).unwrap_or(u32::MAX) }
+    }
 }

@@ -21,7 +21,7 @@ pub use assessment::{Assessment, Consequence, Mode};
 pub use event::{Ahead, Asked, Event, Outcome, Refused, Subject};
 pub use leaf::{ALERT, COMPONENT, Told, What};
 pub use risk::{Reason, ReasonName, Risk, SCORE_MAX};
-pub use rules::{MonitorRules, Weights};
+pub use rules::{METHOD, MonitorRules, Weights};
 pub use score::score;
 pub use state::State;
 
@@ -55,9 +55,36 @@ impl Monitor {
 
     /// Takes a decided event in.
     pub fn observe(&mut self, event: &Event) {
-        self.agents.observe(event.agent, event);
-        if let Some(account) = event.account {
+        if event.asked == Asked::Thaw {
+            return self.thaw(event);
+        }
+        let agent = self.agents.seen(event.agent);
+        let open = agent.opened(event);
+        agent.observe(event);
+        // The executed call of a purchase names no account: it is that of its authorization.
+        if let Some(open) = open {
+            let account = event.account.or_else(|| open.account().and_then(|account| self.accounts.named(account)));
+            if let Some(account) = account {
+                self.accounts.seen(account).executed_elsewhere(event, &open);
+            }
+            return;
+        }
+        // An account that a call only names may be anybody's.
+        let is_only_named = matches!(event.outcome, Outcome::Refused(Refused::Forbidden | Refused::Neutral));
+        if let Some(account) = event.account.filter(|_| !is_only_named) {
             self.accounts.observe(account, event);
+        }
+    }
+
+    /// Two people have looked at the agent, and so at the accounts that it used.
+    fn thaw(&mut self, event: &Event) {
+        let agent = self.agents.seen(event.agent);
+        let accounts = agent.accounts();
+        agent.observe(event);
+        for account in accounts {
+            if let Some(account) = self.accounts.named(account) {
+                self.accounts.observe(account, event);
+            }
         }
     }
 

@@ -97,4 +97,7 @@ pub struct Risk {
     /// 0 to [`SCORE_MAX`]: the sum of the points.
     pub score: u16,
     pub reasons: Vec<Reason>,
+    /// What the agent would have alone, where its account raised the score to one with consequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<u16>,
 }

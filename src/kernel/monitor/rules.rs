@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::risk::ReasonName;
 
+/// How scores are made, besides the numbers below. Another way gives other scores, and so another name of the rules.
+pub const METHOD: &[u8] = b"2";
+
 /// The monitor's rules. Other rules give other scores, so their hash stands in every leaf that has a score.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -39,7 +39,39 @@ struct Wanted {
 }
 
 /// The risk of an event, beside what was observed of its agent and its account before.
+///
+/// What others do on the account can have a human look at this agent's payments. It never freezes the agent: that takes
+/// what it did itself.
 pub fn score(rules: &MonitorRules, agent: &State, account: Option<&State>, event: &Event) -> Risk {
+    let whole = summed(rules, agent, account, event);
+    if account.is_none() || whole.score < rules.approve_at {
+        return whole;
+    }
+    let own = summed(rules, agent, None, event);
+    if own.score >= whole.score || own.score >= rules.freeze_at {
+        return whole;
+    }
+    below(rules.freeze_at, whole, &own)
+}
+
+/// A score that is not the agent's own, kept below the one that freezes.
+fn below(freeze_at: u16, mut whole: Risk, own: &Risk) -> Risk {
+    let sum: u32 = whole.reasons.iter().map(|reason| u32::from(reason.points)).sum();
+    let mut excess = (sum + 1).saturating_sub(u32::from(freeze_at));
+    for reason in &mut whole.reasons {
+        let alone = own.reasons.iter().find(|one| one.name == reason.name).map_or(0, |one| one.points);
+        let less = u32::from(reason.points.saturating_sub(alone)).min(excess);
+        reason.points -= u16::try_from(less).unwrap_or(reason.points);
+        excess -= less;
+    }
+    whole.reasons.retain(|reason| reason.points > 0);
+    whole.score = whole.score.min(freeze_at.saturating_sub(1));
+    whole.own = Some(own.score);
+    whole
+}
+
+/// The sum of all reasons.
+fn summed(rules: &MonitorRules, agent: &State, account: Option<&State>, event: &Event) -> Risk {
     let view = |state| View::of(rules, state, event);
     let (agent, account) = (view(agent), account.map(view));
     let mut risk = Risk::default();

@@ -27,6 +27,7 @@ const STEP_BACK_MS: i64 = HOUR_MS;
 const PAYEES: usize = 40;
 const TOWARD: usize = 6;
 const OPEN: u8 = 3;
+const ACCOUNTS: usize = 3;
 /// Half octaves of an amount: from 4 minor units to a thousand million.
 pub(super) const BUCKETS: usize = 56;
 /// The share of new payees fades over so many payments; 1,024 is all of them.
@@ -53,6 +54,10 @@ pub struct State {
     toward: [Toward; TOWARD],
     open: [Open; OPEN as usize],
     open_next: u8,
+    /// Bit by bit: something that went to this payee was executed.
+    toward_paid: u8,
+    /// Of an agent: the accounts that it paid from last, the last one first; 0 is none.
+    accounts: [u64; ACCOUNTS],
 
     // History
     /// Payments that were executed, and on how many days.
@@ -90,11 +95,20 @@ struct Toward {
 
 /// An authorization that may be executed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Open {
+pub(super) struct Open {
     transaction: u64,
     payee: u64,
     minor: i64,
     currency: Option<Currency>,
+    /// The paying account, where the call named it; 0 is none.
+    account: u64,
+}
+
+impl Open {
+    /// The paying account, where the call named it.
+    pub(super) fn account(&self) -> Option<u64> {
+        (self.account != 0).then_some(self.account)
+    }
 }
 
 /// Amounts in one currency. They are never compared with those in another.
@@ -156,6 +170,8 @@ impl Default for State {
             toward: [Toward::default(); TOWARD],
             open: [Open::default(); OPEN as usize],
             open_next: 0,
+            toward_paid: 0,
+            accounts: [0; ACCOUNTS],
             learnt: 0,
             days: 0,
             day: 0,
@@ -182,9 +198,23 @@ impl State {
         self.clock = now;
         match (event.asked, event.outcome) {
             (Asked::Thaw, _) => self.calm(),
-            (_, Outcome::Refused(refused)) => self.refused(refused, now),
+            (_, Outcome::Refused(refused)) => {
+                if refused == Refused::Limit {
+                    self.uses(event.account.map_or(0, Subject::short));
+                }
+                self.refused(refused, now);
+            }
             (Asked::Payment { payee, amount }, Outcome::Authorized { transaction }) => {
-                self.tried(now, transaction.short(), payee.short(), amount, event.limit_minor);
+                let account = event.account.map_or(0, Subject::short);
+                let open = Open {
+                    transaction: transaction.short(),
+                    payee: payee.short(),
+                    minor: amount.minor().max(0),
+                    currency: Some(amount.currency()),
+                    account,
+                };
+                self.uses(account);
+                self.tried(now, open, amount, event.limit_minor);
             }
             (Asked::Execution { transaction, transfer }, Outcome::Executed) => {
                 self.executed(now, transaction.short(), transfer);
@@ -194,6 +224,38 @@ impl State {
                 Outcome::Undecided | Outcome::Authorized { .. } | Outcome::Executed | Outcome::Done,
             ) => {}
         }
+    }
+
+    /// The authorization that an executed call belongs to, if it is one of the last.
+    pub(super) fn opened(&self, event: &Event) -> Option<Open> {
+        let (Asked::Execution { transaction, .. }, Outcome::Executed) = (event.asked, event.outcome) else {
+            return None;
+        };
+        let transaction = transaction.short();
+        self.open.iter().find(|open| open.transaction == transaction && open.currency.is_some()).copied()
+    }
+
+    /// A payment was executed that an agent's authorization, not this subject, remembers.
+    pub(super) fn executed_elsewhere(&mut self, event: &Event, open: &Open) {
+        let now = self.now(event.at.0);
+        self.clock = now;
+        if let Some(currency) = open.currency {
+            self.learn(now, open.payee, Money::from_minor(open.minor, currency));
+        }
+    }
+
+    /// The accounts that it paid from last.
+    pub(super) fn accounts(&self) -> [u64; ACCOUNTS] {
+        self.accounts
+    }
+
+    fn uses(&mut self, account: u64) {
+        if account == 0 || self.accounts[0] == account {
+            return;
+        }
+        let end = self.accounts.iter().position(|known| *known == account).unwrap_or(ACCOUNTS - 1);
+        self.accounts.copy_within(0..end, 1);
+        self.accounts[0] = account;
     }
 
     /// The instant of an event as this subject lives it: time stands still rather than going back a little.
@@ -211,6 +273,7 @@ impl State {
         self.odd = quiet.odd;
         self.new_payees = quiet.new_payees;
         self.toward = quiet.toward;
+        self.toward_paid = quiet.toward_paid;
         for money in std::iter::once(&mut self.money).chain(self.other.as_deref_mut()) {
             money.sum = Sum::default();
             money.records = Count::default();
@@ -226,13 +289,13 @@ impl State {
     }
 
     /// A payment was authorized, by the rules or up to a human.
-    fn tried(&mut self, now: i64, transaction: u64, payee: u64, amount: Money, limit: Option<i64>) {
-        if self.open.iter().any(|open| open.transaction == transaction) {
+    fn tried(&mut self, now: i64, open: Open, amount: Money, limit: Option<i64>) {
+        if self.open.iter().any(|known| known.transaction == open.transaction) {
             // The same authorization, answered again.
             return;
         }
-        let (minor, currency) = (amount.minor().max(0), amount.currency());
-        self.open[usize::from(self.open_next % OPEN)] = Open { transaction, payee, minor, currency: Some(currency) };
+        let (payee, minor, currency) = (open.payee, open.minor, amount.currency());
+        self.open[usize::from(self.open_next % OPEN)] = open;
         self.open_next = (self.open_next + 1) % OPEN;
         self.short.add(SHORT, now, ONE);
         self.daily.add(HALF_DAY, now, ONE);
@@ -255,13 +318,30 @@ impl State {
     }
 
     fn tried_toward(&mut self, now: i64, key: u64, units: u64) {
-        let place = self.toward.iter().position(|toward| toward.payee == key).unwrap_or_else(|| {
-            let least = (0..TOWARD).min_by_key(|at| (self.toward[*at].sum.at(DAY, now), *at)).unwrap_or(0);
-            self.toward[least] = Toward { payee: key, ..Toward::default() };
-            least
-        });
+        let place = self.place_toward(now, key);
         self.toward[place].sum.add(DAY, now, units);
         self.toward[place].week.add(WEEK, now, ONE);
+    }
+
+    /// Where a payee is kept. Who was only asked for gives way before who was paid: asking costs nothing.
+    fn place_toward(&mut self, now: i64, key: u64) -> usize {
+        let known = self.toward.iter().position(|toward| toward.payee == key);
+        known.unwrap_or_else(|| {
+            let weight = |at: &usize| (self.toward_paid & 1 << *at != 0, self.toward[*at].sum.at(DAY, now), *at);
+            let least = (0..TOWARD).min_by_key(weight).unwrap_or(0);
+            self.toward[least] = Toward { payee: key, ..Toward::default() };
+            self.toward_paid &= !(1 << least);
+            least
+        })
+    }
+
+    /// A payment to this payee was executed. One that gave way meanwhile is known again.
+    fn paid_toward(&mut self, now: i64, key: u64, units: u64) {
+        if !self.toward.iter().any(|toward| toward.payee == key) {
+            self.tried_toward(now, key, units);
+        }
+        let place = self.place_toward(now, key);
+        self.toward_paid |= 1 << place;
     }
 
     fn executed(&mut self, now: i64, transaction: u64, transfer: Option<(Subject, Money)>) {
@@ -292,7 +372,9 @@ impl State {
         self.learn_hour(now, today);
         self.learn_payee(payee, today);
 
-        let toward = self.toward.iter().find(|toward| toward.payee == keyed(payee, amount.currency()));
+        let key = keyed(payee, amount.currency());
+        self.paid_toward(now, key, amount.minor().max(0).unsigned_abs());
+        let toward = self.toward.iter().find(|toward| toward.payee == key);
         let (to_payee, week) = toward.map_or((0, 0), |toward| (toward.sum.at(DAY, now), toward.week.at(WEEK, now)));
         let is_old = self.age_of(payee, today).is_some_and(|age| age >= SETTLED_DAYS);
         let under = self.under.at(DAY, now);

@@ -38,6 +38,11 @@ impl Table {
         self.places.get(&subject).and_then(|place| self.slots.get(*place as usize)).map(|slot| &*slot.state)
     }
 
+    /// The subject that has these 64 bits, if it is known.
+    pub(super) fn named(&self, short: u64) -> Option<Subject> {
+        self.places.range(Subject::all_of(short)).next().map(|(subject, _)| *subject)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
@@ -50,6 +55,11 @@ impl Table {
     }
 
     pub(super) fn observe(&mut self, subject: Subject, event: &Event) {
+        self.seen(subject).observe(event);
+    }
+
+    /// The state of a subject that is seen now.
+    pub(super) fn seen(&mut self, subject: Subject) -> &mut State {
         let place = match self.places.get(&subject) {
             Some(place) => {
                 let place = *place;
@@ -59,7 +69,7 @@ impl Table {
             None => self.enter(subject),
         };
         self.link(place);
-        self.slots[place as usize].state.observe(event);
+        &mut self.slots[place as usize].state
     }
 
     /// A slot for a subject that has none: a fresh one, or the one of who was not seen for longest.

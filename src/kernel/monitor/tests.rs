@@ -60,10 +60,11 @@ impl Line {
         transaction
     }
 
+    /// As the leaves of a purchase tell it: the execution names neither account nor payee.
     fn pay(&mut self, event: Event) {
         let transaction = self.authorize(event);
         let asked = Asked::Execution { transaction, transfer: None };
-        self.monitor.observe(&Event { asked, outcome: Outcome::Executed, ..event });
+        self.monitor.observe(&Event { asked, account: None, outcome: Outcome::Executed, ..event });
     }
 
     fn risk(&self, event: Event) -> Risk {
@@ -145,6 +146,110 @@ fn a_new_agent_on_an_old_account_is_measured_by_the_account() {
     assert!(line.names(other).contains(&"amount"));
     let elsewhere = Event { account: Some(Subject::of("another account")), ..other };
     assert_eq!(line.risk(elsewhere), Risk::default());
+}
+
+#[test]
+fn a_transfer_that_names_no_account_when_it_is_executed_teaches_the_one_it_was_authorized_for() {
+    let mut line = Line::new();
+    for day in -20..0 {
+        let event = payment(MORNING + day * DAY, &format!("shop {}", day.rem_euclid(5)), 5_000);
+        let transaction = line.authorize(event);
+        let Asked::Payment { payee, amount } = event.asked else { unreachable!() };
+        let asked = Asked::Execution { transaction, transfer: Some((payee, amount)) };
+        line.monitor.observe(&Event { asked, account: None, outcome: Outcome::Executed, ..event });
+    }
+    let other = Event { agent: Subject::of("another agent"), ..payment(MORNING, "mule", 150_000) };
+    assert!(line.names(other).contains(&"amount"));
+}
+
+#[test]
+fn what_others_do_on_its_account_holds_an_agent_and_freezes_only_them() {
+    let mut line = Line::warm();
+    let other = |event: Event| Event { agent: Subject::of("another agent"), ..event };
+    (0..8).for_each(|at| line.monitor.observe(&other(refused(MORNING + at * 1_000, Refused::Limit))));
+    (0..60).for_each(|at| _ = line.authorize(other(payment(MORNING + 10_000 + at * 1_000, "shop 1", 190_000))));
+    let ordinary = payment(MORNING + 120_000, "shop 1", 5_000);
+    let rules = MonitorRules::default();
+    let held = line.risk(ordinary);
+    assert_eq!(rules.asks(held.score), Consequence::Approval, "{held:?}");
+    assert_eq!(held.reasons.iter().map(|reason| reason.points).sum::<u16>(), held.score, "{held:?}");
+    assert_eq!(held.own, Some(0), "{held:?}");
+    let guilty = line.risk(other(payment(MORNING + 120_000, "shop 1", 190_000)));
+    assert_eq!(rules.asks(guilty.score), Consequence::Freeze, "{guilty:?}");
+    // Two people who thaw an agent have looked at its accounts, too.
+    let thaw = Event { asked: Asked::Thaw, account: None, outcome: Outcome::Done, ..payment(MORNING + 120_000, "", 1) };
+    line.monitor.observe(&thaw);
+    assert_eq!(line.risk(ordinary), Risk::default());
+}
+
+#[test]
+fn a_refused_call_enters_no_account_that_it_only_names() {
+    let mut line = Line::new();
+    for name in 0..20 {
+        let account = Some(Subject::of(&format!("account of somebody {name}")));
+        for refused in [Refused::Forbidden, Refused::Neutral] {
+            line.monitor.observe(&Event { account, outcome: Outcome::Refused(refused), ..payment(MORNING, "shop", 1) });
+        }
+    }
+    assert_eq!(line.monitor.len(), (1, 0));
+    // The account is the agent's: only its money was not enough.
+    line.monitor.observe(&Event { outcome: Outcome::Refused(Refused::Limit), ..payment(MORNING, "shop", 1) });
+    assert_eq!(line.monitor.len(), (1, 1));
+}
+
+#[test]
+fn every_refusal_says_what_it_says_about_who_was_refused() {
+    let neutral = [
+        "mandate_revoked",
+        "mandate_not_this_agent",
+        "mandate_dates",
+        "mandate_missing",
+        "mandate_expired",
+        "invalid_certificate",
+        "price_changed",
+        "agent_frozen",
+        "agent_revoked",
+    ];
+    let limit = ["mandate_recurrence", "mandate_budget", "mandate_amount", "insufficient_funds", "above_hard_ceiling"];
+    let forbidden = ["account_not_granted", "tool_denied", "unauthorized_merchant", "mandate_payee", "a_newer_name"];
+    for (names, said) in
+        [(&neutral[..], Refused::Neutral), (&limit[..], Refused::Limit), (&forbidden[..], Refused::Forbidden)]
+    {
+        for name in names {
+            assert_eq!(Refused::of_name(name), said, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_agents_own_doing_and_what_is_refused_anyway_do_not_stop_the_bank() {
+    let rules = MonitorRules::default();
+    let assessed = |risk: Risk| Assessment {
+        ahead: Ahead::default(),
+        asks: rules.asks(risk.score),
+        from: 0,
+        limit_minor: None,
+        mode: Mode::Enforce,
+        own: risk.own,
+        reasons: risk.reasons,
+        rules: "r".into(),
+        score: risk.score,
+        seen: 0,
+    };
+    let mut hammering = Line::warm();
+    (0..20).for_each(|at| hammering.monitor.observe(&refused(MORNING + at, Refused::Forbidden)));
+    let mut burst = Line::warm();
+    (0..60).for_each(|at| _ = burst.authorize(payment(MORNING + at * 1_000, "shop 1", 5_000)));
+    let mut crowd = Line::warm();
+    for at in 0..60 {
+        let other = Subject::of("another agent");
+        let _ = crowd.authorize(Event { agent: other, ..payment(MORNING + at * 1_000, "shop 1", 190_000) });
+    }
+    for (line, is_anomaly) in [(&hammering, false), (&burst, true), (&crowd, false)] {
+        let assessment = assessed(line.risk(payment(MORNING + 120_000, "shop 1", 5_000)));
+        assert!(assessment.asks >= Consequence::Approval, "{assessment:?}");
+        assert_eq!(assessment.is_anomaly(&rules), is_anomaly, "{assessment:?}");
+    }
 }
 
 #[test]
@@ -232,6 +337,25 @@ fn tiny_payments_to_many_do_not_hide_a_sum_in_parts() {
         }
     }
     assert!(line.names(payment(MORNING + 4 * HOUR, "mule", 90_000)).contains(&"splitting"));
+}
+
+#[test]
+fn authorizations_that_cost_nothing_do_not_hide_what_was_paid_in_parts_or_little_by_little() {
+    let mut line = Line::warm();
+    let noise = |line: &mut Line, at: i64| {
+        (0..12).for_each(|shop| _ = line.authorize(payment(at + shop * 1_000, &format!("noise {shop}"), 199_000)));
+    };
+    for part in 0..4 {
+        line.pay(payment(MORNING + part * HOUR, "mule", 90_000));
+        noise(&mut line, MORNING + part * HOUR + 60_000);
+    }
+    assert!(line.names(payment(MORNING + 4 * HOUR, "mule", 90_000)).contains(&"splitting"));
+    let mut drip = Line::warm();
+    for at in 0..36 {
+        drip.pay(payment(MORNING + at * 8 * HOUR, "mule", 700));
+        noise(&mut drip, MORNING + at * 8 * HOUR + 60_000);
+    }
+    assert!(drip.names(payment(MORNING + 12 * DAY, "mule", 700)).contains(&"drip"));
 }
 
 #[test]

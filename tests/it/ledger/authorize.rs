@@ -291,6 +291,7 @@ fn a_score_holds_or_refuses_where_the_monitor_enforces_and_stands_in_the_leaf() 
         from: 0,
         limit_minor: Some(200_000),
         mode,
+        own: None,
         reasons: vec![],
         rules: "0123456789abcdef".into(),
         score: 480,
