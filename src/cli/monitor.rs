@@ -72,7 +72,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&answer, alerts_text);
         }
         Verb::Replay { from, agent } => {
-            let answer = context.call(AdminCall::MonitorReplay { from, agent })?;
+            let mut answer = context.call(AdminCall::MonitorReplay { from, agent: agent.clone() })?;
+            // A part of the log at a time: the daemon keeps the scores of one part only.
+            while let Some(from) = answer["next"].as_str().and_then(|next| next.parse().ok()) {
+                let part = context.call(AdminCall::MonitorReplay { from, agent: agent.clone() })?;
+                answer = joined(answer, part);
+            }
             context.print(&answer, replay_text);
             if answer["differences"] != "0" {
                 return Err(Failure::refused(
@@ -126,6 +131,18 @@ fn alerts_text(answer: &Value) -> String {
     items(answer).iter().map(line).collect()
 }
 
+/// The answer about a part of the log, and about the part behind it.
+fn joined(mut first: Value, then: Value) -> Value {
+    for key in ["leaves", "scores", "same", "other_rules", "differences"] {
+        let number = |answer: &Value| text(answer, key).parse::<u64>().unwrap_or(0);
+        first[key] = number(&first).saturating_add(number(&then)).to_string().into();
+    }
+    let items = [items(&first), items(&then)].concat();
+    first["items"] = items.into_iter().take(SHOWN_MAX).collect();
+    first["next"] = then["next"].clone();
+    first
+}
+
 fn replay_text(answer: &Value) -> String {
     let of = |key: &str| text(answer, key).to_owned();
     let mut out = format!(
@@ -143,11 +160,32 @@ fn replay_text(answer: &Value) -> String {
     out
 }
 
+/// Differences that are shown; all are counted.
+const SHOWN_MAX: usize = 100;
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn parts_of_a_replay_are_one_answer() {
+        let part = |scores: &str, differences: &str, items: Value, next: Value| {
+            json!({"leaves": "9", "scores": scores, "same": "2", "other_rules": "1", "differences": differences,
+                "rules": "r", "items": items, "next": next})
+        };
+        let first = part("4", "1", json!([{"leaf": "7"}]), json!("9"));
+        let whole = joined(first, part("5", "2", json!([{"leaf": "11"}, {"leaf": "12"}]), Value::Null));
+        assert_eq!(
+            whole,
+            json!({"leaves": "18", "scores": "9", "same": "4", "other_rules": "2", "differences": "3", "rules": "r",
+                "items": [{"leaf": "7"}, {"leaf": "11"}, {"leaf": "12"}], "next": null})
+        );
+        let full = json!(vec![json!({"leaf": "1"}); 80]);
+        let many = joined(part("1", "80", full.clone(), json!("9")), part("1", "80", full, Value::Null));
+        assert_eq!((items(&many).len(), &many["differences"]), (SHOWN_MAX, &json!("160")));
+    }
 
     #[test]
     fn a_replay_says_what_differs() {

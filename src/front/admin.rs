@@ -491,7 +491,8 @@ fn dispatch(
         AdminCall::MonitorShow { agent, limit } => services.watch()?.show(&*services.setup.store, &agent, limit),
         AdminCall::MonitorAlerts { limit } => services.watch()?.alerts(&*services.setup.store, limit),
         AdminCall::MonitorReplay { from, agent } => {
-            services.watch()?.replay(&*services.setup.store, from, agent.as_deref(), progress)
+            let limit = crate::monitor::REPLAY_SCORES_MAX;
+            services.watch()?.replay(&*services.setup.store, from, agent.as_deref(), limit, progress)
         }
         AdminCall::CrlCheck {} => authority.crl_check(&actor, &services.responder),
         AdminCall::CrlExport {} => authority.crl_export(&actor),

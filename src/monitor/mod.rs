@@ -15,6 +15,7 @@ mod show;
 
 pub use follow::Progress;
 pub use owed::{Alert, Order};
+pub use replay::REPLAY_SCORES_MAX;
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
