@@ -7,6 +7,9 @@ use crate::store::{Store, StoreFault};
 
 /// Leaves that are read at once.
 const PAGE_LEAVES: u32 = 512;
+/// Between two looks at what waits while the log stands still, and pages of one.
+const STILL_LOOKS: u32 = 10;
+const WAITING_PAGES_MAX: u32 = 200;
 const DAY_MS: i64 = 86_400_000;
 
 /// How far a start is.
@@ -46,7 +49,7 @@ impl Watch {
         while self.page(store)? {
             progress(Progress { leaves: self.lock().seen - from, of: size.saturating_sub(from) });
         }
-        Ok(())
+        self.look_ahead(store)
     }
 
     /// Takes in the leaves that have come since, and says what follows from them.
@@ -54,8 +57,36 @@ impl Watch {
     /// # Errors
     /// The store's; the next turn goes on where this one stopped.
     pub fn follow(&self, store: &dyn Store, now: UnixMillis) -> Result<Vec<Order>, StoreFault> {
+        let seen = self.lock().seen;
         while self.page(store)? {}
+        let still = {
+            let mut shared = self.lock();
+            shared.still = if shared.seen == seen { shared.still.saturating_add(1) } else { 0 };
+            shared.still
+        };
+        if still > 0 && still.is_multiple_of(STILL_LOOKS) {
+            self.look_ahead(store)?;
+            self.lock().forget(now);
+        }
         Ok(self.lock().owed.orders(now))
+    }
+
+    /// Payments whose leaves wait for their place: while the log stands still, a burst must not pass unseen.
+    fn look_ahead(&self, store: &dyn Store) -> Result<(), StoreFault> {
+        let mut from = self.lock().waiting.saturating_sub(store.rows_settle());
+        for _ in 0..WAITING_PAGES_MAX {
+            let leaves = store.unsequenced_after(from, PAGE_LEAVES)?;
+            let told: Vec<Option<Told>> = leaves.iter().map(|leaf| Told::of(&leaf.body)).collect();
+            let Some(last) = leaves.last().map(|leaf| leaf.row) else { break };
+            let mut shared = self.lock();
+            told.iter().flatten().for_each(|told| shared.waits(told));
+            shared.waiting = shared.waiting.max(last);
+            from = last;
+            if leaves.len() < PAGE_LEAVES as usize {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One page; true when there may be more.

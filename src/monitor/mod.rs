@@ -22,7 +22,9 @@ use std::sync::PoisonError;
 
 use crate::kernel::canon::canonical_of;
 use crate::kernel::command::{AgentPrincipal, Rules, ToolCall};
-use crate::kernel::monitor::{Ahead, Asked, Assessment, Consequence, Event, METHOD, Mode, Monitor, Subject};
+use crate::kernel::monitor::{
+    Ahead, Asked, Assessment, Consequence, Event, METHOD, Mode, Monitor, Outcome, Subject, Told, What,
+};
 use crate::kernel::types::{Currency, Money, RequestId, Sha256, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::ops::sync::{Mutex, MutexGuard};
@@ -35,6 +37,8 @@ const RULES_DIGITS: usize = 16;
 const AHEAD_CALLS_MAX: usize = 1_000;
 /// What has no leaf by then was not committed.
 const AHEAD_MS: i64 = 60_000;
+/// Payments of all agents that count as ahead; while the log stands still more may wait.
+const AHEAD_MAX: usize = 200_000;
 
 /// The live monitor. Every method is quick but those that read the log.
 #[derive(Debug)]
@@ -54,14 +58,20 @@ struct Shared {
     seen: u64,
     ahead: BTreeMap<Subject, Vec<Flight>>,
     owed: Owed,
+    /// Looks since the log grew.
+    still: u32,
+    /// The last row without a place that was looked at.
+    waiting: i64,
 }
 
-/// A payment that was scored here and has no leaf yet.
+/// A payment that was scored here and whose leaf nobody has seen in the log.
 #[derive(Clone, Debug)]
 struct Flight {
-    request: RequestId,
+    request: String,
     at: UnixMillis,
     amount: Money,
+    /// Its leaf waits for its place.
+    is_committed: bool,
 }
 
 impl Watch {
@@ -79,7 +89,8 @@ impl Watch {
         let mut rules = Sha256::of(&[METHOD, &canonical]).hex();
         rules.truncate(RULES_DIGITS);
         let monitor = Monitor::new(settings.rules.clone());
-        let shared = Shared { monitor, from: 0, seen: 0, ahead: BTreeMap::new(), owed: Owed::default() };
+        let (ahead, owed) = (BTreeMap::new(), Owed::default());
+        let shared = Shared { monitor, from: 0, seen: 0, ahead, owed, still: 0, waiting: 0 };
         Ok(Some(Self { settings: settings.clone(), rules, shared: Mutex::new(shared) }))
     }
 
@@ -99,7 +110,7 @@ impl Watch {
             let limit = rules.unattended_per_transaction;
             event.limit_minor = (limit.currency() == amount.currency()).then(|| limit.minor());
             event.ahead = shared.ahead_of(bare.agent, amount.currency(), at);
-            shared.took(bare.agent, Flight { request: request.clone(), at, amount });
+            shared.took(bare.agent, Flight { request: request.to_string(), at, amount, is_committed: false });
         }
         let risk = shared.monitor.assess(&event);
         let asks = self.settings.rules.asks(risk.score);
@@ -130,21 +141,51 @@ impl Watch {
     }
 }
 
+impl Flight {
+    fn may_count(&self, now: UnixMillis) -> bool {
+        self.is_committed || self.at.plus_ms(AHEAD_MS) > now
+    }
+}
+
 impl Shared {
     /// What was taken from an agent and has no leaf yet.
     fn ahead_of(&mut self, agent: Subject, currency: Currency, now: UnixMillis) -> Ahead {
         let Some(flights) = self.ahead.get_mut(&agent) else {
             return Ahead::default();
         };
-        flights.retain(|flight| flight.at.plus_ms(AHEAD_MS) > now);
+        flights.retain(|flight| flight.may_count(now));
         let same = flights.iter().filter(|flight| flight.amount.currency() == currency);
-        let (count, minor) = same.fold((0_u32, 0_i64), |(count, minor), flight| {
-            (count.saturating_add(1), minor.saturating_add(flight.amount.minor()))
-        });
+        let ahead = Ahead::of(same.map(|flight| (flight.at, flight.amount.minor())), now);
         if flights.is_empty() {
             self.ahead.remove(&agent);
         }
-        Ahead { minor, payments: count }
+        ahead
+    }
+
+    /// A leaf without a place: whoever scored its call, it counts until the log has it. A payment that was refused, or
+    /// that was none, counts no more.
+    fn waits(&mut self, told: &Told) {
+        let What::Call { event, .. } = &told.what else {
+            return;
+        };
+        let (Asked::Payment { amount, .. }, Outcome::Authorized { .. }) = (event.asked, event.outcome) else {
+            return self.landed(event.agent, &told.request);
+        };
+        let known = self.ahead.get_mut(&event.agent);
+        if let Some(flight) = known.and_then(|flights| flights.iter_mut().find(|one| one.request == told.request)) {
+            flight.is_committed = true;
+        } else if self.ahead.values().map(Vec::len).sum::<usize>() < AHEAD_MAX {
+            let flight = Flight { request: told.request.clone(), at: event.at, amount, is_committed: true };
+            self.took(event.agent, flight);
+        }
+    }
+
+    /// Forgets what was never committed.
+    fn forget(&mut self, now: UnixMillis) {
+        self.ahead.retain(|_, flights| {
+            flights.retain(|flight| flight.may_count(now));
+            !flights.is_empty()
+        });
     }
 
     fn took(&mut self, agent: Subject, flight: Flight) {
@@ -157,7 +198,7 @@ impl Shared {
     /// The leaf of a request is there.
     fn landed(&mut self, agent: Subject, request: &str) {
         if let Some(flights) = self.ahead.get_mut(&agent) {
-            flights.retain(|flight| flight.request.as_str() != request);
+            flights.retain(|flight| flight.request != request);
             if flights.is_empty() {
                 self.ahead.remove(&agent);
             }

@@ -1,11 +1,20 @@
 //! The monitor: over two labelled streams, whose scores are the same everywhere, and beside a real daemon.
 
+use std::sync::Arc;
+
 use countersign::bench::monitor::judge::{self, Verdict};
 use countersign::bench::monitor::stream::{self, Family};
-use countersign::kernel::monitor::{MonitorRules, Told, What};
+use countersign::kernel::command::Act;
+use countersign::kernel::monitor::{Ahead, Assessment, MonitorRules, Told, What};
+use countersign::kernel::types::UnixMillis;
+use countersign::monitor::Watch;
+use countersign::monitor::settings::MonitorSettings;
+use countersign::store::Store;
+use countersign::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 
 use crate::crash::until;
+use crate::store::world as ledger;
 use crate::support::raw::tool_call;
 use crate::support::signed::{Agent, Answer, signed};
 use crate::support::world::World;
@@ -81,6 +90,96 @@ fn what_an_agent_has_written_into_a_leaf_is_neither_an_alert_nor_a_freeze() {
     for broken in ["", "{}", "[]", "{\"at\":\"yesterday\",\"actor\":{},\"request_id\":\"r\"}"] {
         assert_eq!(Told::of(broken.as_bytes()), None, "{broken}");
     }
+}
+
+/// Gives every leaf its place.
+fn sequenced(store: &dyn Store) {
+    let rows: Vec<i64> = store.unsequenced(10_000).unwrap().iter().map(|leaf| leaf.row).collect();
+    let before = store.newest_checkpoint().unwrap().map_or(0, |checkpoint| checkpoint.size);
+    store.sequence(ledger::step(before, rows)).unwrap();
+}
+
+/// A payment that is scored, and with its score decided on, or not at all.
+fn scored(world: &ledger::World<'_>, watch: &Watch, key: &str, is_committed: bool) -> Box<Assessment> {
+    let (agent, call) = (ledger::shopper(), ledger::transfer("1", key));
+    let mut rules = ledger::rules();
+    rules.open_holds_max = 1_000;
+    let mut command = world.tool_command(&agent, call.clone());
+    let assessment = watch.assess(&agent, &call, &command.stamp.request_id, command.stamp.wall, &rules);
+    if let Act::Tool { rules: of_command, risk, .. } = &mut command.act {
+        *of_command = Arc::new(rules);
+        *risk = Some(assessment.clone());
+    }
+    if is_committed {
+        let decision = world.store.apply(vec![command]).unwrap().pop().unwrap();
+        assert!(decision.outcome.is_ok(), "{key}: {:?}", decision.outcome);
+    }
+    assessment
+}
+
+#[test]
+fn a_burst_is_seen_while_the_log_stands_still_and_what_was_not_committed_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
+    let world = ledger::World::new(&*store);
+    world.bank();
+    sequenced(&*store);
+    let now = || UnixMillis(world.now.get());
+    let looks = |watch: &Watch| (0..40).for_each(|_| _ = watch.follow(&*store, now()).unwrap());
+    let (here, elsewhere) = (watch_of(&*store, now()), watch_of(&*store, now()));
+    for number in 0..30 {
+        scored(&world, &here, &format!("k{number}"), true);
+        world.later(1_000);
+    }
+    (0..20).for_each(|number| _ = scored(&world, &here, &format!("lost{number}"), false));
+    // The log stands still for longer than anything takes that is only late.
+    world.later(120_000);
+    for (name, watch) in [("here", &here), ("elsewhere", &elsewhere), ("after-a-start", &watch_of(&*store, now()))] {
+        looks(watch);
+        let seen = scored(&world, watch, name, false).ahead.payments;
+        // Two minutes and some seconds of a half-life of five minutes.
+        assert!((18..=24).contains(&seen), "{name}: {seen}");
+    }
+    // An hour on, nothing of it is a burst any more.
+    world.later(3_600_000);
+    looks(&here);
+    assert_eq!(scored(&world, &here, "later", false).ahead.payments, 0);
+    sequenced(&*store);
+    looks(&here);
+    world.later(120_000);
+    let after = scored(&world, &here, "after", true);
+    assert_eq!((after.ahead, after.seen > 30), (Ahead::default(), true));
+}
+
+fn watch_of(store: &dyn Store, now: UnixMillis) -> Watch {
+    let watch = Watch::new(&MonitorSettings::default()).unwrap().unwrap();
+    watch.catch_up(store, now, &mut |_| {}).unwrap();
+    watch
+}
+
+#[test]
+fn a_replay_keeps_one_part_of_the_log_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("store.sqlite3")).unwrap();
+    let world = ledger::World::new(&*store);
+    world.bank();
+    sequenced(&*store);
+    let watch = watch_of(&*store, UnixMillis(world.now.get()));
+    for number in 0..10 {
+        scored(&world, &watch, &format!("k{number}"), true);
+        sequenced(&*store);
+        watch.follow(&*store, UnixMillis(world.now.get())).unwrap();
+    }
+    let (mut from, mut scores, mut parts) = (0, 0, 0);
+    loop {
+        let part = watch.replay(&*store, from, None, 4, &mut |_| {}).unwrap();
+        let number = |key: &str| part[key].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(number("scores") <= 4 && number("same") == number("scores"), "{part}");
+        (scores, parts) = (scores + number("scores"), parts + 1);
+        let Some(next) = part["next"].as_str() else { break };
+        from = next.parse().unwrap();
+    }
+    assert_eq!((scores, parts), (10, 3));
 }
 
 /// A world whose monitor says so much sooner.
