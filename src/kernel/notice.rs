@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::monitor::{ALERT, COMPONENT};
 use subject::{Leaf, agent_of, call_lines, people, shown};
 
 macro_rules! kinds {
@@ -239,14 +240,17 @@ fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     let of_security = SECURITY_ACTS.iter().find(|(name, _)| *name == act);
     if let Some((name, said)) = of_security {
         let next = "if nobody of yours did this: countersign freeze --all, then countersign audit show";
-        return Some((NoticeKind::SecurityChanged, What::new(*said, vec![format!("act: {name}")], next)));
+        let about = format!("{said} ({name})");
+        return Some((NoticeKind::SecurityChanged, What::new(about, vec![format!("act: {name}")], next)));
     }
     if act == "apply_policy" {
         let lines = vec![format!("version: {}", shown(&leaf.result["version"]))];
         return (leaf.result["changed"] != false)
             .then(|| (NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
     }
-    if ALERT_ACTS.contains(&act) {
+    // Whoever else writes a record of that name raises none.
+    let is_monitor = leaf.actor["kind"] == "system" && leaf.actor["component"] == COMPONENT;
+    if act == ALERT && is_monitor {
         let agent = agent_of(&parameters["agent"]).or_else(|| agent_of(&parameters["whom"]));
         let score = shown(&parameters["score"]);
         let names = parameters["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -273,13 +277,16 @@ const SECURITY_ACTS: &[(&str, &str)] = &[
     ("key_destroy", "a key is destroyed"),
     ("issuing_use", "another issuing CA is in use"),
     ("init_party", "the party's keys and certificates are made"),
+    ("cert_approve", "an officer approves an agent's certificate"),
+    ("cert_disapprove", "an officer's approval is withdrawn"),
     ("add_grant", "an agent is granted an account"),
+    ("revoke_grant", "an agent's grant is taken back"),
     ("add_mandate", "an owner's mandate is in force"),
     ("revoke_mandate", "an owner's mandate is taken back"),
     ("set_account_status", "an account's status is changed"),
+    ("add_merchant", "a merchant is registered"),
+    ("reverse_transaction", "a payment is reversed by a person"),
 ];
-/// Records of the monitor.
-const ALERT_ACTS: &[&str] = &["monitor_alert", "raise_alert", "alert"];
 
 fn revoked(leaf: &Leaf<'_>) -> (NoticeKind, What) {
     let target = &leaf.parameters["target"];

@@ -1,15 +1,15 @@
 //! Storms: many notices of one kind become one message.
 //!
 //! For each channel and kind the first few within a time go out by themselves. What comes beyond them is counted in one
-//! digest, which is sent when that time is over and shows the first of them. Ten thousand refusals are a handful of mails,
+//! digest, which is sent when that time is over and shows each title once, with how often it came. Ten thousand refusals are a handful of mails,
 //! and a storm of one kind keeps no other kind back.
 
 use serde::{Deserialize, Serialize};
 
 use super::Notice;
 
-/// Notices that a digest shows by their titles.
-pub const SHOWN_MAX: usize = 10;
+/// Different titles that a digest shows.
+pub const SHOWN_MAX: usize = 50;
 
 /// What is sent as one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -19,10 +19,20 @@ pub struct Digest {
     pub first: Notice,
     /// How many there are.
     pub count: u64,
-    /// Titles of the first ones, with their times.
-    pub titles: Vec<String>,
+    /// Each title once, so that none hides behind many others.
+    pub titles: Vec<Titled>,
     /// When the last one was.
     pub last_at: String,
+}
+
+/// What a digest shows of the notices of one title.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Titled {
+    pub title: String,
+    pub count: u64,
+    /// When the first of them was.
+    pub at: String,
 }
 
 /// A message's content.
@@ -63,8 +73,9 @@ impl Content {
             Self::Several(digest) => {
                 let mut lines =
                     vec![format!("{} of this kind, from {} to {}", digest.count, digest.first.at, digest.last_at)];
-                lines.extend(digest.titles.iter().cloned());
-                let unseen = digest.count.saturating_sub(digest.titles.len() as u64);
+                lines.extend(digest.titles.iter().map(Titled::line));
+                let seen: u64 = digest.titles.iter().map(|titled| titled.count).sum();
+                let unseen = digest.count.saturating_sub(seen);
                 if unseen > 0 {
                     lines.push(format!("and {unseen} more"));
                 }
@@ -108,8 +119,11 @@ pub fn gather(lately: &mut Lately, notice: Notice, pace: Pace) -> Gathered {
     if let Some(open) = &mut lately.open {
         open.count += 1;
         open.last_at.clone_from(&notice.at);
-        if open.titles.len() < SHOWN_MAX {
-            open.titles.push(titled(&notice));
+        let has_room = open.titles.len() < SHOWN_MAX;
+        match open.titles.iter_mut().find(|titled| titled.title == notice.title) {
+            Some(titled) => titled.count += 1,
+            None if has_room => open.titles.push(Titled::of(&notice)),
+            None => {}
         }
         return Gathered::Joins(Content::Several(open.clone()));
     }
@@ -117,12 +131,19 @@ pub fn gather(lately: &mut Lately, notice: Notice, pace: Pace) -> Gathered {
         lately.alone += 1;
         return Gathered::Alone(Content::One(notice));
     }
-    let titles = vec![titled(&notice)];
+    let titles = vec![Titled::of(&notice)];
     let digest = Digest { count: 1, titles, last_at: notice.at.clone(), first: notice };
     lately.open = Some(digest.clone());
     Gathered::Opens(Content::Several(digest))
 }
 
-fn titled(notice: &Notice) -> String {
-    format!("{}  {}", notice.at, notice.title)
+impl Titled {
+    fn of(notice: &Notice) -> Self {
+        Self { title: notice.title.clone(), count: 1, at: notice.at.clone() }
+    }
+
+    fn line(&self) -> String {
+        let Self { title, count, at } = self;
+        if *count == 1 { format!("{at}  {title}") } else { format!("{at}  {title} ({count} times)") }
+    }
 }

@@ -27,6 +27,11 @@ fn act(name: &str, parameters: Value, result: Value) -> Vec<u8> {
     leaf(json!({ "act": name, "actor": operator(), "parameters": parameters, "result": result }))
 }
 
+fn alert(parameters: Value) -> Vec<u8> {
+    let monitor = json!({ "kind": "system", "component": "monitor" });
+    leaf(json!({ "act": "monitor_alert", "actor": monitor, "parameters": parameters }))
+}
+
 fn transfer() -> Value {
     json!({ "tool": "authorize_transfer", "from_account": "DE89370400440532013000", "to_account": "SAV_001",
             "amount": { "amount": "9500.00", "currency": "USD" }, "idempotency_key": "k" })
@@ -113,10 +118,7 @@ fn each_kind_has_the_leaf_that_makes_it() {
                 json!({ "status": "policy_in_force", "version": "7", "changed": true }),
             ),
         ),
-        (
-            "monitor_alert",
-            act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": ["velocity"] }), json!({})),
-        ),
+        ("monitor_alert", alert(json!({ "agent": AGENT, "score": 91, "reasons": ["velocity"] }))),
     ];
     for (kind, body) in &table {
         let notice = of_leaf(body).unwrap_or_else(|| panic!("{kind}"));
@@ -138,6 +140,10 @@ fn leaves_that_concern_nobody_make_no_notice() {
         act("revoke", json!({ "target": "everyone", "reason": "r" }), json!({ "already": true })),
         act("core_answered", json!({ "word": "done" }), json!({})),
         act("sweep", json!({ "limit": 3 }), json!({ "status": "swept" })),
+        // Only the monitor raises alerts.
+        act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": [] }), json!({})),
+        leaf(json!({ "act": "monitor_alert", "parameters": { "agent": AGENT } })),
+        leaf(json!({ "act": "monitor_alert", "actor": { "kind": "system", "component": "listener" } })),
         act("cert_renew", json!({ "outcome": "done", "about": { "name": "a" } }), json!({})),
         leaf(
             json!({ "act": "sweep", "actor": { "kind": "system", "component": "s" }, "decision": "refused", "reason": "x" }),
@@ -163,7 +169,7 @@ fn no_account_in_full_and_no_command_of_a_stranger_is_in_a_notice() {
         ),
         act("freeze", json!({ "whom": { "agent": AGENT }, "reason": hostile }), json!({ "already": false })),
         act("set_breaker", json!({ "open": true, "reason": hostile }), json!({})),
-        act("monitor_alert", json!({ "agent": AGENT, "score": hostile, "reasons": [hostile] }), json!({})),
+        alert(json!({ "agent": AGENT, "score": hostile, "reasons": [hostile] })),
         act("core_answered", json!({ "transaction_id": hostile, "word": { "refused": hostile } }), json!({})),
         act("handshakes_refused", json!({ "counts": { hostile: 3 } }), json!({})),
     ];
@@ -220,9 +226,34 @@ fn a_storm_is_a_few_messages_and_one_digest_that_counts_it_all() {
     assert_eq!(count(|one| matches!(one, Gathered::Alone(_))), 3);
     assert_eq!(count(|one| matches!(one, Gathered::Opens(_))), 1);
     let Some(Gathered::Joins(last @ Content::Several(digest))) = gathered.last() else { panic!() };
-    assert_eq!((digest.count, digest.titles.len()), (9_997, super::gather::SHOWN_MAX));
+    assert_eq!((digest.count, digest.titles.len()), (9_997, 1));
     assert_eq!(last.title(), "9997 more: A request was refused");
-    assert!(last.lines().contains(&"and 9987 more".to_owned()), "{:?}", last.lines());
+    let line = "2026-11-22T10:00:00.000Z  A request was refused: velocity (9997 times)".to_owned();
+    assert!(last.lines().contains(&line), "{:?}", last.lines());
     // One more kind is not kept back by this one: each has its own count.
     assert!(matches!(gather(&mut Lately::default(), notice, pace), Gathered::Alone(_)));
+}
+
+#[test]
+fn what_is_rare_is_seen_among_many_of_its_kind() {
+    let pace = Pace { within_ms: 60_000, alone_max: 0 };
+    let of = |act: &str| of_leaf(&act_done(act)).unwrap();
+    let mut lately = Lately::default();
+    (0..200).for_each(|_| _ = gather(&mut lately, of("add_grant"), pace));
+    gather(&mut lately, of("operator_enrol"), pace);
+    let Gathered::Joins(digest) = gather(&mut lately, of("add_grant"), pace) else { panic!() };
+    let said = digest.lines().join("\n");
+    for title in ["an agent is granted an account (add_grant) (201 times)", "an officer is enrolled (operator_enrol)"] {
+        assert!(said.contains(title), "{said}");
+    }
+    assert!(!said.contains("more"), "{said}");
+    for number in 0..100 {
+        gather(&mut lately, Notice { title: format!("title {number}"), ..of("add_grant") }, pace);
+    }
+    let lines = Content::Several(lately.open.unwrap()).lines();
+    assert!(lines.contains(&"and 52 more".to_owned()), "{lines:?}");
+}
+
+fn act_done(name: &str) -> Vec<u8> {
+    act(name, json!({ "outcome": "done", "about": {} }), json!({ "status": "done" }))
 }
