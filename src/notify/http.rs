@@ -112,6 +112,11 @@ impl Poster {
         }
     }
 
+    /// Whether there is an address.
+    pub(super) fn is_open(&self) -> bool {
+        self.place.is_open()
+    }
+
     /// Whether a connection can be made.
     pub(super) async fn reach(&self) -> Result<(), Undelivered> {
         within(self.timeout, self.names.timeout, async { connect(&self.place, self.names.unreachable).await.map(drop) })

@@ -100,6 +100,8 @@ pub trait Channel: Send + Sync {
     fn kind(&self) -> &'static str;
     /// Where it leads, for people: no secret, no path of a URL.
     fn target(&self) -> String;
+    /// Whether its server had an address when the daemon started. Without one nothing is sent until it starts again.
+    fn is_open(&self) -> bool;
     /// The longest that an attempt takes.
     fn longest(&self) -> Duration;
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a>;
@@ -187,7 +189,8 @@ impl Notifier {
             return vec![];
         }
         let mut tasks = vec![tokio::spawn(making::make(Arc::clone(self), stop.clone()))];
-        for channel in &self.channels {
+        // One without an address claims nothing: another daemon may have one, and attempts are counted.
+        for channel in self.channels.iter().filter(|channel| channel.is_open()) {
             tasks.push(tokio::spawn(sending::send(Arc::clone(self), Arc::clone(channel), stop.clone())));
         }
         tasks

@@ -60,6 +60,11 @@ impl Place {
         Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), found })
     }
 
+    /// Whether there is one.
+    pub fn is_open(&self) -> bool {
+        self.found.is_ok()
+    }
+
     /// # Errors
     /// Why there is none.
     pub fn addresses(&self) -> Result<&[SocketAddr], Undelivered> {
@@ -77,7 +82,11 @@ pub fn is_public(address: IpAddr) -> bool {
             let [first, second, third, _] = address.octets();
             let shared = first == 100 && (64..128).contains(&second);
             let benchmark = first == 198 && (18..20).contains(&second);
-            let protocol = first == 192 && second == 0 && third == 0;
+            // Protocol assignments and the first of three networks for documentation.
+            let protocol = first == 192 && second == 0 && (third == 0 || third == 2);
+            let example = [first, second, third] == [198, 51, 100] || [first, second, third] == [203, 0, 113];
+            // The relays of 6to4 (RFC 7526).
+            let relay = [first, second, third] == [192, 88, 99];
             !(address.is_private()
                 || address.is_loopback()
                 || address.is_link_local()
@@ -87,13 +96,21 @@ pub fn is_public(address: IpAddr) -> bool {
                 || first >= 240
                 || shared
                 || benchmark
-                || protocol)
+                || protocol
+                || example
+                || relay)
         }
         IpAddr::V6(address) => {
             if let Some(mapped) = address.to_ipv4_mapped() {
                 return is_public(IpAddr::V4(mapped));
             }
-            let first = address.segments()[0];
+            let segments = address.segments();
+            let first = segments[0];
+            // ::/96 once meant an IPv4 address (RFC 4291), and some systems still send it there.
+            let compatible = segments[..6] == [0; 6];
+            // 6to4 and Teredo lead to an IPv4 address in them, protocol assignments to nobody's server.
+            let tunnel = first == 0x2002 || (first == 0x2001 && segments[1] < 0x200);
+            let example = (first == 0x2001 && segments[1] == 0xdb8) || (first == 0x3fff && segments[1] < 0x1000);
             // 64:ff9b::/96 leads to an IPv4 address.
             if address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
                 let [.., a, b, c, d] = address.octets();
@@ -104,6 +121,10 @@ pub fn is_public(address: IpAddr) -> bool {
                 || address.is_multicast()
                 || first & 0xfe00 == 0xfc00
                 || first & 0xffc0 == 0xfe80
+                || first & 0xffc0 == 0xfec0
+                || compatible
+                || tunnel
+                || example
                 || (first == 0x64 && address.segments()[1] == 0xff9b))
         }
     }
@@ -170,11 +191,36 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::7f00:1",
             "64:ff9b:1::1",
+            "::127.0.0.1",
+            "::1.1.1.1",
+            "2002:7f00:1::1",
+            "2002:101:101::1",
+            "2001::1",
+            "2001:10::1",
+            "2001:db8::1",
+            "3fff::1",
+            "fec0::1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.51.100.1",
+            "203.0.113.1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
-        for public in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
-        {
+        for public in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "192.0.3.1",
+            "198.51.101.1",
+            "203.0.114.1",
+            "2001:200::1",
+            "2001:4860:4860::8888",
+            "2003::1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }

@@ -94,6 +94,10 @@ impl Channel for Sms {
         self.poster.target()
     }
 
+    fn is_open(&self) -> bool {
+        self.poster.is_open()
+    }
+
     fn longest(&self) -> Duration {
         self.poster.timeout
     }

@@ -190,6 +190,10 @@ impl Channel for Smtp {
         format!("{} for {}", self.place.host, to.join(", "))
     }
 
+    fn is_open(&self) -> bool {
+        self.place.is_open()
+    }
+
     fn longest(&self) -> Duration {
         self.timeout + GOODBYE
     }

@@ -120,6 +120,10 @@ impl Channel for Webhook {
         self.poster.target()
     }
 
+    fn is_open(&self) -> bool {
+        self.poster.is_open()
+    }
+
     fn longest(&self) -> Duration {
         self.poster.timeout
     }

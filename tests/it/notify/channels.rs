@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use countersign::notify::{NotifyCall, Outside};
+use countersign::notify::{Notifier, NotifyCall, Outside};
 use countersign::ops::paths::StateDir;
 use countersign::tls::asking::Unresolved;
+use tokio_util::sync::CancellationToken;
 
 use super::receivers::{Mail, Mood, Tls, Web, python, scripted_mail};
 use super::{BEARER, Stage, asks, discreet, is_refused, route, secrets, settings, verified, webhook};
@@ -180,7 +181,10 @@ fn a_dead_mailbox_silences_no_other_one_and_is_counted() {
     let two = |name: &str, port: u16| {
         clear_mail(name, port).replace("[\"ops@example.com\"]", "[\"gone@example.com\", \"ops@example.com\"]")
     };
-    let text = two("one-dead", one_dead) + &two("one-late", one_late) + &two("all-dead", all_dead) + &two("none-yet", none_yet);
+    let text = two("one-dead", one_dead)
+        + &two("one-late", one_late)
+        + &two("all-dead", all_dead)
+        + &two("none-yet", none_yet);
     let routes = route("\"one-dead\", \"one-late\", \"all-dead\", \"none-yet\"", "");
     stage.start(&("pause_s = 3600\npause_max_s = 3600\n".to_owned() + &text + &routes));
     stage.begun();
@@ -203,6 +207,36 @@ fn a_dead_mailbox_silences_no_other_one_and_is_counted() {
         let sent = stage.until(&id(channel), "sent");
         assert_eq!(sent["error"], "smtp_some_refused: 1 of 2 addresses were not taken", "{channel}: {sent}");
     }
+}
+
+#[test]
+fn a_channel_without_an_address_claims_nothing_and_says_why() {
+    let mut stage = Stage::new();
+    drop(stage.bank());
+    let web = Web::start(&[Mood::Status(200)]);
+    let tls = Tls::new();
+    let closed = mail("closed", 25, &tls, "starttls").replace("localhost", "no-such-name.invalid");
+    let settings = settings(&(closed + &webhook("open", web.port, "") + &route("\"closed\", \"open\"", "")));
+    let outside = Outside::read(&settings, &StateDir::new(stage.state.path()), Unresolved::Tolerated).unwrap();
+    let entered = stage.runtime.enter();
+    let notifier = Notifier::new(Arc::clone(&stage.store), "bank".parse().unwrap(), settings, outside);
+    let stop = CancellationToken::new();
+    let tasks = notifier.start(&stop);
+    drop(entered);
+    assert_eq!(tasks.len(), 2, "making, and the open channel's");
+    stage.notifier = Some((notifier, stop, tasks));
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    asks(&world, "k");
+    stage.sequenced();
+    let got = web.next();
+    stage.until(got.id().strip_prefix("ntc_").unwrap(), "sent");
+    let id = got.id().strip_prefix("ntc_").unwrap().replace("open", "closed");
+    let shown = stage.ask(NotifyCall::Show { id }).unwrap();
+    assert_eq!((&shown["state"], &shown["attempts"]), (&"queued".into(), &0.into()), "{shown}");
+    assert_eq!(failure(&stage, "closed"), "notify_unresolvable");
 }
 
 #[test]
