@@ -134,7 +134,8 @@ impl Notifier {
     fn list(&self, state: Option<NoticeState>, after: Option<&str>, limit: u32) -> Result<Value, Failure> {
         let after = after.map(|id| self.found(id).map(|message| (message.leaf, message.id))).transpose()?;
         let limit = limit.clamp(1, PAGE_MAX);
-        let mut found = self.store.notices(&NoticeQuery { state, since: None, after, limit: limit + 1 })?;
+        let query = NoticeQuery { state, after, limit: limit + 1, ..NoticeQuery::default() };
+        let mut found = self.store.notices(&query)?;
         let goes_on = found.len() > limit as usize;
         found.truncate(limit as usize);
         let next = found.last().filter(|_| goes_on).map(|last| last.id.clone());

@@ -106,7 +106,7 @@ impl Reader {
                 }
             }
         }
-        self.forget(&*notifier.store, &notifier.settings, now)
+        self.forget(notifier, now)
     }
 
     /// The next leaves of the log, and what is told of them.
@@ -172,9 +172,9 @@ impl Reader {
         told: Vec<(i64, Notice)>,
         now: UnixMillis,
     ) -> Result<NoticeAnswer, StoreFault> {
-        let mut channels = Channels::lately(&*notifier.store, &notifier.settings, now)?;
+        let mut channels = Channels::new(&*notifier.store, &notifier.settings, now);
         for (row, notice) in told {
-            channels.add(row, &notice);
+            channels.add(row, &notice)?;
         }
         (step.new, step.joined) = (channels.new, channels.joined.into_iter().collect());
         let answer = notifier.store.work_notices(NoticeWork::Step(Box::new(step)))?;
@@ -184,15 +184,29 @@ impl Reader {
         Ok(answer)
     }
 
-    fn forget(&mut self, store: &dyn Store, settings: &NotifySettings, now: UnixMillis) -> Result<(), StoreFault> {
+    fn forget(&mut self, notifier: &Notifier, now: UnixMillis) -> Result<(), StoreFault> {
+        let Notifier { store, settings, .. } = notifier;
         self.looks += 1;
         // A clock that somebody set forgets nothing.
         if self.looks < FORGET_LOOKS || !clock::wall_is_steady() {
             return Ok(());
         }
         self.looks = 0;
+        store.work_notices(abandoned(notifier, now))?;
         let before = now.plus_ms(-DAY_MS * i64::from(settings.keep_days));
         store.work_notices(NoticeWork::Forget { before, limit: FORGOTTEN_MAX }).map(drop)
+    }
+}
+
+/// What waits for a channel that is not configured any more, or has no address: given up when it is too old to be told.
+pub(super) fn abandoned(notifier: &Notifier, now: UnixMillis) -> NoticeWork {
+    let open = notifier.channels.iter().filter(|channel| channel.is_open());
+    NoticeWork::Abandon {
+        channels: open.map(|channel| channel.name().to_owned()).collect(),
+        before: now.plus_ms(-3_600_000 * i64::from(notifier.settings.age_max_h)),
+        now,
+        error: "channel_closed: the channel is not configured any more, or has no address".into(),
+        limit: FORGOTTEN_MAX,
     }
 }
 
@@ -229,9 +243,9 @@ fn takes(route: &RouteSettings, kind: NoticeKind) -> bool {
 
 /// What each channel has got of each kind lately, and what this step adds.
 struct Channels<'a> {
+    store: &'a dyn Store,
     settings: &'a NotifySettings,
     now: UnixMillis,
-    recent: Vec<Message>,
     /// With the id of the open digest, if one is open.
     lately: BTreeMap<(String, NoticeKind), (Lately, Option<String>)>,
     new: Vec<Message>,
@@ -239,33 +253,31 @@ struct Channels<'a> {
 }
 
 impl<'a> Channels<'a> {
-    fn lately(store: &dyn Store, settings: &'a NotifySettings, now: UnixMillis) -> Result<Self, StoreFault> {
-        let longest = settings.route.iter().map(|route| i64::from(route.min_interval_s) * 1_000).max().unwrap_or(0);
-        let since = Some(now.plus_ms(-longest));
-        let recent = store.notices(&NoticeQuery { since, limit: NOTICES_MAX, ..NoticeQuery::default() })?;
-        Ok(Self { settings, now, recent, lately: BTreeMap::new(), new: vec![], joined: BTreeMap::new() })
+    fn new(store: &'a dyn Store, settings: &'a NotifySettings, now: UnixMillis) -> Self {
+        Self { store, settings, now, lately: BTreeMap::new(), new: vec![], joined: BTreeMap::new() }
     }
 
-    fn add(&mut self, row: i64, notice: &Notice) {
+    fn add(&mut self, row: i64, notice: &Notice) -> Result<(), StoreFault> {
         let settings = self.settings;
         let mut reached = BTreeSet::new();
         for route in settings.route.iter().filter(|route| takes(route, notice.kind)) {
             // The first route that leads a kind to a channel says how many it gets.
             for channel in route.channels.iter().filter(|channel| reached.insert((*channel).clone())) {
-                self.add_to(channel, route, row, notice.clone());
+                self.add_to(channel, route, row, notice.clone())?;
             }
         }
+        Ok(())
     }
 
-    fn add_to(&mut self, channel: &str, route: &RouteSettings, row: i64, notice: Notice) {
+    fn add_to(&mut self, channel: &str, route: &RouteSettings, row: i64, notice: Notice) -> Result<(), StoreFault> {
         let pace = Pace { within_ms: i64::from(route.min_interval_s) * 1_000, alone_max: route.digest_after };
         let now = self.now;
         let key = (channel.to_owned(), notice.kind);
         if !self.lately.contains_key(&key) {
-            let known = self.known(channel, notice.kind, pace);
+            let known = self.known(channel, notice.kind, pace)?;
             self.lately.insert(key.clone(), known);
         }
-        let Some((lately, open)) = self.lately.get_mut(&key) else { return };
+        let Some((lately, open)) = self.lately.get_mut(&key) else { return Ok(()) };
         match gather(lately, notice, pace) {
             Gathered::Alone(content) => self.new.push(Message::new(row, channel, content, now, now)),
             Gathered::Opens(content) => {
@@ -274,7 +286,7 @@ impl<'a> Channels<'a> {
                 self.new.push(message);
             }
             Gathered::Joins(content) => {
-                let Some(id) = open else { return };
+                let Some(id) = open else { return Ok(()) };
                 match self.new.iter_mut().find(|message| message.id == *id) {
                     Some(message) => message.content = content,
                     None => {
@@ -283,21 +295,33 @@ impl<'a> Channels<'a> {
                 }
             }
         }
+        Ok(())
     }
 
-    /// From what is in the queue.
-    fn known(&self, channel: &str, kind: NoticeKind, pace: Pace) -> (Lately, Option<String>) {
+    /// From what is in the queue for this channel of this kind alone: what others get says nothing about it. The newest
+    /// ones will do: no pace is of more, and a digest that is open is the last of its pair.
+    fn known(&self, channel: &str, kind: NoticeKind, pace: Pace) -> Result<(Lately, Option<String>), StoreFault> {
         let since = self.now.plus_ms(-pace.within_ms);
-        let of_both = |message: &&Message| message.channel == channel && message.kind == kind;
-        let alone = self.recent.iter().filter(of_both).filter(|message| message.created > since).count();
+        let recent = self.store.notices(&NoticeQuery {
+            channel: Some(channel.to_owned()),
+            kind: Some(kind),
+            since: Some(since),
+            limit: NOTICES_MAX,
+            ..NoticeQuery::default()
+        })?;
+        // A clock that was ahead for a moment keeps nothing back: what it queued is of no time that counts.
+        let until = self.now.plus_ms(pace.within_ms);
+        let is_late = |message: &&Message| message.created > since && message.created <= until;
+        let alone = recent.iter().filter(is_late).count();
         let is_open = |message: &&Message| {
-            message.state == NoticeState::Queued && message.attempts == 0 && message.due > self.now
+            let is_unsent = message.state == NoticeState::Queued && message.attempts == 0;
+            is_unsent && message.due > self.now && message.due <= until
         };
-        let open = self.recent.iter().filter(of_both).filter(is_open).find_map(|message| match &message.content {
+        let open = recent.iter().filter(is_open).find_map(|message| match &message.content {
             Content::Several(digest) => Some((digest.clone(), message.id.clone())),
             Content::One(_) => None,
         });
         let (digest, id) = open.unzip();
-        (Lately { alone: u32::try_from(alone).unwrap_or(u32::MAX), open: digest }, id)
+        Ok((Lately { alone: u32::try_from(alone).unwrap_or(u32::MAX), open: digest }, id))
     }
 }

@@ -19,6 +19,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(5);
 const CLAIM_MAX: u32 = 1;
 /// A claim lasts as long as an attempt at its longest, and this.
 const CLAIM_MARGIN: Duration = Duration::from_secs(15);
+/// Clocks of daemons over one database are at most so far apart; an attempt is shorter.
+const CLOCKS_MS: i64 = 3_600_000;
 /// What is being sent when the daemon stops has this long to end.
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 
@@ -90,17 +92,25 @@ impl Notifier {
         blocking(move || {
             let now = clock::now();
             // A read first: a claim is a commit.
-            if !notifier.store.notice_is_due(&name, now)? {
+            let latest = notifier.latest(now);
+            if !notifier.store.notice_is_due(&name, now, latest)? {
                 return Ok(vec![]);
             }
             let until = now.plus_ms(i64::try_from((longest + CLAIM_MARGIN).as_millis()).unwrap_or(i64::MAX));
-            let claim = NoticeWork::Claim { channels: vec![name], now, until, limit: CLAIM_MAX };
+            let claim = NoticeWork::Claim { channels: vec![name], now, latest, until, limit: CLAIM_MAX };
             match notifier.store.work_notices(claim)? {
                 NoticeAnswer::Claimed(messages) => Ok(messages),
                 NoticeAnswer::Done | NoticeAnswer::Stale | NoticeAnswer::Changed(_) => Ok(vec![]),
             }
         })
         .await
+    }
+
+    /// The latest time at which a message can be due: no digest is open for longer, no claim and no pause lasts longer.
+    fn latest(&self, now: UnixMillis) -> UnixMillis {
+        let interval = self.settings.route.iter().map(|route| i64::from(route.min_interval_s) * 1_000).max();
+        let age = i64::from(self.settings.age_max_h) * 3_600_000;
+        now.plus_ms(age.max(interval.unwrap_or(0)).saturating_add(CLOCKS_MS))
     }
 
     async fn settle(self: &Arc<Self>, message: &Message, outcome: Attempt) -> Result<(), StoreFault> {

@@ -437,8 +437,8 @@ pub trait Store: Send + Sync {
     fn notice(&self, _id: &str) -> Result<Option<Message>, StoreFault> {
         Err(notices::no_queue())
     }
-    /// Whether a message to this channel is due: asked often, and answered by an index.
-    fn notice_is_due(&self, _channel: &str, _now: UnixMillis) -> Result<bool, StoreFault> {
+    /// Whether a message to this channel is due, or due after `latest`: asked often, and answered by an index.
+    fn notice_is_due(&self, _channel: &str, _now: UnixMillis, _latest: UnixMillis) -> Result<bool, StoreFault> {
         Err(notices::no_queue())
     }
     fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {

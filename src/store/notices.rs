@@ -98,6 +98,7 @@ pub struct NoticeStep {
     pub early: Vec<i64>,
     /// Of those, the ones that have it now.
     pub placed: Vec<i64>,
+    /// When a leaf of them was told of early and is not in `placed`, nothing is done: the log was read before that.
     pub new: Vec<Message>,
     /// Digests that are longer now, by id. When one was claimed meanwhile, nothing is done.
     pub joined: Vec<(String, Content)>,
@@ -127,14 +128,18 @@ pub enum Attempt {
 pub enum NoticeWork {
     /// Answers [`NoticeAnswer::Done`], or [`NoticeAnswer::Stale`]: look again.
     Step(Box<NoticeStep>),
-    /// Takes messages of these channels that are due, oldest first, for nobody else until `until`. One that another
-    /// daemon is claiming is left to it. Answers [`NoticeAnswer::Claimed`].
-    Claim { channels: Vec<String>, now: UnixMillis, until: UnixMillis, limit: u32 },
+    /// Takes messages of these channels that are due, oldest first, for nobody else until `until`; and those that are
+    /// due after `latest`, which only a wrong clock can have said. One that another daemon is claiming is left to it.
+    /// Answers [`NoticeAnswer::Claimed`].
+    Claim { channels: Vec<String>, now: UnixMillis, latest: UnixMillis, until: UnixMillis, limit: u32 },
     /// Of these claims, by id and the number of the attempt. A failure counts only while the claim is the last one; that
     /// a message was sent counts in any case. Answers [`NoticeAnswer::Changed`].
     Settle(Vec<(String, u32, Attempt)>),
     /// Dead ones, from the beginning: these, or all. Answers [`NoticeAnswer::Changed`].
     Retry { ids: Option<Vec<String>>, now: UnixMillis },
+    /// Gives up, at most `limit`, what was queued before and is for none of these channels: nobody sends it any more.
+    /// Answers [`NoticeAnswer::Changed`].
+    Abandon { channels: Vec<String>, before: UnixMillis, now: UnixMillis, error: String, limit: u32 },
     /// Removes what ended before, at most `limit`. Answers [`NoticeAnswer::Changed`].
     Forget { before: UnixMillis, limit: u32 },
 }
@@ -152,6 +157,8 @@ pub enum NoticeAnswer {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NoticeQuery {
     pub state: Option<NoticeState>,
+    pub channel: Option<String>,
+    pub kind: Option<NoticeKind>,
     /// Queued at this time or later.
     pub since: Option<UnixMillis>,
     /// Only those behind this one: the last of the page before.

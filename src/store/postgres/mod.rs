@@ -344,8 +344,8 @@ impl Store for PostgresStore {
         self.read_notice(id)
     }
 
-    fn notice_is_due(&self, channel: &str, now: UnixMillis) -> Result<bool, StoreFault> {
-        self.read_is_due(channel, now)
+    fn notice_is_due(&self, channel: &str, now: UnixMillis, latest: UnixMillis) -> Result<bool, StoreFault> {
+        self.read_is_due(channel, now, latest)
     }
 
     fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {

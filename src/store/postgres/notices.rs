@@ -44,6 +44,7 @@ impl PostgresStore {
             format!(
                 "SELECT {COLUMNS} FROM notices WHERE ($1::text IS NULL OR state = $1)
                  AND ($2::bigint IS NULL OR created >= $2) AND ($3::bigint IS NULL OR (leaf, id) < ($3, $4::text))
+                 AND ($6::text IS NULL OR channel = $6) AND ($7::text IS NULL OR kind = $7)
                  ORDER BY leaf DESC, id DESC LIMIT $5"
             )
         });
@@ -54,6 +55,8 @@ impl PostgresStore {
             Box::new(leaf),
             Box::new(id),
             Box::new(i64::from(query.limit.min(NOTICES_MAX))),
+            Box::new(query.channel.clone()),
+            Box::new(query.kind.map(NoticeKind::name)),
         ];
         self.all(&SQL, parameters, message)
     }
@@ -63,9 +66,10 @@ impl PostgresStore {
         self.one(&SQL, vec![Box::new(id.to_owned())], message)
     }
 
-    pub(super) fn read_is_due(&self, channel: &str, now: UnixMillis) -> Reading<bool> {
-        let sql = "SELECT 1 FROM notices WHERE state = 'queued' AND due <= $1 AND channel = $2 LIMIT 1";
-        let found = self.one(sql, vec![Box::new(now.0), Box::new(channel.to_owned())], |_| Ok(()))?;
+    pub(super) fn read_is_due(&self, channel: &str, now: UnixMillis, latest: UnixMillis) -> Reading<bool> {
+        let sql = "SELECT 1 FROM notices WHERE state = 'queued' AND (due <= $1 OR due > $2) AND channel = $3 LIMIT 1";
+        let found =
+            self.one(sql, vec![Box::new(now.0), Box::new(latest.0), Box::new(channel.to_owned())], |_| Ok(()))?;
         Ok(found.is_some())
     }
 
@@ -92,16 +96,21 @@ pub(super) async fn work(session: &mut Session, work: &NoticeWork) -> Read<Notic
     static CLAIM: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE notices SET due = $3, attempts = attempts + 1 WHERE id = ANY (ARRAY(
-                 SELECT id FROM notices WHERE state = 'queued' AND due <= $2 AND channel = ANY ($1::text[])
+                 SELECT id FROM notices WHERE state = 'queued' AND (due <= $2 OR due > $5) AND channel = ANY ($1::text[])
                  ORDER BY due, leaf LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)) RETURNING {COLUMNS}"
         )
     });
     Ok(match work {
         NoticeWork::Step(taken) => step(session, taken).await?,
-        NoticeWork::Claim { channels, now, until, limit } => {
+        NoticeWork::Claim { channels, now, latest, until, limit } => {
             let limit = i64::from((*limit).min(NOTICES_MAX));
-            let parameters: Vec<Parameter<'_>> =
-                vec![Box::new(channels.as_slice()), Box::new(now.0), Box::new(until.0), Box::new(limit)];
+            let parameters: Vec<Parameter<'_>> = vec![
+                Box::new(channels.as_slice()),
+                Box::new(now.0),
+                Box::new(until.0),
+                Box::new(limit),
+                Box::new(latest.0),
+            ];
             let claimed = session.query(&Call { sql: CLAIM.as_str().into(), parameters }).await?;
             let mut claimed = claimed.iter().map(message).collect::<Read<Vec<Message>>>()?;
             claimed.sort_by_key(|one| one.leaf);
@@ -118,6 +127,19 @@ pub(super) async fn work(session: &mut Session, work: &NoticeWork) -> Read<Notic
             let sql = "UPDATE notices SET state = 'queued', created = $2, due = $2, attempts = 0, ended = NULL
                        WHERE state = 'dead' AND ($1::text[] IS NULL OR id = ANY ($1)) RETURNING 1";
             changed(session, sql, vec![Box::new(ids.as_deref()), Box::new(now.0)]).await?
+        }
+        NoticeWork::Abandon { channels, before, now, error, limit } => {
+            let sql = "UPDATE notices SET state = 'dead', ended = $3, error = $4 WHERE id = ANY (ARRAY(
+                       SELECT id FROM notices WHERE state = 'queued' AND created < $2 AND channel <> ALL ($1::text[])
+                       LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING 1";
+            let parameters: Vec<Parameter<'_>> = vec![
+                Box::new(channels.as_slice()),
+                Box::new(before.0),
+                Box::new(now.0),
+                Box::new(error.as_str()),
+                Box::new(i64::from(*limit)),
+            ];
+            changed(session, sql, parameters).await?
         }
         NoticeWork::Forget { before, limit } => {
             let sql = "DELETE FROM notices WHERE id = ANY (ARRAY(SELECT id FROM notices
@@ -142,7 +164,9 @@ async fn step(session: &mut Session, step: &NoticeStep) -> Read<NoticeAnswer> {
     let ids: Vec<&str> = step.joined.iter().map(|(id, _)| id.as_str()).collect();
     let open = session.query(&Call { sql: open.into(), parameters: vec![Box::new(ids.as_slice())] }).await?;
     let early = "SELECT leaf FROM notices_early WHERE leaf = ANY ($1::bigint[])";
-    let early = session.query(&Call { sql: early.into(), parameters: vec![Box::new(step.early.as_slice())] }).await?;
+    let untold = step.new.iter().map(|one| one.leaf).filter(|leaf| !step.placed.contains(leaf));
+    let untold: Vec<i64> = step.early.iter().copied().chain(untold).collect();
+    let early = session.query(&Call { sql: early.into(), parameters: vec![Box::new(untold.as_slice())] }).await?;
     if next != from || open.len() != step.joined.len() || !early.is_empty() {
         return Ok(NoticeAnswer::Stale);
     }

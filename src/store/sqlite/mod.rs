@@ -345,8 +345,8 @@ impl Store for SqliteStore {
         self.read(|connection| notices::get(connection, id))
     }
 
-    fn notice_is_due(&self, channel: &str, now: UnixMillis) -> Result<bool, StoreFault> {
-        self.read(|connection| notices::is_due(connection, channel, now))
+    fn notice_is_due(&self, channel: &str, now: UnixMillis, latest: UnixMillis) -> Result<bool, StoreFault> {
+        self.read(|connection| notices::is_due(connection, channel, now, latest))
     }
 
     fn notice_counts(&self) -> Result<NoticeCounts, StoreFault> {

@@ -29,7 +29,8 @@ pub(super) fn place(connection: &Connection) -> Read<NoticePlace> {
 pub(super) fn list(connection: &Connection, query: &NoticeQuery) -> Read<Vec<Message>> {
     let sql = format!(
         "{MESSAGE} WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR created >= ?2)
-         AND (?3 IS NULL OR (leaf, id) < (?3, ?4)) ORDER BY leaf DESC, id DESC LIMIT ?5"
+         AND (?3 IS NULL OR (leaf, id) < (?3, ?4)) AND (?6 IS NULL OR channel = ?6) AND (?7 IS NULL OR kind = ?7)
+         ORDER BY leaf DESC, id DESC LIMIT ?5"
     );
     let (leaf, id) = query.after.clone().unzip();
     let parameters = params![
@@ -37,7 +38,9 @@ pub(super) fn list(connection: &Connection, query: &NoticeQuery) -> Read<Vec<Mes
         query.since.map(|since| since.0),
         leaf,
         id,
-        query.limit.min(NOTICES_MAX)
+        query.limit.min(NOTICES_MAX),
+        query.channel,
+        query.kind.map(NoticeKind::name)
     ];
     all(connection, &sql, parameters, message)
 }
@@ -64,22 +67,22 @@ pub(super) fn counts(connection: &Connection) -> Read<NoticeCounts> {
     Ok(counts)
 }
 
-/// Whether a message to this channel is due.
-pub(super) fn is_due(connection: &Connection, channel: &str, now: UnixMillis) -> Read<bool> {
-    let sql = "SELECT 1 FROM notices WHERE state = 'queued' AND due <= ?1 AND channel = ?2 LIMIT 1";
-    Ok(one(connection, sql, params![now.0, channel], |_| Ok(()))?.is_some())
+/// Whether a message to this channel is due, or due after `latest`.
+pub(super) fn is_due(connection: &Connection, channel: &str, now: UnixMillis, latest: UnixMillis) -> Read<bool> {
+    let sql = "SELECT 1 FROM notices WHERE state = 'queued' AND (due <= ?1 OR due > ?2) AND channel = ?3 LIMIT 1";
+    Ok(one(connection, sql, params![now.0, latest.0, channel], |_| Ok(()))?.is_some())
 }
 
 /// Carries one change out, in the commit that is open.
 pub(super) fn work(connection: &Connection, work: &NoticeWork) -> Result<NoticeAnswer, RowFault> {
     Ok(match work {
         NoticeWork::Step(taken) => step(connection, taken)?,
-        NoticeWork::Claim { channels, now, until, limit } => {
+        NoticeWork::Claim { channels, now, latest, until, limit } => {
             let channels = serde_json::to_string(channels)?;
-            let due = "SELECT id FROM notices WHERE state = 'queued' AND due <= ?1
+            let due = "SELECT id FROM notices WHERE state = 'queued' AND (due <= ?1 OR due > ?4)
                        AND channel IN (SELECT value FROM json_each(?2)) ORDER BY due, leaf LIMIT ?3";
             let limit = (*limit).min(NOTICES_MAX);
-            let ids: Vec<String> = all(connection, due, params![now.0, channels, limit], |row| row.get(0))?;
+            let ids: Vec<String> = all(connection, due, params![now.0, channels, limit, latest.0], |row| row.get(0))?;
             let mut claim =
                 connection.prepare_cached("UPDATE notices SET due = ?2, attempts = attempts + 1 WHERE id = ?1")?;
             let mut claimed = Vec::with_capacity(ids.len());
@@ -102,6 +105,14 @@ pub(super) fn work(connection: &Connection, work: &NoticeWork) -> Result<NoticeA
                        WHERE state = 'dead' AND (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))";
             NoticeAnswer::Changed(u32::try_from(connection.prepare_cached(sql)?.execute(params![ids, now.0])?)?)
         }
+        NoticeWork::Abandon { channels, before, now, error, limit } => {
+            let channels = serde_json::to_string(channels)?;
+            let sql = "UPDATE notices SET state = 'dead', ended = ?3, error = ?4 WHERE id IN
+                       (SELECT id FROM notices WHERE state = 'queued' AND created < ?2
+                        AND channel NOT IN (SELECT value FROM json_each(?1)) LIMIT ?5)";
+            let parameters = params![channels, before.0, now.0, error, limit];
+            NoticeAnswer::Changed(u32::try_from(connection.prepare_cached(sql)?.execute(parameters)?)?)
+        }
         NoticeWork::Forget { before, limit } => {
             let sql = "DELETE FROM notices WHERE id IN
                        (SELECT id FROM notices WHERE state <> 'queued' AND ended < ?1 LIMIT ?2)";
@@ -122,7 +133,8 @@ fn step(connection: &Connection, step: &NoticeStep) -> Result<NoticeAnswer, RowF
             return Ok(NoticeAnswer::Stale);
         }
     }
-    for leaf in &step.early {
+    let untold = step.new.iter().map(|one| &one.leaf).filter(|leaf| !step.placed.contains(leaf));
+    for leaf in step.early.iter().chain(untold) {
         if early.query_row([leaf], |_| Ok(())).optional()?.is_some() {
             return Ok(NoticeAnswer::Stale);
         }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use countersign::kernel::notice::gather::{Content, Digest, Titled};
+use countersign::kernel::notice::{Notice, NoticeKind};
+use countersign::kernel::types::UnixMillis;
 use countersign::notify::NotifyCall;
-use countersign::store::{NoticeQuery, NoticeState};
+use countersign::store::{Message, NoticeAnswer, NoticeQuery, NoticeState, NoticeStep, NoticeWork};
 
 use super::receivers::{Mood, Web};
 use super::{Stage, asks, discreet, is_refused, route, sequenced, verified, webhook};
@@ -185,6 +188,77 @@ fn refusals(stage: &Stage, world: &World<'_>, name: &str, count: usize) {
         });
         stage.store.apply(commands.collect()).unwrap();
     }
+}
+
+/// The messages of one channel, oldest first.
+fn of_channel(stage: &Stage, channel: &str) -> Vec<Message> {
+    let (mut after, mut found) = (None, vec![]);
+    loop {
+        let page = stage.store.notices(&NoticeQuery { after, limit: 1_000, ..NoticeQuery::default() }).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some((last.leaf, last.id.clone()));
+        found.extend(page.into_iter().filter(|message| message.channel == channel));
+    }
+    found.reverse();
+    found
+}
+
+#[test]
+fn what_a_fast_route_gets_does_not_break_the_pace_of_a_slow_one() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    drop(stage.bank());
+    let slow = route("\"slow\"", "digest_after = 1\nmin_interval_s = 3600");
+    let fast = route("\"fast\"", "digest_after = 1000\nmin_interval_s = 1");
+    let other = route("\"other\"", "digest_after = 1000\nmin_interval_s = 1");
+    let hooks = ["slow", "fast", "other"].map(|name| webhook(name, web.port, "")).concat();
+    stage.start(&(hooks + &slow + &fast + &other));
+    stage.begun();
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(10_000);
+    for (name, count) in [("a", 1), ("b", 700), ("c", 1)] {
+        refusals(&stage, &world, name, count);
+        stage.sequenced();
+        stage.looked();
+    }
+    let slow = of_channel(&stage, "slow");
+    assert_eq!(slow.iter().map(|message| message.content.count()).collect::<Vec<_>>(), [1, 701]);
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_mutes_nothing() {
+    let mut stage = Stage::new();
+    let web = Web::start(&[Mood::Status(200)]);
+    drop(stage.bank());
+    let digest = |leaf: i64, at: UnixMillis| {
+        let first = Notice {
+            kind: NoticeKind::RequestRefused,
+            title: "A request was refused: of tomorrow".into(),
+            lines: vec![],
+            subjects: [].into(),
+            at: at.rfc3339(),
+        };
+        let titles = vec![Titled { title: first.title.clone(), count: 3, at: first.at.clone() }];
+        let content = Content::Several(Digest { last_at: first.at.clone(), first, count: 3, titles });
+        Message::new(leaf, "ops", content, at, at.plus_ms(60_000))
+    };
+    // Queued while the clock was a month ahead: an open digest, and what seemed to be sent lately.
+    let ahead = countersign::ops::clock::now().plus_ms(30 * 86_400_000);
+    let new = vec![digest(1, ahead), digest(2, ahead), digest(3, ahead)];
+    let to = stage.store.newest_checkpoint().unwrap().unwrap().size;
+    let step = NoticeStep { from: None, to, new, ..NoticeStep::default() };
+    assert_eq!(stage.store.work_notices(NoticeWork::Step(Box::new(step))).unwrap(), NoticeAnswer::Done);
+    let pace = "digest_after = 1\nmin_interval_s = 3600";
+    stage.start(&(webhook("ops", web.port, "") + &route("\"ops\"", pace)));
+    let world = World::new(&*stage.store);
+    world.now.set(countersign::ops::clock::now().0);
+    world.ids.set(1_000);
+    is_refused(&world, "k");
+    stage.sequenced();
+    let told: Vec<u64> = (0..4).map(|_| web.next().json()["data"]["count"].as_u64().unwrap()).collect();
+    assert_eq!(told.iter().filter(|count| **count == 1).count(), 1, "{told:?}");
+    assert_eq!(told.iter().filter(|count| **count == 3).count(), 3, "{told:?}");
 }
 
 #[test]

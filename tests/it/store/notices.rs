@@ -9,6 +9,7 @@ use countersign::store::{
 };
 
 const MINUTE: i64 = 60_000;
+const MONTH: i64 = 30 * DAY_MS;
 
 fn at(ms: i64) -> UnixMillis {
     UnixMillis(START + ms)
@@ -39,7 +40,8 @@ fn work(store: &dyn Store, work: NoticeWork) -> NoticeAnswer {
 /// Ids and numbers of the attempts.
 fn claimed(store: &dyn Store, channels: &[&str], now: i64, limit: u32) -> Vec<(String, u32)> {
     let channels = channels.iter().map(|name| (*name).to_owned()).collect();
-    let claim = NoticeWork::Claim { channels, now: at(now), until: at(now + MINUTE), limit };
+    let (now, until, latest) = (at(now), at(now + MINUTE), at(now + MONTH));
+    let claim = NoticeWork::Claim { channels, now, latest, until, limit };
     let NoticeAnswer::Claimed(messages) = work(store, claim) else { panic!("not claimed") };
     messages.into_iter().map(|message| (message.id, message.attempts)).collect()
 }
@@ -83,12 +85,25 @@ sentences! {
         assert_eq!(w.store.notice_place().unwrap().early, Vec::<i64>::new());
         assert_eq!(listed(w.store, NoticeState::Queued), ["40-a"]);
     };
+    what_was_told_of_early_is_told_by_no_step_that_does_not_know_it: |w| {
+        let early = NoticeStep { to: 3, early: vec![40], new: vec![message(40, "a", 0)], ..NoticeStep::default() };
+        assert_eq!(work(w.store, NoticeWork::Step(Box::new(early))), NoticeAnswer::Done);
+        // A page of the log that was read before the early step, by another daemon.
+        for channel in ["a", "b"] {
+            let new = vec![message(39, channel, 0), message(40, channel, 0)];
+            assert_eq!(work(w.store, step(Some(3), 5, new)), NoticeAnswer::Stale, "{channel}");
+        }
+        assert_eq!(listed(w.store, NoticeState::Queued), ["40-a"]);
+        let placed = NoticeStep { from: Some(3), to: 5, placed: vec![40], new: vec![message(39, "a", 0)], ..NoticeStep::default() };
+        assert_eq!(work(w.store, NoticeWork::Step(Box::new(placed))), NoticeAnswer::Done);
+        assert_eq!(listed(w.store, NoticeState::Queued), ["40-a", "39-a"]);
+    };
     a_message_is_claimed_by_one_at_a_time_when_it_is_due_and_again_when_the_claim_lapses: |w| {
         let new = vec![message(1, "a", 0), message(2, "a", 10), message(3, "b", 0), message(4, "a", 5_000)];
         work(w.store, step(None, 9, new));
-        assert!(!w.store.notice_is_due("a", at(-1)).unwrap());
-        assert!(w.store.notice_is_due("a", at(0)).unwrap());
-        assert!(!w.store.notice_is_due("c", at(0)).unwrap());
+        assert!(!w.store.notice_is_due("a", at(-1), at(MONTH)).unwrap());
+        assert!(w.store.notice_is_due("a", at(0), at(MONTH)).unwrap());
+        assert!(!w.store.notice_is_due("c", at(0), at(MONTH)).unwrap());
         assert_eq!(w.store.notice_counts().unwrap(), NoticeCounts { queued: 4, due: Some(at(0)), ..NoticeCounts::default() });
         assert_eq!(claimed(w.store, &["a"], 20, 1), [("1-a".to_owned(), 1)]);
         assert_eq!(claimed(w.store, &["a"], 20, 9), [("2-a".to_owned(), 1)]);
@@ -98,6 +113,13 @@ sentences! {
         let mut again = claimed(w.store, &["a"], 20 + MINUTE, 9);
         again.sort();
         assert_eq!(again, [("1-a".to_owned(), 2), ("2-a".to_owned(), 2), ("4-a".to_owned(), 1)]);
+    };
+    what_a_wrong_clock_put_off_beyond_every_pause_is_due: |w| {
+        work(w.store, step(None, 9, vec![message(1, "a", MONTH), message(2, "a", MONTH + 1)]));
+        assert!(!w.store.notice_is_due("a", at(0), at(MONTH + 1)).unwrap());
+        assert!(w.store.notice_is_due("a", at(0), at(MONTH)).unwrap());
+        assert_eq!(claimed(w.store, &["a"], 0, 9), [("2-a".to_owned(), 1)]);
+        assert_eq!(claimed(w.store, &["a"], 0, 9), []);
     };
     an_attempt_counts_while_its_claim_is_the_last_one: |w| {
         work(w.store, step(None, 9, vec![message(1, "a", 0), message(2, "a", 0)]));
@@ -136,6 +158,24 @@ sentences! {
         assert_eq!(work(w.store, NoticeWork::Forget { before: at(6), limit: 9 }), NoticeAnswer::Changed(1));
         assert_eq!(listed(w.store, NoticeState::Queued), ["2-a", "1-a"]);
     };
+    what_waits_for_a_channel_that_is_no_more_is_given_up_when_it_is_old: |w| {
+        work(w.store, step(None, 9, vec![message(1, "gone", 0), message(2, "a", 0), message(3, "gone", 0), message(4, "gone", 0)]));
+        claimed(w.store, &["gone"], 0, 1);
+        settled(w.store, "1-gone", 1, Attempt::Sent { at: at(5), note: None });
+        let abandon = |before, limit| NoticeWork::Abandon {
+            channels: vec!["a".into(), "b".into()], before: at(before), now: at(9), error: "channel_closed: x".into(), limit,
+        };
+        assert_eq!(work(w.store, abandon(0, 9)), NoticeAnswer::Changed(0));
+        assert_eq!(work(w.store, abandon(1, 1)), NoticeAnswer::Changed(1));
+        assert_eq!(work(w.store, abandon(1, 9)), NoticeAnswer::Changed(1));
+        assert_eq!(listed(w.store, NoticeState::Dead), ["4-gone", "3-gone"]);
+        assert_eq!(listed(w.store, NoticeState::Queued), ["2-a"]);
+        let dead = w.store.notice("3-gone").unwrap().unwrap();
+        assert_eq!((dead.ended, dead.error.as_deref()), (Some(at(9)), Some("channel_closed: x")));
+        // None is configured: all of it is given up.
+        let none = NoticeWork::Abandon { channels: vec![], before: at(1), now: at(9), error: "x".into(), limit: 9 };
+        assert_eq!(work(w.store, none), NoticeAnswer::Changed(1));
+    };
     a_digest_grows_until_it_is_claimed: |w| {
         work(w.store, step(None, 1, vec![message(1, "a", MINUTE)]));
         let joins = |from, to| NoticeWork::Step(Box::new(NoticeStep {
@@ -161,6 +201,13 @@ sentences! {
         assert_eq!(ids, ["5-b", "5-a", "4-b", "4-a", "3-b", "3-a", "2-b", "2-a", "1-b", "1-a"]);
         let since = NoticeQuery { since: Some(at(1)), limit: 9, ..NoticeQuery::default() };
         assert_eq!(w.store.notices(&since).unwrap(), []);
+        let of = |channel: &str, kind| {
+            let query = NoticeQuery { channel: Some(channel.into()), kind: Some(kind), limit: 2, ..NoticeQuery::default() };
+            w.store.notices(&query).unwrap().into_iter().map(|message| message.id).collect::<Vec<_>>()
+        };
+        assert_eq!(of("a", NoticeKind::PaymentWaits), ["5-a", "4-a"]);
+        assert_eq!(of("a", NoticeKind::AgentFrozen), Vec::<String>::new());
+        assert_eq!(of("c", NoticeKind::PaymentWaits), Vec::<String>::new());
     };
 }
 
