@@ -27,12 +27,32 @@ pub struct Digest {
 
 /// What a digest shows of the notices of one title.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Kept")]
 pub struct Titled {
     pub title: String,
     pub count: u64,
     /// When the first of them was.
     pub at: String,
+}
+
+/// As it is kept in a queue; before there were counts a title was one text with its time.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Counted { title: String, count: u64, at: String },
+    Text(String),
+}
+
+impl From<Kept> for Titled {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Counted { title, count, at } => Self { title, count, at },
+            Kept::Text(text) => {
+                let (at, title) = text.split_once("  ").unwrap_or(("", &text));
+                Self { title: title.to_owned(), count: 1, at: at.to_owned() }
+            }
+        }
+    }
 }
 
 /// A message's content.

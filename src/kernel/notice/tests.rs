@@ -254,6 +254,19 @@ fn what_is_rare_is_seen_among_many_of_its_kind() {
     assert!(lines.contains(&"and 52 more".to_owned()), "{lines:?}");
 }
 
+#[test]
+fn a_digest_that_was_queued_before_titles_had_counts_is_read() {
+    let said = |titles: Value| {
+        let first = json!({ "kind": "agent_frozen", "title": "t", "lines": [], "subjects": {}, "at": "then" });
+        let digest = json!({ "first": first, "count": 2, "titles": titles, "last_at": "now" });
+        serde_json::from_value::<Content>(json!({ "several": digest })).unwrap()
+    };
+    let before = said(json!(["then  t", "now  u  v"]));
+    let counted = [("t", "then"), ("u  v", "now")].map(|(title, at)| json!({ "title": title, "count": 1, "at": at }));
+    assert_eq!(before, said(json!(counted)));
+    assert_eq!(before, serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap());
+}
+
 fn act_done(name: &str) -> Vec<u8> {
     act(name, json!({ "outcome": "done", "about": {} }), json!({ "status": "done" }))
 }
