@@ -11,6 +11,7 @@ use crate::cli::verify::{oid_base_of_state, read_root};
 use crate::kernel::approval::{ApprovalDocument, Evidence, PaymentTerms, SignedDecision};
 use crate::kernel::credential::chain::{PartyAnchors, verify_leaf};
 use crate::kernel::credential::oid::OidBase;
+use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::quorum::{Answer, GateRule, Side};
 use crate::kernel::refusal::Refusal;
@@ -25,9 +26,9 @@ pub struct Args {
     /// The bank's root certificate, PEM [default: certs/root.pem of the state directory]
     #[arg(long, value_name = "PEM")]
     root: Option<PathBuf>,
-    /// The bank's issuing CA, PEM [default: certs/issuing.pem of the state directory]
+    /// The bank's issuing CAs, PEM, one or more a file; repeatable [default: certs/issuing.pem of the state directory]
     #[arg(long, value_name = "PEM")]
-    issuing: Option<PathBuf>,
+    issuing: Vec<PathBuf>,
     /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
     #[arg(long, value_name = "OID")]
     oid_base: Option<String>,
@@ -37,50 +38,111 @@ pub struct Args {
 ///
 /// # Errors
 /// `approval_mismatch`, `approval_signature_invalid`, `operator_certificate_invalid`, `approval_unsigned` when no word is
-/// signed; `document_malformed`, `file_unreadable`, `root_unreadable`.
+/// signed; `document_malformed`, `file_unreadable`, `root_unreadable`, `issuing_unreadable`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let Args { file, root, issuing, oid_base } = args;
     let view = documents::read_json(&file)?;
     let certs = context.state.certs();
     let anchors = PartyAnchors {
         root: read_root(&root.unwrap_or_else(|| certs.join("root.pem")))?,
-        issuing: vec![read_root(&issuing.unwrap_or_else(|| certs.join("issuing.pem")))?],
+        issuing: read_issuing(if issuing.is_empty() { vec![certs.join("issuing.pem")] } else { issuing })?,
     };
     let base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
     let base: OidBase = base
         .parse()
         .map_err(|_| Failure::usage("config_invalid", format!("{base} is no OID"), "correct --oid-base"))?;
-    let words = verified(&view, &anchors, &base).map_err(|failure| in_file(&file, failure))?;
+    let Verified { first, terms, words } =
+        verified(&view, &anchors, &base).map_err(|failure| in_file(&file, failure))?;
     let shown = json!({
-        "valid": true, "approval_id": view["approval_id"], "status": view["status"],
-        "transaction_hash": view["signed"]["transaction_hash"], "terms": view["signed"]["terms"], "words": words,
+        "valid": true,
+        "signed": {
+            "approval_id": first.approval_id, "transaction_hash": first.transaction_hash, "terms": terms,
+            "policy_version": first.policy_version, "expires": first.expires, "nonce": first.nonce, "words": words,
+        },
+        "stated": { "status": view["status"], "words": stated(&view) },
     });
-    context.print(&shown, |shown| {
-        let lines = shown["words"].as_array().into_iter().flatten().map(|word| {
-            format!(
-                "  {} {} at {} (certificate {})",
-                cell(&word["person"]),
-                cell(&word["decision"]),
-                cell(&word["at"]),
-                cell(&word["serial"])
-            )
-        });
-        let lines = lines.collect::<Vec<_>>().join("\n");
-        format!(
-            "{} is valid: signed about {} {}\n{lines}\nIt proves who signed what; not that nobody else was asked.",
-            file.display(),
-            cell(&shown["terms"]["kind"]),
-            cell(&shown["terms"]["transaction_id"]),
-        )
-    });
+    context.print(&shown, |shown| told_apart(&file, shown));
     Ok(())
+}
+
+/// What keys have signed, and beneath it what only the file says.
+fn told_apart(file: &Path, shown: &Value) -> String {
+    let (signed, stated) = (&shown["signed"], &shown["stated"]);
+    let terms = &signed["terms"];
+    let mut lines = vec![
+        format!("{} is valid. Signed, and verified here:", file.display()),
+        format!("  approval   {}, under policy {}", cell(&signed["approval_id"]), cell(&signed["policy_version"])),
+        format!("  payment    {} {}", cell(&terms["kind"]), cell(&terms["transaction_id"])),
+        format!(
+            "  amount     {} {} in its smallest units, from {} to {}",
+            cell(&terms["amount_minor"]),
+            cell(&terms["currency"]),
+            cell(&terms["debit_account"]),
+            cell(&terms["credit_account"])
+        ),
+    ];
+    lines.extend(signed["words"].as_array().into_iter().flatten().map(|word| {
+        format!("  {:<10} {} (certificate {})", cell(&word["person"]), cell(&word["decision"]), cell(&word["serial"]))
+    }));
+    lines.push("Only stated by whoever made the file, signed by nobody:".to_owned());
+    lines.push(format!("  status     {}", cell(&stated["status"])));
+    lines.extend(stated["words"].as_array().into_iter().flatten().map(|word| {
+        let (person, role, at) = (cell(&word["person"]), cell(&word["role"]), cell(&word["at"]));
+        match word["answer"].as_str() {
+            Some(answer) => format!("  {person:<10} said {answer} as {role} at {at}, without a signature"),
+            None => format!("  {person:<10} spoke as {role} at {at}"),
+        }
+    }));
+    lines.push("It proves who signed what; not that nobody else was asked, nor when.".to_owned());
+    lines.join("\n")
+}
+
+/// Of each word what no signature covers: of one without evidence that is all of it.
+fn stated(view: &Value) -> Vec<Value> {
+    let words = view["words"].as_array().into_iter().flatten();
+    let beside = |word: &Value| {
+        let mut said = json!({
+            "person": word["person"], "role": word["role"], "at": word["at"], "note": word["note"],
+            "is_signed": !word["evidence"].is_null(),
+        });
+        if word["evidence"].is_null() {
+            said["answer"] = word["answer"].clone();
+        }
+        said
+    };
+    words.map(beside).collect()
+}
+
+/// The certificates of these files: a bank that has changed its issuing CA has several.
+fn read_issuing(files: Vec<PathBuf>) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut issuing = vec![];
+    for file in files {
+        let text = documents::read(&file)?;
+        let found = pem::decode_all(Kind::Certificate, &text).map_err(|error| {
+            Failure::usage(
+                "issuing_unreadable",
+                format!("{} holds no PEM certificates: {error}", file.display()),
+                "name the bank's issuing CAs with --issuing",
+            )
+        })?;
+        issuing.extend(found);
+    }
+    Ok(issuing)
 }
 
 fn in_file(file: &Path, failure: Failure) -> Failure {
     Failure { message: format!("{}: {}", file.display(), failure.message), ..failure }
 }
 
-fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Vec<Value>, Failure> {
+/// What signatures prove of an approval.
+struct Verified {
+    /// What all of them say alike: what each is about is the same.
+    first: ApprovalDocument,
+    terms: PaymentTerms,
+    words: Vec<Value>,
+}
+
+fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Verified, Failure> {
     let malformed = |what: &str| {
         let next = "take what `countersign approvals show --json` prints, as it is";
         Failure::usage("document_malformed", format!("it has no readable {what}"), next)
@@ -88,7 +150,7 @@ fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Vec<
     let terms: PaymentTerms =
         serde_json::from_value(view["signed"]["terms"].clone()).map_err(|_| malformed("signed.terms"))?;
     let hash = terms.hash().ok_or_else(|| malformed("signed.terms"))?;
-    let mut words = vec![];
+    let (mut words, mut first) = (vec![], None);
     for word in view["words"].as_array().ok_or_else(|| malformed("words"))? {
         if word["evidence"].is_null() {
             continue;
@@ -124,15 +186,13 @@ fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Vec<
             return Err(told(Refusal::ApprovalMismatch));
         }
         words.push(json!({
-            "person": document.approver, "role": word["role"], "decision": document.decision, "at": word["at"],
-            "key": signed_by.key, "serial": signed_by.serial, "certificate_sha256": Sha256::of(&[&der]),
+            "person": document.approver, "decision": document.decision, "key": signed_by.key, "serial": signed_by.serial, "certificate_sha256": Sha256::of(&[&der]),
             "evidence_sha256": evidence.hash(),
         }));
+        first.get_or_insert(document);
     }
-    if words.is_empty() {
-        return Err(told(Refusal::ApprovalUnsigned));
-    }
-    Ok(words)
+    let first = first.ok_or_else(|| told(Refusal::ApprovalUnsigned))?;
+    Ok(Verified { first, terms, words })
 }
 
 fn instant(text: &str) -> Option<UnixMillis> {

@@ -89,9 +89,42 @@ fn two_people_of_the_bank_and_the_owner_sign_with_their_tokens_and_the_agent_pay
     fs::write(&file, shown.to_string()).unwrap();
     let output = world.run("nowhere", &[&["--json"], &verify[..]].concat());
     let verdict: Value = serde_json::from_str(&output).unwrap();
-    let people: Vec<&str> =
-        verdict["words"].as_array().unwrap().iter().map(|word| word["person"].as_str().unwrap()).collect();
-    assert_eq!(people, ["dora", "olivia", "erin"]);
+    let said_by = |words: &Value| -> Vec<String> {
+        words.as_array().unwrap().iter().map(|word| word["person"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(said_by(&verdict["signed"]["words"]), ["dora", "olivia", "erin"]);
+    assert_eq!(verdict["signed"]["terms"]["amount_minor"], "250000");
+    assert_eq!((&verdict["stated"]["status"], &verdict["signed"]["status"]), (&shown["status"], &Value::Null));
+    // Several issuing CAs, each file with one or more of them; the right one has to be among them.
+    let others = world.state("secco").join("certs/issuing.pem").display().to_string();
+    let wrong = ["verify", "approval", &path, "--root", &root, "--issuing", &others];
+    assert_eq!(world.refused("nowhere", &wrong), (3, "operator_certificate_invalid".to_owned()));
+    world.run("nowhere", &["verify", "approval", &path, "--root", &root, "--issuing", &others, "--issuing", &issuing]);
+    let bundle = world.state("bank").join("bundle.pem");
+    let both = [&others, &issuing].map(|file| fs::read_to_string(file).unwrap()).concat();
+    fs::write(&bundle, both).unwrap();
+    world.run("nowhere", &["verify", "approval", &path, "--root", &root, "--issuing", bundle.to_str().unwrap()]);
+    fs::write(&bundle, "nothing").unwrap();
+    let unreadable = ["verify", "approval", &path, "--root", &root, "--issuing", bundle.to_str().unwrap()];
+    assert_eq!(world.refused("nowhere", &unreadable), (2, "issuing_unreadable".to_owned()));
+    // What nobody signed is shown apart from what somebody did, whoever put it there.
+    let mut more = shown.clone();
+    more["status"] = json!("executed twice");
+    let mallory = json!({
+        "gate": 1, "person": "mallory", "role": "officer", "answer": "yes", "note": "n", "at": shown["words"][0]["at"],
+        "asserted": false, "evidence": null,
+    });
+    more["words"].as_array_mut().unwrap().push(mallory);
+    fs::write(&file, more.to_string()).unwrap();
+    let verdict: Value = serde_json::from_str(&world.run("nowhere", &[&["--json"], &verify[..]].concat())).unwrap();
+    assert_eq!(said_by(&verdict["signed"]["words"]), ["dora", "olivia", "erin"]);
+    let stated = &verdict["stated"]["words"];
+    assert_eq!(said_by(stated), ["dora", "olivia", "erin", "mallory"]);
+    assert_eq!((&stated[0]["is_signed"], &stated[3]["is_signed"]), (&json!(true), &json!(false)));
+    let told = world.run("nowhere", &verify);
+    let (signed, stated) = told.split_once("Only stated").expect("two parts");
+    assert!(!signed.contains("mallory") && !signed.contains("executed twice"), "{told}");
+    assert!(stated.contains("mallory") && stated.contains("without a signature"), "{told}");
     let bends: [(&str, Value, &str); 6] = [
         ("/signed/terms/amount_minor", json!("2"), "approval_mismatch"),
         ("/words/0/person", json!("erin"), "approval_mismatch"),
