@@ -191,9 +191,10 @@ impl Wish {
                 };
                 (actor, Act::SetAccountStatus { account, status, reason: "load".into() })
             }
-            Self::Breaker { open } => {
-                (town.officer(), Act::SetBreaker { cause: Cause::Operator, reason: open.then(|| "load".to_owned()) })
-            }
+            Self::Breaker { open } => (
+                town.officer(),
+                Act::SetBreaker { cause: Cause::Operator, reason: open.then(|| "load".to_owned()), node: None },
+            ),
             Self::ResolveCase { case, approve } => {
                 let verdict = if approve { CaseVerdict::Release } else { CaseVerdict::Reject };
                 let rules = Arc::clone(&town.rules);

@@ -170,15 +170,16 @@ fn stopped(context: &Context, call: DeskCall) -> Result<(), Failure> {
         let mut lines = vec![format!(
             "{state}{changed}; {cases} cases wait for an answer, {orders} orders for the core banking system"
         )];
-        lines.extend(answer["causes"].as_array().into_iter().flatten().map(cause));
+        lines.extend(answer["causes"].as_array().into_iter().flatten().map(|one| cause(one, &answer["node"])));
         lines.join("\n")
     });
     Ok(())
 }
 
 /// A cause that stands: whom it stops, what its probes say, and what to do.
-fn cause(cause: &Value) -> String {
-    let whom = if cause["reach"] == "node" { "this node" } else { "the whole bank" };
+fn cause(cause: &Value, node: &Value) -> String {
+    let whom =
+        if cause["reach"] == "node" { format!("this node ({})", cell(node)) } else { "the whole bank".to_owned() };
     let (name, since) = (cell(&cause["cause"]), cell(&cause["since"]));
     let probes = match &cause["probes"] {
         Value::Null => String::new(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kernel::types::NodeId;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{LEASE_MS, Store};
@@ -24,7 +25,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// This node's right to serve.
 pub struct Lease {
     store: Arc<dyn Store>,
-    node: String,
+    node: NodeId,
     /// True once the store said that others may share it.
     is_needed: AtomicBool,
     acted_on: AtomicU64,
@@ -43,7 +44,7 @@ impl Lease {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            node: clock::fresh_id("node_"),
+            node: clock::fresh_node_id(),
             is_needed: AtomicBool::new(false),
             acted_on: AtomicU64::new(0),
             until_ms: AtomicI64::new(i64::MIN),
@@ -59,7 +60,7 @@ impl Lease {
         for _ in 0..CHASES_MAX {
             let sent_ms = clock::boot_ms();
             let acted_on = self.acted_on.load(Ordering::Acquire);
-            let Some(changes) = self.store.serve_as(&self.node, acted_on)? else {
+            let Some(changes) = self.store.serve_as(self.node.as_str(), acted_on)? else {
                 return Ok(());
             };
             self.is_needed.store(true, Ordering::Release);
@@ -71,6 +72,11 @@ impl Lease {
             self.acted_on.store(changes, Ordering::Release);
         }
         Err(Failure::busy("lease_not_renewed", "the revocation status changes all the time", "wait a moment"))
+    }
+
+    /// How this node is called among those that share the store.
+    pub fn node(&self) -> &NodeId {
+        &self.node
     }
 
     /// Whether this node may serve now.
@@ -91,7 +97,7 @@ impl Lease {
                 return Ok(1);
             };
             let target = *target.get_or_insert(nodes.changes);
-            let others = || nodes.serving.iter().filter(|(node, _)| *node != self.node);
+            let others = || nodes.serving.iter().filter(|(node, _)| *node != self.node.as_str());
             if others().all(|(_, acted_on)| *acted_on >= target) {
                 return Ok(others().count() + 1);
             }

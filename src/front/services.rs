@@ -398,7 +398,7 @@ impl Services {
             rules,
             core: setup.core.clone(),
             limit: Arc::clone(&self.limit),
-            guard: Guard::new(setup.settings.breaker.clone()),
+            guard: Guard::new(setup.settings.breaker.clone(), self.lease.node().clone()),
         });
         payments.recover()?;
         if let Some(watch) = &self.watch {

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use detector::{AUTOMATIC, Order, Progress, Reached, Seen};
 
 use crate::kernel::breaker::{Cause, Reach, joined};
-use crate::kernel::types::SpiffeId;
+use crate::kernel::types::{NodeId, SpiffeId};
 use crate::ops::clock;
 use crate::ops::sync::{AtomicBool, Mutex, MutexGuard};
 use detector::Detector;
@@ -27,11 +27,17 @@ pub struct Guard {
     detector: Mutex<Detector>,
     /// True when a cause of this node stands: payments ask this first.
     is_stopped: AtomicBool,
+    node: NodeId,
 }
 
 impl Guard {
-    pub fn new(settings: BreakerSettings) -> Arc<Self> {
-        Arc::new(Self { detector: Mutex::new(Detector::new(settings)), is_stopped: AtomicBool::new(false) })
+    pub fn new(settings: BreakerSettings, node: NodeId) -> Arc<Self> {
+        Arc::new(Self { detector: Mutex::new(Detector::new(settings)), is_stopped: AtomicBool::new(false), node })
+    }
+
+    /// Whose breaker it is.
+    pub fn node(&self) -> &NodeId {
+        &self.node
     }
 
     fn detector(&self) -> MutexGuard<'_, Detector> {

@@ -20,7 +20,7 @@ use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OperatorName,
+    AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, NodeId, OperatorName,
     OwnerId, ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
 use crate::kernel::zone::Zone;
@@ -504,6 +504,8 @@ pub enum Act {
         case: CaseId,
         verdict: CaseVerdict,
         note: String,
+        /// Which node a cause stops that stops one alone. None: the cause stops the whole bank.
+        node: Option<NodeId>,
         rules: Arc<Rules>,
     },
     /// Hands an open transaction to the bank's people; its funds stay held.

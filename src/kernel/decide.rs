@@ -226,7 +226,7 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             reversal::by_operator(book, command, transaction_id, *amount, idempotency_key, rules, fresh)
         }
         Act::ApplyPolicy { policy, expects } => policy::apply(book, command, policy, *expects),
-        Act::SetBreaker { cause, reason } => stop::set(book, command, *cause, reason.as_deref()),
+        Act::SetBreaker { cause, reason, .. } => stop::set(book, command, *cause, reason.as_deref()),
         Act::TakeCase { case, from } => manual::take(book, command, case, *from),
         Act::ResolveCase { case, verdict, note, rules } => manual::resolve(book, command, case, verdict, note, rules),
         Act::QueueManual { transaction_id, case, reason } => manual::queue(book, command, transaction_id, case, reason),

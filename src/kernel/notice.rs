@@ -189,6 +189,7 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             if let Some(cause) = parameters["cause"].as_str() {
                 lines.insert(0, format!("cause: {}", text::cleaned(cause, 60)));
             }
+            lines.extend(parameters["node"].as_str().map(|node| format!("node: {}", text::cleaned(node, 31))));
             Some((NoticeKind::BreakerOpened, What::new("", lines, "countersign bank status; countersign manual list")))
         }
         "freeze" if result["already"] == false => {

@@ -369,6 +369,10 @@ name_type!(
     MandateId, "mandate id", "mdt_ followed by a 26-character ULID", |text| ulid_with("mdt_", text)
 );
 name_type!(
+    /// One of the daemons that share a store, from its start to its end: `node_` + ULID.
+    NodeId, "node id", "node_ followed by a 26-character ULID", |text| ulid_with("node_", text)
+);
+name_type!(
     /// One request, for logs, leaves and errors: `req_` + ULID.
     RequestId, "request id", "req_ followed by a 26-character ULID", |text| ulid_with("req_", text)
 );

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::kernel::command::Stamp;
-use crate::kernel::types::{RequestId, UnixMillis};
+use crate::kernel::types::{NodeId, RequestId, UnixMillis};
 
 /// The wall clock.
 pub fn now() -> UnixMillis {
@@ -53,6 +53,11 @@ pub fn fresh_id(prefix: &str) -> String {
 /// A fresh `req_` id.
 pub fn fresh_request_id() -> RequestId {
     fresh_id("req_").parse().expect("a fresh id has the form that RequestId asks for")
+}
+
+/// A fresh `node_` id.
+pub fn fresh_node_id() -> NodeId {
+    fresh_id("node_").parse().expect("a fresh id has the form that NodeId asks for")
 }
 
 /// Time and salt of a command that begins now.

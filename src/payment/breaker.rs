@@ -42,7 +42,7 @@ impl Payments {
     /// Lifts a cause on a person's word. Answers whether it stood.
     pub(super) fn lift(&self, operator: &OperatorPrincipal, cause: Cause) -> Result<bool, Failure> {
         let stood_here = self.guard.standing().iter().any(|progress| progress.cause == cause);
-        let changed = self.done(operator, Act::SetBreaker { cause, reason: None })?;
+        let changed = self.done(operator, self.set(cause, None))?;
         self.guard.lifted(cause);
         Ok(match cause.reach() {
             Reach::Bank => changed,
@@ -81,6 +81,7 @@ impl Payments {
         let reasons: Vec<&str> = causes.iter().filter_map(|cause| cause["reason"].as_str()).collect();
         value["reason"] = json!((!reasons.is_empty()).then(|| reasons.join("; ")));
         value["state"] = json!(state);
+        value["node"] = json!(self.guard.node());
         value["stopped"] = json!(state != BreakerState::Closed);
         for member in ["by", "since"] {
             value[member] = causes.first().map(|cause| cause[member].clone()).unwrap_or_default();
@@ -124,8 +125,17 @@ impl Payments {
     fn record(&self, cause: Cause, reason: Option<String>) -> Result<(), Failure> {
         let actor = Actor::System { component: COMPONENT.into() };
         let stamp = clock::stamp(clock::fresh_request_id());
-        let decision = self.decide(Command { stamp, actor, act: Act::SetBreaker { cause, reason } })?;
+        let decision = self.decide(Command { stamp, actor, act: self.set(cause, reason) })?;
         decision.outcome.map(drop).map_err(refused)
+    }
+
+    /// A cause of one node alone says which: nothing else in the log does.
+    fn set(&self, cause: Cause, reason: Option<String>) -> Act {
+        let node = match cause.reach() {
+            Reach::Bank => None,
+            Reach::Node => Some(self.guard.node().clone()),
+        };
+        Act::SetBreaker { cause, reason, node }
     }
 
     /// Whether what a cause speaks of is well again, asked of the thing itself.

@@ -133,7 +133,7 @@ impl Payments {
             }
             DeskCall::BankStop { reason } => {
                 let (cause, reason) = (Cause::Operator, Some(stated(reason)?));
-                let changed = self.done(operator, Act::SetBreaker { cause, reason })?;
+                let changed = self.done(operator, Act::SetBreaker { cause, reason, node: None })?;
                 self.stopped_after(changed)
             }
             DeskCall::BankResume { causes } => {

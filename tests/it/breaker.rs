@@ -84,6 +84,9 @@ impl Bank {
         let bodies = leaves["items"].as_array().unwrap().iter().map(|leaf| &leaf["body"]);
         let about: Vec<&Value> =
             bodies.filter(|body| body["act"] == "set_breaker" && body["parameters"]["cause"] == cause).collect();
+        // Each names the node that it is about.
+        let node = self.ask("auditor", &["bank", "status"])["node"].clone();
+        assert!(about.iter().all(|body| node.is_string() && body["parameters"]["node"] == node), "{node}: {about:?}");
         let opened = about.iter().filter(|body| body["parameters"]["open"] == true).count();
         (opened, about.len() - opened)
     }

@@ -227,9 +227,9 @@ fn story(w: &World<'_>, number: usize, title: &str, words: &str) -> Vec<String> 
         view.to_string()
     };
     told.push(seen());
-    let stop = Act::SetBreaker { cause: Cause::Operator, reason: Some(words.to_owned()) };
+    let stop = Act::SetBreaker { cause: Cause::Operator, reason: Some(words.to_owned()), node: None };
     told.push(format!("{:?}", w.admin(stop)));
-    told.push(format!("{:?}", w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None })));
+    told.push(format!("{:?}", w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None })));
     let deny = decide(&approval, Verdict::Deny, words);
     told.push(format!("{:?}", w.decision(Actor::Operator(operator("bob", &["approver"])), deny).outcome));
     told.push(seen());

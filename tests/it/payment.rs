@@ -135,7 +135,7 @@ impl Bank {
             anomalies_window_s: 2,
             ..BreakerSettings::default()
         };
-        let guard = Guard::new(quick);
+        let guard = Guard::new(quick, clock::fresh_node_id());
         let payments = Payments::new(PaymentsSetup {
             store: Arc::clone(&store) as Arc<dyn Store>,
             token: Arc::clone(&token) as Arc<dyn Token>,

@@ -126,8 +126,12 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             let parameters = json!({ "expects": expects.to_string(), "roles": roles, "sha256": policy.hash() });
             ("act", "apply_policy", parameters)
         }
-        Act::SetBreaker { cause, reason } => {
-            ("act", "set_breaker", json!({ "cause": cause, "open": reason.is_some(), "reason": reason }))
+        Act::SetBreaker { cause, reason, node } => {
+            let mut said = json!({ "cause": cause, "open": reason.is_some(), "reason": reason });
+            if let Some(node) = node {
+                said["node"] = json!(node);
+            }
+            ("act", "set_breaker", said)
         }
         Act::TakeCase { case, from } => ("act", "take_case", json!({ "case_id": case, "from": from })),
         Act::ResolveCase { case, verdict, note, .. } => {

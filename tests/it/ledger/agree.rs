@@ -277,7 +277,7 @@ fn probe(w: &World<'_>, book: &mut Book) -> Result<(), String> {
         ask(book, ada(), open(name, "OWN_P", Some("1000000")))?;
     }
     for cause in Cause::ALL {
-        ask(book, ada(), Act::SetBreaker { cause, reason: None })?;
+        ask(book, ada(), Act::SetBreaker { cause, reason: None, node: None })?;
     }
     let counters: Vec<((String, i64), i128)> = book.counters.clone().into_iter().collect();
     for ((who, day), spent) in counters {

@@ -167,7 +167,7 @@ fn a_stopped_bank_speaks_before_grants_and_after_keys_and_revocation() {
         bank(w);
         let known = transfer("5", "known");
         let first = w.call(known.clone());
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()), node: None }).unwrap();
         assert_eq!(w.call(known), first, "an answer that was given stays given");
         assert_eq!(w.call(transfer("6", "known")), Err(Refusal::IdempotencyKeyReused));
         let stranger = Request { agent: agent("purchaser", "stranger"), ..good() };

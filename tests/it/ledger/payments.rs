@@ -274,7 +274,7 @@ fn a_reversal_posts_only_what_is_there_and_the_fee_stays() {
         w.admin(status("CHK_002", AccountStatus::Frozen)).unwrap();
         assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(Refusal::AccountNotActive));
         w.decision(person("bob", &["officer"]), status("CHK_002", AccountStatus::Active)).outcome.unwrap();
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()), node: None }).unwrap();
         w.answer_approval(&approval, Verdict::Approve).unwrap();
         assert_eq!(w.answer_approval(&approval, Verdict::Approve), Err(Refusal::AlreadyDecided));
         assert_eq!((w.balance("CHK_001").0, w.balance("CHK_002").0), ("5247.33".into(), "0.00".into()));

@@ -57,7 +57,7 @@ impl Book {
                 let reversal = self.reversal(&original, *amount, maker, now, rules, fresh)?;
                 Ok(self.made(reversal, &scope, &request, now))
             }
-            Act::SetBreaker { cause, reason } => {
+            Act::SetBreaker { cause, reason, node: _ } => {
                 // What a person stopped a person lets go on; the daemon's breaker does the rest, and people lift it.
                 let by = match &command.actor {
                     Actor::System { component } if component == "breaker" && cause.name() != "operator" => {

@@ -231,8 +231,8 @@ fn only_people_let_payments_go_on_and_only_the_right_ones_decide_a_case() {
     on_every_store(|w| {
         w.bank();
         let eve = || Actor::Operator(operator("eve", &["approver", "auditor"]));
-        let stop = || Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) };
-        let go_on = || Act::SetBreaker { cause: Cause::Operator, reason: None };
+        let stop = || Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()), node: None };
+        let go_on = || Act::SetBreaker { cause: Cause::Operator, reason: None, node: None };
         use Refusal::*;
         refusals(
             w,

@@ -426,7 +426,7 @@ impl Life<'_, '_> {
                 let by = if by == 6 { Actor::System { component: "breaker".into() } } else { actor(by) };
                 let cause = [Cause::Operator, Cause::Anomalies, Cause::HsmDown][usize::from(cause)];
                 let reason = stop.then(|| format!("{} drill", cause.name()));
-                Some(w.command(by, Act::SetBreaker { cause, reason }))
+                Some(w.command(by, Act::SetBreaker { cause, reason, node: None }))
             }
             Step::Here { stop } => {
                 self.rules.stopped_here = stop.then(|| "this node is alone".into());

@@ -142,11 +142,11 @@ sentences! {
     a_case_of_stopped_payments_is_not_closed_by_the_core: |w| {
         let w = &external(w);
         let id = w.approved(transfer("5", "k"));
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()), node: None }).unwrap();
         let case = queued(w.call(execute_transfer(&id, "SAV_001", "5")));
         done(w, &id, Hold).unwrap();
         assert_eq!(case_of(w, &case).0, "queued");
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }).unwrap();
         resolve(w, &case, CaseVerdict::Release).unwrap();
         assert!(matches!(w.call(execute_transfer(&id, "SAV_001", "5")), Ok(Effect::Submitted(_))));
     };

@@ -355,7 +355,7 @@ impl Desk {
             rules: Arc::new(rules()),
             core: None,
             limit: Arc::new(ServingLimit::none()),
-            guard: Guard::new(BreakerSettings::default()),
+            guard: Guard::new(BreakerSettings::default(), clock::fresh_node_id()),
         };
         let log = || {
             Log::open(LogSetup {

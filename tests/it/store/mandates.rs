@@ -310,7 +310,7 @@ pub(super) fn limits() -> Value {
 
 /// An administrator stops all payments, or lets them go on.
 fn stop(reason: Option<&str>) -> Act {
-    Act::SetBreaker { cause: Cause::Operator, reason: reason.map(str::to_owned) }
+    Act::SetBreaker { cause: Cause::Operator, reason: reason.map(str::to_owned), node: None }
 }
 
 /// Up to 3000 a payment.

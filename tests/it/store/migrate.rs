@@ -93,11 +93,11 @@ fn stays_stopped(store: &dyn Store) {
     let lift = |component: &str| {
         w.decision(
             Actor::System { component: component.into() },
-            Act::SetBreaker { cause: Cause::Operator, reason: None },
+            Act::SetBreaker { cause: Cause::Operator, reason: None, node: None },
         )
     };
     assert_eq!(lift("breaker").outcome, Err(Refusal::OperatorNotPermitted));
-    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }).unwrap();
     w.call(transfer("1", "going-on")).unwrap();
 }
 

@@ -77,7 +77,7 @@ sentences! {
     };
     causes_are_opened_and_lifted_by_whom_they_belong_to: |w| {
         w.bank();
-        let set = |cause, reason: Option<&str>| Act::SetBreaker { cause, reason: reason.map(str::to_owned) };
+        let set = |cause, reason: Option<&str>| Act::SetBreaker { cause, reason: reason.map(str::to_owned), node: None };
         let breaker = || system(COMPONENT);
         let by_people = [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing];
         let mut rows = vec![
@@ -252,8 +252,8 @@ sentences! {
                 commands.push(w.tool_command(&shopper(), execute_transfer(id, "SAV_001", "5")));
             }
             let reason = (turn != 2).then(|| "again".to_owned());
-            commands.push(w.command(ann(), Act::SetBreaker { cause: Cause::Operator, reason }));
-            commands.push(w.command(ann(), Act::SetBreaker { cause: Cause::Operator, reason: None }));
+            commands.push(w.command(ann(), Act::SetBreaker { cause: Cause::Operator, reason, node: None }));
+            commands.push(w.command(ann(), Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }));
         }
         assert!(permitted(&at_once(w, commands)) > 0);
         lift(w, Cause::Operator);
@@ -329,11 +329,11 @@ fn by_whom(cause: Cause) -> Actor {
 }
 
 fn open(w: &World<'_>, cause: Cause) {
-    w.decision(by_whom(cause), Act::SetBreaker { cause, reason: Some("drill".into()) }).outcome.unwrap();
+    w.decision(by_whom(cause), Act::SetBreaker { cause, reason: Some("drill".into()), node: None }).outcome.unwrap();
 }
 
 fn lift(w: &World<'_>, cause: Cause) {
-    w.decision(by_whom(cause), Act::SetBreaker { cause, reason: None }).outcome.unwrap();
+    w.decision(by_whom(cause), Act::SetBreaker { cause, reason: None, node: None }).outcome.unwrap();
 }
 
 fn answer(w: &World<'_>, case: &CaseId, verdict: CaseVerdict) -> Act {

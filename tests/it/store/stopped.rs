@@ -54,7 +54,7 @@ sentences! {
         w.bank();
         stop(w);
         let (released, rejected) = (queued(w.call(transfer("5", "a"))), queued(w.call(transfer("6", "b"))));
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }).unwrap();
         assert_eq!(queued(w.call(transfer("5", "a"))), released, "it waits for its answer, not for the breaker");
         resolve(w, &released, CaseVerdict::Release).unwrap();
         resolve(w, &rejected, CaseVerdict::Reject).unwrap();
@@ -77,7 +77,7 @@ sentences! {
         w.later(DAY_MS);
         assert_eq!(w.sweep(), 0, "the wait is not the agent's: it does not lapse");
         assert_eq!(w.balance("CHK_001").1, "5.00");
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }).unwrap();
         resolve(w, &case, CaseVerdict::Release).unwrap();
         w.posted(execute_transfer(&id, "SAV_001", "5"));
         assert_eq!(w.balance("CHK_001"), ("5242.83".into(), "0.00".into()));
@@ -91,7 +91,7 @@ sentences! {
         resolve(w, &case, CaseVerdict::Reject).unwrap();
         assert_eq!(w.balance("CHK_001").1, "0.00");
         assert_eq!(w.call(execute_transfer(&id, "SAV_001", "2000")), Err(Refusal::ApprovalDenied));
-        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }).unwrap();
+        w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }).unwrap();
         for key in ["b", "c"] {
             w.approved(transfer("2000", key));
         }
@@ -133,24 +133,24 @@ sentences! {
         ] {
             assert_eq!(w.decision(actor, act()).outcome, Err(Refusal::OperatorNotPermitted));
         }
-        let by_agent = w.decision(Actor::Agent(shopper()), Act::SetBreaker { cause: Cause::Operator, reason: None });
+        let by_agent = w.decision(Actor::Agent(shopper()), Act::SetBreaker { cause: Cause::Operator, reason: None, node: None });
         assert_eq!(by_agent.outcome, Err(Refusal::OperatorNotPermitted));
     };
     stopping_twice_changes_nothing_and_reading_goes_on: |w| {
         w.bank();
         stop(w);
-        let again = w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("again".into()) });
+        let again = w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("again".into()), node: None });
         assert_eq!(again, Ok(Effect::Done { changed: false }));
         w.call(balance_of("CHK_001")).unwrap();
         w.admin(incoming("CHK_001", "1", "r")).unwrap();
-        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }), Ok(Effect::Done { changed: true }));
-        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None }), Ok(Effect::Done { changed: false }));
+        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }), Ok(Effect::Done { changed: true }));
+        assert_eq!(w.admin(Act::SetBreaker { cause: Cause::Operator, reason: None, node: None }), Ok(Effect::Done { changed: false }));
         w.approved(transfer("5", "k"));
     };
 }
 
 fn stop(w: &World<'_>) {
-    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()) }).unwrap();
+    w.admin(Act::SetBreaker { cause: Cause::Operator, reason: Some("drill".into()), node: None }).unwrap();
 }
 
 fn queued(outcome: Outcome) -> CaseId {
