@@ -12,7 +12,7 @@ use crate::kernel::canon::canonical;
 use crate::kernel::command::{Settlement, Verdict};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::ledger::{Approval, Transaction};
-use crate::kernel::quorum::{GateRule, Side};
+use crate::kernel::quorum::{GateRule, Proof, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{ApprovalId, KeyId, OperatorName, ProductId, Serial, Sha256, SpiffeId, TransactionId};
@@ -225,5 +225,14 @@ impl Evidence {
     /// What a leaf says of it.
     pub fn hash(&self) -> Sha256 {
         Sha256::of(&[self.document.as_bytes(), &[0], self.signature.as_bytes(), &[0], self.certificate.as_bytes()])
+    }
+}
+
+impl Proof for Evidence {
+    /// The certificate's; of one that cannot be read, which proves nothing, the hash of its text.
+    fn key(&self) -> KeyId {
+        let der = BASE64_STANDARD.decode(&self.certificate).ok();
+        let key = der.and_then(|der| Some(Sha256::of(&[Certificate::read(&der).ok()?.tbs.spki])));
+        key.unwrap_or_else(|| Sha256::of(&[self.certificate.as_bytes()]))
     }
 }

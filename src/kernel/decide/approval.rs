@@ -15,7 +15,7 @@ use crate::kernel::decide::Mark;
 use crate::kernel::ledger::{
     AccountKind, Approval, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind, TransactionState,
 };
-use crate::kernel::quorum::{Answer, BANK_ROLES, NotCounted, OWNER, Side, Speaker, Standing, Word};
+use crate::kernel::quorum::{self, Answer, BANK_ROLES, NotCounted, OWNER, Proof, Side, Speaker, Standing};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::ApprovalId;
 
@@ -143,18 +143,10 @@ fn heard(transaction: &Transaction, person: &OperatorPrincipal, said: &Said<'_>,
         Verdict::Deny => Answer::No,
     };
     let name = person.name.as_str();
-    let speaker = Speaker { person: name, roles: &person.roles, signed: said.evidence.is_some() };
-    let seat = quorum.seat(said.side, speaker, answer).map_err(refusal)?;
-    quorum.words.push(Word {
-        gate: seat.gate,
-        person: name.to_owned(),
-        role: seat.role,
-        answer,
-        note: said.note.to_owned(),
-        at: at.wall.0,
-        asserted: person.asserted,
-        evidence: said.evidence.cloned(),
-    });
+    let speaker = Speaker { person: name, roles: &person.roles, key: said.evidence.map(Proof::key) };
+    let (note, evidence) = (said.note.to_owned(), said.evidence.cloned());
+    let word = quorum::Said { answer, note, at: at.wall.0, asserted: person.asserted, evidence };
+    quorum.hear(said.side, speaker, word).map_err(refusal)?;
     let by = match quorum.standing() {
         Standing::Open => return Ok(heard),
         Standing::Denied => name.to_owned(),
