@@ -118,6 +118,16 @@ impl Authority {
         Ok(Person { name: enrolled.name, roles: enrolled.roles, owner: enrolled.owner, certificate, spki })
     }
 
+    /// The same operator with the customer that the person of this name is enrolled as, whatever else is configured: nobody
+    /// decides about their own money, whichever way they come.
+    ///
+    /// # Errors
+    /// `operator_unreadable`
+    pub fn with_owner(&self, operator: OperatorPrincipal) -> Result<OperatorPrincipal, Failure> {
+        let enrolled = self.enrolled_operator(&operator.name)?.and_then(|enrolled| enrolled.owner);
+        Ok(OperatorPrincipal { owner: enrolled.or(operator.owner), ..operator })
+    }
+
     /// Who signed this word, at the admin socket under this user id, and the word as evidence. What it is about, and
     /// whether it counts, is decided where it is recorded.
     ///

@@ -315,7 +315,10 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
         Some(Signed::Approval(approval)) => setup.authority.officer(approval, uid),
         Some(Signed::Word(word)) => setup.authority.speaker(word, uid).map(|(operator, _)| operator),
         Some(Signed::Reading(reading)) => setup.authority.reader(reading, uid),
-        None => setup.operators.identify(uid, request.operator.as_deref()),
+        None => {
+            let known = setup.operators.identify(uid, request.operator.as_deref());
+            known.and_then(|operator| setup.authority.with_owner(operator))
+        }
     };
     let answer = operator.and_then(|operator| dispatch(services, &operator, request.call, progress));
     if let Ok(log) = services.log() {

@@ -72,7 +72,13 @@ impl Operators {
 }
 
 fn principal(operator: &OperatorSettings, uid: u32, asserted: bool) -> OperatorPrincipal {
-    OperatorPrincipal { name: operator.name.clone(), uid, roles: operator.roles.clone(), asserted, owner: None }
+    OperatorPrincipal {
+        name: operator.name.clone(),
+        uid,
+        roles: operator.roles.clone(),
+        asserted,
+        owner: operator.owner.clone(),
+    }
 }
 
 fn unknown(uid: u32, name: Option<&str>, known: &str) -> Failure {
@@ -93,10 +99,14 @@ mod tests {
     use super::*;
 
     fn operators(asserted_operators: bool) -> Operators {
-        let person =
-            |name: &str, uid| OperatorSettings { name: name.parse().unwrap(), uid, roles: vec!["officer".into()] };
+        let person = |name: &str, uid, owner: Option<&str>| OperatorSettings {
+            name: name.parse().unwrap(),
+            uid,
+            roles: vec!["officer".into()],
+            owner: owner.map(|owner| owner.parse().unwrap()),
+        };
         Operators::new(
-            vec![person("alice", 7), person("bob", 7), person("carol", 8)],
+            vec![person("alice", 7, None), person("bob", 7, Some("cust_17")), person("carol", 8, None)],
             DemoSettings { enabled: asserted_operators, asserted_operators },
         )
     }
@@ -121,6 +131,7 @@ mod tests {
     fn a_chosen_operator_is_marked_as_asserted() {
         let chosen = operators(true).identify(7, Some("bob")).unwrap();
         assert_eq!((chosen.name.as_str(), chosen.asserted), ("bob", true));
+        assert_eq!(chosen.owner.unwrap().as_str(), "cust_17", "as configured");
         let own = operators(false).identify(8, None).unwrap();
         assert_eq!((own.name.as_str(), own.asserted), ("carol", false));
     }

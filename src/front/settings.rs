@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::httpsig;
 use crate::kernel::jwt::TokenKind;
-use crate::kernel::types::{OperatorName, RoleName};
+use crate::kernel::types::{OperatorName, OwnerId, RoleName};
 use crate::mcp::signed_http::LIFETIME_S as BRIDGE_LIFETIME_S;
 
 /// A clock that is further ahead is wrong.
@@ -191,6 +191,10 @@ pub struct OperatorSettings {
     pub uid: u32,
     /// `officer`, `approver`, `auditor`, `administrator`
     pub roles: Vec<String>,
+    /// The customer that the person is, if they are one and are not enrolled as such under this name: nobody decides about
+    /// their own money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerId>,
 }
 
 /// Who besides the daemon's own user reaches the admin socket.

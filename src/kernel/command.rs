@@ -71,9 +71,16 @@ pub struct OperatorPrincipal {
     pub roles: Vec<String>,
     /// True when the name was chosen with `--operator` in a demo instead of proven.
     pub asserted: bool,
-    /// The customer that the person is, with the role `owner`.
+    /// The customer that the person is, as enrolled or configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerId>,
+}
+
+impl OperatorPrincipal {
+    /// Whether this person is the owner of that name, whatever they are called as an operator.
+    pub fn is_owner(&self, owner: &str) -> bool {
+        self.name.as_str() == owner || self.owner.as_ref().is_some_and(|own| own.as_str() == owner)
+    }
 }
 
 /// What every command carries besides its act.

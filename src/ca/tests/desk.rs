@@ -247,6 +247,28 @@ fn approvals_outlive_an_officers_certificate_and_not_its_revocation() {
     let carol = officer("carol", &all.secco, &["officer"]);
     let request = all.request("shopper", None);
     // Approved some minutes ago, under the certificate of then.
+/// Whoever is known by user id alone is the customer that the person of that name is enrolled as.
+#[test]
+fn an_operator_known_by_user_id_is_the_owner_that_they_are_enrolled_as() {
+    let all = installation();
+    let bank = &all.bank.authority;
+    let omar = party("omar", PartyKind::Operator);
+    omar.authority.init_party(&unasserted()).unwrap();
+    let request = omar.authority.operator_show(&unasserted()).unwrap();
+    let roles = ["owner".to_owned(), "approver".to_owned()];
+    bank.operator_enrol(&administrator(), &request, &roles, Some(&"cust_17".parse().unwrap())).unwrap();
+    let Actor::Operator(known) = operator(&["approver"]) else { unreachable!() };
+    let owner_of = |name: &str, configured: Option<&str>| {
+        let owner = configured.map(|owner| owner.parse().unwrap());
+        let operator = OperatorPrincipal { name: name.parse().unwrap(), owner, ..known.clone() };
+        bank.with_owner(operator).unwrap().owner.map(|owner| owner.to_string())
+    };
+    assert_eq!(owner_of("omar", None).as_deref(), Some("cust_17"));
+    assert_eq!(owner_of("omar", Some("cust_18")).as_deref(), Some("cust_17"), "what was enrolled comes first");
+    assert_eq!(owner_of("olga", Some("cust_18")).as_deref(), Some("cust_18"));
+    assert_eq!(owner_of("olga", None), None);
+}
+
     let mut approval = approval(&carol, "secco", &request, 30).approval;
     approval.at_unix_ms = clock::now().plus_ms(-4 * 60_000).0.to_string();
     let key =

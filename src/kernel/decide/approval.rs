@@ -1,7 +1,7 @@
 //! One person's word about a payment that waits for people.
 //!
 //! Order: a role of this gate's side → the approval is there → open → in time → the word counts (`kernel/quorum.rs`) → not
-//! the maker, nor who entered the grant that it is made under → the owner of the account that pays → what was signed is
+//! the maker, nor who entered the grant that it is made under, nor at the bank's gate whose money it is → the owner of the account that pays → what was signed is
 //! what is asked, by a key that is not revoked → the agent and its grant stand → at
 //! the last word, nobody before was revoked since. Saying no needs no standing agent. What completes the
 //! gates approves; an approved reversal posts here and now.
@@ -97,9 +97,13 @@ fn awaiting(book: &dyn Book, transaction: &Transaction, at: &Stamp) -> Ruled<()>
     Err(refusal.into())
 }
 
-/// Whoever asked for it; and at the bank's gate whoever entered the grant under which an agent asks: otherwise one person
-/// alone could let an agent at an account and then approve what it does there.
+/// Whoever asked for it; and at the bank's gate whoever's money it is, under whatever name they work there, and whoever
+/// entered the grant under which an agent asks: otherwise one person alone could let an agent at an account and then approve
+/// what it does there.
 fn is_maker(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincipal, side: Side) -> Ruled<bool> {
+    if side == Side::Bank && is_own_money(book, transaction, person)? {
+        return Ok(true);
+    }
     match (&transaction.maker, side) {
         (Actor::Operator(maker), Side::Bank | Side::Owner) => Ok(maker.name == person.name),
         (Actor::Agent(agent), Side::Bank) => {
@@ -110,17 +114,27 @@ fn is_maker(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincip
     }
 }
 
-/// The grant under which an agent asks, as it stands now. A reversal pays back to the account that it is about.
-fn grant_of(book: &dyn Book, transaction: &Transaction, agent: &AgentPrincipal) -> Ruled<Option<Grant>> {
-    let account = match transaction.kind {
+/// Whether a person owns what pays, or what a reversal pays back to.
+pub(super) fn is_own_money(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincipal) -> Ruled<bool> {
+    let owned = |account: &str| -> Ruled<bool> { Ok(person.is_owner(&existing(book, account)?.owner)) };
+    Ok(owned(&transaction.debit)? || owned(about(transaction))?)
+}
+
+/// The account that a transaction is about. A reversal pays back to it.
+fn about(transaction: &Transaction) -> &str {
+    match transaction.kind {
         TransactionKind::Reversal => &transaction.credit,
         TransactionKind::Purchase
         | TransactionKind::Transfer
         | TransactionKind::Incoming
         | TransactionKind::Opening
         | TransactionKind::Booking => &transaction.debit,
-    };
-    let Ok(account) = account.parse() else {
+    }
+}
+
+/// The grant under which an agent asks, as it stands now.
+fn grant_of(book: &dyn Book, transaction: &Transaction, agent: &AgentPrincipal) -> Ruled<Option<Grant>> {
+    let Ok(account) = about(transaction).parse() else {
         return Ok(None);
     };
     book.grant(&agent.spiffe_id, &account)

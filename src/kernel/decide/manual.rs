@@ -6,12 +6,15 @@
 
 use serde_json::json;
 
+use super::approval::is_own_money;
 use super::bank::operator;
 use super::posting::released;
 use super::{
     Binding, Book, Case, CaseState, Change, ManualCase, Orders, Proposal, Ruled, Taken, core, existing, release,
 };
-use crate::kernel::command::{Actor, CaseStep, CaseVerdict, Command, CoreVerb, Effect, Rules, TakeFrom, ToolCall};
+use crate::kernel::command::{
+    Actor, CaseStep, CaseVerdict, Command, CoreVerb, Effect, OperatorPrincipal, Rules, TakeFrom, ToolCall,
+};
 use crate::kernel::ledger::{Inconsistent, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{CaseId, Sha256, TransactionId, UnixMillis};
@@ -190,15 +193,55 @@ fn worked(book: &dyn Book, command: &Command, case_id: &CaseId) -> Ruled<(String
     if case.state != CaseState::Queued {
         return Err(Refusal::AlreadyDecided.into());
     }
+    let Actor::Operator(person) = &command.actor else {
+        return Err(Refusal::OperatorNotPermitted.into());
+    };
     let Some(id) = &case.transaction_id else {
+        if asks_for_own_money(book, &case, person)? {
+            return Err(Refusal::MakerIsChecker.into());
+        }
         return Ok((by, case, None));
     };
     let transaction = book.transaction(id)?.ok_or_else(|| Inconsistent(format!("{case_id} names no transaction")))?;
     // Whoever made it, or whose money it is, has no say in it.
-    if transaction.maker.name() == by || existing(book, &transaction.debit)?.owner == by {
+    if transaction.maker.name() == by || is_own_money(book, &transaction, person)? {
         return Err(Refusal::MakerIsChecker.into());
     }
     Ok((by, case, Some(transaction)))
+}
+
+/// Whether a case about a payment that was never authorized is about this person's account: the one that was named, or
+/// any that the agent could have meant.
+fn asks_for_own_money(book: &dyn Book, case: &ManualCase, person: &OperatorPrincipal) -> Ruled<bool> {
+    let named = match serde_json::from_value(case.call.clone()).ok() {
+        Some(ToolCall::AuthorizePurchase { from_account, .. } | ToolCall::AuthorizeTransfer { from_account, .. }) => {
+            from_account
+        }
+        Some(
+            ToolCall::ListAccounts {}
+            | ToolCall::GetAccountBalance { .. }
+            | ToolCall::ListTransactions { .. }
+            | ToolCall::SearchProducts { .. }
+            | ToolCall::ExecutePurchase { .. }
+            | ToolCall::ExecuteTransfer { .. }
+            | ToolCall::CancelAuthorization { .. }
+            | ToolCall::GetTransaction { .. }
+            | ToolCall::GetApprovalStatus { .. }
+            | ToolCall::RequestReversal { .. },
+        )
+        | None => None,
+    };
+    let accounts = match named {
+        Some(account) => vec![account],
+        None => book.grants(&case.agent)?.into_iter().map(|grant| grant.account).collect(),
+    };
+    for account in accounts {
+        // One that is not there is nobody's.
+        if book.account(account.as_str())?.is_some_and(|account| person.is_owner(&account.owner)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Above the threshold; so does what cannot be compared with it.

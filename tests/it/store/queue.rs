@@ -25,6 +25,7 @@ sentences! {
         let held_large = queued(w.call(execute_transfer(&large_held, "SAV_001", "500")));
         let ended = queued(w.call(transfer("7", "ended")));
         done(w, bob(), &ended, CaseVerdict::Reject).unwrap();
+        let asked = queued(w.call(transfer_to(Some("OLGA_1"), "SAV_001", "6", "asked")));
         let nobody: CaseId = w.id("case_").parse().unwrap();
         done(w, bob(), &large, CaseVerdict::Release).unwrap();
         take(w, bob(), &small, TakeFrom::Nobody).unwrap();
@@ -59,6 +60,11 @@ sentences! {
             ("the owner takes a payment from the own account", owner(), taken(&held, Nobody), MakerIsChecker),
             ("the owner takes it over", owner(), taken(&held, Anybody), MakerIsChecker),
             ("the owner releases it", owner(), word(&held, Release), MakerIsChecker),
+            ("the owner, at the bank under another name, takes it", alias(), taken(&held, Nobody), MakerIsChecker),
+            ("the owner, at the bank under another name, takes it over", alias(), taken(&held, Anybody), MakerIsChecker),
+            ("the owner, at the bank under another name, rejects it", alias(), word(&held, Reject), MakerIsChecker),
+            ("the owner takes what was asked for from the own account", owner(), taken(&asked, Nobody), MakerIsChecker),
+            ("the owner releases that under another name", alias(), word(&asked, Release), MakerIsChecker),
             ("the owner says it was paid", owner(), word(&held, elsewhere("x")), MakerIsChecker),
             ("the first of two releases again", bob(), word(&large, Release), SecondPersonNeeded),
             ("the first of two says again that it was paid", cyd(), word(&held_large, elsewhere("SWIFT-1")), SecondPersonNeeded),
@@ -72,7 +78,8 @@ sentences! {
         // None of it changed anything.
         assert_eq!(case(w, &small).taken.unwrap().by, "bob");
         assert_eq!(case(w, &held).taken, None);
-        assert_eq!(w.store.cases_waiting().unwrap(), 4);
+        assert_eq!(case(w, &asked).taken, None);
+        assert_eq!(w.store.cases_waiting().unwrap(), 5);
         w.adds_up();
     };
     causes_are_opened_and_lifted_by_whom_they_belong_to: |w| {
@@ -305,6 +312,12 @@ fn eve() -> Actor {
 /// Olga works at the bank and has an account there.
 fn owner() -> Actor {
     Actor::Operator(operator("olga", &["approver"]))
+}
+
+/// The same person, who is called otherwise as an operator.
+fn alias() -> Actor {
+    let owner = Some("olga".parse().unwrap());
+    Actor::Operator(OperatorPrincipal { owner, ..operator("o-petrova", &["approver", "officer"]) })
 }
 
 fn olgas_account(w: &World<'_>) {
