@@ -125,7 +125,7 @@ impl Authority {
     ///
     /// # Errors
     /// `operator_not_permitted`, `not_this_party`, the names of [`OperatorRefusal`], `operator_role_unknown`,
-    /// `operator_owner_unnamed`, `agent_name_taken`, `agent_revoked`, the token's, the store's.
+    /// `operator_owner_unnamed`, `agent_name_taken`, `agent_revoked`, `key_already_enrolled`, the token's, the store's.
     pub fn operator_enrol(
         &self,
         actor: &Actor,
@@ -162,6 +162,7 @@ impl Authority {
             let name = signed.request.name;
             let subject = format!("operator {name}");
             self.may_certify(Profile::Operator, &subject, signed.request.key)?;
+            self.is_nobody_elses(&name, signed.request.key)?;
             let wish = Wish {
                 profile: Profile::Operator,
                 subject: subject.clone(),
@@ -208,26 +209,45 @@ impl Authority {
         })
     }
 
+    /// A key is one person's: under two names it would speak for two.
+    fn is_nobody_elses(&self, name: &OperatorName, key: KeyId) -> Result<(), Failure> {
+        let before = self.enrolled()?.into_iter().find(|other| other.name != *name && other.key == key);
+        before.map_or(Ok(()), |other| {
+            Err(Failure::refused(
+                "key_already_enrolled",
+                format!("the key of {name} is the one that {} is enrolled with", other.name),
+                "enrol each person with a token of their own; to rename somebody, give the new name a new token",
+            ))
+        })
+    }
+
+    /// Everybody who is enrolled here.
+    fn enrolled(&self) -> Result<Vec<EnrolledOperator>, Failure> {
+        let mut enrolled = Vec::new();
+        for file in files::names(&self.state.anchors())? {
+            let name = file.strip_prefix("operator-").and_then(|rest| rest.strip_suffix(".json"));
+            if let Some(name) = name.and_then(|name| name.parse().ok()) {
+                enrolled.extend(self.enrolled_operator(&name)?);
+            }
+        }
+        Ok(enrolled)
+    }
+
     /// The enrolled people: `{items: [{name, roles, owner, key, token_serial}], next: null}`.
     ///
     /// # Errors
     /// The file system's.
     pub fn operator_list(&self, _actor: &Actor) -> Result<Value, Failure> {
-        let mut items = Vec::new();
-        for file in files::names(&self.state.anchors())? {
-            let name = file.strip_prefix("operator-").and_then(|rest| rest.strip_suffix(".json"));
-            if let Some(name) = name.and_then(|name| name.parse().ok())
-                && let Some(enrolled) = self.enrolled_operator(&name)?
-            {
-                items.push(json!({
-                    "name": enrolled.name,
-                    "roles": enrolled.roles,
-                    "owner": enrolled.owner,
-                    "key": enrolled.key,
-                    "token_serial": enrolled.token_serial,
-                }));
-            }
-        }
+        let shown = |enrolled: EnrolledOperator| {
+            json!({
+                "name": enrolled.name,
+                "roles": enrolled.roles,
+                "owner": enrolled.owner,
+                "key": enrolled.key,
+                "token_serial": enrolled.token_serial,
+            })
+        };
+        let items: Vec<Value> = self.enrolled()?.into_iter().map(shown).collect();
         Ok(json!({ "items": items, "next": null }))
     }
 
@@ -301,15 +321,9 @@ impl Authority {
 
     /// The enrolled people who are this customer.
     pub(super) fn enrolled_owners(&self, owner: &OwnerId) -> Result<Vec<EnrolledOperator>, Failure> {
-        let mut owners = Vec::new();
-        for file in files::names(&self.state.anchors())? {
-            let name = file.strip_prefix("operator-").and_then(|rest| rest.strip_suffix(".json"));
-            if let Some(name) = name.and_then(|name| name.parse().ok()) {
-                let enrolled = self.enrolled_operator(&name)?.filter(|one| one.owner.as_ref() == Some(owner));
-                owners.extend(enrolled.filter(|one| one.roles.iter().any(|role| role == OWNER)));
-            }
-        }
-        Ok(owners)
+        let is_them =
+            |one: &EnrolledOperator| one.owner.as_ref() == Some(owner) && one.roles.iter().any(|role| role == OWNER);
+        Ok(self.enrolled()?.into_iter().filter(is_them).collect())
     }
 
     /// The key of an operator's certificate that is valid at this time and not revoked.

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::*;
 use crate::ca::build;
 use crate::kernel::credential::compose::{CertificatePlan, OperatorPlan};
-use crate::kernel::credential::operator::{HORIZON_MS, SignedApproval};
+use crate::kernel::credential::operator::{HORIZON_MS, OperatorRequest, SignedApproval, SignedRequest};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::types::{PartyName, RequestId};
 
@@ -234,19 +234,19 @@ fn people_are_enrolled_once_and_roles_change_without_another_certificate() {
     impostor.authority.init_party(&unasserted()).unwrap();
     let theirs = impostor.authority.operator_show(&unasserted()).unwrap();
     assert_eq!(name_of(enrol(&theirs, &["officer"])), "agent_name_taken");
+    // The same key under another name would be two people at a gate that asks for two.
+    let signed: SignedRequest = serde_json::from_value(request.clone()).unwrap();
+    let renamed = OperatorRequest { name: "carola".parse().unwrap(), ..signed.request };
+    let token = &carol.token.inner as &dyn Token;
+    let signature = BASE64_STANDARD.encode(token.sign(renamed.key, renamed.sign_input().unwrap()).unwrap());
+    let renamed = json!(SignedRequest { request: renamed, signature });
+    assert_eq!(name_of(enrol(&renamed, &["officer"])), "key_already_enrolled");
+    assert_eq!(name_of(enrol(&renamed, &["approver"])), "key_already_enrolled");
     let by_an_officer = secco.operator_enrol(&operator(&["officer"]), &theirs, &["officer".into()], None);
     assert_eq!(name_of(by_an_officer), "operator_not_permitted");
     assert_eq!(secco.operator_list(&chief()).unwrap()["items"].as_array().unwrap().len(), 1);
 }
 
-/// Officers' certificates are made anew while what they approved still stands.
-#[test]
-fn approvals_outlive_an_officers_certificate_and_not_its_revocation() {
-    let all = installation();
-    let secco = &all.secco.authority;
-    let carol = officer("carol", &all.secco, &["officer"]);
-    let request = all.request("shopper", None);
-    // Approved some minutes ago, under the certificate of then.
 /// Whoever is known by user id alone is the customer that the person of that name is enrolled as.
 #[test]
 fn an_operator_known_by_user_id_is_the_owner_that_they_are_enrolled_as() {
@@ -269,6 +269,14 @@ fn an_operator_known_by_user_id_is_the_owner_that_they_are_enrolled_as() {
     assert_eq!(owner_of("olga", None), None);
 }
 
+/// Officers' certificates are made anew while what they approved still stands.
+#[test]
+fn approvals_outlive_an_officers_certificate_and_not_its_revocation() {
+    let all = installation();
+    let secco = &all.secco.authority;
+    let carol = officer("carol", &all.secco, &["officer"]);
+    let request = all.request("shopper", None);
+    // Approved some minutes ago, under the certificate of then.
     let mut approval = approval(&carol, "secco", &request, 30).approval;
     approval.at_unix_ms = clock::now().plus_ms(-4 * 60_000).0.to_string();
     let key =
