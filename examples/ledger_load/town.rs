@@ -90,6 +90,7 @@ impl Town {
                 fees: vec![FeeRule { kind: TransactionKind::Transfer, fixed: money("0.25", "USD"), basis_points: 10 }],
                 manual_two_people_above: None,
                 stopped_here: None,
+                policy_unreadable: None,
                 settlement,
                 gates: vec![],
                 unsigned_approvals: true,

@@ -37,6 +37,7 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
         "refused_handshakes": services.refused_handshakes(),
         "payments": services.payments().and_then(|payments| payments.stopped()).ok(),
         "policy_version": services.payments().map(|payments| payments.rules().policy_version.clone()).ok(),
+        "policy_unreadable": services.policy_unreadable(),
         "trust_domain": setup.settings.pki.trust_domain,
         "log": services.log().and_then(|log| log.state()).ok(),
     }))
@@ -316,6 +317,14 @@ fn check_bank(services: &Services, items: &mut Vec<Value>) {
         ok("set-up", "agents can be served")
     } else {
         warn("set-up", format!("missing: {}", missing.join("; ")), "complete it; agents are not served before")
+    });
+    items.push(match services.policy_unreadable() {
+        None => ok("role policy", "what is decided is decided by the policy in force"),
+        Some(version) => fail(
+            "role policy",
+            format!("policy_unreadable: version {version} is in force and this node cannot read it; it decides nothing for agents"),
+            "bring this node to the version of the others, or `countersign policy apply` a policy that it can read",
+        ),
     });
     if let Ok(stopped) = services.payments().and_then(|payments| payments.stopped()) {
         let waiting = &stopped["cases_waiting"];

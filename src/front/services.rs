@@ -30,6 +30,7 @@ use crate::kernel::catalogue::VerifiedCatalogue;
 use crate::kernel::command::{Act, Actor, Command, OperatorPrincipal, Rules, Settlement};
 use crate::kernel::credential::pair::{Acceptance, VerifiedAgent};
 use crate::kernel::jwt::TokenKey;
+use crate::kernel::policy::finding::Finding;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, Sha256, UnixMillis};
@@ -73,8 +74,8 @@ pub struct FrontSettings {
 enum RolePolicy {
     /// None: the signed catalogue alone decides.
     InForce(Option<(u64, Policy)>),
-    /// There is one, and it cannot be obeyed.
-    Unreadable,
+    /// This version is, and it cannot be read here; what was in force before, if that is known.
+    Unreadable(u64, Option<(u64, Policy)>),
 }
 
 /// One daemon's services.
@@ -216,15 +217,34 @@ impl Services {
             return Ok(());
         }
         let newest = self.setup.store.policy_line()?.map(|line| line.version);
-        if newest == self.known_policy().map(|(version, _)| version) { Ok(()) } else { self.complete() }
+        if newest == self.known_policy().map(|(version, _)| version) {
+            return Ok(());
+        }
+        // Looked at again and again, without making everything anew for nothing.
+        match newest.filter(|newest| self.policy_unreadable() == Some(*newest)) {
+            Some(newest) if self.stored_policy(newest)?.is_err() => Ok(()),
+            Some(_) | None => self.complete(),
+        }
+    }
+
+    /// The version of the role policy that is in force and cannot be read here: agents get nothing decided until it can.
+    pub fn policy_unreadable(&self) -> Option<u64> {
+        self.payments.get().and_then(|payments| payments.rules().policy_unreadable)
+    }
+
+    /// What is in force is what was applied, to the byte.
+    fn stored_policy(&self, version: u64) -> Result<Result<Policy, Finding>, Failure> {
+        let record = self.setup.store.policy(Some(version))?;
+        let whole = record.filter(|record| Sha256::of(&[record.document.as_bytes()]) == record.line.sha256);
+        Ok(Policy::stored(&whole.map(|record| record.document).unwrap_or_default()))
     }
 
     fn known_policy(&self) -> Option<(u64, Policy)> {
         self.role_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The role policy in force. One that cannot be read leaves the one before in force here; where there is none, no role
-    /// has any tool.
+    /// The role policy in force. Under one that cannot be read nothing is decided for agents: what was in force before was
+    /// replaced.
     fn role_policy(&self, missing: &mut Vec<String>) -> Result<RolePolicy, Failure> {
         let Some(newest) = self.setup.store.policy_line()?.map(|line| line.version) else {
             return Ok(RolePolicy::InForce(None));
@@ -233,10 +253,7 @@ impl Services {
         if known.as_ref().is_some_and(|(version, _)| *version >= newest) {
             return Ok(RolePolicy::InForce(known));
         }
-        let record = self.setup.store.policy(Some(newest))?;
-        // What is in force is what was applied, to the byte.
-        let whole = record.filter(|record| Sha256::of(&[record.document.as_bytes()]) == record.line.sha256);
-        match Policy::stored(&whole.map(|record| record.document).unwrap_or_default()) {
+        match self.stored_policy(newest)? {
             Ok(policy) => {
                 let mut known = self.role_policy.lock().unwrap_or_else(PoisonError::into_inner);
                 // Versions only rise, whoever read first.
@@ -251,9 +268,8 @@ impl Services {
                 if known.is_none() {
                     let next = "`countersign policy apply` another one";
                     missing.push(format!("a role policy that can be read: version {newest} is {name}; {next}"));
-                    return Ok(RolePolicy::Unreadable);
                 }
-                Ok(RolePolicy::InForce(known))
+                Ok(RolePolicy::Unreadable(newest, known))
             }
         }
     }
@@ -359,28 +375,28 @@ impl Services {
             ..policy.clone()
         };
         let mut made = || -> Result<(Option<u64>, Arc<Rules>), Failure> {
-            let (role_policy, role_tools) = match self.role_policy(missing)? {
-                RolePolicy::InForce(role_policy) => (role_policy, role_tools.clone()),
-                RolePolicy::Unreadable => (None, BTreeMap::new()),
+            let (role_policy, policy_unreadable) = match self.role_policy(missing)? {
+                RolePolicy::InForce(role_policy) => (role_policy, None),
+                RolePolicy::Unreadable(newest, before) => (before, Some(newest)),
             };
-            let version = role_policy.as_ref().map(|(version, _)| *version);
+            let version = policy_unreadable.or(role_policy.as_ref().map(|(version, _)| *version));
             let rules = crate::payment::rules(
                 &policy,
                 &setup.settings.payment,
-                role_tools,
+                role_tools.clone(),
                 catalogue_version,
                 setup.settings.pki.company_crl_required,
                 if setup.core.is_some() { Settlement::External } else { Settlement::Embedded },
                 role_policy,
             )?;
-            Ok((version, Arc::new(rules)))
+            Ok((version, Arc::new(Rules { policy_unreadable, ..rules })))
         };
         if let Some(payments) = self.payments.get() {
             loop {
                 let (version, rules) = made()?;
                 payments.replace_rules(rules);
-                // Whoever has made rules with a newer policy meanwhile has known it before: theirs are not lost.
-                if version == self.known_policy().map(|(version, _)| version) {
+                // Whoever has made rules with a newer policy meanwhile has seen it in the store before: theirs are not lost.
+                if setup.store.policy_line()?.map(|line| line.version) <= version {
                     break;
                 }
             }
@@ -525,13 +541,15 @@ impl Services {
         json!(*self.refused_total.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What has to be done now and then: a catalogue that has ended gives no tools any more, expired holds go back, old keys are forgotten, refusals are written into one leaf.
+    /// What has to be done now and then: a catalogue that has ended gives no tools any more, a policy that could not be read
+    /// is looked at again, expired holds go back, old keys are forgotten, refusals are written into one leaf.
     pub fn maintain(&self) -> Result<(), Failure> {
         let end = *self.catalogue_end.lock().unwrap_or_else(PoisonError::into_inner);
         if end.is_some_and(|end| clock::now() >= end) {
             self.complete()?;
         }
         if let Some(payments) = self.payments.get() {
+            self.refresh_policy()?;
             payments.recover()?;
             payments.sweep()?;
             payments.forget_keys()?;

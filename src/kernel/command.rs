@@ -116,6 +116,10 @@ pub struct Rules {
     /// The policy in force; none: settings and catalogue alone decide. `role_tools` are narrowed by it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    /// The version of a policy that is in force and that this node cannot read: `policy` is one that was replaced, and
+    /// nothing is decided by it. None: it is the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_unreadable: Option<u64>,
     pub merchants_allowed: Vec<MerchantId>,
     /// Above it → `requires_approval`.
     pub unattended_per_transaction: Money,
@@ -500,6 +504,8 @@ pub enum Act {
     SetBreaker {
         cause: Cause,
         reason: Option<String>,
+        /// Which node a cause stops that stops one alone. None: the cause stops the whole bank.
+        node: Option<NodeId>,
     },
     /// A person works on a case from now on. Idempotent.
     TakeCase {
@@ -511,8 +517,6 @@ pub enum Act {
         case: CaseId,
         verdict: CaseVerdict,
         note: String,
-        /// Which node a cause stops that stops one alone. None: the cause stops the whole bank.
-        node: Option<NodeId>,
         rules: Arc<Rules>,
     },
     /// Hands an open transaction to the bank's people; its funds stay held.

@@ -51,17 +51,20 @@ impl SoftLimit {
     }
 }
 
-/// Whether a role may call a tool with these arguments. Explicit denials come first, then what the signed catalogue,
-/// the settings and the policy all give, then constraints.
+/// Whether a role may call a tool with these arguments. By a policy that was replaced nobody may anything; explicit
+/// denials come next, then what the signed catalogue, the settings and the policy all give, then constraints.
 ///
 /// # Errors
-/// `tool_denied_by_policy`, `tool_denied`, `constraint_violated`, `constraint_parameter_missing`
+/// `policy_unreadable`, `tool_denied_by_policy`, `tool_denied`, `constraint_violated`, `constraint_parameter_missing`
 pub fn call_of_role<'a>(
     rules: &Rules,
     role: &RoleName,
     tool: &str,
     arguments: impl FnOnce() -> Arguments<'a>,
 ) -> Result<(), Refusal> {
+    if rules.policy_unreadable.is_some() {
+        return Err(Refusal::PolicyUnreadable);
+    }
     let given = rules.role_tools.get(role).is_some_and(|tools| tools.iter().any(|name| name == tool));
     let ruling = match &rules.policy {
         None => Ruling::NotAsked,
@@ -162,6 +165,7 @@ mod tests {
             fees: vec![],
             manual_two_people_above: None,
             stopped_here: None,
+            policy_unreadable: None,
             settlement: crate::kernel::command::Settlement::Embedded,
             gates: vec![],
             unsigned_approvals: false,
@@ -176,6 +180,11 @@ mod tests {
         assert_eq!(may("purchaser", "authorize_purchase"), Ok(()));
         for (name, tool) in [("purchaser", "authorize_transfer"), ("viewer", "authorize_purchase"), ("purchaser", "")] {
             assert_eq!(may(name, tool), Err(Refusal::ToolDenied), "{name} {tool}");
+        }
+        let replaced = Rules { policy_unreadable: Some(7), ..rules() };
+        for (name, tool) in [("purchaser", "authorize_purchase"), ("purchaser", "authorize_transfer"), ("viewer", "")] {
+            let ruling = call_of_role(&replaced, &role(name), tool, Vec::new);
+            assert_eq!(ruling, Err(Refusal::PolicyUnreadable), "{name} {tool}");
         }
         assert_eq!(merchant_on_list(&rules(), &"amazon.com".parse().unwrap()), Ok(()));
         for (merchant, refusal, imitates) in [

@@ -45,6 +45,7 @@ refusals! {
     VerbNotGranted = "verb_not_granted", "the grant does not cover this action", "ask the owner for a wider grant";
     ToolDenied = "tool_denied", "the role may not call this tool", "use a tool of the role";
     ToolDeniedByPolicy = "tool_denied_by_policy", "the role policy denies this tool", "use another tool of the role";
+    PolicyUnreadable = "policy_unreadable", "this node of the bank cannot read the policy that is in force, so it decides nothing", "try again later; the bank sees it in `countersign doctor`";
     ConstraintViolated = "constraint_violated", "an argument is outside what the role policy permits", "keep to the limits of the role: the policy resource shows them";
     ConstraintParameterMissing = "constraint_parameter_missing", "the role policy constrains an argument that the call does not have", "name every constrained argument: the policy resource shows them";
     PolicyChangedMeanwhile = "policy_changed_meanwhile", "another version of the policy is in force than was expected", "look at it with `countersign policy diff`, then apply again";

@@ -171,6 +171,7 @@ fn rules_alone(policy: &Policy, call: &ToolCall, currency: Currency) -> Rules {
         unsigned_approvals: true,
         manual_two_people_above: None,
         stopped_here: None,
+        policy_unreadable: None,
     }
 }
 

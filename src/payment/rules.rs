@@ -86,6 +86,7 @@ pub fn rules(
             .transpose()
             .map_err(|message| Failure::usage("config_invalid", message, "correct countersign.toml"))?,
         stopped_here: None,
+        policy_unreadable: None,
     })
 }
 

@@ -11,6 +11,7 @@ use countersign::kernel::policy::tools::Tools;
 use serde_json::{Value, json};
 
 use crate::clients::Bridge;
+use crate::crash::until;
 use crate::support::world::{PROGRAM, World};
 
 fn shipped() -> PathBuf {
@@ -353,4 +354,63 @@ fn a_policy_is_put_in_force_without_a_restart_and_a_bad_one_leaves_the_old_one()
     assert_eq!(items.iter().map(|item| &item["version"]).collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!((&items[0]["sha256"], &items[0]["by"]), (&items[2]["sha256"], &json!("bank-admin")));
     assert_eq!(tools(&world), ["list_accounts", "authorize_transfer"]);
+}
+
+/// A newer daemon of the bank may put in force what this one cannot read: it decides nothing by what was replaced.
+#[test]
+fn a_policy_that_cannot_be_read_stops_what_agents_ask_until_it_can() {
+    let world = World::new();
+    let bank = world.state("bank");
+    let limited = bank.join("limited.yaml");
+    let text = "
+        role: purchaser
+        permissions:
+        - {tool_name: list_accounts, action: invoke}
+        - {tool_name: authorize_transfer, action: invoke}
+        - {tool_name: execute_transfer, action: invoke}
+    ";
+    std::fs::write(&limited, text).unwrap();
+    let limited = limited.to_str().unwrap();
+    let run = |operator: &str, words: &[&str]| -> Value {
+        serde_json::from_str(&world.run("bank", &[&["--operator", operator, "--json"], words].concat())).unwrap()
+    };
+    let order = |key: &str| json!({ "from_account": "CHK_001", "to_account": "SAV_001", "amount": "1.00", "idempotency_key": key });
+    assert_eq!(run("bank-admin", &["policy", "apply", limited])["version"], 1);
+    assert_eq!(call(&world, "authorize_transfer", order("before")), "approved");
+
+    // As another node of the bank would have put it in force.
+    let store = rusqlite::Connection::open(bank.join("store/store.sqlite3")).unwrap();
+    let put = |version: i64, document: &str| {
+        let sha256 = countersign::kernel::types::Sha256::of(&[document.as_bytes()]);
+        let sql = "INSERT OR REPLACE INTO policies (version, sha256, roles, by, at, document)
+                   SELECT ?1, ?2, roles, by, at, ?3 FROM policies WHERE version = 1";
+        store.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        assert_eq!(store.execute(sql, rusqlite::params![version, &sha256.0[..], document]).unwrap(), 1);
+    };
+    put(2, r#"{"of_the_future":{"roles":[]}}"#);
+    until("it is seen", || (run("auditor", &["status"])["policy_unreadable"] == 2).then_some(()));
+    assert_eq!(call(&world, "authorize_transfer", order("after")), "policy_unreadable");
+    let mut bridge = Bridge::start(&world.state("agent"));
+    let read = bridge.ask("tools/call", json!({ "name": "list_accounts", "arguments": {} }));
+    bridge.close();
+    assert!(read["isError"] == true && read.to_string().contains("policy_unreadable"), "{read}");
+    assert_eq!(call(&world, "authorize_transfer", order("before")), "approved", "an answer stays the same");
+    // Doctor ends with exit code 1 then.
+    let output = world.output("bank", &["--operator", "auditor", "--json", "doctor"]);
+    let doctor: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let check = doctor["items"].as_array().unwrap().iter().find(|item| item["check"] == "role policy").unwrap();
+    assert_eq!((output.status.code(), &check["result"]), (Some(1), &json!("fail")), "{check}");
+    assert!(check["detail"].as_str().unwrap().contains("policy_unreadable: version 2"), "{check}");
+
+    // It can be read as soon as it is whole, without anybody telling this daemon; and another one replaces it.
+    let document: String =
+        store.query_row("SELECT document FROM policies WHERE version = 1", [], |row| row.get(0)).unwrap();
+    put(2, &document);
+    until("it is read", || run("auditor", &["status"])["policy_unreadable"].is_null().then_some(()));
+    assert_eq!(call(&world, "authorize_transfer", order("mended")), "approved");
+    put(3, "[]");
+    until("it is seen", || (run("auditor", &["status"])["policy_unreadable"] == 3).then_some(()));
+    assert_eq!(call(&world, "authorize_transfer", order("again")), "policy_unreadable");
+    assert_eq!(run("bank-admin", &["policy", "apply", limited])["version"], 4);
+    assert_eq!(call(&world, "authorize_transfer", order("again")), "approved");
 }

@@ -309,6 +309,7 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         fees: vec![],
         manual_two_people_above: None,
         stopped_here: None,
+        policy_unreadable: None,
         settlement: Settlement::Embedded,
         gates: vec![],
         unsigned_approvals: false,

@@ -246,6 +246,7 @@ pub fn life_rules(external: bool, with_fees: bool) -> Rules {
         },
         manual_two_people_above: Some(money(20_000, "USD")),
         stopped_here: None,
+        policy_unreadable: None,
         settlement: if external { Settlement::External } else { Settlement::Embedded },
         ..rules()
     }

@@ -67,6 +67,7 @@ pub fn rules() -> Rules {
         fees: vec![],
         manual_two_people_above: None,
         stopped_here: None,
+        policy_unreadable: None,
         settlement: Settlement::Embedded,
         gates: vec![],
         unsigned_approvals: true,
