@@ -3,7 +3,7 @@
 
 mod agree;
 mod authorize;
-mod calendar;
+pub mod calendar;
 mod days;
 mod model;
 mod payments;

@@ -33,6 +33,7 @@ mod monitor;
 mod nodes;
 mod notify;
 mod oauth;
+mod orders;
 mod pairs;
 mod parties;
 mod payment;

@@ -68,6 +68,13 @@ fn last_sunday(year: i64, month: i64) -> i64 {
     sunday_from(year, month, if month == 9 { 24 } else { 25 })
 }
 
+/// The month that a day lies in, counted from January of 1970.
+pub fn month(day: i64) -> i64 {
+    let year = year_of(day);
+    let month = (1..=12).rev().find(|month| date(year, *month, 1) <= day).expect("every day is in a month");
+    (year - 1970) * 12 + month - 1
+}
+
 /// Milliseconds since 1970 of a time of day in UTC.
 pub fn utc(year: i64, month: i64, day_of_month: i64, hour: i64, minute: i64) -> i64 {
     date(year, month, day_of_month) * DAY_MS + hour * HOUR_MS + minute * 60_000

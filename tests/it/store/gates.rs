@@ -256,6 +256,23 @@ sentences! {
         word(w, "anna", &approval, bank, yes, Some(replayed.clone())).unwrap();
         assert_eq!(word(w, "anna", &approval, bank, yes, Some(replayed)), Err(Refusal::AlreadySpoken));
     };
+    one_key_counts_once_whoever_is_said_to_hold_it: |w| {
+        let w = &under(w.bank(), both());
+        let (approval, transaction) = w.waiting(transfer("2001", "k"));
+        approve(w, "anna", &approval).unwrap();
+        let transaction = w.store.transaction(&transaction).unwrap().unwrap();
+        let ben = &PEOPLE["ben"].principal.name;
+        let document = ApprovalDocument::asked(&transaction, ben, Side::Bank, Verdict::Approve).unwrap();
+        let signature = PEOPLE["anna"].key.sign(&document.sign_input().unwrap().message());
+        let again = Box::new(Evidence {
+            document: String::from_utf8(document.canonical().unwrap()).unwrap(),
+            signature: BASE64_STANDARD.encode(signature),
+            certificate: BASE64_STANDARD.encode(&PEOPLE["anna"].certificate),
+        });
+        let said = word(w, "ben", &approval, Side::Bank, Verdict::Approve, Some(again));
+        assert_eq!(said, Err(Refusal::AlreadySpoken));
+        assert_eq!(pending(approve(w, "ben", &approval)), ["owner_consent_pending"]);
+    };
     a_revoked_persons_word_counts_no_more: |w| {
         let w = &under(w.bank(), both());
         let (approval, _) = w.waiting(transfer("2001", "k"));
