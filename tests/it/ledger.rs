@@ -8,6 +8,7 @@ mod days;
 mod model;
 mod payments;
 mod people;
+mod refused;
 mod rules;
 mod staff;
 mod steps;

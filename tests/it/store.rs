@@ -3,6 +3,10 @@
 macro_rules! sentences {
     ($($name:ident: $sentence:expr;)*) => {
         $(#[test] fn $name() { crate::store::world::on_every_store($sentence); })*
+
+        /// All of them, one after the other.
+        #[allow(dead_code)]
+        pub fn each() { $($name();)* }
     };
 }
 
@@ -17,7 +21,7 @@ mod gates;
 mod keys;
 mod limits;
 mod log;
-mod mandates;
+pub mod mandates;
 mod migrate;
 mod notices;
 mod policies;
@@ -31,6 +35,19 @@ mod statements;
 mod stopped;
 mod together;
 pub mod world;
+
+/// The sentences about deciding on payments.
+pub fn each_about_deciding() {
+    approvals::each();
+    authorize::each();
+    execute::each();
+    gates::each();
+    limits::each();
+    mandates::each();
+    policies::each();
+    queue::each();
+    stopped::each();
+}
 
 use countersign::store::StoreFault;
 use countersign::store::sqlite::SqliteStore;

@@ -64,7 +64,7 @@ fn bank(w: &World<'_>) {
 }
 
 #[test]
-fn each_rule_refuses_by_its_name_and_the_earlier_of_two_neighbours_speaks() {
+pub fn each_rule_refuses_by_its_name_and_the_earlier_of_two_neighbours_speaks() {
     on_every_store(|w| {
         bank(w);
         let revoked = agent("purchaser", "revoked");
@@ -162,7 +162,7 @@ fn each_rule_refuses_by_its_name_and_the_earlier_of_two_neighbours_speaks() {
 }
 
 #[test]
-fn a_stopped_bank_speaks_before_grants_and_after_keys_and_revocation() {
+pub fn a_stopped_bank_speaks_before_grants_and_after_keys_and_revocation() {
     on_every_store(|w| {
         bank(w);
         let known = transfer("5", "known");
@@ -181,7 +181,7 @@ fn a_stopped_bank_speaks_before_grants_and_after_keys_and_revocation() {
 }
 
 #[test]
-fn a_fee_is_held_with_the_amount_counts_for_the_account_and_not_for_the_agent() {
+pub fn a_fee_is_held_with_the_amount_counts_for_the_account_and_not_for_the_agent() {
     on_every_store(|w| {
         bank(w);
         let fee = FeeRule { kind: TransactionKind::Transfer, fixed: usd("0.50"), basis_points: 100 };
@@ -209,7 +209,7 @@ fn a_fee_is_held_with_the_amount_counts_for_the_account_and_not_for_the_agent() 
 }
 
 #[test]
-fn sums_that_do_not_fit_are_refused_before_anything_is_held() {
+pub fn sums_that_do_not_fit_are_refused_before_anything_is_held() {
     on_every_store(|w| {
         bank(w);
         let huge = |fixed: i64, basis_points| Rules {
@@ -233,7 +233,7 @@ fn sums_that_do_not_fit_are_refused_before_anything_is_held() {
 }
 
 #[test]
-fn an_overdraft_is_spent_to_its_last_unit_and_no_further() {
+pub fn an_overdraft_is_spent_to_its_last_unit_and_no_further() {
     on_every_store(|w| {
         w.bank();
         let new = NewAccount { overdraft: Some(usd("50")), ..new_account("LINE", "OWN_001", Some("10")) };
@@ -253,7 +253,7 @@ fn an_overdraft_is_spent_to_its_last_unit_and_no_further() {
 }
 
 #[test]
-fn a_nonce_is_taken_by_whatever_comes_of_its_request_and_refuses_before_every_rule() {
+pub fn a_nonce_is_taken_by_whatever_comes_of_its_request_and_refuses_before_every_rule() {
     on_every_store(|w| {
         bank(w);
         let ask = |nonce: u8, call: ToolCall| {
@@ -283,7 +283,7 @@ fn a_nonce_is_taken_by_whatever_comes_of_its_request_and_refuses_before_every_ru
 }
 
 #[test]
-fn a_score_holds_or_refuses_where_the_monitor_enforces_and_stands_in_the_leaf() {
+pub fn a_score_holds_or_refuses_where_the_monitor_enforces_and_stands_in_the_leaf() {
     use countersign::kernel::monitor::{Ahead, Assessment, Consequence, Mode, Told, What};
     let said = |asks, mode| Assessment {
         ahead: Ahead { minor: 250, payments: 1 },

@@ -24,7 +24,7 @@ fn under(w: &World<'_>, call: ToolCall, rules: Rules) -> Outcome {
 }
 
 #[test]
-fn an_execution_is_refused_by_the_first_rule_it_breaks() {
+pub fn an_execution_is_refused_by_the_first_rule_it_breaks() {
     on_every_store(|w| {
         w.bank();
         let bought = w.approved(buy("LAPTOP", "1899.99", "k1"));
@@ -77,7 +77,7 @@ fn an_execution_is_refused_by_the_first_rule_it_breaks() {
 }
 
 #[test]
-fn whatever_became_of_an_authorization_is_what_executing_and_cancelling_it_says() {
+pub fn whatever_became_of_an_authorization_is_what_executing_and_cancelling_it_says() {
     on_every_store(|w| {
         w.bank();
         use Refusal::*;
@@ -142,7 +142,7 @@ fn whatever_became_of_an_authorization_is_what_executing_and_cancelling_it_says(
 }
 
 #[test]
-fn a_decision_needs_the_role_the_question_time_and_another_person() {
+pub fn a_decision_needs_the_role_the_question_time_and_another_person() {
     on_every_store(|w| {
         w.bank();
         let moved = w.approved(transfer("10", "k"));
@@ -192,7 +192,7 @@ fn a_decision_needs_the_role_the_question_time_and_another_person() {
 }
 
 #[test]
-fn reversals_never_take_more_than_the_original_whoever_asks_in_whichever_order() {
+pub fn reversals_never_take_more_than_the_original_whoever_asks_in_whichever_order() {
     on_every_store(|w| {
         w.bank();
         let moved = w.approved(transfer("10", "k"));
@@ -249,7 +249,7 @@ fn reversals_never_take_more_than_the_original_whoever_asks_in_whichever_order()
 }
 
 #[test]
-fn a_reversal_posts_only_what_is_there_and_the_fee_stays() {
+pub fn a_reversal_posts_only_what_is_there_and_the_fee_stays() {
     on_every_store(|w| {
         w.bank();
         let fee = FeeRule { kind: TransactionKind::Transfer, fixed: usd("0.50"), basis_points: 0 };

@@ -39,7 +39,7 @@ fn refusals(w: &World<'_>, table: Vec<(Actor, Act, Refusal)>) {
 }
 
 #[test]
-fn the_banks_jobs_post_anything_that_adds_up_and_its_people_charge_fees_only() {
+pub fn the_banks_jobs_post_anything_that_adds_up_and_its_people_charge_fees_only() {
     on_every_store(|w| {
         w.bank();
         let limited = NewAccount { day_max: Some(usd("5")), ..new_account("LIMITED", "OWN_001", Some("50")) };
@@ -104,7 +104,7 @@ fn the_banks_jobs_post_anything_that_adds_up_and_its_people_charge_fees_only() {
 }
 
 #[test]
-fn a_booking_is_reversed_by_two_people_and_in_this_ledger() {
+pub fn a_booking_is_reversed_by_two_people_and_in_this_ledger() {
     on_every_store(|w| {
         w.bank();
         let Ok(Effect::Posted(charged)) = w.decision(ada(), book("CHK_001", "fees:USD", usd("5"), "a")).outcome else {
@@ -128,7 +128,7 @@ fn a_booking_is_reversed_by_two_people_and_in_this_ledger() {
 }
 
 #[test]
-fn whoever_froze_an_account_does_not_thaw_it_and_nothing_else_does() {
+pub fn whoever_froze_an_account_does_not_thaw_it_and_nothing_else_does() {
     on_every_store(|w| {
         w.bank();
         w.admin(open("EMPTY", "OWN_001", None)).unwrap();
@@ -201,7 +201,7 @@ fn whoever_froze_an_account_does_not_thaw_it_and_nothing_else_does() {
 }
 
 #[test]
-fn accounts_with_impossible_limits_are_not_opened() {
+pub fn accounts_with_impossible_limits_are_not_opened() {
     on_every_store(|w| {
         let new = |overdraft: Option<Money>, day_max: Option<Money>, opening: Option<Money>| {
             Act::OpenAccount(NewAccount { overdraft, day_max, opening, ..new_account("A", "O", None) })
@@ -227,7 +227,7 @@ fn accounts_with_impossible_limits_are_not_opened() {
 }
 
 #[test]
-fn only_people_let_payments_go_on_and_only_the_right_ones_decide_a_case() {
+pub fn only_people_let_payments_go_on_and_only_the_right_ones_decide_a_case() {
     on_every_store(|w| {
         w.bank();
         let eve = || Actor::Operator(operator("eve", &["approver", "auditor"]));
@@ -288,7 +288,7 @@ fn only_people_let_payments_go_on_and_only_the_right_ones_decide_a_case() {
 }
 
 #[test]
-fn a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer() {
+pub fn a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer() {
     on_every_store(|w| {
         w.bank();
         let (approval, id) = w.waiting(transfer("2500", "k"));
@@ -340,7 +340,7 @@ fn a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer() {
 }
 
 #[test]
-fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
+pub fn money_at_an_external_core_moves_when_it_says_so_and_never_twice() {
     on_every_store(|w| {
         w.bank();
         let rules = Arc::new(Rules { settlement: Settlement::External, ..rules() });

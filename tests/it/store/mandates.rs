@@ -297,7 +297,7 @@ pub(super) fn id(last: &str) -> String {
 }
 
 /// Up to 100 a payment, 250 and three payments a month, to SAV_001.
-pub(super) fn limits() -> Value {
+pub fn limits() -> Value {
     json!([
         { "type": "payment.allowed_payees", "allowed": [
             { "id": "account:SAV_001", "name": "Savings" }, { "id": "amazon.com", "name": "Amazon" },
@@ -319,7 +319,7 @@ fn many() -> Value {
 }
 
 /// The claims of a mandate that is given now for 18 days.
-pub(super) fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
+pub fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
     let now = w.now.get() / 1000;
     json!({
         "vct": mandate::VCT, "iss": "OWN_001", "sub": shopper().spiffe_id, "jti": id(last), "iat": now,
@@ -329,7 +329,7 @@ pub(super) fn claims(w: &World<'_>, last: &str, limits: &Value) -> Value {
 }
 
 /// Signed by some owner's key, and verified with it.
-fn signed(w: &World<'_>, claims: &Value) -> VerifiedMandate {
+pub fn signed(w: &World<'_>, claims: &Value) -> VerifiedMandate {
     Owner::with(200).signs(w, claims)
 }
 

@@ -1,7 +1,7 @@
 //! A store with a clock that only moves when told, and short words for what is asked of it.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign::kernel::command::*;
@@ -13,11 +13,59 @@ use countersign::kernel::zone::Zone;
 use countersign::store::sqlite::SqliteStore;
 use countersign::store::{CheckpointRecord, Listing, SequenceStep, Store};
 
+thread_local! {
+    /// The refusals that sentences recorded, while somebody counts them.
+    static COUNTED: RefCell<Option<BTreeSet<Refused>>> = const { RefCell::new(None) };
+}
+
+/// A request that was refused, as its leaf in the audit log has it: who asked, what, and the name of the rule. Ids and
+/// hashes are left out, so that a request that is made twice counts once.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Refused {
+    pub name: String,
+    pub actor: String,
+    pub request: String,
+}
+
+/// Every refusal that is recorded while sentences run, on SQLite alone.
+pub fn refused_in(sentences: impl FnOnce()) -> BTreeSet<Refused> {
+    COUNTED.set(Some(BTreeSet::new()));
+    sentences();
+    COUNTED.take().unwrap()
+}
+
+fn count(store: &dyn Store, counted: &mut BTreeSet<Refused>) {
+    let leaves = (1..).map_while(|row| store.leaf(row).unwrap());
+    for leaf in leaves {
+        let body: serde_json::Value = serde_json::from_slice(&leaf.body).unwrap();
+        if let Some(name) = body["reason"].as_str() {
+            let actor = ["spiffe_id", "name", "component"].iter().find_map(|key| body["actor"][key].as_str());
+            let asked = format!("{} {} {}", body["tool"], body["act"], body["parameters"]);
+            counted.insert(Refused {
+                name: name.to_owned(),
+                actor: actor.unwrap_or_default().to_owned(),
+                request: without_ids(&asked),
+            });
+        }
+    }
+}
+
+/// Runs of twenty hexadecimal digits and more are ids, hashes, signatures.
+fn without_ids(text: &str) -> String {
+    let words = text.split_inclusive(|letter: char| !letter.is_ascii_hexdigit());
+    let kept = words.map(|word| if word.len() > 20 { "…" } else { word });
+    kept.collect()
+}
+
 /// Runs a sentence on every implementation.
 pub fn on_every_store(sentence: impl Fn(&World<'_>)) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
     sentence(&World::new(&*store));
+    let counted = COUNTED.with_borrow_mut(|counted| counted.as_mut().map(|counted| count(&*store, counted)));
+    if counted.is_some() {
+        return;
+    }
 
     let database = crate::support::postgres::shared().database();
     let store = database.open();
