@@ -207,7 +207,8 @@ fn the_rule_that_decides_is_named_with_its_reason() {
         };
         let mut expected = names.to_vec();
         let mut said_sorted = said.clone();
-        (expected.sort_unstable(), said_sorted.sort_unstable());
+        expected.sort_unstable();
+        said_sorted.sort_unstable();
         assert_eq!(said_sorted, expected, "{row}");
         let why: Vec<&str> = found.why.iter().filter_map(|why| why.rule.as_deref()).collect();
         for rule in rules {
