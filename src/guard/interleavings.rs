@@ -9,6 +9,7 @@ use super::settings::BreakerSettings;
 use super::{Guard, Order, Reached, Seen};
 use crate::kernel::breaker::Cause;
 use crate::kernel::types::Sha256;
+use crate::ops::clock;
 use crate::ops::sync::Mutex;
 
 const ORDERS: usize = 400;
@@ -82,7 +83,7 @@ fn check(life: impl Fn() + Send + Sync + 'static) {
 #[test]
 fn no_stop_is_lost_between_threads_that_see() {
     check(|| {
-        let (guard, record) = (Guard::new(settings()), Arc::new(Record::default()));
+        let (guard, record) = (Guard::new(settings(), clock::fresh_node_id()), Arc::new(Record::default()));
         let seeing: Vec<_> = (0..2)
             .map(|order| {
                 let guard = Arc::clone(&guard);
@@ -108,7 +109,7 @@ fn no_stop_is_lost_between_threads_that_see() {
 #[test]
 fn a_lift_never_overtakes_what_opens_anew() {
     check(|| {
-        let (guard, record) = (Guard::new(settings()), Arc::new(Record::default()));
+        let (guard, record) = (Guard::new(settings(), clock::fresh_node_id()), Arc::new(Record::default()));
         let many = |guard: &Guard, from: u8| {
             for number in from..from + 3 {
                 guard.saw(unheard(number));
@@ -141,7 +142,7 @@ fn a_lift_never_overtakes_what_opens_anew() {
 #[test]
 fn whoever_asks_after_a_turn_hears_that_the_node_is_stopped() {
     check(|| {
-        let (guard, record) = (Guard::new(settings()), Arc::new(Record::default()));
+        let (guard, record) = (Guard::new(settings(), clock::fresh_node_id()), Arc::new(Record::default()));
         guard.saw(Seen::Hsm(Reached::No));
         let found = Arc::new(Mutex::new(false));
         let turning = {
@@ -170,7 +171,7 @@ fn whoever_asks_after_a_turn_hears_that_the_node_is_stopped() {
 #[test]
 fn a_persons_lift_and_a_turn_leave_one_truth() {
     check(|| {
-        let (guard, record) = (Guard::new(settings()), Arc::new(Record::default()));
+        let (guard, record) = (Guard::new(settings(), clock::fresh_node_id()), Arc::new(Record::default()));
         guard.saw(Seen::Hsm(Reached::No));
         turn(&guard, &record, Reached::No);
         let person = {

@@ -42,6 +42,7 @@ fn rules() -> Rules {
         catalogue_version: 1,
         role_tools: Default::default(),
         policy: None,
+        policy_unreadable: None,
         merchants_allowed: vec![],
         unattended_per_transaction: usd(200_000),
         unattended_per_day: usd(500_000),

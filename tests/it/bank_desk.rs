@@ -387,7 +387,10 @@ fn a_stopped_bank_queues_what_agents_ask(desk: &Desk<'_>) {
     assert_eq!(desk.ask("bank-admin", &["bank", "resume", "--yes"])["changed"], false);
     assert_eq!(desk.ask("alice", &["manual", "done", &first, "--release", "--note", "fine"])["status"], "released");
     assert_eq!(desk.ask("bank-officer", &["manual", "done", &third, "--release", "--note", "n"])["status"], "released");
-    assert_eq!(desk.ask("alice", &["manual", "done", &second, "--reject", "--note", "duplicate"])["status"], "rejected");
+    assert_eq!(
+        desk.ask("alice", &["manual", "done", &second, "--reject", "--note", "duplicate"])["status"],
+        "rejected"
+    );
     desk.refuses(&[
         ("alice", &["manual", "done", &first, "--reject", "--note", "n"], 3, "already_decided"),
         ("alice", &["manual", "done", &second, "--release", "--note", "n"], 3, "already_decided"),

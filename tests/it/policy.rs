@@ -148,7 +148,8 @@ fn a_payment_is_explained_by_its_role_and_then_by_the_transaction_rules() {
     };
     let pay = ["--tool", "authorize_transfer", "--at", "2026-11-23T12:00:00Z"];
     // arguments, outcome, refusal or reasons, rule
-    let table: [(&[&str], &str, &[&str], Option<&str>); 8] = [
+    type Row = (&'static [&'static str], &'static str, &'static [&'static str], Option<&'static str>);
+    let table: [Row; 8] = [
         (&["--amount", "100"], "allow", &[], None),
         (&["--amount", "1000.01"], "approval", &["above_threshold"], Some("transactions.large")),
         (

@@ -115,6 +115,7 @@ impl Refused {
             | Refusal::RiskFrozen
             | Refusal::EndorsementStatusStale
             | Refusal::PolicyChangedMeanwhile
+            | Refusal::PolicyUnreadable
             | Refusal::PriceChanged
             | Refusal::UnknownProduct
             | Refusal::ApprovalPending

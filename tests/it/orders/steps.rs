@@ -317,7 +317,7 @@ impl Life<'_, '_> {
             }
             Step::Breaker { by, anomalies, stop } => {
                 let cause = if anomalies && !stop { Cause::Anomalies } else { Cause::Operator };
-                by_person(by, Act::SetBreaker { cause, reason: stop.then(|| "drill".into()) })
+                by_person(by, Act::SetBreaker { cause, reason: stop.then(|| "drill".into()), node: None })
             }
             Step::Take { which, by, over } => {
                 let from = if over { TakeFrom::Anybody } else { TakeFrom::Nobody };

@@ -238,7 +238,7 @@ impl Witness {
                 Ok(())
             }
             Act::Unfreeze { whom, .. } => self.thawed(asked, &whom_text(whom), effect),
-            Act::SetBreaker { cause, reason } => {
+            Act::SetBreaker { cause, reason, node: _ } => {
                 self.has_role(asked, &["officer", "administrator"])?;
                 let stopped = reason.is_some() && self.stopped.insert(cause.name());
                 let lifted = reason.is_none() && self.stopped.remove(cause.name());
