@@ -62,7 +62,7 @@ enum Verb {
     #[command(after_help = "Examples:
   countersign approvals show apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --json > approval.json
   countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem
-  countersign verify approval approval.json --root bank-root.pem --issuing 2026.pem --issuing 2027.pem")]
+  countersign verify approval approval.json --root root.pem --issuing 2026.pem --issuing 2027.pem")]
     Approval(verify_approval::Args),
     /// Verify a custody report: exit code 0 when its signer said it, 3 when a rule refuses it
     #[command(after_help = "Examples:

@@ -465,7 +465,8 @@ fn a_store_is_migrated_only_while_its_daemon_is_down(desk: &Desk<'_>) {
     let ended = two.map(|child| child.wait_with_output().unwrap().status.code());
     assert!(ended.contains(&Some(0)) && ended.iter().all(|code| matches!(code, Some(0 | 5))), "{ended:?}");
     let (code, said, _) = migrate(&[]);
-    assert_eq!((code, said.as_str()), (0, "version 12: up to date\n"));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("version ") && said.ends_with(": up to date\n"), "{said}");
     assert_eq!(migrate(&["--check"]).0, 0);
     set_version(&store, 99);
     for words in [&["--check"][..], &[]] {

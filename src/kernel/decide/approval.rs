@@ -1,10 +1,10 @@
 //! One person's word about a payment that waits for people.
 //!
 //! Order: a role of this gate's side → the approval is there → open → in time → the word counts (`kernel/quorum.rs`) → not
-//! the maker, nor who entered the grant that it is made under, nor at the bank's gate whose money it is → the owner of the account that pays → what was signed is
-//! what is asked, by a key that is not revoked → the agent and its grant stand → at
-//! the last word, nobody before was revoked since. Saying no needs no standing agent. What completes the
-//! gates approves; an approved reversal posts here and now.
+//! the maker, nor who entered the grant that it is made under, nor at the bank's gate whose money it is → the owner of
+//! the account that pays → what was signed is what is asked, by a key that is not revoked → the agent and its grant stand
+//! → at the last word, nobody before was revoked since. Saying no needs no standing agent. What completes the gates
+//! approves; an approved reversal posts here and now.
 
 use super::bank::permitted;
 use super::posting::both_active;
