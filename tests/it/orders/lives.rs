@@ -22,7 +22,7 @@ const HAPPENS: [(&str, usize); 42] = [
     ("asked", 40),
     ("posted", 60),
     ("posted after both gates", 1),
-    ("posted under a mandate", 10),
+    ("posted under a mandate", 3),
     ("let through", 20),
     ("let through by several", 3),
     ("one of several words", 10),

@@ -66,7 +66,7 @@ const NOTHING: Plain = Plain {
 const TWO: Gate = Gate::Bank { people: 2, roles: &["approver", "officer"], in_order: false };
 const IN_ORDER: Gate = Gate::Bank { people: 2, roles: &["approver", "officer"], in_order: true };
 
-pub const POLICIES: [Plain; 8] = [
+pub const POLICIES: [Plain; 9] = [
     NOTHING,
     Plain { ceiling: Some(150_000), alone: Some(20_000), ..NOTHING },
     Plain { gates: &[(30_000, &[Gate::Owner, TWO])], ..NOTHING },
@@ -74,7 +74,8 @@ pub const POLICIES: [Plain; 8] = [
     Plain { denied: &["authorize_transfer", "execute_transfer"], merchants: Some(&["amazon.com"]), ..NOTHING },
     Plain { payees: Some(&["B"]), transfer_max: Some(40_000), merchants: Some(&["books.example"]), ..NOTHING },
     Plain { pace: Some(Pace { count: 2, denies: true }), denied: &["execute_purchase"], ..NOTHING },
-    Plain { pace: Some(Pace { count: 2, denies: false }), needs_mandate: true, ..NOTHING },
+    Plain { pace: Some(Pace { count: 2, denies: false }), ..NOTHING },
+    Plain { needs_mandate: true, ..NOTHING },
 ];
 
 impl Plain {

@@ -75,8 +75,13 @@ pub enum Step {
     Revoke {
         who: usize,
     },
+    /// Revokes the key of somebody who spoke about a payment that waits for others.
     Lose {
-        person: usize,
+        which: u8,
+    },
+    /// To this many milliseconds from the end of the newest mandate.
+    MandateEnds {
+        off: i64,
     },
     Freeze {
         who: Option<usize>,
@@ -161,8 +166,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         // What is for ever, seldom.
         1 => (0..2_usize, prop::bool::weighted(0.2))
             .prop_map(|(who, so)| if so { Step::Revoke { who } } else { Step::Sweep }),
-        1 => (person(), prop::bool::weighted(0.5))
-            .prop_map(|(person, so)| if so { Step::Lose { person } } else { Step::Sweep }),
+        1 => u8s().prop_map(|which| Step::Lose { which }),
+        2 => select(vec![-300_000, 0]).prop_map(|off| Step::MandateEnds { off }),
         1 => prop_oneof![4 => (0..2_usize).prop_map(Some), 1 => Just(None)].prop_map(|who| Step::Freeze { who }),
         10 => (u8s(), person()).prop_map(|(which, by)| Step::Thaw { which, by }),
         5 => (prop_oneof![3 => Just(0_usize), 1 => 0..MANDATES.len()], prop_oneof![1 => Just(1_i64), 4 => Just(40)], 0..3_u8)
@@ -295,8 +300,19 @@ impl Life<'_, '_> {
                 let target = RevocationTarget::Agent(agents()[who].spiffe_id.clone());
                 by_person(ADA, Act::Revoke { target, reason: "lost".into() })
             }
-            Step::Lose { person } => {
-                by_person(ADA, Act::Revoke { target: RevocationTarget::Key(key_of(person)), reason: "lost".into() })
+            Step::Lose { which } => {
+                let waits = |payment: &&Payment| payment.state == State::Asked && !payment.words.is_empty();
+                let waiting: Vec<&Payment> = book.payments.iter().filter(waits).collect();
+                let word = waiting.get(usize::from(which) % waiting.len().max(1))?.words.last()?;
+                let target = RevocationTarget::Key(key_of(word.person));
+                by_person(ADA, Act::Revoke { target, reason: "lost".into() })
+            }
+            Step::MandateEnds { off } => {
+                let ends = book.mandates.last()?.expires + off;
+                if ends < START + 50 * DAY_MS {
+                    w.now.set(ends);
+                }
+                return None;
             }
             Step::Freeze { who } => by_person(ADA, Act::Freeze { whom: whom(who), reason: "odd".into() }),
             Step::Thaw { which, by } => {

@@ -264,14 +264,7 @@ impl Witness {
                 }
                 Ok(())
             }
-            Act::RevokeMandate { mandate, .. } => {
-                let revoked = self.mandates.iter_mut().find(|one| one.id == mandate.as_str());
-                let revoked = revoked.ok_or("a mandate that nobody gave")?;
-                revoked.revoked = true;
-                let owner = account(revoked.given.account).1;
-                let is_owner = PEOPLE[asked.by].2 == Some(owner);
-                must(is_owner || self.has_role(asked, &["officer", "administrator"]).is_ok(), "a stranger's revocation")
-            }
+            Act::RevokeMandate { mandate, .. } => self.withdrawn(asked, mandate.as_str(), effect),
             Act::Sweep { .. } => self.swept(now, effect),
             other => panic!("the witness has no rule for {other:?}"),
         }
@@ -321,13 +314,33 @@ impl Witness {
         Ok(())
     }
 
+    /// What is open under a mandate ends with it, in the commit of its revocation.
+    fn withdrawn(&mut self, asked: &Asked, id: &str, effect: &Effect) -> Held {
+        let revoked = self.mandates.iter_mut().find(|one| one.id == id);
+        let revoked = revoked.ok_or("a mandate that nobody gave")?;
+        let changed = !std::mem::replace(&mut revoked.revoked, true);
+        let owner = account(revoked.given.account).1;
+        let is_owner = PEOPLE[asked.by].2 == Some(owner);
+        must(is_owner || self.has_role(asked, &["officer", "administrator"]).is_ok(), "a stranger's revocation")?;
+        let mut authorizations = 0;
+        for payment in &mut self.payments {
+            if payment.is_open() && payment.mandate.as_deref() == Some(id) {
+                payment.state = State::Ended;
+                authorizations += 1;
+            }
+        }
+        if authorizations > 0 {
+            self.saw("void with its mandate");
+        }
+        let expected = Effect::MandateRevoked { authorizations, changed };
+        must(*effect == expected, &format!("{effect:?}, and {authorizations} were open under it"))
+    }
+
     /// What lapsed and what revoked agents left open goes back, each once.
     fn swept(&mut self, now: i64, effect: &Effect) -> Held {
         let mut released = 0;
         for payment in &mut self.payments {
-            let is_revoked = |id: &String| self.mandates.iter().any(|mandate| mandate.id == *id && mandate.revoked);
-            let its_mandate = payment.mandate.as_ref().is_some_and(is_revoked);
-            let void = payment.is_open() && (its_mandate || self.revoked.contains(payment.agent_name()));
+            let void = payment.is_open() && self.revoked.contains(payment.agent_name());
             let waits = matches!(payment.state, State::Asked | State::Approved);
             if void || (waits && payment.until <= now) {
                 payment.state = State::Ended;
