@@ -6,6 +6,7 @@
 //! decision (a handshake, a token, a policy that cannot be read) is not among them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
@@ -50,6 +51,13 @@ fn rest(w: &World<'_>) {
         claims["nbf"] = json!(w.now.get() / 1000 + begins_s);
         Act::AddMandate { mandate: Box::new(mandates::signed(w, &claims)) }
     };
+    // A node that cannot read the policy in force decides nothing by the one before.
+    let blind = Arc::new(Rules { policy_unreadable: Some(7), ..rules() });
+    let blind = World { store: w.store, now: w.now.clone(), ids: w.ids.clone(), rules: blind };
+    for call in [transfer("5", "p"), buy("LAPTOP", "1899.99", "p"), balance_of("CHK_001")] {
+        assert_eq!(blind.call(call), Err(PolicyUnreadable));
+    }
+    w.ids.set(blind.ids.get());
     let whom = || Whom::Agent(shopper().spiffe_id);
     assert_eq!(w.admin(Act::Unfreeze { whom: whom(), note: "n".into() }), Err(NotFrozen));
     assert_eq!(w.admin(add_product("nobody.example", "THING", "1")), Err(UnknownMerchant));
