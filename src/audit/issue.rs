@@ -154,7 +154,7 @@ fn transaction_role(roles: &LogRoles) -> Result<&CertifiedKey, Failure> {
     })
 }
 
-fn key_unknown(role: &str, what: String) -> Failure {
+pub(super) fn key_unknown(role: &str, what: String) -> Failure {
     Failure::fault(
         "signing_key_replaced",
         format!("{what} was signed by a {role} key whose certificates are not at hand"),

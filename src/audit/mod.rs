@@ -4,7 +4,9 @@
 //! crash are the same function, [`Log::advance`].
 
 mod check;
+pub mod copy;
 mod issue;
+pub mod prove;
 mod sequencer;
 pub mod settings;
 mod show;

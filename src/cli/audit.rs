@@ -1,16 +1,28 @@
 //! `countersign audit`: read the audit log, and rebuild it to see that nothing was changed.
 
-use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::audit::copy::Copy;
+use crate::audit::prove::{LeafChoice, SignedHead};
 use crate::cli::context::Context;
+use crate::cli::documents;
+use crate::cli::progress::Progress;
 use crate::front::admin::AdminCall;
+use crate::kernel::receipt::Base64;
+use crate::kernel::tile::Tile;
 use crate::ops::failure::Failure;
 
 /// Read the audit log or check it
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign audit show --limit 5
-  countersign audit check")]
+  countersign audit check
+  countersign audit prove 42 --out leaf-42.tlog-proof
+  countersign audit export /srv/auditor/bank-log")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -32,6 +44,37 @@ enum Verb {
   countersign audit check
   countersign audit check --json")]
     Check,
+    /// Prove one leaf: a C2SP tlog-proof that `verify proof` checks with the party's root alone
+    #[command(after_help = "Examples:
+  countersign audit prove 42
+  countersign audit prove txn_01JD0000000000000000000000 --out leaf.tlog-proof")]
+    Prove {
+        /// The leaf's place in the log, or the transaction that it posted
+        #[arg(value_name = "INDEX|TXN", value_parser = leaf_choice)]
+        leaf: LeafChoice,
+        /// Write the proof here instead of printing it; an existing file is replaced
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Copy the log into a directory, in the C2SP tlog-tiles layout: entries, hashes, signed checkpoint
+    ///
+    /// What is there already is compared, never replaced: a log that was rewritten or cut since is refused as log_forked
+    /// or log_rolled_back. Run it again and again: only what is new is fetched.
+    #[command(after_help = "Examples:
+  countersign audit export /srv/auditor/bank-log
+  countersign verify log /srv/auditor/bank-log --root bank-root.pem")]
+    Export {
+        /// Made if it is not there
+        directory: PathBuf,
+    },
+}
+
+fn leaf_choice(text: &str) -> Result<LeafChoice, String> {
+    if let Ok(index) = text.parse() {
+        return Ok(LeafChoice::Index(index));
+    }
+    let transaction = text.parse().map(LeafChoice::Transaction);
+    transaction.map_err(|_| "neither a leaf's number nor a transaction's id (txn_…)".to_owned())
 }
 
 /// Asks the daemon and prints its answer.
@@ -48,7 +91,56 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let answer = context.call(AdminCall::AuditCheck {})?;
             context.print(&answer, check_text);
         }
+        Verb::Prove { leaf, out } => prove(context, leaf, out.as_deref())?,
+        Verb::Export { directory } => export(context, &directory)?,
     }
+    Ok(())
+}
+
+fn prove(context: &Context, leaf: LeafChoice, out: Option<&Path>) -> Result<(), Failure> {
+    let answer = context.call(AdminCall::AuditProve { leaf })?;
+    let proof = answer["proof"].as_str().unwrap_or_default();
+    match out {
+        None if context.json => context.print(&answer, |_| String::new()),
+        None => {
+            // A reader that went away is no failure of ours.
+            let _ = std::io::stdout().write_all(proof.as_bytes());
+        }
+        Some(path) => {
+            documents::write(path, proof)?;
+            let said = json!({ "file": path, "bytes": proof.len() });
+            context.print(&said, |_| format!("the proof is in {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn export(context: &Context, directory: &Path) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Tiles {
+        items: Vec<Base64>,
+    }
+    let unreadable = |error: serde_json::Error| {
+        Failure::fault("answer_unreadable", error.to_string(), "check that CLI and daemon are the same version")
+    };
+    let head: SignedHead = serde_json::from_value(context.call(AdminCall::AuditHead {})?).map_err(unreadable)?;
+    let fetch = |tiles: &[Tile]| {
+        let tiles = tiles.iter().map(Tile::to_string).collect();
+        let tiles: Tiles =
+            serde_json::from_value(context.call(AdminCall::AuditTiles { tiles })?).map_err(unreadable)?;
+        Ok(tiles.items.into_iter().map(|bytes| bytes.0).collect())
+    };
+    let mut progress = Progress::new(context);
+    let say = |done, total| progress.say(|| format!("{done} of {total} tiles"));
+    let written = Copy::at(directory).update(&head, fetch, say)?;
+    let said = json!({ "directory": directory, "origin": head.origin, "size": head.size, "tiles": written });
+    context.print(&said, |_| {
+        let place = directory.display();
+        format!(
+            "{place} has the log {} up to leaf {}: {written} new tiles, all others as they were",
+            head.origin, head.size
+        )
+    });
     Ok(())
 }
 

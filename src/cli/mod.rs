@@ -55,6 +55,7 @@ pub mod transaction;
 pub mod trust;
 pub mod verify;
 pub mod verify_approval;
+pub mod verify_log;
 mod x509;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use x509_parser::pem::Pem;
 use crate::cli::context::Context;
 use crate::cli::documents;
 use crate::cli::verify_approval;
+use crate::cli::verify_log;
 use crate::config::Config;
 use crate::kernel::credential::custody::EnrolledHost;
 use crate::kernel::custody_report::{self, Trust, VerifiedReport};
@@ -23,6 +24,8 @@ use crate::ops::failure::Failure;
   countersign verify receipt receipt.json --root bank-root.pem
   countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem
   countersign verify custody-report custody.json --root bank-root.pem
+  countersign verify log bank-log --root bank-root.pem
+  countersign verify proof leaf-42.tlog-proof --root bank-root.pem
   countersign verify revocation revocation-01K….json --root bank-root.pem")]
 pub struct Args {
     #[command(subcommand)]
@@ -39,6 +42,34 @@ enum Verb {
         /// The receipt, as `receipt show --out` wrote it
         file: PathBuf,
         /// The bank's root certificate, PEM [default: certs/root.pem or anchors/bank-root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+    /// Verify the proof of a leaf of the log, and show the leaf: exit code 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign audit prove 42 --out leaf-42.tlog-proof
+  countersign verify proof leaf-42.tlog-proof --root bank-root.pem")]
+    Proof {
+        /// The proof, as `audit prove` wrote it
+        file: PathBuf,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+    /// Verify a copy of a log: the tree rebuilt from its entries, each tile, the checkpoint's signature
+    #[command(after_help = "Examples:
+  countersign audit export bank-log
+  countersign verify log bank-log --root bank-root.pem")]
+    Log {
+        /// The directory, as `audit export` wrote it
+        directory: PathBuf,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
         root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
@@ -91,6 +122,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Receipt { file, root, oid_base } => receipt(context, &file, root, oid_base),
         Verb::Approval(args) => verify_approval::run(args, context),
+        Verb::Proof { file, root, oid_base } => verify_log::proof(context, &file, root, oid_base),
+        Verb::Log { directory, root, oid_base } => verify_log::log(context, &directory, root, oid_base),
         Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
     }
@@ -291,7 +324,7 @@ fn verdict_json(verdict: &ReceiptVerdict, root: &[u8]) -> Value {
 }
 
 /// Reads one byte more than a receipt may have, so that the rule and not the machine decides.
-fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let limit = RECEIPT_BYTES_MAX as u64 + 1;
     let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
@@ -305,7 +338,7 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
+pub(super) fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
     let places = [context.state.certs().join("root.pem"), context.state.anchors().join("bank-root.pem")];
     places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         Failure::usage(

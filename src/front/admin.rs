@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::audit::prove::LeafChoice;
 use crate::ca::mandates::MandateWish;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
 use crate::front::doctor;
@@ -14,8 +15,10 @@ use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict
 use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::reading::SignedReading;
 use crate::kernel::quorum::Side;
+use crate::kernel::receipt::Base64;
 use crate::kernel::sign::Purpose;
 use crate::kernel::text::OnHostile;
+use crate::kernel::tile::Tile;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OwnerId,
     PartyName, ProductId, RoleName, SpiffeId, TransactionId,
@@ -305,7 +308,18 @@ pub enum AdminCall {
         limit: u32,
     },
     AuditCheck {},
+    AuditProve {
+        leaf: LeafChoice,
+    },
+    AuditHead {},
+    /// Tiles by their paths, at most 64 at a time.
+    AuditTiles {
+        tiles: Vec<String>,
+    },
 }
+
+/// Tiles that one call answers.
+const TILES_MAX: usize = 64;
 
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
@@ -345,10 +359,11 @@ fn only_shows(call: &AdminCall) -> bool {
         return call.only_shows();
     }
     use AdminCall::{
-        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditShow, CertApprovals, CertList,
-        CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList,
-        GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow, MerchantList,
-        MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, Status,
+        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditHead, AuditProve, AuditShow,
+        AuditTiles, CertApprovals, CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport,
+        CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList,
+        MandateShow, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy,
+        ProductList, Receipt, Status,
     };
     matches!(
         call,
@@ -387,6 +402,9 @@ fn only_shows(call: &AdminCall) -> bool {
             | Receipt { .. }
             | AuditShow { .. }
             | AuditCheck {}
+            | AuditProve { .. }
+            | AuditHead {}
+            | AuditTiles { .. }
     )
 }
 
@@ -570,7 +588,27 @@ fn dispatch(
         }
         AdminCall::AuditShow { limit } => services.log()?.show(limit),
         AdminCall::AuditCheck {} => services.log()?.check(),
+        AdminCall::AuditProve { leaf } => services.log()?.prove(&leaf).map(|proof| json!({ "proof": proof })),
+        AdminCall::AuditHead {} => services.log()?.head().map(|head| json!(head)),
+        AdminCall::AuditTiles { tiles } => audit_tiles(services, &tiles),
     }
+}
+
+fn audit_tiles(services: &Services, paths: &[String]) -> Result<Value, Failure> {
+    let log = services.log()?;
+    let tile = |path: &String| {
+        let tile = Tile::parse(path).ok_or_else(|| {
+            let next = "ask for tile/<L>/<N>[.p/<W>] or tile/entries/<N>[.p/<W>]";
+            Failure::usage("tile_path_invalid", format!("{path:?} is no path of a tile"), next)
+        })?;
+        log.tile(tile).map(Base64)
+    };
+    if paths.len() > TILES_MAX {
+        let next = "ask for fewer at a time";
+        return Err(Failure::usage("too_many_tiles", format!("{} tiles; at most {TILES_MAX}", paths.len()), next));
+    }
+    let items = paths.iter().map(tile).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({ "items": items }))
 }
 
 /// After a set-up step: opens what it made possible.

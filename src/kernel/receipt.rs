@@ -13,14 +13,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use chain::Certified;
 pub use chain::ChainRefusal;
-pub(super) use chain::{Made, Role, certified_key};
+pub(super) use chain::{Certified, Made, Role, certified_key};
 
 use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
+use crate::kernel::leaf_proof::{NotInLog, checkpoint_key, leaf_under};
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
-use crate::kernel::note::{Checkpoint, SignedNote};
+use crate::kernel::note::Checkpoint;
 use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 
@@ -29,6 +29,9 @@ pub const RECEIPT_SCHEMA: &str = "countersign/receipt/v1";
 
 /// Schema of the batch documents that are understood.
 const BATCH_SCHEMA: &str = "countersign/batch/v1";
+
+/// Below the base of the private OIDs: the use of transaction keys.
+const TRANSACTION_ARC: &str = "2.3";
 
 /// First bytes of every log entry: no other hashed thing starts so.
 const LEAF_PREFIX: &[u8] = b"countersign/leaf/v1\n";
@@ -289,12 +292,15 @@ fn certified(
     posted_at: UnixMillis,
 ) -> Result<Certified, ReceiptRefusal> {
     let chain: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
-    let (arc, purpose, made) = match signer {
-        Signer::Transaction => ("2.3", Purpose::Transaction, Made::At(posted_at)),
-        Signer::Checkpoint => ("2.2", Purpose::Checkpoint, Made::NotBefore(posted_at)),
+    let certified = match signer {
+        Signer::Transaction => {
+            let purpose = format!("{oid_base}.{TRANSACTION_ARC}");
+            let algorithms = Purpose::Transaction.algorithms();
+            certified_key(&chain, root, Role { purpose: &purpose, algorithms, made: Made::At(posted_at) })
+        }
+        Signer::Checkpoint => checkpoint_key(&chain, root, oid_base, Made::NotBefore(posted_at)),
     };
-    let role = Role { purpose: &format!("{oid_base}.{arc}"), algorithms: purpose.algorithms(), made };
-    certified_key(&chain, root, role).map_err(|refusal| ReceiptRefusal::Chain(signer, refusal))
+    certified.map_err(|refusal| ReceiptRefusal::Chain(signer, refusal))
 }
 
 fn verify_batch(receipt: &Receipt, key: &Certified) -> Result<(), ReceiptRefusal> {
@@ -354,18 +360,12 @@ fn verify_leaf(receipt: &Receipt, statement: &TransactionStatement) -> Result<()
 }
 
 fn verify_log(log: &LogEvidence, key: &Certified) -> Result<Checkpoint, ReceiptRefusal> {
-    let malformed = ReceiptRefusal::CheckpointMalformed;
-    let note = SignedNote::parse(log.checkpoint.as_bytes()).map_err(malformed)?;
-    // A note may carry signatures by unknown keys; here each byte counts, so there is none.
-    if note.signatures.len() != 1 {
-        return Err(malformed(crate::kernel::note::NoteRefused::Structure));
-    }
-    let checkpoint = Checkpoint::parse(&note.text).map_err(malformed)?;
-    note.verify(&checkpoint.origin, &key.spki).map_err(ReceiptRefusal::CheckpointSignatureInvalid)?;
-    let leaf = leaf_hash(&leaf_entry(&log.commitment));
-    if !verify_inclusion(&leaf, log.leaf_index, checkpoint.size, &log.path, &checkpoint.root) {
-        return Err(ReceiptRefusal::LeafNotInLog);
-    }
+    let under = leaf_under(&log.checkpoint, key, &log.commitment, log.leaf_index, &log.path);
+    let checkpoint = under.map_err(|refusal| match refusal {
+        NotInLog::CheckpointMalformed(why) => ReceiptRefusal::CheckpointMalformed(why),
+        NotInLog::CheckpointSignatureInvalid(why) => ReceiptRefusal::CheckpointSignatureInvalid(why),
+        NotInLog::LeafNotInLog => ReceiptRefusal::LeafNotInLog,
+    })?;
     if !log.cosignatures.is_empty() {
         return Err(ReceiptRefusal::CosignaturesNotUnderstood);
     }

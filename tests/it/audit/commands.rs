@@ -47,7 +47,7 @@ fn daemon(state: &StateDir, answer: AdminAnswer) -> std::thread::JoinHandle<Admi
     })
 }
 
-fn pem(der: &[u8]) -> String {
+pub fn pem(der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Verifies a receipt of a bank with nothing of Countersign's: this file, the `cryptography` package, the bank's root.
+
+    python3 receipt.py receipt.json bank-root.pem [OID-BASE]
+
+The exact bytes are in docs/FORMATS.md. It prints what the receipt proves, or `refused: <name>` and exits with 3.
+"""
+import base64
+import hashlib
+import json
+import sys
+from datetime import datetime, timezone
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+
+class Refused(Exception):
+    pass
+
+
+def must(condition, name):
+    if not condition:
+        raise Refused(name)
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def unhex(text):
+    value = bytes.fromhex(text)
+    must(value.hex() == text, "receipt_malformed")
+    return value
+
+
+def unbase64(text):
+    value = base64.b64decode(text, validate=True)
+    must(base64.b64encode(value).decode() == text, "receipt_malformed")
+    return value
+
+
+def canonical(value):
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def is_canonical(text):
+    return canonical(json.loads(text)) == text.encode()
+
+
+def included(leaf, index, size, path, root):
+    """RFC 9162, 2.1.3.2."""
+    if index >= size:
+        return False
+    node, last, value = index, size - 1, leaf
+    for sibling in map(unhex, path):
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            value = sha256(b"\1", sibling, value)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            value = sha256(b"\1", value, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and value == root
+
+
+def signed(key, signature, message):
+    try:
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signature, message)
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            digest = hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+            key.verify(signature, message, ec.ECDSA(digest))
+        return True
+    except InvalidSignature:
+        return False
+
+
+# ecdsa-with-SHA256, ecdsa-with-SHA384, sha256WithRSAEncryption
+IDENTIFIERS = ["300a06082a8648ce3d040302", "300a06082a8648ce3d040303", "300d06092a864886f70d01010b0500"]
+
+
+def der(tag, content):
+    length = len(content).to_bytes(4, "big").lstrip(b"\0") or b"\0"
+    return bytes([tag]) + (length if len(content) < 128 else bytes([0x80 | len(length)]) + length) + content
+
+
+def is_one_encoding(certificate, data):
+    """The signature covers the inner part only; nothing around it may be written in another way."""
+    tbs, signature = certificate.tbs_certificate_bytes, der(3, b"\0" + certificate.signature)
+    return any(der(0x30, tbs + bytes.fromhex(one) + signature) == data for one in IDENTIFIERS)
+
+
+def certified(chain, root, purpose, at, not_before_too):
+    """The key of a role: own certificate, issuing CA, root."""
+    must(len(chain) == 3, "chain_length")
+    encoded = [unbase64(one) for one in chain]
+    must(encoded[2] == root, "chain_root_differs")
+    own, issuing, last = map(x509.load_der_x509_certificate, encoded)
+    must(all(map(is_one_encoding, (own, issuing, last), encoded)), "chain_certificate_malformed")
+    for certificate, issuer in ((own, issuing), (issuing, last), (last, last)):
+        must(certificate.issuer == issuer.subject, "chain_issuer_differs")
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (InvalidSignature, ValueError, TypeError):
+            raise Refused("chain_signature_invalid")
+    for authority, below in ((issuing, 0), (last, 1)):
+        constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints)
+        length = constraints.value.path_length
+        usage = authority.extensions.get_extension_for_class(x509.KeyUsage).value
+        is_ca = constraints.critical and constraints.value.ca and (length is None or length >= below)
+        must(is_ca and usage.key_cert_sign, "chain_not_ca")
+    uses = own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    must([use.dotted_string for use in uses] == [purpose], "chain_wrong_purpose")
+    for certificate in (own, issuing, last):
+        begun = not not_before_too or certificate.not_valid_before_utc <= at.replace(microsecond=0)
+        must(begun and at.replace(microsecond=0) <= certificate.not_valid_after_utc, "chain_not_valid_then")
+    return own.public_key()
+
+
+def verify(data, root, oid_base):
+    must(len(data) <= 1 << 20, "receipt_too_large")
+    try:
+        receipt = json.loads(data)
+        statement, batch, log = json.loads(receipt["statement"]), receipt["batch"], receipt["log"]
+        document, body = json.loads(batch["document"]), json.loads(log["body"])
+    except (ValueError, KeyError, TypeError):
+        raise Refused("receipt_malformed")
+    must(canonical(receipt) + b"\n" == data, "receipt_not_canonical")
+    must(receipt["schema"] == "countersign/receipt/v1", "receipt_unknown_schema")
+    must(is_canonical(receipt["statement"]), "statement_not_canonical")
+    at = datetime.fromisoformat(statement["posted_at"].replace("Z", "+00:00")).astimezone(timezone.utc)
+
+    key = certified(batch["chain"], root, f"{oid_base}.2.3", at, True)
+    must(is_canonical(batch["document"]) and document["schema"] == "countersign/batch/v1", "batch_document_malformed")
+    must(document["count"] == batch["count"], "batch_count_differs")
+    message = b"countersign/batch-root/v1\0" + batch["document"].encode()
+    must(signed(key, unbase64(batch["signature"]), message), "batch_signature_invalid")
+    leaf = sha256(b"\0", receipt["statement"].encode())
+    batch_root = unhex(document["root"])
+    must(included(leaf, batch["index"], batch["count"], batch["path"], batch_root), "statement_not_in_batch")
+
+    result = body["result"]
+    must(is_canonical(log["body"]), "body_malformed")
+    must(result["transaction_id"] == statement["transaction_id"], "body_names_another")
+    this = sha256(receipt["statement"].encode()).hex()
+    executed = result["status"] == "executed" and result["repeated"] is False
+    must(executed and result["statement_sha256"] == this, "body_not_this_posting")
+    commitment = sha256(unhex(log["salt"]), log["body"].encode())
+    must(commitment.hex() == log["commitment"], "commitment_differs")
+
+    key = certified(log["chain"], root, f"{oid_base}.2.2", at, False)
+    must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
+    text, _, lines = log["checkpoint"].rpartition("\n\n")
+    origin, size, tree_root = text.split("\n")
+    must(lines.startswith("\u2014 ") and lines.count("\n") == 1, "checkpoint_malformed")
+    name, encoded = lines[2:-1].split(" ")
+    line = unbase64(encoded)
+    key_id = sha256(origin.encode(), b"\n\1", key.public_bytes_raw())[:4]
+    is_signed = name == origin and line[:4] == key_id and signed(key, line[4:], text.encode() + b"\n")
+    must(is_signed, "checkpoint_signature_invalid")
+    leaf = sha256(b"\0", b"countersign/leaf/v1\n", commitment)
+    tree_root = unbase64(tree_root)
+    must(included(leaf, log["leaf_index"], int(size), log["path"], tree_root), "leaf_not_in_log")
+    must(log["cosignatures"] == [], "cosignatures_not_understood")
+    return statement, log["leaf_index"], origin, size
+
+
+def main():
+    data = open(sys.argv[1], "rb").read((1 << 20) + 1)
+    root = x509.load_pem_x509_certificate(open(sys.argv[2], "rb").read())
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    oid_base = sys.argv[3] if len(sys.argv) > 3 else "1.3.6.1.4.1.32473"
+    try:
+        statement, index, origin, size = verify(data, root.public_bytes(Encoding.DER), oid_base)
+    except Refused as refused:
+        print(f"refused: {refused}")
+        sys.exit(3)
+    except (KeyError, ValueError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
+        print(f"refused: receipt_malformed ({type(error).__name__})")
+        sys.exit(3)
+    print(f"valid: leaf {index} of {size} in {origin}")
+    print(json.dumps(statement, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

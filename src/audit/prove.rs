@@ -1,0 +1,155 @@
+//! What an auditor takes away: a leaf with its proof, the log's newest signed checkpoint, its tiles.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Log, damaged, read_checkpoint};
+use crate::kernel::leaf_proof::{self, LeafProof};
+use crate::kernel::merkle::inclusion_path_from;
+use crate::kernel::note::SignedNote;
+use crate::kernel::receipt::{Base64, leaf_entry};
+use crate::kernel::tile::{Tile, TileKind, bundle};
+use crate::kernel::types::TransactionId;
+use crate::ops::failure::Failure;
+use crate::store::{CheckpointRecord, LeafRecord};
+
+/// Which leaf.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeafChoice {
+    /// By its place in the log.
+    Index(u64),
+    /// That of the decision which posted it.
+    Transaction(TransactionId),
+}
+
+/// The head of a log, as it is handed out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignedHead {
+    pub origin: String,
+    pub size: u64,
+    /// The signed note, as it is.
+    pub checkpoint: String,
+    /// The checkpoint key's certificate, issuing CA, root.
+    pub chain: Vec<Base64>,
+}
+
+impl Log {
+    /// The proof of a leaf under the newest signed checkpoint, as a file. Verified before it is handed out.
+    ///
+    /// # Errors
+    /// `unknown_leaf` when there is none, `leaf_pending` (busy) when no signed checkpoint covers it yet;
+    /// `signing_key_replaced`; `proof_unverifiable`; `log_damaged`; the store's.
+    pub fn prove(&self, choice: &LeafChoice) -> Result<String, Failure> {
+        let store = &self.setup.store;
+        let leaf = match choice {
+            LeafChoice::Index(index) => store.leaves(*index, 1)?.into_iter().find(|leaf| leaf.index == Some(*index)),
+            LeafChoice::Transaction(transaction) => store.leaf_of_transaction(transaction)?,
+        };
+        let leaf = leaf.ok_or_else(|| unknown_leaf(choice))?;
+        let signed = store.signed_checkpoint()?;
+        let covered = signed.and_then(|record| leaf.index.filter(|index| *index < record.size).map(|at| (at, record)));
+        let Some((index, record)) = covered else {
+            return Err(Failure::busy(
+                "leaf_pending",
+                "no signed checkpoint covers this leaf yet",
+                "ask again in a moment; `countersign doctor` tells when checkpoints are not signed",
+            ));
+        };
+        let (note, chain) = self.signed(&record)?;
+        let proof = LeafProof {
+            index,
+            salt: leaf.salt,
+            body: String::from_utf8(leaf.body).map_err(|_| damaged(format!("leaf {index} is not UTF-8 text")))?,
+            path: inclusion_path_from(index, record.size, |node| self.node(node))?,
+            checkpoint: note,
+            chain,
+        };
+        let unverifiable = |why: String| {
+            Failure::fault(
+                "proof_unverifiable",
+                format!("the proof of leaf {index} would not verify: {why}"),
+                "run `countersign audit check` and see the certificates of the checkpoint role",
+            )
+        };
+        let file = proof.compose().map_err(|refused| unverifiable(refused.to_string()))?;
+        let root = proof.chain.last().map(Vec::as_slice).unwrap_or_default();
+        match leaf_proof::verify(file.as_bytes(), root, &self.setup.oid_base) {
+            Ok(_) => Ok(file),
+            Err(refusal) => Err(unverifiable(format!("{}: {refusal}", refusal.name()))),
+        }
+    }
+
+    /// The newest signed checkpoint with the certificates of its key.
+    ///
+    /// # Errors
+    /// `log_empty`; `signing_key_replaced`; `log_damaged`; the store's.
+    pub fn head(&self) -> Result<SignedHead, Failure> {
+        let record = self.setup.store.signed_checkpoint()?.ok_or_else(|| {
+            Failure::refused("log_empty", "nothing was recorded and signed yet", "try again after the first decision")
+        })?;
+        let (note, chain) = self.signed(&record)?;
+        Ok(SignedHead {
+            origin: read_checkpoint(&record)?.origin,
+            size: record.size,
+            checkpoint: note.compose(),
+            chain: chain.into_iter().map(Base64).collect(),
+        })
+    }
+
+    /// The bytes of a tile that the newest signed checkpoint covers.
+    ///
+    /// # Errors
+    /// `unknown_tile` beyond it; `log_damaged`; the store's.
+    pub fn tile(&self, tile: Tile) -> Result<Vec<u8>, Failure> {
+        let signed = self.setup.store.signed_checkpoint()?.map_or(0, |record| record.size);
+        let is_covered = |level: u8, index: u64| signed.checked_shr(level.into()).is_some_and(|nodes| index < nodes);
+        if tile.nodes().last().is_none_or(|last| !is_covered(last.level, last.index)) {
+            return Err(Failure::refused(
+                "unknown_tile",
+                format!("the log of {signed} signed leaves has no {tile}"),
+                "ask for the checkpoint first; it says what there is",
+            ));
+        }
+        match tile.kind {
+            TileKind::Hashes { .. } => {
+                let mut bytes = Vec::with_capacity(usize::from(tile.width) * 32);
+                for node in tile.nodes() {
+                    bytes.extend_from_slice(&self.node(node)?.0);
+                }
+                Ok(bytes)
+            }
+            TileKind::Entries => self.entries(tile),
+        }
+    }
+
+    fn entries(&self, tile: Tile) -> Result<Vec<u8>, Failure> {
+        let places: Vec<u64> = tile.nodes().map(|leaf| leaf.index).collect();
+        let first = places.first().copied().unwrap_or_default();
+        let leaves: Vec<LeafRecord> = self.setup.store.leaves(first, tile.width.into())?;
+        if !leaves.iter().map(|leaf| leaf.index).eq(places.into_iter().map(Some)) {
+            return Err(damaged(format!("leaves of {tile} are missing from the store")));
+        }
+        let entries: Vec<Vec<u8>> = leaves.iter().map(|leaf| leaf_entry(&leaf.commitment)).collect();
+        bundle(entries.iter().map(Vec::as_slice)).ok_or_else(|| damaged(format!("an entry of {tile} is too long")))
+    }
+
+    /// The note of a signed checkpoint, and the chain of the key that signed it.
+    fn signed(&self, record: &CheckpointRecord) -> Result<(SignedNote, Vec<Vec<u8>>), Failure> {
+        let note = SignedNote::parse(record.signed.as_deref().unwrap_or_default())
+            .map_err(|refused| damaged(format!("the signed checkpoint {} is unreadable: {refused}", record.size)))?;
+        let origin = read_checkpoint(record)?.origin;
+        let roles = self.roles();
+        let role = roles.checkpoints().find(|role| note.verify(&origin, &role.key.spki).is_ok());
+        let role =
+            role.ok_or_else(|| super::issue::key_unknown("checkpoint", format!("checkpoint {}", record.size)))?;
+        Ok((note, role.chain.clone()))
+    }
+}
+
+fn unknown_leaf(choice: &LeafChoice) -> Failure {
+    let what = match choice {
+        LeafChoice::Index(index) => format!("the log has no leaf {index}"),
+        LeafChoice::Transaction(transaction) => format!("no leaf posted transaction {transaction}"),
+    };
+    Failure::refused("unknown_leaf", what, "see `countersign audit show` and `countersign transaction list`")
+}

@@ -1,0 +1,247 @@
+//! One leaf of the log, proven alone: who asked for what, and what came of it, whatever it was.
+//!
+//! A C2SP `tlog-proof`, so that others' tools find the entry under the checkpoint; its `extra` has what makes a reader with
+//! nothing but the party's root able to read the entry: the body, the salt, and the certificates of the checkpoint's key.
+//! Nothing in there is trusted: the entry is the hash of body and salt, and the certificates lead to the root.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kernel::canon::{CanonRefused, canonical, is_canonical};
+use crate::kernel::merkle::{leaf_hash, verify_inclusion};
+use crate::kernel::note::{Checkpoint, NoteRefused, SignedNote};
+use crate::kernel::receipt::{
+    Base64, Certified, ChainRefusal, Made, Role, Salt, certified_key, commitment, leaf_entry, parse_time,
+};
+use crate::kernel::sign::Purpose;
+use crate::kernel::tlog_proof::TlogProof;
+use crate::kernel::types::{Sha256, UnixMillis};
+
+/// The only schema of `extra` there is.
+const SCHEMA: &str = "countersign/leaf-proof/v1";
+/// Bytes of a proof that are read at all. A real one has about 6 KiB; bodies are bounded by the listener.
+pub const LEAF_PROOF_BYTES_MAX: usize = 1024 * 1024;
+/// Below the base of the private OIDs: the use of checkpoint keys.
+const CHECKPOINT_ARC: &str = "2.2";
+
+/// What a proof is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeafProof {
+    pub index: u64,
+    pub salt: [u8; 32],
+    /// Canonical JSON.
+    pub body: String,
+    pub path: Vec<Sha256>,
+    /// With the signature of the log's key.
+    pub checkpoint: SignedNote,
+    /// The checkpoint key's certificate, issuing CA, root.
+    pub chain: Vec<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extra {
+    body: String,
+    chain: Vec<Base64>,
+    salt: Salt,
+    schema: String,
+}
+
+impl Extra {
+    fn to_bytes(&self) -> Result<Vec<u8>, CanonRefused> {
+        canonical(&serde_json::to_value(self).unwrap_or_default())
+    }
+}
+
+impl LeafProof {
+    /// The file.
+    ///
+    /// # Errors
+    /// [`CanonRefused`] never for what [`verify`] accepts.
+    pub fn compose(&self) -> Result<String, CanonRefused> {
+        let extra = Extra {
+            body: self.body.clone(),
+            chain: self.chain.iter().cloned().map(Base64).collect(),
+            salt: Salt(self.salt),
+            schema: SCHEMA.into(),
+        };
+        let proof = TlogProof {
+            extra: Some(extra.to_bytes()?),
+            index: self.index,
+            path: self.path.clone(),
+            checkpoint: self.checkpoint.compose(),
+        };
+        Ok(proof.compose())
+    }
+}
+
+/// What a verified proof says. Only [`verify`] makes one.
+#[derive(Clone, PartialEq, Debug)]
+#[must_use]
+pub struct LeafVerdict {
+    index: u64,
+    checkpoint: Checkpoint,
+    body: Value,
+    signer: String,
+}
+
+impl LeafVerdict {
+    /// The leaf's place in the log.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The record itself, a JSON object.
+    pub fn body(&self) -> &Value {
+        &self.body
+    }
+
+    /// Subject of the certificate that signed the checkpoint.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+}
+
+/// Why a file does not prove a leaf. Checked in this order; the first that fails is told.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LeafProofRefusal {
+    #[error("the file is larger than 1 MiB")]
+    TooLarge,
+    #[error("the file is not a tlog-proof with an `extra` of schema {SCHEMA}")]
+    Malformed,
+    #[error("the leaf's body is not a canonical JSON object with the time of its decision")]
+    BodyMalformed,
+    #[error("the checkpoint's certificate: {0}")]
+    Chain(ChainRefusal),
+    #[error(transparent)]
+    Log(#[from] NotInLog),
+}
+
+impl LeafProofRefusal {
+    /// The stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "proof_too_large",
+            Self::Malformed => "proof_malformed",
+            Self::BodyMalformed => "body_malformed",
+            Self::Chain(refusal) => refusal.name(),
+            Self::Log(refusal) => refusal.name(),
+        }
+    }
+}
+
+/// Why a leaf is not under a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotInLog {
+    #[error("the checkpoint is not a signed note with one signature: {0}")]
+    CheckpointMalformed(NoteRefused),
+    #[error("the checkpoint's signature: {0}")]
+    CheckpointSignatureInvalid(NoteRefused),
+    #[error("the leaf is not in the log that the checkpoint signs")]
+    LeafNotInLog,
+}
+
+impl NotInLog {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CheckpointMalformed(_) => "checkpoint_malformed",
+            Self::CheckpointSignatureInvalid(_) => "checkpoint_signature_invalid",
+            Self::LeafNotInLog => "leaf_not_in_log",
+        }
+    }
+}
+
+/// Verifies a proof with nothing but the party's root certificate (DER) and the base of the private OIDs.
+///
+/// A checkpoint carries no time and is signed after the decision, so its certificates must not have expired before.
+///
+/// # Errors
+/// The first rule that fails, by name.
+pub fn verify(file: &[u8], root_der: &[u8], oid_base: &str) -> Result<LeafVerdict, LeafProofRefusal> {
+    if file.len() > LEAF_PROOF_BYTES_MAX {
+        return Err(LeafProofRefusal::TooLarge);
+    }
+    let (proof, extra) = parse(file).ok_or(LeafProofRefusal::Malformed)?;
+    let (body, at) = parse_body(&extra.body).ok_or(LeafProofRefusal::BodyMalformed)?;
+    let chain: Vec<&[u8]> = extra.chain.iter().map(|certificate| certificate.0.as_slice()).collect();
+    let key = checkpoint_key(&chain, root_der, oid_base, Made::NotBefore(at)).map_err(LeafProofRefusal::Chain)?;
+    let commitment = commitment(&extra.salt.0, extra.body.as_bytes());
+    let checkpoint = leaf_under(&proof.checkpoint, &key, &commitment, proof.index, &proof.path)?;
+    Ok(LeafVerdict { index: proof.index, checkpoint, body, signer: key.subject })
+}
+
+fn parse(file: &[u8]) -> Option<(TlogProof, Extra)> {
+    let proof = TlogProof::parse(std::str::from_utf8(file).ok()?).ok()?;
+    let bytes = proof.extra.as_deref()?;
+    let extra: Extra = serde_json::from_slice(bytes).ok()?;
+    // One writing of it: unknown and duplicate members are refused by the derived reader.
+    (extra.schema == SCHEMA && extra.to_bytes().ok()? == bytes).then_some((proof, extra))
+}
+
+fn parse_body(text: &str) -> Option<(Value, UnixMillis)> {
+    let body: Value = serde_json::from_str(text).ok()?;
+    let at = parse_time(body.as_object()?.get("at")?.as_str()?)?;
+    is_canonical(text.as_bytes()).then_some((body, at))
+}
+
+/// The key of a log's checkpoints, by its chain.
+pub(super) fn checkpoint_key(
+    chain: &[&[u8]],
+    root_der: &[u8],
+    oid_base: &str,
+    made: Made,
+) -> Result<Certified, ChainRefusal> {
+    let purpose = format!("{oid_base}.{CHECKPOINT_ARC}");
+    certified_key(chain, root_der, Role { purpose: &purpose, algorithms: Purpose::Checkpoint.algorithms(), made })
+}
+
+/// The checkpoint of this note, when the key has signed it and the leaf is under it.
+pub(super) fn leaf_under(
+    note: &str,
+    key: &Certified,
+    commitment: &Sha256,
+    index: u64,
+    path: &[Sha256],
+) -> Result<Checkpoint, NotInLog> {
+    let checkpoint = signed_by(note, key)?;
+    let leaf = leaf_hash(&leaf_entry(commitment));
+    if !verify_inclusion(&leaf, index, checkpoint.size, path, &checkpoint.root) {
+        return Err(NotInLog::LeafNotInLog);
+    }
+    Ok(checkpoint)
+}
+
+/// The checkpoint of a note that has the signature of this key, and no other line.
+fn signed_by(note: &str, key: &Certified) -> Result<Checkpoint, NotInLog> {
+    let malformed = NotInLog::CheckpointMalformed;
+    let note = SignedNote::parse(note.as_bytes()).map_err(malformed)?;
+    // A note may carry signatures by unknown keys; here each byte counts, so there is none.
+    if note.signatures.len() != 1 {
+        return Err(malformed(NoteRefused::Structure));
+    }
+    let checkpoint = Checkpoint::parse(&note.text).map_err(malformed)?;
+    note.verify(&checkpoint.origin, &key.spki).map_err(NotInLog::CheckpointSignatureInvalid)?;
+    Ok(checkpoint)
+}
+
+/// The head of a log, with the subject of the key that signed it, from a note and the key's chain, for whoever has the
+/// whole log. When the note was signed nobody can say, so that nothing is asked of the certificates' time.
+///
+/// # Errors
+/// [`LeafProofRefusal::Chain`], [`LeafProofRefusal::Log`]
+pub fn verify_checkpoint(
+    note: &str,
+    chain: &[&[u8]],
+    root_der: &[u8],
+    oid_base: &str,
+) -> Result<(Checkpoint, String), LeafProofRefusal> {
+    let whenever = Made::NotBefore(UnixMillis(i64::MIN));
+    let key = checkpoint_key(chain, root_der, oid_base, whenever).map_err(LeafProofRefusal::Chain)?;
+    let checkpoint = signed_by(note, &key)?;
+    Ok((checkpoint, key.subject))
+}
