@@ -8,6 +8,7 @@ use crate::kernel::note::SignedNote;
 use crate::kernel::receipt::{commitment, leaf_entry};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
+use crate::store::LeafContent;
 
 /// Leaves that are read at once.
 const PAGE_LEAVES: u32 = 1024;
@@ -81,8 +82,14 @@ impl Log {
             if leaf.index != Some(index) {
                 return Err(damaged(format!("leaf {index} is missing from the store")));
             }
-            if commitment(&leaf.salt, &leaf.body) != leaf.commitment {
-                return Err(damaged(format!("the body of leaf {index} is not the one that was committed to")));
+            match &leaf.content {
+                LeafContent::Known { salt, body } if commitment(salt, body) == leaf.commitment => {}
+                LeafContent::Known { .. } => {
+                    return Err(damaged(format!("the body of leaf {index} is not the one that was committed to")));
+                }
+                // Its commitment is in the tree all the same.
+                LeafContent::Erased => {}
+                LeafContent::Damaged(why) => return Err(damaged(format!("leaf {index} does not open: {why}"))),
             }
             let mut completed: Vec<(NodeId, Sha256)> = Vec::new();
             frontier.append(leaf_hash(&leaf_entry(&leaf.commitment)), |level, index, hash| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Log, LogRoles, damaged, read_checkpoint};
+use super::{Log, LogRoles, damaged, known, read_checkpoint};
 use crate::hsm::CertifiedKey;
 use crate::kernel::command::Posted;
 use crate::kernel::merkle::{inclusion_path, inclusion_path_from};
@@ -116,6 +116,7 @@ impl Log {
         let log_role = roles.checkpoints().find(|role| note.verify(&origin, &role.key.spki).is_ok());
         let log_role = log_role.ok_or_else(|| key_unknown("checkpoint", format!("checkpoint {}", checkpoint.size)))?;
         let index = u64::from(posted.index_in_batch);
+        let (salt, body) = known(leaf.content, || format!("the leaf of {transaction}"))?;
         let text = |bytes: Vec<u8>, what: &str| {
             String::from_utf8(bytes).map_err(|_| damaged(format!("{what} of {transaction} is not UTF-8 text")))
         };
@@ -131,8 +132,8 @@ impl Log {
             },
             log: LogEvidence {
                 leaf_index,
-                salt: Salt(leaf.salt),
-                body: text(leaf.body, "the leaf")?,
+                salt: Salt(salt),
+                body: text(body, "the leaf")?,
                 commitment: leaf.commitment,
                 path: inclusion_path_from(leaf_index, checkpoint.size, |node| self.node(node))?,
                 checkpoint: note.compose(),

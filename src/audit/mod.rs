@@ -23,7 +23,7 @@ use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
-use crate::store::{CheckpointRecord, Store};
+use crate::store::{CheckpointRecord, LeafContent, Store};
 
 pub use sequencer::Advance;
 
@@ -276,6 +276,22 @@ fn read_checkpoint(record: &CheckpointRecord) -> Result<Checkpoint, Failure> {
         return Err(damaged(format!("checkpoint {} disagrees with its own text", record.size)));
     }
     Ok(checkpoint)
+}
+
+/// Salt and body of a leaf that is to be handed out. `what` names it.
+///
+/// # Errors
+/// `leaf_erased`, `log_damaged`
+fn known(content: LeafContent, what: impl Fn() -> String) -> Result<([u8; 32], Vec<u8>), Failure> {
+    match content {
+        LeafContent::Known { salt, body } => Ok((salt, body)),
+        LeafContent::Erased => Err(Failure::refused(
+            "leaf_erased",
+            format!("what {} said was erased with the key of its subject; only its place is proven", what()),
+            "use a receipt or a proof that was handed out before, or `countersign verify log` for the log as a whole",
+        )),
+        LeafContent::Damaged(why) => Err(damaged(format!("{} does not open: {why}", what()))),
+    }
 }
 
 fn damaged(message: String) -> Failure {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Log, damaged, read_checkpoint};
+use super::{Log, damaged, known, read_checkpoint};
 use crate::kernel::leaf_proof::{self, LeafProof};
 use crate::kernel::merkle::inclusion_path_from;
 use crate::kernel::note::SignedNote;
@@ -56,10 +56,11 @@ impl Log {
             ));
         };
         let (note, chain) = self.signed(&record)?;
+        let (salt, body) = known(leaf.content, || format!("leaf {index}"))?;
         let proof = LeafProof {
             index,
-            salt: leaf.salt,
-            body: String::from_utf8(leaf.body).map_err(|_| damaged(format!("leaf {index} is not UTF-8 text")))?,
+            salt,
+            body: String::from_utf8(body).map_err(|_| damaged(format!("leaf {index} is not UTF-8 text")))?,
             path: inclusion_path_from(index, record.size, |node| self.node(node))?,
             checkpoint: note,
             chain,

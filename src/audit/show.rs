@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use super::Log;
 use crate::ops::failure::Failure;
-use crate::store::LeafRecord;
+use crate::store::{LeafContent, LeafRecord};
 
 /// Leaves that one call shows.
 const SHOW_MAX: u32 = 1000;
 
 impl Log {
     /// The newest leaves that have a place in the tree, at most `limit` and 1,000, oldest first:
-    /// `{items: [{index, commitment, signed, body}], next, size, signed_size}`. A body that is JSON is shown as JSON.
+    /// `{items: [{index, commitment, signed, content, body}], next, size, signed_size}`. A body that is JSON is shown as JSON;
+    /// `content` is `known`, `erased` or `damaged`, and without it there is no body.
     ///
     /// # Errors
     /// The store's.
@@ -26,12 +27,20 @@ impl Log {
 }
 
 fn item(leaf: &LeafRecord, signed_size: u64) -> Value {
-    let body = serde_json::from_slice::<Value>(&leaf.body)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&leaf.body).into_owned()));
+    let as_json = |body: &[u8]| {
+        serde_json::from_slice::<Value>(body)
+            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()))
+    };
+    let (content, body) = match &leaf.content {
+        LeafContent::Known { body, .. } => ("known", as_json(body)),
+        LeafContent::Erased => ("erased", Value::Null),
+        LeafContent::Damaged(_) => ("damaged", Value::Null),
+    };
     json!({
         "index": leaf.index,
         "commitment": leaf.commitment,
         "signed": leaf.index.is_some_and(|index| index < signed_size),
+        "content": content,
         "body": body,
     })
 }

@@ -152,9 +152,11 @@ fn show_text(answer: &Value) -> String {
 }
 
 fn leaf_line(leaf: &Value) -> String {
-    let body = &leaf["body"];
+    let (body, content) = (&leaf["body"], leaf["content"].as_str().unwrap_or_default());
     let shown = match body {
         Value::String(text) => text.clone(),
+        Value::Null if content == "erased" => "(erased)".to_owned(),
+        Value::Null if content == "damaged" => "(does not open: run `countersign audit check`)".to_owned(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => body.to_string(),
     };
     let state = if leaf["signed"] == true { "signed " } else { "waiting" };

@@ -3,7 +3,7 @@
 use super::{Order, Watch};
 use crate::kernel::monitor::{Told, What};
 use crate::kernel::types::UnixMillis;
-use crate::store::{Store, StoreFault};
+use crate::store::{LeafRecord, Store, StoreFault};
 
 /// Leaves that are read at once.
 const PAGE_LEAVES: u32 = 512;
@@ -76,7 +76,7 @@ impl Watch {
         let mut from = self.lock().waiting.saturating_sub(store.rows_settle());
         for _ in 0..WAITING_PAGES_MAX {
             let leaves = store.unsequenced_after(from, PAGE_LEAVES)?;
-            let told: Vec<Option<Told>> = leaves.iter().map(|leaf| Told::of(&leaf.body)).collect();
+            let told: Vec<Option<Told>> = leaves.iter().map(told_of).collect();
             let Some(last) = leaves.last().map(|leaf| leaf.row) else { break };
             let mut shared = self.lock();
             told.iter().flatten().for_each(|told| shared.waits(told));
@@ -93,7 +93,7 @@ impl Watch {
     fn page(&self, store: &dyn Store) -> Result<bool, StoreFault> {
         let seen = self.seen();
         let leaves = store.leaves(seen, PAGE_LEAVES)?;
-        let told: Vec<Option<Told>> = leaves.iter().map(|leaf| Told::of(&leaf.body)).collect();
+        let told: Vec<Option<Told>> = leaves.iter().map(told_of).collect();
         Ok(self.learn(seen, &told) == Learnt::Before || told.len() == PAGE_LEAVES as usize)
     }
 
@@ -128,13 +128,18 @@ impl Watch {
     }
 }
 
+/// What a leaf tells; nothing, once it is erased.
+pub(super) fn told_of(leaf: &LeafRecord) -> Option<Told> {
+    Told::of(leaf.body()?)
+}
+
 /// The first leaf at or after an instant, between two places. Leaves are in the order of time but for some seconds.
 fn first_since(store: &dyn Store, least: u64, end: u64, since: UnixMillis) -> Result<u64, StoreFault> {
     let (mut low, mut high) = (least, end);
     while low < high {
         let middle = low + (high - low) / 2;
         let leaf = store.leaves(middle, 1)?.into_iter().next();
-        let is_before = leaf.and_then(|leaf| Told::of(&leaf.body)).is_some_and(|told| told.at < since);
+        let is_before = leaf.as_ref().and_then(told_of).is_some_and(|told| told.at < since);
         (low, high) = if is_before { (middle + 1, high) } else { (low, middle) };
     }
     Ok(low)

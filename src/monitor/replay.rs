@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use serde_json::{Value, json};
 
 use super::Watch;
+use super::follow::told_of;
 use crate::kernel::monitor::{Assessment, Event, Monitor, Told, What};
 use crate::ops::failure::Failure;
 use crate::store::Store;
@@ -118,7 +119,7 @@ fn each(
         let leaves = store.leaves(at, page)?;
         let found = u32::try_from(leaves.len()).unwrap_or(page);
         for leaf in leaves {
-            if tell(at, Told::of(&leaf.body)).is_break() {
+            if tell(at, told_of(&leaf)).is_break() {
                 return Ok(());
             }
             at += 1;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Watch;
+use super::follow::told_of;
 use crate::kernel::monitor::{Subject, Told, What};
 use crate::kernel::types::SpiffeId;
 use crate::ops::failure::Failure;
@@ -64,7 +65,7 @@ impl Watch {
         self.backwards(store, |leaf, told| {
             if let What::Alerted { .. } = told.what
                 && let Ok(Some(record)) = store.leaves(leaf, 1).map(|leaves| leaves.into_iter().next())
-                && let Ok(body) = serde_json::from_slice::<Value>(&record.body)
+                && let Ok(body) = serde_json::from_slice::<Value>(record.body().unwrap_or_default())
             {
                 let mut alert = body["parameters"].clone();
                 alert["leaf"] = json!(leaf.to_string());
@@ -84,7 +85,7 @@ impl Watch {
             let begin = end.saturating_sub(u64::from(PAGE_LEAVES));
             let leaves = store.leaves(begin, u32::try_from(end - begin).unwrap_or(PAGE_LEAVES))?;
             for (place, leaf) in leaves.iter().enumerate().rev() {
-                if let Some(told) = Told::of(&leaf.body)
+                if let Some(told) = told_of(leaf)
                     && !wants(begin + place as u64, &told)
                 {
                     return Ok(());

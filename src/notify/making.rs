@@ -232,7 +232,7 @@ fn told<'a>(
 ) -> Vec<(i64, Notice)> {
     // RFC 3339 in UTC with milliseconds: texts of one length, ordered as the times are.
     let oldest = now.plus_ms(-3_600_000 * i64::from(settings.age_max_h)).rfc3339();
-    let notice = |leaf: &LeafRecord| Some((leaf.row, notice::of_leaf(&leaf.body)?));
+    let notice = |leaf: &LeafRecord| Some((leaf.row, notice::of_leaf(leaf.body()?)?));
     let wanted = |notice: &Notice| settings.route.iter().any(|route| takes(route, notice.kind));
     leaves.filter_map(notice).filter(|(_, notice)| notice.at >= oldest && wanted(notice)).collect()
 }

@@ -114,16 +114,35 @@ impl Schema {
     }
 }
 
-/// One leaf as stored. `body` is opaque to the log; `key_id` names the sealing key, none yet.
+/// One leaf as stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeafRecord {
     pub row: i64,
     pub commitment: Sha256,
-    pub salt: [u8; 32],
-    pub body: Vec<u8>,
-    pub key_id: Option<String>,
+    pub content: LeafContent,
     /// Place in the tree, once the sequencer has given it.
     pub index: Option<u64>,
+}
+
+/// What a leaf commits to, if it can still be read. Its place and its proof need none of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeafContent {
+    /// `body` is opaque to the log.
+    Known { salt: [u8; 32], body: Vec<u8> },
+    /// The key under which it was sealed was destroyed, on purpose and for ever (`docs/RETENTION.md`).
+    Erased,
+    /// It does not open: the row, what is sealed in it or its key is not what was written. Says which.
+    Damaged(String),
+}
+
+impl LeafRecord {
+    /// What it says, unless that is erased or damaged.
+    pub fn body(&self) -> Option<&[u8]> {
+        match &self.content {
+            LeafContent::Known { body, .. } => Some(body),
+            LeafContent::Erased | LeafContent::Damaged(_) => None,
+        }
+    }
 }
 
 /// A batch of posted transactions and the signature over its root.

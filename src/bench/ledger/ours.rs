@@ -114,7 +114,9 @@ impl Ours {
         let transfer = Transfer { key, debit: 0, credit: 1, minor: 1, day: 0 };
         let decisions = self.store.apply(vec![self.booking(&transfer, clock::now())?])?;
         let leaf = decisions.first().and_then(|decision| decision.leaf).map(|leaf| self.store.leaf(leaf.row));
-        leaf.transpose()?.flatten().map(|leaf| leaf.body.len()).ok_or_else(|| out_of_balance("a transfer has no leaf"))
+        let leaf = leaf.transpose()?.flatten();
+        let length = leaf.and_then(|leaf| leaf.body().map(<[u8]>::len));
+        length.ok_or_else(|| out_of_balance("a transfer has no leaf"))
     }
 
     /// What the account has that everybody pays when there is a hot merchant.

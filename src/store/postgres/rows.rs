@@ -15,7 +15,7 @@ use crate::kernel::ledger::{
 use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandate};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
-use crate::store::{BatchRecord, CheckpointRecord, LeafRecord, RevokedEntry};
+use crate::store::{BatchRecord, CheckpointRecord, LeafContent, LeafRecord, RevokedEntry};
 
 pub(super) type Read<T> = Result<T, RowFault>;
 
@@ -350,9 +350,7 @@ pub(super) fn leaf(row: &Row) -> Read<LeafRecord> {
     Ok(LeafRecord {
         row: get(row, 0)?,
         commitment: sha256(row, 1)?,
-        salt: sha256(row, 2)?.0,
-        body: get(row, 3)?,
-        key_id: get(row, 4)?,
+        content: LeafContent::Known { salt: sha256(row, 2)?.0, body: get(row, 3)? },
         index: get::<Option<i64>>(row, 5)?.map(u64::try_from).transpose()?,
     })
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::rows;
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::{Sha256, TransactionId};
-use crate::store::{BatchRecord, CheckpointRecord, LeafRecord, SequenceStep};
+use crate::store::{BatchRecord, CheckpointRecord, LeafContent, LeafRecord, SequenceStep};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -144,14 +144,8 @@ fn leaf_row(row: &Row<'_>) -> Read<LeafRecord> {
         Some(_) => Some(rows::unsigned(row, 5)?),
         None => None,
     };
-    Ok(LeafRecord {
-        row: row.get(0)?,
-        commitment: rows::sha256(row, 1)?,
-        salt: row.get(2)?,
-        body: row.get(3)?,
-        key_id: row.get(4)?,
-        index,
-    })
+    let content = LeafContent::Known { salt: row.get(2)?, body: row.get(3)? };
+    Ok(LeafRecord { row: row.get(0)?, commitment: rows::sha256(row, 1)?, content, index })
 }
 
 fn checkpoint_row(row: &Row<'_>) -> Read<CheckpointRecord> {

@@ -13,8 +13,9 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use countersign::store::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafRecord, LedgerCheck, Listing,
-    RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafContent, LeafRecord, LedgerCheck,
+    Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
+    TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +45,16 @@ pub struct Rows {
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Rows>);
 
+impl Rows {
+    /// Salt and body of a leaf.
+    pub fn said(&mut self, leaf: usize) -> (&mut [u8; 32], &mut Vec<u8>) {
+        match &mut self.leaves[leaf].content {
+            LeafContent::Known { salt, body } => (salt, body),
+            LeafContent::Erased | LeafContent::Damaged(_) => panic!("leaf {leaf} says nothing"),
+        }
+    }
+}
+
 impl MemoryStore {
     pub fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap()
@@ -56,7 +67,7 @@ impl MemoryStore {
         let salt = Sha256::of(&[b"salt", &row.to_be_bytes()]).0;
         let body = canonical(body).unwrap();
         let commitment = commitment(&salt, &body);
-        rows.leaves.push(LeafRecord { row, commitment, salt, body, key_id: None, index: None });
+        rows.leaves.push(LeafRecord { row, commitment, content: LeafContent::Known { salt, body }, index: None });
         row
     }
 

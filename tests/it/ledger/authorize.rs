@@ -318,7 +318,7 @@ pub fn a_score_holds_or_refuses_where_the_monitor_enforces_and_stands_in_the_lea
             });
             assert_eq!(came, expected, "{asks:?} {mode:?}");
             let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
-            let told = Told::of(&leaf.body).unwrap();
+            let told = Told::of(leaf.body().unwrap()).unwrap();
             let What::Call { assessment, event, .. } = told.what else { panic!() };
             assert_eq!(assessment, Some(said(asks, mode)), "every word of it can be read again");
             assert_eq!((event.limit_minor, event.ahead.payments), (Some(200_000), 1));

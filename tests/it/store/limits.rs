@@ -29,7 +29,7 @@ fn dollars(amount: &str) -> Value {
 fn decided(w: &World<'_>, call: ToolCall) -> (Outcome, Value) {
     let decision = w.store.apply(vec![w.tool_command(&shopper(), call)]).unwrap().pop().unwrap();
     let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
-    (decision.outcome, serde_json::from_slice(&leaf.body).unwrap())
+    (decision.outcome, serde_json::from_slice(leaf.body().unwrap()).unwrap())
 }
 
 sentences! {

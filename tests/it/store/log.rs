@@ -6,7 +6,7 @@ use countersign::kernel::command::*;
 use countersign::kernel::merkle;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
-use countersign::store::StoreFault;
+use countersign::store::{LeafContent, StoreFault};
 use serde_json::{Value, json};
 
 sentences! {
@@ -59,15 +59,16 @@ sentences! {
         w.bank();
         let refused = w.decision(Actor::Operator(operator("eve", &[])), open("X", "O", None));
         let leaf = w.store.leaf(refused.leaf.unwrap().row).unwrap().unwrap();
-        assert_eq!(leaf.commitment, Sha256::of(&[&leaf.salt, &leaf.body]));
+        let LeafContent::Known { salt, body: said } = &leaf.content else { panic!("{leaf:?}") };
+        assert_eq!(leaf.commitment, Sha256::of(&[salt, said]));
         assert_eq!(leaf.commitment, refused.leaf.unwrap().commitment);
-        let body: Value = serde_json::from_slice(&leaf.body).unwrap();
+        let body: Value = serde_json::from_slice(leaf.body().unwrap()).unwrap();
         assert_eq!((&body["decision"], &body["reason"]), (&json!("refused"), &json!("operator_not_permitted")));
         assert_eq!((&body["act"], &body["asserted"]), (&json!("open_account"), &json!(true)));
-        assert_eq!(canonical(&body).unwrap(), leaf.body);
+        assert_eq!(canonical(&body).unwrap(), *said);
         let posted = w.bought("k");
         let leaf = w.store.leaf_of_transaction(&posted.transaction_id).unwrap().unwrap();
-        let body: Value = serde_json::from_slice(&leaf.body).unwrap();
+        let body: Value = serde_json::from_slice(leaf.body().unwrap()).unwrap();
         assert_eq!((&body["tool"], &body["policy_version"]), (&json!("execute_purchase"), &json!("p1")));
         assert_eq!(body["result"]["statement_sha256"], json!(Sha256::of(&[&posted.statement])));
         let recorded = Act::Record { tool: "enrol".into(), decision: json!({ "step": "one" }) };

@@ -131,7 +131,7 @@ sentences! {
             assert_eq!(state(id), expected, "{id}");
         }
         let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
-        let leaf: Value = serde_json::from_slice(&leaf.body).unwrap();
+        let leaf: Value = serde_json::from_slice(leaf.body().unwrap()).unwrap();
         assert_eq!(leaf["result"]["status"], "mandate_revoked", "{leaf}");
         assert_eq!(leaf["result"]["authorizations"], 3, "{leaf}");
 

@@ -83,7 +83,7 @@ sentences! {
         let actor = Actor::Operator(operator("ada", &["administrator"]));
         let decision = w.decision(actor, apply(document.clone(), 0));
         let leaf = w.store.leaf(decision.leaf.unwrap().row).unwrap().unwrap();
-        let body: Value = serde_json::from_slice(&leaf.body).unwrap();
+        let body: Value = serde_json::from_slice(leaf.body().unwrap()).unwrap();
         assert_eq!((&body["act"], &body["decision"]), (&json!("apply_policy"), &json!("permitted")));
         assert_eq!(body["parameters"]["sha256"], json!(policy(document).hash()));
         assert_eq!(body["parameters"]["roles"], json!(["purchaser"]));

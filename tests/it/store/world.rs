@@ -37,7 +37,7 @@ pub fn refused_in(sentences: impl FnOnce()) -> BTreeSet<Refused> {
 fn count(store: &dyn Store, counted: &mut BTreeSet<Refused>) {
     let leaves = (1..).map_while(|row| store.leaf(row).unwrap());
     for leaf in leaves {
-        let body: serde_json::Value = serde_json::from_slice(&leaf.body).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(leaf.body().unwrap()).unwrap();
         if let Some(name) = body["reason"].as_str() {
             let actor = ["spiffe_id", "name", "component"].iter().find_map(|key| body["actor"][key].as_str());
             let asked = format!("{} {} {}", body["tool"], body["act"], body["parameters"]);
