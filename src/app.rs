@@ -29,6 +29,7 @@ use crate::front::services::{FrontSettings, Services, ServicesSetup};
 use crate::front::settings::PeerLimitSettings;
 use crate::front::watched;
 use crate::front::watching;
+use crate::front::witness;
 use crate::guard::Reached;
 use crate::hsm::client::{self, ControlHandle, HsmState, WorkerPool};
 use crate::hsm::confine;
@@ -183,6 +184,7 @@ fn start(
             breaker: config.breaker.clone(),
             audit: config.audit.clone(),
             monitor: config.monitor.clone(),
+            witness: config.witness.clone(),
             pki: config.pki.clone(),
             agents: config.agents,
         },
@@ -228,6 +230,11 @@ fn start(
         if config.audit.peer_lease == PeerLease::On && party_settings.kind == PartyKind::Bank {
             hold_peer_lease(&services, &stop)?;
         }
+        if services.cosigning().is_some() {
+            // A store that is older than what others have seen serves nobody.
+            witness::asking::at_start(&services)?;
+            ask_witness(&services, &stop)?;
+        }
         if config.peer.is_some() || config.listen.peer.is_some() {
             tasks.push(runtime.spawn(tend_issuances(Arc::clone(&services), stop.clone())));
         }
@@ -245,7 +252,12 @@ fn start(
                 let (listening, bound) = bind(address, "[pki] listen")?;
                 ports["pki"] = bound;
                 let authority = Arc::clone(&services.setup.authority);
-                let publication = Arc::new(Publication::new(authority, Arc::clone(&services.responder)));
+                let publication = Publication::new(authority, Arc::clone(&services.responder));
+                let publication = Arc::new(if config.witness.log.is_empty() {
+                    publication
+                } else {
+                    publication.cosigning(Arc::clone(&services))
+                });
                 tasks.push(runtime.spawn(serve_pki(listening, publication, stop.clone())));
             }
         }
@@ -430,6 +442,16 @@ fn hold_peer_lease(services: &Arc<Services>, stop: &CancellationToken) -> Result
     let thread = std::thread::Builder::new().name("peer-lease".into());
     thread
         .spawn(move || peer_lease::holder::hold(&services, &stop))
+        .map(drop)
+        .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))
+}
+
+/// A thread that is not waited for at the end, as above: what it has asked for is asked again at the next start.
+fn ask_witness(services: &Arc<Services>, stop: &CancellationToken) -> Result<(), Failure> {
+    let (services, stop) = (Arc::clone(services), stop.clone());
+    let thread = std::thread::Builder::new().name("witness".into());
+    thread
+        .spawn(move || witness::asking::hold(&services, &stop))
         .map(drop)
         .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))
 }

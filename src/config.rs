@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::settings::{AuditSettings, PeerLease};
+use crate::audit::settings::{AuditSettings, PeerLease, WitnessSettings};
 use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
 use crate::front::settings::{
     AdminSettings, AgentSettings, DemoSettings, ListenSettings, OperatorSettings, UpstreamSettings,
 };
-use crate::guard::settings::BreakerSettings;
+use crate::guard::settings::{Automatic, BreakerSettings};
 use crate::hsm::settings::HsmSettings;
 use crate::kernel::command::ToolCall;
 use crate::kernel::types::{Money, PartyName};
@@ -55,6 +55,9 @@ pub struct Config {
     pub monitor: MonitorSettings,
     #[serde(default)]
     pub audit: AuditSettings,
+    /// How a security company cosigns others' logs.
+    #[serde(default)]
+    pub witness: WitnessSettings,
     #[serde(default)]
     pub pki: PkiSettings,
     /// Needed by an agent host's bridge.
@@ -115,6 +118,27 @@ impl Config {
     pub fn hosted(&self) -> (&PartyName, &PartySettings, &HsmSettings) {
         let (name, party) = self.party.first_key_value().expect("checked when the configuration was parsed");
         (name, party, &self.hsm[&party.token])
+    }
+
+    /// Who cosigns and who is cosigned.
+    fn witness_fits(&self, kind: PartyKind) -> Result<(), String> {
+        self.witness.check()?;
+        if self.witness != WitnessSettings::default() && kind != PartyKind::SecurityCompany {
+            return Err("[witness] is for a security company".into());
+        }
+        if self.audit.witness_lag_max.limits().is_none() {
+            return Ok(());
+        }
+        if kind != PartyKind::Bank {
+            return Err("audit witness_lag_max is for a bank".into());
+        }
+        if self.peer.is_none() {
+            return Err("audit witness_lag_max needs [peer] url: the security company cosigns there".into());
+        }
+        if self.breaker.automatic == Automatic::Off {
+            return Err("audit witness_lag_max stops money by the breaker: it needs breaker automatic = \"on\"".into());
+        }
+        Ok(())
     }
 
     fn consistent(&self) -> Result<(), String> {
@@ -221,9 +245,8 @@ impl Config {
                 PartyKind::Bank | PartyKind::SecurityCompany => {}
             }
         }
-        if !(500..=600_000).contains(&self.audit.peer_lease_ms) {
-            return Err("audit peer_lease_ms must be 500 to 600000".into());
-        }
+        self.audit.check()?;
+        self.witness_fits(party.kind)?;
         self.monitor.check()?;
         if self.banking.is_some() && party.kind != PartyKind::Bank {
             return Err("[banking] is for a bank".into());

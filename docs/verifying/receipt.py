@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Verifies a receipt of a bank with nothing of Countersign's: this file, the `cryptography` package, the bank's root.
 
-    python3 receipt.py receipt.json bank-root.pem [OID-BASE]
+    python3 receipt.py receipt.json bank-root.pem [OID-BASE] [WITNESS-ROOT.pem]
 
-The exact bytes are in docs/FORMATS.md. It prints what the receipt proves, or `refused: <name>` and exits with 3.
+The exact bytes are in docs/FORMATS.md. It prints what the receipt proves, or `refused: <name>` and exits with 3. With the
+root of a witness, the security company, the witness must have cosigned.
 """
 import base64
 import hashlib
@@ -125,7 +126,53 @@ def certified(chain, root, purpose, at, not_before_too):
     return own.public_key()
 
 
-def verify(data, root, oid_base):
+def cosigned(cosignatures, text, witness_root, oid_base):
+    """Who has cosigned the checkpoint's text, and whether one of them lies under the reader's root."""
+    must(len(cosignatures) <= 16, "cosignature_malformed")
+    names, anchored = [], witness_root is None
+    for one in cosignatures:
+        must(set(one) == {"chain", "line"}, "receipt_malformed")
+        prefix, name, encoded = one["line"].split(" ")
+        line = unbase64(encoded)
+        must(prefix == "\u2014" and len(line) > 12, "cosignature_malformed")
+        seconds = int.from_bytes(line[4:12], "big")
+        at = datetime.fromtimestamp(seconds, timezone.utc)
+        last = unbase64(one["chain"][-1]) if one["chain"] else b""
+        key = certified(one["chain"], last, f"{oid_base}.2.2", at, True)
+        must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
+        message = f"cosignature/v1\ntime {seconds}\n{text}\n".encode()
+        key_id = sha256(name.encode(), b"\n\4", key.public_bytes_raw())[:4]
+        must(line[:4] == key_id and signed(key, line[12:], message), "cosignature_invalid")
+        names.append(f"{name} at {at.isoformat()}")
+        anchored = anchored or last == witness_root
+    must(anchored, "cosignature_missing")
+    return names
+
+
+def cosigned(cosignatures, text, witness_root, oid_base):
+    """Who has cosigned the checkpoint's text; with a root, one of them must lie under it."""
+    must(len(cosignatures) <= 16, "cosignature_malformed")
+    names, anchored = [], witness_root is None
+    for one in cosignatures:
+        must(set(one) == {"chain", "line"}, "receipt_malformed")
+        prefix, name, encoded = one["line"].split(" ")
+        line = unbase64(encoded)
+        seconds = int.from_bytes(line[4:12], "big")
+        must(prefix == "\u2014" and len(line) > 12 and seconds < 1 << 33, "cosignature_malformed")
+        must(len(one["chain"]) == 3, "chain_length")
+        last, at = unbase64(one["chain"][2]), datetime.fromtimestamp(seconds, timezone.utc)
+        key = certified(one["chain"], last, f"{oid_base}.2.2", at, True)
+        must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
+        key_id = sha256(name.encode(), b"\n\4", key.public_bytes_raw())[:4]
+        message = f"cosignature/v1\ntime {seconds}\n{text}\n".encode()
+        must(line[:4] == key_id and signed(key, line[12:], message), "cosignature_invalid")
+        names.append(f"{name} at {at.isoformat()}")
+        anchored = anchored or last == witness_root
+    must(anchored, "cosignature_missing")
+    return names
+
+
+def verify(data, root, oid_base, witness_root=None):
     must(len(data) <= 1 << 20, "receipt_too_large")
     try:
         receipt = json.loads(data)
@@ -169,18 +216,20 @@ def verify(data, root, oid_base):
     leaf = sha256(b"\0", b"countersign/leaf/v1\n", commitment)
     tree_root = unbase64(tree_root)
     must(included(leaf, log["leaf_index"], int(size), log["path"], tree_root), "leaf_not_in_log")
-    must(log["cosignatures"] == [], "cosignatures_not_understood")
-    return statement, log["leaf_index"], origin, size
+    return statement, log["leaf_index"], origin, size, cosigned(log["cosignatures"], text, witness_root, oid_base)
 
 
 def main():
     data = open(sys.argv[1], "rb").read((1 << 20) + 1)
-    root = x509.load_pem_x509_certificate(open(sys.argv[2], "rb").read())
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    def root_in(file):
+        return x509.load_pem_x509_certificate(open(file, "rb").read()).public_bytes(Encoding.DER)
+
+    root, witness_root = root_in(sys.argv[2]), root_in(sys.argv[4]) if len(sys.argv) > 4 else None
     oid_base = sys.argv[3] if len(sys.argv) > 3 else "1.3.6.1.4.1.32473"
     try:
-        statement, index, origin, size = verify(data, root.public_bytes(Encoding.DER), oid_base)
+        statement, index, origin, size, witnesses = verify(data, root, oid_base, witness_root)
     except Refused as refused:
         print(f"refused: {refused}")
         sys.exit(3)
@@ -188,6 +237,8 @@ def main():
         print(f"refused: receipt_malformed ({type(error).__name__})")
         sys.exit(3)
     print(f"valid: leaf {index} of {size} in {origin}")
+    for witness in witnesses:
+        print(f"cosigned by {witness}" + ("" if witness_root else " (its root is not known here)"))
     print(json.dumps(statement, indent=2, ensure_ascii=False))
 
 

@@ -295,6 +295,7 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::Witnessed(_)
         | Effect::Done { .. } => None,
     }
 }

@@ -263,6 +263,7 @@ fn effect_told(effect: &Effect) -> Value {
             json!({ "status": "policy_in_force", "version": version, "changed": changed })
         }
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
+        Effect::Witnessed(_) => json!({ "status": "witnessed" }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     }
 }

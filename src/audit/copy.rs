@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::kernel::leaf_proof;
+use crate::kernel::cosignature::Cosigner;
+use crate::kernel::leaf_proof::{self, VerifiedHead};
 use crate::kernel::merkle::{Frontier, NodeId, leaf_hash, node_hash, root};
 use crate::kernel::note::{Checkpoint, SignedNote};
 use crate::kernel::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind, grown, unbundle};
@@ -22,6 +23,8 @@ use super::prove::SignedHead;
 const CHECKPOINT: &str = "checkpoint";
 /// The checkpoint key's certificate, issuing CA, root, as base64 of DER, a line each.
 const CERTIFICATES: &str = "checkpoint.certificates";
+/// The chains of the keys of witnesses that have cosigned, in the order of their lines, with an empty line between two.
+const WITNESSES: &str = "witness.certificates";
 /// Bytes of a file that are read at all: more than a full bundle of entries has.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -38,6 +41,8 @@ pub struct VerifiedCopy {
     pub checkpoint: Checkpoint,
     /// Subject of the certificate that signed the checkpoint.
     pub signer: String,
+    /// Witnesses that have cosigned it.
+    pub cosigners: Vec<Cosigner>,
     /// Tiles that were compared.
     pub tiles: u64,
 }
@@ -118,6 +123,13 @@ impl Copy {
             self.settle(&path)?;
         }
         let certificates = lines_of(head.chain.iter().map(|one| one.0.as_slice()));
+        let chains: Vec<String> =
+            head.witnesses.iter().map(|chain| lines_of(chain.iter().map(|one| one.0.as_slice()))).collect();
+        let witnesses = chains.join("\n");
+        if !witnesses.is_empty() || self.read(WITNESSES)?.is_some() {
+            self.write(WITNESSES, witnesses.as_bytes())?;
+            self.settle(WITNESSES)?;
+        }
         for (name, bytes) in [(CERTIFICATES, certificates.as_bytes()), (CHECKPOINT, head.checkpoint.as_bytes())] {
             // The checkpoint last: what it covers is there.
             self.write(name, bytes)?;
@@ -131,7 +143,7 @@ impl Copy {
     const PAGE: usize = 32;
 
     /// Rebuilds the tree from the entries and compares every tile with it, then the checkpoint, whose signature must lead
-    /// to this root.
+    /// to this root. A reader who also has the root of a witness asks that it has cosigned.
     ///
     /// # Errors
     /// `copy_damaged` names the first file that differs; `copy_missing`, `copy_unfinished`, `copy_unreadable`; the names of
@@ -139,6 +151,7 @@ impl Copy {
     pub fn verify(
         &self,
         root_der: &[u8],
+        witness_root_der: Option<&[u8]>,
         oid_base: &str,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<VerifiedCopy, Failure> {
@@ -150,17 +163,30 @@ impl Copy {
             ));
         }
         let note = self.text(CHECKPOINT)?;
-        let certificates = self.text(CERTIFICATES)?;
-        let chain: Option<Vec<Vec<u8>>> = certificates.lines().map(bytes_of).collect();
-        let chain = chain.filter(|chain| lines_of(chain.iter().map(Vec::as_slice)) == certificates);
-        let chain = chain.ok_or_else(|| self.damaged(CERTIFICATES, "it is not base64, a line each"))?;
+        let chain = self.chain(CERTIFICATES, &self.text(CERTIFICATES)?)?;
+        let witnesses = match self.read(WITNESSES)? {
+            Some(bytes) if !bytes.is_empty() => {
+                let text = String::from_utf8(bytes).map_err(|_| self.damaged(WITNESSES, "it is not text"))?;
+                // An empty line stands between two, and every line has its end.
+                let chains = text.split("\n\n").map(|chain| format!("{}\n", chain.trim_end_matches('\n')));
+                let chains: Vec<String> = chains.collect();
+                if chains.join("\n") != text {
+                    return Err(self.damaged(WITNESSES, "it is not base64, a line each"));
+                }
+                chains.iter().map(|chain| self.chain(WITNESSES, chain)).collect::<Result<Vec<_>, _>>()?
+            }
+            Some(_) | None => vec![],
+        };
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-        let (checkpoint, signer) =
-            leaf_proof::verify_checkpoint(&note, &chain, root_der, oid_base).map_err(|refusal| {
+        let witnesses: Vec<Vec<&[u8]>> =
+            witnesses.iter().map(|chain| chain.iter().map(Vec::as_slice).collect()).collect();
+        let roots = (root_der, witness_root_der);
+        let VerifiedHead { checkpoint, signer, cosigners } =
+            leaf_proof::verify_checkpoint(&note, &chain, &witnesses, roots, oid_base).map_err(|refusal| {
                 Failure::refused(
                     refusal.name(),
                     format!("{} is not a checkpoint of this party: {refusal}", self.0.join(CHECKPOINT).display()),
-                    "do not rely on the copy; check that --root is the party's own",
+                    "do not rely on the copy; check that --root is the party's own, and --witness-root the witness's",
                 )
             })?;
         let size = checkpoint.size;
@@ -191,7 +217,14 @@ impl Copy {
             compared += 1;
             progress(compared, total);
         }
-        Ok(VerifiedCopy { checkpoint, signer, tiles: compared })
+        Ok(VerifiedCopy { checkpoint, signer, cosigners, tiles: compared })
+    }
+
+    /// Certificates, a line of base64 each.
+    fn chain(&self, name: &str, text: &str) -> Result<Vec<Vec<u8>>, Failure> {
+        let chain: Option<Vec<Vec<u8>>> = text.lines().map(bytes_of).collect();
+        let chain = chain.filter(|chain| lines_of(chain.iter().map(Vec::as_slice)) == text);
+        chain.ok_or_else(|| self.damaged(name, "it is not base64, a line each"))
     }
 
     fn compare(&self, tile: Tile, expected: &[Sha256]) -> Result<(), Failure> {

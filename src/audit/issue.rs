@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use super::{Log, LogRoles, damaged, known, read_checkpoint};
 use crate::hsm::CertifiedKey;
 use crate::kernel::command::Posted;
+use crate::kernel::cosignature::CosignatureEvidence;
 use crate::kernel::merkle::{inclusion_path, inclusion_path_from};
 use crate::kernel::note::SignedNote;
-use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify};
+use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify_witnessed};
 use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
-use crate::store::{BatchRecord, CheckpointRecord, LeafRecord};
+use crate::store::{BatchRecord, CheckpointRecord, Cosignature, CosignedCheckpoint, LeafRecord};
 
 /// Everything a receipt is made of, all of it signed.
 struct Evidence {
@@ -21,6 +22,7 @@ struct Evidence {
     leaf_index: u64,
     checkpoint: CheckpointRecord,
     note: SignedNote,
+    cosignature: Option<Cosignature>,
 }
 
 impl Log {
@@ -72,27 +74,38 @@ impl Log {
         let leaf = store
             .leaf_of_transaction(transaction)?
             .ok_or_else(|| damaged(format!("the leaf of {transaction} is missing")))?;
-        let Some(checkpoint) = store.signed_checkpoint()? else {
-            return Ok(None);
-        };
         let (Some(batch_signature), Some(leaf_index)) = (batch.signature.clone(), leaf.index) else {
             return Ok(None);
         };
-        if leaf_index >= checkpoint.size {
+        let Some((checkpoint, cosignature)) = self.covering(leaf_index)? else {
             return Ok(None);
-        }
+        };
         let signed = checkpoint.signed.as_deref().unwrap_or_default();
         let note = SignedNote::parse(signed).map_err(|refused| {
             damaged(format!("the signed checkpoint {} is unreadable: {refused}", checkpoint.size))
         })?;
-        Ok(Some(Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note }))
+        Ok(Some(Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note, cosignature }))
+    }
+
+    /// The signed checkpoint that a leaf is proven under: the newest that a witness has cosigned, or else the newest.
+    pub(super) fn covering(&self, index: u64) -> Result<Option<(CheckpointRecord, Option<Cosignature>)>, Failure> {
+        let store = &self.setup.store;
+        let cosigned = store.cosigned_checkpoint()?.filter(|cosigned| index < cosigned.checkpoint.size);
+        if let Some(CosignedCheckpoint { checkpoint, cosignature }) = cosigned {
+            return Ok(Some((checkpoint, Some(cosignature))));
+        }
+        let signed = store.signed_checkpoint()?.filter(|signed| index < signed.size);
+        Ok(signed.map(|signed| (signed, None)))
     }
 
     /// What a reader with our root will do: a receipt that would fail there must not leave here.
     fn verify_own(&self, receipt: &Receipt) -> Result<(), Failure> {
         let roles = self.roles();
         let root = transaction_role(&roles)?.chain.last().map(Vec::as_slice).unwrap_or_default();
-        let verified = receipt.to_bytes().and_then(|bytes| verify(&bytes, root, &self.setup.oid_base));
+        let cosigned = receipt.log.cosignatures.first().and_then(|cosignature| cosignature.chain.last());
+        let witness = cosigned.map(|root| root.0.as_slice());
+        let verified =
+            receipt.to_bytes().and_then(|bytes| verify_witnessed(&bytes, root, witness, &self.setup.oid_base));
         verified.map(|_| ()).map_err(|refusal| {
             Failure::fault(
                 "receipt_unverifiable",
@@ -103,7 +116,7 @@ impl Log {
     }
 
     fn compose(&self, evidence: Evidence) -> Result<Receipt, Failure> {
-        let Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note } = evidence;
+        let Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note, cosignature } = evidence;
         let transaction = &posted.transaction_id;
         let roles = self.roles();
         transaction_role(&roles)?;
@@ -138,11 +151,15 @@ impl Log {
                 path: inclusion_path_from(leaf_index, checkpoint.size, |node| self.node(node))?,
                 checkpoint: note.compose(),
                 chain: chain_of(log_role),
-                cosignatures: Vec::new(),
+                cosignatures: cosignature.into_iter().map(evidence_of).collect(),
             },
             statement: text(posted.statement, "the statement")?,
         })
     }
+}
+
+fn evidence_of(cosignature: Cosignature) -> CosignatureEvidence {
+    CosignatureEvidence { chain: cosignature.chain.into_iter().map(Base64).collect(), line: cosignature.line }
 }
 
 fn chain_of(key: &CertifiedKey) -> Vec<Base64> {

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod copy;
+pub mod cosigning;
 mod issue;
 pub mod prove;
 mod sequencer;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use crate::audit::settings::AuditSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::credential::certificate::Certificate;
-use crate::kernel::merkle::NodeId;
+use crate::kernel::merkle::{Frontier, NodeId, consistency_path_from};
 use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{KeyId, Sha256};
@@ -253,6 +254,22 @@ impl Log {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The proof that the log of `new` leaves goes on from that of `old` (RFC 9162, 2.1.4).
+    ///
+    /// # Errors
+    /// `log_damaged`; the store's.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Sha256>, Failure> {
+        consistency_path_from(old, new, |node| self.node(node))
+    }
+
+    /// The root of the first `size` leaves, which have their places.
+    ///
+    /// # Errors
+    /// `log_damaged` when the store has fewer; the store's.
+    pub fn root_at(&self, size: u64) -> Result<Sha256, Failure> {
+        Frontier::load(size, |node| self.node(node)).map(|frontier| frontier.root())
     }
 
     /// A stored subtree that must be there.

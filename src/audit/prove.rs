@@ -1,16 +1,18 @@
 //! What an auditor takes away: a leaf with its proof, the log's newest signed checkpoint, its tiles.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Log, damaged, known, read_checkpoint};
 use crate::kernel::leaf_proof::{self, LeafProof};
 use crate::kernel::merkle::inclusion_path_from;
-use crate::kernel::note::SignedNote;
+use crate::kernel::note::{NoteSignature, SignedNote};
 use crate::kernel::receipt::{Base64, leaf_entry};
 use crate::kernel::tile::{Tile, TileKind, bundle};
 use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
-use crate::store::{CheckpointRecord, LeafRecord};
+use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint, LeafRecord};
 
 /// Which leaf.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct SignedHead {
     pub checkpoint: String,
     /// The checkpoint key's certificate, issuing CA, root.
     pub chain: Vec<Base64>,
+    /// The same of each witness whose line stands behind the log's own, in their order.
+    #[serde(default)]
+    pub witnesses: Vec<Vec<Base64>>,
 }
 
 impl Log {
@@ -46,9 +51,11 @@ impl Log {
             LeafChoice::Transaction(transaction) => store.leaf_of_transaction(transaction)?,
         };
         let leaf = leaf.ok_or_else(|| unknown_leaf(choice))?;
-        let signed = store.signed_checkpoint()?;
-        let covered = signed.and_then(|record| leaf.index.filter(|index| *index < record.size).map(|at| (at, record)));
-        let Some((index, record)) = covered else {
+        let covered = match leaf.index {
+            Some(index) => self.covering(index)?.map(|covering| (index, covering)),
+            None => None,
+        };
+        let Some((index, (record, cosignature))) = covered else {
             return Err(Failure::busy(
                 "leaf_pending",
                 "no signed checkpoint covers this leaf yet",
@@ -57,6 +64,7 @@ impl Log {
         };
         let (note, chain) = self.signed(&record)?;
         let (salt, body) = known(leaf.content, || format!("leaf {index}"))?;
+        let (note, witnesses) = with(note, cosignature, &record)?;
         let proof = LeafProof {
             index,
             salt,
@@ -64,6 +72,7 @@ impl Log {
             path: inclusion_path_from(index, record.size, |node| self.node(node))?,
             checkpoint: note,
             chain,
+            witnesses,
         };
         let unverifiable = |why: String| {
             Failure::fault(
@@ -80,16 +89,35 @@ impl Log {
         }
     }
 
-    /// The newest signed checkpoint with the certificates of its key.
+    /// The newest signed checkpoint with the certificates of its key. Where a witness cosigns, one that it has cosigned and
+    /// that has all that is there now, if there is one before `within` is over.
     ///
     /// # Errors
     /// `log_empty`; `signing_key_replaced`; `log_damaged`; the store's.
-    pub fn head(&self) -> Result<SignedHead, Failure> {
-        let record = self.setup.store.signed_checkpoint()?.ok_or_else(|| {
+    pub fn head(&self, within: Duration) -> Result<SignedHead, Failure> {
+        let store = &self.setup.store;
+        let newest = store.signed_checkpoint()?.ok_or_else(|| {
             Failure::refused("log_empty", "nothing was recorded and signed yet", "try again after the first decision")
         })?;
+        let end = Instant::now() + within;
+        let cosigned = loop {
+            let seen = self.lock().progressed;
+            let cosigned = store.cosigned_checkpoint()?.filter(|cosigned| cosigned.checkpoint.size >= newest.size);
+            let left = end.saturating_duration_since(Instant::now());
+            if cosigned.is_some() || self.setup.settings.witness_lag_max.limits().is_none() || left.is_zero() {
+                break cosigned;
+            }
+            let wait = left.min(Self::RECHECK);
+            drop(self.progress.wait_timeout_while(self.lock(), wait, |shared| shared.progressed == seen));
+        };
+        let (record, cosignature) = match cosigned {
+            Some(CosignedCheckpoint { checkpoint, cosignature }) => (checkpoint, Some(cosignature)),
+            None => (newest, None),
+        };
         let (note, chain) = self.signed(&record)?;
+        let (note, witnesses) = with(note, cosignature, &record)?;
         Ok(SignedHead {
+            witnesses: witnesses.into_iter().map(|chain| chain.into_iter().map(Base64).collect()).collect(),
             origin: read_checkpoint(&record)?.origin,
             size: record.size,
             checkpoint: note.compose(),
@@ -135,7 +163,10 @@ impl Log {
     }
 
     /// The note of a signed checkpoint, and the chain of the key that signed it.
-    fn signed(&self, record: &CheckpointRecord) -> Result<(SignedNote, Vec<Vec<u8>>), Failure> {
+    ///
+    /// # Errors
+    /// `signing_key_replaced`; `log_damaged`.
+    pub fn signed(&self, record: &CheckpointRecord) -> Result<(SignedNote, Vec<Vec<u8>>), Failure> {
         let note = SignedNote::parse(record.signed.as_deref().unwrap_or_default())
             .map_err(|refused| damaged(format!("the signed checkpoint {} is unreadable: {refused}", record.size)))?;
         let origin = read_checkpoint(record)?.origin;
@@ -145,6 +176,25 @@ impl Log {
             role.ok_or_else(|| super::issue::key_unknown("checkpoint", format!("checkpoint {}", record.size)))?;
         Ok((note, role.chain.clone()))
     }
+}
+
+/// The chains of the witnesses of a note.
+type Witnesses = Vec<Vec<Vec<u8>>>;
+
+/// A note with a witness's line behind the log's own.
+fn with(
+    mut note: SignedNote,
+    cosignature: Option<Cosignature>,
+    record: &CheckpointRecord,
+) -> Result<(SignedNote, Witnesses), Failure> {
+    let Some(Cosignature { line, chain }) = cosignature else {
+        return Ok((note, vec![]));
+    };
+    let line = NoteSignature::parse(&line).map_err(|refused| {
+        damaged(format!("the cosignature of checkpoint {} is unreadable: {refused}", record.size))
+    })?;
+    note.signatures.push(line);
+    Ok((note, vec![chain]))
 }
 
 fn unknown_leaf(choice: &LeafChoice) -> Failure {

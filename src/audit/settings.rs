@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::note::{VerifierKey, is_key_name};
+
 /// A guard that a demo may switch off; `doctor` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,6 +17,39 @@ pub enum Guard {
 pub enum PeerLease {
     Off,
     On,
+}
+
+/// How far the witness may lag behind this bank's log before money stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "it is \"off\" or { seconds = 60, leaves = 100000 }")]
+pub enum WitnessLagMax {
+    /// Nobody is asked for cosignatures.
+    Off(Guard),
+    At(LagMax),
+}
+
+impl WitnessLagMax {
+    /// The limits, when the witness is asked at all.
+    pub fn limits(self) -> Option<LagMax> {
+        match self {
+            Self::Off(Guard::Off) => None,
+            Self::At(max) => Some(max),
+        }
+    }
+}
+
+/// The most that may be without a cosignature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LagMax {
+    pub seconds: u32,
+    pub leaves: u64,
+}
+
+impl Default for LagMax {
+    fn default() -> Self {
+        Self { seconds: 60, leaves: 100_000 }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,8 +66,10 @@ pub struct AuditSettings {
     pub peer_lease: PeerLease,
     /// How long a lease lasts that a security company gives.
     pub peer_lease_ms: u32,
-    /// How far the witness may lag before money stops. Only `off` is available so far.
-    pub witness_lag_max: Guard,
+    /// At a bank: how far the witness may lag before money stops.
+    pub witness_lag_max: WitnessLagMax,
+    /// At a bank: between two questions for a cosignature, at least.
+    pub witness_interval_ms: u64,
 }
 
 impl Default for AuditSettings {
@@ -43,7 +80,77 @@ impl Default for AuditSettings {
             checkpoint_leaves: 1024,
             peer_lease: PeerLease::Off,
             peer_lease_ms: 30_000,
-            witness_lag_max: Guard::Off,
+            witness_lag_max: WitnessLagMax::Off(Guard::Off),
+            witness_interval_ms: 1_000,
         }
+    }
+}
+
+impl AuditSettings {
+    /// What the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        if !(500..=600_000).contains(&self.peer_lease_ms) {
+            return Err("audit peer_lease_ms must be 500 to 600000".into());
+        }
+        if !(100..=60_000).contains(&self.witness_interval_ms) {
+            return Err("audit witness_interval_ms must be 100 to 60000".into());
+        }
+        let Some(LagMax { seconds, leaves }) = self.witness_lag_max.limits() else {
+            return Ok(());
+        };
+        if !(1..=86_400).contains(&seconds) || !(100..=1_000_000_000).contains(&leaves) {
+            return Err("audit witness_lag_max: seconds are 1 to 86400, leaves 100 to 1000000000".into());
+        }
+        if u64::from(seconds) * 1_000 < 2 * self.witness_interval_ms {
+            return Err("audit witness_lag_max seconds must be twice witness_interval_ms at least".into());
+        }
+        Ok(())
+    }
+}
+
+/// `[witness]`: how a security company cosigns.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WitnessSettings {
+    /// The name in every cosignature. None: `<party>.<trust domain>/witness`.
+    pub name: Option<String>,
+    /// Logs of others, besides those of the banks that are trusted here.
+    pub log: Vec<LogSettings>,
+}
+
+/// `[[witness.log]]`: a log whose checkpoints anybody may hand in over plain HTTP.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// The first line of its checkpoints.
+    pub origin: String,
+    /// Its verification key: `name+id+base64` (C2SP signed-note).
+    pub key: String,
+}
+
+impl WitnessSettings {
+    /// What the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(&self) -> Result<(), String> {
+        if self.name.as_deref().is_some_and(|name| !is_key_name(name)) {
+            return Err("witness name is not empty and has neither spaces nor '+'".into());
+        }
+        let mut origins = std::collections::BTreeSet::new();
+        for LogSettings { origin, key } in &self.log {
+            if !is_key_name(origin) || !origins.insert(origin) {
+                return Err(format!("witness log origin {origin:?} is the name of no log, or stands twice"));
+            }
+            if VerifierKey::parse(key).is_err() {
+                return Err(format!(
+                    "witness log {origin}: key is not name+id+base64 of an Ed25519 key (C2SP signed-note)"
+                ));
+            }
+        }
+        Ok(())
     }
 }

@@ -70,6 +70,7 @@ impl Served {
                 policy: config.policy.clone(),
                 payment: config.payment.clone(),
                 breaker: crate::guard::settings::BreakerSettings::default(),
+                witness: crate::audit::settings::WitnessSettings::default(),
                 audit: config.audit.clone(),
                 // What is measured is asked a thousand times as often as anybody asks: scored, and not held.
                 monitor: MonitorSettings { mode: Mode::Observe, ..MonitorSettings::default() },

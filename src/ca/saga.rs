@@ -25,7 +25,7 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::credential::related::binding_of;
 use crate::kernel::credential::request::VerifiedRequest;
 use crate::kernel::sign::Purpose;
-use crate::kernel::types::{AgentName, KeyId, RequestId, Serial, Sha256, SpiffeId, UnixMillis};
+use crate::kernel::types::{AgentName, KeyId, PartyName, RequestId, Serial, Sha256, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind as FailureKind};
 use crate::store::CertificatesOf;
@@ -437,6 +437,31 @@ impl Authority {
         self.ask_peer(Method::PUT, "/v1/lease", Some(question))
     }
 
+    /// Asks the security company's witness what it remembers of our log (no `question`), or for a cosignature.
+    ///
+    /// # Errors
+    /// As [`Self::ask_for_lease`].
+    pub fn ask_witness(&self, question: Option<&Value>) -> Result<Value, Failure> {
+        let method = if question.is_some() { Method::POST } else { Method::GET };
+        self.ask_peer(method, "/v1/witness", question)
+    }
+
+    /// The root (DER) of a party that is trusted here; of the one whose daemon we ask when none is named.
+    ///
+    /// # Errors
+    /// `anchors_missing`
+    pub fn root_of_party(&self, party: Option<&PartyName>) -> Result<Vec<u8>, Failure> {
+        let mut known = self.known_anchors()?.into_iter();
+        let found = known.find(|(name, _)| party.is_none_or(|party| party == name)).map(|(_, anchors)| anchors.root);
+        found.ok_or_else(|| {
+            Failure::refused(
+                "anchors_missing",
+                "the other party's root is not known here",
+                "run `countersign trust add` with the other party's certificates",
+            )
+        })
+    }
+
     /// One question to the other party, by its root and with our own client certificate.
     fn ask_peer(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let peer = self.peer.get().ok_or_else(|| {
@@ -467,13 +492,7 @@ impl Authority {
 
     /// The other party's root, and what we are for it: our TLS client certificate and its issuing CA.
     fn as_party(&self) -> Result<(Vec<u8>, CertifiedKey), Failure> {
-        let root = self.known_anchors()?.into_values().next().map(|anchors| anchors.root).ok_or_else(|| {
-            Failure::refused(
-                "anchors_missing",
-                "the other party's root is not known here",
-                "run `countersign trust add` with the other party's certificates",
-            )
-        })?;
+        let root = self.root_of_party(None)?;
         let mut identity = self.signing_role(Purpose::TlsClient)?;
         identity.chain.truncate(2);
         Ok((root, identity))

@@ -56,6 +56,7 @@ pub mod trust;
 pub mod verify;
 pub mod verify_approval;
 pub mod verify_log;
+pub mod witness;
 mod x509;
 
 use std::path::PathBuf;
@@ -137,6 +138,7 @@ enum Verb {
     Migrate(migrate::Args),
     Notify(notify::Args),
     Receipt(receipt::Args),
+    Witness(witness::Args),
     Audit(audit::Args),
     Verify(verify::Args),
     Connect(connect::Args),
@@ -219,6 +221,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Migrate(args) => migrate::run(args, context),
         Verb::Notify(args) => notify::run(args, context),
         Verb::Receipt(args) => receipt::run(args, context),
+        Verb::Witness(args) => witness::run(args, context),
         Verb::Audit(args) => audit::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
         Verb::Connect(args) => connect::run(args, context),

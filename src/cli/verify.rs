@@ -11,9 +11,10 @@ use crate::cli::documents;
 use crate::cli::verify_approval;
 use crate::cli::verify_log;
 use crate::config::Config;
+use crate::kernel::cosignature::{Anchored, Cosigner};
 use crate::kernel::credential::custody::EnrolledHost;
 use crate::kernel::custody_report::{self, Trust, VerifiedReport};
-use crate::kernel::receipt::{RECEIPT_BYTES_MAX, ReceiptRefusal, ReceiptVerdict, verify};
+use crate::kernel::receipt::{RECEIPT_BYTES_MAX, ReceiptRefusal, ReceiptVerdict, verify_witnessed};
 use crate::kernel::revocation_receipt;
 use crate::kernel::types::{Money, Sha256};
 use crate::ops::failure::Failure;
@@ -22,6 +23,7 @@ use crate::ops::failure::Failure;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign verify receipt receipt.json --root bank-root.pem
+  countersign verify receipt receipt.json --root bank-root.pem --witness-root secco-root.pem
   countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem
   countersign verify custody-report custody.json --root bank-root.pem
   countersign verify log bank-log --root bank-root.pem
@@ -37,6 +39,7 @@ enum Verb {
     /// Verify a receipt: exit code 0 when it proves the transaction, 3 when a rule refuses it
     #[command(after_help = "Examples:
   countersign verify receipt receipt.json --root bank-root.pem
+  countersign verify receipt receipt.json --root bank-root.pem --witness-root secco-root.pem
   countersign verify receipt receipt.json --json")]
     Receipt {
         /// The receipt, as `receipt show --out` wrote it
@@ -44,6 +47,9 @@ enum Verb {
         /// The bank's root certificate, PEM [default: certs/root.pem or anchors/bank-root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
         root: Option<PathBuf>,
+        /// The root of a witness that must have cosigned, PEM: the security company's
+        #[arg(long, value_name = "PEM")]
+        witness_root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
@@ -58,6 +64,9 @@ enum Verb {
         /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
         root: Option<PathBuf>,
+        /// The root of a witness that must have cosigned, PEM: the security company's
+        #[arg(long, value_name = "PEM")]
+        witness_root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
@@ -72,6 +81,9 @@ enum Verb {
         /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
         root: Option<PathBuf>,
+        /// The root of a witness that must have cosigned, PEM: the security company's
+        #[arg(long, value_name = "PEM")]
+        witness_root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
@@ -120,23 +132,37 @@ enum Verb {
 /// The [`ReceiptRefusal`] by name (exit code 3); `file_unreadable`, `root_not_found`, `root_unreadable` (2).
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
-        Verb::Receipt { file, root, oid_base } => receipt(context, &file, root, oid_base),
+        Verb::Receipt { file, root, witness_root, oid_base } => {
+            receipt(context, &file, root, witness_root.as_deref(), oid_base)
+        }
         Verb::Approval(args) => verify_approval::run(args, context),
-        Verb::Proof { file, root, oid_base } => verify_log::proof(context, &file, root, oid_base),
-        Verb::Log { directory, root, oid_base } => verify_log::log(context, &directory, root, oid_base),
+        Verb::Proof { file, root, witness_root, oid_base } => {
+            verify_log::proof(context, &file, root, witness_root.as_deref(), oid_base)
+        }
+        Verb::Log { directory, root, witness_root, oid_base } => {
+            verify_log::log(context, &directory, root, witness_root.as_deref(), oid_base)
+        }
         Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
     }
 }
 
-fn receipt(context: &Context, file: &Path, root: Option<PathBuf>, oid_base: Option<String>) -> Result<(), Failure> {
+fn receipt(
+    context: &Context,
+    file: &Path,
+    root: Option<PathBuf>,
+    witness_root: Option<&Path>,
+    oid_base: Option<String>,
+) -> Result<(), Failure> {
     let receipt = read_limited(file)?;
     let root = match root {
         Some(path) => read_root(&path)?,
         None => read_root(&root_of_state(context)?)?,
     };
     let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
-    let verdict = verify(&receipt, &root, &oid_base).map_err(|refusal| refused(file, &refusal))?;
+    let witness_root = witness_root.map(read_root).transpose()?;
+    let verdict = verify_witnessed(&receipt, &root, witness_root.as_deref(), &oid_base)
+        .map_err(|refusal| refused(file, &refusal))?;
     context.print(&verdict_json(&verdict, &root), |_| verdict_text(file, &verdict, &root));
     Ok(())
 }
@@ -270,15 +296,37 @@ fn verdict_text(file: &Path, verdict: &ReceiptVerdict, root: &[u8]) -> String {
             verdict.checkpoint().origin,
             verdict.leaf_index()
         ),
+    ];
+    lines.extend(cosigned(verdict.cosigners()));
+    lines.extend([
         format!("    root: SHA-256 {}", Sha256::of(&[root])),
         String::new(),
         format!("{} is valid. It proves that the bank posted and recorded:", file.display()),
-    ];
+    ]);
     lines.extend(facts(verdict).into_iter().map(|(name, value)| format!("  {name:<12} {value}")));
     lines.push(
         "It does not prove that the root is the bank's (that is for you to know), nor what happened later.".into(),
     );
     lines.join("\n")
+}
+
+/// A line about each witness: what its word is worth depends on the root.
+pub(super) fn cosigned(cosigners: &[Cosigner]) -> Vec<String> {
+    let line = |cosigner: &Cosigner| match cosigner.anchored() {
+        Anchored::Yes => format!(
+            "ok  witness: {} has cosigned the same checkpoint at {}, certified under the root that you trust ({})",
+            cosigner.name(),
+            cosigner.at(),
+            cosigner.subject()
+        ),
+        Anchored::No => format!(
+            "    witness: {} says that it has cosigned at {}; name its root with --witness-root to know ({})",
+            cosigner.name(),
+            cosigner.at(),
+            cosigner.subject()
+        ),
+    };
+    cosigners.iter().map(line).collect()
 }
 
 fn facts(verdict: &ReceiptVerdict) -> Vec<(&'static str, String)> {
@@ -319,6 +367,7 @@ fn verdict_json(verdict: &ReceiptVerdict, root: &[u8]) -> Value {
             "root": verdict.checkpoint().root,
             "leaf_index": verdict.leaf_index(),
         },
+        "cosignatures": verdict.cosigners(),
         "bank_root_sha256": Sha256::of(&[root]),
     })
 }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::context::Context;
 use super::progress::Progress;
-use super::verify::{oid_base_of_state, read_limited, read_root, root_of_state};
+use super::verify::{cosigned, oid_base_of_state, read_limited, read_root, root_of_state};
 use crate::audit::copy::Copy;
+use crate::kernel::cosignature::Cosigner;
 use crate::kernel::leaf_proof;
 use crate::ops::failure::Failure;
 
@@ -17,11 +18,14 @@ pub(super) fn proof(
     context: &Context,
     file: &Path,
     root: Option<PathBuf>,
+    witness_root: Option<&Path>,
     oid_base: Option<String>,
 ) -> Result<(), Failure> {
     let bytes = read_limited(file)?;
     let (root, oid_base) = trusted(context, root, oid_base)?;
-    let verdict = leaf_proof::verify(&bytes, &root, &oid_base).map_err(|refusal| {
+    let witness_root = witness_root.map(read_root).transpose()?;
+    let verified = leaf_proof::verify_witnessed(&bytes, &root, witness_root.as_deref(), &oid_base);
+    let verdict = verified.map_err(|refusal| {
         Failure::refused(
             refusal.name(),
             format!("{} does not prove a leaf: {refusal}", file.display()),
@@ -32,17 +36,19 @@ pub(super) fn proof(
     let shown = json!({
         "valid": true, "index": verdict.index(), "origin": checkpoint.origin, "size": checkpoint.size,
         "root": checkpoint.root, "signer": verdict.signer(), "leaf": verdict.body(),
+        "cosignatures": verdict.cosigners(),
     });
     context.print(&shown, |_| {
         let leaf = serde_json::to_string_pretty(verdict.body()).unwrap_or_default();
         format!(
-            "{} is valid: leaf {} of {} in {}, under a checkpoint that {} signed.\n{leaf}\n\
+            "{} is valid: leaf {} of {} in {}, under a checkpoint that {} signed.\n{}{leaf}\n\
              It proves that the party recorded this, not that what is recorded is true.",
             file.display(),
             verdict.index(),
             checkpoint.size,
             checkpoint.origin,
             verdict.signer(),
+            witnesses(verdict.cosigners()),
         )
     });
     Ok(())
@@ -54,20 +60,22 @@ pub(super) fn log(
     context: &Context,
     directory: &Path,
     root: Option<PathBuf>,
+    witness_root: Option<&Path>,
     oid_base: Option<String>,
 ) -> Result<(), Failure> {
     let (root, oid_base) = trusted(context, root, oid_base)?;
     let mut progress = Progress::new(context);
     let say = |done, total| progress.say(|| format!("{done} of {total} tiles"));
-    let found = Copy::at(directory).verify(&root, &oid_base, say)?;
+    let witness_root = witness_root.map(read_root).transpose()?;
+    let found = Copy::at(directory).verify(&root, witness_root.as_deref(), &oid_base, say)?;
     let checkpoint = &found.checkpoint;
     let shown = json!({
         "valid": true, "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root,
-        "signer": found.signer, "tiles": found.tiles,
+        "signer": found.signer, "tiles": found.tiles, "cosignatures": found.cosigners,
     });
     context.print(&shown, |_| {
         format!(
-            "{} is sound: {} leaves of {}, {} tiles compared, root {} signed by {}.\n\
+            "{} is sound: {} leaves of {}, {} tiles compared, root {} signed by {}.\n{}\
              It proves what the party has signed, not that nobody was shown another log: compare with other copies.",
             directory.display(),
             checkpoint.size,
@@ -75,9 +83,15 @@ pub(super) fn log(
             found.tiles,
             checkpoint.root,
             found.signer,
+            witnesses(&found.cosigners),
         )
     });
     Ok(())
+}
+
+/// A line each, with its end.
+fn witnesses(cosigners: &[Cosigner]) -> String {
+    cosigned(cosigners).into_iter().map(|line| format!("{}\n", line.trim_start())).collect()
 }
 
 fn trusted(context: &Context, root: Option<PathBuf>, oid_base: Option<String>) -> Result<(Vec<u8>, String), Failure> {

@@ -10,6 +10,7 @@ use crate::ca::mandates::MandateWish;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
 use crate::front::doctor;
 use crate::front::services::Services;
+use crate::front::witness;
 use crate::kernel::approval::{ApprovalDocument, PaymentTerms};
 use crate::kernel::command::{Actor, NewAccount, OperatorPrincipal, Verb, Verdict};
 use crate::kernel::credential::operator::SignedApproval;
@@ -23,6 +24,7 @@ use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OwnerId,
     PartyName, ProductId, RoleName, SpiffeId, TransactionId,
 };
+use crate::kernel::witness::Head;
 use crate::notify::NotifyCall;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -31,6 +33,9 @@ use crate::store::Listing;
 
 /// How long `receipt show` waits for the log's next checkpoint.
 const RECEIPT_WAIT: Duration = Duration::from_secs(10);
+
+/// How long an export waits for the witness's word on what is there.
+const COSIGNATURE_WAIT: Duration = Duration::from_secs(3);
 
 /// One request on the admin socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -300,6 +305,15 @@ pub enum AdminCall {
     /// Messages to people.
     Notify(NotifyCall),
 
+    // the witness
+    WitnessStatus {},
+    WitnessAccept {
+        origin: String,
+        /// None: from where it was.
+        head: Option<Head>,
+        reason: String,
+    },
+
     // audit
     Receipt {
         transaction: TransactionId,
@@ -363,7 +377,7 @@ fn only_shows(call: &AdminCall) -> bool {
         AuditTiles, CertApprovals, CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport,
         CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList,
         MandateShow, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy,
-        ProductList, Receipt, Status,
+        ProductList, Receipt, Status, WitnessStatus,
     };
     matches!(
         call,
@@ -399,6 +413,7 @@ fn only_shows(call: &AdminCall) -> bool {
             | ConsentShow { .. }
             | LedgerCheck {}
             | Policy(PolicyCall::History { .. } | PolicyCall::Show { .. })
+            | WitnessStatus {}
             | Receipt { .. }
             | AuditShow { .. }
             | AuditCheck {}
@@ -581,6 +596,9 @@ fn dispatch(
             None => Err(Failure::usage("no_notifier", "this daemon tells nobody of anything", "ask a party's daemon")),
         },
 
+        AdminCall::WitnessStatus {} => witness::status(services),
+        AdminCall::WitnessAccept { origin, head, reason } => witness::accept(services, operator, origin, head, reason),
+
         AdminCall::Receipt { transaction } => {
             let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;
             serde_json::to_value(&receipt)
@@ -589,7 +607,7 @@ fn dispatch(
         AdminCall::AuditShow { limit } => services.log()?.show(limit),
         AdminCall::AuditCheck {} => services.log()?.check(),
         AdminCall::AuditProve { leaf } => services.log()?.prove(&leaf).map(|proof| json!({ "proof": proof })),
-        AdminCall::AuditHead {} => services.log()?.head().map(|head| json!(head)),
+        AdminCall::AuditHead {} => services.log()?.head(COSIGNATURE_WAIT).map(|head| json!(head)),
         AdminCall::AuditTiles { tiles } => audit_tiles(services, &tiles),
     }
 }

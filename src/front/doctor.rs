@@ -4,6 +4,7 @@ mod certificates;
 mod notices;
 mod parties;
 mod token;
+mod witness;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -192,9 +193,7 @@ fn check_guards(services: &Services, items: &mut Vec<Value>) {
         items.push(ok("operators", "known by their user id"));
     }
     items.extend(peer_lease(services));
-    if setup.kind == PartyKind::Bank {
-        items.push(warn("witness lag", "off: checkpoints are not cosigned", "not available yet"));
-    }
+    witness::check(services, items);
 }
 
 /// Leases between a security company and a bank.

@@ -30,3 +30,4 @@ pub mod settings;
 pub mod tokens;
 pub mod watched;
 pub mod watching;
+pub mod witness;

@@ -22,6 +22,7 @@ use crate::front::allowance::Allowances;
 use crate::front::peer_lease::holder;
 use crate::front::services::Services;
 use crate::front::settings::PeerLimitSettings;
+use crate::front::witness::answering;
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json;
 use crate::kernel::types::{KeyId, PartyName};
@@ -239,13 +240,17 @@ fn dispatch(services: &Services, peer: &Peer, method: &Method, path: &str, body:
             authority.renewal_finish(agent, &document(body)?)
         }
         (&Method::PUT, ["v1", "lease"], Peer::Party(party)) => holder::answer(services, party, &document(body)?),
-        (_, ["v1", "lease"] | ["v1", "endorsements", _] | ["v1", "renewals"] | ["v1", "renewals", "proof"], _) => {
-            Err(Failure::refused(
-                "peer_not_permitted",
-                format!("{method} {path} is not for this peer"),
-                "see /v1/openapi.json: other parties ask for endorsements, connected agents for renewals",
-            ))
-        }
+        (&Method::GET, ["v1", "witness"], Peer::Party(party)) => answering::remembered(services, party),
+        (&Method::POST, ["v1", "witness"], Peer::Party(party)) => answering::answer(services, party, &document(body)?),
+        (
+            _,
+            ["v1", "lease" | "witness"] | ["v1", "endorsements", _] | ["v1", "renewals"] | ["v1", "renewals", "proof"],
+            _,
+        ) => Err(Failure::refused(
+            "peer_not_permitted",
+            format!("{method} {path} is not for this peer"),
+            "see /v1/openapi.json: other parties ask for endorsements, connected agents for renewals",
+        )),
         _ => Err(Failure::usage("unknown_path", format!("nothing is served at {path}"), "see /v1/openapi.json")),
     }
 }

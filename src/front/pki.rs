@@ -19,8 +19,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca::{Authority, OcspAnswer, Responder};
+use crate::front::services::Services;
+use crate::front::witness::open;
 use crate::kernel::credential::ocsp::NoAnswer;
 use crate::kernel::types::{Sha256, UnixMillis};
+use crate::kernel::witness::ADD_CHECKPOINT_BYTES_MAX;
 use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -46,12 +49,19 @@ type Answer = Response<Full<Bytes>>;
 pub struct Publication {
     authority: Arc<Authority>,
     responder: Arc<Responder>,
+    /// A security company's that cosigns logs of others than its banks.
+    witness: Option<Arc<Services>>,
     signing: Arc<Semaphore>,
 }
 
 impl Publication {
     pub fn new(authority: Arc<Authority>, responder: Arc<Responder>) -> Self {
-        Self { authority, responder, signing: Arc::new(Semaphore::new(SIGNING_MAX)) }
+        Self { authority, responder, witness: None, signing: Arc::new(Semaphore::new(SIGNING_MAX)) }
+    }
+
+    /// With the open door of its witness.
+    pub fn cosigning(self, services: Arc<Services>) -> Self {
+        Self { witness: Some(services), ..self }
     }
 
     /// Answers one request.
@@ -96,6 +106,17 @@ impl Publication {
                     Err(_) => closing(refused(StatusCode::BAD_REQUEST, "body_broken")),
                 }
             }
+            (Some("witness"), Some("add-checkpoint"), None) => match (&self.witness, parts.method == Method::POST) {
+                (None, _) => refused(StatusCode::NOT_FOUND, "unknown_path"),
+                (Some(_), false) => not_allowed("POST"),
+                (Some(services), true) => match Limited::new(body, ADD_CHECKPOINT_BYTES_MAX).collect().await {
+                    Ok(asked) => self.cosigned(services, asked.to_bytes()).await,
+                    Err(error) if error.is::<LengthLimitError>() => {
+                        closing(refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long"))
+                    }
+                    Err(_) => closing(refused(StatusCode::BAD_REQUEST, "body_broken")),
+                },
+            },
             (Some("ocsp"), Some(_), Some(_)) => not_allowed("GET"),
             (Some("ocsp"), Some(_), None) => not_allowed("POST"),
             _ => refused(StatusCode::NOT_FOUND, "unknown_path"),
@@ -120,6 +141,24 @@ impl Publication {
             Some(Err(_)) => refused(StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
             Some(Ok(None)) | None => refused(StatusCode::NOT_FOUND, "unknown_issuer"),
         }
+    }
+
+    async fn cosigned(&self, services: &Arc<Services>, asked: Bytes) -> Answer {
+        let Ok(slot) = Arc::clone(&self.signing).try_acquire_owned() else {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "busy");
+        };
+        let services = Arc::clone(services);
+        let answered = tokio::task::spawn_blocking(move || {
+            let answer = open::add_checkpoint(&services, &asked);
+            drop(slot);
+            answer
+        });
+        let Ok((status, media, body)) = answered.await else {
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, "internal_defect");
+        };
+        let mut response = document(media, Bytes::from(body), None, &HeaderMap::new());
+        *response.status_mut() = status;
+        response
     }
 
     async fn status(&self, issuer: &str, question: &[u8], headers: &HeaderMap) -> Answer {

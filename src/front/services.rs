@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
+use crate::audit::cosigning::Cosigning;
 use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
@@ -66,6 +67,7 @@ pub struct FrontSettings {
     pub breaker: crate::guard::settings::BreakerSettings,
     pub audit: crate::audit::settings::AuditSettings,
     pub monitor: crate::monitor::settings::MonitorSettings,
+    pub witness: crate::audit::settings::WitnessSettings,
     pub pki: crate::ca::settings::PkiSettings,
     pub agents: crate::front::settings::AgentSettings,
 }
@@ -93,6 +95,8 @@ pub struct Services {
     pub signatures: AgentSignatures,
     /// At a security company that gives leases.
     pub lender: Option<Lender>,
+    /// At a bank whose log is cosigned: how far.
+    cosigning: Option<Arc<Cosigning>>,
     log: OnceLock<Arc<Log>>,
     payments: OnceLock<Arc<Payments>>,
     /// At a bank: who scores agents' calls, unless it is off.
@@ -133,6 +137,8 @@ impl Services {
         let lender = lends.then(|| Lender::open(setup.state.leases(), setup.settings.audit.peer_lease_ms));
         let borrows = is_on && setup.kind == PartyKind::Bank;
         let limit = Arc::new(if borrows { ServingLimit::needed() } else { ServingLimit::none() });
+        let lag_max = setup.settings.audit.witness_lag_max.limits().filter(|_| setup.kind == PartyKind::Bank);
+        let cosigning = lag_max.map(|max| Arc::new(Cosigning::new(max)));
         let signatures = AgentSignatures::new(setup.settings.agents);
         let is_bank = setup.kind == PartyKind::Bank;
         let watch = if is_bank { Watch::new(&setup.settings.monitor)?.map(Arc::new) } else { None };
@@ -146,6 +152,7 @@ impl Services {
             lender,
             live,
             responder,
+            cosigning,
             connections: Arc::default(),
             log: OnceLock::new(),
             payments: OnceLock::new(),
@@ -420,6 +427,9 @@ impl Services {
         if let Some(watch) = &self.watch {
             payments.watched_by(Arc::clone(watch));
         }
+        if let Some(cosigning) = &self.cosigning {
+            payments.cosigned_by(Arc::clone(cosigning));
+        }
         let _ = self.payments.set(payments);
         Ok(())
     }
@@ -493,6 +503,22 @@ impl Services {
         self.payments.get().ok_or_else(not_set_up)
     }
 
+    /// How far this bank's log is cosigned, where it is at all.
+    pub fn cosigning(&self) -> Option<&Arc<Cosigning>> {
+        self.cosigning.as_ref()
+    }
+
+    /// The name in every cosignature that is made here.
+    pub fn witness_name(&self) -> String {
+        let FrontSettings { witness, pki, .. } = &self.setup.settings;
+        witness.name.clone().unwrap_or_else(|| format!("{}.{}/witness", self.setup.party, pki.trust_domain))
+    }
+
+    /// Ends every agent's connection. Answers how many there were.
+    pub fn cut_everybody(&self) -> usize {
+        self.connections.cut(|_| true)
+    }
+
     /// Who scores agents' calls, unless nobody does.
     pub fn watching(&self) -> Option<&Arc<Watch>> {
         self.watch.as_ref()
@@ -524,6 +550,9 @@ impl Services {
     pub fn still_acceptable(&self, agent: &VerifiedAgent) -> Result<(), &'static str> {
         if !self.lease.holds() || !self.limit.holds() {
             return Err("lease_expired");
+        }
+        if let Some(disagreement) = self.cosigning.as_ref().and_then(|cosigning| cosigning.disagreement()) {
+            return Err(disagreement.name());
         }
         agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
     }

@@ -31,6 +31,8 @@ pub enum Seen {
     Core { order: Sha256, reached: Reached },
     /// An alert about this agent.
     Alert(String),
+    /// The audit log's witness: why it stops money now, if it does.
+    Witness(Option<String>),
     /// What a probe of this cause came to.
     Probe(Cause, Reached),
 }
@@ -95,6 +97,8 @@ pub struct Detector {
     /// Different orders without a word since the last one that had one, and since when.
     silent: (BTreeSet<Sha256>, i64),
     alerts: BTreeMap<String, i64>,
+    /// Why the witness stops money, as last seen.
+    witness: Option<String>,
     watches: BTreeMap<Cause, Watch>,
 }
 
@@ -107,6 +111,7 @@ impl Detector {
             orders: VecDeque::new(),
             silent: (BTreeSet::new(), 0),
             alerts: BTreeMap::new(),
+            witness: None,
             watches: BTreeMap::new(),
         }
     }
@@ -124,6 +129,12 @@ impl Detector {
                 if self.alerts.len() < AGENTS_MAX as usize || self.alerts.contains_key(&agent) {
                     self.alerts.insert(agent, now_ms);
                 }
+            }
+            Seen::Witness(overdue) => {
+                if overdue.is_some() {
+                    self.failed_again(Cause::WitnessLag);
+                }
+                self.witness = overdue;
             }
             Seen::Probe(cause, reached) => self.probed(now_ms, cause, reached),
         }
@@ -277,6 +288,8 @@ impl Detector {
                 (is_enough && without * 100 >= all * settings.core_failing_percent as usize)
                     .then(|| format!("{without} of {all} orders had no word from the core banking system"))
             }
+            // Whoever measures it has the limits.
+            Cause::WitnessLag => self.witness.clone(),
             Cause::Anomalies => {
                 let agents = self.alerts.len();
                 (agents >= settings.anomalous_agents as usize)
@@ -363,12 +376,14 @@ impl Detector {
                 self.silent = (BTreeSet::new(), 0);
             }
             Cause::Anomalies => self.alerts.clear(),
+            Cause::WitnessLag => self.witness = None,
         }
     }
 }
 
 /// What a daemon opens.
-pub const AUTOMATIC: [Cause; 4] = [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing];
+pub const AUTOMATIC: [Cause; 5] =
+    [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing, Cause::WitnessLag];
 
 fn keep<T>(samples: &mut VecDeque<T>, sample: T) {
     if samples.len() == SAMPLES_MAX as usize {

@@ -24,10 +24,13 @@ pub enum Cause {
     StoreSlow,
     /// The core banking system does not answer this node.
     CoreFailing,
+    /// The audit log is without cosignatures for too long, or the witness has seen what this store has not.
+    WitnessLag,
 }
 
 impl Cause {
-    pub const ALL: [Self; 5] = [Self::Operator, Self::Anomalies, Self::HsmDown, Self::StoreSlow, Self::CoreFailing];
+    pub const ALL: [Self; 6] =
+        [Self::Operator, Self::Anomalies, Self::HsmDown, Self::StoreSlow, Self::CoreFailing, Self::WitnessLag];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Cause {
             Self::HsmDown => "hsm_down",
             Self::StoreSlow => "store_slow",
             Self::CoreFailing => "core_failing",
+            Self::WitnessLag => "witness_lag",
         }
     }
 
@@ -45,7 +49,7 @@ impl Cause {
     pub fn reach(self) -> Reach {
         match self {
             Self::Operator | Self::Anomalies => Reach::Bank,
-            Self::HsmDown | Self::StoreSlow | Self::CoreFailing => Reach::Node,
+            Self::HsmDown | Self::StoreSlow | Self::CoreFailing | Self::WitnessLag => Reach::Node,
         }
     }
 
@@ -57,6 +61,9 @@ impl Cause {
             Self::HsmDown => "countersign doctor; bring the token back, it is lifted by itself",
             Self::StoreSlow => "look at the disk or the database server; it is lifted when commits are fast again",
             Self::CoreFailing => "look at the core banking system; it is lifted when the core answers again",
+            Self::WitnessLag => {
+                "countersign witness status; it is lifted when the security company's daemon cosigns again"
+            }
         }
     }
 }
@@ -67,7 +74,7 @@ impl std::str::FromStr for Cause {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|cause| cause.name() == text).ok_or(crate::kernel::types::Malformed {
             what: "a cause",
-            expected: "operator, anomalies, hsm_down, store_slow or core_failing",
+            expected: "operator, anomalies, hsm_down, store_slow, core_failing or witness_lag",
         })
     }
 }

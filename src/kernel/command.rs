@@ -23,6 +23,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, NodeId, OperatorName,
     OwnerId, ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::witness::{Head, Submission, Verdict as WitnessVerdict};
 use crate::kernel::zone::Zone;
 
 /// Who asks. Only a verified connection or peer credentials make one.
@@ -637,6 +638,15 @@ pub enum Act {
         signature: Vec<u8>,
         key: KeyId,
     },
+    /// Another party's checkpoint, its signature verified by the caller: what is remembered of its log is durable before
+    /// it is cosigned. Repeating it changes nothing.
+    Witness(Box<Submission>),
+    /// A person has looked at a log that is not cosigned any more: it is again, from `head` on if one is named.
+    AcceptLog {
+        origin: String,
+        head: Option<Head>,
+        reason: String,
+    },
     /// A decision that has no state of its own but needs a leaf: enrolment steps, refusals before a commit.
     Record {
         tool: String,
@@ -741,6 +751,8 @@ pub enum Effect {
     /// A certificate as it stands: `der` is the released one.
     Certificate(CertificateRecord),
     CrlNumber(u64),
+    /// What became of a checkpoint that was handed in.
+    Witnessed(Box<WitnessVerdict>),
     /// Done; nothing to tell. `changed` is false when a repeat found everything in place.
     Done {
         changed: bool,

@@ -23,6 +23,7 @@ mod revocation;
 mod rows;
 mod stop;
 mod transfer;
+mod witness;
 
 pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 pub use leaf::leaf_body;
@@ -59,12 +60,14 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// True when the decision is recorded as a leaf: all but `SignBatch` and a sweep that found nothing.
+    /// True when the decision is recorded as a leaf: all but `SignBatch`, a sweep that found nothing, and what a witness
+    /// has said before.
     pub fn has_leaf(&self, act: &Act) -> bool {
         match act {
             Act::SignBatch { .. } => false,
             Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
             Act::SpreadRevocation { .. } => !matches!(self.outcome, Ok(Effect::Spread { agents: 0, .. })),
+            Act::Witness(_) => !matches!(&self.outcome, Ok(Effect::Witnessed(verdict)) if !verdict.is_told()),
             Act::Tool { .. }
             | Act::OpenAccount(_)
             | Act::SetAccountStatus { .. }
@@ -91,6 +94,7 @@ impl Decided {
             | Act::Unfreeze { .. }
             | Act::ImportCrl { .. }
             | Act::NextCrlNumber { .. }
+            | Act::AcceptLog { .. }
             | Act::Record { .. } => true,
         }
     }
@@ -245,6 +249,8 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::ImportCrl { .. }
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. } => registry::act(book, command),
+        Act::Witness(submission) => witness::submitted(book, command, submission),
+        Act::AcceptLog { origin, head, .. } => witness::accept(book, command, origin, *head),
         Act::Record { .. } => Ok((Effect::Done { changed: true }, vec![])),
     }
 }

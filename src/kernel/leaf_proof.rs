@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::canon::{CanonRefused, canonical, is_canonical};
+use crate::kernel::cosignature::{self, CosignatureRefusal, Cosigner};
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
-use crate::kernel::note::{Checkpoint, NoteRefused, SignedNote};
+use crate::kernel::note::{Checkpoint, NoteRefused, NoteSignature, SignedNote};
 use crate::kernel::receipt::{
     Base64, Certified, ChainRefusal, Made, Role, Salt, certified_key, commitment, leaf_entry, parse_time,
 };
@@ -36,6 +37,8 @@ pub struct LeafProof {
     pub checkpoint: SignedNote,
     /// The checkpoint key's certificate, issuing CA, root.
     pub chain: Vec<Vec<u8>>,
+    /// The same of each witness that has cosigned: one for each line behind the log's own, in their order.
+    pub witnesses: Vec<Vec<Vec<u8>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +48,8 @@ struct Extra {
     chain: Vec<Base64>,
     salt: Salt,
     schema: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    witnesses: Vec<Vec<Base64>>,
 }
 
 impl Extra {
@@ -64,6 +69,7 @@ impl LeafProof {
             chain: self.chain.iter().cloned().map(Base64).collect(),
             salt: Salt(self.salt),
             schema: SCHEMA.into(),
+            witnesses: self.witnesses.iter().map(|chain| chain.iter().cloned().map(Base64).collect()).collect(),
         };
         let proof = TlogProof {
             extra: Some(extra.to_bytes()?),
@@ -83,6 +89,7 @@ pub struct LeafVerdict {
     checkpoint: Checkpoint,
     body: Value,
     signer: String,
+    cosigners: Vec<Cosigner>,
 }
 
 impl LeafVerdict {
@@ -104,6 +111,11 @@ impl LeafVerdict {
     pub fn signer(&self) -> &str {
         &self.signer
     }
+
+    /// Witnesses that have cosigned the checkpoint, as far as the proof says.
+    pub fn cosigners(&self) -> &[Cosigner] {
+        &self.cosigners
+    }
 }
 
 /// Why a file does not prove a leaf. Checked in this order; the first that fails is told.
@@ -119,6 +131,8 @@ pub enum LeafProofRefusal {
     Chain(ChainRefusal),
     #[error(transparent)]
     Log(#[from] NotInLog),
+    #[error("a witness: {0}")]
+    Cosignature(#[from] CosignatureRefusal),
 }
 
 impl LeafProofRefusal {
@@ -130,6 +144,7 @@ impl LeafProofRefusal {
             Self::BodyMalformed => "body_malformed",
             Self::Chain(refusal) => refusal.name(),
             Self::Log(refusal) => refusal.name(),
+            Self::Cosignature(refusal) => refusal.name(),
         }
     }
 }
@@ -163,6 +178,19 @@ impl NotInLog {
 /// # Errors
 /// The first rule that fails, by name.
 pub fn verify(file: &[u8], root_der: &[u8], oid_base: &str) -> Result<LeafVerdict, LeafProofRefusal> {
+    verify_witnessed(file, root_der, None, oid_base)
+}
+
+/// The same, for a reader who also has the root of a witness (DER) and wants its word.
+///
+/// # Errors
+/// The first rule that fails, by name; `cosignature_missing` when no such witness has cosigned.
+pub fn verify_witnessed(
+    file: &[u8],
+    root_der: &[u8],
+    witness_root_der: Option<&[u8]>,
+    oid_base: &str,
+) -> Result<LeafVerdict, LeafProofRefusal> {
     if file.len() > LEAF_PROOF_BYTES_MAX {
         return Err(LeafProofRefusal::TooLarge);
     }
@@ -171,8 +199,12 @@ pub fn verify(file: &[u8], root_der: &[u8], oid_base: &str) -> Result<LeafVerdic
     let chain: Vec<&[u8]> = extra.chain.iter().map(|certificate| certificate.0.as_slice()).collect();
     let key = checkpoint_key(&chain, root_der, oid_base, Made::NotBefore(at)).map_err(LeafProofRefusal::Chain)?;
     let commitment = commitment(&extra.salt.0, extra.body.as_bytes());
-    let checkpoint = leaf_under(&proof.checkpoint, &key, &commitment, proof.index, &proof.path)?;
-    Ok(LeafVerdict { index: proof.index, checkpoint, body, signer: key.subject })
+    let (own, lines) = split(&proof.checkpoint, extra.witnesses.len())?;
+    let checkpoint = leaf_under(&own, &key, &commitment, proof.index, &proof.path)?;
+    let chains = extra.witnesses.iter().map(|chain| chain.iter().map(|certificate| certificate.0.as_slice()).collect());
+    let cosignatures: Vec<_> = lines.into_iter().zip(chains).collect();
+    let cosigners = cosignature::verify(&checkpoint, cosignatures.into_iter(), witness_root_der, oid_base)?;
+    Ok(LeafVerdict { index: proof.index, checkpoint, body, signer: key.subject, cosigners })
 }
 
 fn parse(file: &[u8]) -> Option<(TlogProof, Extra)> {
@@ -216,6 +248,18 @@ pub(super) fn leaf_under(
     Ok(checkpoint)
 }
 
+/// A note with the log's own line alone, and the lines behind it, which are so many.
+fn split(note: &str, lines: usize) -> Result<(String, Vec<NoteSignature>), NotInLog> {
+    let malformed = NotInLog::CheckpointMalformed;
+    let mut note = SignedNote::parse(note.as_bytes()).map_err(malformed)?;
+    // A note may carry signatures by unknown keys; here each byte counts, so there is none.
+    if note.signatures.len() != lines + 1 {
+        return Err(malformed(NoteRefused::Structure));
+    }
+    let behind = note.signatures.split_off(1);
+    Ok((note.compose(), behind))
+}
+
 /// The checkpoint of a note that has the signature of this key, and no other line.
 fn signed_by(note: &str, key: &Certified) -> Result<Checkpoint, NotInLog> {
     let malformed = NotInLog::CheckpointMalformed;
@@ -229,19 +273,33 @@ fn signed_by(note: &str, key: &Certified) -> Result<Checkpoint, NotInLog> {
     Ok(checkpoint)
 }
 
-/// The head of a log, with the subject of the key that signed it, from a note and the key's chain, for whoever has the
+/// The head of a log as somebody has verified it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifiedHead {
+    pub checkpoint: Checkpoint,
+    /// Subject of the certificate that signed it.
+    pub signer: String,
+    pub cosigners: Vec<Cosigner>,
+}
+
+/// The head of a log from a note, its key's chain and those of the witnesses whose lines stand behind, for whoever has the
 /// whole log. When the note was signed nobody can say, so that nothing is asked of the certificates' time.
 ///
 /// # Errors
-/// [`LeafProofRefusal::Chain`], [`LeafProofRefusal::Log`]
+/// [`LeafProofRefusal::Chain`], [`LeafProofRefusal::Log`], [`LeafProofRefusal::Cosignature`]
 pub fn verify_checkpoint(
     note: &str,
     chain: &[&[u8]],
-    root_der: &[u8],
+    witnesses: &[Vec<&[u8]>],
+    roots: (&[u8], Option<&[u8]>),
     oid_base: &str,
-) -> Result<(Checkpoint, String), LeafProofRefusal> {
+) -> Result<VerifiedHead, LeafProofRefusal> {
     let whenever = Made::NotBefore(UnixMillis(i64::MIN));
+    let (root_der, witness_root_der) = roots;
     let key = checkpoint_key(chain, root_der, oid_base, whenever).map_err(LeafProofRefusal::Chain)?;
-    let checkpoint = signed_by(note, &key)?;
-    Ok((checkpoint, key.subject))
+    let (own, lines) = split(note, witnesses.len())?;
+    let checkpoint = signed_by(&own, &key)?;
+    let cosignatures: Vec<_> = lines.into_iter().zip(witnesses.iter().cloned()).collect();
+    let cosigners = cosignature::verify(&checkpoint, cosignatures.into_iter(), witness_root_der, oid_base)?;
+    Ok(VerifiedHead { checkpoint, signer: key.subject, cosigners })
 }

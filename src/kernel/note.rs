@@ -9,7 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::kernel::sign::{Algorithm, raw_public_key, signature_is_valid};
+use crate::kernel::sign::{Algorithm, raw_public_key, signature_is_valid, spki_der};
 use crate::kernel::types::Sha256;
 
 /// Bytes of a note that are read at all; ours have a few hundred.
@@ -113,6 +113,14 @@ impl NoteSignature {
     pub fn new(kind: SignatureType, name: &str, spki: &[u8], signature: &[u8]) -> Result<Self, NoteRefused> {
         let key_id = key_id(kind, name, spki)?;
         Ok(Self { name: name.to_owned(), key_id, signature: signature.to_vec() })
+    }
+
+    /// Reads exactly what it is shown as: one line, without its newline.
+    ///
+    /// # Errors
+    /// [`NoteRefused::SignatureLine`], [`NoteRefused::KeyName`]
+    pub fn parse(line: &str) -> Result<Self, NoteRefused> {
+        parse_line(line)
     }
 
     /// A cosignature line: the time in seconds goes before the 64 bytes (C2SP tlog-cosignature).
@@ -220,9 +228,40 @@ pub fn key_id(kind: SignatureType, name: &str, spki: &[u8]) -> Result<[u8; 4], N
     Ok([hash[0], hash[1], hash[2], hash[3]])
 }
 
+/// True for what can name a key: not empty, without spaces and '+'.
+pub fn is_key_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
+}
+
 fn check_key_name(name: &str) -> Result<(), NoteRefused> {
-    let bad = name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+');
-    if bad { Err(NoteRefused::KeyName) } else { Ok(()) }
+    if is_key_name(name) { Ok(()) } else { Err(NoteRefused::KeyName) }
+}
+
+/// The key of a log in one word: `<name>+<key id>+base64(0x01 ‖ Ed25519 key)` (C2SP signed-note, "Verifier keys").
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifierKey {
+    pub name: String,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
+}
+
+impl VerifierKey {
+    /// # Errors
+    /// [`NoteRefused::KeyName`] for what is no such word, or another kind of key.
+    pub fn parse(text: &str) -> Result<Self, NoteRefused> {
+        let mut parts = text.splitn(3, '+');
+        let (name, id, encoded) = (parts.next(), parts.next(), parts.next());
+        let (Some(name), Some(id), Some(encoded)) = (name, id, encoded) else {
+            return Err(NoteRefused::KeyName);
+        };
+        let bytes = STANDARD.decode(encoded).map_err(|_| NoteRefused::KeyName)?;
+        let key = bytes.strip_prefix(&[SignatureType::Ed25519.byte()]).filter(|key| key.len() == 32);
+        let spki = spki_der(Algorithm::Ed25519, key.ok_or(NoteRefused::KeyName)?);
+        if hex::encode(key_id(SignatureType::Ed25519, name, &spki)?) != id {
+            return Err(NoteRefused::KeyName);
+        }
+        Ok(Self { name: name.to_owned(), spki })
+    }
 }
 
 fn parse_line(line: &str) -> Result<NoteSignature, NoteRefused> {
@@ -243,7 +282,6 @@ mod tests {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
     use super::*;
-    use crate::kernel::sign::spki_der;
 
     const ORIGIN: &str = "bank.countersign.example/log";
 
@@ -269,10 +307,13 @@ mod tests {
     fn the_example_of_the_signed_note_specification_verifies() {
         // golang.org/x/mod/sumdb/note, the package's example and the origin of the format.
         let verifier = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-        let key = STANDARD.decode(verifier.rsplit('+').next().unwrap()).unwrap();
-        assert_eq!(key[0], SignatureType::Ed25519.byte());
-        let spki = spki_der(Algorithm::Ed25519, &key[1..]);
-        assert_eq!(hex::encode(key_id(SignatureType::Ed25519, "PeterNeumann", &spki).unwrap()), "c74f20a3");
+        let VerifierKey { name, spki } = VerifierKey::parse(verifier).unwrap();
+        assert_eq!(name, "PeterNeumann");
+        for other in ["", "PeterNeumann", "Peter+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW", &verifier[1..]]
+        {
+            assert_eq!(VerifierKey::parse(other), Err(NoteRefused::KeyName), "{other}");
+        }
+        assert!(VerifierKey::parse(&verifier.replace("+AR", "+BB")).is_err(), "another kind of key");
         let note = "If you think cryptography is the answer to your problem,\n\
                     then you don't know what your problem is.\n\n\
                     \u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";

@@ -72,6 +72,8 @@ kinds! {
     SecurityChanged = "security_changed", "Somebody changed what security rests on";
     /// A human asked for what their role or the rules do not allow.
     OperatorRefused = "operator_refused", "A person's request was refused";
+    /// Somebody's audit log was forked or rolled back, or our own store is older than what was cosigned.
+    WitnessAlert = "witness_alert", "The witness of an audit log raises an alert";
     /// Strangers, counted.
     HandshakesRefused = "handshakes_refused", "Connections were refused";
 }
@@ -81,6 +83,11 @@ impl std::fmt::Display for NoticeKind {
         f.write_str(self.name())
     }
 }
+
+/// The tool of a bank's own record that its witness has seen what its store has not.
+pub const WITNESS_ALERT: &str = "witness_alert";
+/// The part of the daemon that says so.
+const WITNESS: &str = "witness";
 
 /// One thing that people are told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -218,6 +225,15 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             let lines = counts.iter().take(20).map(said).collect();
             Some((NoticeKind::HandshakesRefused, What::new("", lines, "countersign status --json has the sums")))
         }
+        "witness" if result["status"] == "halted" => {
+            let lines = vec![
+                format!("log: {}", people(&parameters["origin"], 120)),
+                format!("cosigned before: {} leaves", people(&result["remembered"]["size"], 20)),
+                format!("handed in now: {} leaves", people(&parameters["head"]["size"], 20)),
+            ];
+            let next = "countersign witness status; ask its owner; countersign witness accept when both agree";
+            Some((NoticeKind::WitnessAlert, What::new(people(&result["cause"], 60), lines, next)))
+        }
         act => recorded(act, leaf),
     }
 }
@@ -248,6 +264,12 @@ fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
         let lines = vec![format!("version: {}", shown(&leaf.result["version"]))];
         return (leaf.result["changed"] != false)
             .then(|| (NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
+    }
+    // As below: nobody else's record of that name is one.
+    if act == WITNESS_ALERT && leaf.actor["kind"] == "system" && leaf.actor["component"] == WITNESS {
+        let lines = vec![format!("why: {}", people(&parameters["why"], 120))];
+        let next = "countersign witness status; put the newest store back, or agree with the security company";
+        return Some((NoticeKind::WitnessAlert, What::new(people(&parameters["name"], 60), lines, next)));
     }
     // Whoever else writes a record of that name raises none.
     let is_monitor = leaf.actor["kind"] == "system" && leaf.actor["component"] == COMPONENT;
@@ -285,6 +307,7 @@ const SECURITY_ACTS: &[(&str, &str)] = &[
     ("add_mandate", "an owner's mandate is in force"),
     ("revoke_mandate", "an owner's mandate is taken back"),
     ("set_account_status", "an account's status is changed"),
+    ("accept_log", "a log that was halted is cosigned again"),
     ("add_merchant", "a merchant is registered"),
     ("reverse_transaction", "a payment is reversed by a person"),
 ];

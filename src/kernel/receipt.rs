@@ -18,6 +18,7 @@ pub(super) use chain::{Certified, Made, Role, certified_key};
 
 use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
+use crate::kernel::cosignature::{self, COSIGNATURES_MAX, CosignatureEvidence, CosignatureRefusal, Cosigner};
 use crate::kernel::leaf_proof::{NotInLog, checkpoint_key, leaf_under};
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
 use crate::kernel::note::Checkpoint;
@@ -80,8 +81,8 @@ pub struct LogEvidence {
     pub checkpoint: String,
     /// The checkpoint key's certificate, issuing CA, root.
     pub chain: Vec<Base64>,
-    /// Room for witnesses' signature lines; must be empty in this version.
-    pub cosignatures: Vec<String>,
+    /// What witnesses have signed over the same checkpoint; may be empty.
+    pub cosignatures: Vec<CosignatureEvidence>,
 }
 
 impl Receipt {
@@ -116,6 +117,7 @@ pub struct ReceiptVerdict {
     checkpoint: Checkpoint,
     transaction_signer: String,
     checkpoint_signer: String,
+    cosigners: Vec<Cosigner>,
 }
 
 impl ReceiptVerdict {
@@ -130,6 +132,11 @@ impl ReceiptVerdict {
 
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// Witnesses that have cosigned the checkpoint, as far as the receipt says.
+    pub fn cosigners(&self) -> &[Cosigner] {
+        &self.cosigners
     }
 
     /// Subjects of the certificates that signed the batch and the checkpoint.
@@ -195,8 +202,8 @@ pub enum ReceiptRefusal {
     CheckpointSignatureInvalid(crate::kernel::note::NoteRefused),
     #[error("the leaf is not in the log that the checkpoint signs")]
     LeafNotInLog,
-    #[error("the receipt carries cosignatures, which this version cannot check")]
-    CosignaturesNotUnderstood,
+    #[error("a witness: {0}")]
+    Cosignature(#[from] CosignatureRefusal),
 }
 
 impl ReceiptRefusal {
@@ -222,7 +229,7 @@ impl ReceiptRefusal {
             Self::CheckpointMalformed(_) => "checkpoint_malformed",
             Self::CheckpointSignatureInvalid(_) => "checkpoint_signature_invalid",
             Self::LeafNotInLog => "leaf_not_in_log",
-            Self::CosignaturesNotUnderstood => "cosignatures_not_understood",
+            Self::Cosignature(refusal) => refusal.name(),
         }
     }
 }
@@ -236,6 +243,20 @@ impl ReceiptRefusal {
 /// # Errors
 /// The first rule that fails, by name.
 pub fn verify(receipt: &[u8], bank_root_der: &[u8], oid_base: &str) -> Result<ReceiptVerdict, ReceiptRefusal> {
+    verify_witnessed(receipt, bank_root_der, None, oid_base)
+}
+
+/// The same, for a reader who also has the root of a witness (DER) and wants its word: then the bank alone cannot have
+/// written another history.
+///
+/// # Errors
+/// The first rule that fails, by name; [`CosignatureRefusal::Missing`] when no such witness has cosigned.
+pub fn verify_witnessed(
+    receipt: &[u8],
+    bank_root_der: &[u8],
+    witness_root_der: Option<&[u8]>,
+    oid_base: &str,
+) -> Result<ReceiptVerdict, ReceiptRefusal> {
     let receipt = parse(receipt)?;
     let (statement, posted_at) = parse_statement(&receipt.statement)?;
     let transaction = certified(Signer::Transaction, &receipt.batch.chain, bank_root_der, oid_base, posted_at)?;
@@ -243,7 +264,11 @@ pub fn verify(receipt: &[u8], bank_root_der: &[u8], oid_base: &str) -> Result<Re
     verify_leaf(&receipt, &statement)?;
     let log_key = certified(Signer::Checkpoint, &receipt.log.chain, bank_root_der, oid_base, posted_at)?;
     let checkpoint = verify_log(&receipt.log, &log_key)?;
+    let read = receipt.log.cosignatures.iter().take(COSIGNATURES_MAX + 1).map(CosignatureEvidence::read);
+    let cosignatures = read.collect::<Result<Vec<_>, _>>()?;
+    let cosigners = cosignature::verify(&checkpoint, cosignatures.into_iter(), witness_root_der, oid_base)?;
     Ok(ReceiptVerdict {
+        cosigners,
         statement,
         leaf_index: receipt.log.leaf_index,
         checkpoint,
@@ -361,15 +386,11 @@ fn verify_leaf(receipt: &Receipt, statement: &TransactionStatement) -> Result<()
 
 fn verify_log(log: &LogEvidence, key: &Certified) -> Result<Checkpoint, ReceiptRefusal> {
     let under = leaf_under(&log.checkpoint, key, &log.commitment, log.leaf_index, &log.path);
-    let checkpoint = under.map_err(|refusal| match refusal {
+    under.map_err(|refusal| match refusal {
         NotInLog::CheckpointMalformed(why) => ReceiptRefusal::CheckpointMalformed(why),
         NotInLog::CheckpointSignatureInvalid(why) => ReceiptRefusal::CheckpointSignatureInvalid(why),
         NotInLog::LeafNotInLog => ReceiptRefusal::LeafNotInLog,
-    })?;
-    if !log.cosignatures.is_empty() {
-        return Err(ReceiptRefusal::CosignaturesNotUnderstood);
-    }
-    Ok(checkpoint)
+    })
 }
 
 /// Bytes that travel as base64 with padding (RFC 4648, 4); stray bits and missing padding are refused.

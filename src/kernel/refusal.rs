@@ -125,6 +125,10 @@ refusals! {
     BreakerOpen = "breaker_open", "the bank has stopped payments", "try again when the bank has resumed them";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
     SerialTaken = "serial_taken", "the issuer has given this serial number before", "issue it again with a fresh one";
+    LogOfAnother = "log_of_another", "another party's log has this name", "set audit.origin back to the name of your own log";
+    LogRenamed = "log_renamed", "this party's log has another name here: under a new one it could begin a second history", "set audit.origin back: a log keeps its name for ever";
+    TooManyLogs = "too_many_logs", "the witness remembers as many logs as it can", "ask the witness's people to look at the logs that it remembers";
+    UnknownLog = "unknown_log", "no log of this name was cosigned here", "see `countersign witness status`";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
 }
 

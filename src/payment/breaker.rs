@@ -25,6 +25,9 @@ impl Payments {
     /// The store's, when something that changed could not be recorded; it stays as it is and the next turn tries again.
     pub fn breaker_turn(&self, hsm: Reached) -> Result<(), Failure> {
         self.guard.saw(Seen::Hsm(hsm));
+        if let Some(cosigning) = self.cosigning.get() {
+            self.guard.saw(Seen::Witness(cosigning.overdue(clock::boot_ms())));
+        }
         // A store that cannot be read changes nothing that is known.
         let mut outcome = self.follow_the_bank();
         for order in self.guard.turn() {
@@ -143,6 +146,10 @@ impl Payments {
         let is_well = match cause {
             Cause::HsmDown => self.token.describe().is_ok(),
             Cause::CoreFailing => !matches!(self.core_hears(), Some(Err(_))),
+            // The thread that asks the witness goes on asking; here is what it has come to.
+            Cause::WitnessLag => {
+                self.cosigning.get().is_none_or(|cosigning| cosigning.overdue(clock::boot_ms()).is_none())
+            }
             Cause::StoreSlow => return self.probe_store(),
             // Their evidence is here, or with people.
             Cause::Anomalies | Cause::Operator => false,

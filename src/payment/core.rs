@@ -61,6 +61,7 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::Witnessed(_)
         | Effect::Done { .. } => There::Nothing,
     }
 }

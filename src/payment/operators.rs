@@ -221,7 +221,8 @@ impl Payments {
             | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
             | Effect::PolicyInForce { .. }
-            | Effect::CrlNumber(_) => Err(unexpected()),
+            | Effect::CrlNumber(_)
+            | Effect::Witnessed(_) => Err(unexpected()),
         }
     }
 }

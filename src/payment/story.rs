@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::answer::{self, Receipt, ToolFailure, unexpected};
 use super::core::{Declined, There, asked_there};
+use crate::audit::cosigning::Cosigning;
 use crate::banking::CoreBanking;
 use crate::guard::Guard;
 use crate::hsm::{KeyInfo, Token};
@@ -69,6 +70,8 @@ pub struct Payments {
     pub(super) silent: Mutex<Option<TransactionId>>,
     /// Who scores the calls, if anybody does.
     watch: OnceLock<Arc<Watch>>,
+    /// How far the audit log's witness is, where there is one.
+    pub(super) cosigning: OnceLock<Arc<Cosigning>>,
 }
 
 impl fmt::Debug for Payments {
@@ -120,6 +123,7 @@ impl Payments {
             guard: setup.guard,
             silent: Mutex::default(),
             watch: OnceLock::new(),
+            cosigning: OnceLock::new(),
         })
     }
 
@@ -145,6 +149,11 @@ impl Payments {
     /// Has every call scored from here on.
     pub fn watched_by(&self, watch: Arc<Watch>) {
         let _ = self.watch.set(watch);
+    }
+
+    /// From here on money stops when the audit log's witness lags too far.
+    pub fn cosigned_by(&self, cosigning: Arc<Cosigning>) {
+        let _ = self.cosigning.set(cosigning);
     }
 
     /// The whole story of one call. `nonce` makes its request single-use: it is taken in the commit of the decision.
@@ -414,6 +423,7 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::Witnessed(_)
         | Effect::QueuedManual { .. }
         | Effect::CaseWorked { .. }
         | Effect::Done { .. } => None,

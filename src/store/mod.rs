@@ -12,6 +12,7 @@ pub mod sqlite;
 mod status;
 mod turn;
 pub mod views;
+mod witness;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
 pub use notices::{
@@ -25,6 +26,7 @@ pub use status::{
 };
 
 pub use turn::Turn;
+pub use witness::{Cosignature, CosignedCheckpoint};
 
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 use crate::ops::failure::Failure;
 
 /// Why the store did not answer with a decision.
@@ -426,6 +429,19 @@ pub trait Store: Send + Sync {
     fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault>;
     /// Keeps the first signed note of this size; a later one is ignored.
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
+
+    /// Keeps the first cosignature of the signed checkpoint of this size; a later one is ignored.
+    fn store_cosignature(&self, _size: u64, _cosignature: Cosignature) -> Result<(), StoreFault> {
+        Err(StoreFault::NotRecorded("this store keeps no cosignatures".into()))
+    }
+    /// The newest checkpoint that a witness has cosigned.
+    fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
+        Ok(None)
+    }
+    /// Every log of another party that is cosigned here, by its name.
+    fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
+        Ok(vec![])
+    }
 
     /// What the core banking system refused of a transaction, in the order of its words.
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault>;

@@ -48,4 +48,5 @@ mod sdks;
 mod store;
 mod support;
 mod tool_manifest;
+mod witness;
 mod x509;

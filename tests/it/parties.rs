@@ -561,7 +561,13 @@ fn the_api_document_names_every_path_that_is_served() {
     let api: Value = serde_json::from_str(&text).unwrap();
     let mut paths: Vec<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     paths.sort_unstable();
-    let expected =
-        ["/v1/endorsements/{request_id}", "/v1/lease", "/v1/openapi.json", "/v1/renewals", "/v1/renewals/proof"];
+    let expected = [
+        "/v1/endorsements/{request_id}",
+        "/v1/lease",
+        "/v1/openapi.json",
+        "/v1/renewals",
+        "/v1/renewals/proof",
+        "/v1/witness",
+    ];
     assert_eq!(paths, expected);
 }

@@ -34,6 +34,7 @@ mod signers;
 mod statements;
 mod stopped;
 mod together;
+mod witness;
 pub mod world;
 
 /// The sentences about deciding on payments.

@@ -335,6 +335,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..200_i64).prop_map(|took_ms| Step::See(Seen::Commit { took_ms })),
         3 => (0..4_i64, reached()).prop_map(|(number, reached)| Step::See(Seen::Core { order: order(number), reached })),
         2 => (0..6_u8).prop_map(|agent| Step::See(Seen::Alert(agent.to_string()))),
+        1 => prop::option::of(Just("no cosignature".to_owned())).prop_map(|why| Step::See(Seen::Witness(why))),
         1 => (cause(), reached()).prop_map(|(cause, reached)| Step::See(Seen::Probe(cause, reached))),
         6 => (prop::bool::weighted(0.8), prop::bool::weighted(0.6))
             .prop_map(|(recorded, probe)| Step::Turn { recorded, probe }),
@@ -373,8 +374,15 @@ proptest! {
                         Seen::Hsm(Reached::No) => {
                             if let Some((_, good)) = model.get_mut(&Cause::HsmDown) { good.clear() }
                         }
+                        Seen::Witness(Some(_)) => {
+                            if let Some((_, good)) = model.get_mut(&Cause::WitnessLag) { good.clear() }
+                        }
                         // Whether one counts against the probes is another test's; it never counts for them.
-                        Seen::Hsm(Reached::Yes) | Seen::Core { .. } | Seen::Commit { .. } | Seen::Alert(_) => {}
+                        Seen::Hsm(Reached::Yes)
+                        | Seen::Core { .. }
+                        | Seen::Commit { .. }
+                        | Seen::Alert(_)
+                        | Seen::Witness(None) => {}
                     }
                     detector.see(now, seen);
                 }

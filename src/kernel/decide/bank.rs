@@ -146,6 +146,8 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::ImportCrl { .. }
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. }
+        | Act::Witness(_)
+        | Act::AcceptLog { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }

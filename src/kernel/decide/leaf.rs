@@ -10,6 +10,7 @@ use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{IdempotencyKey, MandateId, Money, RequestId, Sha256, TransactionId};
+use crate::kernel::witness::{Head, Submission, Verdict as WitnessVerdict};
 
 /// The canonical JSON (RFC 8785) that a leaf commits to.
 ///
@@ -212,6 +213,17 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             }),
         ),
         Act::NextCrlNumber { issuer } => ("act", "next_crl_number", json!({ "issuer": issuer })),
+        Act::Witness(submission) => {
+            let Submission { origin, party, old_size, head, claim, proof: _ } = &**submission;
+            let said = json!({
+                "origin": origin, "party": party, "old_size": old_size.to_string(), "head": head_said(head), "claim": claim,
+            });
+            ("act", "witness", said)
+        }
+        Act::AcceptLog { origin, head, reason } => {
+            let said = json!({ "origin": origin, "head": head.as_ref().map(head_said), "reason": reason });
+            ("act", "accept_log", said)
+        }
         Act::SignBatch { batch, signature, key } => (
             "act",
             "sign_batch",
@@ -279,6 +291,7 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
+        Effect::Witnessed(verdict) => witnessed(verdict),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     })
 }
@@ -289,6 +302,23 @@ fn under(mut result: Value, mandate: Option<&MandateId>) -> Value {
         result["mandate_id"] = json!(mandate);
     }
     result
+}
+
+/// Sizes are text: they may be more than canonical JSON's numbers hold.
+fn head_said(head: &Head) -> Value {
+    json!({ "size": head.size.to_string(), "root": head.root })
+}
+
+fn witnessed(verdict: &WitnessVerdict) -> Value {
+    match verdict {
+        WitnessVerdict::Cosign(..) => json!({ "status": "cosigned" }),
+        WitnessVerdict::Stale(head) => json!({ "status": "stale", "remembered": head_said(head) }),
+        WitnessVerdict::OldSizeBeyond => json!({ "status": "old_size_beyond" }),
+        WitnessVerdict::Inconsistent => json!({ "status": "inconsistent" }),
+        WitnessVerdict::Halted(log, _) => json!({
+            "status": "halted", "cause": log.halt.as_ref().map(|halt| halt.cause), "remembered": head_said(&log.head),
+        }),
+    }
 }
 
 fn placed<'a>(status: &'a str, posted: &'a Posted) -> Outcome<'a> {

@@ -68,6 +68,8 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::RevokeMandate { .. }
         | Act::DecideApproval { .. }
         | Act::Sweep { .. }
+        | Act::Witness(_)
+        | Act::AcceptLog { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }

@@ -16,6 +16,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId, ProductId, Serial,
     Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 
 /// What an owner lets an agent do with an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -278,6 +279,8 @@ pub trait Book {
     fn crl_number(&self, issuer: &str) -> Ruled<u64>;
     /// The newest version of the role policy.
     fn policy(&self) -> Ruled<Option<PolicyLine>>;
+    /// Every log that was cosigned here, by origin.
+    fn witnessed(&self) -> Ruled<Vec<WitnessedLog>>;
 }
 
 /// Whether a batch has its signature.
@@ -348,6 +351,8 @@ pub enum Change {
     OpenBreaker(Stop),
     LiftBreaker(Cause),
     PutPolicy(Box<PolicyRecord>),
+    /// A log that is cosigned here as it is now, new or not.
+    PutWitnessed(Box<WitnessedLog>),
     /// Keeps what the core banking system refused, and its own name for why.
     KeepRefusal(CoreRefusal),
     /// Puts an order into the outbox; one that is there already stays as it is.

@@ -29,11 +29,10 @@ pub(super) fn set(book: &dyn Book, command: &Command, cause: Cause, reason: Opti
 /// lifts every cause but that one.
 fn permitted(actor: &Actor, cause: Cause, reason: Option<&str>) -> Result<String, Refusal> {
     match (actor, cause) {
-        (Actor::System { component }, Cause::Anomalies | Cause::HsmDown | Cause::StoreSlow | Cause::CoreFailing)
-            if component == COMPONENT =>
-        {
-            Ok(actor.name())
-        }
+        (
+            Actor::System { component },
+            Cause::Anomalies | Cause::HsmDown | Cause::StoreSlow | Cause::CoreFailing | Cause::WitnessLag,
+        ) if component == COMPONENT => Ok(actor.name()),
         (Actor::Operator(_), Cause::Operator) => operator(actor, &ROLES),
         (Actor::Operator(_), _) if reason.is_none() => operator(actor, &ROLES),
         (Actor::Operator(_) | Actor::Agent(_) | Actor::System { .. }, _) => Err(Refusal::OperatorNotPermitted),

@@ -191,6 +191,10 @@ impl Refused {
             | Refusal::CaseTaken
             | Refusal::SecondPersonNeeded
             | Refusal::SerialTaken
+            | Refusal::LogOfAnother
+            | Refusal::LogRenamed
+            | Refusal::TooManyLogs
+            | Refusal::UnknownLog
             | Refusal::StaleCrl => Self::Forbidden,
         }
     }

@@ -21,6 +21,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId, ProductId, Serial,
     Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 use crate::kernel::zone::Zone;
 
 /// More than any amount that can be asked for (15 digits).
@@ -324,5 +325,9 @@ impl Book for Supposed<'_> {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         Ok(None)
+    }
+
+    fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {
+        Ok(vec![])
     }
 }

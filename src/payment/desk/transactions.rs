@@ -151,6 +151,7 @@ impl Payments {
             | Effect::Certificate(_)
             | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
+            | Effect::Witnessed(_)
             | Effect::Done { .. } => return Err(unexpected()),
         };
         Ok(json!({

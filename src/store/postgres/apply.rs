@@ -182,6 +182,7 @@ impl Sheet {
             Change::PutMerchant(_)
             | Change::PutCase(_)
             | Change::PutPolicy(_)
+            | Change::PutWitnessed(_)
             | Change::KeepRefusal(_)
             | Change::JournalCertificate(_)
             | Change::ReleaseCertificate { .. }

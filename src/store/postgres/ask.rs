@@ -10,11 +10,13 @@ use super::policies;
 use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use super::sheet::Question;
+use super::witness;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord};
 use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, PolicyLine, Signed, marks_of};
 use crate::kernel::ledger::{Inconsistent, Transaction};
 use crate::kernel::mandate::StoredMandate;
 use crate::kernel::types::{MerchantId, Serial, SpiffeId, TransactionId};
+use crate::kernel::witness::WitnessedLog;
 
 /// Two daemons that register merchants take turns: each compares with what the other one has registered.
 const REGISTERING: &str = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('merchants', 0))";
@@ -153,6 +155,10 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
         }
         Question::Policy => {
             let found: Option<PolicyLine> = one(session, policies::NEWEST, vec![], policies::line).await?;
+            Box::new(found)
+        }
+        Question::Witnessed => {
+            let found: Vec<WitnessedLog> = all(session, witness::LOGS, vec![], witness::log).await?;
             Box::new(found)
         }
         Question::CrlNumber(issuer) => {

@@ -19,6 +19,7 @@ use super::schema::Lock;
 use super::session::{Meaning, Prepared, Session, meaning, said};
 use super::sheet::{Key, Missing, Sheet};
 use super::turns;
+use super::witness;
 use super::writer::{Answer, Work};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::{RowFault, decide};
@@ -217,6 +218,10 @@ async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Re
                 log::store_signed_checkpoint(session, *size, signed).await?;
                 Answer::Done
             }
+            Work::Cosignature { size, cosignature } => {
+                witness::store(session, *size, cosignature).await?;
+                Answer::Done
+            }
             Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
             Work::Notices(work) => Answer::Noticed(notices::work(session, work).await?),
             Work::TakeTurn(turn) => Answer::Turn(turns::take(session, turn).await?),
@@ -231,6 +236,7 @@ fn footprints<'a>(work: &[&'a Work]) -> Vec<&'a Footprint> {
         Work::Apply { footprint, .. } => Some(footprint),
         Work::Sequence(_)
         | Work::SignedCheckpoint { .. }
+        | Work::Cosignature { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
         | Work::TakeTurn(_)

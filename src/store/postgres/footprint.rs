@@ -22,6 +22,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, ProductId, Serial, Sha256,
     SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 
 /// Rows to fetch, each once.
 #[derive(Debug, Default)]
@@ -135,6 +136,9 @@ impl Footprint {
             | Act::ImportCrl { .. }
             // Of two daemons that give one name to two keys at the same moment, one is refused.
             | Act::JournalCertificate { .. }
+            // Two checkpoints of one log are judged one after the other.
+            | Act::Witness(_)
+            | Act::AcceptLog { .. }
             | Act::Sweep { .. } => {
                 self.alone = true;
             }
@@ -402,5 +406,9 @@ impl Book for Scout {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         Ok(None)
+    }
+
+    fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {
+        Ok(vec![])
     }
 }

@@ -34,6 +34,7 @@ mod sheet;
 mod status;
 mod tls;
 mod turns;
+mod witness;
 mod writer;
 
 use std::sync::{Arc, OnceLock};
@@ -44,9 +45,10 @@ use serde_json::Value;
 use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, Nodes, NoticeAnswer,
-    NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement,
-    StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
+    Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince,
+    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
+    Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -54,6 +56,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::witness::WitnessedLog;
 pub use endpoint::Endpoint;
 use footprint::Footprint;
 use reads::{Ask, Reads};
@@ -312,6 +315,18 @@ impl Store for PostgresStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.log.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
+        self.log.call(Work::Cosignature { size, cosignature }).map(|_| ())
+    }
+
+    fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
+        self.read_cosigned()
+    }
+
+    fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
+        self.read_witnessed()
     }
 
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {

@@ -3,6 +3,7 @@
 use super::load::Call;
 use super::policies;
 use super::session::Parameter;
+use super::witness;
 use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault, marks_of_signer};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::mandate::StoredMandate;
@@ -51,6 +52,7 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             ],
         ),
         Change::PutPolicy(record) => calls.push(policies::insert(record)?),
+        Change::PutWitnessed(log) => calls.push(witness::put(log)?),
         Change::Enqueue(row) => call(
             "INSERT INTO outbox (transaction_name, verb, since) VALUES ($1, $2, $3)
              ON CONFLICT (transaction_name, verb) DO NOTHING",

@@ -44,6 +44,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("how fast payments were made, and how often was asked", PACES),
     ("owners' mandates, and what is paid under them", MANDATES),
     ("who signed a mandate, and those of one account", SIGNERS),
+    ("what a witness remembers, and what one has cosigned", WITNESS),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -406,6 +407,32 @@ ALTER TABLE mandates ADD COLUMN expires bigint NOT NULL DEFAULT 0;
 UPDATE mandates SET expires = (claims::json ->> 'exp')::bigint * 1000;
 CREATE INDEX mandates_unrevoked ON mandates (agent, account, expires) WHERE revoked_at IS NULL;
 CREATE INDEX mandates_revoked ON mandates (agent, account, revoked_at) WHERE revoked_at IS NOT NULL;
+";
+
+/// Logs of other parties that are cosigned here: the newest head of each, durable before the signature over it is made, and
+/// why a log is not cosigned any more. Cosignatures of our own checkpoints, each with the certificates of its key.
+const WITNESS: &str = "
+CREATE TABLE witnessed (
+    origin text COLLATE \"C\" PRIMARY KEY,
+    party text COLLATE \"C\",
+    size bigint NOT NULL,
+    root bytea NOT NULL,
+    cosigned_at bigint NOT NULL,
+    told_at bigint NOT NULL,
+    halted text COLLATE \"C\",
+    shown_size bigint,
+    shown_root bytea,
+    halted_at bigint
+);
+CREATE TABLE witness_chains (
+    name bytea PRIMARY KEY,
+    certificates text NOT NULL
+);
+CREATE TABLE cosignatures (
+    size bigint PRIMARY KEY,
+    line text COLLATE \"C\" NOT NULL,
+    chain bytea NOT NULL
+);
 ";
 
 /// Whether the table of versions is there.

@@ -20,6 +20,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
     TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
 
@@ -81,6 +82,7 @@ pub(super) enum Question {
     AgentIsKnown(SpiffeId),
     CrlNumber(String),
     Policy,
+    Witnessed,
 }
 
 /// The decision needs what is not in the sheet yet.
@@ -498,5 +500,9 @@ impl Book for Sheet {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         self.ask(Question::Policy)
+    }
+
+    fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {
+        self.ask(Question::Witnessed)
     }
 }

@@ -20,7 +20,7 @@ use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
+use crate::store::{Cosignature, NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
 const GROUP_COMMANDS_MAX: usize = 512;
@@ -37,6 +37,7 @@ pub(super) enum Work {
     Apply { commands: Vec<Command>, footprint: Footprint },
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
+    Cosignature { size: u64, cosignature: Cosignature },
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
     TakeTurn(Turn),
@@ -443,6 +444,7 @@ fn weight(job: &Job) -> usize {
         Work::Apply { commands, .. } => commands.len(),
         Work::Sequence(_)
         | Work::SignedCheckpoint { .. }
+        | Work::Cosignature { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
         | Work::TakeTurn(_)

@@ -13,6 +13,7 @@ use super::pending::Pending;
 use super::policies;
 use super::rows;
 use super::schema::{LAPSING, OPEN};
+use super::witness;
 use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
@@ -27,6 +28,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
     TransactionId, UnixMillis,
 };
+use crate::kernel::witness::WitnessedLog;
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
 
@@ -426,6 +428,10 @@ impl Book for Commit<'_> {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         self.one(policies::NEWEST, &[], policies::line)
+    }
+
+    fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {
+        self.all(witness::LOGS, &[], witness::log)
     }
 }
 

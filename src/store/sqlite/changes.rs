@@ -6,6 +6,7 @@ use super::book::Commit;
 use super::memory::{AccountSlot, Rows};
 use super::pending::{BindingRow, EntryRow};
 use super::policies;
+use super::witness;
 use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
@@ -350,6 +351,7 @@ impl Commit<'_> {
                 self.memory.borrow_mut().rows.crls.insert(issuer, Some(status));
             }
             Change::PutPolicy(record) => policies::insert(self, *record)?,
+            Change::PutWitnessed(log) => witness::put(self, &log)?,
             Change::PutCrlNumber { issuer, number } => {
                 let sql = "INSERT INTO crl_numbers (issuer, number) VALUES (?1, ?2)
                            ON CONFLICT (issuer) DO UPDATE SET number = ?2";

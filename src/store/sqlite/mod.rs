@@ -20,6 +20,7 @@ mod rows;
 mod schema;
 mod status;
 mod turns;
+mod witness;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -38,9 +39,9 @@ use super::planted::planted;
 use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing, Message, NoticeAnswer, NoticeCounts,
-    NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema, SequenceStep, Statement, StatementQuery,
-    Store, StoreFault, Told, TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
+    Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -48,6 +49,7 @@ use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::StoredMandate;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::witness::WitnessedLog;
 use writer::{Answer, Work, Writer};
 
 /// A connection waits this long for another process's lock.
@@ -320,6 +322,18 @@ impl Store for SqliteStore {
 
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.writer.call(Work::SignedCheckpoint { size, signed }).map(|_| ())
+    }
+
+    fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
+        self.writer.call(Work::Cosignature { size, cosignature }).map(|_| ())
+    }
+
+    fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
+        self.read(witness::newest)
+    }
+
+    fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
+        self.read(witness::logs)
     }
 
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {

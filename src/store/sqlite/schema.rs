@@ -23,6 +23,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("how fast payments were made, and how often was asked", PACES),
     ("owners' mandates, and what is paid under them", MANDATES),
     ("who signed a mandate, and those of one account", SIGNERS),
+    ("what a witness remembers, and what one has cosigned", WITNESS),
 ];
 
 const INITIAL: &str = "
@@ -428,6 +429,32 @@ ALTER TABLE mandates ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
 UPDATE mandates SET expires = json_extract(claims, '$.exp') * 1000;
 CREATE INDEX mandates_unrevoked ON mandates (agent, account, expires) WHERE revoked_at IS NULL;
 CREATE INDEX mandates_revoked ON mandates (agent, account, revoked_at) WHERE revoked_at IS NOT NULL;
+";
+
+/// Logs of other parties that are cosigned here: the newest head of each, durable before the signature over it is made, and
+/// why a log is not cosigned any more. Cosignatures of our own checkpoints, each with the certificates of its key.
+const WITNESS: &str = "
+CREATE TABLE witnessed (
+    origin TEXT PRIMARY KEY,
+    party TEXT,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    cosigned_at INTEGER NOT NULL,
+    told_at INTEGER NOT NULL,
+    halted TEXT,
+    shown_size INTEGER,
+    shown_root BLOB,
+    halted_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE witness_chains (
+    name BLOB PRIMARY KEY,
+    certificates TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE cosignatures (
+    size INTEGER PRIMARY KEY,
+    line TEXT NOT NULL,
+    chain BLOB NOT NULL
+) STRICT;
 ";
 
 /// How far the schema of this file is.

@@ -17,13 +17,13 @@ use super::book::Commit;
 use super::checkpoint::{Checkpointer, LENGTHS};
 use super::making::{self, Part};
 use super::memory::Memory;
-use super::{log, notices, purge, reopen_writing, turns};
+use super::{log, notices, purge, reopen_writing, turns, witness};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
+use crate::store::{Cosignature, NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
@@ -37,6 +37,7 @@ pub(super) enum Work {
     Apply(Vec<Command>),
     Sequence(SequenceStep),
     SignedCheckpoint { size: u64, signed: Vec<u8> },
+    Cosignature { size: u64, cosignature: Cosignature },
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
     TakeTurn(Turn),
@@ -277,6 +278,7 @@ fn weight(job: &Job) -> usize {
         Work::Apply(commands) => commands.len(),
         Work::Sequence(_)
         | Work::SignedCheckpoint { .. }
+        | Work::Cosignature { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
         | Work::TakeTurn(_) => 1,
@@ -305,6 +307,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 }
                 Work::Sequence(step) => log::sequence(connection, step)?,
                 Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
+                Work::Cosignature { size, cosignature } => witness::store(connection, *size, cosignature)?,
                 Work::Notices(work) => noticed.push_back(notices::work(connection, work)?),
                 Work::TakeTurn(turn) => taken.push_back(turns::take(connection, turn)?),
                 Work::ForgetKeys { now, limit } => {
@@ -331,7 +334,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
         Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
         Work::Notices(_) => noticed.pop_front().map_or(Answer::Done, Answer::Noticed),
         Work::TakeTurn(_) => Answer::Turn(taken.pop_front().flatten()),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } => Answer::Done,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::Cosignature { .. } => Answer::Done,
     };
     Ok(group.iter().map(&mut answer).collect())
 }

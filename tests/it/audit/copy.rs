@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::audit::Log;
 use countersign::audit::copy::Copy;
@@ -39,11 +40,11 @@ impl Growing {
 
     fn copy_to(&self, directory: &Path) -> Result<u64, Failure> {
         let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| self.log.tile(*tile)).collect();
-        Copy::at(directory).update(&self.log.head()?, fetch, |_, _| {})
+        Copy::at(directory).update(&self.log.head(Duration::ZERO)?, fetch, |_, _| {})
     }
 
     fn verify(&self, directory: &Path) -> Result<u64, Failure> {
-        let verified = Copy::at(directory).verify(&self.bank.root, OID_BASE, |_, _| {});
+        let verified = Copy::at(directory).verify(&self.bank.root, None, OID_BASE, |_, _| {});
         verified.map(|found| found.checkpoint.size)
     }
 }
@@ -63,7 +64,7 @@ fn a_copy_grows_with_the_log_and_verifies_alone_at_every_size() {
     let log = Growing::new();
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("copy");
-    assert_eq!(log.log.head().unwrap_err().name, "log_empty");
+    assert_eq!(log.log.head(Duration::ZERO).unwrap_err().name, "log_empty");
     let mut size = 0;
     for more in [1, 254, 1, 1, 255, 188] {
         log.grow(more, "a");
@@ -149,7 +150,7 @@ fn whatever_is_changed_in_a_copy_is_found() {
     std::fs::write(&two, &second).unwrap();
     assert_eq!(log.verify(place).unwrap(), 300);
     let other = Growing::new();
-    let refused = Copy::at(place).verify(&other.bank.root, OID_BASE, |_, _| {}).unwrap_err();
+    let refused = Copy::at(place).verify(&other.bank.root, None, OID_BASE, |_, _| {}).unwrap_err();
     assert_eq!((refused.name.as_str(), refused.kind), ("chain_root_differs", Kind::Refused));
 }
 

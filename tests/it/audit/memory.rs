@@ -13,8 +13,8 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use countersign::store::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, LeafContent, LeafRecord, LedgerCheck,
-    Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint, LeafContent,
+    LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
     TransactionRecord,
 };
 use serde_json::{Value, json};
@@ -39,6 +39,7 @@ pub struct Rows {
     pub checkpoints: BTreeMap<u64, CheckpointRecord>,
     pub batches: BTreeMap<i64, BatchRecord>,
     pub posted: BTreeMap<TransactionId, (Posted, i64)>,
+    pub cosignatures: BTreeMap<u64, Cosignature>,
     pub fault: Option<Fault>,
 }
 
@@ -262,6 +263,20 @@ impl Store for MemoryStore {
 
     fn signed_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
         Ok(self.rows().checkpoints.values().rev().find(|record| record.signed.is_some()).cloned())
+    }
+
+    fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
+        self.rows().cosignatures.entry(size).or_insert(cosignature);
+        Ok(())
+    }
+
+    fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
+        let rows = self.rows();
+        let newest = rows.cosignatures.iter().next_back();
+        Ok(newest.map(|(size, cosignature)| CosignedCheckpoint {
+            checkpoint: rows.checkpoints[size].clone(),
+            cosignature: cosignature.clone(),
+        }))
     }
 
     fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault> {

@@ -4,8 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
+use countersign::kernel::note::{Checkpoint, NoteSignature, cosignature_message};
 use countersign::kernel::sign::{Purpose, SignInput};
 use countersign::kernel::types::Sha256;
+use countersign::store::Cosignature;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SigningKey, date_time_ymd,
@@ -75,8 +77,9 @@ impl Bank {
         let issuing_params = ca_params("bank issuing", 0);
         let issuing = issuing_params.signed_by(&issuing_key, &root_issuer).unwrap().der().to_vec();
         let issuer = Issuer::new(issuing_params, issuing_key);
-        let keys = [Purpose::Transaction, Purpose::Checkpoint].map(|purpose| {
-            let algorithm = if purpose == Purpose::Checkpoint { &PKCS_ED25519 } else { &PKCS_ECDSA_P256_SHA256 };
+        // The last one as its own witness's, where a test takes another of these for the security company.
+        let keys = [Purpose::Transaction, Purpose::Checkpoint, Purpose::Witness].map(|purpose| {
+            let algorithm = if purpose == Purpose::Transaction { &PKCS_ECDSA_P256_SHA256 } else { &PKCS_ED25519 };
             let pair = KeyPair::generate_for(algorithm).unwrap();
             (info(purpose, pair.subject_public_key_info()), pair)
         });
@@ -118,6 +121,16 @@ impl Bank {
         chain
     }
 
+    /// A cosignature of this party's witness key over a checkpoint, at 2026-11-21T04:20:40Z.
+    pub fn cosign(&self, checkpoint: &Checkpoint) -> Cosignature {
+        let seconds = 1_795_234_840;
+        let message = cosignature_message(seconds, &checkpoint.text()).into_bytes();
+        let signature = self.sign(Purpose::Witness, SignInput::Cosignature { message });
+        let spki = &self.keys.key(Purpose::Witness).0.spki;
+        let line = NoteSignature::cosignature("secco.example/witness", spki, seconds, &signature).unwrap();
+        Cosignature { line: line.to_string(), chain: self.chain(Purpose::Witness, |_| {}) }
+    }
+
     /// The token's signature, as a service would ask for it.
     pub fn sign(&self, purpose: Purpose, input: SignInput) -> Vec<u8> {
         let token: &dyn Token = &*self.keys;
@@ -141,7 +154,7 @@ fn role_params(purpose: Purpose) -> CertificateParams {
     let mut params = dated_params(&format!("bank {}", purpose.slug()));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage(if purpose == Purpose::Checkpoint { 2 } else { 3 })];
+    params.extended_key_usages = vec![usage(if purpose == Purpose::Transaction { 3 } else { 2 })];
     params.use_authority_key_identifier_extension = true;
     params
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use countersign::audit::LogRoles;
 use countersign::hsm::CertifiedKey;
 use countersign::kernel::canon::canonical;
+use countersign::kernel::cosignature::{Anchored, CosignatureEvidence};
 use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote};
-use countersign::kernel::receipt::{Base64, Receipt, Salt, verify};
+use countersign::kernel::receipt::{Base64, Receipt, Salt, verify, verify_witnessed};
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::types::Sha256;
+use countersign::store::Store;
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
 use serde_json::json;
 
@@ -29,6 +31,23 @@ fn issued() -> (Bank, Receipt) {
     (bank, receipt)
 }
 
+/// The same, cosigned by a security company.
+pub fn cosigned() -> (Bank, Bank, Receipt) {
+    let (bank, secco, store) = (Bank::new(), Bank::new(), Arc::new(MemoryStore::default()));
+    store.add_leaves(9);
+    let ids = store.post(&bank, 7, 5);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    let signed = store.signed_checkpoint().unwrap().unwrap();
+    let checkpoint = Checkpoint::parse(std::str::from_utf8(&signed.note).unwrap()).unwrap();
+    store.store_cosignature(signed.size, secco.cosign(&checkpoint)).unwrap();
+    // The newest checkpoint has no cosignature yet: the receipt goes by the one before.
+    store.add_leaves(4);
+    advance_all(&log);
+    let receipt = log.receipt(&ids[2], Duration::ZERO).unwrap();
+    (bank, secco, receipt)
+}
+
 fn refusal(bank: &Bank, bytes: &[u8]) -> Option<&'static str> {
     verify(bytes, &bank.root, OID_BASE).err().map(|refusal| refusal.name())
 }
@@ -45,6 +64,77 @@ fn a_receipt_proves_its_transaction() {
     assert_eq!(verdict.statement().amount_minor, "189999");
     assert_eq!((verdict.leaf_index(), verdict.checkpoint().size), (11, 18));
     assert!(verdict.signers().0.contains("bank transaction") && verdict.signers().1.contains("bank checkpoint"));
+}
+
+#[test]
+fn a_witness_is_told_by_its_root() {
+    let (bank, secco, receipt) = cosigned();
+    let bytes = receipt.to_bytes().unwrap();
+    let verified = |root| verify_witnessed(&bytes, &bank.root, root, OID_BASE);
+    let verdict = verified(Some(&secco.root)).unwrap();
+    assert_eq!(verdict.checkpoint().size, 14, "the newest that is cosigned");
+    let [cosigner] = verdict.cosigners() else { panic!("one witness") };
+    assert_eq!((cosigner.name(), cosigner.anchored()), ("secco.example/witness", Anchored::Yes));
+    assert_eq!(cosigner.at(), "2026-11-21T04:20:40.000Z");
+    assert!(cosigner.subject().contains("bank witness"));
+    assert_eq!(verified(None).unwrap().cosigners()[0].anchored(), Anchored::No);
+    assert_eq!(verified(Some(&bank.root)).unwrap_err().name(), "cosignature_missing");
+    let (bank, receipt) = issued();
+    let bytes = receipt.to_bytes().unwrap();
+    let missing = verify_witnessed(&bytes, &bank.root, Some(&secco.root), OID_BASE).unwrap_err();
+    assert_eq!(missing.name(), "cosignature_missing");
+}
+
+#[test]
+fn each_broken_cosignature_has_its_name() {
+    type Break = fn(&Bank, &Bank, &mut Receipt);
+    let table: [(&str, &str, Break); 11] = [
+        ("no chain", "chain_length", |_, _, receipt| receipt.log.cosignatures[0].chain.clear()),
+        ("a line without a time", "cosignature_malformed", |_, _, receipt| {
+            receipt.log.cosignatures[0].line = "\u{2014} secco.example/witness AAAAAAA=".into();
+        }),
+        ("another name", "cosignature_invalid", |_, _, receipt| {
+            receipt.log.cosignatures[0].line = receipt.log.cosignatures[0].line.replace("secco.", "other.");
+        }),
+        ("another checkpoint", "cosignature_invalid", |_, secco, receipt| {
+            let other = Checkpoint { origin: "other".into(), size: 14, root: Sha256::of(&[]) };
+            receipt.log.cosignatures[0].line = secco.cosign(&other).line;
+        }),
+        ("another witness's key", "cosignature_invalid", |bank, _, receipt| {
+            receipt.log.cosignatures[0].chain = chain(bank.chain(Purpose::Witness, |_| {}));
+        }),
+        ("the log's own signature", "cosignature_malformed", |bank, _, receipt| {
+            let note = SignedNote::parse(receipt.log.checkpoint.as_bytes()).unwrap();
+            let mut short = note.signatures[0].clone();
+            short.signature.truncate(4);
+            receipt.log.cosignatures[0].line = short.to_string();
+            receipt.log.cosignatures[0].chain = chain(bank.chain(Purpose::Checkpoint, |_| {}));
+        }),
+        ("a key for transactions", "chain_wrong_purpose", |_, secco, receipt| {
+            receipt.log.cosignatures[0].chain = chain(secco.chain(Purpose::Transaction, |_| {}));
+        }),
+        ("a certificate that had ended", "chain_not_valid_then", |_, secco, receipt| {
+            let ended = secco.chain(Purpose::Witness, |params| params.not_after = date_time_ymd(2026, 11, 21));
+            receipt.log.cosignatures[0].chain = chain(ended);
+        }),
+        ("a root that signed nothing", "chain_signature_invalid", |bank, secco, receipt| {
+            let mut mixed = secco.chain(Purpose::Witness, |_| {});
+            mixed[2] = bank.root.clone();
+            receipt.log.cosignatures[0].chain = chain(mixed);
+        }),
+        ("one too many", "cosignature_malformed", |_, _, receipt| {
+            receipt.log.cosignatures = vec![receipt.log.cosignatures[0].clone(); 17];
+        }),
+        ("none at all", "cosignature_missing", |_, _, receipt| receipt.log.cosignatures.clear()),
+    ];
+    let (bank, secco, receipt) = cosigned();
+    for (what, name, change) in table {
+        let mut changed = receipt.clone();
+        change(&bank, &secco, &mut changed);
+        let bytes = changed.to_bytes().unwrap();
+        let refused = verify_witnessed(&bytes, &bank.root, Some(&secco.root), OID_BASE).unwrap_err();
+        assert_eq!(refused.name(), name, "{what}");
+    }
 }
 
 #[test]
@@ -68,7 +158,8 @@ fn a_receipt_carries_the_certificate_that_its_transaction_was_signed_under() {
 
 #[test]
 fn every_single_changed_byte_of_a_receipt_is_refused() {
-    let (bank, receipt) = issued();
+    // Without the witness's root, too: no byte of its word is of no account.
+    let (bank, _, receipt) = cosigned();
     let bytes = receipt.to_bytes().unwrap();
     assert_eq!(refusal(&bank, &bytes), None);
     // The lowest bit, and the bit between upper and lower case, space and NUL, '=' and GS.
@@ -196,8 +287,9 @@ fn each_broken_rule_has_its_name() {
             line.name = "bank.countersign.example/log".into();
             receipt.log.checkpoint = SignedNote { text, signatures: vec![line] }.compose();
         }),
-        ("a cosignature nobody checks", "cosignatures_not_understood", |_, receipt| {
-            receipt.log.cosignatures.push("\u{2014} w AAAAAAA=".into());
+        ("a cosignature that is no line", "cosignature_malformed", |_, receipt| {
+            let line = "\u{2014} w+ AAAAAAA=".into();
+            receipt.log.cosignatures.push(CosignatureEvidence { chain: vec![], line });
         }),
     ];
     let (bank, receipt) = issued();

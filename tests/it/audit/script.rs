@@ -1,14 +1,10 @@
 //! `docs/verifying/receipt.py`: a receipt verified with nothing of ours, by a program short enough to be read.
 
+use super::commands::pem;
+use super::parties::{Bank, OID_BASE};
+use super::receipts::cosigned;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::time::Duration;
-
-use super::commands::pem;
-use super::log::{advance_all, open};
-use super::memory::MemoryStore;
-use super::parties::Bank;
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verifying/receipt.py")
@@ -53,13 +49,9 @@ print(tried)
 #[test]
 fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
     let Some(python) = python() else { return };
-    let (bank, store) = (Bank::new(), Arc::new(MemoryStore::default()));
-    store.add_leaves(9);
-    let ids = store.post(&bank, 7, 5);
-    store.add_leaves(4);
-    let log = open(&bank, &store);
-    advance_all(&log);
-    let receipt = log.receipt(&ids[2], Duration::ZERO).unwrap().to_bytes().unwrap();
+    let (bank, secco, receipt) = cosigned();
+    let transaction = serde_json::from_str::<serde_json::Value>(&receipt.statement).unwrap()["transaction_id"].clone();
+    let receipt = receipt.to_bytes().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);
     std::fs::write(place("receipt.json"), &receipt).unwrap();
@@ -70,7 +62,22 @@ fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
     };
     let valid = run("receipt.json", "root.pem");
     assert!(valid.status.success(), "{}", text(&valid));
-    assert!(text(&valid).contains("valid: leaf ") && text(&valid).contains(ids[2].as_str()), "{}", text(&valid));
+    assert!(
+        text(&valid).contains("valid: leaf ") && text(&valid).contains(transaction.as_str().unwrap()),
+        "{}",
+        text(&valid)
+    );
+    assert!(text(&valid).contains("cosigned by secco.example/witness") && text(&valid).contains("not known"));
+    std::fs::write(place("secco.pem"), pem(&secco.root)).unwrap();
+    let witnessed = |root: &str| {
+        let mut run = Command::new(&python);
+        run.arg("-B").arg(script()).args([place("receipt.json"), place("root.pem")]).arg(OID_BASE).arg(place(root));
+        run.output().unwrap()
+    };
+    let with_root = witnessed("secco.pem");
+    assert!(with_root.status.success() && !text(&with_root).contains("not known"), "{}", text(&with_root));
+    let by_nobody = witnessed("other.pem");
+    assert_eq!((by_nobody.status.code(), text(&by_nobody).trim()), (Some(3), "refused: cosignature_missing"));
     let foreign = run("receipt.json", "other.pem");
     assert_eq!((foreign.status.code(), text(&foreign).trim()), (Some(3), "refused: chain_root_differs"));
     std::fs::write(place("cut.json"), &receipt[..receipt.len() - 1]).unwrap();

@@ -21,6 +21,7 @@ use countersign::kernel::quorum::Side;
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::*;
+use countersign::kernel::witness::WitnessedLog;
 use countersign::ops::clock;
 use countersign::ops::failure::{Failure, Kind, MayHaveHappened};
 use countersign::ops::registry::ServingLimit;
@@ -143,6 +144,15 @@ impl Store for Faulty {
     }
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault> {
         self.write(|| self.inner.store_signed_checkpoint(size, signed))
+    }
+    fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
+        self.write(|| self.inner.store_cosignature(size, cosignature))
+    }
+    fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
+        self.read(|| self.inner.cosigned_checkpoint())
+    }
+    fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
+        self.read(|| self.inner.witnessed())
     }
     fn cases(&self, after: Option<&CasePlace>, limit: u32) -> Result<Vec<ManualCase>, StoreFault> {
         self.read(|| self.inner.cases(after, limit))

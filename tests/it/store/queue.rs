@@ -86,7 +86,8 @@ sentences! {
         w.bank();
         let set = |cause, reason: Option<&str>| Act::SetBreaker { cause, reason: reason.map(str::to_owned), node: None };
         let breaker = || system(COMPONENT);
-        let by_people = [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing];
+        let by_people =
+            [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing, Cause::WitnessLag];
         let mut rows = vec![
             (breaker(), set(Cause::Operator, Some("x"))),
             (breaker(), set(Cause::Operator, None)),

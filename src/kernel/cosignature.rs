@@ -1,0 +1,156 @@
+//! A witness's cosignature as evidence: the line, the certificates of its key, and what a reader concludes.
+//!
+//! The log's owner alone can sign two histories. A second party's word over the same three lines says that it has seen
+//! one; whoever has that party's root as well can tell. Without it the cosignature is only checked for being whole, so
+//! that no byte of a file is of no account.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::note::{Checkpoint, NoteRefused, NoteSignature, SignedNote};
+use crate::kernel::receipt::{Base64, Certified, ChainRefusal, Made, Role, certified_key};
+use crate::kernel::sign::Purpose;
+use crate::kernel::types::UnixMillis;
+
+/// Cosignatures of one checkpoint that are read at all.
+pub const COSIGNATURES_MAX: usize = 16;
+/// Below the base of the private OIDs: the use of checkpoint and witness keys.
+const WITNESS_ARC: &str = "2.2";
+
+/// A cosignature as a receipt carries it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CosignatureEvidence {
+    /// The witness key's certificate, issuing CA, root.
+    pub chain: Vec<Base64>,
+    /// `— <name> base64(key id ‖ seconds ‖ signature)` (C2SP tlog-cosignature), without a newline.
+    pub line: String,
+}
+
+/// Whether the witness's root is one that the reader trusts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchored {
+    /// Its chain ends in the root that the reader named for witnesses.
+    Yes,
+    /// The reader named none, or another one.
+    No,
+}
+
+/// A witness whose cosignature was verified. Only [`verify`] makes one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Cosigner {
+    name: String,
+    subject: String,
+    /// RFC 3339, UTC.
+    at: String,
+    anchored: Anchored,
+}
+
+impl Cosigner {
+    /// The name under which it signs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Subject of its certificate.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// When it signed, by its own clock.
+    pub fn at(&self) -> &str {
+        &self.at
+    }
+
+    pub fn anchored(&self) -> Anchored {
+        self.anchored
+    }
+}
+
+/// Why cosignatures prove nothing. In this order.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CosignatureRefusal {
+    #[error("there are more than {COSIGNATURES_MAX} cosignatures, or one is no signature line with a time")]
+    Malformed,
+    #[error("the witness's certificate: {0}")]
+    Chain(ChainRefusal),
+    #[error("the cosignature: {0}")]
+    Invalid(NoteRefused),
+    #[error("no witness under the root that you trust has cosigned")]
+    Missing,
+}
+
+impl CosignatureRefusal {
+    /// The stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed => "cosignature_malformed",
+            Self::Chain(refusal) => refusal.name(),
+            Self::Invalid(_) => "cosignature_invalid",
+            Self::Missing => "cosignature_missing",
+        }
+    }
+}
+
+/// Verifies each cosignature over a checkpoint with its chain. A reader who names a `witness_root` (DER) asks that one of
+/// them lies under it.
+///
+/// The certificates must have been valid when the witness signed, by its own word.
+///
+/// # Errors
+/// [`CosignatureRefusal`]
+pub fn verify<'a>(
+    checkpoint: &Checkpoint,
+    cosignatures: impl ExactSizeIterator<Item = (NoteSignature, Vec<&'a [u8]>)>,
+    witness_root: Option<&[u8]>,
+    oid_base: &str,
+) -> Result<Vec<Cosigner>, CosignatureRefusal> {
+    if cosignatures.len() > COSIGNATURES_MAX {
+        return Err(CosignatureRefusal::Malformed);
+    }
+    let cosigners = cosignatures
+        .map(|(line, chain)| one(checkpoint, line, &chain, witness_root, oid_base))
+        .collect::<Result<Vec<_>, _>>()?;
+    if witness_root.is_some() && cosigners.iter().all(|cosigner| cosigner.anchored == Anchored::No) {
+        return Err(CosignatureRefusal::Missing);
+    }
+    Ok(cosigners)
+}
+
+fn one(
+    checkpoint: &Checkpoint,
+    line: NoteSignature,
+    chain: &[&[u8]],
+    witness_root: Option<&[u8]>,
+    oid_base: &str,
+) -> Result<Cosigner, CosignatureRefusal> {
+    // Nothing is believed of the time before the signature over it is verified; it only says which certificate fits.
+    let seconds = line.signature.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+    let millis = seconds.and_then(|seconds| i64::try_from(seconds.checked_mul(1000)?).ok());
+    let at = UnixMillis(millis.ok_or(CosignatureRefusal::Malformed)?);
+    let key = witness_key(chain, oid_base, at).map_err(CosignatureRefusal::Chain)?;
+    let name = line.name.clone();
+    let note = SignedNote { text: checkpoint.text(), signatures: vec![line] };
+    note.verify_cosignature(&name, &key.spki).map_err(CosignatureRefusal::Invalid)?;
+    let anchored = if chain.last().copied() == witness_root { Anchored::Yes } else { Anchored::No };
+    Ok(Cosigner { name, subject: key.subject, at: at.rfc3339(), anchored })
+}
+
+/// The key of a witness, by its chain, under whatever root that ends in.
+fn witness_key(chain: &[&[u8]], oid_base: &str, at: UnixMillis) -> Result<Certified, ChainRefusal> {
+    let own_root = chain.last().copied().unwrap_or_default();
+    let purpose = format!("{oid_base}.{WITNESS_ARC}");
+    let algorithms = Purpose::Witness.algorithms();
+    certified_key(chain, own_root, Role { purpose: &purpose, algorithms, made: Made::At(at) })
+}
+
+impl CosignatureEvidence {
+    /// The line and the chain.
+    ///
+    /// # Errors
+    /// [`CosignatureRefusal::Malformed`]
+    pub fn read(&self) -> Result<(NoteSignature, Vec<&[u8]>), CosignatureRefusal> {
+        let line = NoteSignature::parse(&self.line).map_err(|_| CosignatureRefusal::Malformed)?;
+        Ok((line, self.chain.iter().map(|certificate| certificate.0.as_slice()).collect()))
+    }
+}

@@ -1,0 +1,432 @@
+//! The security company's daemon as the witness of the bank's log: two real daemons, a store that is put back, a witness
+//! that is away, and the open door for other logs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign::kernel::merkle::{consistency_path, leaf_hash, root};
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, key_id};
+use countersign::kernel::sign::{Algorithm, spki_der};
+use countersign::kernel::types::Sha256;
+use countersign::kernel::witness::AddCheckpoint;
+use serde_json::{Value, json};
+
+use crate::clients::Bridge;
+use crate::crash::until;
+use crate::parties::Parties;
+use crate::support::world::{PROGRAM, World};
+
+/// Quick, so that a test waits for what happens and not for a clock.
+const QUICK: &str =
+    "[breaker]\nprobe_successes = 2\nrecovered_ms = 0\nprobe_pause_ms = 100\nprobe_pause_max_ms = 500\n";
+
+/// Both daemons, the bank's log cosigned; money stops after so many seconds.
+fn cosigned(seconds: u32) -> Parties {
+    let parties = Parties::new();
+    let world = &parties.world;
+    world.run("bank", &["stop"]);
+    witnessed(world, &format!("{{ seconds = {seconds}, leaves = 100000 }}"));
+    let path = world.state("bank").join("countersign.toml");
+    let written = fs::read_to_string(&path).unwrap();
+    let (before, rest) = written.split_once("[breaker]").expect("the sample has the section");
+    let (_, after) = rest.split_once("\n\n").expect("it ends");
+    fs::write(&path, format!("{before}{QUICK}\n{after}")).unwrap();
+    world.serve("bank");
+    is_cosigned(world);
+    parties
+}
+
+/// Sets the bank's limit.
+fn witnessed(world: &World, lag: &str) {
+    let path = world.state("bank").join("countersign.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("witness_")).collect();
+    let wished = format!("[audit]\nwitness_lag_max = {lag}\nwitness_interval_ms = 100");
+    fs::write(&path, kept.join("\n").replace("[audit]", &wished)).unwrap();
+}
+
+fn ask(world: &World, party: &str, operator: &str, arguments: &[&str]) -> Value {
+    let output = world.output(party, &[&["--json", "--operator", operator], arguments].concat());
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn status(world: &World, party: &str) -> Value {
+    ask(world, party, &format!("{party}-admin"), &["witness", "status"])
+}
+
+/// Until every leaf of the bank has its cosignature; answers how many there are.
+fn is_cosigned(world: &World) -> u64 {
+    until("a cosignature", || {
+        let status = status(world, "bank");
+        let cosigning = &status["cosigning"];
+        let is_all = cosigning["fault"].is_null() && cosigning["size"] == cosigning["cosigned_size"];
+        cosigning["cosigned_size"].as_u64().filter(|size| is_all && *size > 0)
+    })
+}
+
+/// What the witness remembers of the bank's log.
+fn remembered(world: &World) -> Value {
+    status(world, "secco")["items"][0].clone()
+}
+
+/// Adds a leaf: something that is refused.
+fn leaf(world: &World) {
+    world.refused("bank", &["--operator", "auditor", "bank", "stop", "--reason", "no role", "--yes"]);
+}
+
+fn doctor(world: &World, party: &str) -> (String, String) {
+    let report = ask(world, party, &format!("{party}-admin"), &["doctor"]);
+    let lines: Vec<&Value> =
+        report["items"].as_array().unwrap().iter().filter(|item| item["check"] == "witness").collect();
+    let worst = lines.iter().find(|line| line["result"] != "ok").unwrap_or(&lines[0]);
+    (worst["result"].as_str().unwrap().to_owned(), worst["detail"].as_str().unwrap().to_owned())
+}
+
+/// Starts the bank, which must fail; answers the exit code and the failure's name.
+fn serve_refused(world: &World) -> (i32, String) {
+    let output = std::process::Command::new(PROGRAM)
+        .args(["serve", "--state"])
+        .arg(world.state("bank"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), said["error"]["name"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Stops the bank and copies its store.
+fn backed_up(world: &World, to: &Path) {
+    world.run("bank", &["stop"]);
+    copy(&world.state("bank").join("store"), to);
+}
+
+fn put_back(world: &World, from: &Path) {
+    let store = world.state("bank").join("store");
+    fs::remove_dir_all(&store).unwrap();
+    copy(from, &store);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn balance(bridge: &mut Bridge) -> Value {
+    bridge.ask("tools/call", json!({ "name": "get_account_balance", "arguments": { "account_id": "CHK_001" } }))
+}
+
+fn transfer(bridge: &mut Bridge, key: &str) -> Value {
+    let order = json!({
+        "from_account": "CHK_001", "to_account": "SAV_001", "amount": "1.00", "idempotency_key": key,
+    });
+    bridge.ask("tools/call", json!({ "name": "authorize_transfer", "arguments": order }))["structuredContent"].clone()
+}
+
+#[test]
+fn receipts_proofs_and_copies_carry_the_witnesss_word() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    assert_eq!(doctor(world, "bank").0, "ok");
+    let head = remembered(world);
+    assert_eq!((&head["party"], &head["halted"]), (&json!("bank"), &Value::Null));
+    assert_eq!(head["origin"], "bank.countersign.example/log");
+
+    let list = ask(world, "bank", "auditor", &["transaction", "list"]);
+    let mut transactions = list["items"].as_array().unwrap().iter();
+    let executed = transactions.find(|one| one["state"] == "executed" || one["status"] == "executed");
+    let transaction = executed.unwrap_or_else(|| panic!("{list}"))["transaction_id"].as_str().unwrap().to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let root_of = |party: &str| world.state(party).join("certs/root.pem").display().to_string();
+    let roots = ["--root", &root_of("bank"), "--witness-root", &root_of("secco")];
+    world.run("bank", &["--operator", "auditor", "receipt", "show", &transaction, "--out", &place("receipt")]);
+    world.run("bank", &["--operator", "auditor", "audit", "prove", &transaction, "--out", &place("proof")]);
+    leaf(world);
+    world.run("bank", &["--operator", "auditor", "audit", "export", &place("log")]);
+    for (what, name) in [("receipt", "receipt"), ("proof", "proof"), ("log", "log")] {
+        let verified = world.run("bank", &[&["--json", "verify", what, &place(name)], &roots[..]].concat());
+        let verified: Value = serde_json::from_str(&verified).unwrap();
+        assert_eq!(verified["cosignatures"][0]["name"], "secco.countersign.example/witness", "{verified}");
+        assert_eq!(verified["cosignatures"][0]["anchored"], "yes", "{verified}");
+        let said = world.run("bank", &[&["verify", what, &place(name)], &roots[..]].concat());
+        assert!(said.contains("certified under the root that you trust"), "{said}");
+        let by_nobody = ["--root", &root_of("bank"), "--witness-root", &root_of("bank")];
+        let refused = world.refused("bank", &[&["verify", what, &place(name)], &by_nobody[..]].concat());
+        assert_eq!(refused, (3, "cosignature_missing".into()), "{what}");
+    }
+    // A copy that is brought up to date stays one history, whoever has signed each head of it.
+    leaf(world);
+    world.run("bank", &["--operator", "auditor", "audit", "export", &place("log")]);
+    world.run("bank", &[&["verify", "log", &place("log")], &roots[..]].concat());
+}
+
+#[test]
+fn without_its_witness_a_bank_stops_money_goes_on_reading_and_heals_by_itself() {
+    let parties = cosigned(1);
+    let world = &parties.world;
+    let mut bridge = Bridge::start_as(&world.state("agent"), "assistant");
+    assert_eq!(transfer(&mut bridge, "before")["status"], "approved");
+    is_cosigned(world);
+    world.run("secco", &["stop"]);
+    leaf(world);
+    until("the stop", || {
+        let bank = ask(world, "bank", "auditor", &["bank", "status"]);
+        (bank["causes"][0]["cause"] == "witness_lag").then_some(())
+    });
+    let (result, detail) = doctor(world, "bank");
+    assert!(result == "fail" && detail.contains("money is stopped"), "{detail}");
+    assert_eq!(status(world, "bank")["cosigning"]["fault"]["name"], "peer_unreachable");
+    let queued = transfer(&mut bridge, "meanwhile");
+    assert_eq!(queued["status"], "queued_manual", "{queued}");
+    assert_eq!(balance(&mut bridge)["structuredContent"]["currency"], "USD", "it reads");
+
+    world.serve("secco");
+    until("it goes on", || (ask(world, "bank", "auditor", &["bank", "status"])["state"] == "closed").then_some(()));
+    until("a payment", || (transfer(&mut bridge, "after")["status"] == "approved").then_some(()));
+    is_cosigned(world);
+    bridge.close();
+}
+
+#[test]
+fn a_store_from_a_backup_is_refused_at_the_start_and_the_witness_goes_on_when_people_have_looked() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    let copies = tempfile::tempdir().unwrap();
+    let (old, new) = (copies.path().join("old"), copies.path().join("new"));
+    backed_up(world, &old);
+    world.serve("bank");
+    for _ in 0..3 {
+        leaf(world);
+    }
+    let size = is_cosigned(world);
+    backed_up(world, &new);
+    put_back(world, &old);
+    assert_eq!(serve_refused(world), (3, "store_older_than_witnessed".into()));
+    let halted = remembered(world);
+    assert_eq!(halted["halted"]["cause"], "log_rolled_back", "{halted}");
+    assert!(halted["head"]["size"].as_u64().unwrap() >= size);
+    let (result, detail) = doctor(world, "secco");
+    assert!(result == "fail" && detail.contains("log_rolled_back"), "{detail}");
+
+    // The newest store agrees with the witness, which cosigns nothing all the same until somebody has looked.
+    put_back(world, &new);
+    world.serve("bank");
+    leaf(world);
+    until("the witness says no", || {
+        (status(world, "bank")["cosigning"]["fault"]["name"] == "log_rolled_back").then_some(())
+    });
+    let origin = "bank.countersign.example/log";
+    let accept = ["witness", "accept", origin, "--reason", "the newest store is back"];
+    assert_eq!(world.refused("bank", &[&["--operator", "bank-admin"], &accept[..]].concat()).1, "not_this_party");
+    let another = ["--operator", "secco-officer", "witness", "accept", "another/log", "--reason", "x"];
+    assert_eq!(world.refused("secco", &another), (3, "unknown_log".into()));
+    assert_eq!(ask(world, "secco", "secco-officer", &accept)["changed"], true);
+    assert_eq!(ask(world, "secco", "secco-officer", &accept)["changed"], false);
+    is_cosigned(world);
+    assert_eq!(doctor(world, "secco").0, "ok");
+    let leaves = ask(world, "secco", "secco-admin", &["audit", "show", "--limit", "1000"]);
+    let acts: Vec<&Value> = leaves["items"].as_array().unwrap().iter().map(|leaf| &leaf["body"]).collect();
+    let halts = acts.iter().filter(|body| body["act"] == "witness" && body["result"]["status"] == "halted").count();
+    assert_eq!((halts, acts.iter().filter(|body| body["act"] == "accept_log").count()), (1, 2));
+}
+
+#[test]
+fn another_history_is_refused_and_both_parties_can_agree_to_go_on_from_it() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    let copies = tempfile::tempdir().unwrap();
+    let old = copies.path().join("old");
+    backed_up(world, &old);
+    world.serve("bank");
+    leaf(world);
+    let size = is_cosigned(world);
+    world.run("bank", &["stop"]);
+    // The bank alone: an older store goes on with other leaves, and nobody is asked.
+    put_back(world, &old);
+    witnessed(world, "\"off\"");
+    world.serve("bank");
+    until("a longer log", || {
+        leaf(world);
+        let log = ask(world, "bank", "auditor", &["status"])["log"].clone();
+        log["signed_size"].as_u64().filter(|signed| *signed > size)
+    });
+    let asked = world.refused("bank", &["--operator", "bank-officer", "witness", "accept", "x", "--reason", "x"]);
+    assert_eq!(asked.1, "not_this_party");
+    world.run("bank", &["stop"]);
+    witnessed(world, "{ seconds = 60, leaves = 100000 }");
+    assert_eq!(serve_refused(world), (3, "log_forked".into()));
+    let halted = remembered(world);
+    assert_eq!(halted["halted"]["cause"], "log_forked", "{halted}");
+
+    // What was seen before is lost for ever: both agree on what there is.
+    let shown = &halted["halted"]["shown"];
+    let (leaves, hash) = (shown["size"].to_string(), shown["root"].as_str().unwrap().to_owned());
+    let accept = ["witness", "accept", "bank.countersign.example/log", "--size", &leaves, "--root", &hash];
+    ask(world, "secco", "secco-officer", &[&accept[..], &["--reason", "lost for ever"]].concat());
+    world.serve("bank");
+    is_cosigned(world);
+}
+
+#[test]
+fn a_bank_that_runs_refuses_its_agents_once_the_witness_has_seen_more() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    let copies = tempfile::tempdir().unwrap();
+    let old = copies.path().join("old");
+    backed_up(world, &old);
+    world.serve("bank");
+    leaf(world);
+    is_cosigned(world);
+    world.run("bank", &["stop"]);
+    world.run("secco", &["stop"]);
+    // The witness cannot be asked at the start: the lag counts, and its word when it comes.
+    put_back(world, &old);
+    world.serve("bank");
+    let mut bridge = Bridge::start_as(&world.state("agent"), "assistant");
+    assert_eq!(balance(&mut bridge)["structuredContent"]["currency"], "USD");
+    world.serve("secco");
+    until("the refusal", || {
+        let refused = status(world, "bank")["cosigning"]["refused"]["name"].clone();
+        (refused == "store_older_than_witnessed").then_some(())
+    });
+    let answer = bridge.answer(
+        "tools/call",
+        json!({
+            "name": "get_account_balance", "arguments": { "account_id": "CHK_001" },
+        }),
+    );
+    assert!(answer["error"].is_object(), "{answer}");
+    let (result, detail) = doctor(world, "bank");
+    assert!(result == "fail" && detail.contains("store_older_than_witnessed"), "{detail}");
+    until("money is stopped", || {
+        let bank = ask(world, "bank", "auditor", &["bank", "status"]);
+        (bank["causes"][0]["cause"] == "witness_lag").then_some(())
+    });
+    drop(bridge);
+}
+
+/// A log of another, with a key of its own.
+struct Log {
+    pair: Ed25519KeyPair,
+    leaves: Vec<Sha256>,
+}
+
+const ORIGIN: &str = "other.example/log";
+
+impl Log {
+    fn new(seed: u8) -> Self {
+        let leaves = (0..40_u8).map(|number| leaf_hash(&[seed, number])).collect();
+        Self { pair: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(), leaves }
+    }
+
+    fn spki(&self) -> Vec<u8> {
+        spki_der(Algorithm::Ed25519, self.pair.public_key().as_ref())
+    }
+
+    fn verifier_key(&self) -> String {
+        let id = hex::encode(key_id(SignatureType::Ed25519, ORIGIN, &self.spki()).unwrap());
+        let key = [&[1], self.pair.public_key().as_ref()].concat();
+        format!("{ORIGIN}+{id}+{}", STANDARD.encode(key))
+    }
+
+    fn checkpoint(&self, size: usize) -> Checkpoint {
+        Checkpoint { origin: ORIGIN.into(), size: size as u64, root: root(&self.leaves[..size]) }
+    }
+
+    fn request(&self, old: usize, size: usize) -> AddCheckpoint {
+        let text = self.checkpoint(size).text();
+        let signature = self.pair.sign(text.as_bytes());
+        let line = NoteSignature::new(SignatureType::Ed25519, ORIGIN, &self.spki(), signature.as_ref()).unwrap();
+        let checkpoint = SignedNote { text, signatures: vec![line] }.compose();
+        let proof = consistency_path(&self.leaves[..size], old as u64);
+        AddCheckpoint { old_size: old as u64, proof, checkpoint }
+    }
+}
+
+/// Status, media type and body.
+fn post(address: &str, path: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: w\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    // It may have answered before all of it was sent.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+    let media = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default().to_owned();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), media, body.to_owned())
+}
+
+#[test]
+fn other_logs_are_cosigned_over_the_protocol_that_others_speak() {
+    let world = World::new();
+    let (ours, theirs) = (Log::new(1), Log::new(2));
+    world.run("secco", &["stop"]);
+    let path = world.state("secco").join("countersign.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let log = format!("[[witness.log]]\norigin = \"{ORIGIN}\"\nkey = \"{}\"\n\n[pki]", ours.verifier_key());
+    fs::write(&path, text.replace("[pki]", &log)).unwrap();
+    world.serve("secco");
+    let ports: Value = serde_json::from_slice(&fs::read(world.state("secco").join("run/ports.json")).unwrap()).unwrap();
+    let address = ports["pki"].as_str().unwrap().to_owned();
+    let add = |request: &AddCheckpoint| post(&address, "/witness/add-checkpoint", &request.compose());
+
+    let foreign = AddCheckpoint {
+        checkpoint: ours.request(0, 5).checkpoint.replace("other.example", "unknown.example"),
+        ..ours.request(0, 5)
+    };
+    let unsigned =
+        AddCheckpoint { checkpoint: ours.request(0, 5).checkpoint.replace("\n5\n", "\n6\n"), ..ours.request(0, 5) };
+    assert_eq!(post(&address, "/witness/add-checkpoint", "old 1\n").0, 400);
+    assert_eq!(post(&address, "/witness/add-checkpoint", &"x".repeat(20_000)).0, 413);
+    assert_eq!(post(&address, "/witness/other", "").0, 404);
+    assert_eq!(add(&foreign).0, 404);
+    assert_eq!(add(&unsigned).0, 403);
+    assert_eq!(add(&ours.request(3, 5)), (409, "text/x.tlog.size".into(), "0\n".into()));
+
+    // The cosignature verifies under the key that the witness shows.
+    let key = status(&world, "secco")["key"].as_str().unwrap().to_owned();
+    let (name, encoded) = (key.split('+').next().unwrap(), key.splitn(3, '+').nth(2).unwrap());
+    let public = STANDARD.decode(encoded).unwrap();
+    assert_eq!(public[0], 4);
+    let spki = spki_der(Algorithm::Ed25519, &public[1..]);
+    let cosigns = |log: &Log, old: usize, size: usize| {
+        let (status, _, line) = add(&log.request(old, size));
+        assert_eq!(status, 200, "{line}");
+        let signatures = vec![NoteSignature::parse(line.trim_end_matches('\n')).unwrap()];
+        SignedNote { text: log.checkpoint(size).text(), signatures }.verify_cosignature(name, &spki).unwrap();
+    };
+    cosigns(&ours, 0, 5);
+    cosigns(&ours, 5, 5);
+    cosigns(&ours, 5, 17);
+    assert_eq!(add(&ours.request(5, 20)), (409, "text/x.tlog.size".into(), "17\n".into()));
+    assert_eq!(add(&ours.request(5, 5)).2, "17\n", "an older one is late");
+    assert_eq!(add(&AddCheckpoint { old_size: 17, ..ours.request(5, 5) }).0, 400);
+    assert_eq!(add(&AddCheckpoint { proof: vec![], ..ours.request(17, 20) }).0, 422);
+    assert_eq!(add(&theirs.request(17, 20)).0, 422, "whoever cannot prove it proves nothing");
+    cosigns(&ours, 17, 20);
+    // It is known over a restart, and two heads of one size halt it.
+    world.run("secco", &["stop"]);
+    world.serve("secco");
+    let ports: Value = serde_json::from_slice(&fs::read(world.state("secco").join("run/ports.json")).unwrap()).unwrap();
+    let address = ports["pki"].as_str().unwrap().to_owned();
+    let add = |request: &AddCheckpoint| post(&address, "/witness/add-checkpoint", &request.compose());
+    assert_eq!(add(&theirs.request(20, 20)), (409, "text/plain; charset=utf-8".into(), "log_forked\n".into()));
+    assert_eq!(add(&ours.request(20, 21)).2, "log_forked\n");
+    assert_eq!(doctor(&world, "secco").0, "fail");
+    let accept = ["witness", "accept", ORIGIN, "--reason", "seen"];
+    assert_eq!(ask(&world, "secco", "secco-admin", &accept)["changed"], true);
+    assert_eq!(add(&ours.request(20, 21)).0, 200);
+}
