@@ -15,6 +15,9 @@ use crate::hsm::provision::{self, ModuleChange, TokenOrigin};
 use crate::kernel::types::OperatorName;
 use crate::ops::failure::Failure;
 
+/// As the bank's sample has it, and as it is once the security company's daemon is known.
+const WITNESS_OFF: &str = "\nwitness_lag_max = \"off\" ";
+const WITNESS_ON: &str = "\nwitness_lag_max = { seconds = 60, leaves = 100000 } ";
 /// As the shipped sample has it.
 const STORE_URL: &str = "sqlite:store/store.sqlite3";
 
@@ -59,7 +62,8 @@ pub struct Args {
     /// Bank and security company: address of the peer listener in a new configuration, for example 0.0.0.0:8444
     #[arg(long, value_name = "ADDRESS")]
     peer_listen: Option<SocketAddr>,
-    /// Bank: the security company's peer listener; agent host: the bank's; in a new configuration.
+    /// Bank: the security company's peer listener, which cosigns the audit log, too; agent host: the bank's; in a new
+    /// configuration.
     #[arg(long, value_name = "URL")]
     peer_url: Option<String>,
     /// Bank: where the security company publishes its revocation lists, in a new configuration.
@@ -204,6 +208,10 @@ fn with_peers(sample: String, args: &Args) -> Result<String, Failure> {
             )
         })?;
     }
+    // Whoever can be asked can cosign.
+    if args.peer_url.is_some() {
+        sample = sample.replace(WITNESS_OFF, WITNESS_ON);
+    }
     Ok(sample)
 }
 
@@ -298,6 +306,7 @@ mod tests {
         let bank = include_str!("../../docs/config/bank.toml");
         let company = include_str!("../../docs/config/security-company.toml");
         let host = include_str!("../../docs/config/agent-host.toml");
+        assert!(bank.contains(WITNESS_OFF) && !host.contains(WITNESS_OFF));
         let table = [
             (bank, "", "peer = \"", true),
             (company, "", "peer = \"", true),
