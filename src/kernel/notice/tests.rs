@@ -32,6 +32,11 @@ fn alert(parameters: Value) -> Vec<u8> {
     leaf(json!({ "act": "monitor_alert", "actor": monitor, "parameters": parameters }))
 }
 
+fn disagreement(component: &str, parameters: Value) -> Vec<u8> {
+    let actor = json!({ "kind": "system", "component": component });
+    leaf(json!({ "act": "witness_alert", "actor": actor, "parameters": parameters }))
+}
+
 fn transfer() -> Value {
     json!({ "tool": "authorize_transfer", "from_account": "DE89370400440532013000", "to_account": "SAV_001",
             "amount": { "amount": "9500.00", "currency": "USD" }, "idempotency_key": "k" })
@@ -119,6 +124,15 @@ fn each_kind_has_the_leaf_that_makes_it() {
             ),
         ),
         ("monitor_alert", alert(json!({ "agent": AGENT, "score": 91, "reasons": ["velocity"] }))),
+        (
+            "witness_alert",
+            act(
+                "witness",
+                json!({ "origin": "bank/log", "head": { "size": "7", "root": "ab" } }),
+                json!({ "status": "halted", "cause": "log_forked", "remembered": { "size": "9", "root": "cd" } }),
+            ),
+        ),
+        ("witness_alert", disagreement("witness", json!({ "name": "store_older_than_witnessed", "why": "fewer" }))),
     ];
     for (kind, body) in &table {
         let notice = of_leaf(body).unwrap_or_else(|| panic!("{kind}"));
@@ -144,6 +158,8 @@ fn leaves_that_concern_nobody_make_no_notice() {
         act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": [] }), json!({})),
         leaf(json!({ "act": "monitor_alert", "parameters": { "agent": AGENT } })),
         leaf(json!({ "act": "monitor_alert", "actor": { "kind": "system", "component": "listener" } })),
+        disagreement("listener", json!({ "name": "x", "why": "y" })),
+        act("witness", json!({}), json!({ "status": "cosigned" })),
         act("cert_renew", json!({ "outcome": "done", "about": { "name": "a" } }), json!({})),
         leaf(
             json!({ "act": "sweep", "actor": { "kind": "system", "component": "s" }, "decision": "refused", "reason": "x" }),

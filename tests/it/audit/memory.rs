@@ -13,9 +13,9 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use countersign::store::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint, LeafContent,
-    LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store, StoreFault, TransactionQuery,
-    TransactionRecord,
+    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint,
+    LeafContent, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store,
+    StoreFault, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
