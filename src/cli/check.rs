@@ -106,6 +106,19 @@ mod tests {
         .replace("@DEMO@", demo)
     }
 
+    fn lagging(bank: &str, max: &str) -> String {
+        bank.replace("\nwitness_lag_max = \"off\"", &format!("\nwitness_lag_max = {max}"))
+    }
+
+    fn peered(bank: &str) -> String {
+        bank.replace("[audit]", "[peer]\nurl = \"https://secco.example:9444\"\n[audit]")
+    }
+
+    /// A security company with these lines about its witness.
+    fn cosigning(lines: &str) -> String {
+        format!("{}\n[witness]\n{lines}\n", filled(SAMPLES[1], "false"))
+    }
+
     fn with_fee(sample: &str, fee: &str) -> String {
         sample.replace("[audit]", &format!("[[payment.fee]]\ncurrency = \"USD\"\n{fee}\n[audit]"))
     }
@@ -216,6 +229,34 @@ mod tests {
             (bank.replace("[party.bank]", "[party.a]\nkind = \"bank\"\ntoken = \"bank\"\n[party.bank]"), "exactly one"),
             (bank.replace("workers = 2", "pin_fd = 3\nworkers = 2"), "one of pin_file"),
             (bank.replace("peer_lease = \"off\"", "peer_lease = \"on\""), "peer_lease"),
+            (lagging(&bank, "{ seconds = 60, leaves = 100000 }"), "witness_lag_max needs [peer] url"),
+            (lagging(&bank, "\"on\""), "it is \"off\" or { seconds = 60, leaves = 100000 }"),
+            (lagging(&bank, "{ seconds = 60 }"), "it is \"off\" or { seconds = 60, leaves = 100000 }"),
+            (lagging(&bank, "{ seconds = 0, leaves = 100000 }"), "seconds are 1 to 86400"),
+            (lagging(&bank, "{ seconds = 60, leaves = 99 }"), "leaves 100 to"),
+            (
+                lagging(&bank, "{ seconds = 60, leaves = 100000 }")
+                    .replace("witness_interval_ms = 1000", "witness_interval_ms = 31000"),
+                "twice witness_interval_ms",
+            ),
+            (
+                bank.replace("witness_interval_ms = 1000", "witness_interval_ms = 99"),
+                "witness_interval_ms must be 100 to 60000",
+            ),
+            (
+                peered(&lagging(&bank, "{ seconds = 60, leaves = 100000 }"))
+                    .replace("automatic = \"on\"", "automatic = \"off\""),
+                "it needs breaker automatic",
+            ),
+            (
+                filled(SAMPLES[1], "false")
+                    .replace("[audit]", "[audit]\nwitness_lag_max = { seconds = 60, leaves = 100 }"),
+                "witness_lag_max is for a bank",
+            ),
+            (format!("{bank}\n[witness]\nname = \"w\"\n"), "[witness] is for a security company"),
+            (cosigning("name = \"a name\""), "witness name is not empty"),
+            (cosigning("[[witness.log]]\norigin = \"l\"\nkey = \"l+00+AQ==\""), "key is not name+id+base64"),
+            (cosigning("[[witness.log]]\norigin = \"a log\"\nkey = \"l\""), "is the name of no log"),
             (bank.replace("currency = \"USD\"", "currency = \"usd\""), "ISO 4217"),
             (with_rule(&bank, "kinds = []"), "transaction rule \"r\": kinds is an empty list"),
             (with_rule(&bank, "limit = 1"), "unknown field"),

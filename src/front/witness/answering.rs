@@ -87,14 +87,9 @@ pub(super) fn judged(services: &Services, actor: Actor, submission: Submission) 
             return Err(Failure::fault("store_answer_unexpected", why, "report this as a defect"));
         }
     };
-    if let Verdict::Halted(log, told) = &verdict {
+    if let Verdict::Halted(log, Told::Now) = &verdict {
         let name = log.halt.as_ref().map_or("log_halted", |halt| halt.cause.name());
-        match told {
-            Told::Now => {
-                tracing::error!(name, origin = %log.origin, "a log is not cosigned any more: people must look")
-            }
-            Told::Before => drop(services.count_refusal(name)),
-        }
+        tracing::error!(name, origin = %log.origin, "a log is not cosigned any more: people must look");
     }
     Ok(verdict)
 }

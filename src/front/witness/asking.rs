@@ -24,7 +24,7 @@ use crate::store::{CheckpointRecord, Cosignature};
 /// After a question that a rule refused: people have to do something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// At the start the witness is waited for so long; what it has to say later counts then.
-const START_WAIT: Duration = Duration::from_secs(3);
+const START_WAIT: Duration = Duration::from_secs(10);
 /// Another node of this bank may have asked meanwhile, so often in a row.
 const STALE_MAX: u32 = 3;
 
@@ -57,21 +57,16 @@ pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
     if let Err(error) = spawned {
         return Err(Failure::fault("thread_failed", error.to_string(), "check the limit on processes of this user"));
     }
-    match told.recv_timeout(START_WAIT) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(failure)) => match cosigning.disagreement() {
-            Some(disagreement) => Err(disagreement.failure()),
-            None => {
-                let Failure { name, message, .. } = failure;
-                tracing::warn!(%name, %message, "the witness was not asked yet what it has seen of this log");
-                Ok(())
-            }
-        },
-        Err(_) => {
-            tracing::warn!("the witness takes long to say what it has seen of this log");
-            Ok(())
-        }
+    let late =
+        || Failure::busy("witness_slow", "the witness takes long to answer", "see the security company's daemon");
+    let asked = told.recv_timeout(START_WAIT).unwrap_or_else(|_| Err(late()));
+    if let Some(disagreement) = cosigning.disagreement() {
+        return Err(disagreement.failure());
     }
+    if let Err(Failure { name, message, .. }) = asked {
+        tracing::warn!(%name, %message, "the witness was not asked yet what it has seen of this log");
+    }
+    Ok(())
 }
 
 /// Asks until `stop`, one question at a time. On a thread of its own: it blocks.
@@ -141,7 +136,10 @@ fn turn(services: &Services, cosigning: &Cosigning) -> Result<(), Failure> {
 fn look(services: &Services, cosigning: &Cosigning) -> Result<u64, Failure> {
     let store = &services.setup.store;
     let cosigned = store.cosigned_checkpoint()?.map_or(0, |cosigned| cosigned.checkpoint.size);
-    let size = store.newest_checkpoint()?.map_or(0, |record| record.size);
+    // Until agents can be served at all nothing has to wait: the other party may not be known yet.
+    let is_set_up = services.missing().is_empty();
+    let newest = store.newest_checkpoint()?.map_or(0, |record| record.size);
+    let size = if is_set_up { newest } else { cosigned };
     cosigning.looked(clock::boot_ms(), size, cosigned);
     Ok(cosigned)
 }
