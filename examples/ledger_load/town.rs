@@ -79,7 +79,7 @@ impl Town {
                 catalogue_version: 1,
                 role_tools: BTreeMap::from([(is("purchaser"), tools)]),
                 policy: None,
-                merchants_allowed: vec![is(MERCHANT)],
+                merchants_allowed: vec![is(MERCHANT)].into(),
                 unattended_per_transaction: money("150", "USD"),
                 unattended_per_day: money("400", "USD"),
                 deny_above: None,

@@ -14,6 +14,7 @@ use crate::kernel::breaker::Cause;
 use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::mandate::VerifiedMandate;
 use crate::kernel::monitor::Assessment;
+use crate::kernel::policy::merchants::MerchantList;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
 use crate::kernel::quorum::{GateRule, Side};
@@ -121,7 +122,7 @@ pub struct Rules {
     /// nothing is decided by it. None: it is the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_unreadable: Option<u64>,
-    pub merchants_allowed: Vec<MerchantId>,
+    pub merchants_allowed: MerchantList,
     /// Above it → `requires_approval`.
     pub unattended_per_transaction: Money,
     /// Above it (executed and held today, approved ones apart) → `requires_approval`.

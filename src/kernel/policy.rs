@@ -8,6 +8,7 @@ pub mod document;
 mod examined;
 pub mod finding;
 pub mod look_alike;
+pub mod merchants;
 pub mod reading;
 pub mod role;
 pub mod tools;
@@ -82,18 +83,13 @@ pub fn call_of_role<'a>(
     }
 }
 
-/// Merchants that one that is not on the list is compared with. With a longer list it is refused all the same, and
-/// perhaps not told that it imitates one behind them.
-const COMPARED_MAX: usize = 1_000;
-
 /// # Errors
 /// `merchant_looks_alike` with the merchant that is imitated; `unauthorized_merchant` for what looks like none.
 pub fn merchant_on_list(rules: &Rules, merchant: &MerchantId) -> Result<(), Denied> {
     if rules.merchants_allowed.contains(merchant) {
         return Ok(());
     }
-    let listed = rules.merchants_allowed.iter().take(COMPARED_MAX);
-    match look_alike::imitated(merchant.as_str(), listed) {
+    match rules.merchants_allowed.imitated_by(merchant) {
         Some(imitated) => {
             let refusal = Refusal::MerchantLooksAlike;
             let why = Why { name: refusal.name(), rule: None, imitates: Some(imitated.clone()) };
@@ -154,7 +150,7 @@ mod tests {
             catalogue_version: 1,
             role_tools: [("purchaser".parse().unwrap(), vec!["authorize_purchase".into()])].into(),
             policy: None,
-            merchants_allowed: vec!["amazon.com".parse().unwrap()],
+            merchants_allowed: vec!["amazon.com".parse().unwrap()].into(),
             unattended_per_transaction: usd(200_000),
             unattended_per_day: usd(500_000),
             deny_above: Some(usd(2_000_000)),

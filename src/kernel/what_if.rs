@@ -156,7 +156,7 @@ fn rules_alone(policy: &Policy, call: &ToolCall, currency: Currency) -> Rules {
         catalogue_version: 0,
         role_tools: BTreeMap::new(),
         policy: Some(policy.clone()),
-        merchants_allowed,
+        merchants_allowed: merchants_allowed.into(),
         unattended_per_transaction: Money::from_minor(i64::MAX, currency),
         unattended_per_day: Money::from_minor(i64::MAX, currency),
         deny_above: None,
@@ -188,78 +188,127 @@ pub fn payment(
     arguments: &Map<String, Value>,
     given: &Given,
 ) -> Result<Outlook, String> {
-    let mut assumed = vec![];
-    let mut or_assumed = |fact: Fact, is_given: bool| {
-        if !is_given {
-            assumed.push(fact);
-        }
-    };
-    or_assumed(Fact::Settings, settings.is_some());
-    let transactions = settings.map_or(policy.transactions(), |rules| &rules.transactions);
-    let none = |asks: fn(&TransactionRule) -> bool| !transactions.iter().any(asks);
-    or_assumed(Fact::Agent, given.agent.is_some() || none(|rule| rule.agents.is_some()));
-    or_assumed(Fact::Time, given.at.is_some() || none(|rule| rule.hours.is_some()));
-    let named: Option<Currency> = optional(arguments, "currency")?;
-    let of_settings = settings.map(|rules| rules.unattended_per_transaction.currency());
-    or_assumed(Fact::Currency, named.or(of_settings).is_some());
-    let currency = match named.or(of_settings) {
-        Some(currency) => currency,
-        None => read("currency", "USD")?,
-    };
-    let from: AccountId = optional(arguments, "from_account")?.map_or_else(|| read("from_account", NOBODYS), Ok)?;
-    let key = optional(arguments, "idempotency_key")?.map_or_else(|| read("idempotency_key", NOBODYS), Ok)?;
-    let (call, kind, amount) = match tool {
-        "authorize_purchase" => {
-            let price = amount("price", arguments, currency)?;
-            let merchant: MerchantId =
-                optional(arguments, "merchant")?.map_or_else(|| read("merchant", "merchant.example"), Ok)?;
-            let product_id = optional(arguments, "product_id")?.map_or_else(|| read("product_id", NOBODYS), Ok)?;
-            let from_account = Some(from.clone());
-            let call = ToolCall::AuthorizePurchase { product_id, price, merchant, from_account, idempotency_key: key };
-            (call, PaymentKind::Purchase, price)
-        }
-        "authorize_transfer" => {
-            let sum = amount("amount", arguments, currency)?;
-            let to_account = optional(arguments, "to_account")?.map_or_else(|| read("to_account", "NOBODY_2"), Ok)?;
-            let from_account = Some(from.clone());
-            let call = ToolCall::AuthorizeTransfer { from_account, to_account, amount: sum, idempotency_key: key };
-            (call, PaymentKind::Transfer, sum)
-        }
-        other => return Err(format!("{other} is no payment")),
-    };
+    Rehearsal::of(policy, settings, role, tool, arguments, given)?.outlook()
+}
 
-    let agent = principal(role, given.agent.as_deref())?;
-    let at = match given.at.as_deref() {
-        Some(text) => instant(text)?,
-        None => MONDAY_NOON,
-    };
-    let mut rules = settings.cloned().unwrap_or_else(|| rules_alone(policy, &call, currency));
-    // A policy that names no roles leaves them to the catalogue, which is not asked.
-    rules.role_tools.entry(agent.spiffe_id.role().clone()).or_insert_with(|| vec![tool.to_owned()]);
-    let asked = Asked { agent: &agent.spiffe_id, account: from.as_str(), kind, amount };
-    let applied = Applied::of(&rules.transactions, &asked);
-    let names: Vec<String> = applied.names().map(str::to_owned).collect();
-    let wants_mandate = applied.mandate_required().is_some();
+/// A payment with the bank that somebody supposes, ready to be decided.
+pub struct Rehearsal {
+    book: Supposed,
+    /// What the bank's store would be handed.
+    pub command: Command,
+    /// The transaction rules that fit.
+    names: Vec<String>,
+    assumed: Vec<Fact>,
+}
 
-    let book = Supposed::new(&agent, &call, &from, currency, at, given, wants_mandate)?;
-    let command = Command {
-        stamp: Stamp {
-            request_id: read("request id", "req_00000000000000000000000000")?,
-            wall: at,
-            boot_ms: 0,
-            leaf_salt: [0; 32],
-            nonce: None,
-            commit_before: None,
-        },
-        actor: Actor::Agent(agent.clone()),
-        act: Act::Tool { call, rules: rules.into(), fresh: fresh()?, risk: None },
-    };
-    let decided = decide(&book, &command).map_err(|fault| fault.to_string())?;
-    assumed.extend(book.assumed());
-    assumed.sort_unstable();
-    assumed.dedup();
-    let depends_on = assumed.into_iter().map(Fact::words).map(|(what, taken_as)| Assumed { what, taken_as }).collect();
-    Ok(Outlook { rules: names, depends_on, ..told(decided)? })
+impl std::fmt::Debug for Rehearsal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rehearsal").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl Rehearsal {
+    /// As [`payment`], without its decision.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of(
+        policy: &Policy,
+        settings: Option<&Rules>,
+        role: &str,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        given: &Given,
+    ) -> Result<Self, String> {
+        let mut assumed = vec![];
+        let mut or_assumed = |fact: Fact, is_given: bool| {
+            if !is_given {
+                assumed.push(fact);
+            }
+        };
+        or_assumed(Fact::Settings, settings.is_some());
+        let transactions = settings.map_or(policy.transactions(), |rules| &rules.transactions);
+        let none = |asks: fn(&TransactionRule) -> bool| !transactions.iter().any(asks);
+        or_assumed(Fact::Agent, given.agent.is_some() || none(|rule| rule.agents.is_some()));
+        or_assumed(Fact::Time, given.at.is_some() || none(|rule| rule.hours.is_some()));
+        let named: Option<Currency> = optional(arguments, "currency")?;
+        let of_settings = settings.map(|rules| rules.unattended_per_transaction.currency());
+        or_assumed(Fact::Currency, named.or(of_settings).is_some());
+        let currency = match named.or(of_settings) {
+            Some(currency) => currency,
+            None => read("currency", "USD")?,
+        };
+        let from: AccountId = optional(arguments, "from_account")?.map_or_else(|| read("from_account", NOBODYS), Ok)?;
+        let key = optional(arguments, "idempotency_key")?.map_or_else(|| read("idempotency_key", NOBODYS), Ok)?;
+        let (call, kind, amount) = match tool {
+            "authorize_purchase" => {
+                let price = amount("price", arguments, currency)?;
+                let merchant: MerchantId =
+                    optional(arguments, "merchant")?.map_or_else(|| read("merchant", "merchant.example"), Ok)?;
+                let product_id = optional(arguments, "product_id")?.map_or_else(|| read("product_id", NOBODYS), Ok)?;
+                let from_account = Some(from.clone());
+                let call =
+                    ToolCall::AuthorizePurchase { product_id, price, merchant, from_account, idempotency_key: key };
+                (call, PaymentKind::Purchase, price)
+            }
+            "authorize_transfer" => {
+                let sum = amount("amount", arguments, currency)?;
+                let to_account =
+                    optional(arguments, "to_account")?.map_or_else(|| read("to_account", "NOBODY_2"), Ok)?;
+                let from_account = Some(from.clone());
+                let call = ToolCall::AuthorizeTransfer { from_account, to_account, amount: sum, idempotency_key: key };
+                (call, PaymentKind::Transfer, sum)
+            }
+            other => return Err(format!("{other} is no payment")),
+        };
+
+        let agent = principal(role, given.agent.as_deref())?;
+        let at = match given.at.as_deref() {
+            Some(text) => instant(text)?,
+            None => MONDAY_NOON,
+        };
+        let mut rules = settings.cloned().unwrap_or_else(|| rules_alone(policy, &call, currency));
+        // A policy that names no roles leaves them to the catalogue, which is not asked.
+        rules.role_tools.entry(agent.spiffe_id.role().clone()).or_insert_with(|| vec![tool.to_owned()]);
+        let asked = Asked { agent: &agent.spiffe_id, account: from.as_str(), kind, amount };
+        let applied = Applied::of(&rules.transactions, &asked);
+        let names: Vec<String> = applied.names().map(str::to_owned).collect();
+        let wants_mandate = applied.mandate_required().is_some();
+
+        let book = Supposed::new(&agent, &call, &from, currency, at, given, wants_mandate)?;
+        let command = Command {
+            stamp: Stamp {
+                request_id: read("request id", "req_00000000000000000000000000")?,
+                wall: at,
+                boot_ms: 0,
+                leaf_salt: [0; 32],
+                nonce: None,
+                commit_before: None,
+            },
+            actor: Actor::Agent(agent.clone()),
+            act: Act::Tool { call, rules: rules.into(), fresh: fresh()?, risk: None },
+        };
+        Ok(Self { book, command, names, assumed })
+    }
+
+    /// Decides it, again each time.
+    ///
+    /// # Errors
+    /// A sentence: a defect.
+    pub fn decided(&self) -> Result<Decided, String> {
+        decide(&self.book, &self.command).map_err(|fault| fault.to_string())
+    }
+
+    fn outlook(mut self) -> Result<Outlook, String> {
+        let decided = self.decided()?;
+        let mut assumed = std::mem::take(&mut self.assumed);
+        assumed.extend(self.book.assumed());
+        assumed.sort_unstable();
+        assumed.dedup();
+        let depends_on =
+            assumed.into_iter().map(Fact::words).map(|(what, taken_as)| Assumed { what, taken_as }).collect();
+        Ok(Outlook { rules: self.names, depends_on, ..told(decided)? })
+    }
 }
 
 fn told(decided: Decided) -> Result<Outlook, String> {

@@ -8,6 +8,7 @@ use super::Watch;
 use super::settings::MonitorSettings;
 use crate::kernel::command::{AgentPrincipal, Rules, Settlement, ToolCall};
 use crate::kernel::monitor::{Ahead, Event, Outcome, Subject, Told, What};
+use crate::kernel::policy::merchants::MerchantList;
 use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::types::{Money, RequestId, Serial, Sha256, UnixMillis};
 
@@ -43,7 +44,7 @@ fn rules() -> Rules {
         role_tools: Default::default(),
         policy: None,
         policy_unreadable: None,
-        merchants_allowed: vec![],
+        merchants_allowed: MerchantList::default(),
         unattended_per_transaction: usd(200_000),
         unattended_per_day: usd(500_000),
         deny_above: None,

@@ -61,7 +61,7 @@ pub fn rules(
         catalogue_version,
         role_tools: given(narrowed(&role_tools, &local), role_policy.as_ref()),
         policy: role_policy,
-        merchants_allowed: policy.merchants_allowed.clone(),
+        merchants_allowed: policy.merchants_allowed.clone().into(),
         unattended_per_transaction: amount("unattended_per_transaction", &policy.unattended_per_transaction)?,
         unattended_per_day: amount("unattended_per_day", &policy.unattended_per_day)?,
         deny_above: policy.deny_above.as_deref().map(|text| amount("deny_above", text)).transpose()?,

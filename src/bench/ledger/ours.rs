@@ -10,6 +10,7 @@ use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Effect, FreshIds, NewAccount, OperatorPrincipal, Rules, Settlement, ToolCall,
     Verb,
 };
+use crate::kernel::policy::merchants::MerchantList;
 use crate::kernel::policy::transaction::TransactionRules;
 use crate::kernel::types::{
     AccountId, Currency, IdempotencyKey, Malformed, Money, Serial, Sha256, SpiffeId, UnixMillis,
@@ -300,7 +301,7 @@ fn rules(agent: &AgentPrincipal, currency: Currency) -> Rules {
         catalogue_version: 1,
         role_tools: BTreeMap::from([(agent.spiffe_id.role().clone(), tools)]),
         policy: None,
-        merchants_allowed: vec![],
+        merchants_allowed: MerchantList::default(),
         unattended_per_transaction: Money::from_minor(OPENING_MINOR, currency),
         unattended_per_day: Money::from_minor(OPENING_MINOR, currency),
         deny_above: None,

@@ -43,7 +43,7 @@ pub(super) fn answer(case: &Case<'_>, call: &ToolCall) -> Ruled<Value> {
         ToolCall::SearchProducts { query, max_price, merchant } => {
             case.role_may(call, Found::default())?;
             let offers = case.book.offers(merchant.as_ref(), OFFERS_READ_MAX)?;
-            Ok(json!({ "products": found(offers, query, *max_price, &case.rules.merchants_allowed) }))
+            Ok(json!({ "products": found(offers, query, *max_price, case.rules.merchants_allowed.names()) }))
         }
         ToolCall::GetTransaction { transaction_id } => {
             let own = case.own(case.book.transaction(transaction_id)?, Refusal::UnknownTransaction)?;

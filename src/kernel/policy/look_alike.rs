@@ -26,6 +26,22 @@ pub fn imitated<'k, T: AsRef<str> + ?Sized + 'k>(asked: &str, known: impl IntoIt
     known.into_iter().find(|known| asked.looks_like(&Seen::of(known.as_ref())))
 }
 
+/// Names that others are compared with again and again: how each looks is worked out once.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Vec<Seen>);
+
+impl Known {
+    pub fn of<'k, T: AsRef<str> + ?Sized + 'k>(names: impl IntoIterator<Item = &'k T>) -> Self {
+        Self(names.into_iter().map(|name| Seen::of(name.as_ref())).collect())
+    }
+
+    /// As [`imitated`]; the place of the name in what this was made of.
+    pub fn imitated(&self, asked: &str) -> Option<usize> {
+        let asked = Seen::of(asked);
+        self.0.iter().position(|known| asked.looks_like(known))
+    }
+}
+
 /// Whether two names that people read, of a merchant or of anything, look the same.
 pub fn is_alike(one: &str, other: &str) -> bool {
     let seen = |text: &str| bare(&look(&text.chars().take(CHARS_MAX).collect::<String>().to_lowercase()));
@@ -34,13 +50,20 @@ pub fn is_alike(one: &str, other: &str) -> bool {
 }
 
 /// A name as a reader sees it.
+#[derive(Clone, Debug)]
 struct Seen {
     /// Lower case, as it was written.
     written: String,
-    /// Its labels as they look.
+    /// Its labels as they look, bare.
     labels: Vec<String>,
-    /// The label that somebody registered, as it looks; hyphens are in it.
+    /// All of them in one.
+    whole: String,
+    /// The label that somebody registered, as it looks, bare.
     main: String,
+    /// The same, a letter a place.
+    letters: Vec<char>,
+    /// Its parts between hyphens; one where there are none.
+    parts: Vec<Vec<char>>,
 }
 
 impl Seen {
@@ -49,35 +72,54 @@ impl Seen {
         let written = text.to_lowercase().trim_end_matches('.').to_owned();
         let unfolded: Vec<String> =
             written.split(is_dot).map(|label| decoded(label).unwrap_or(label.to_owned())).collect();
-        let labels: Vec<String> = unfolded.iter().map(|label| look(label)).collect();
-        let main = registered(&unfolded);
-        let main = labels.get(main).cloned().unwrap_or_default();
-        Self { written, labels, main }
+        let drawn: Vec<String> = unfolded.iter().map(|label| look(label)).collect();
+        let registered = drawn.get(registered(&unfolded)).map_or("", String::as_str);
+        let parts = registered.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
+        let main = bare(registered);
+        let labels: Vec<String> = drawn.iter().map(|label| bare(label)).collect();
+        Self {
+            whole: labels.concat(),
+            letters: main.chars().collect(),
+            parts: parts.map(|part| part.chars().collect()).collect(),
+            written,
+            labels,
+            main,
+        }
     }
 
     fn looks_like(&self, known: &Self) -> bool {
-        if self.written == known.written || self.is_host_of(known) || known.is_host_of(self) {
+        if self.main.is_empty() || known.main.is_empty() || self.written == known.written {
             return false;
         }
-        let (mine, theirs) = (bare(&self.main), bare(&known.main));
-        if theirs.is_empty() || mine.is_empty() {
-            return false;
-        }
-        let whole = |seen: &Self| bare(&seen.labels.concat());
+        self.resembles(known) && !self.is_host_of(known) && !known.is_host_of(self)
+    }
+
+    fn resembles(&self, known: &Self) -> bool {
         // The same to the eye; and `ama-zon.com`, `amaz.on.com`, `amazoncom.net`.
-        if mine == theirs || whole(self) == whole(known) || mine == whole(known) {
+        if self.main == known.main || self.whole == known.whole || self.main == known.whole {
             return true;
         }
         // `amazon.com.evil.example`: the known name is before the end.
         let before_the_end = self.labels.len().saturating_sub(1);
-        if self.labels[..before_the_end].iter().any(|label| bare(label) == theirs) {
+        if self.labels[..before_the_end].contains(&known.main) {
             return true;
         }
         // `amazon-support.com`, `secure-amazon.com`, `amazonpay.com`
-        if theirs.len() >= NEIGHBOURS_FROM && has_companion(&self.main, &theirs) {
+        if known.main.len() >= NEIGHBOURS_FROM && self.has_companion(known) {
             return true;
         }
-        is_neighbour(&mine, &theirs)
+        is_neighbour(&self.letters, &known.letters)
+    }
+
+    /// The known name, and beside it nothing but words that are often put there.
+    fn has_companion(&self, known: &Self) -> bool {
+        let is_it = |part: &Vec<char>| *part == known.letters || is_neighbour(part, &known.letters);
+        if self.parts.len() > 1 && self.parts.iter().any(is_it) {
+            return true;
+        }
+        let companion = |rest: &str| COMPANIONS.iter().any(|word| look(word) == rest);
+        let beside = |rest: Option<&str>| rest.is_some_and(companion);
+        beside(self.main.strip_prefix(&known.main)) || beside(self.main.strip_suffix(&known.main))
     }
 
     /// `www.amazon.com` is a host of `amazon.com`: nobody else can name one so. It is another name and not on a list by
@@ -141,26 +183,12 @@ fn bare(label: &str) -> String {
     label.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// The known name, and beside it nothing but words that are often put there.
-fn has_companion(main: &str, known: &str) -> bool {
-    let parts: Vec<String> =
-        main.split(|c: char| !c.is_alphanumeric()).map(bare).filter(|part| !part.is_empty()).collect();
-    if parts.len() > 1 && parts.iter().any(|part| part == known || is_neighbour(part, known)) {
-        return true;
-    }
-    let companion = |rest: &str| COMPANIONS.iter().any(|word| look(word) == rest);
-    let whole = bare(main);
-    let beside = |rest: Option<&str>| rest.is_some_and(companion);
-    beside(whole.strip_prefix(known)) || beside(whole.strip_suffix(known))
-}
-
 /// One letter more, fewer or another, or two that follow each other swapped.
-fn is_neighbour(one: &str, other: &str) -> bool {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+fn is_neighbour(one: &[char], other: &[char]) -> bool {
     if other.len() < NEIGHBOURS_FROM || one.len().abs_diff(other.len()) > 1 {
         return false;
     }
-    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     let (one, other) = (&one[same..], &other[same..]);
     match one.len().cmp(&other.len()) {
         std::cmp::Ordering::Greater => one[1..] == *other,

@@ -28,9 +28,9 @@ use crate::kernel::zone::Zone;
 const ENOUGH: i64 = 1_000_000_000_000_000_000;
 const OWNER: &str = "nobody";
 
-pub(super) struct Supposed<'a> {
-    given: &'a Given,
-    agent: &'a AgentPrincipal,
+pub(super) struct Supposed {
+    given: Given,
+    agent: AgentPrincipal,
     account: Account,
     payee: Option<Account>,
     offer: Option<Offer>,
@@ -42,16 +42,16 @@ pub(super) struct Supposed<'a> {
     assumed: RefCell<BTreeSet<Fact>>,
 }
 
-impl<'a> Supposed<'a> {
+impl Supposed {
     /// # Errors
     /// A sentence about a supposition that cannot be read.
     pub(super) fn new(
-        agent: &'a AgentPrincipal,
+        agent: &AgentPrincipal,
         call: &ToolCall,
         from: &AccountId,
         currency: Currency,
         now: UnixMillis,
-        given: &'a Given,
+        given: &Given,
         wants_mandate: bool,
     ) -> Result<Self, String> {
         let minor = |what: &str, text: Option<&String>, otherwise: i64| match text.map(String::as_str) {
@@ -86,8 +86,8 @@ impl<'a> Supposed<'a> {
             spent: minor("spent", given.spent.as_ref(), 0)?,
             spent_today: minor("spent_today", given.spent_today.as_ref(), 0)?,
             assumed: RefCell::default(),
-            given,
-            agent,
+            given: given.clone(),
+            agent: agent.clone(),
             account,
             payee,
             offer,
@@ -138,7 +138,7 @@ fn covering(
     Ok(HeldMandate { mandate, signer: Signer { key: agent.key, certificate: None }, is_revoked: false })
 }
 
-impl Book for Supposed<'_> {
+impl Book for Supposed {
     fn any_marked(&self, _marks: &[String]) -> Ruled<bool> {
         self.unless(false, Fact::Standing, false)
     }

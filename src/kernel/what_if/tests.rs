@@ -276,7 +276,7 @@ fn a_banks_settings_take_part_where_they_are_given() {
         let usd = |text: &str| Money::parse_positive(text, currency.parse().unwrap()).unwrap();
         let none = rules_alone(&policy, &ToolCall::ListAccounts {}, currency.parse().unwrap());
         let rules = Rules {
-            merchants_allowed: vec!["amazon.com".parse().unwrap()],
+            merchants_allowed: vec!["amazon.com".parse().unwrap()].into(),
             unattended_per_transaction: usd("200"),
             unattended_per_day: usd("500"),
             deny_above: Some(usd("1000")),

@@ -7,6 +7,7 @@ use crate::store::world::*;
 use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::ledger::{AccountStatus, FeeRule, TransactionKind};
+use countersign::kernel::policy::merchants::MerchantList;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
 
@@ -33,7 +34,7 @@ pub fn an_execution_is_refused_by_the_first_rule_it_breaks() {
         let right = || execute_transfer(&moved, "SAV_001", "10");
         let wrong = || execute_transfer(&moved, "SAV_001", "11");
         let no_tools = || Rules { role_tools: Default::default(), ..rules() };
-        let no_merchant = || Rules { merchants_allowed: vec![], ..rules() };
+        let no_merchant = || Rules { merchants_allowed: MerchantList::default(), ..rules() };
         let nobody: TransactionId = w.id("txn_").parse().unwrap();
         use Refusal::*;
         let table = [

@@ -310,7 +310,7 @@ impl Book {
             return Err(Refusal::AuthorizationMismatch);
         }
         if let Some(merchant) = &payment.merchant
-            && !call.rules.merchants_allowed.iter().any(|allowed| allowed.as_str() == merchant)
+            && !call.rules.merchants_allowed.names().iter().any(|allowed| allowed.as_str() == merchant)
         {
             return Err(Refusal::UnauthorizedMerchant);
         }

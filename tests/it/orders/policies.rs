@@ -142,7 +142,7 @@ pub fn rules_under(policy: Option<(u64, &Policy)>) -> Arc<Rules> {
         policy_version: policy.map_or("0".into(), |(version, _)| version.to_string()),
         transactions: policy.map(|(_, policy)| policy.transactions().clone()).unwrap_or_default(),
         policy: policy.map(|(_, policy)| policy.clone()),
-        merchants_allowed: vec!["amazon.com".parse().unwrap(), "books.example".parse().unwrap()],
+        merchants_allowed: vec!["amazon.com".parse().unwrap(), "books.example".parse().unwrap()].into(),
         deny_above: usd(SETTINGS.ceiling),
         unattended_per_transaction: usd(SETTINGS.alone).unwrap(),
         unattended_per_day: usd(SETTINGS.alone_a_day).unwrap(),

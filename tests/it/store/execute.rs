@@ -2,6 +2,7 @@
 
 use super::world::*;
 use countersign::kernel::command::*;
+use countersign::kernel::policy::merchants::MerchantList;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
 use serde_json::json;
@@ -76,7 +77,7 @@ sentences! {
         w.bank();
         let transaction = w.approved(buy("LAPTOP", "1899.99", "k"));
         let mut narrower = rules();
-        narrower.merchants_allowed.clear();
+        narrower.merchants_allowed = MerchantList::default();
         let execute_under = |rules: Rules| {
             let mut command = w.tool_command(&shopper(), execute_buy(&transaction, "LAPTOP"));
             let Act::Tool { rules: under, .. } = &mut command.act else { panic!() };

@@ -104,7 +104,7 @@ pub fn rules() -> Rules {
             ("viewer".parse().unwrap(), vec!["list_accounts".into(), "get_account_balance".into()]),
         ]),
         policy: None,
-        merchants_allowed: vec!["amazon.com".parse().unwrap(), "bestbuy.com".parse().unwrap()],
+        merchants_allowed: vec!["amazon.com".parse().unwrap(), "bestbuy.com".parse().unwrap()].into(),
         unattended_per_transaction: usd("2000"),
         unattended_per_day: usd("5000"),
         deny_above: Some(usd("50000")),
