@@ -1,4 +1,4 @@
-//! What is remembered of one agent, or of one account: some 800 bytes, whatever it did.
+//! What is remembered of one agent, or of one account: some 900 bytes, whatever it did.
 //!
 //! Two kinds of memory. *Activity* counts what was tried, at once: that is what a burst or a split payment shows in.
 //! *History* is what is usual, and only a payment that was executed adds to it: an authorization that is cancelled

@@ -13,29 +13,38 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Table {
     places: BTreeMap<Subject, u32>,
     slots: Vec<Slot>,
+    /// The states of the slots, in their order. A table that grows moves none of them, and nothing lies between them.
+    states: Vec<Vec<State>>,
     /// The slot seen last, and the one not seen for longest.
     newest: u32,
     oldest: u32,
     most: usize,
 }
 
-/// A boxed state: a table that grows moves pointers, and has no room for states that are not there.
 #[derive(Clone, Debug)]
 struct Slot {
     subject: Subject,
     newer: u32,
     older: u32,
-    state: Box<State>,
+}
+
+/// States that are allocated together: as many as fit into 128 KiB, of which allocators make the most.
+const TOGETHER: usize = (128 << 10) / size_of::<State>();
+
+/// Where a slot's state is.
+fn split(place: u32) -> (usize, usize) {
+    (place as usize / TOGETHER, place as usize % TOGETHER)
 }
 
 impl Table {
     pub(super) fn of(most: u32) -> Self {
         let most = usize::try_from(most.clamp(1, NONE - 1)).unwrap_or(1);
-        Self { places: BTreeMap::new(), slots: Vec::new(), newest: NONE, oldest: NONE, most }
+        Self { places: BTreeMap::new(), slots: Vec::new(), states: Vec::new(), newest: NONE, oldest: NONE, most }
     }
 
     pub(super) fn find(&self, subject: Subject) -> Option<&State> {
-        self.places.get(&subject).and_then(|place| self.slots.get(*place as usize)).map(|slot| &*slot.state)
+        let (chunk, at) = split(*self.places.get(&subject)?);
+        self.states.get(chunk)?.get(at)
     }
 
     /// The subject that has these 64 bits, if it is known.
@@ -50,8 +59,9 @@ impl Table {
     /// Bytes that the states take, with what keeps them in order.
     pub(super) fn bytes(&self) -> usize {
         // A node of the map is between half full and full: 16 + 4 bytes a key, and its links.
-        let states: usize = self.slots.iter().map(|slot| size_of::<State>() + 16 + slot.state.bytes_beside()).sum();
-        self.slots.capacity() * size_of::<Slot>() + states + self.places.len() * 48
+        let beside: usize = self.states.iter().flatten().map(State::bytes_beside).sum();
+        let states = self.states.len() * TOGETHER * size_of::<State>();
+        self.slots.capacity() * size_of::<Slot>() + states + beside + self.places.len() * 48
     }
 
     pub(super) fn observe(&mut self, subject: Subject, event: &Event) {
@@ -69,15 +79,20 @@ impl Table {
             None => self.enter(subject),
         };
         self.link(place);
-        &mut self.slots[place as usize].state
+        let (chunk, at) = split(place);
+        &mut self.states[chunk][at]
     }
 
     /// A slot for a subject that has none: a fresh one, or the one of who was not seen for longest.
     fn enter(&mut self, subject: Subject) -> u32 {
-        let state = Box::new(State::default());
         let place = if self.slots.len() < self.most {
-            let slot = Slot { subject, newer: NONE, older: NONE, state };
-            self.slots.push(slot);
+            self.slots.push(Slot { subject, newer: NONE, older: NONE });
+            if self.states.last().is_none_or(|chunk| chunk.len() == TOGETHER) {
+                self.states.push(Vec::with_capacity(TOGETHER));
+            }
+            if let Some(chunk) = self.states.last_mut() {
+                chunk.push(State::default());
+            }
             u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
         } else {
             let place = self.oldest;
@@ -85,7 +100,8 @@ impl Table {
             let slot = &mut self.slots[place as usize];
             self.places.remove(&slot.subject);
             slot.subject = subject;
-            slot.state = state;
+            let (chunk, at) = split(place);
+            self.states[chunk][at] = State::default();
             place
         };
         self.places.insert(subject, place);
