@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::mandate::Signer;
 use crate::kernel::types::{KeyId, Serial, SpiffeId, UnixMillis};
 
 /// Evidence for where an agent's key lives. The custody of a pair is the lower of its two halves.
@@ -38,6 +39,14 @@ impl StatusSnapshot {
     /// The agent itself, not its key or certificates.
     pub fn revokes(&self, agent: &SpiffeId) -> bool {
         self.everyone || self.agents.contains(agent)
+    }
+
+    /// What this person signed counts no more: as `decide::marks_of_signer` has it.
+    pub fn revokes_signer(&self, signer: &Signer) -> bool {
+        let by_certificate = |certificate: &(String, Serial)| {
+            self.issuers.contains(&certificate.0) || self.certificates.contains(certificate)
+        };
+        self.keys.contains(&signer.key) || signer.certificate.as_ref().is_some_and(by_certificate)
     }
 
     pub fn freezes(&self, agent: &SpiffeId) -> bool {

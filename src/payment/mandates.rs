@@ -9,6 +9,7 @@ use crate::kernel::command::{Act, Effect, OperatorPrincipal};
 use crate::kernel::decide::Counter;
 use crate::kernel::mandate::{LIFE, StoredMandate, VerifiedMandate};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{AgentName, MandateId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -66,8 +67,8 @@ impl Payments {
         let limit = limit.clamp(1, MANDATES_MAX);
         let found = self.store.mandates(agent.as_ref(), after, limit + 1)?;
         let (found, next) = page(found, limit, |stored| stored.mandate.id.clone());
-        let now = clock::now();
-        let items: Vec<Value> = found.iter().map(|stored| line(stored, now)).collect();
+        let (now, status) = (clock::now(), self.store.status()?);
+        let items: Vec<Value> = found.iter().map(|stored| line(stored, now, &status)).collect();
         Ok(json!({ "items": items, "next": next }))
     }
 
@@ -79,7 +80,7 @@ impl Payments {
         reader(operator)?;
         let stored = self.store.mandate(id)?.ok_or_else(|| refused(Refusal::UnknownMandate))?;
         let now = clock::now();
-        let mut shown = line(&stored, now);
+        let mut shown = line(&stored, now, &self.store.status()?);
         shown["claims"] = stored.mandate.claims();
         shown["text"] = json!(stored.text);
         if let Some(account) = self.store.account(stored.mandate.account.as_str())? {
@@ -97,11 +98,13 @@ impl Payments {
     }
 }
 
-fn line(stored: &StoredMandate, now: UnixMillis) -> Value {
-    let StoredMandate { mandate, created, entered_by, revoked, .. } = stored;
+fn line(stored: &StoredMandate, now: UnixMillis, status: &StatusSnapshot) -> Value {
+    let StoredMandate { mandate, signer, created, entered_by, revoked, .. } = stored;
     let state = match revoked {
         Some(_) => "revoked",
         None if now >= mandate.expires => "expired",
+        // No payment is made under it, although nobody revoked it itself.
+        None if status.revokes_signer(signer) => "signer_revoked",
         None if now < mandate.not_before => "not_yet_valid",
         None => "standing",
     };

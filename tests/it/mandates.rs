@@ -224,6 +224,16 @@ fn what_an_owner_signs_in_a_token_of_her_own_is_what_the_agent_may_pay() {
         seen["mandates"].as_array().unwrap().iter().map(|shown| shown["status"].as_str().unwrap()).collect();
     assert_eq!(states, ["in_force", "revoked", "revoked"], "{seen}");
     assert_eq!(seen["mandates"][0]["untrusted"], json!(["reference"]), "{seen}");
+
+    // Whoever has the key that signed it is not the owner any more: it counts no more, and everybody is told so.
+    let people = bank.officer(&["operator", "list"]);
+    let is_olivia = |item: &&Value| item["name"] == "olivia";
+    let olivia = people["items"].as_array().unwrap().iter().find(is_olivia).unwrap_or_else(|| panic!("{people}"));
+    bank.officer(&["revoke", "--key", olivia["key"].as_str().unwrap(), "--reason", "key-compromise"]);
+    assert_eq!(asks(&mut agent, "1", "INV-7b"), no("mandate_revoked"));
+    let listed = bank.officer(&["mandate", "list", "--agent", "assistant"]);
+    assert_eq!(listed["items"][0]["state"], "signer_revoked", "{listed}");
+    assert_eq!(read(&mut agent, "bank://mandates").unwrap()["mandates"][0]["status"], "revoked");
     agent.close();
     // What was counted is what the book says.
     bank.world.run("bank", &["--operator", "auditor", "ledger", "check"]);
