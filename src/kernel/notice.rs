@@ -167,6 +167,10 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
         _ => {}
     }
     let parameters = &leaf.parameters;
+    // An agent has no acts: what stands there is the name of the tool that it asked for.
+    if leaf.actor["kind"] == "agent" {
+        return asked_in_vain(leaf);
+    }
     match leaf.act.as_deref()? {
         "decide_approval" => {
             let approval = people(&result["approval_id"], 40);
@@ -238,6 +242,15 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     }
 }
 
+/// What an agent asked for that is no call of a tool of ours: an unknown one, or arguments that cannot be read.
+fn asked_in_vain(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
+    let reason = text::cleaned(leaf.parameters["refused"].as_str()?, 60);
+    let asked = text::cleaned(leaf.act.as_deref()?, 60);
+    let lines = vec![format!("asked for: {asked}"), format!("refused by: {reason}")];
+    let next = "countersign audit show: the whole record; an agent that goes on like this can be frozen";
+    Some((NoticeKind::RequestRefused, What::new(reason, lines, next)))
+}
+
 /// Acts whose record is all there is.
 fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     let parameters = &leaf.parameters;
@@ -262,8 +275,8 @@ fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     }
     if act == "apply_policy" {
         let lines = vec![format!("version: {}", shown(&leaf.result["version"]))];
-        return (leaf.result["changed"] != false)
-            .then(|| (NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
+        let is_new = leaf.result["status"] == "policy_in_force" && leaf.result["changed"] != false;
+        return is_new.then(|| (NoticeKind::PolicyApplied, What::new("", lines, "countersign policy history")));
     }
     // As below: nobody else's record of that name is one.
     if act == WITNESS_ALERT && leaf.actor["kind"] == "system" && leaf.actor["component"] == WITNESS {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::unexpected;
-use super::operators::{page, reader};
+use super::operators::{page, reader, refused};
 use super::story::Payments;
 use crate::kernel::command::{Act, Effect, OperatorPrincipal};
 use crate::kernel::decide::{PolicyLine, PolicyRecord};
@@ -12,11 +12,14 @@ use crate::kernel::policy::document::Document;
 use crate::kernel::policy::finding::{Finding, Severity};
 use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::tools::Tools;
+use crate::kernel::refusal::Refusal;
 use crate::kernel::types::RoleName;
 use crate::ops::failure::Failure;
 
 /// Versions of one page.
 const VERSIONS_MAX: u32 = 1_000;
+/// Who puts policies in force (`decide::policy`).
+const ADMINISTRATOR: &str = "administrator";
 
 /// What is asked about policies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,6 +57,12 @@ impl Payments {
     ) -> Result<Value, Failure> {
         let policy = match self.examined(document) {
             Ok(policy) => policy,
+            // Whose word it is comes first: whoever may not put one in force is not told what is wrong with it.
+            Err(_) if !operator.roles.iter().any(|role| role == ADMINISTRATOR) => {
+                let refusal = Refusal::OperatorNotPermitted;
+                self.attempted(operator, json!({ "outcome": "refused", "reason": refusal.name() }))?;
+                return Err(refused(refusal));
+            }
             Err(findings) => return Err(self.policy_refused(operator, &findings)),
         };
         let expects = match expects {
@@ -86,13 +95,17 @@ impl Payments {
         }
     }
 
+    fn attempted(&self, operator: &OperatorPrincipal, decision: Value) -> Result<(), Failure> {
+        self.operate(operator, Act::Record { tool: "apply_policy".into(), decision }).map(drop)
+    }
+
     /// The refusal, with its leaf: somebody tried.
     fn policy_refused(&self, operator: &OperatorPrincipal, findings: &[Finding]) -> Failure {
         const SHOWN_MAX: usize = 20;
         let mut names: Vec<&str> = findings.iter().map(|finding| finding.flaw.name()).collect();
         names.dedup();
-        let decision = json!({ "refused": names });
-        if let Err(failure) = self.operate(operator, Act::Record { tool: "apply_policy".into(), decision }) {
+        let decision = json!({ "outcome": "refused", "reason": "policy_refused", "flaws": names });
+        if let Err(failure) = self.attempted(operator, decision) {
             return failure;
         }
         let lines = findings.iter().take(SHOWN_MAX).map(|finding| format!("\n  {}: {finding}", finding.flaw.name()));

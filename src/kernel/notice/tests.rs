@@ -145,6 +145,35 @@ fn each_kind_has_the_leaf_that_makes_it() {
     assert_eq!(told.len(), NoticeKind::ALL.len(), "each kind is in the table");
 }
 
+/// The name of the tool that an agent asks for stands in the leaf as its act.
+#[test]
+fn an_agent_that_names_an_act_of_ours_raises_no_other_notice() {
+    let acts = [
+        "set_breaker",
+        "freeze",
+        "unfreeze",
+        "revoke",
+        "key_destroy",
+        "apply_policy",
+        "decide_approval",
+        "resolve_case",
+        "queue_manual",
+        "core_answered",
+        "handshakes_refused",
+        "cert_renew",
+        "monitor_alert",
+        "trust_add",
+    ];
+    for act in acts {
+        let refused = json!({ "refused": "unknown_tool", "message": "m", "open": true, "outcome": "refused",
+            "word": { "refused": "x" }, "counts": { "x": 1 } });
+        let body = leaf(json!({ "act": act, "parameters": refused, "result": { "already": false, "by": "both" } }));
+        assert_eq!(of_leaf(&body).map(|notice| notice.kind), Some(NoticeKind::RequestRefused), "{act}");
+        let other = leaf(json!({ "act": act, "parameters": { "open": true, "reason": "r" } }));
+        assert_eq!(of_leaf(&other), None, "{act}");
+    }
+}
+
 #[test]
 fn leaves_that_concern_nobody_make_no_notice() {
     for body in [
@@ -154,6 +183,7 @@ fn leaves_that_concern_nobody_make_no_notice() {
         act("revoke", json!({ "target": "everyone", "reason": "r" }), json!({ "already": true })),
         act("core_answered", json!({ "word": "done" }), json!({})),
         act("sweep", json!({ "limit": 3 }), json!({ "status": "swept" })),
+        act("apply_policy", json!({}), json!({ "status": "recorded" })),
         // Only the monitor raises alerts.
         act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": [] }), json!({})),
         leaf(json!({ "act": "monitor_alert", "parameters": { "agent": AGENT } })),
