@@ -17,7 +17,7 @@ use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Stamp, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::jwt::TokenKey;
-use crate::kernel::mask::Clearance;
+use crate::kernel::mask::{Clearance, permissions_masked};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::SignInput;
 use crate::kernel::types::{AccountId, ApprovalId, KeyId, MandateId, RequestId, Sha256, TransactionId};
@@ -170,7 +170,8 @@ impl ToolGate for Gates {
 
     fn policy(&self, agent: &AgentPrincipal, request: &ToolRequest) -> Result<Value, Unanswered> {
         let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
-        let policy = payments.policy_of(agent);
+        let mut policy = payments.policy_of(agent);
+        policy["permissions"] = permissions_masked(policy["permissions"].take(), &self.clearance(agent));
         let decision = json!({ "read": "policy", "policy_version": policy["policy_version"] });
         self.record(agent, "resources/read", decision, request.nonce, request)?;
         Ok(policy)

@@ -231,6 +231,36 @@ fn declared(member: &str) -> Option<Declared> {
     MEMBERS.iter().find(|(name, _)| *name == member).map(|(_, declared)| *declared)
 }
 
+/// The permissions of a role policy as its agents see them: the accounts that a constraint names are masked as they are
+/// everywhere else.
+#[must_use]
+pub fn permissions_masked(mut permissions: Value, clearance: &Clearance) -> Value {
+    let all = permissions.as_array_mut().into_iter().flatten();
+    for constraints in all.filter_map(|permission| permission.get_mut("constraints")?.as_object_mut()) {
+        for (parameter, fragment) in constraints {
+            let class = match parameter.as_str() {
+                "account_id" | "from_account" => Sensitivity::OwnAccount,
+                "to_account" => Sensitivity::CounterpartyAccount,
+                _ => continue,
+            };
+            if !clearance.covers(class) {
+                mask_texts(fragment);
+            }
+        }
+    }
+    permissions
+}
+
+/// Every text in it, however deep.
+fn mask_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = masked_text(text),
+        Value::Array(items) => items.iter_mut().for_each(mask_texts),
+        Value::Object(members) => members.values_mut().for_each(mask_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// An answer as a role with this clearance sees it.
 #[must_use]
 pub fn masked(answer: Value, clearance: &Clearance) -> Value {
@@ -319,6 +349,26 @@ mod tests {
 
     fn clearance(role: &str) -> Clearance {
         Clearance::of_role(&role.parse().unwrap(), &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_role_sees_of_its_policy_only_accounts_that_it_is_cleared_for() {
+        let permissions = json!([
+            { "tool_name": "get_transaction", "action": "invoke" },
+            { "tool_name": "authorize_transfer", "action": "invoke", "constraints": {
+                "amount": { "maximum": 10 }, "currency": { "const": "USD" },
+                "from_account": { "enum": ["DE89370400440532013000"] },
+                "to_account": { "anyOf": [{ "const": "DE89370400440532013111" }, { "pattern": "^DE89" }] },
+            } },
+        ]);
+        let of = |role: &str| permissions_masked(permissions.clone(), &clearance(role))[1]["constraints"].clone();
+        assert_eq!(of("treasurer"), permissions[1]["constraints"]);
+        let purchaser = of("purchaser");
+        assert_eq!(purchaser["from_account"], permissions[1]["constraints"]["from_account"]);
+        assert_eq!(purchaser["to_account"], json!({ "anyOf": [{ "const": "••••3111" }, { "pattern": "••••••••" }] }));
+        let nobody = of("nobody");
+        assert_eq!(nobody["from_account"], json!({ "enum": ["••••3000"] }));
+        assert_eq!((&nobody["amount"], &nobody["currency"]), (&json!({ "maximum": 10 }), &json!({ "const": "USD" })));
     }
 
     #[test]
