@@ -59,7 +59,13 @@ fn look(services: &Services) -> Result<(), Failure> {
     let Some(watch) = services.watching() else {
         return Ok(());
     };
-    for order in watch.follow(&*services.setup.store, clock::now())? {
+    let orders = watch.follow(&*services.setup.store, clock::now())?;
+    let odd = watch.odd();
+    if !odd.is_empty() {
+        let payments = services.payments()?;
+        odd.iter().for_each(|(agent, at)| payments.alerted(agent, *at));
+    }
+    for order in orders {
         // One that fails is ordered again.
         let carried_out = match &order {
             Order::Freeze(alert) => freeze(services, alert),
@@ -99,10 +105,6 @@ fn tell(services: &Services, alert: &Alert) -> Result<(), Failure> {
     let stamp = clock::stamp(clock::fresh_request_id());
     services.setup.store.apply(vec![Command { stamp, actor: monitor(), act }])?;
     tracing::warn!(%agent, score = assessment.score, "the monitor raised an alert");
-    // Alerts about many agents at once stop the bank's payments.
-    if services.watching().is_some_and(|watch| watch.is_anomaly(alert)) {
-        services.payments()?.alerted(agent);
-    }
     if let Ok(log) = services.log() {
         log.notify();
     }

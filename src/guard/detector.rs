@@ -127,7 +127,9 @@ impl Detector {
             Seen::Core { order, reached } => self.answered(now_ms, order, reached),
             Seen::Alert(agent) => {
                 if self.alerts.len() < AGENTS_MAX as usize || self.alerts.contains_key(&agent) {
-                    self.alerts.insert(agent, now_ms);
+                    // What is read in the log may be older than what was seen here.
+                    let at = self.alerts.entry(agent).or_insert(now_ms);
+                    *at = now_ms.max(*at);
                 }
             }
             Seen::Witness(overdue) => {

@@ -63,6 +63,12 @@ impl Guard {
         self.saw(Seen::Alert(agent.to_string()));
     }
 
+    /// The same of so long ago: whichever node decided it, all of them read it in the log.
+    pub fn alerted_before(&self, agent: &SpiffeId, ago_ms: i64) {
+        let at = clock::boot_ms().saturating_sub(ago_ms.max(0));
+        self.detector().see(at, Seen::Alert(agent.to_string()));
+    }
+
     /// Whether a commit that took so long proves that the store is well again.
     pub fn commit_is_fast(&self, took: Duration) -> Reached {
         let limit = self.detector().commit_is_fast_ms();

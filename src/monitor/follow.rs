@@ -1,7 +1,7 @@
 //! How the monitor gets to know the log: a window of it at the start, then every leaf that comes.
 
 use super::{Order, Watch};
-use crate::kernel::monitor::{Told, What};
+use crate::kernel::monitor::{Assessment, Told, What};
 use crate::kernel::types::UnixMillis;
 use crate::store::{LeafRecord, Store, StoreFault};
 
@@ -115,9 +115,13 @@ impl Watch {
                 continue;
             };
             match &told.what {
-                What::Call { event, .. } => {
+                What::Call { agent, event, assessment, is_odd, .. } => {
                     shared.monitor.observe(event);
                     shared.landed(event.agent, &told.request);
+                    let is_anomaly = |one: &Assessment| one.is_anomaly(&self.settings.rules);
+                    if *is_odd || assessment.as_ref().is_some_and(is_anomaly) {
+                        shared.is_odd(agent, told.at);
+                    }
                 }
                 What::Thawed { event, .. } => shared.monitor.observe(event),
                 What::Frozen { .. } | What::Alerted { .. } | What::Other => {}

@@ -85,7 +85,7 @@ fn leaf(number: u8) -> Option<Told> {
     let bare = Event::of_call(at, &agent, &call(number), None, Ahead::default());
     let event = Event { outcome: Outcome::Authorized { transaction: Subject::of(&number.to_string()) }, ..bare };
     let tool = "authorize_transfer".into();
-    let what = What::Call { agent, tool, event, assessment: None, is_risk_frozen: false };
+    let what = What::Call { agent, tool, event, assessment: None, is_risk_frozen: false, is_odd: false };
     Some(Told { at, request: request(number).to_string(), what })
 }
 

@@ -25,7 +25,7 @@ use crate::kernel::command::{AgentPrincipal, Rules, ToolCall};
 use crate::kernel::monitor::{
     Ahead, Asked, Assessment, Consequence, Event, METHOD, Mode, Monitor, Outcome, Subject, Told, What,
 };
-use crate::kernel::types::{Currency, Money, RequestId, Sha256, UnixMillis};
+use crate::kernel::types::{Currency, Money, RequestId, Sha256, SpiffeId, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::ops::sync::{Mutex, MutexGuard};
 use owed::Owed;
@@ -39,6 +39,8 @@ const AHEAD_CALLS_MAX: usize = 1_000;
 const AHEAD_MS: i64 = 60_000;
 /// Payments of all agents that count as ahead; while the log stands still more may wait.
 const AHEAD_MAX: usize = 200_000;
+/// Agents with odd calls that are remembered between two looks.
+const ODD_MAX: usize = 10_000;
 
 /// The live monitor. Every method is quick but those that read the log.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ struct Shared {
     seen: u64,
     ahead: BTreeMap<Subject, Vec<Flight>>,
     owed: Owed,
+    /// The latest odd call of each agent that nobody was told of yet.
+    odd: BTreeMap<SpiffeId, UnixMillis>,
     /// Looks since the log grew.
     still: u32,
     /// The last row without a place that was looked at.
@@ -90,7 +94,8 @@ impl Watch {
         rules.truncate(RULES_DIGITS);
         let monitor = Monitor::new(settings.rules.clone());
         let (ahead, owed) = (BTreeMap::new(), Owed::default());
-        let shared = Shared { monitor, from: 0, seen: 0, ahead, owed, still: 0, waiting: 0 };
+        let odd = BTreeMap::new();
+        let shared = Shared { monitor, from: 0, seen: 0, ahead, owed, odd, still: 0, waiting: 0 };
         Ok(Some(Self { settings: settings.clone(), rules, shared: Mutex::new(shared) }))
     }
 
@@ -131,9 +136,10 @@ impl Watch {
         })
     }
 
-    /// Whether many agents with such an alert are a reason to stop the bank's payments.
-    pub fn is_anomaly(&self, alert: &Alert) -> bool {
-        alert.assessment.is_anomaly(&self.settings.rules)
+    /// Agents with calls that are no ordinary ones, with the latest of each, since this was asked last: many at once are a
+    /// reason to stop the bank's payments.
+    pub fn odd(&self) -> BTreeMap<SpiffeId, UnixMillis> {
+        std::mem::take(&mut self.lock().odd)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -192,6 +198,14 @@ impl Shared {
         let flights = self.ahead.entry(agent).or_default();
         if flights.len() < AHEAD_CALLS_MAX {
             flights.push(flight);
+        }
+    }
+
+    /// A call that no agent in good order makes.
+    fn is_odd(&mut self, agent: &SpiffeId, at: UnixMillis) {
+        if self.odd.len() < ODD_MAX || self.odd.contains_key(agent) {
+            let latest = self.odd.entry(agent.clone()).or_insert(at);
+            *latest = at.max(*latest);
         }
     }
 

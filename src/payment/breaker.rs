@@ -37,9 +37,10 @@ impl Payments {
         outcome
     }
 
-    /// An alert about an agent, whoever raises it: many agents with alerts at once stop the bank.
-    pub fn alerted(&self, agent: &SpiffeId) {
-        self.guard.alerted(agent);
+    /// A call of an agent that is a reason to look, as the log has it: many agents with such calls at once stop the bank,
+    /// at whichever node they made them.
+    pub fn alerted(&self, agent: &SpiffeId, at: UnixMillis) {
+        self.guard.alerted_before(agent, clock::now().0.saturating_sub(at.0));
     }
 
     /// Lifts a cause on a person's word. Answers whether it stood.

@@ -14,7 +14,7 @@ use crate::banking::CoreBanking;
 use crate::guard::Guard;
 use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
-use crate::kernel::refusal::Refusal;
+use crate::kernel::monitor::ODD;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{RequestId, Sha256, SpiffeId, TransactionId};
 use crate::monitor::Watch;
@@ -439,10 +439,8 @@ fn timed<T>(guard: &Guard, began: Instant, outcome: &Result<T, StoreFault>) {
     }
 }
 
-/// Refusals that an agent in good order does not meet are alerts about it. A tool or an account that it has no more is
-/// none: a narrower policy, or grants that end together, would stop the bank.
+/// What is odd is an alert here at once; the other nodes read it in the log.
 fn seen(guard: &Guard, agent: &SpiffeId, decision: &Result<Decision, Failure>) {
-    const ODD: [Refusal; 3] = [Refusal::AuthorizationMismatch, Refusal::IdempotencyKeyReused, Refusal::NonceReplayed];
     if let Ok(Decision { outcome: Err(refusal), .. }) = decision
         && ODD.contains(refusal)
     {

@@ -79,6 +79,10 @@ pub enum Outcome {
     Refused(Refused),
 }
 
+/// Refusals that an agent in good order does not meet. A tool or an account that it has no more is none: a narrower policy,
+/// or grants that end together, would stop the bank.
+pub const ODD: [Refusal; 3] = [Refusal::AuthorizationMismatch, Refusal::IdempotencyKeyReused, Refusal::NonceReplayed];
+
 /// What a refusal says about who was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::assessment::Assessment;
-use super::event::{Ahead, Asked, Event, Outcome, Refused, Subject};
+use super::event::{Ahead, Asked, Event, ODD, Outcome, Refused, Subject};
 use crate::kernel::command::{ToolCall, Whom};
 use crate::kernel::types::{AccountId, SpiffeId, UnixMillis};
 
@@ -25,7 +25,15 @@ pub struct Told {
 #[derive(Clone, PartialEq, Debug)]
 pub enum What {
     /// An agent's call, as a monitor takes it in, and what was said about it before it was decided.
-    Call { agent: SpiffeId, tool: String, event: Event, assessment: Option<Assessment>, is_risk_frozen: bool },
+    Call {
+        agent: SpiffeId,
+        tool: String,
+        event: Event,
+        assessment: Option<Assessment>,
+        is_risk_frozen: bool,
+        /// Refused for one of [`ODD`].
+        is_odd: bool,
+    },
     /// An agent was frozen, by anybody.
     Frozen { agent: SpiffeId },
     /// Two people thawed it.
@@ -103,6 +111,7 @@ impl Body {
             event,
             assessment: self.risk.clone(),
             is_risk_frozen: self.reason.as_deref() == Some("risk_frozen"),
+            is_odd: self.reason.as_deref().is_some_and(|reason| ODD.iter().any(|odd| odd.name() == reason)),
         }
     }
 

@@ -18,7 +18,7 @@ mod tests;
 mod text;
 
 pub use assessment::{Assessment, Consequence, Mode};
-pub use event::{Ahead, Asked, Event, Outcome, Refused, Subject};
+pub use event::{Ahead, Asked, Event, ODD, Outcome, Refused, Subject};
 pub use leaf::{ALERT, COMPONENT, Told, What};
 pub use risk::{Reason, ReasonName, Risk, SCORE_MAX};
 pub use rules::{METHOD, MonitorRules, Weights};

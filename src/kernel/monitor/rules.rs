@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::risk::ReasonName;
 
 /// How scores are made, besides the numbers below. Another way gives other scores, and so another name of the rules.
-pub const METHOD: &[u8] = b"2";
+pub const METHOD: &[u8] = b"3";
 
 /// The monitor's rules. Other rules give other scores, so their hash stands in every leaf that has a score.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -342,6 +342,12 @@ impl State {
         }
         let place = self.place_toward(now, key);
         self.toward_paid |= 1 << place;
+        // One place stays for who is only asked for; otherwise asking would push out who was paid.
+        if self.toward_paid.count_ones() as usize == TOWARD {
+            let others = (0..TOWARD).filter(|at| *at != place);
+            let least = others.min_by_key(|at| (self.toward[*at].sum.at(DAY, now), *at));
+            self.toward_paid &= !least.map_or(0, |least| 1 << least);
+        }
     }
 
     fn executed(&mut self, now: i64, transaction: u64, transfer: Option<(Subject, Money)>) {

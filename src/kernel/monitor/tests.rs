@@ -350,6 +350,14 @@ fn authorizations_that_cost_nothing_do_not_hide_what_was_paid_in_parts_or_little
         noise(&mut line, MORNING + part * HOUR + 60_000);
     }
     assert!(line.names(payment(MORNING + 4 * HOUR, "mule", 90_000)).contains(&"splitting"));
+    // With every place taken by somebody who got more.
+    let mut full = Line::warm();
+    for part in 0..4 {
+        (0..5).for_each(|shop| full.pay(payment(MORNING + part * HOUR + shop, &format!("great {shop}"), 95_000)));
+        full.pay(payment(MORNING + part * HOUR + 30_000, "mule", 90_000));
+        noise(&mut full, MORNING + part * HOUR + 60_000);
+    }
+    assert!(full.names(payment(MORNING + 4 * HOUR, "mule", 90_000)).contains(&"splitting"));
     let mut drip = Line::warm();
     for at in 0..36 {
         drip.pay(payment(MORNING + at * 8 * HOUR, "mule", 700));
