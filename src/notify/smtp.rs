@@ -4,10 +4,11 @@
 //! before, inside TLS when the settings say so, with an end to how much a server may say. STARTTLS is ours, because the
 //! library keeps what a server (or somebody before it) sent in clear and reads it as an answer given inside TLS.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +36,8 @@ use crate::tls::asking::Unresolved;
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 /// For the end of a connection that has done its work.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Messages that were put off for some of their addresses, and are remembered as such.
+const PUT_OFF_MAX: usize = 1_000;
 /// The longest subject.
 const SUBJECT_CHARS_MAX: usize = 200;
 /// The longest answer to a command before TLS.
@@ -49,6 +52,9 @@ pub(super) struct Smtp {
     /// None: in clear.
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
+    /// Of messages that some addresses put off: who has them, so that nobody gets one again with each attempt. A daemon
+    /// that starts anew does not know.
+    have: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl Smtp {
@@ -79,7 +85,8 @@ impl Smtp {
         };
         let to = settings.to.iter().map(mailbox).collect::<Result<_, _>>()?;
         let timeout = Duration::from_millis(settings.timeout_ms);
-        Ok(Self { from: mailbox(&settings.from)?, to, settings: settings.clone(), place, password, tls, timeout })
+        let (from, have) = (mailbox(&settings.from)?, Mutex::default());
+        Ok(Self { from, to, settings: settings.clone(), place, password, tls, timeout, have })
     }
 
     fn message(&self, message: &Outgoing) -> Result<lettre::Message, Undelivered> {
@@ -113,7 +120,10 @@ impl Smtp {
         builder.body(lines.join("\r\n") + "\r\n").map_err(|error| unsendable(error.to_string()))
     }
 
-    /// The connection, once the server has the message for at least one of its addresses.
+    /// The connection, once the server has said of each address that it has the message or never will.
+    ///
+    /// # Errors
+    /// `smtp_deferred` when an address is put off, whoever else got it: the next attempt names only those who did not.
     async fn deliver(&self, message: &Outgoing) -> Result<(AsyncSmtpConnection, Taken), Undelivered> {
         let mail = self.message(message)?;
         let hello = ClientId::Domain(self.from.email.domain().to_owned());
@@ -142,18 +152,40 @@ impl Smtp {
         }
         connection.command(Mail::new(mail.envelope().from().cloned(), vec![])).await.map_err(failed)?;
         let mut refused = Refused::default();
-        for to in mail.envelope().to() {
+        let id = message.id.to_string();
+        let mut have = self.have().get(&id).cloned().unwrap_or_default();
+        let before = have.len();
+        for to in mail.envelope().to().iter().filter(|to| !have.contains(&to.to_string())).collect::<Vec<_>>() {
             match connection.command(Rcpt::new(to.clone(), vec![])).await {
-                Ok(_) => {}
+                Ok(_) => _ = have.insert(to.to_string()),
                 // A mailbox that is gone must not keep the others from hearing.
                 Err(error) if error.status().is_some() => refused.add(failed(error)),
                 Err(error) => return Err(failed(error)),
             }
         }
-        let taken = refused.of(mail.envelope().to().len())?;
-        connection.command(Data).await.map_err(failed)?;
-        connection.message(&formatted).await.map_err(failed)?;
-        Ok((connection, taken))
+        if have.len() > before {
+            connection.command(Data).await.map_err(failed)?;
+            connection.message(&formatted).await.map_err(failed)?;
+        }
+        if refused.is_put_off() {
+            self.keep(id, have);
+        } else {
+            self.have().remove(&id);
+        }
+        refused.of(mail.envelope().to().len()).map(|taken| (connection, taken))
+    }
+
+    fn have(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, id: String, have: BTreeSet<String>) {
+        let mut all = self.have();
+        // The oldest first: ids are in the order of time.
+        while all.len() >= PUT_OFF_MAX {
+            all.pop_first();
+        }
+        all.insert(id, have);
     }
 
     /// The stream on which lettre begins, at the server's greeting.
@@ -230,13 +262,19 @@ impl Refused {
         }
     }
 
+    /// Whether one of them may be taken later.
+    fn is_put_off(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.again != Again::Never)
+    }
+
     /// What became of a message to so many addresses.
     ///
     /// # Errors
-    /// The server's, when it took none.
+    /// The server's, when it took none, or may take one later.
     fn of(self, addresses: usize) -> Result<Taken, Undelivered> {
+        let is_put_off = self.is_put_off();
         match self.last {
-            Some(why) if self.count >= addresses => Err(why),
+            Some(why) if is_put_off || self.count >= addresses => Err(why),
             Some(_) => {
                 let note = format!("smtp_some_refused: {} of {addresses} addresses were not taken", self.count);
                 Ok(Taken { note: Some(note) })

@@ -200,10 +200,17 @@ fn request(stream: &mut impl Stream) -> Option<Got> {
 
 /// A mail server that says what it is told to, line by line: `S: …` is said, anything else is waited for.
 pub fn scripted_mail(script: &'static [&'static str]) -> u16 {
+    scripted_mail_by_turns(vec![script])
+}
+
+/// The same with a script for each connection in turn; the last one serves all that come later.
+pub fn scripted_mail_by_turns(scripts: Vec<&'static [&'static str]>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        let last = scripts[scripts.len() - 1];
+        let turns = scripts.into_iter().chain(std::iter::repeat(last));
+        for (stream, script) in listener.incoming().flatten().zip(turns) {
             std::thread::spawn(move || follow(stream, script));
         }
     });
