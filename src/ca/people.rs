@@ -118,14 +118,27 @@ impl Authority {
         Ok(Person { name: enrolled.name, roles: enrolled.roles, owner: enrolled.owner, certificate, spki })
     }
 
-    /// The same operator with the customer that the person of this name is enrolled as, whatever else is configured: nobody
-    /// decides about their own money, whichever way they come.
+    /// The same operator as the customer that the person of this name is, as enrolled and as configured: nobody decides
+    /// about their own money, whichever way they come.
     ///
     /// # Errors
-    /// `operator_unreadable`
-    pub fn with_owner(&self, operator: OperatorPrincipal) -> Result<OperatorPrincipal, Failure> {
+    /// `operator_unreadable`; `operator_two_customers` where the two differ: neither may be forgotten.
+    pub fn with_owner(
+        &self,
+        operator: OperatorPrincipal,
+        configured: Option<OwnerId>,
+    ) -> Result<OperatorPrincipal, Failure> {
         let enrolled = self.enrolled_operator(&operator.name)?.and_then(|enrolled| enrolled.owner);
-        Ok(OperatorPrincipal { owner: enrolled.or(operator.owner), ..operator })
+        if let (Some(enrolled), Some(configured)) = (&enrolled, &configured)
+            && enrolled != configured
+        {
+            return Err(Failure::refused(
+                "operator_two_customers",
+                format!("{} is enrolled as the customer {enrolled} and configured as {configured}", operator.name),
+                "give each customer a name of its own; [[operator]] owner names the one of the enrolment",
+            ));
+        }
+        Ok(OperatorPrincipal { owner: enrolled.or(configured), ..operator })
     }
 
     /// Who signed this word, at the admin socket under this user id, and the word as evidence. What it is about, and

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::audit::prove::LeafChoice;
 use crate::ca::mandates::MandateWish;
+use crate::ca::settings::PartyKind;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
 use crate::front::doctor;
 use crate::front::services::Services;
@@ -17,6 +18,7 @@ use crate::kernel::credential::operator::SignedApproval;
 use crate::kernel::credential::reading::SignedReading;
 use crate::kernel::quorum::Side;
 use crate::kernel::receipt::Base64;
+use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::Purpose;
 use crate::kernel::text::OnHostile;
 use crate::kernel::tile::Tile;
@@ -343,11 +345,20 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
         Some(Signed::Approval(approval)) => setup.authority.officer(approval, uid),
         Some(Signed::Word(word)) => setup.authority.speaker(word, uid).map(|(operator, _)| operator),
         Some(Signed::Reading(reading)) => setup.authority.reader(reading, uid),
-        None => {
-            let known = setup.operators.identify(uid, request.operator.as_deref());
-            known.and_then(|operator| setup.authority.with_owner(operator))
-        }
+        None => setup.operators.identify(uid, request.operator.as_deref()),
     };
+    let operator = operator.and_then(|operator| {
+        let configured = setup.operators.owner_of(&operator.name);
+        setup.authority.with_owner(operator, configured)
+    });
+    let operator = operator.and_then(|operator| {
+        let is_stranger = setup.authority.kind() == PartyKind::Bank && operator.is_only_owner();
+        if is_stranger && !is_for_owners(&request.call) {
+            let refusal = Refusal::OperatorNotPermitted;
+            return Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step()));
+        }
+        Ok(operator)
+    });
     let answer = operator.and_then(|operator| dispatch(services, &operator, request.call, progress));
     if let Ok(log) = services.log() {
         log.notify();
@@ -420,6 +431,21 @@ fn only_shows(call: &AdminCall) -> bool {
             | AuditProve { .. }
             | AuditHead {}
             | AuditTiles { .. }
+    )
+}
+
+/// What a customer of the bank may ask for there, about their own accounts alone: everything else is the bank's.
+fn is_for_owners(call: &AdminCall) -> bool {
+    matches!(
+        call,
+        AdminCall::MandateAdd { .. }
+            | AdminCall::MandateList { .. }
+            | AdminCall::MandateShow { .. }
+            | AdminCall::MandateRevoke { .. }
+            | AdminCall::ApprovalsQuestion { .. }
+            | AdminCall::ApprovalsDecide { .. }
+            | AdminCall::ConsentList { .. }
+            | AdminCall::ConsentShow { .. }
     )
 }
 

@@ -3,6 +3,7 @@
 use crate::front::admin_group::AdminGroup;
 use crate::front::settings::{DemoSettings, OperatorSettings};
 use crate::kernel::command::OperatorPrincipal;
+use crate::kernel::types::{OperatorName, OwnerId};
 use crate::ops::failure::Failure;
 
 /// The configured humans of this party.
@@ -63,6 +64,11 @@ impl Operators {
             ));
         }
         Ok(principal(first, uid, false))
+    }
+
+    /// The customer that the configuration says a person is, whichever way they come.
+    pub fn owner_of(&self, name: &OperatorName) -> Option<OwnerId> {
+        self.known.iter().filter(|operator| operator.name == *name).find_map(|operator| operator.owner.clone())
     }
 
     fn names_of(&self, uid: u32) -> String {

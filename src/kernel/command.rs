@@ -17,7 +17,7 @@ use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::merchants::MerchantList;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
-use crate::kernel::quorum::{GateRule, Side};
+use crate::kernel::quorum::{GateRule, OWNER, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
@@ -82,6 +82,11 @@ impl OperatorPrincipal {
     /// Whether this person is the owner of that name, whatever they are called as an operator.
     pub fn is_owner(&self, owner: &str) -> bool {
         self.name.as_str() == owner || self.owner.as_ref().is_some_and(|own| own.as_str() == owner)
+    }
+
+    /// A customer and nothing else: no role of the bank's own.
+    pub fn is_only_owner(&self) -> bool {
+        self.roles.iter().all(|role| role == OWNER)
     }
 }
 

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::answer::unexpected;
 use super::core::Declined;
+use super::desk::stated;
 use super::operators::{page, reader, receipt_word, refused};
 use super::story::Payments;
 use crate::kernel::approval::{ApprovalDocument, Evidence, PaymentTerms};
 use crate::kernel::command::{Act, Effect, OperatorPrincipal, Posted, Verdict};
 use crate::kernel::ledger::{AccountKind, Transaction, TransactionState};
-use crate::kernel::quorum::{OWNER, Side};
+use crate::kernel::quorum::Side;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{ApprovalId, OwnerId, TransactionId};
 use crate::ops::failure::Failure;
@@ -23,6 +24,9 @@ const OWNERS_LOOK_MAX: usize = 10_000;
 impl Payments {
     /// A person's word at a gate of an approval; never the maker's. What completes the gates approves, and an approved
     /// reversal is posted at once. Roles: as the gate names them.
+    ///
+    /// # Errors
+    /// What the decision refuses; `reason_invalid` for a note that is too long or has more than one line.
     pub fn approvals_decide(
         &self,
         operator: &OperatorPrincipal,
@@ -33,6 +37,7 @@ impl Payments {
         evidence: Option<Evidence>,
     ) -> Result<Value, Failure> {
         let (signed, evidence) = (evidence.is_some(), evidence.map(Box::new));
+        let note = if note.trim().is_empty() { String::new() } else { stated(note)? };
         let act = Act::DecideApproval { approval, side, verdict, note, evidence };
         let Effect::Decided { approval_id, transaction_id, verdict, pending } = self.operate(operator, act)? else {
             return Err(unexpected());
@@ -157,7 +162,7 @@ impl Payments {
         let transaction = self.store.transaction(&view.transaction_id)?.ok_or_else(unknown)?;
         let sees = match side {
             Side::Owner => self.is_of(&transaction.debit, owner_of(person)?)?,
-            Side::Bank if person.roles.iter().all(|role| role == OWNER) => {
+            Side::Bank if person.is_only_owner() => {
                 return Err(refused(Refusal::OperatorNotPermitted));
             }
             Side::Bank => true,

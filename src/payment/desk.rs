@@ -168,7 +168,7 @@ impl Payments {
 ///
 /// # Errors
 /// `reason_invalid`
-fn stated(reason: String) -> Result<String, Failure> {
+pub(super) fn stated(reason: String) -> Result<String, Failure> {
     let one_line = !reason.trim().chars().any(char::is_control);
     let text = text::shown(&reason, Limit { chars: REASON_BYTES_MAX, bytes: REASON_BYTES_MAX });
     if text.is_empty() || reason.trim().len() > REASON_BYTES_MAX || !one_line {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::unexpected;
+use super::desk::stated;
 use super::operators::{page, reader, refused};
 use super::story::Payments;
 use crate::kernel::command::{Act, Effect, OperatorPrincipal};
@@ -34,21 +35,21 @@ impl Payments {
     /// Revokes a mandate, for ever, and voids what is authorized under it. Roles: officer, administrator, and the owner.
     ///
     /// # Errors
-    /// `unknown_mandate`, `operator_not_permitted`
+    /// `unknown_mandate`, `operator_not_permitted`, `reason_invalid`
     pub fn mandate_revoke(
         &self,
         operator: &OperatorPrincipal,
         id: MandateId,
         reason: String,
     ) -> Result<Value, Failure> {
-        let act = Act::RevokeMandate { mandate: id.clone(), reason };
+        let act = Act::RevokeMandate { mandate: id.clone(), reason: stated(reason)? };
         let Effect::MandateRevoked { authorizations, changed } = self.operate(operator, act)? else {
             return Err(unexpected());
         };
         Ok(json!({ "mandate_id": id, "state": "revoked", "authorizations": authorizations, "changed": changed }))
     }
 
-    /// Newest first: of an agent, or all. Any role of the bank.
+    /// Newest first: of an agent, or all. Any role of the bank; an owner sees those of their own accounts.
     ///
     /// # Errors
     /// `unknown_agent`, `agent_ambiguous`, `unknown_mandate` when `after` is none.
@@ -68,7 +69,8 @@ impl Payments {
         let found = self.store.mandates(agent.as_ref(), after, limit + 1)?;
         let (found, next) = page(found, limit, |stored| stored.mandate.id.clone());
         let (now, status) = (clock::now(), self.store.status()?);
-        let items: Vec<Value> = found.iter().map(|stored| line(stored, now, &status)).collect();
+        let shown = found.iter().filter(|stored| sees(operator, stored));
+        let items: Vec<Value> = shown.map(|stored| line(stored, now, &status)).collect();
         Ok(json!({ "items": items, "next": next }))
     }
 
@@ -78,7 +80,8 @@ impl Payments {
     /// `unknown_mandate`
     pub fn mandate_show(&self, operator: &OperatorPrincipal, id: &MandateId) -> Result<Value, Failure> {
         reader(operator)?;
-        let stored = self.store.mandate(id)?.ok_or_else(|| refused(Refusal::UnknownMandate))?;
+        let stored = self.store.mandate(id)?.filter(|stored| sees(operator, stored));
+        let stored = stored.ok_or_else(|| refused(Refusal::UnknownMandate))?;
         let now = clock::now();
         let mut shown = line(&stored, now, &self.store.status()?);
         shown["claims"] = stored.mandate.claims();
@@ -96,6 +99,11 @@ impl Payments {
         }
         Ok(shown)
     }
+}
+
+/// Whoever is nothing but a customer sees their own.
+fn sees(operator: &OperatorPrincipal, stored: &StoredMandate) -> bool {
+    !operator.is_only_owner() || operator.is_owner(stored.mandate.owner.as_str())
 }
 
 fn line(stored: &StoredMandate, now: UnixMillis, status: &StatusSnapshot) -> Value {

@@ -160,3 +160,72 @@ fn two_people_of_the_bank_and_the_owner_sign_with_their_tokens_and_the_agent_pay
     assert_eq!(refused(&["approvals", "approve", &open, "--as", &erin]), "operator_revoked");
     assert_eq!(run(&["approvals", "deny", &open, "--as", &dora])["status"], "denied");
 }
+
+#[test]
+fn nobody_is_heard_about_their_own_money_under_another_name_and_a_customer_sees_nothing_of_the_bank() {
+    let world = with_gates();
+    world.run("bank", &["stop"]);
+    let config = world.state("bank").join("countersign.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let uid = text.split_once("\nuid = ").unwrap().1.lines().next().unwrap();
+    let person = |name: &str, roles: &str, owner: &str| {
+        format!("\n[[operator]]\nname = \"{name}\"\nuid = {uid}\nroles = [\"{roles}\"]\nowner = \"{owner}\"\n")
+    };
+    // Erin is olivia, with a token of her own; the customer herself has a user id here; otto is said to be another one.
+    let people = person("erin", "officer", "OWN_001")
+        + &person("olivia", "owner", "OWN_001")
+        + &person("otto", "owner", "OWN_001");
+    fs::write(&config, text + &people).unwrap();
+    world.serve("bank");
+    let at = |name: &str| world.state(name).display().to_string();
+    let refused = |arguments: &[&str]| world.refused("bank", arguments).1;
+    world.run(
+        "bank",
+        &["--operator", "bank-admin", "account", "incoming", "CHK_001", "--amount", "9000", "--reference", "g"],
+    );
+    let mut agent = Bridge::start_with(&world.state("agent"), &[]);
+    let (approval, _) = asked(&mut agent, "own-1");
+    agent.close();
+    assert_eq!(refused(&["approvals", "approve", &approval, "--as", &at("erin")]), "maker_is_checker");
+    assert_eq!(refused(&["consent", "give", &approval, "--as", &at("otto")]), "operator_two_customers");
+    world.run("bank", &["consent", "give", &approval, "--as", &at("olivia")]);
+    world.run("bank", &["approvals", "approve", &approval, "--as", &at("dora")]);
+
+    let hers: [&[&str]; 2] = [&["mandate", "list"], &["consent", "list", "--as", &at("olivia")]];
+    for words in hers {
+        world.run("bank", &[&["--operator", "olivia"], words].concat());
+    }
+    let banks: [&[&str]; 12] = [
+        &["status"],
+        &["approvals", "list"],
+        &["approvals", "show", &approval],
+        &["account", "list"],
+        &["transaction", "list"],
+        &["audit", "show"],
+        &["audit", "check"],
+        &["operator", "list"],
+        &["key", "list"],
+        &["cert", "list"],
+        &["monitor", "alerts"],
+        &["ledger", "check"],
+    ];
+    for words in banks {
+        let refused = world.refused("bank", &[&["--operator", "olivia"], words].concat());
+        assert_eq!(refused, (3, "operator_not_permitted".to_owned()), "{words:?}");
+    }
+}
+
+/// A note is kept for ever, in the leaf and in the row.
+#[test]
+fn a_note_is_one_line_of_bounded_length() {
+    let world = with_gates();
+    let mut agent = Bridge::start_with(&world.state("agent"), &[]);
+    let (approval, _) = asked(&mut agent, "note-1");
+    agent.close();
+    let dora = world.state("dora").display().to_string();
+    for note in ["two\nlines", &"x".repeat(100_000)] {
+        let words = ["approvals", "deny", &approval, "--as", &dora, "--note", note];
+        assert_eq!(world.refused("bank", &words).1, "reason_invalid", "{} bytes", note.len());
+    }
+    world.run("bank", &["approvals", "deny", &approval, "--as", &dora]);
+}

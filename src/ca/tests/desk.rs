@@ -259,14 +259,17 @@ fn an_operator_known_by_user_id_is_the_owner_that_they_are_enrolled_as() {
     bank.operator_enrol(&administrator(), &request, &roles, Some(&"cust_17".parse().unwrap())).unwrap();
     let Actor::Operator(known) = operator(&["approver"]) else { unreachable!() };
     let owner_of = |name: &str, configured: Option<&str>| {
-        let owner = configured.map(|owner| owner.parse().unwrap());
-        let operator = OperatorPrincipal { name: name.parse().unwrap(), owner, ..known.clone() };
-        bank.with_owner(operator).unwrap().owner.map(|owner| owner.to_string())
+        let configured = configured.map(|owner| owner.parse().unwrap());
+        let operator = OperatorPrincipal { name: name.parse().unwrap(), owner: None, ..known.clone() };
+        let known = bank.with_owner(operator, configured);
+        known.map(|known| known.owner.map(|owner| owner.to_string())).map_err(|failure| failure.name)
     };
-    assert_eq!(owner_of("omar", None).as_deref(), Some("cust_17"));
-    assert_eq!(owner_of("omar", Some("cust_18")).as_deref(), Some("cust_17"), "what was enrolled comes first");
-    assert_eq!(owner_of("olga", Some("cust_18")).as_deref(), Some("cust_18"));
-    assert_eq!(owner_of("olga", None), None);
+    let is = |owner: &str| Ok(Some(owner.to_owned()));
+    assert_eq!(owner_of("omar", None), is("cust_17"));
+    assert_eq!(owner_of("omar", Some("cust_17")), is("cust_17"));
+    assert_eq!(owner_of("omar", Some("cust_18")), Err("operator_two_customers".into()), "neither is forgotten");
+    assert_eq!(owner_of("olga", Some("cust_18")), is("cust_18"));
+    assert_eq!(owner_of("olga", None), Ok(None));
 }
 
 /// Officers' certificates are made anew while what they approved still stands.
