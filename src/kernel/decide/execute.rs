@@ -2,9 +2,9 @@
 //!
 //! Order of `execute_*`: the agent stands → the authorization is its own → executed, ordered or queued already with
 //! these parameters: the same answer again → grant → role → parameters → merchant or payee still on the lists → state
-//! and expiry → whoever made it stands → the owner's mandate that it is paid under stands → payments are not stopped →
-//! both accounts are active. Limits and ceilings are not asked again: the funds were held
-//! when they were.
+//! and expiry → whoever made it stands → the owner's mandate that it is paid under stands, or none was ever given and none
+//! is wanted → payments are not stopped → both accounts are active. Limits and ceilings are not asked again: the funds were
+//! held when they were.
 
 use super::limits::still_permits;
 use super::posting::both_active;

@@ -116,14 +116,24 @@ pub(super) fn kind_of(kind: TransactionKind) -> Option<PaymentKind> {
 /// # Errors
 /// `unauthorized_merchant`, `payee_not_allowed`
 pub(super) fn still_permits(case: &Case<'_>, transaction: &Transaction) -> Result<(), Denied> {
-    let Some(kind) = kind_of(transaction.kind) else {
+    let Some((kind, applied)) = applied_now(case, transaction) else {
         return Ok(());
     };
-    let asked = Asked { agent: &case.agent.spiffe_id, account: &transaction.debit, kind, amount: transaction.amount };
-    let applied = Applied::of(&case.rules.transactions, &asked);
     match (&transaction.merchant, kind) {
         (Some(merchant), PaymentKind::Purchase) => applied.merchant(merchant),
         (None, PaymentKind::Purchase) => Err(Denied::of(Refusal::UnauthorizedMerchant)),
         (Some(_) | None, PaymentKind::Transfer) => applied.payee(&transaction.credit),
     }
+}
+
+/// Whether a rule wants a mandate of the account's owner now.
+pub(super) fn now_wants_mandate(case: &Case<'_>, transaction: &Transaction) -> bool {
+    applied_now(case, transaction).is_some_and(|(_, applied)| applied.mandate_required().is_some())
+}
+
+/// The rules that fit an authorization today. None: it is no agent's payment.
+fn applied_now<'a>(case: &Case<'a>, transaction: &'a Transaction) -> Option<(PaymentKind, Applied<'a>)> {
+    let kind = kind_of(transaction.kind)?;
+    let asked = Asked { agent: &case.agent.spiffe_id, account: &transaction.debit, kind, amount: transaction.amount };
+    Some((kind, Applied::of(&case.rules.transactions, &asked)))
 }

@@ -4,6 +4,7 @@
 //! nor a revocation ever widens what it may do.
 
 use super::bank::permitted;
+use super::limits::now_wants_mandate;
 use super::posting::close;
 use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_signer, marks_of_subject};
 use crate::kernel::command::{Actor, Command, Effect};
@@ -149,15 +150,18 @@ fn counts(book: &dyn Book, used: &MandateUse) -> Ruled<Counts> {
 }
 
 /// The mandate of an authorization when it is executed: it stands, and lets payments be executed now. Amounts and counts
-/// are not asked again: they were counted when it was authorized.
+/// are not asked again: they were counted when it was authorized. What was authorized under none is executed only while
+/// the agent never had one for the account and no rule wants one: else who asks ahead would pay past the first mandate.
 ///
 /// # Errors
-/// `mandate_not_this_agent`, `mandate_revoked`, `mandate_expired`, `mandate_not_yet_valid`, `mandate_dates`
+/// `mandate_missing`, `mandate_not_this_agent`, `mandate_revoked`, `mandate_expired`, `mandate_not_yet_valid`,
+/// `mandate_dates`
 pub(super) fn still_stands(case: &Case<'_>, transaction: &Transaction) -> Ruled<()> {
-    let Some(used) = &transaction.mandate else {
-        return Ok(());
-    };
     let mandates = case.book.mandates(&case.agent.spiffe_id, &transaction.debit)?;
+    let Some(used) = &transaction.mandate else {
+        let is_free = mandates.is_empty() && !now_wants_mandate(case, transaction);
+        return if is_free { Ok(()) } else { Err(Refusal::MandateMissing.into()) };
+    };
     let mut held = match mandates.into_iter().find(|held| held.mandate.id == used.mandate) {
         Some(held) => held,
         None => {

@@ -341,10 +341,17 @@ impl Witness {
         let merchant = payment.merchant.as_deref().unwrap_or_default();
         let merchants = asked.plain.merchants.filter(|_| payment.product.is_some());
         must(merchants.is_none_or(|merchants| merchants.contains(&merchant)), "a merchant that is denied by now")?;
-        if let Some(under) = &payment.mandate {
-            let mandate = self.mandates.iter().find(|one| one.id == *under).ok_or("under no mandate")?;
-            must(!mandate.revoked, "executed under a revoked mandate")?;
-            must((mandate.begins..mandate.expires).contains(&now), "executed under a mandate out of its time")?;
+        match &payment.mandate {
+            Some(under) => {
+                let mandate = self.mandates.iter().find(|one| one.id == *under).ok_or("under no mandate")?;
+                must(!mandate.revoked, "executed under a revoked mandate")?;
+                must((mandate.begins..mandate.expires).contains(&now), "executed under a mandate out of its time")?;
+            }
+            None => {
+                let of_it = |one: &Mandated| one.agent == name && one.given.account == payment.debit;
+                must(!self.mandates.iter().any(of_it), "executed past an owner's mandate")?;
+                must(!asked.plain.needs_mandate, "executed without the mandate that a rule requires by now")?;
+            }
         }
         if let Effect::QueuedManual { case_id, .. } = effect {
             must(!self.stopped.is_empty() && *case_id == fresh.case, "a case, and nothing is stopped")?;

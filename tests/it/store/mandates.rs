@@ -276,6 +276,49 @@ sentences! {
         w.adds_up();
     };
 
+    what_was_authorized_before_the_first_mandate_is_not_paid_without_one: |w| {
+        w.bank();
+        let ready = w.approved(transfer("5", "k1"));
+        let bought = w.approved(buy("LAPTOP", "1899.99", "k2"));
+        let Ok(Effect::RequiresApproval { approval_id, transaction_id: waiting, .. }) = w.call(transfer("2500", "k3"))
+        else { panic!("above 2000 a human decides") };
+        let posted = w.approved(transfer("7", "k4"));
+        w.posted(execute_transfer(&posted, "SAV_001", "7"));
+        enter(w, "1", &limits()).unwrap();
+
+        let bob = Actor::Operator(operator("bob", &["approver"]));
+        w.decision(bob, decide(&approval_id, Verdict::Approve, "yes")).outcome.unwrap();
+        for (id, amount) in [(&ready, "5"), (&waiting, "2500")] {
+            let execution = execute_transfer(id, "SAV_001", amount);
+            assert_eq!(w.call(execution.clone()), Err(Refusal::MandateMissing), "{amount}");
+            w.admin(stop(Some("drill"))).unwrap();
+            assert_eq!(w.call(execution), Err(Refusal::MandateMissing), "{amount}: nor is it left to the bank's people");
+            w.admin(stop(None)).unwrap();
+        }
+        assert_eq!(w.call(execute_buy(&bought, "LAPTOP")), Err(Refusal::MandateMissing));
+        let Ok(Effect::Posted(again)) = w.call(execute_transfer(&posted, "SAV_001", "7")) else { panic!("it is paid") };
+        assert!(again.repeated);
+        // Its end sets nobody free either.
+        revoke(w, "1").unwrap();
+        assert_eq!(w.call(execute_transfer(&ready, "SAV_001", "5")), Err(Refusal::MandateMissing));
+        for id in [&ready, &bought, &waiting] {
+            w.call(cancel(id)).unwrap();
+        }
+        w.adds_up();
+    };
+
+    what_was_authorized_before_a_rule_wanted_a_mandate_is_not_paid_without_one: |w| {
+        w.bank();
+        let before = w.approved(transfer("5", "k1"));
+        let transactions = serde_json::from_value(json!([{ "name": "owners-sign", "mandate": "required" }])).unwrap();
+        let rules = std::sync::Arc::new(Rules { transactions, ..rules() });
+        let call = execute_transfer(&before, "SAV_001", "5");
+        let act = Act::Tool { call: call.clone(), rules, fresh: w.fresh(), risk: None };
+        assert_eq!(w.decision(Actor::Agent(shopper()), act).outcome, Err(Refusal::MandateMissing));
+        w.posted(call);
+        w.adds_up();
+    };
+
     of_two_mandates_the_one_that_ends_first_is_used: |w| {
         w.bank();
         let mut late = claims(w, "1", &limits());
