@@ -446,6 +446,9 @@ class Replay:
                 self.close(transaction, "denied", "rejection")
                 if result["status"] == "paid_elsewhere":
                     self.count(transaction, 1)  # its money was spent all the same
+        elif transaction is not None and transaction["state"] == "voided" and result["status"] == "paid_elsewhere":
+            self.count(transaction, 1)  # while somebody paid, its agent was revoked
+            transaction["state"] = "denied"
 
     def resume(self, transaction):
         transaction["state"] = transaction["resume"]

@@ -81,7 +81,7 @@ pub(super) fn answered(
             changes.extend(closed(book, &transaction, at)?);
             // Nothing is held there, so nothing is given back there.
             changes.retain(|change| !matches!(change, Change::Enqueue(_)));
-            if let Some(case) = waiting_case(book, &transaction)? {
+            if let Some(case) = manual::waiting_case(book, &transaction)? {
                 let note = format!("the core banking system refused: {name}");
                 changes.push(decided(case, CaseState::Rejected, &note, at));
             }
@@ -143,22 +143,13 @@ fn closed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<V
 /// The hold came after all: a case that was opened for its sake is closed by the daemon itself.
 fn resumed(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<Vec<Change>> {
     // Whoever works on it may be paying by hand: then it is the person's to close.
-    let nobodys =
-        |case: &ManualCase| case.reason == HOLD_NOT_CONFIRMED && case.taken.is_none() && case.proposed.is_none();
-    let Some(case) = waiting_case(book, transaction)?.filter(nobodys) else {
+    let nobodys = |case: &ManualCase| case.reason == HOLD_NOT_CONFIRMED && !case.is_worked_on();
+    let Some(case) = manual::waiting_case(book, transaction)?.filter(nobodys) else {
         return Ok(vec![]);
     };
     let mut changes = manual::resumed(&case, transaction, at);
     changes.push(decided(case, CaseState::Released, "the core banking system holds the funds", at));
     Ok(changes)
-}
-
-/// The case under which a transaction waits now.
-fn waiting_case(book: &dyn Book, transaction: &Transaction) -> Ruled<Option<ManualCase>> {
-    match (&transaction.case_id, transaction.state) {
-        (Some(id), TransactionState::Manual) => book.case(id),
-        (Some(_) | None, _) => Ok(None),
-    }
 }
 
 fn decided(case: ManualCase, state: CaseState, note: &str, at: UnixMillis) -> Change {

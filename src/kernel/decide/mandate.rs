@@ -6,7 +6,7 @@
 use super::bank::permitted;
 use super::limits::now_wants_mandate;
 use super::posting::close;
-use super::{Book, Case, Change, Counter, Orders, Ruled, existing, marks_of_signer, marks_of_subject};
+use super::{Book, Case, Change, Counter, Orders, Ruled, existing, manual, marks_of_signer, marks_of_subject};
 use crate::kernel::command::{Actor, Command, Effect};
 use crate::kernel::ledger::{Account, AccountKind, Inconsistent, Transaction, TransactionState};
 use crate::kernel::mandate::{
@@ -74,17 +74,22 @@ pub(super) fn add(book: &dyn Book, command: &Command, verified: &VerifiedMandate
 }
 
 /// Revokes a mandate, for ever. What is authorized under it is void in the same commit, and its holds are given back. An
-/// order that a core banking system has is no longer the bank's alone: it is paid or refused there. A repeat voids what a
-/// first call left over.
+/// order that a core banking system has is no longer the bank's alone: it is paid or refused there. What somebody of the
+/// bank works on may be under way by hand: it is theirs to close, and nobody executes it. A repeat voids what a first call
+/// left over.
 pub(super) fn revoke(book: &dyn Book, command: &Command, id: &MandateId, reason: &str) -> Ruled<Orders> {
     let found = book.mandate(id)?;
     // Whoever may not know is not told either.
     let owner = found.as_ref().map_or("", |stored| stored.mandate.owner.as_str());
     let by = by(&command.actor, owner)?;
     let stored = found.ok_or(Refusal::UnknownMandate)?;
-    let open = book.open_under_mandate(&stored.mandate, VOIDED_MAX)?;
-    let authorizations = u32::try_from(open.len()).unwrap_or(u32::MAX);
-    let void = open.into_iter().map(|open| (open, TransactionState::Voided));
+    let mut void = vec![];
+    for open in book.open_under_mandate(&stored.mandate, VOIDED_MAX)? {
+        if !manual::waiting_case(book, &open)?.is_some_and(|case| case.is_worked_on()) {
+            void.push((open, TransactionState::Voided));
+        }
+    }
+    let authorizations = u32::try_from(void.len()).unwrap_or(u32::MAX);
     let mut changes = close(book, void, command.stamp.wall)?;
     let changed = stored.revoked.is_none();
     if changed {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::approval::is_own_money;
 use super::bank::operator;
-use super::posting::released;
+use super::posting::{counted, released};
 use super::{
     Binding, Book, Case, CaseState, Change, ManualCase, Orders, Proposal, Ruled, Taken, core, existing, release,
 };
@@ -147,22 +147,10 @@ pub(super) fn resolve(
             Some(_) | None => return Ok(propose(case, verdict, by, at, note)),
         }
     }
-    let mut changes = vec![];
-    // Revoked, and so voided, while it waited: only the case is left to close.
-    if let Some(transaction) = transaction.filter(|transaction| transaction.state == TransactionState::Manual) {
-        changes.extend(match verdict {
-            CaseVerdict::Release => resumed(&case, &transaction, at),
-            CaseVerdict::Reject => {
-                let account = existing(book, &transaction.debit)?;
-                release(&account, &transaction, TransactionState::Denied, at)?
-            }
-            // The money was spent: limits and its mandate have no room for it a second time.
-            CaseVerdict::PaidElsewhere { .. } => {
-                let account = existing(book, &transaction.debit)?;
-                released(&account, &transaction, TransactionState::Denied, at)?
-            }
-        });
-    }
+    let mut changes = match &transaction {
+        Some(transaction) => closed(book, &case, transaction, verdict, at)?,
+        None => vec![],
+    };
     // The key may stand for something newer when it was forgotten while the case waited.
     if let (Some(scope), CaseVerdict::Release) = (case.scope, verdict)
         && book.binding(&scope, at)?.is_some_and(|binding| binding.case_id.as_ref() == Some(case_id))
@@ -184,6 +172,52 @@ pub(super) fn resolve(
         ..case
     })));
     Ok((effect, changes))
+}
+
+/// What a verdict does to the transaction that its case is about.
+fn closed(
+    book: &dyn Book,
+    case: &ManualCase,
+    transaction: &Transaction,
+    verdict: &CaseVerdict,
+    at: UnixMillis,
+) -> Ruled<Vec<Change>> {
+    let denied = TransactionState::Denied;
+    let is_void = match transaction.state {
+        TransactionState::Manual => false,
+        TransactionState::Voided => true,
+        // Over by itself: only the case is left to close.
+        TransactionState::Approved
+        | TransactionState::PendingApproval
+        | TransactionState::Submitted
+        | TransactionState::Posted
+        | TransactionState::Denied
+        | TransactionState::Cancelled
+        | TransactionState::Expired
+        | TransactionState::ApprovalExpired
+        | TransactionState::CoreRefused => return Ok(vec![]),
+    };
+    match verdict {
+        CaseVerdict::Release | CaseVerdict::Reject if is_void => Ok(vec![]),
+        CaseVerdict::Release => Ok(resumed(case, transaction, at)),
+        CaseVerdict::Reject => release(&existing(book, &transaction.debit)?, transaction, denied, at),
+        // The money was spent: limits and its mandate have no room for it a second time. Its agent was revoked while
+        // somebody paid: what was given back counts again.
+        CaseVerdict::PaidElsewhere { .. } if is_void => {
+            let mut changes = counted(transaction, 1);
+            changes.push(Change::UpdateTransaction(Transaction { state: denied, ..transaction.clone() }));
+            Ok(changes)
+        }
+        CaseVerdict::PaidElsewhere { .. } => released(&existing(book, &transaction.debit)?, transaction, denied, at),
+    }
+}
+
+/// The case under which a transaction waits now.
+pub(super) fn waiting_case(book: &dyn Book, transaction: &Transaction) -> Ruled<Option<ManualCase>> {
+    match (&transaction.case_id, transaction.state) {
+        (Some(id), TransactionState::Manual) => book.case(id),
+        (Some(_) | None, _) => Ok(None),
+    }
 }
 
 /// Who works, on which case that waits, and about which transaction.

@@ -147,6 +147,13 @@ pub struct ManualCase {
     pub reference: Option<String>,
 }
 
+impl ManualCase {
+    /// Somebody may be paying by hand.
+    pub fn is_worked_on(&self) -> bool {
+        self.taken.is_some() || self.proposed.is_some()
+    }
+}
+
 /// Somebody works on a case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Taken {

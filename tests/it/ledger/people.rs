@@ -380,6 +380,13 @@ impl Book {
                 }
             }
         }
+        if let Some(payment) = payment.as_ref().filter(|payment| payment.state == "voided")
+            && verdict == "paid_elsewhere"
+        {
+            // Void when its agent was revoked, and spent all the same.
+            self.payment_mut(&payment.id).state = "denied";
+            self.count(payment, 1);
+        }
         if let Some(payment) = payment.filter(|payment| payment.state == "queued_manual") {
             if verdict == "released" {
                 self.resume(&payment.id, case.resume, now);

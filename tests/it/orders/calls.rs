@@ -158,7 +158,7 @@ impl Witness {
             let today = calendar::day(account(debit).4, now);
             let counts = |payment: &&Payment| {
                 let ours = payment.debit == debit && payment.kind != TransactionKind::Reversal;
-                ours && payment.state != State::Ended && payment.day() == today
+                ours && payment.counts() && payment.day() == today
             };
             let spent: i64 = self.payments.iter().filter(counts).map(|payment| payment.amount).sum();
             must(spent + wish.amount <= max, "more from an account than its limit of a day")?;
@@ -189,6 +189,7 @@ impl Witness {
             gates,
             words: vec![],
             state: if matches!(effect, Effect::Approved { .. }) { State::Approved } else { State::Asked },
+            elsewhere: false,
             until,
             approval_until: until,
             mandate: mandate.as_ref().map(ToString::to_string),
@@ -271,7 +272,7 @@ impl Witness {
         must(given.payees.is_none_or(|payees| payees.contains(&wish.payee)), "a payee that the mandate does not name")?;
         let zone = account(debit).4;
         let today = calendar::day(zone, now);
-        let counts = |payment: &&Payment| payment.mandate.as_deref() == Some(under) && payment.state != State::Ended;
+        let counts = |payment: &&Payment| payment.mandate.as_deref() == Some(under) && payment.counts();
         let month = calendar::month(today);
         let within = |payment: &&Payment| match given.budget.1 {
             Period::Day => payment.day() == today,
@@ -303,7 +304,7 @@ impl Witness {
         let today = calendar::day(account(debit).4, now);
         let counts = |payment: &&Payment| {
             let mine = payment.agent_name() == agent && payment.approval.is_none();
-            mine && payment.state != State::Ended && payment.day() == today
+            mine && payment.counts() && payment.day() == today
         };
         let spent: i64 = self.payments.iter().filter(counts).map(|payment| payment.amount).sum();
         let a_day = plain.with_settings(|plain| plain.alone_a_day);

@@ -71,6 +71,8 @@ pub struct Payment {
     pub gates: Vec<Gate>,
     pub words: Vec<Said>,
     pub state: State,
+    /// A person paid it outside: it has ended, and counts all the same.
+    pub elsewhere: bool,
     /// Until when it can be approved, then executed.
     pub until: i64,
     pub approval_until: i64,
@@ -85,6 +87,11 @@ impl Payment {
 
     pub fn holds(&self) -> bool {
         self.is_open() && self.kind != TransactionKind::Reversal
+    }
+
+    /// Towards limits and its mandate.
+    pub fn counts(&self) -> bool {
+        self.state != State::Ended || self.elsewhere
     }
 
     pub fn day(&self) -> i64 {
@@ -314,7 +321,7 @@ impl Witness {
         Ok(())
     }
 
-    /// What is open under a mandate ends with it, in the commit of its revocation.
+    /// What is open under a mandate ends with it, in the commit of its revocation; not what a person works on.
     fn withdrawn(&mut self, asked: &Asked, id: &str, effect: &Effect) -> Held {
         let revoked = self.mandates.iter_mut().find(|one| one.id == id);
         let revoked = revoked.ok_or("a mandate that nobody gave")?;
@@ -323,8 +330,11 @@ impl Witness {
         let is_owner = PEOPLE[asked.by].2 == Some(owner);
         must(is_owner || self.has_role(asked, &["officer", "administrator"]).is_ok(), "a stranger's revocation")?;
         let mut authorizations = 0;
+        let worked_on = |case: &Waiting| !case.is_done && (case.taken.is_some() || case.proposed.is_some());
+        let kept: Vec<&String> =
+            self.cases.iter().filter(|case| worked_on(case)).filter_map(|case| case.payment.as_ref()).collect();
         for payment in &mut self.payments {
-            if payment.is_open() && payment.mandate.as_deref() == Some(id) {
+            if payment.is_open() && payment.mandate.as_deref() == Some(id) && !kept.contains(&&payment.id) {
                 payment.state = State::Ended;
                 authorizations += 1;
             }

@@ -130,6 +130,7 @@ impl Witness {
             gates: vec![ONE_APPROVER],
             words: vec![],
             state: State::Asked,
+            elsewhere: false,
             until: expires.0,
             approval_until: expires.0,
             mandate: None,
@@ -193,6 +194,9 @@ impl Witness {
         self.cases[place].is_done = true;
         self.saw(verdict);
         let now = asked.command.stamp.wall.0;
+        if let (Some(payment), "paid_elsewhere") = (&payment, verdict) {
+            self.payment(&payment.id)?.elsewhere = true;
+        }
         if let Some(payment) = payment.filter(Payment::is_open) {
             let State::Queued { approved } = payment.state else { return Err("a case of what does not wait".into()) };
             let ttl = rules_of(asked).authorization_ttl_ms;

@@ -216,6 +216,70 @@ sentences! {
         assert!(pays("40", "k3").is_ok());
         w.adds_up();
     };
+    what_a_person_works_on_is_left_to_the_person_when_its_mandate_is_revoked: |w| {
+        let w = &two_people_above(w, "80");
+        w.bank();
+        super::mandates::enter(w, "1", &super::mandates::limits()).unwrap();
+        let paid = || CaseVerdict::PaidElsewhere { reference: "SWIFT-4".into() };
+        let ids = [("60", "k1"), ("61", "k2"), ("90", "k3")].map(|(amount, key)| (w.approved(transfer(amount, key)), amount));
+        open(w, Cause::Operator);
+        let cases = ids.each_ref().map(|(id, amount)| queued(w.call(execute_transfer(id, "SAV_001", amount))));
+        lift(w, Cause::Operator);
+        take(w, bob(), &cases[0], TakeFrom::Nobody).unwrap();
+        assert_eq!(step(done(w, cyd(), &cases[2], paid())), "proposed");
+
+        let revoked = |authorizations, changed| Ok(Effect::MandateRevoked { authorizations, changed });
+        assert_eq!(super::mandates::revoke(w, "1"), revoked(1, true), "what nobody works on is void");
+        assert_eq!(w.balance("CHK_001").1, "150.00", "the rest holds its funds");
+        w.adds_up();
+        assert_eq!(step(done(w, bob(), &cases[0], CaseVerdict::Release)), "released");
+        assert_eq!(w.call(execute_transfer(&ids[0].0, "SAV_001", "60")), Err(MandateRevoked), "and is paid nowhere");
+        assert_eq!(super::mandates::revoke(w, "1"), revoked(1, false), "the same again voids what was left");
+        assert_eq!(step(done(w, bob(), &cases[2], paid())), "paid_elsewhere");
+        assert_eq!(w.call(execute_transfer(&ids[2].0, "SAV_001", "90")), Err(PaidElsewhere));
+
+        let transaction = w.store.transaction(&ids[2].0).unwrap().unwrap();
+        let used = transaction.mandate.unwrap();
+        for (counter, day, sum) in [
+            (Counter::Agent(shopper().spiffe_id), transaction.counts_on.unwrap(), 9_000),
+            (Counter::MandateAmount(used.mandate.clone()), used.budget_on, 9_000),
+            (Counter::MandateUses(used.mandate.clone()), used.recurs_on, 1),
+        ] {
+            assert_eq!(w.store.spent(&counter, day).unwrap(), sum, "{counter:?}");
+        }
+        assert_eq!(w.balance("CHK_001").1, "0.00");
+        w.adds_up();
+    };
+    what_was_void_before_a_person_said_that_it_was_paid_counts_all_the_same: |w| {
+        w.bank();
+        w.admin(Act::OpenAccount(NewAccount { day_max: Some(usd("100")), ..new_account("DAY_1", "OWN_001", Some("1000")) }))
+            .unwrap();
+        let other = agent("purchaser", "other");
+        for agent in [shopper(), other.clone()] {
+            w.admin(grant(&agent, "DAY_1", EVERY_VERB)).unwrap();
+        }
+        let pays = |amount: &str, key: &str| transfer_to(Some("DAY_1"), "SAV_001", amount, key);
+        let ids = [("60", "k1"), ("30", "k2")].map(|(amount, key)| (w.approved(pays(amount, key)), amount));
+        open(w, Cause::Operator);
+        let cases = ids.each_ref().map(|(id, amount)| queued(w.call(execute_transfer(id, "SAV_001", amount))));
+        lift(w, Cause::Operator);
+        for case in &cases {
+            take(w, bob(), case, TakeFrom::Nobody).unwrap();
+        }
+        w.revoke_shopper().unwrap();
+        assert_eq!(w.sweep(), 2);
+        w.adds_up();
+        done(w, bob(), &cases[0], CaseVerdict::PaidElsewhere { reference: "SWIFT-5".into() }).unwrap();
+        done(w, bob(), &cases[1], CaseVerdict::Reject).unwrap();
+        w.adds_up();
+        let transaction = w.store.transaction(&ids[0].0).unwrap().unwrap();
+        for counter in [Counter::Agent(shopper().spiffe_id), Counter::Account("DAY_1".into())] {
+            assert_eq!(w.store.spent(&counter, transaction.debits_on.unwrap()).unwrap(), 6_000, "{counter:?}");
+        }
+        assert_eq!(w.call_as(&other, pays("40.01", "k1")), Err(AccountDayLimitExceeded));
+        assert!(w.call_as(&other, pays("40", "k1")).is_ok());
+        w.adds_up();
+    };
     what_was_paid_elsewhere_before_it_was_authorized_is_never_authorized_under_its_key: |w| {
         w.bank();
         open(w, Cause::Anomalies);
