@@ -73,6 +73,8 @@ pub struct PostgresStore {
     log: Writer,
     /// So has the queue of messages to people: what is locked there is waited for by nobody else.
     notices: OnceLock<Writer>,
+    /// And the limits that daemons share: whoever waits for a turn of one keeps neither log nor lease waiting.
+    turns: OnceLock<Writer>,
     endpoint: Endpoint,
     reads: Reads,
     forgotten: purge::Done,
@@ -100,8 +102,18 @@ impl PostgresStore {
         let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
         let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
         let reads = Reads::new(endpoint)?;
-        let (notices, endpoint, forgotten) = (OnceLock::new(), endpoint.clone(), purge::Done::never());
-        Ok(Arc::new(Self { writer, log, notices, endpoint, reads, forgotten }))
+        let (notices, turns, forgotten) = (OnceLock::new(), OnceLock::new(), purge::Done::never());
+        Ok(Arc::new(Self { writer, log, notices, turns, endpoint: endpoint.clone(), reads, forgotten }))
+    }
+
+    /// A writer that is started when it is first needed.
+    fn started<'a>(&self, writer: &'a OnceLock<Writer>, name: &str) -> Result<&'a Writer, StoreFault> {
+        if let Some(writer) = writer.get() {
+            return Ok(writer);
+        }
+        // Two at once start two, and one of them ends again.
+        let new = Writer::start(name, self.endpoint.clone(), First::Nothing)?;
+        Ok(writer.get_or_init(|| new))
     }
 }
 
@@ -368,15 +380,7 @@ impl Store for PostgresStore {
     }
 
     fn work_notices(&self, work: NoticeWork) -> Result<NoticeAnswer, StoreFault> {
-        let writer = match self.notices.get() {
-            Some(writer) => writer,
-            // Two at once start two, and one of them ends again.
-            None => {
-                let writer = Writer::start("store-notices", self.endpoint.clone(), First::Nothing)?;
-                self.notices.get_or_init(|| writer)
-            }
-        };
-        match writer.call(Work::Notices(work))? {
+        match self.started(&self.notices, "store-notices")?.call(Work::Notices(work))? {
             Answer::Noticed(answer) => Ok(answer),
             Answer::Decisions(_) | Answer::Changes(_) | Answer::Forgotten(_) | Answer::Turn(_) | Answer::Done => {
                 Ok(NoticeAnswer::Done)
@@ -385,7 +389,7 @@ impl Store for PostgresStore {
     }
 
     fn take_turn(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {
-        match self.log.call(Work::TakeTurn(turn))? {
+        match self.started(&self.turns, "store-turns")?.call(Work::TakeTurn(turn))? {
             Answer::Turn(wait) => Ok(wait),
             Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Changes(_) | Answer::Noticed(_) | Answer::Done => {
                 Ok(None)

@@ -75,6 +75,20 @@ impl Job {
     fn is_too_late(&self) -> bool {
         matches!(&self.work, Work::Apply { commands, .. } if is_too_late(commands))
     }
+
+    /// Of which limit it takes a turn.
+    fn limit(&self) -> Option<&str> {
+        match &self.work {
+            Work::TakeTurn(turn) => Some(&turn.name),
+            Work::Apply { .. }
+            | Work::Sequence(_)
+            | Work::SignedCheckpoint { .. }
+            | Work::Cosignature { .. }
+            | Work::ForgetKeys { .. }
+            | Work::Notices(_)
+            | Work::Serve { .. } => None,
+        }
+    }
 }
 
 /// The queue in front of a writing thread. Dropping it ends the thread when the queue is empty.
@@ -241,7 +255,7 @@ impl Serving {
     }
 
     async fn begin(&mut self, jobs: Vec<Job>) -> Option<Group> {
-        let jobs = in_time_still(jobs);
+        let jobs = in_order(in_time_still(jobs));
         if jobs.is_empty() {
             return None;
         }
@@ -270,7 +284,7 @@ impl Serving {
         };
         let mut next = std::mem::take(&mut self.put_back);
         self.fill(&mut next);
-        let mut next = in_time_still(next);
+        let mut next = in_order(in_time_still(next));
         // One that is not full becomes larger by waiting for those who are about to be answered, and so cheaper.
         if size(&next) < GROUP_COMMANDS_MAX {
             self.put_back = std::mem::take(&mut next);
@@ -439,6 +453,12 @@ fn in_time_still(jobs: Vec<Job>) -> Vec<Job> {
     jobs
 }
 
+/// Turns by the names of their limits, all else as it came: two daemons never wait for each other's turns in a circle.
+fn in_order(mut jobs: Vec<Job>) -> Vec<Job> {
+    jobs.sort_by(|one, other| one.limit().cmp(&other.limit()));
+    jobs
+}
+
 fn weight(job: &Job) -> usize {
     match &job.work {
         Work::Apply { commands, .. } => commands.len(),
@@ -473,5 +493,27 @@ fn answer(jobs: Vec<Job>, answers: Vec<Answer>) {
 fn fail(jobs: impl Iterator<Item = Job>, fault: &StoreFault) {
     for job in jobs {
         job.reply.send(Err(fault.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_taken_in_the_order_of_their_names_and_all_else_as_it_came() {
+        let job = |work| Job { work, reply: Reply::to(drop) };
+        let turn = |name: &str, burst| {
+            job(Work::TakeTurn(Turn { name: name.into(), interval_us: 1, burst, now: UnixMillis(0) }))
+        };
+        let serve = |acted_on| job(Work::Serve { node: "one".into(), acted_on });
+        let jobs = in_order(vec![turn("role r", 1), serve(1), turn("agent x", 2), serve(2), turn("agent x", 3)]);
+        let told = |job: &Job| match &job.work {
+            Work::TakeTurn(turn) => format!("{} {}", turn.name, turn.burst),
+            Work::Serve { acted_on, .. } => format!("lease {acted_on}"),
+            _ => panic!("neither was asked for"),
+        };
+        let order: Vec<String> = jobs.iter().map(told).collect();
+        assert_eq!(order, ["lease 1", "lease 2", "agent x 2", "agent x 3", "role r 1"]);
     }
 }

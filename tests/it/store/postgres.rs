@@ -109,6 +109,25 @@ fn two_daemons_share_the_turns_of_a_limit_and_the_count_of_a_velocity() {
 }
 
 #[test]
+fn a_turn_that_waits_for_another_daemon_keeps_the_log_and_the_lease_waiting_for_nothing() {
+    let database = shared().database();
+    let settings = StoreSettings { lock_timeout_ms: 9_000, ..database.settings() };
+    let store = PostgresStore::open(&endpoint(&settings)).unwrap();
+    let turn = || Turn { name: "role r".into(), interval_us: 1_000_000, burst: 5, now: UnixMillis(0) };
+    assert_eq!(store.take_turn(turn()).unwrap(), None);
+    let holder = Holder::of(&database, "SELECT 1 FROM turns WHERE name = 'role r' FOR UPDATE");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.take_turn(turn()).unwrap());
+        waits_for(&database, "wait_event_type = 'Lock'");
+        assert!(store.serve_as("one", 0).unwrap().is_some());
+        store.forget_keys(UnixMillis(START), 10).unwrap();
+        assert!(!waiting.is_finished(), "they came behind it");
+        drop(holder);
+        assert_eq!(waiting.join().unwrap(), None);
+    });
+}
+
+#[test]
 fn two_daemons_move_the_money_of_one_authorization_once() {
     let database = shared().database();
     let stores = two(&database);
