@@ -26,6 +26,12 @@ impl Turn {
         self.interval_us.saturating_mul(i64::from(self.burst))
     }
 
+    /// Turns that are taken for longer than this from now were taken while a clock was ahead, microseconds. Callers'
+    /// instants come in any order, so a second is none.
+    pub(super) fn ahead_us(&self) -> i64 {
+        self.span_us().saturating_add(1_000_000)
+    }
+
     /// How long until there is one, when turns are taken until `taken_until_us`.
     pub(super) fn wait(&self, taken_until_us: i64, now_us: i64) -> Duration {
         let free = taken_until_us.max(now_us).saturating_add(self.interval_us).saturating_sub(self.span_us());

@@ -7,13 +7,17 @@ use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use crate::store::Turn;
 
-/// One statement: it waits for whoever is taking a turn of the same limit, and sees what was taken.
+/// One statement: it waits for whoever is taking a turn of the same limit, and sees what was taken. What was taken while
+/// the server's clock was ahead leaves one turn now, and the rest as time goes ([`Turn::ahead_us`]).
 const TAKE: &str = "WITH now AS (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us)
     INSERT INTO turns (name, taken_until) SELECT $1, us + $2 FROM now
     ON CONFLICT (name) DO UPDATE SET taken_until =
-        greatest(turns.taken_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $2
-    WHERE greatest(turns.taken_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $2
-        <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $3
+        CASE WHEN turns.taken_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $4
+            THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $3
+            ELSE greatest(turns.taken_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $2 END
+    WHERE turns.taken_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $4
+        OR greatest(turns.taken_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + $2
+            <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $3
     RETURNING taken_until";
 const WAITING: &str = "SELECT taken_until, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     FROM turns WHERE name = $1";
@@ -23,8 +27,12 @@ const WAITING: &str = "SELECT taken_until, (extract(epoch FROM clock_timestamp()
 /// # Errors
 /// A statement's failure.
 pub(super) async fn take(session: &mut Session, turn: &Turn) -> Read<Option<Duration>> {
-    let parameters: Vec<Parameter<'_>> =
-        vec![Box::new(turn.name.as_str()), Box::new(turn.interval_us), Box::new(turn.span_us())];
+    let parameters: Vec<Parameter<'_>> = vec![
+        Box::new(turn.name.as_str()),
+        Box::new(turn.interval_us),
+        Box::new(turn.span_us()),
+        Box::new(turn.ahead_us()),
+    ];
     if !session.query(&Call { sql: TAKE.into(), parameters }).await?.is_empty() {
         return Ok(None);
     }

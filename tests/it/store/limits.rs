@@ -281,4 +281,14 @@ sentences! {
         let short = || Turn { interval_us: 1, burst: 1, ..turn("short") };
         assert!((0..10_000).any(|_| w.store.take_turn(short()).unwrap().is_none()));
     };
+    turns_that_were_taken_while_a_clock_was_ahead_shut_nobody_out: |w| {
+        let at = |now: i64| Turn { name: "role r".into(), interval_us: 60_000_000, burst: 2, now: UnixMillis(now) };
+        let takes = |now: i64| w.store.take_turn(at(now)).unwrap();
+        assert_eq!(takes(START + 3_600_000), None);
+        assert_eq!(takes(START), None, "an hour back");
+        let wait = takes(START).expect("one is there, not all of them");
+        assert!(wait.as_secs() <= 60, "{wait:?}");
+        // Callers' instants come in any order: no turn is taken twice because one is a little behind.
+        assert!(takes(START - 500).is_some());
+    };
 }

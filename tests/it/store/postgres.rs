@@ -128,6 +128,18 @@ fn a_turn_that_waits_for_another_daemon_keeps_the_log_and_the_lease_waiting_for_
 }
 
 #[test]
+fn turns_that_a_server_took_while_its_clock_was_ahead_shut_nobody_out() {
+    let database = shared().database();
+    let store = database.open();
+    let turn = || Turn { name: "role r".into(), interval_us: 600_000_000, burst: 3, now: UnixMillis(0) };
+    assert_eq!(store.take_turn(turn()).unwrap(), None);
+    database.sql("UPDATE turns SET taken_until = taken_until + 86400000000");
+    assert_eq!(store.take_turn(turn()).unwrap(), None);
+    let wait = store.take_turn(turn()).unwrap().expect("one is there, not all of them");
+    assert!((1..=600).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[test]
 fn two_daemons_move_the_money_of_one_authorization_once() {
     let database = shared().database();
     let stores = two(&database);
