@@ -14,7 +14,7 @@ use crate::kernel::mandate::{
 };
 use crate::kernel::quorum::OWNER;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::types::MandateId;
+use crate::kernel::types::{Day, MandateId};
 
 /// Authorizations that one call voids. An agent has 50 open ones on an account unless the bank says otherwise.
 const VOIDED_MAX: u32 = 4_096;
@@ -137,12 +137,24 @@ pub(super) fn under(
     if mandates.is_empty() && !required {
         return Ok(None);
     }
+    case.book.foresee(&counters_of(&mandates, payment))?;
     choose(&mandates, payment, |used| counts(case.book, used)).map(Some)
 }
 
 /// It, or whoever signed it: a key that somebody else has may not go on paying.
 fn is_revoked(book: &dyn Book, held: &HeldMandate) -> Ruled<bool> {
     Ok(held.is_revoked || book.any_marked(&marks_of_signer(&held.signer))?)
+}
+
+/// All that [`counts`] will ask for about those that admit the payment.
+fn counters_of(mandates: &[HeldMandate], payment: &Payment<'_>) -> Vec<(Counter, Day)> {
+    let stands = |held: &&HeldMandate| held.stands(payment.agent_key, payment.at).is_ok();
+    let admitting = mandates.iter().filter(stands).filter_map(|held| held.mandate.admits(payment).ok());
+    let of = |used: MandateUse| {
+        let uses = Counter::MandateUses(used.mandate.clone());
+        [(Counter::MandateAmount(used.mandate), used.budget_on), (uses.clone(), used.recurs_on), (uses, LIFE)]
+    };
+    admitting.flat_map(of).collect()
 }
 
 fn counts(book: &dyn Book, used: &MandateUse) -> Ruled<Counts> {

@@ -245,6 +245,10 @@ pub trait Book {
     fn history(&self, account: &str, limit: u32) -> Ruled<Vec<HistoryLine>>;
     /// Open authorizations of this agent that debit the account.
     fn open_holds(&self, agent: &SpiffeId, account: &str) -> Ruled<u32>;
+    /// Told which counters may be asked next: a book that is far from its rows fetches them at once.
+    fn foresee(&self, _counters: &[(Counter, Day)]) -> Ruled<()> {
+        Ok(())
+    }
     /// What counts on this day, minor units.
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64>;
     /// What a velocity has counted so far.

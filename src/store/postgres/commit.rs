@@ -290,7 +290,7 @@ async fn one(session: &mut Session, sheet: &mut Sheet, command: &Command) -> Res
             Ok(decided) => decided,
             Err(fault) => match fault.downcast::<Missing>() {
                 Ok(missing) => {
-                    fetch(session, sheet, vec![missing.0]).await?;
+                    fetch(session, sheet, missing.0).await?;
                     continue;
                 }
                 Err(fault) => return Err(Stopped(fault)),

@@ -88,10 +88,10 @@ pub(super) enum Question {
 /// The decision needs what is not in the sheet yet.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} was not read yet")]
-pub(super) struct Missing(pub(super) Key);
+pub(super) struct Missing(pub(super) Vec<Key>);
 
 fn missing(key: Key) -> Stop {
-    Stop::Fault(Box::new(Missing(key)))
+    Stop::Fault(Box::new(Missing(vec![key])))
 }
 
 /// Where a row stands against the database.
@@ -381,6 +381,13 @@ impl Book for Sheet {
         let held = self.open_holds.get(agent).filter(|_| self.accounts.contains_key(account));
         let held = held.ok_or_else(|| missing(Key::OpenHolds(agent.clone(), account.to_owned())))?;
         Ok(held.get(account).copied().unwrap_or(0))
+    }
+
+    fn foresee(&self, counters: &[(Counter, Day)]) -> Ruled<()> {
+        let unread = |(counter, day): &&(Counter, Day)| !self.counters.contains_key(&(counter.text(), *day));
+        let unread = counters.iter().filter(unread);
+        let keys: Vec<Key> = unread.map(|(counter, day)| Key::Counter(counter.clone(), *day)).collect();
+        if keys.is_empty() { Ok(()) } else { Err(Stop::Fault(Box::new(Missing(keys)))) }
     }
 
     fn spent(&self, counter: &Counter, day: Day) -> Ruled<i64> {

@@ -140,6 +140,40 @@ fn turns_that_a_server_took_while_its_clock_was_ahead_shut_nobody_out() {
 }
 
 #[test]
+fn a_payment_under_many_used_up_mandates_asks_the_server_no_oftener_than_under_one() {
+    let database = shared().database();
+    let proxy = Proxy::to(database.server.port());
+    let store = PostgresStore::open(&endpoint(&database.settings_at(proxy.port()))).unwrap();
+    let w = World::new(&*store);
+    w.bank();
+    let of = |last: u32, dollars: u32| {
+        let limits = serde_json::json!([
+            { "type": "payment.budget", "currency": "USD", "max": dollars, "period": "MONTHLY" },
+            { "type": "payment.agent_recurrence", "frequency": "WEEKLY", "per_period": 100 },
+        ]);
+        super::mandates::enter(&w, &last.to_string(), &limits).unwrap();
+    };
+    let pays = |key: String| {
+        let before = proxy.asked();
+        let transaction = w.approved(transfer("1", &key));
+        let asked = proxy.asked() - before;
+        w.posted(execute_transfer(&transaction, "SAV_001", "1"));
+        asked
+    };
+    of(99, 100);
+    pays("first".into());
+    let under_one = pays("one".into());
+    for number in 1..32 {
+        of(number, 1);
+        pays(format!("k{number}"));
+    }
+    let under_many = pays("many".into());
+    assert!(under_many <= under_one, "{under_many}, and {under_one} under one");
+    assert!(under_one <= 4, "{under_one}: begin, the counts, write and commit");
+    w.adds_up();
+}
+
+#[test]
 fn two_daemons_move_the_money_of_one_authorization_once() {
     let database = shared().database();
     let stores = two(&database);

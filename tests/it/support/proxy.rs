@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// What the proxy does with the next COMMIT, or with everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,7 @@ pub enum Order {
 pub struct Proxy {
     port: u16,
     order: Arc<AtomicU8>,
+    asked: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
 }
 
@@ -32,7 +33,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let order = Arc::new(AtomicU8::new(Order::Pass as u8));
         let ended = Arc::new(AtomicBool::new(false));
-        let (orders, done) = (Arc::clone(&order), Arc::clone(&ended));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (orders, count, done) = (Arc::clone(&order), Arc::clone(&asked), Arc::clone(&ended));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if done.load(Ordering::SeqCst) {
@@ -41,10 +43,16 @@ impl Proxy {
                 let Ok(client) = client else { continue };
                 // A server that is down refuses; then so does the proxy.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                forward(client, server, &orders);
+                forward(client, server, &orders, &count);
             }
         });
-        Self { port, order, ended }
+        Self { port, order, asked, ended }
+    }
+
+    /// How often the server was sent something: not less than the round trips.
+    #[allow(dead_code, reason = "the crash suite counts none")]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     pub fn port(&self) -> u16 {
@@ -68,15 +76,16 @@ impl Drop for Proxy {
     }
 }
 
-fn forward(client: TcpStream, server: TcpStream, orders: &Arc<AtomicU8>) {
+fn forward(client: TcpStream, server: TcpStream, orders: &Arc<AtomicU8>, asked: &Arc<AtomicUsize>) {
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
     // Set when the answer to a COMMIT is awaited that must not come back.
     let losing = Arc::new(AtomicBool::new(false));
     let (mut up_from, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let (orders_up, losing_up) = (Arc::clone(orders), Arc::clone(&losing));
+    let (orders_up, losing_up, asked) = (Arc::clone(orders), Arc::clone(&losing), Arc::clone(asked));
     std::thread::spawn(move || {
         let carry = |bytes: &[u8], to: &mut TcpStream| {
+            asked.fetch_add(1, Ordering::SeqCst);
             let has = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
             let take = |order: Order| {
                 orders_up.compare_exchange(order as u8, Order::Pass as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
