@@ -25,6 +25,7 @@ pub mod monitor;
 pub mod notify;
 pub mod ops;
 pub mod payment;
+pub mod report;
 pub mod store;
 pub mod tls;
 

@@ -18,6 +18,7 @@ const RANKS: &[(&str, u8)] = &[
     ("ca", 6),
     ("guard", 5),
     ("monitor", 5),
+    ("report", 5),
     ("audit", 4),
     ("banking", 4),
     ("notify", 4),

@@ -26,6 +26,7 @@ pub mod offline;
 mod operators;
 mod people;
 mod renew;
+mod reported;
 mod revoke;
 mod revoke_targets;
 mod rollover;

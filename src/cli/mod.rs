@@ -44,6 +44,7 @@ pub mod product;
 pub mod profile;
 mod progress;
 pub mod receipt;
+mod report;
 pub mod revoke;
 pub mod sandbox;
 mod serve;
@@ -140,6 +141,7 @@ enum Verb {
     Receipt(receipt::Args),
     Witness(witness::Args),
     Audit(audit::Args),
+    Report(report::Args),
     Verify(verify::Args),
     Connect(connect::Args),
     Install(install::Args),
@@ -223,6 +225,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Receipt(args) => receipt::run(args, context),
         Verb::Witness(args) => witness::run(args, context),
         Verb::Audit(args) => audit::run(args, context),
+        Verb::Report(args) => report::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
         Verb::Connect(args) => connect::run(args, context),
         Verb::Install(args) => install::run(args, context),

@@ -9,6 +9,7 @@ use crate::audit::prove::LeafChoice;
 use crate::ca::mandates::MandateWish;
 use crate::ca::settings::PartyKind;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
+use crate::front::compliance::{self, ReportWish};
 use crate::front::doctor;
 use crate::front::services::Services;
 use crate::front::witness;
@@ -332,6 +333,9 @@ pub enum AdminCall {
     AuditTiles {
         tiles: Vec<String>,
     },
+
+    // report
+    ReportCompliance(ReportWish),
 }
 
 /// Tiles that one call answers.
@@ -388,7 +392,7 @@ fn only_shows(call: &AdminCall) -> bool {
         AuditTiles, CertApprovals, CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport,
         CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList,
         MandateShow, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy,
-        ProductList, Receipt, Status, WitnessStatus,
+        ProductList, Receipt, ReportCompliance, Status, WitnessStatus,
     };
     matches!(
         call,
@@ -431,6 +435,7 @@ fn only_shows(call: &AdminCall) -> bool {
             | AuditProve { .. }
             | AuditHead {}
             | AuditTiles { .. }
+            | ReportCompliance(_)
     )
 }
 
@@ -635,6 +640,8 @@ fn dispatch(
         AdminCall::AuditProve { leaf } => services.log()?.prove(&leaf).map(|proof| json!({ "proof": proof })),
         AdminCall::AuditHead {} => services.log()?.head(COSIGNATURE_WAIT).map(|head| json!(head)),
         AdminCall::AuditTiles { tiles } => audit_tiles(services, &tiles),
+
+        AdminCall::ReportCompliance(wish) => compliance::report(services, operator, wish),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod admin_socket;
 pub mod agent_keys;
 pub mod agent_socket;
 pub mod allowance;
+pub mod compliance;
 pub mod doctor;
 pub mod envelope;
 pub mod follow;

@@ -25,6 +25,11 @@ impl Operators {
         Self { group, ..self }
     }
 
+    /// Everybody whom the configuration names.
+    pub fn known(&self) -> &[OperatorSettings] {
+        &self.known
+    }
+
     /// Who besides the daemon's own user reaches the socket.
     pub fn group(&self) -> Option<&AdminGroup> {
         self.group.as_ref()

@@ -119,6 +119,14 @@ impl Notifier {
         Ok(self.store.notice_counts()?)
     }
 
+    /// Each channel's name and kind, by name. Where it leads to, `doctor` tells.
+    pub fn receivers(&self) -> Vec<(String, String)> {
+        let told = self.channels.iter().map(|channel| (channel.name().to_owned(), channel.kind().to_owned()));
+        let mut all: Vec<(String, String)> = told.collect();
+        all.sort();
+        all
+    }
+
     /// Whether each channel's server can be connected to, all at once. Blocking; not from an async task.
     pub fn reach(&self, limit: std::time::Duration) -> Vec<Reached> {
         self.runtime.block_on(async {

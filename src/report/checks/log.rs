@@ -1,0 +1,118 @@
+//! The audit log.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{DOCTOR, Found, Outcome, listed};
+use crate::report::facts::{Facts, Whose};
+
+const STATUS: &str = "countersign status";
+const SHOW: &str = "countersign audit show";
+const CHECK: &str = "countersign audit check";
+
+pub fn signed(facts: &Facts) -> Found {
+    let at = facts.log.at;
+    let log = match &facts.log.value {
+        Ok(log) => log,
+        Err(why) => return Found::unread(at, why, STATUS),
+    };
+    let (outcome, says) = match (&log.fault, log.running, log.lag) {
+        (Some(_), _, _) | (None, false, _) => {
+            (Outcome::NotMet, "checkpoints are not signed now: the sequencer stands still")
+        }
+        (None, true, 0) => (Outcome::Met, "every leaf is under a checkpoint that a key in the token signed"),
+        (None, true, _) => (Outcome::Partly, "leaves wait for the next checkpoint"),
+    };
+    let fault = log.fault.as_ref().map_or("none", |fault| fault.name.as_str());
+    Found::new(outcome, at, says)
+        .with("log", &log.origin, STATUS)
+        .with("leaves", log.size, STATUS)
+        .with("leaves under a signed checkpoint", log.signed_size, STATUS)
+        .with("failure of the sequencer", fault, STATUS)
+}
+
+/// Whatever is not wholly in order means that one party alone could rewrite what nobody else has seen.
+pub fn witnessed(facts: &Facts) -> Found {
+    let at = facts.doctor.at;
+    let lines = match &facts.doctor.value {
+        Ok(lines) => lines,
+        Err(why) => return Found::unread(at, why, DOCTOR),
+    };
+    let lines: Vec<_> = lines.iter().filter(|line| line.check.starts_with("witness")).collect();
+    let found = match (lines.is_empty(), facts.whose) {
+        (true, Whose::Bank) => Found::new(Outcome::NotMet, at, "nothing is known of a witness"),
+        (true, Whose::SecurityCompany | Whose::AgentHost | Whose::Operator) => {
+            Found::new(Outcome::NotApplicable, at, "the bank's log is what a witness watches")
+        }
+        (false, _) if lines.iter().all(|line| line.result == "ok") => {
+            Found::new(Outcome::Met, at, "another party checks and cosigns the log")
+        }
+        (false, _) => Found::new(Outcome::NotMet, at, "no fresh word of another party covers the log"),
+    };
+    lines
+        .into_iter()
+        .fold(found, |found, line| found.with(line.check.clone(), format!("{}: {}", line.result, line.detail), DOCTOR))
+}
+
+pub fn checked(facts: &Facts) -> Found {
+    let Some(checked) = &facts.checked else {
+        return Found::new(
+            Outcome::Partly,
+            facts.made_at,
+            "not asked for: the report was made without --deep, which rebuilds the whole tree",
+        )
+        .with("rebuilt", "no", CHECK);
+    };
+    let value = match &checked.value {
+        Ok(value) => value,
+        Err(why) => {
+            let says = "the log is not what was signed, or could not be rebuilt";
+            return Found::new(Outcome::NotMet, checked.at, says).with("failure", why, CHECK);
+        }
+    };
+    let found = Found::new(Outcome::Met, checked.at, "rebuilt from every leaf: the root is the one that was signed");
+    let members = value.as_object().into_iter().flatten();
+    members.filter(|(_, value)| !value.is_object() && !value.is_array()).fold(found, |found, (name, value)| {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        found.with(name.replace('_', " "), if *value == Value::Null { "none".into() } else { shown }, CHECK)
+    })
+}
+
+pub fn kept(facts: &Facts) -> Found {
+    let at = facts.first.at;
+    let first = match &facts.first.value {
+        Ok(first) => first,
+        Err(why) => return Found::unread(at, why, SHOW),
+    };
+    let Some(first) = first.as_ref().filter(|leaf| leaf.index == 0) else {
+        return Found::new(Outcome::NotMet, at, "the first leaf is not there");
+    };
+    let since = first.at.clone().unwrap_or_else(|| "its body is not readable any more".to_owned());
+    Found::new(Outcome::Met, at, "leaves are never removed: no command and no task of this program deletes one")
+        .with("first leaf", format!("0, {since}"), SHOW)
+        .with("leaves under the checkpoint of this report", facts.head.size, SHOW)
+}
+
+pub fn names(facts: &Facts) -> Found {
+    let at = facts.newest.at;
+    let leaves = match &facts.newest.value {
+        Ok(leaves) => leaves,
+        Err(why) => return Found::unread(at, why, SHOW),
+    };
+    let nameless = leaves.iter().filter(|leaf| leaf.actor.is_none() || leaf.at.is_none()).count();
+    let mut by: BTreeMap<&str, u64> = BTreeMap::new();
+    for actor in leaves.iter().filter_map(|leaf| leaf.actor.as_deref()) {
+        *by.entry(actor).or_default() += 1;
+    }
+    let (outcome, says) = match (leaves.is_empty(), nameless) {
+        (true, _) => (Outcome::NotMet, "there is no leaf yet"),
+        (false, 0) => (Outcome::Met, "each of the leaves that were looked at names its actor and its time"),
+        (false, _) => (Outcome::Partly, "of some leaves the body is not readable any more: erased, or not JSON"),
+    };
+    let place = leaves.first().zip(leaves.last()).map(|(first, last)| format!("{} to {}", first.index, last.index));
+    Found::new(outcome, at, says)
+        .with("leaves looked at", place.unwrap_or_else(|| "none".into()), SHOW)
+        .with("by actor", listed(by.iter().map(|(actor, count)| format!("{actor} {count}"))), SHOW)
+        .with("without a name or a time", nameless, SHOW)
+}
