@@ -339,6 +339,8 @@ fn strangers_and_agents_get_nothing_of_others(parties: &Parties) {
         (Method::POST, "/v1/renewals", Some(&Value::Null), "request_malformed"),
         (Method::GET, "/v1/renewals", None, "peer_not_permitted"),
         (Method::PUT, "/v1/lease", Some(&other), "peer_not_permitted"),
+        (Method::GET, "/v1/witness", None, "peer_not_permitted"),
+        (Method::POST, "/v1/witness", Some(&other), "peer_not_permitted"),
         (Method::GET, "/", None, "unknown_path"),
         (Method::GET, "/v1/endorsements", None, "unknown_path"),
     ];
