@@ -16,7 +16,8 @@ pub struct StoreSettings {
     pub idempotency_days: u32,
     /// PostgreSQL: a file that holds the password, mode 0600. None: the server asks for none.
     pub password_file: Option<PathBuf>,
-    /// PostgreSQL: connections for reading, 1 to 64; one more writes.
+    /// PostgreSQL: connections for reading, 1 to 64. Besides there are two that write, one for what is told to people, and
+    /// one for shared limits.
     pub connections: u32,
     /// PostgreSQL: making one connection, TLS and password included.
     pub connect_timeout_ms: u64,
