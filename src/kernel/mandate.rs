@@ -35,7 +35,7 @@ pub use constraint::{
 pub use fit::{
     Counts, HeldMandate, MandateUse, Payment, PaymentPayee, Revoked, STANDING_MAX, Signer, StoredMandate, choose,
 };
-pub use outlook::Status;
+pub use outlook::{ShownMandate, Status};
 pub use period::{LIFE, Period};
 pub use refusal::MandateRefusal;
 

@@ -1,17 +1,16 @@
 //! What agents see of the mandates under which they pay: their own, for the key that they have, with what is left.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 
 use crate::kernel::command::AgentPrincipal;
-use crate::kernel::decide::Counter;
-use crate::kernel::mandate::{Counts, LIFE, Revoked, StoredMandate};
+use crate::kernel::mandate::ShownMandate;
 use crate::kernel::types::{MandateId, UnixMillis};
-use crate::kernel::zone::Zone;
-use crate::store::{Store, StoreFault};
+use crate::store::{MandateQuery, Store, StoreFault};
 
-/// Mandates of one agent that are looked through, and those of them that it is shown.
-const LOOKED_THROUGH_MAX: u32 = 1_000;
-const SHOWN_MAX: usize = 100;
+/// Mandates of one agent that it is shown.
+const SHOWN_MAX: u32 = 100;
 
 /// The mandates that this agent was given for the key that it has: those that stand first, then newest first.
 /// `complete` says whether these are all.
@@ -19,14 +18,15 @@ const SHOWN_MAX: usize = 100;
 /// # Errors
 /// The store's.
 pub fn of_agent(store: &dyn Store, agent: &AgentPrincipal, now: UnixMillis) -> Result<Value, StoreFault> {
-    let mut found = store.mandates(Some(&agent.spiffe_id), None, LOOKED_THROUGH_MAX)?;
-    let are_all = found.len() < LOOKED_THROUGH_MAX as usize;
-    found.retain(|stored| is_own(stored, agent));
-    found.sort_by_key(|stored| stored.held().stands(agent.key, now).is_err());
-    let are_all = are_all && found.len() <= SHOWN_MAX;
-    found.truncate(SHOWN_MAX);
-    let shown: Result<Vec<Value>, StoreFault> = found.iter().map(|stored| outlook(store, stored, now)).collect();
-    Ok(json!({ "mandates": shown?, "complete": are_all }))
+    let mut found = found(store, agent, None, now)?;
+    let are_all = found.len() <= SHOWN_MAX as usize;
+    let stands = |shown: &ShownMandate| {
+        shown.revoked.is_none() && (shown.mandate.not_before..shown.mandate.expires).contains(&now)
+    };
+    found.sort_by_key(|shown| (!stands(shown), Reverse(shown.mandate.id.clone())));
+    found.truncate(SHOWN_MAX as usize);
+    let shown: Vec<Value> = found.iter().map(|shown| shown.outlook(now)).collect();
+    Ok(json!({ "mandates": shown, "complete": are_all }))
 }
 
 /// One of them. `None`: there is none of this name, or it is another agent's, or was given for another key.
@@ -39,32 +39,17 @@ pub fn one_of_agent(
     id: &MandateId,
     now: UnixMillis,
 ) -> Result<Option<Value>, StoreFault> {
-    let found = store.mandate(id)?.filter(|stored| is_own(stored, agent));
-    found.map(|stored| outlook(store, &stored, now)).transpose()
+    let found = found(store, agent, Some(id), now)?;
+    Ok(found.first().map(|shown| shown.outlook(now)))
 }
 
-/// Of this key, too: whoever has the name now may be another.
-fn is_own(stored: &StoredMandate, agent: &AgentPrincipal) -> bool {
-    stored.mandate.agent == agent.spiffe_id && stored.mandate.agent_key == agent.key
-}
-
-fn outlook(store: &dyn Store, stored: &StoredMandate, now: UnixMillis) -> Result<Value, StoreFault> {
-    let mandate = &stored.mandate;
-    let mut stored = stored.clone();
-    // Whoever signed it may be revoked: then it counts no more than if it were itself.
-    if let (None, Some((issuer, serial))) = (&stored.revoked, &stored.signer.certificate)
-        && let Some(revoked) = store.certificate_status(issuer, serial)?.and_then(|status| status.revoked)
-    {
-        stored.revoked = Some(Revoked { at: revoked.at, by: String::new(), reason: String::new() });
-    }
-    let account = store.account(mandate.account.as_str())?;
-    let zone = account.map_or(Zone::UTC, |account| account.zone);
-    let used = mandate.counted_on(now, zone);
-    let uses = Counter::MandateUses(mandate.id.clone());
-    let counts = Counts {
-        minor: store.spent(&Counter::MandateAmount(mandate.id.clone()), used.budget_on)?,
-        in_period: store.spent(&uses, used.recurs_on)?,
-        in_life: store.spent(&uses, LIFE)?,
-    };
-    Ok(stored.outlook(counts, now, zone))
+/// One more than is shown, which tells that there are more.
+fn found(
+    store: &dyn Store,
+    agent: &AgentPrincipal,
+    id: Option<&MandateId>,
+    now: UnixMillis,
+) -> Result<Vec<ShownMandate>, StoreFault> {
+    let (agent, key) = (agent.spiffe_id.clone(), agent.key);
+    store.mandates_shown(&MandateQuery { agent, key, id: id.cloned(), now, limit: SHOWN_MAX + 1 })
 }

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod keep;
+mod mandates;
 mod notices;
 mod pages;
 mod planted;
@@ -15,6 +16,7 @@ pub mod views;
 mod witness;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
+pub use mandates::MandateQuery;
 pub use notices::{
     Attempt, Message, NOTICES_MAX, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeState, NoticeStep,
     NoticeWork,
@@ -36,7 +38,7 @@ use serde_json::Value;
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
@@ -375,6 +377,11 @@ pub trait Store: Send + Sync {
     }
     fn mandate(&self, _id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {
         Ok(None)
+    }
+    /// What an agent is shown of its mandates, without their texts: those that were not revoked and have not ended, newest
+    /// first, then others; of each at most as many as the query's limit.
+    fn mandates_shown(&self, _query: &MandateQuery) -> Result<Vec<ShownMandate>, StoreFault> {
+        Ok(vec![])
     }
     /// Accounts, grants, merchants and products as JSON lists: `accounts`, `grants`, …
     fn listing(&self, what: Listing) -> Result<Vec<Value>, StoreFault>;

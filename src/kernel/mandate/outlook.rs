@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::constraint::ExecutionDates;
-use super::{Counts, Mandate, Payee, Period, StoredMandate};
+use super::{Counts, Mandate, Payee, Period};
 use crate::kernel::types::{Currency, Money, UnixMillis};
 use crate::kernel::zone::Zone;
 
@@ -31,9 +31,22 @@ impl Status {
     }
 }
 
-impl StoredMandate {
-    /// Where it stands at this instant, with what was counted under it in the periods of then.
-    pub fn status(&self, counts: Counts, at: UnixMillis) -> Status {
+/// A mandate as the agent that pays under it is shown it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShownMandate {
+    pub mandate: Mandate,
+    pub created: UnixMillis,
+    /// Since when it counts no more: it was revoked, or whoever signed it.
+    pub revoked: Option<UnixMillis>,
+    /// Where the account lives.
+    pub zone: Zone,
+    /// As of [`Mandate::counted_on`] at the instant at which it is shown.
+    pub counts: Counts,
+}
+
+impl ShownMandate {
+    /// Where it stands at this instant.
+    pub fn status(&self, at: UnixMillis) -> Status {
         let mandate = &self.mandate;
         if self.revoked.is_some() {
             return Status::Revoked;
@@ -47,19 +60,19 @@ impl StoredMandate {
         // The smallest payment that it has room for at all.
         let least = mandate.constraints.amount.and_then(|range| range.min).map_or(1, Money::minor);
         let least = mandate.currency().map(|currency| Money::from_minor(least, currency));
-        let has_room = least.is_none_or(|least| mandate.covers(least, counts).is_ok());
+        let has_room = least.is_none_or(|least| mandate.covers(least, self.counts).is_ok());
         if has_room { Status::InForce } else { Status::UsedUp }
     }
 
-    /// As the agent that pays under it sees it. `counts`: as of [`Mandate::counted_on`] at this instant; `zone`: where
-    /// the account lives. `payees` is null where anybody may be paid.
-    pub fn outlook(&self, counts: Counts, at: UnixMillis, zone: Zone) -> Value {
-        let mandate = &self.mandate;
+    /// As the agent sees it. `payees` is null where anybody may be paid.
+    pub fn outlook(&self, at: UnixMillis) -> Value {
+        let Self { mandate, counts, zone, .. } = self;
+        let zone = *zone;
         let limits = &mandate.constraints;
         let payees: Option<Vec<Value>> = limits.payees.as_ref().map(|payees| payees.iter().map(payee).collect());
         let mut shown = json!({
             "mandate_id": mandate.id,
-            "status": self.status(counts, at).name(),
+            "status": self.status(at).name(),
             "account_id": mandate.account,
             "currency": mandate.currency(),
             "payees": payees,
@@ -72,7 +85,7 @@ impl StoredMandate {
                 shown[member] = value;
             }
         };
-        put("revoked_at", self.revoked.as_ref().map(|revoked| json!(revoked.at.rfc3339())));
+        put("revoked_at", self.revoked.map(|revoked| json!(revoked.rfc3339())));
         put("amount_min", limits.amount.and_then(|range| range.min).map(|min| json!(min.decimal())));
         put("amount_max", limits.amount.map(|range| json!(range.max.decimal())));
         put(

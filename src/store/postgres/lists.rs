@@ -1,5 +1,6 @@
 //! The statements of every read, and their rows as what callers know.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -13,11 +14,12 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
-use crate::kernel::mandate::StoredMandate;
-use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId};
+use crate::kernel::mandate::{ShownMandate, StoredMandate};
+use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::store::mandates::MandateRow;
 use crate::store::{
-    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, Statement, StatementLine,
-    StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, MandateQuery, Statement,
+    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
@@ -137,6 +139,42 @@ impl PostgresStore {
         static SQL: LazyLock<String> =
             LazyLock::new(|| format!("SELECT {} FROM mandates WHERE name = $1", rows::MANDATE));
         self.one(&SQL, vec![Box::new(id.as_str().to_owned())], rows::mandate)
+    }
+
+    /// In two round trips: the rows, then what was counted under them and who of those who signed is revoked.
+    pub(super) fn read_mandates_shown(&self, query: &MandateQuery) -> Reading<Vec<ShownMandate>> {
+        const KEY: &str = "(claims::json #>> '{cnf,kid}')";
+        static ALL: LazyLock<String> = LazyLock::new(|| MandateQuery::sql('$', rows::HELD_MANDATE, KEY, false));
+        static ONE: LazyLock<String> = LazyLock::new(|| MandateQuery::sql('$', rows::HELD_MANDATE, KEY, true));
+        let asked: Vec<Parameter<'static>> = vec![
+            Box::new(query.agent.to_string()),
+            Box::new(query.key.hex()),
+            Box::new(query.id.as_ref().map(ToString::to_string)),
+            Box::new(query.now.0),
+            Box::new(i64::from(query.limit.min(LIST_MAX))),
+        ];
+        let found = self.all(if query.id.is_some() { &ONE } else { &ALL }, asked, rows::mandate_row)?;
+        let marks: Vec<String> = found.iter().flat_map(MandateRow::marks).collect();
+        let counters = found.iter().flat_map(|row| row.counters(query.now));
+        let (names, days): (Vec<String>, Vec<i32>) = counters.map(|(counter, day)| (counter.text(), day.0)).unzip();
+        let marked = "SELECT mark, at FROM revocations WHERE mark = ANY ($1::text[])";
+        let counted = "SELECT counter, day, minor FROM counters
+            WHERE (counter, day) IN (SELECT * FROM unnest($1::text[], $2::integer[]))";
+        let answers = self.reads.rows(vec![
+            Ask::new(marked, vec![Box::new(marks)]),
+            Ask::new(counted, vec![Box::new(names), Box::new(days)]),
+        ])?;
+        let (mut revoked, mut spent) = (HashMap::new(), HashMap::new());
+        let mut answers = answers.into_iter();
+        for row in answers.next().into_iter().flatten() {
+            revoked.insert(row.get::<_, String>(0), UnixMillis(row.get(1)));
+        }
+        for row in answers.next().into_iter().flatten() {
+            spent.insert((row.get::<_, String>(0), row.get::<_, i32>(1)), row.get::<_, i64>(2));
+        }
+        let revoked_at = |mark: &str| Ok(revoked.get(mark).copied());
+        let spent = |counter: &Counter, day: Day| Ok(spent.get(&(counter.text(), day.0)).copied().unwrap_or(0));
+        found.into_iter().map(|row| row.shown(query.now, revoked_at, spent)).collect()
     }
 
     pub(super) fn read_listing(&self, what: Listing) -> Reading<Vec<Value>> {

@@ -46,14 +46,14 @@ use super::reply::Reply;
 use super::{
     ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
-    Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince,
-    Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery, TransactionRecord,
-    Turn,
+    MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry,
+    RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery,
+    TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::kernel::witness::WitnessedLog;
@@ -224,6 +224,10 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<StoredMandate>, StoreFault> {
         self.read_mandates(agent, after, limit)
+    }
+
+    fn mandates_shown(&self, query: &MandateQuery) -> Result<Vec<ShownMandate>, StoreFault> {
+        self.read_mandates_shown(query)
     }
 
     fn mandate(&self, id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {

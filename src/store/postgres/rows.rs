@@ -15,6 +15,7 @@ use crate::kernel::ledger::{
 use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandate};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
+use crate::store::mandates::MandateRow;
 use crate::store::{BatchRecord, CheckpointRecord, LeafContent, LeafRecord, RevokedEntry};
 
 pub(super) type Read<T> = Result<T, RowFault>;
@@ -148,6 +149,12 @@ pub(super) fn mandate(row: &Row) -> Read<StoredMandate> {
 pub(super) fn held_mandate(row: &Row) -> Read<HeldMandate> {
     let mandate = Mandate::from_claims(&json(row, 0)?)?;
     Ok(HeldMandate { mandate, signer: signer(row, 1, 2)?, is_revoked: get(row, 3)? })
+}
+
+/// Columns of [`MandateQuery::sql`](crate::store::MandateQuery) behind [`HELD_MANDATE`].
+pub(super) fn mandate_row(row: &Row) -> Read<MandateRow> {
+    let revoked = get::<Option<i64>>(row, 5)?.map(UnixMillis);
+    Ok(MandateRow { held: held_mandate(row)?, created: millis(row, 4)?, revoked, zone: text_or_none(row, 6)? })
 }
 
 fn signer(row: &Row, column: usize, text: usize) -> Read<Signer> {

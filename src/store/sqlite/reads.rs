@@ -10,10 +10,10 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
-use crate::kernel::mandate::StoredMandate;
+use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, SpiffeId, TransactionId, UnixMillis};
 use crate::store::{
-    ApprovalView, Before, CasePlace, Listing, Statement, StatementLine, StatementQuery, TransactionQuery,
+    ApprovalView, Before, CasePlace, Listing, MandateQuery, Statement, StatementLine, StatementQuery, TransactionQuery,
     TransactionRecord, views,
 };
 
@@ -72,6 +72,18 @@ pub(super) fn mandates(
 
 pub(super) fn mandate(connection: &Connection, id: &MandateId) -> Read<Option<StoredMandate>> {
     one(connection, &book::mandates_where("name = ?1"), [id.as_str()], rows::mandate)
+}
+
+pub(super) fn mandates_shown(connection: &Connection, query: &MandateQuery) -> Read<Vec<ShownMandate>> {
+    let sql = MandateQuery::sql('?', rows::HELD_MANDATE, "json_extract(claims, '$.cnf.kid')", query.id.is_some());
+    let id = query.id.as_ref().map(MandateId::as_str);
+    let asked = params![query.agent.to_string(), query.key.hex(), id, query.now.0, query.limit.min(LIST_MAX)];
+    let found = all(connection, &sql, asked, rows::mandate_row)?;
+    let revoked_at = |mark: &str| {
+        one(connection, "SELECT at FROM revocations WHERE mark = ?1", [mark], |row| Ok(UnixMillis(row.get(0)?)))
+    };
+    let spent = |counter: &Counter, day| spent(connection, counter, day);
+    found.into_iter().map(|row| row.shown(query.now, revoked_at, spent)).collect()
 }
 
 pub(super) fn listing(connection: &Connection, what: Listing) -> Read<Vec<Value>> {

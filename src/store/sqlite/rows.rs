@@ -12,6 +12,7 @@ use crate::kernel::ledger::{
 };
 use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandate};
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
+use crate::store::mandates::MandateRow;
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -114,6 +115,16 @@ pub(super) fn mandate(row: &Row<'_>) -> Read<StoredMandate> {
 /// Columns [`HELD_MANDATE`].
 pub(super) fn held_mandate(row: &Row<'_>) -> Read<HeldMandate> {
     Ok(HeldMandate { mandate: claims(row, 0)?, signer: signer(row, 1, 2)?, is_revoked: row.get(3)? })
+}
+
+/// Columns of [`MandateQuery::sql`](crate::store::MandateQuery) behind [`HELD_MANDATE`].
+pub(super) fn mandate_row(row: &Row<'_>) -> Read<MandateRow> {
+    Ok(MandateRow {
+        held: held_mandate(row)?,
+        created: UnixMillis(row.get(4)?),
+        revoked: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+        zone: text_or_none(row, 6)?,
+    })
 }
 
 fn claims(row: &Row<'_>, column: usize) -> Read<Mandate> {

@@ -16,7 +16,7 @@ use countersign::hsm::Token;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
-use countersign::kernel::mandate::StoredMandate;
+use countersign::kernel::mandate::{ShownMandate, StoredMandate};
 use countersign::kernel::quorum::Side;
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -203,6 +203,10 @@ impl Store for Faulty {
         limit: u32,
     ) -> Result<Vec<StoredMandate>, StoreFault> {
         self.read(|| self.inner.mandates(agent, after, limit))
+    }
+
+    fn mandates_shown(&self, query: &MandateQuery) -> Result<Vec<ShownMandate>, StoreFault> {
+        self.read(|| self.inner.mandates_shown(query))
     }
 
     fn mandate(&self, id: &MandateId) -> Result<Option<StoredMandate>, StoreFault> {

@@ -8,6 +8,7 @@ use crate::support::postgres::shared;
 use countersign::kernel::command::*;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::types::*;
+use countersign::payment::outlook;
 use countersign::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 
@@ -41,6 +42,9 @@ sentences! {
             let execute = execute_transfer(&transaction, "SAV_001", "5");
             assert_eq!(w.call(execute), Err(Refusal::MandateRevoked), "{what}");
             assert_eq!(w.call(transfer("5", &format!("{what}-2"))), Err(Refusal::MandateRevoked), "{what}");
+            let seen = outlook::of_agent(w.store, &shopper(), UnixMillis(w.now.get())).unwrap();
+            let shown = seen["mandates"].as_array().unwrap().iter().find(|shown| shown["mandate_id"] == id(&number.to_string()));
+            assert_eq!(shown.unwrap()["status"], "revoked", "{what}: {seen}");
             assert_eq!(w.admin(late), Err(Refusal::OperatorRevoked), "{what}: verified before, entered after");
         }
         enter(w, "5", &limits()).unwrap();
@@ -84,6 +88,27 @@ sentences! {
         w.approved(transfer("5", "k3"));
         w.sweep();
         w.adds_up();
+    };
+
+    behind_a_thousand_that_are_over_an_agent_sees_the_mandate_that_stands: |w| {
+        w.bank();
+        enter(w, "1", &limits()).unwrap();
+        let ada = || Actor::Operator(operator("ada", &["administrator"]));
+        let owner = Owner::with(200);
+        let over = |number: u32| {
+            let mandate = Box::new(owner.signs(w, &claims(w, &number.to_string(), &limits())));
+            let ended = Act::RevokeMandate { mandate: id(&number.to_string()).parse().unwrap(), reason: "moved".into() };
+            [w.command(ada(), Act::AddMandate { mandate }), w.command(ada(), ended)]
+        };
+        let commands: Vec<Command> = (1_000..2_001).flat_map(over).collect();
+        for some in commands.chunks(100) {
+            assert!(w.store.apply(some.to_vec()).unwrap().iter().all(|decision| decision.outcome.is_ok()));
+        }
+        let seen = outlook::of_agent(w.store, &shopper(), UnixMillis(w.now.get())).unwrap();
+        let shown = seen["mandates"].as_array().unwrap();
+        assert_eq!((&shown[0]["mandate_id"], &shown[0]["status"]), (&json!(id("1")), &json!("in_force")));
+        assert_eq!((&shown[1]["mandate_id"], &shown[1]["status"]), (&json!(id("2000")), &json!("revoked")));
+        assert_eq!((shown.len(), &seen["complete"]), (100, &json!(false)));
     };
 
     an_owner_enters_and_revokes_mandates_for_accounts_of_its_own: |w| {
