@@ -18,9 +18,17 @@ use crate::store::world::*;
 
 const ROWS_MIN: usize = 150;
 
-/// Names that other decisions give, about certificates and revocation lists; and one that no request reaches: what is
-/// executed was held when it was authorized (`kernel/ledger` has its row).
-const OF_OTHERS: [Refusal; 3] = [Refusal::SerialTaken, Refusal::StaleCrl, Refusal::HoldMissing];
+/// Names that other decisions give, about certificates, revocation lists and a witness's logs (`tests/it/store/witness.rs`);
+/// and one that no request reaches: what is executed was held when it was authorized (`kernel/ledger` has its row).
+const OF_OTHERS: [Refusal; 7] = [
+    Refusal::SerialTaken,
+    Refusal::StaleCrl,
+    Refusal::LogOfAnother,
+    Refusal::LogRenamed,
+    Refusal::TooManyLogs,
+    Refusal::UnknownLog,
+    Refusal::HoldMissing,
+];
 
 fn tables() {
     crate::store::each_about_deciding();
