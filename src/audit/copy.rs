@@ -4,6 +4,7 @@
 //! that was signed then must be the beginning of the one that is signed now.
 
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -30,6 +31,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where an update puts what it fetches until all of it fits.
 const FRESH: &str = ".fresh";
+/// Below here every file is written once.
+const TILES: &str = "tile/";
 
 /// A directory with a copy.
 #[derive(Clone, Debug)]
@@ -331,6 +334,10 @@ impl Copy {
                 return Ok(());
             }
             std::fs::create_dir_all(directory)?;
+            if name.starts_with(TILES) {
+                // Written once: from here on for reading, by its owner too.
+                std::fs::set_permissions(&from, std::fs::Permissions::from_mode(0o444))?;
+            }
             std::fs::rename(&from, &to)?;
             std::fs::File::open(directory)?.sync_all()
         };

@@ -89,6 +89,12 @@ fn a_copy_grows_with_the_log_and_verifies_alone_at_every_size() {
     }
 }
 
+/// Tiles are for reading: whoever changes one makes another file.
+fn put(path: &Path, bytes: &[u8]) {
+    std::fs::remove_file(path).ok();
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn a_log_of_three_levels_is_copied_and_verified() {
     let log = Growing::new();
@@ -96,9 +102,13 @@ fn a_log_of_three_levels_is_copied_and_verified() {
     let directory = tempfile::tempdir().unwrap();
     log.copy_to(directory.path()).unwrap();
     assert_eq!(log.verify(directory.path()).unwrap(), 66_000);
+    for file in files(directory.path()).iter().filter(|file| file.to_string_lossy().contains("/tile/")) {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o444, "{}", file.display());
+    }
     assert!(directory.path().join("tile/2/000.p/1").is_file());
     let above = directory.path().join("tile/2/000.p/1");
-    std::fs::write(&above, [0; 32]).unwrap();
+    put(&above, &[0; 32]);
     assert_eq!(log.verify(directory.path()).unwrap_err().name, "copy_damaged");
 }
 
@@ -123,7 +133,7 @@ fn whatever_is_changed_in_a_copy_is_found() {
         for at in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
             let mut other = bytes.clone();
             other[at] ^= 1;
-            std::fs::write(path, &other).unwrap();
+            put(path, &other);
             found(&format!("byte {at}"), path);
         }
         for (what, other) in [
@@ -133,21 +143,21 @@ fn whatever_is_changed_in_a_copy_is_found() {
             ("longer", [&bytes[..], &[0]].concat()),
             ("twice", [&bytes[..], &bytes].concat()),
         ] {
-            std::fs::write(path, other).unwrap();
+            put(path, &other);
             found(what, path);
         }
         std::fs::remove_file(path).unwrap();
         found("removed", path);
-        std::fs::write(path, &bytes).unwrap();
+        put(path, &bytes);
     }
     // Two files changed for each other, and the whole copy of another log.
     let (one, two) = (place.join("tile/0/000"), place.join("tile/entries/000"));
     let (first, second) = (std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
-    std::fs::write(&one, &second).unwrap();
-    std::fs::write(&two, &first).unwrap();
+    put(&one, &second);
+    put(&two, &first);
     found("exchanged", &one);
-    std::fs::write(&one, &first).unwrap();
-    std::fs::write(&two, &second).unwrap();
+    put(&one, &first);
+    put(&two, &second);
     assert_eq!(log.verify(place).unwrap(), 300);
     let other = Growing::new();
     let refused = Copy::at(place).verify(&other.bank.root, None, OID_BASE, |_, _| {}).unwrap_err();
