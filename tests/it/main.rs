@@ -42,6 +42,7 @@ mod policy;
 mod profiles;
 mod publication;
 mod refusals;
+mod report;
 mod revocation;
 mod rollover;
 mod sdks;
