@@ -2,7 +2,7 @@
 //!
 //! A log's owner can sign two histories of the same length; whoever cosigns remembers the one it has seen and refuses the
 //! other. What is asked is the `add-checkpoint` call of C2SP `tlog-witness`, so that others' logs and witnesses fit ours.
-//! What is remembered is a row of the store, and [`judge`] is decided in the commit that changes it: two questions at
+//! What is remembered is a row of the store, and [`judge()`] is decided in the commit that changes it: two questions at
 //! once cannot roll it back.
 
 mod judge;

@@ -11,7 +11,7 @@ use crate::support::world::{PROGRAM, World};
 const LEASE_MS: u32 = 4_000;
 
 /// Whether the agent is served: it reads its balance.
-fn is_served(world: &World) -> bool {
+pub fn is_served(world: &World) -> bool {
     let mut bridge = Command::new(PROGRAM)
         .args(["connect", "--agent", "assistant", "--state"])
         .arg(world.state("agent"))
@@ -37,7 +37,7 @@ fn is_served(world: &World) -> bool {
     line.contains("\"USD\"")
 }
 
-fn is_served_at_last(world: &World) -> bool {
+pub fn is_served_at_last(world: &World) -> bool {
     (0..100).any(|_| is_served(world))
 }
 
