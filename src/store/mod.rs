@@ -1,6 +1,7 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; implemented on SQLite and on PostgreSQL.
 
 mod check;
+mod evidence;
 pub mod keep;
 mod mandates;
 mod notices;
@@ -16,6 +17,7 @@ pub mod views;
 mod witness;
 
 pub use check::{CheckProgress, Difference, LedgerCheck, Rule};
+pub use evidence::{Booking, LogExtent};
 pub use mandates::MandateQuery;
 pub use notices::{
     Attempt, Message, NOTICES_MAX, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeState, NoticeStep,
@@ -428,6 +430,32 @@ pub trait Store: Send + Sync {
     /// Leaves by tree index, in order.
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault>;
+    /// Complete subtrees of one level from `from` on, in order, with their places; at most `limit`.
+    fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
+        let places = from..from.saturating_add(limit.into());
+        let nodes = places.map(|place| Ok(self.node(level, place)?.map(|hash| (place, hash))));
+        nodes.take_while(|found| !matches!(found, Ok(None))).filter_map(Result::transpose).collect()
+    }
+    /// How much of the log there is, counted; none where nobody counts it.
+    fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {
+        Ok(None)
+    }
+    /// Checkpoints of this size and above, in order, signed or not.
+    fn checkpoints(&self, from_size: u64, limit: u32) -> Result<Vec<CheckpointRecord>, StoreFault> {
+        let mut found: Vec<_> = self.signed_checkpoint()?.into_iter().chain(self.newest_checkpoint()?).collect();
+        found.retain(|record| record.size >= from_size);
+        found.dedup();
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+    /// Batches behind this one, in order, signed or not.
+    fn batches(&self, _after: i64, _limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        Ok(vec![])
+    }
+    /// Transactions behind this number, in order, as their rows have them.
+    fn bookings(&self, _after: i64, _limit: u32) -> Result<Vec<Booking>, StoreFault> {
+        Ok(vec![])
+    }
     /// The newest checkpoint, signed or not.
     fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault>;
     /// The newest signed checkpoint.

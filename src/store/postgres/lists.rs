@@ -16,10 +16,11 @@ use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::store::evidence::BOOKINGS;
 use crate::store::mandates::MandateRow;
 use crate::store::{
-    ApprovalView, BatchRecord, Before, CasePlace, CheckpointRecord, LeafRecord, Listing, MandateQuery, Statement,
-    StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, Booking, CasePlace, CheckpointRecord, LeafRecord, Listing, LogExtent,
+    MandateQuery, Statement, StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
@@ -383,6 +384,36 @@ impl PostgresStore {
         self.one(sql, vec![Box::new(i16::from(level)), Box::new(number(index))], |row| rows::sha256(row, 0))
     }
 
+    pub(super) fn read_tree_nodes(&self, level: u8, from: u64, limit: u32) -> Reading<Vec<(u64, Sha256)>> {
+        let sql = "SELECT place, hash FROM nodes WHERE level = $1 AND place >= $2 ORDER BY place LIMIT $3";
+        let limit = i64::from(limit.min(ROWS_MAX));
+        let parameters: Vec<Parameter<'static>> =
+            vec![Box::new(i16::from(level)), Box::new(number(from)), Box::new(limit)];
+        self.all(sql, parameters, |row| Ok((rows::unsigned(row, 0)?, rows::sha256(row, 1)?)))
+    }
+
+    pub(super) fn read_log_extent(&self) -> Reading<Option<LogExtent>> {
+        let sql = "SELECT (SELECT count(*) FROM places), (SELECT count(*) FROM nodes)";
+        self.one(sql, vec![], |row| Ok(LogExtent { placed: rows::unsigned(row, 0)?, nodes: rows::unsigned(row, 1)? }))
+    }
+
+    pub(super) fn read_checkpoints(&self, from_size: u64, limit: u32) -> Reading<Vec<CheckpointRecord>> {
+        let sql = "SELECT size, root, note, signed FROM checkpoints WHERE size >= $1 ORDER BY size LIMIT $2";
+        let limit = i64::from(limit.min(ROWS_MAX));
+        self.all(sql, vec![Box::new(number(from_size)), Box::new(limit)], rows::checkpoint)
+    }
+
+    pub(super) fn read_batches(&self, after: i64, limit: u32) -> Reading<Vec<BatchRecord>> {
+        let sql = "SELECT batch, document, leaves, signature, key FROM batches WHERE batch > $1
+                   ORDER BY batch LIMIT $2";
+        self.all(sql, vec![Box::new(after), Box::new(i64::from(limit.min(ROWS_MAX)))], rows::batch)
+    }
+
+    pub(super) fn read_bookings(&self, after: i64, limit: u32) -> Reading<Vec<Booking>> {
+        let limit = i64::from(limit.min(ROWS_MAX));
+        self.all(&BOOKINGS_BEHIND, vec![Box::new(after), Box::new(limit)], rows::booking)
+    }
+
     pub(super) fn read_newest_checkpoint(&self) -> Reading<Option<CheckpointRecord>> {
         let sql = "SELECT size, root, note, signed FROM checkpoints ORDER BY size DESC LIMIT 1";
         self.one(sql, vec![], rows::checkpoint)
@@ -401,6 +432,9 @@ impl PostgresStore {
         })
     }
 }
+
+static BOOKINGS_BEHIND: LazyLock<String> =
+    LazyLock::new(|| format!("{BOOKINGS} WHERE t.id > $1 ORDER BY t.id LIMIT $2"));
 
 static ACCOUNT_BY_NAME: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {} FROM accounts WHERE name = $1", rows::ACCOUNT));

@@ -44,11 +44,11 @@ use serde_json::Value;
 
 use super::reply::Reply;
 use super::{
-    ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
+    ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
-    MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry,
-    RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery,
-    TransactionRecord, Turn,
+    LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork,
+    RevokedEntry, RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told,
+    TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -315,6 +315,26 @@ impl Store for PostgresStore {
 
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
         self.read_node(level, index)
+    }
+
+    fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
+        self.read_tree_nodes(level, from, limit)
+    }
+
+    fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {
+        self.read_log_extent()
+    }
+
+    fn checkpoints(&self, from_size: u64, limit: u32) -> Result<Vec<CheckpointRecord>, StoreFault> {
+        self.read_checkpoints(from_size, limit)
+    }
+
+    fn batches(&self, after: i64, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        self.read_batches(after, limit)
+    }
+
+    fn bookings(&self, after: i64, limit: u32) -> Result<Vec<Booking>, StoreFault> {
+        self.read_bookings(after, limit)
     }
 
     fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {

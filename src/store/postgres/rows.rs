@@ -16,7 +16,7 @@ use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandat
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 use crate::store::mandates::MandateRow;
-use crate::store::{BatchRecord, CheckpointRecord, LeafContent, LeafRecord, RevokedEntry};
+use crate::store::{BatchRecord, Booking, CheckpointRecord, LeafContent, LeafRecord, RevokedEntry};
 
 pub(super) type Read<T> = Result<T, RowFault>;
 
@@ -349,6 +349,32 @@ pub(super) fn batch(row: &Row) -> Read<BatchRecord> {
         leaves: hashes.iter().copied().map(Sha256).collect(),
         signature: get(row, 3)?,
         key: sha256_or_none(row, 4)?,
+    })
+}
+
+/// Columns as [`BOOKINGS`](crate::store::evidence::BOOKINGS) names them.
+pub(super) fn booking(row: &Row) -> Read<Booking> {
+    Ok(Booking {
+        number: get(row, 0)?,
+        name: get(row, 1)?,
+        kind: get(row, 2)?,
+        state: get(row, 3)?,
+        debit: get(row, 4)?,
+        credit: get(row, 5)?,
+        amount: get(row, 6)?,
+        fee: get(row, 7)?,
+        currency: get(row, 8)?,
+        agent: get(row, 9)?,
+        merchant: get(row, 10)?,
+        product: get(row, 11)?,
+        original: get(row, 12)?,
+        policy_version: get(row, 13)?,
+        catalogue_version: get(row, 14)?,
+        posted_at: get(row, 15)?,
+        batch: get(row, 16)?,
+        index_in_batch: get(row, 17)?,
+        statement: get(row, 18)?,
+        leaf: get(row, 19)?,
     })
 }
 

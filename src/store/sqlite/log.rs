@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::rows;
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::{Sha256, TransactionId};
-use crate::store::{BatchRecord, CheckpointRecord, LeafContent, LeafRecord, SequenceStep};
+use crate::store::evidence::BOOKINGS;
+use crate::store::{BatchRecord, Booking, CheckpointRecord, LeafContent, LeafRecord, LogExtent, SequenceStep};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -52,6 +53,60 @@ pub(super) fn node(connection: &Connection, level: u8, index: u64) -> Read<Optio
     let sql = "SELECT hash FROM nodes WHERE level = ?1 AND place = ?2";
     let index = i64::try_from(index).unwrap_or(i64::MAX);
     one(connection, sql, params![level, index], |row| rows::sha256(row, 0))
+}
+
+pub(super) fn tree_nodes(connection: &Connection, level: u8, from: u64, limit: u32) -> Read<Vec<(u64, Sha256)>> {
+    let sql = "SELECT place, hash FROM nodes WHERE level = ?1 AND place >= ?2 ORDER BY place LIMIT ?3";
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
+    all(connection, sql, params![level, from, limit.min(ROWS_MAX)], |row| {
+        Ok((rows::unsigned(row, 0)?, rows::sha256(row, 1)?))
+    })
+}
+
+pub(super) fn extent(connection: &Connection) -> Read<LogExtent> {
+    let sql = "SELECT (SELECT count(*) FROM leaves WHERE place IS NOT NULL), (SELECT count(*) FROM nodes)";
+    connection
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok(LogExtent { placed: rows::unsigned(row, 0)?, nodes: rows::unsigned(row, 1)? }))
+}
+
+pub(super) fn checkpoints(connection: &Connection, from_size: u64, limit: u32) -> Read<Vec<CheckpointRecord>> {
+    let sql = format!("{CHECKPOINT} WHERE size >= ?1 ORDER BY size LIMIT ?2");
+    let from = i64::try_from(from_size).unwrap_or(i64::MAX);
+    all(connection, &sql, params![from, limit.min(ROWS_MAX)], checkpoint_row)
+}
+
+pub(super) fn batches(connection: &Connection, after: i64, limit: u32) -> Read<Vec<BatchRecord>> {
+    let sql = format!("{BATCH} WHERE batch > ?1 ORDER BY batch LIMIT ?2");
+    all(connection, &sql, params![after, limit.min(ROWS_MAX)], batch_row)
+}
+
+pub(super) fn bookings(connection: &Connection, after: i64, limit: u32) -> Read<Vec<Booking>> {
+    let sql = format!("{BOOKINGS} WHERE t.id > ?1 ORDER BY t.id LIMIT ?2");
+    all(connection, &sql, params![after, limit.min(ROWS_MAX)], |row| {
+        Ok(Booking {
+            number: row.get(0)?,
+            name: row.get(1)?,
+            kind: row.get(2)?,
+            state: row.get(3)?,
+            debit: row.get(4)?,
+            credit: row.get(5)?,
+            amount: row.get(6)?,
+            fee: row.get(7)?,
+            currency: row.get(8)?,
+            agent: row.get(9)?,
+            merchant: row.get(10)?,
+            product: row.get(11)?,
+            original: row.get(12)?,
+            policy_version: row.get(13)?,
+            catalogue_version: row.get(14)?,
+            posted_at: row.get(15)?,
+            batch: row.get(16)?,
+            index_in_batch: row.get(17)?,
+            statement: row.get(18)?,
+            leaf: row.get(19)?,
+        })
+    })
 }
 
 pub(super) fn newest_checkpoint(connection: &Connection) -> Read<Option<CheckpointRecord>> {

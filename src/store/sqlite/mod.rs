@@ -38,9 +38,9 @@ use super::keep::Keep;
 use super::planted::planted;
 use super::reply::Reply;
 use super::{
-    ApprovalView, BatchRecord, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
+    ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
     CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
-    MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry,
+    LogExtent, MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry,
     RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery,
     TransactionRecord, Turn,
 };
@@ -311,6 +311,26 @@ impl Store for SqliteStore {
 
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
         self.read(|connection| log::node(connection, level, index))
+    }
+
+    fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
+        self.read(|connection| log::tree_nodes(connection, level, from, limit))
+    }
+
+    fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {
+        self.read(log::extent).map(Some)
+    }
+
+    fn checkpoints(&self, from_size: u64, limit: u32) -> Result<Vec<CheckpointRecord>, StoreFault> {
+        self.read(|connection| log::checkpoints(connection, from_size, limit))
+    }
+
+    fn batches(&self, after: i64, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        self.read(|connection| log::batches(connection, after, limit))
+    }
+
+    fn bookings(&self, after: i64, limit: u32) -> Result<Vec<Booking>, StoreFault> {
+        self.read(|connection| log::bookings(connection, after, limit))
     }
 
     fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {

@@ -267,6 +267,21 @@ impl Store for Faulty {
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
         self.read(|| self.inner.node(level, index))
     }
+    fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
+        self.read(|| self.inner.tree_nodes(level, from, limit))
+    }
+    fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {
+        self.read(|| self.inner.log_extent())
+    }
+    fn checkpoints(&self, from_size: u64, limit: u32) -> Result<Vec<CheckpointRecord>, StoreFault> {
+        self.read(|| self.inner.checkpoints(from_size, limit))
+    }
+    fn batches(&self, after: i64, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        self.read(|| self.inner.batches(after, limit))
+    }
+    fn bookings(&self, after: i64, limit: u32) -> Result<Vec<Booking>, StoreFault> {
+        self.read(|| self.inner.bookings(after, limit))
+    }
     fn newest_checkpoint(&self) -> Result<Option<CheckpointRecord>, StoreFault> {
         self.read(|| self.inner.newest_checkpoint())
     }
