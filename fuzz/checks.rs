@@ -9,8 +9,13 @@ use countersign::hsm::messages::{self, FrontMessage, SupervisorMessage, WorkerOr
 use countersign::hsm::uri::SlotUri;
 use countersign::hsm::wire::{self, FromWorker, ToWorker};
 use countersign::hsm::{CustodyAttributes, KeyInfo, KeyState};
+use countersign::kernel::export_note::{self, ExportNote};
+use countersign::kernel::note::{Checkpoint, SignedNote};
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput, TlsSide};
+use countersign::kernel::tile::{self, Tile};
+use countersign::kernel::tlog_proof::TlogProof;
 use countersign::kernel::types::{Sha256, UnixMillis};
+use countersign::kernel::{bundle, leaf_proof, receipt};
 
 /// Frames of a front, as a worker reads them: what was read is written again and reads the same.
 pub fn worker_frame(bytes: &[u8]) {
@@ -87,7 +92,8 @@ pub fn lint(bytes: &[u8]) {
         SignInput::Document { tag: DocumentTag::CustodyStatement, canonical_json: body.clone() },
         SignInput::TreeHead { note: body.clone() },
         SignInput::Cosignature { message: body.clone() },
-        SignInput::Jwt { signing_input: body },
+        SignInput::Jwt { signing_input: body.clone() },
+        SignInput::AuditExport { note: body },
     ];
     let input = &kinds[usize::from(*choice) % kinds.len()];
     for purpose in Purpose::ALL {
@@ -110,4 +116,76 @@ fn key_of(purpose: Purpose) -> KeyInfo {
         custody: CustodyAttributes::WORST,
         state: KeyState::Active,
     }
+}
+
+// Evidence
+
+/// The root of the bank whose evidence the corpus has.
+const ROOT: &[u8] = include_bytes!("evidence/root.der");
+const OID_BASE: &str = "1.3.6.1.4.1.32473";
+/// What that bank has handed out: these bytes prove something, and no others do.
+const RECEIPT: &[u8] = include_bytes!("corpus/receipt/seed-0");
+const PROOF: &[u8] = include_bytes!("corpus/proof/seed-0");
+const BUNDLE: &[u8] = include_bytes!("corpus/bundle/seed-0");
+
+/// A checkpoint that is read has one writing.
+pub fn checkpoint(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(checkpoint) = Checkpoint::parse(text) {
+        assert_eq!(checkpoint.text(), text);
+    }
+}
+
+/// So has a signed note; one about an export is no checkpoint.
+pub fn note(bytes: &[u8]) {
+    let Ok(note) = SignedNote::parse(bytes) else {
+        return;
+    };
+    assert_eq!(note.compose().as_bytes(), bytes);
+    if let Some(export) = ExportNote::parse(&note.text) {
+        assert_eq!(export.text(), note.text);
+        assert!(Checkpoint::parse(&note.text).is_err());
+        let _ = export_note::verify(bytes, (export.sha256, export.bytes), ROOT, OID_BASE);
+    }
+}
+
+/// A proof has one writing, and only the one that was handed out proves anything.
+pub fn proof(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(proof) = TlogProof::parse(text)
+    {
+        assert_eq!(proof.compose(), text);
+    }
+    assert!(leaf_proof::verify(bytes, ROOT, OID_BASE).is_err() || bytes == PROOF);
+}
+
+/// Only the receipt that was handed out proves anything.
+pub fn receipt(bytes: &[u8]) {
+    assert!(receipt::verify(bytes, ROOT, OID_BASE).is_err() || bytes == RECEIPT);
+}
+
+/// The path of a tile, and a bundle of so many entries as the first byte says: each has one writing.
+pub fn tile(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Some(tile) = Tile::parse(text)
+    {
+        assert_eq!(tile.to_string(), text);
+        assert_eq!(tile.nodes().count(), usize::from(tile.width));
+    }
+    let Some((width, rest)) = bytes.split_first() else {
+        return;
+    };
+    if let Ok(entries) = tile::unbundle(rest, u16::from(*width)) {
+        assert_eq!(tile::bundle(entries.into_iter()).as_deref(), Some(rest));
+    }
+}
+
+/// An archive has one writing, and only the bundle that was handed out proves anything.
+pub fn bundle(bytes: &[u8]) {
+    if let Ok(members) = bundle::tar::read(bytes) {
+        assert_eq!(bundle::tar::write(&members).as_deref(), Ok(bytes));
+    }
+    assert!(bundle::verify(bytes, ROOT, OID_BASE).is_err() || bytes == BUNDLE);
 }

@@ -1,106 +1,141 @@
-//! Rebuilds the log from its leaves and compares everything that was stored or signed with the result.
+//! Rebuilds the log from its leaves and compares everything that was stored or signed with the result: the tree, the
+//! checkpoints, the batches of payments, and the book itself.
 
+mod book;
+mod finding;
+mod told;
+mod tree;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Log, damaged, read_checkpoint};
-use crate::kernel::merkle::{Frontier, NodeId, leaf_hash};
-use crate::kernel::note::SignedNote;
-use crate::kernel::receipt::{commitment, leaf_entry};
+pub use finding::{Finding, Findings, Wrong};
+
+use super::{Log, damaged};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
-use crate::store::LeafContent;
+use crate::store::LeafRecord;
+use told::Told;
 
 /// Leaves that are read at once.
 const PAGE_LEAVES: u32 = 1024;
 
+/// The head of somebody's copy: the log must begin with it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyHead {
+    pub size: u64,
+    pub root: Sha256,
+}
+
+/// What a check has found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Examined {
+    pub findings: Findings,
+    /// `{origin, leaves, signed_size, root, unsigned_leaves, waiting, erased, checkpoints, batches, transactions, postings}`
+    pub counted: Value,
+}
+
+impl Examined {
+    /// For the wire: what was counted, `sound`, `findings_found` and the first `findings`.
+    pub fn to_json(&self) -> Value {
+        let mut value = self.counted.clone();
+        value["sound"] = json!(self.findings.found == 0);
+        value["findings_found"] = json!(self.findings.found);
+        value["findings"] = json!(self.findings.told);
+        value
+    }
+}
+
 impl Log {
-    /// Rebuilds the tree from the stored leaves: each body and salt must give its commitment, each stored node the
-    /// rebuilt one, and the root must be that of the newest signed checkpoint, whose signature must verify.
-    ///
-    /// Answers `{origin, leaves, signed_size, root, unsigned_leaves, waiting}`; reads every leaf once.
+    /// [`Self::examine`], for whoever only wants to know that all is well.
     ///
     /// # Errors
-    /// `log_damaged` names the first thing that differs; the store's.
+    /// `log_damaged` names the first finding; the store's.
     pub fn check(&self) -> Result<Value, Failure> {
-        // What is sequenced while the check runs is left for the next check.
-        let signed = self.setup.store.signed_checkpoint()?;
-        let signed_size = signed.as_ref().map_or(0, |record| record.size);
-        let mut frontier = Frontier::empty();
-        while frontier.size() < signed_size {
-            let before = frontier.size();
-            self.check_page(&mut frontier, signed_size)?;
-            if frontier.size() == before {
-                return Err(damaged(format!(
-                    "the log ends at leaf {before}, the signed checkpoint covers {signed_size}"
-                )));
+        let examined = self.examine(None, &mut |_| {})?;
+        match examined.findings.told.first() {
+            None => Ok(examined.to_json()),
+            Some(first) => {
+                let (name, more) = (first.name.name(), examined.findings.found - 1);
+                Err(damaged(format!("{name} on {}: {}; {more} more", first.on, first.message)))
             }
         }
-        if let Some(record) = &signed {
-            let checkpoint = read_checkpoint(record)?;
-            if checkpoint.root != frontier.root() {
-                return Err(damaged(format!("the leaves do not give the root that checkpoint {signed_size} signs")));
-            }
-            let note = SignedNote::parse(record.signed.as_deref().unwrap_or_default());
-            let verified = note.and_then(|note| {
-                let text_is_the_journalled_one = note.text.as_bytes() == record.note;
-                let roles = self.roles();
-                let earlier = roles.checkpoints().skip(1);
-                let first = note.verify(&checkpoint.origin, &roles.checkpoint.key.spki);
-                let by_any = earlier.fold(first, |verified, role| {
-                    verified.or_else(|_| note.verify(&checkpoint.origin, &role.key.spki))
-                });
-                by_any.map(|()| text_is_the_journalled_one)
-            });
-            match verified {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Err(damaged(format!(
-                        "checkpoint {signed_size} was signed with another text than journalled"
-                    )));
-                }
-                Err(refused) => return Err(damaged(format!("the signature of checkpoint {signed_size}: {refused}"))),
-            }
-        }
-        let newest = self.setup.store.newest_checkpoint()?.map_or(signed_size, |record| record.size);
-        let waiting = self.setup.store.unsequenced(PAGE_LEAVES)?.len();
-        Ok(json!({
-            "origin": self.setup.settings.origin,
-            "leaves": newest,
-            "signed_size": signed_size,
-            "root": frontier.root().hex(),
-            "unsigned_leaves": newest.saturating_sub(signed_size),
-            "waiting": waiting,
-        }))
     }
 
-    fn check_page(&self, frontier: &mut Frontier, end: u64) -> Result<(), Failure> {
-        for leaf in self.setup.store.leaves(frontier.size(), PAGE_LEAVES)? {
-            let index = frontier.size();
-            if index == end {
-                return Ok(());
-            }
-            if leaf.index != Some(index) {
-                return Err(damaged(format!("leaf {index} is missing from the store")));
-            }
-            match &leaf.content {
-                LeafContent::Known { salt, body } if commitment(salt, body) == leaf.commitment => {}
-                LeafContent::Known { .. } => {
-                    return Err(damaged(format!("the body of leaf {index} is not the one that was committed to")));
-                }
-                // Its commitment is in the tree all the same.
-                LeafContent::Erased => {}
-                LeafContent::Damaged(why) => return Err(damaged(format!("leaf {index} does not open: {why}"))),
-            }
-            let mut completed: Vec<(NodeId, Sha256)> = Vec::new();
-            frontier.append(leaf_hash(&leaf_entry(&leaf.commitment)), |level, index, hash| {
-                completed.push((NodeId { level, index }, hash));
-            });
-            for (node, hash) in completed {
-                if self.node(node)? != hash {
-                    return Err(damaged(format!("tree node {}/{} is not that of the leaves", node.level, node.index)));
+    /// Rebuilds the tree from the stored leaves: each body and salt must give its commitment, each stored node be that of
+    /// the nodes below it, each checkpoint sign the root of its size. Then each batch must be signed over its statements,
+    /// and each transaction be what its leaves say, and the reverse. A copy's head must be a beginning of this log.
+    ///
+    /// Reads every leaf and every transaction once, in order; memory grows by some 200 bytes a transaction. What comes in
+    /// meanwhile is left for the next check.
+    ///
+    /// # Errors
+    /// The store's. What is wrong is no error: it is among the findings.
+    pub fn examine(&self, copy: Option<&CopyHead>, progress: &mut dyn FnMut(Value)) -> Result<Examined, Failure> {
+        let store = &self.setup.store;
+        // In this order: whatever is counted here has its checkpoint.
+        let extent = store.log_extent()?;
+        let signed_size = store.signed_checkpoint()?.map_or(0, |record| record.size);
+        let size = store.newest_checkpoint()?.map_or(0, |record| record.size);
+        let mut told = Told::default();
+        let copied = copy.map(|copy| copy.size);
+        let heed = |leaf: &LeafRecord| told.heed(leaf);
+        let rebuilt = tree::rebuild(self, size, copied, heed, &mut |leaves| {
+            progress(json!({ "rows": leaves, "of": "leaves" }));
+        })?;
+        let mut findings = rebuilt.findings;
+        if rebuilt.size < size {
+            let ends = rebuilt.size;
+            match store.leaves(ends, 1)?.first() {
+                Some(_) => findings.add(Wrong::LeafMissing, ends, "the log has a place here and the store no leaf"),
+                None => {
+                    let why = format!("the log ends here, and its newest checkpoint covers {size} leaves");
+                    findings.add(Wrong::LogTruncated, ends, why);
                 }
             }
         }
-        Ok(())
+        if let Some(extent) = extent {
+            // A tree of n leaves has 2n complete subtrees, less one for each peak.
+            let nodes = (2 * size).saturating_sub(u64::from(size.count_ones()));
+            if extent.placed > size {
+                let why = format!("{} leaves have a place, no checkpoint covers more than {size}", extent.placed);
+                findings.add(Wrong::LeafBeyondCheckpoint, size, why);
+            }
+            if extent.nodes > nodes {
+                let why = format!("the store has {} nodes, a tree of {size} leaves {nodes}", extent.nodes);
+                findings.add(Wrong::NodeTooMany, size, why);
+            }
+        }
+        if let Some(copy) = copy {
+            match rebuilt.root_at {
+                Some(root) if root == copy.root => {}
+                Some(_) => {
+                    let why = "the log does not begin with the leaves that the copy has";
+                    findings.add(Wrong::CopyForked, copy.size, why);
+                }
+                None => {
+                    let why = format!("the copy has more leaves than the log, which has {}", rebuilt.size);
+                    findings.add(Wrong::CopyLonger, copy.size, why);
+                }
+            }
+        }
+        let book = book::compare(self, told, size, rebuilt.erased, progress)?;
+        findings.join(book.findings);
+        let waiting = store.unsequenced(PAGE_LEAVES)?.len();
+        let counted = json!({
+            "origin": self.setup.settings.origin,
+            "leaves": size,
+            "signed_size": signed_size,
+            "root": rebuilt.root.hex(),
+            "unsigned_leaves": size.saturating_sub(signed_size),
+            "waiting": waiting,
+            "erased": rebuilt.erased,
+            "checkpoints": rebuilt.checkpoints,
+            "batches": book.batches,
+            "transactions": book.transactions,
+            "postings": book.postings,
+        });
+        Ok(Examined { findings, counted })
     }
 }

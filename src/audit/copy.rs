@@ -93,6 +93,11 @@ impl Copy {
                 "keep the copy as evidence: the log has lost what was signed",
             ));
         }
+        let now = SignedNote::parse(head.checkpoint.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
+        let now = now.map_err(|refused| forked(format!("the log's checkpoint is none: {refused}")))?;
+        if now.size != head.size || now.origin != head.origin {
+            return Err(forked("the log's checkpoint is of another tree than its tiles".into()));
+        }
         let tiles: Vec<Tile> = grown(old_size, head.size).collect();
         let total = tiles.len() as u64;
         self.begin_anew()?;
@@ -111,11 +116,6 @@ impl Copy {
             progress(done + page.len() as u64, total);
         }
         // Both trees from the tiles of now: the one that is signed now, and the one that was signed then.
-        let now = SignedNote::parse(head.checkpoint.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
-        let now = now.map_err(|refused| forked(format!("the log's checkpoint is none: {refused}")))?;
-        if now.size != head.size || now.origin != head.origin {
-            return Err(forked("the log's checkpoint is of another tree than its tiles".into()));
-        }
         for known in before.iter().chain([&now]).filter(|known| known.size > 0) {
             if self.root_of(known.size, head.size)? != known.root {
                 return Err(forked(format!("the first {} leaves are not those that were signed", known.size)));

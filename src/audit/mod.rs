@@ -3,11 +3,14 @@
 //! The store is the only truth. The sequencer keeps no state of its own, so the live path and recovery after a
 //! crash are the same function, [`Log::advance`].
 
+mod bundle;
 mod check;
 pub mod copy;
 pub mod cosigning;
+pub mod export;
 mod issue;
 pub mod prove;
+pub mod search;
 mod sequencer;
 pub mod settings;
 mod show;
@@ -26,6 +29,7 @@ use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
 use crate::store::{CheckpointRecord, LeafContent, Store};
 
+pub use check::{CopyHead, Examined, Finding, Findings, Wrong};
 pub use sequencer::Advance;
 
 /// What a log is made of.

@@ -26,7 +26,7 @@ impl Log {
     }
 }
 
-fn item(leaf: &LeafRecord, signed_size: u64) -> Value {
+pub(super) fn item(leaf: &LeafRecord, signed_size: u64) -> Value {
     let as_json = |body: &[u8]| {
         serde_json::from_slice::<Value>(body)
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()))

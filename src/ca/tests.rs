@@ -322,6 +322,7 @@ impl Token for LintingToken {
                 SignInput::TlsCertificateVerify { .. }
                 | SignInput::TreeHead { .. }
                 | SignInput::Cosignature { .. }
+                | SignInput::AuditExport { .. }
                 | SignInput::HttpRequest { .. }
                 | SignInput::Jwt { .. }
                 | SignInput::Mandate { .. }

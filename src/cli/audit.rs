@@ -1,5 +1,8 @@
 //! `countersign audit`: read the audit log, and rebuild it to see that nothing was changed.
 
+mod check;
+pub(super) mod search;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,14 +16,19 @@ use crate::cli::documents;
 use crate::cli::progress::Progress;
 use crate::front::admin::AdminCall;
 use crate::kernel::receipt::Base64;
+use crate::kernel::text::visible;
 use crate::kernel::tile::Tile;
+use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
 
 /// Read the audit log or check it
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   countersign audit show --limit 5
+  countersign audit search --agent assistant --since 2026-11-22
+  countersign audit tail --follow
   countersign audit check
+  countersign audit bundle txn_01JD0000000000000000000000 --out payment.tar
   countersign audit prove 42 --out leaf-42.tlog-proof
   countersign audit export /srv/auditor/bank-log")]
 pub struct Args {
@@ -39,11 +47,45 @@ enum Verb {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// Rebuild the tree from every stored leaf and compare it with the newest signed checkpoint
+    /// Rebuild the log, and compare tree, checkpoints, payments, holds, decisions and signatures with it
+    ///
+    /// What each finding means is in docs/AUDIT.md. Exit code 1 when something was found.
     #[command(after_help = "Examples:
   countersign audit check
+  countersign audit check --tiles /srv/auditor/bank-log
   countersign audit check --json")]
-    Check,
+    Check(check::Args),
+    /// Find leaves by agent, tool, decision, amount, time, payment, account; or write them all into a signed file
+    ///
+    /// Amounts and accounts are those of the leaf, or of the payment that it names. Time is that of the request: it may be
+    /// a minute before that of an earlier leaf, so the search looks a minute around the span.
+    #[command(after_help = "Examples:
+  countersign audit search --agent assistant --decision refused --since 2026-11-22
+  countersign audit search --amount-min 1000 --currency USD --tool execute_transfer --json
+  countersign audit search --since 2026-11-01 --until 2026-12-01 --out november.csv --format csv
+  countersign verify export november.csv --root bank-root.pem")]
+    Search(search::SearchArgs),
+    /// Show the newest leaves, a line each, and with --follow those that come, until Ctrl-C
+    #[command(after_help = "Examples:
+  countersign audit tail
+  countersign audit tail --follow --decision refused
+  countersign --json audit tail --follow")]
+    Tail(search::TailArgs),
+    /// Put the evidence of one payment into one file, that `verify bundle` checks with the bank's root alone
+    ///
+    /// Receipt, authorization, the agent's certificate, what people said and signed, the owner's mandate: each with the
+    /// leaf that recorded it. Any tar opens it.
+    #[command(after_help = "Examples:
+  countersign audit bundle txn_01JD0000000000000000000000 --out payment.tar
+  countersign verify bundle payment.tar --root bank-root.pem")]
+    Bundle {
+        /// The payment, as `execute_…` answered it
+        #[arg(value_name = "TXN")]
+        transaction: TransactionId,
+        /// An existing file is replaced
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Prove one leaf: a C2SP tlog-proof that `verify proof` checks with the party's root alone
     #[command(after_help = "Examples:
   countersign audit prove 42
@@ -87,10 +129,10 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let answer = context.call(AdminCall::AuditShow { limit })?;
             context.print(&answer, show_text);
         }
-        Verb::Check => {
-            let answer = context.call(AdminCall::AuditCheck {})?;
-            context.print(&answer, check_text);
-        }
+        Verb::Check(args) => check::run(args, context)?,
+        Verb::Search(args) => search::search(args, context)?,
+        Verb::Tail(args) => search::tail(args, context)?,
+        Verb::Bundle { transaction, out } => bundle(context, transaction, &out)?,
         Verb::Prove { leaf, out } => prove(context, leaf, out.as_deref())?,
         Verb::Export { directory } => export(context, &directory)?,
     }
@@ -107,11 +149,26 @@ fn prove(context: &Context, leaf: LeafChoice, out: Option<&Path>) -> Result<(), 
             let _ = std::io::stdout().write_all(proof.as_bytes());
         }
         Some(path) => {
-            documents::write(path, proof)?;
+            documents::write_whole(path, proof.as_bytes())?;
             let said = json!({ "file": path, "bytes": proof.len() });
             context.print(&said, |_| format!("the proof is in {}", path.display()));
         }
     }
+    Ok(())
+}
+
+fn bundle(context: &Context, transaction: TransactionId, out: &Path) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Bundle {
+        bundle: Base64,
+    }
+    let answer = context.call(AdminCall::AuditBundle { transaction: transaction.clone() })?;
+    let Bundle { bundle: Base64(bytes) } = serde_json::from_value(answer).map_err(|error| {
+        Failure::fault("answer_unreadable", error.to_string(), "check that CLI and daemon are the same version")
+    })?;
+    documents::write_whole(out, &bytes)?;
+    let said = json!({ "transaction_id": transaction, "file": out, "bytes": bytes.len() });
+    context.print(&said, |_| format!("the evidence of {transaction} is in {}", out.display()));
     Ok(())
 }
 
@@ -159,20 +216,10 @@ fn leaf_line(leaf: &Value) -> String {
         Value::Null if content == "damaged" => "(does not open: run `countersign audit check`)".to_owned(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => body.to_string(),
     };
+    // One line a leaf, whatever a stranger wrote into it.
+    let shown = visible(&shown);
     let state = if leaf["signed"] == true { "signed " } else { "waiting" };
     format!("{:>8}  {state}  {shown}", leaf["index"].to_string())
-}
-
-fn check_text(answer: &Value) -> String {
-    format!(
-        "the log {} is sound\n  leaves rebuilt under the signed checkpoint: {}\n  root: {}\n  \
-         waiting for a signature: {}, for a place: {}",
-        answer["origin"].as_str().unwrap_or_default(),
-        answer["signed_size"],
-        answer["root"].as_str().unwrap_or_default(),
-        answer["unsigned_leaves"],
-        answer["waiting"],
-    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Documents that verbs take and give: read whole, written whole, with one clear sentence when that fails.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -58,6 +58,37 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
             "check the path of --out",
         )
     })
+}
+
+/// Writes evidence: beside the file, synced, then renamed. A reader sees the old one or the whole new one.
+///
+/// # Errors
+/// `file_not_written`
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    put_whole(path, bytes).map_err(|error| {
+        Failure::usage(
+            "file_not_written",
+            format!("{} was not written: {error}", path.display()),
+            "choose a directory you may write to",
+        )
+    })
+}
+
+fn put_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().ok_or_else(|| std::io::Error::other("this is not the name of a file"))?;
+    let mut partial_name = name.to_owned();
+    partial_name.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(partial_name);
+    let written = fs::File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| fs::rename(&partial, path));
+    if done.is_err() {
+        // Best effort: the first error is the one worth telling.
+        let _ = fs::remove_file(&partial);
+    }
+    done
 }
 
 /// The text of a member, or nothing.

@@ -56,6 +56,7 @@ pub mod transaction;
 pub mod trust;
 pub mod verify;
 pub mod verify_approval;
+mod verify_bundle;
 pub mod verify_log;
 pub mod witness;
 mod x509;

@@ -1,11 +1,12 @@
 //! `countersign receipt`: fetch the receipt of a posted transaction, to keep it and to verify it anywhere.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
+use crate::cli::documents;
 use crate::front::admin::AdminCall;
 use crate::kernel::receipt::Receipt;
 use crate::kernel::types::TransactionId;
@@ -49,13 +50,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let _ = std::io::stdout().write_all(&bytes);
         }
         Some(path) => {
-            write_whole(&path, &bytes).map_err(|error| {
-                Failure::usage(
-                    "file_not_written",
-                    format!("{} was not written: {error}", path.display()),
-                    "choose a directory you may write to",
-                )
-            })?;
+            documents::write_whole(&path, &bytes)?;
             let answer = json!({ "transaction_id": transaction, "file": path, "bytes": bytes.len() });
             context.print(&answer, |_| format!("receipt of {transaction} written to {}", path.display()));
         }
@@ -70,22 +65,4 @@ fn receipt_bytes(answer: Value) -> Result<Vec<u8>, Failure> {
     };
     let receipt: Receipt = serde_json::from_value(answer).map_err(|error| unreadable(error.to_string()))?;
     receipt.to_bytes().map_err(|refusal| unreadable(refusal.to_string()))
-}
-
-/// Writes beside the file, syncs, then renames: a reader sees the old receipt or the whole new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let name = path.file_name().ok_or_else(|| std::io::Error::other("this is not the name of a file"))?;
-    let mut partial_name = name.to_owned();
-    partial_name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(partial_name);
-    let written = std::fs::File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let done = written.and_then(|()| std::fs::rename(&partial, path));
-    if done.is_err() {
-        // Best effort: the first error is the one worth telling.
-        let _ = std::fs::remove_file(&partial);
-    }
-    done
 }

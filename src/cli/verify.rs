@@ -9,6 +9,7 @@ use x509_parser::pem::Pem;
 use crate::cli::context::Context;
 use crate::cli::documents;
 use crate::cli::verify_approval;
+use crate::cli::verify_bundle;
 use crate::cli::verify_log;
 use crate::config::Config;
 use crate::kernel::cosignature::{Anchored, Cosigner};
@@ -24,6 +25,8 @@ use crate::ops::failure::Failure;
 #[command(after_help = "Examples:
   countersign verify receipt receipt.json --root bank-root.pem
   countersign verify receipt receipt.json --root bank-root.pem --witness-root secco-root.pem
+  countersign verify bundle payment.tar --root bank-root.pem
+  countersign verify export november.csv --root bank-root.pem
   countersign verify approval approval.json --root bank-root.pem --issuing bank-issuing.pem
   countersign verify custody-report custody.json --root bank-root.pem
   countersign verify log bank-log --root bank-root.pem
@@ -67,6 +70,40 @@ enum Verb {
         /// The root of a witness that must have cosigned, PEM: the security company's
         #[arg(long, value_name = "PEM")]
         witness_root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+    /// Verify the evidence of one payment: every part of it, and that all speak of the same payment
+    #[command(after_help = "Examples:
+  countersign audit bundle txn_01JD0000000000000000000000 --out payment.tar
+  countersign verify bundle payment.tar --root bank-root.pem")]
+    Bundle {
+        /// The archive, as `audit bundle` wrote it
+        file: PathBuf,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
+        /// The root of a witness that must have cosigned, PEM: the security company's
+        #[arg(long, value_name = "PEM")]
+        witness_root: Option<PathBuf>,
+        /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
+        #[arg(long, value_name = "OID")]
+        oid_base: Option<String>,
+    },
+    /// Verify a file that `audit search --out` wrote, with the signed note beside it
+    #[command(after_help = "Examples:
+  countersign audit search --since 2026-11-01 --out november.csv --format csv
+  countersign verify export november.csv --root bank-root.pem")]
+    Export {
+        /// The file; its note is FILE.note
+        file: PathBuf,
+        /// The note, when it is elsewhere
+        #[arg(long, value_name = "FILE")]
+        note: Option<PathBuf>,
+        /// The party's root certificate, PEM [default: certs/root.pem of the state directory]
+        #[arg(long, value_name = "PEM")]
+        root: Option<PathBuf>,
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
@@ -142,6 +179,10 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Log { directory, root, witness_root, oid_base } => {
             verify_log::log(context, &directory, root, witness_root.as_deref(), oid_base)
         }
+        Verb::Bundle { file, root, witness_root, oid_base } => {
+            verify_bundle::bundle(context, &file, root, witness_root.as_deref(), oid_base)
+        }
+        Verb::Export { file, note, root, oid_base } => verify_bundle::export(context, &file, note, root, oid_base),
         Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
     }
@@ -155,11 +196,7 @@ fn receipt(
     oid_base: Option<String>,
 ) -> Result<(), Failure> {
     let receipt = read_limited(file)?;
-    let root = match root {
-        Some(path) => read_root(&path)?,
-        None => read_root(&root_of_state(context)?)?,
-    };
-    let oid_base = oid_base.unwrap_or_else(|| oid_base_of_state(context));
+    let (root, oid_base) = trusted(context, root, oid_base)?;
     let witness_root = witness_root.map(read_root).transpose()?;
     let verdict = verify_witnessed(&receipt, &root, witness_root.as_deref(), &oid_base)
         .map_err(|refusal| refused(file, &refusal))?;
@@ -374,8 +411,13 @@ fn verdict_json(verdict: &ReceiptVerdict, root: &[u8]) -> Value {
 
 /// Reads one byte more than a receipt may have, so that the rule and not the machine decides.
 pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_at_most(path, RECEIPT_BYTES_MAX)
+}
+
+/// The same for what may be as long as this.
+pub(super) fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let limit = RECEIPT_BYTES_MAX as u64 + 1;
+    let limit = bytes_max as u64 + 1;
     let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     match read {
         Ok(_) => Ok(bytes),
@@ -387,7 +429,21 @@ pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-pub(super) fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
+/// What a reader trusts: the root certificate (DER) and the base of the private OIDs, as named or as the state directory
+/// has them.
+pub(super) fn trusted(
+    context: &Context,
+    root: Option<PathBuf>,
+    oid_base: Option<String>,
+) -> Result<(Vec<u8>, String), Failure> {
+    let path = match root {
+        Some(path) => path,
+        None => root_of_state(context)?,
+    };
+    Ok((read_root(&path)?, oid_base.unwrap_or_else(|| oid_base_of_state(context))))
+}
+
+fn root_of_state(context: &Context) -> Result<PathBuf, Failure> {
     let places = [context.state.certs().join("root.pem"), context.state.anchors().join("bank-root.pem")];
     places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         Failure::usage(

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::progress::Progress;
-use super::verify::{cosigned, oid_base_of_state, read_limited, read_root, root_of_state};
+use super::verify::{cosigned, read_limited, read_root, trusted};
 use crate::audit::copy::Copy;
 use crate::kernel::cosignature::Cosigner;
 use crate::kernel::leaf_proof;
@@ -92,12 +92,4 @@ pub(super) fn log(
 /// A line each, with its end.
 fn witnesses(cosigners: &[Cosigner]) -> String {
     cosigned(cosigners).into_iter().map(|line| format!("{}\n", line.trim_start())).collect()
-}
-
-fn trusted(context: &Context, root: Option<PathBuf>, oid_base: Option<String>) -> Result<(Vec<u8>, String), Failure> {
-    let path = match root {
-        Some(path) => path,
-        None => root_of_state(context)?,
-    };
-    Ok((read_root(&path)?, oid_base.unwrap_or_else(|| oid_base_of_state(context))))
 }

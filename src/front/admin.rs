@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::audit::CopyHead;
+use crate::audit::export::ExportCall;
 use crate::audit::prove::LeafChoice;
+use crate::audit::search::SearchCall;
 use crate::ca::mandates::MandateWish;
 use crate::ca::settings::PartyKind;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
@@ -25,7 +28,7 @@ use crate::kernel::text::OnHostile;
 use crate::kernel::tile::Tile;
 use crate::kernel::types::{
     AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OwnerId,
-    PartyName, ProductId, RoleName, SpiffeId, TransactionId,
+    PartyName, ProductId, RoleName, Sha256, SpiffeId, TransactionId,
 };
 use crate::kernel::witness::Head;
 use crate::notify::NotifyCall;
@@ -324,9 +327,25 @@ pub enum AdminCall {
     AuditShow {
         limit: u32,
     },
-    AuditCheck {},
+    /// With the head of a copy that the log must begin with.
+    AuditCheck {
+        #[serde(default)]
+        copy: Option<CopyHead>,
+    },
+    AuditSearch(SearchCall),
+    /// The next part of a search's file.
+    AuditExport(ExportCall),
+    /// The note of that file, when it is what the search finds.
+    AuditSignExport {
+        export: ExportCall,
+        sha256: Sha256,
+    },
     AuditProve {
         leaf: LeafChoice,
+    },
+    /// The evidence of one payment.
+    AuditBundle {
+        transaction: TransactionId,
     },
     AuditHead {},
     /// Tiles by their paths, at most 64 at a time.
@@ -388,11 +407,12 @@ fn only_shows(call: &AdminCall) -> bool {
         return call.only_shows();
     }
     use AdminCall::{
-        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditCheck, AuditHead, AuditProve, AuditShow,
-        AuditTiles, CertApprovals, CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport,
-        CustodyReport, Doctor, FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList,
-        MandateShow, MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy,
-        ProductList, Receipt, ReportCompliance, Status, WitnessStatus,
+        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditBundle, AuditCheck, AuditExport, AuditHead,
+        AuditProve, AuditSearch, AuditShow, AuditSignExport, AuditTiles, CertApprovals, CertList, CertPending,
+        CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList, GrantList,
+        HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow, MerchantList, MonitorAlerts,
+        MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, ReportCompliance, Status,
+        WitnessStatus,
     };
     matches!(
         call,
@@ -431,8 +451,12 @@ fn only_shows(call: &AdminCall) -> bool {
             | WitnessStatus {}
             | Receipt { .. }
             | AuditShow { .. }
-            | AuditCheck {}
+            | AuditCheck { .. }
+            | AuditSearch(_)
+            | AuditExport(_)
+            | AuditSignExport { .. }
             | AuditProve { .. }
+            | AuditBundle { .. }
             | AuditHead {}
             | AuditTiles { .. }
             | ReportCompliance(_)
@@ -636,8 +660,19 @@ fn dispatch(
                 .map_err(|error| Failure::fault("receipt_unwritable", error.to_string(), "report this as a defect"))
         }
         AdminCall::AuditShow { limit } => services.log()?.show(limit),
-        AdminCall::AuditCheck {} => services.log()?.check(),
+        AdminCall::AuditCheck { copy } => {
+            services.log()?.examine(copy.as_ref(), progress).map(|examined| examined.to_json())
+        }
         AdminCall::AuditProve { leaf } => services.log()?.prove(&leaf).map(|proof| json!({ "proof": proof })),
+        AdminCall::AuditSearch(call) => services.log()?.search(&call).map(|page| page.to_json()),
+        AdminCall::AuditExport(call) => services.log()?.export(&call).map(|page| json!(page)),
+        AdminCall::AuditSignExport { export, sha256 } => {
+            services.log()?.sign_export(&export, sha256, progress).map(|note| json!({ "note": note }))
+        }
+        AdminCall::AuditBundle { transaction } => {
+            let file = services.log()?.bundle(&transaction, RECEIPT_WAIT)?;
+            Ok(json!({ "transaction_id": transaction, "bundle": Base64(file) }))
+        }
         AdminCall::AuditHead {} => services.log()?.head(COSIGNATURE_WAIT).map(|head| json!(head)),
         AdminCall::AuditTiles { tiles } => audit_tiles(services, &tiles),
 

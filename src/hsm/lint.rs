@@ -9,6 +9,7 @@ use crate::kernel::approval::ApprovalDocument;
 use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
+use crate::kernel::export_note::{EXPORT_NOTE_BYTES_MAX, ExportNote};
 use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
 use crate::kernel::jwt::{self, TokenRefusal};
 use crate::kernel::mandate::{self, MandateRefusal};
@@ -25,6 +26,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
         SignInput::TlsCertificateVerify { .. } | SignInput::SelfTest { .. } => 64,
         SignInput::Document { .. } => 1024 * 1024,
         SignInput::TreeHead { .. } | SignInput::Cosignature { .. } => 4 * 1024,
+        SignInput::AuditExport { .. } => EXPORT_NOTE_BYTES_MAX,
         SignInput::HttpRequest { .. } => 16 * 1024,
         SignInput::Jwt { .. } => jwt::TOKEN_BYTES_MAX,
         SignInput::Mandate { .. } => mandate::MANDATE_BYTES_MAX,
@@ -40,7 +42,7 @@ pub fn bytes(input: &SignInput) -> usize {
         SignInput::RelatedCertRequest { cert_id, request_time } => cert_id.len() + request_time.len(),
         SignInput::TlsCertificateVerify { transcript_hash, .. } => transcript_hash.len(),
         SignInput::Document { canonical_json, .. } => canonical_json.len(),
-        SignInput::TreeHead { note } => note.len(),
+        SignInput::TreeHead { note } | SignInput::AuditExport { note } => note.len(),
         SignInput::Cosignature { message } => message.len(),
         SignInput::HttpRequest { base } => base.len(),
         SignInput::Jwt { signing_input } => signing_input.len(),
@@ -115,6 +117,7 @@ pub fn lint_subject_key(
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::AuditExport { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }
@@ -156,6 +159,7 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
         SignInput::Document { canonical_json, .. } => document(canonical_json).map_err(malformed),
         SignInput::TreeHead { note } => tree_head(note).map_err(malformed),
         SignInput::Cosignature { message } => cosignature(message).map_err(malformed),
+        SignInput::AuditExport { note } => audit_export(note, signer),
         SignInput::HttpRequest { base } => httpsig::lint_base(base, signer, now).map_err(|refusal| match refusal {
             BaseRefusal::Rule(SignatureRefusal::KeyMismatch) => linted(LintRefusal::AnotherKey),
             BaseRefusal::Rule(_) | BaseRefusal::NotABase(_) => malformed(refusal.to_string()),
@@ -211,6 +215,16 @@ fn tree_head(note: &[u8]) -> Result<(), String> {
     match decoded {
         Ok(root) if root.len() == 32 => Ok(()),
         Ok(_) | Err(_) => Err("its root is not 32 bytes in base64".into()),
+    }
+}
+
+/// What is said about an export of the log, with the certificate of the key that says it.
+fn audit_export(note: &[u8], signer: KeyId) -> Result<(), HsmFault> {
+    let read = std::str::from_utf8(note).ok().and_then(ExportNote::parse);
+    match read {
+        Some(note) if note.names(signer) => Ok(()),
+        Some(_) => Err(linted(LintRefusal::AnotherKey)),
+        None => Err(refused("input_malformed", "audit-export: it is not the note of an export".into())),
     }
 }
 

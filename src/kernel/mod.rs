@@ -3,6 +3,7 @@
 pub mod access;
 pub mod approval;
 pub mod breaker;
+pub mod bundle;
 pub mod canon;
 pub mod catalogue;
 pub mod command;
@@ -10,6 +11,7 @@ pub mod cosignature;
 pub mod credential;
 pub mod custody_report;
 pub mod decide;
+pub mod export_note;
 pub mod httpsig;
 pub mod json;
 pub mod jwt;

@@ -303,7 +303,8 @@ fn parse_statement(text: &str) -> Result<(TransactionStatement, UnixMillis), Rec
     Ok((statement, posted_at))
 }
 
-pub(super) fn parse_time(text: &str) -> Option<UnixMillis> {
+/// Reads what [`UnixMillis::rfc3339`] writes, and no other writing of it.
+pub fn parse_time(text: &str) -> Option<UnixMillis> {
     let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     let millis = UnixMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()?);
     (millis.rfc3339() == text).then_some(millis)

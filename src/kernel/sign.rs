@@ -159,7 +159,7 @@ impl Purpose {
                 // certificates, makes it with the key that the other parties enrolled.
                 DocumentTag::CustodyReport => matches!(self, Self::Catalogue | Self::HostIdentity),
             },
-            SignInput::TreeHead { .. } => self == Self::Checkpoint,
+            SignInput::TreeHead { .. } | SignInput::AuditExport { .. } => self == Self::Checkpoint,
             SignInput::Cosignature { .. } => self == Self::Witness,
             SignInput::Jwt { .. } => self == Self::Token,
             SignInput::Mandate { .. } => self == Self::Operator,
@@ -309,6 +309,8 @@ pub enum SignInput {
     /// Header and payload of an account owner's mandate (RFC 9901, 4), in the profile of `kernel::mandate`, and what its
     /// digests stand for: signed are header and payload. Linted by the worker, which reads all of it.
     Mandate { signing_input: Vec<u8>, disclosures: Vec<String> },
+    /// The text of a note about an export of the audit log, as `kernel::export_note` has it. Linted by the worker.
+    AuditExport { note: Vec<u8> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
 }
@@ -325,6 +327,7 @@ impl SignInput {
             Self::TlsCertificateVerify { .. } => "tls-certificate-verify",
             Self::Document { tag, .. } => tag.text(),
             Self::TreeHead { .. } => "tree-head",
+            Self::AuditExport { .. } => "audit-export",
             Self::Cosignature { .. } => "cosignature",
             Self::HttpRequest { .. } => "http-request",
             Self::Jwt { .. } => "jwt",
@@ -348,7 +351,7 @@ impl SignInput {
                 [&[0x20; 64], context, transcript_hash].concat()
             }
             Self::Document { tag, canonical_json } => [tag.text().as_bytes(), &[0], canonical_json.as_slice()].concat(),
-            Self::TreeHead { note } => note.clone(),
+            Self::TreeHead { note } | Self::AuditExport { note } => note.clone(),
             Self::Cosignature { message } => message.clone(),
             Self::HttpRequest { base } => base.clone(),
             Self::Jwt { signing_input } | Self::Mandate { signing_input, .. } => signing_input.clone(),
@@ -522,6 +525,7 @@ mod tests {
             SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![0; 32] },
             SignInput::TreeHead { note: vec![] },
             SignInput::Cosignature { message: vec![] },
+            SignInput::AuditExport { note: vec![] },
             SignInput::HttpRequest { base: vec![] },
             SignInput::Jwt { signing_input: vec![] },
             SignInput::Mandate { signing_input: vec![], disclosures: vec![] },
@@ -555,7 +559,7 @@ mod tests {
                 (Purpose::TlsClient, 1),
                 (Purpose::Agent, 4),
                 (Purpose::HostIdentity, 2),
-                (Purpose::Checkpoint, 1),
+                (Purpose::Checkpoint, 2),
                 (Purpose::Witness, 1),
                 (Purpose::Transaction, 1),
                 (Purpose::Catalogue, 2),

@@ -1,11 +1,17 @@
 //! The audit log from outside: crashes, a token that goes away, tampering, and receipts with one byte wrong.
 
+mod bundles;
 mod commands;
 mod copy;
+mod corpus;
 mod formats;
 mod log;
 mod memory;
+mod mutations;
 pub mod parties;
+pub mod payments;
 mod proofs;
 mod receipts;
 mod script;
+mod searches;
+mod tamper;

@@ -36,13 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 6;
 
 type Check = fn(&[u8]);
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 12] = [
     ("worker_frame", checks::worker_frame),
     ("front_frame", checks::front_frame),
     ("supervisor_packet", checks::supervisor_packet),
     ("key_label", checks::key_label),
     ("slot_uri", checks::slot_uri),
     ("lint", checks::lint),
+    ("checkpoint", checks::checkpoint),
+    ("note", checks::note),
+    ("proof", checks::proof),
+    ("receipt", checks::receipt),
+    ("tile", checks::tile),
+    ("bundle", checks::bundle),
 ];
 
 // Any bytes against everything that reads them
@@ -302,6 +308,7 @@ fn every_op() -> Vec<Request> {
         SignInput::HttpRequest { base: b"\"@method\": POST\n".to_vec() },
         SignInput::Jwt { signing_input: b"e30.e30".to_vec() },
         SignInput::Mandate { signing_input: b"e30.e30".to_vec(), disclosures: vec!["W10".into()] },
+        SignInput::AuditExport { note: b"countersign/audit-export/v1\n".to_vec() },
         SignInput::SelfTest { nonce: [7; 32] },
     ];
     let sign = inputs.into_iter().map(|input| Op::Sign { key: Sha256([9; 32]), input });

@@ -16,6 +16,7 @@ mod demo;
 mod doors;
 mod edge;
 mod enrolment;
+mod evidence;
 mod faults;
 mod frames;
 mod gates;

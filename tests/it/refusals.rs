@@ -88,6 +88,7 @@ fn every_kind(body: &[u8]) -> Vec<SignInput> {
         SignInput::RelatedCertRequest { cert_id: body.to_vec(), request_time: body.to_vec() },
         SignInput::TreeHead { note: body.to_vec() },
         SignInput::Cosignature { message: body.to_vec() },
+        SignInput::AuditExport { note: body.to_vec() },
         SignInput::HttpRequest { base: body.to_vec() },
         SignInput::Jwt { signing_input: body.to_vec() },
         SignInput::Mandate { signing_input: body.to_vec(), disclosures: vec![] },

@@ -66,6 +66,7 @@ impl Sampler {
             | SignInput::Document { .. }
             | SignInput::TreeHead { .. }
             | SignInput::Cosignature { .. }
+            | SignInput::AuditExport { .. }
             | SignInput::Jwt { .. }
             | SignInput::Mandate { .. } => Check::Verify,
         }

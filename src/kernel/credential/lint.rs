@@ -213,6 +213,7 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::AuditExport { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }
@@ -236,6 +237,7 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
         | SignInput::Document { .. }
         | SignInput::TreeHead { .. }
         | SignInput::Cosignature { .. }
+        | SignInput::AuditExport { .. }
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }

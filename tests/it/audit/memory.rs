@@ -13,9 +13,9 @@ use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::status::StatusSnapshot;
 use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, TransactionId, UnixMillis};
 use countersign::store::{
-    ApprovalView, BatchRecord, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint,
-    LeafContent, LeafRecord, LedgerCheck, Listing, RevokedEntry, SequenceStep, Statement, StatementQuery, Store,
-    StoreFault, TransactionQuery, TransactionRecord,
+    ApprovalView, BatchRecord, Booking, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint,
+    LeafContent, LeafRecord, LedgerCheck, Listing, LogExtent, RevokedEntry, SequenceStep, Statement, StatementQuery,
+    Store, StoreFault, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -151,6 +151,33 @@ pub fn statement(id: &TransactionId) -> Vec<u8> {
     canonical(&serde_json::to_value(statement).unwrap()).unwrap()
 }
 
+fn booking(posted: &Posted, row: i64) -> Booking {
+    let said: TransactionStatement = serde_json::from_slice(&posted.statement).unwrap();
+    Booking {
+        number: row,
+        name: posted.transaction_id.to_string(),
+        kind: said.kind,
+        state: "executed".into(),
+        debit: said.debit_account,
+        credit: said.credit_account,
+        amount: said.amount_minor.parse().unwrap(),
+        fee: 0,
+        currency: said.currency.to_string(),
+        agent: said.agent.map(|agent| agent.to_string()),
+        merchant: said.merchant.map(|merchant| merchant.to_string()),
+        product: said.product_id.map(|product| product.to_string()),
+        original: None,
+        policy_version: said.policy_version,
+        catalogue_version: said.catalogue_version.parse().unwrap(),
+        // POSTED_AT
+        posted_at: Some(1_795_234_837_125),
+        batch: Some(posted.batch),
+        index_in_batch: Some(i64::from(posted.index_in_batch)),
+        statement: Some(posted.statement.clone()),
+        leaf: Some(row),
+    }
+}
+
 fn elsewhere<T>() -> Result<T, StoreFault> {
     Err(StoreFault::NotRecorded("this store has the log's verbs only".into()))
 }
@@ -277,6 +304,32 @@ impl Store for MemoryStore {
             checkpoint: rows.checkpoints[size].clone(),
             cosignature: cosignature.clone(),
         }))
+    }
+
+    fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {
+        let rows = self.rows();
+        let placed = rows.leaves.iter().filter(|leaf| leaf.index.is_some()).count() as u64;
+        Ok(Some(LogExtent { placed, nodes: rows.nodes.len() as u64 }))
+    }
+
+    fn checkpoints(&self, from_size: u64, limit: u32) -> Result<Vec<CheckpointRecord>, StoreFault> {
+        Ok(self.rows().checkpoints.range(from_size..).take(limit as usize).map(|(_, record)| record.clone()).collect())
+    }
+
+    fn batches(&self, after: i64, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
+        let rows = self.rows();
+        let behind = rows.batches.values().filter(|record| record.batch > after);
+        Ok(behind.take(limit as usize).cloned().collect())
+    }
+
+    /// A row of the book for each posting, as its statement says.
+    fn bookings(&self, after: i64, limit: u32) -> Result<Vec<Booking>, StoreFault> {
+        let rows = self.rows();
+        let mut all: Vec<Booking> = rows.posted.values().map(|(posted, row)| booking(posted, *row)).collect();
+        all.retain(|booking| booking.number > after);
+        all.sort_by_key(|booking| booking.number);
+        all.truncate(limit as usize);
+        Ok(all)
     }
 
     fn sequence(&self, step: SequenceStep) -> Result<(), StoreFault> {

@@ -1,0 +1,156 @@
+//! What leaves tell about transactions, kept small: a line a transaction, however often it is named.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::kernel::types::{Currency, Money, Sha256};
+use crate::store::LeafRecord;
+
+/// A transaction's id without its prefix.
+pub(super) type Ulid = [u8; 26];
+
+pub(super) fn ulid_of(name: &str, prefix: &str) -> Option<Ulid> {
+    name.strip_prefix(prefix)?.as_bytes().try_into().ok()
+}
+
+/// All of it.
+#[derive(Default, Debug)]
+pub(super) struct Told(HashMap<Ulid, Line>);
+
+/// How an authorization ended, as a leaf says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    Cancelled,
+    Denied,
+}
+
+/// What leaves say of one transaction.
+#[derive(Default, Debug)]
+pub(super) struct Line {
+    /// The first leaf that names it.
+    pub place: u64,
+    /// What was authorized.
+    pub amount: Option<Money>,
+    pub posted: Option<PostedLeaf>,
+    pub ended: Option<Ended>,
+}
+
+/// The leaf of a posting.
+#[derive(Debug)]
+pub(super) struct PostedLeaf {
+    pub row: i64,
+    pub place: u64,
+    pub batch: Option<i64>,
+    pub index_in_batch: Option<i64>,
+    pub statement: Option<Sha256>,
+    /// Leaves that say that they posted it; one is right.
+    pub times: u32,
+}
+
+/// What is read of a body; borrowed where it can be.
+#[derive(Deserialize)]
+pub(super) struct Body<'a> {
+    #[serde(borrow, default)]
+    tool: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    act: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    request_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    result: Option<ResultOf<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ResultOf<'a> {
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    transaction_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    batch: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    index_in_batch: Option<Cow<'a, str>>,
+    #[serde(default)]
+    statement_sha256: Option<Sha256>,
+    #[serde(default)]
+    repeated: Option<bool>,
+}
+
+/// What an authorizing call asked for.
+#[derive(Deserialize)]
+struct Asked {
+    parameters: AskedParameters,
+}
+
+#[derive(Deserialize)]
+struct AskedParameters {
+    #[serde(default)]
+    amount: Option<AskedMoney>,
+    #[serde(default)]
+    price: Option<AskedMoney>,
+}
+
+#[derive(Deserialize)]
+struct AskedMoney {
+    amount: String,
+    currency: Currency,
+}
+
+impl Body<'_> {
+    /// Whether this leaf may have posted the transaction: it names it, or it is of the request that became it.
+    pub(super) fn posts(&self, ulid: &Ulid) -> bool {
+        let named = self.result.as_ref().and_then(|result| result.transaction_id.as_deref());
+        let named = named.and_then(|name| ulid_of(name, "txn_"));
+        let requested = self.request_id.as_deref().and_then(|name| ulid_of(name, "req_"));
+        named == Some(*ulid) || requested == Some(*ulid)
+    }
+}
+
+impl Told {
+    pub(super) fn take(&mut self, ulid: &Ulid) -> Option<Line> {
+        self.0.remove(ulid)
+    }
+
+    /// What no transaction is left for.
+    pub(super) fn rest(self) -> impl Iterator<Item = (String, Line)> {
+        let mut rest: Vec<_> = self.0.into_iter().collect();
+        rest.sort_by_key(|(_, line)| line.place);
+        rest.into_iter().map(|(ulid, line)| (format!("txn_{}", String::from_utf8_lossy(&ulid)), line))
+    }
+
+    /// Takes down what a leaf says. A body that is of another shape names no transaction.
+    pub(super) fn heed(&mut self, leaf: &LeafRecord) {
+        let Some(bytes) = leaf.body() else { return };
+        let Ok(body) = serde_json::from_slice::<Body<'_>>(bytes) else { return };
+        let Some(result) = &body.result else { return };
+        let Some(ulid) = result.transaction_id.as_deref().and_then(|name| ulid_of(name, "txn_")) else { return };
+        let place = leaf.index.unwrap_or(u64::MAX);
+        let line = self.0.entry(ulid).or_insert_with(|| Line { place, ..Line::default() });
+        let authorizes = body.tool.as_deref().is_some_and(|tool| tool.starts_with("authorize_"));
+        match result.status.as_deref() {
+            Some("approved" | "requires_approval") if authorizes && line.amount.is_none() => {
+                let asked: Option<Asked> = serde_json::from_slice(bytes).ok();
+                let money = asked.and_then(|asked| asked.parameters.amount.or(asked.parameters.price));
+                line.amount = money.and_then(|money| Money::parse_positive(&money.amount, money.currency).ok());
+            }
+            Some("executed") if result.repeated == Some(false) => {
+                let number = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| text.parse().ok());
+                let times = line.posted.as_ref().map_or(0, |posted| posted.times) + 1;
+                line.posted = Some(PostedLeaf {
+                    row: leaf.row,
+                    place,
+                    batch: number(&result.batch),
+                    index_in_batch: number(&result.index_in_batch),
+                    statement: result.statement_sha256,
+                    times,
+                });
+            }
+            Some("cancelled") => line.ended = Some(Ended::Cancelled),
+            Some("denied") if body.act.as_deref() == Some("decide_approval") => line.ended = Some(Ended::Denied),
+            Some("rejected" | "paid_elsewhere") => line.ended = Some(Ended::Denied),
+            Some(_) | None => {}
+        }
+    }
+}

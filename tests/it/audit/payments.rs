@@ -1,0 +1,252 @@
+//! A bank with a real book, a real log and certificates of the product's own profiles: payments of every kind, to be
+//! proven and to be tampered with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use countersign::audit::settings::AuditSettings;
+use countersign::audit::{Log, LogSetup};
+use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token, lint};
+use countersign::kernel::approval::{ApprovalDocument, Evidence};
+use countersign::kernel::command::*;
+use countersign::kernel::credential::certificate::Certificate;
+use countersign::kernel::credential::profile::Profile;
+use countersign::kernel::jwt::TokenKey;
+use countersign::kernel::mandate::{self, Mandate, OwnerKey, VerifiedMandate};
+use countersign::kernel::quorum::{GateRule, Side};
+use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput};
+use countersign::kernel::types::*;
+use countersign::ops::clock;
+use countersign::store::Store;
+use countersign::store::sqlite::SqliteStore;
+use serde_json::json;
+
+use super::log::advance_all;
+use super::parties::OID_BASE;
+use crate::store::world::*;
+use crate::support::kit::{Key, Kit};
+
+/// The log's keys, behind the lint of the worker.
+pub struct Hsm(Vec<(KeyInfo, Key)>);
+
+impl Hsm {
+    fn of(&self, purpose: Purpose) -> &(KeyInfo, Key) {
+        self.0.iter().find(|(info, _)| info.purpose == purpose).unwrap()
+    }
+}
+
+impl Token for Hsm {
+    fn call(&self, op: Op) -> Result<Reply, HsmFault> {
+        let Op::Sign { key, input } = op else { panic!("it signs only") };
+        let (info, pair) = self.0.iter().find(|(info, _)| info.id == key).expect("a key of this bank");
+        lint::lint(info, &input, clock::now())?;
+        Ok(Reply::Signature(pair.sign(&input.message())))
+    }
+}
+
+pub struct Bank {
+    pub kit: Kit,
+    pub hsm: Arc<Hsm>,
+    pub store: Arc<SqliteStore>,
+    pub log: Arc<Log>,
+    directory: tempfile::TempDir,
+    agent: AgentPrincipal,
+    agent_certificate: Vec<u8>,
+    alice: Key,
+    alice_certificate: Vec<u8>,
+}
+
+/// The payments of a book.
+pub struct Paid {
+    /// Of an agent alone.
+    pub bought: TransactionId,
+    /// Under a mandate, with a word that alice's key signed.
+    pub approved: TransactionId,
+    /// Let, and not made.
+    pub held: TransactionId,
+    pub cancelled: TransactionId,
+    pub denied: TransactionId,
+}
+
+impl Bank {
+    pub fn new() -> Self {
+        let kit = Kit::new(Algorithm::P256);
+        let key = |purpose: Purpose| {
+            let pair = Key::new(purpose.default_algorithm());
+            let spki = pair.spki();
+            let info = KeyInfo {
+                id: Sha256::of(&[&spki]),
+                label: format!("bank-{}-v1", purpose.slug()),
+                purpose,
+                agent: None,
+                version: 1,
+                algorithm: purpose.default_algorithm(),
+                spki,
+                custody: CustodyAttributes::SOUND,
+                state: KeyState::Active,
+            };
+            (info, pair)
+        };
+        let hsm = Arc::new(Hsm(vec![key(Purpose::Transaction), key(Purpose::Checkpoint)]));
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
+        let certified = |purpose: Purpose| {
+            let (info, pair) = hsm.of(purpose);
+            let own = kit.certificate(Profile::of_purpose(purpose).unwrap(), pair);
+            CertifiedKey { key: info.clone(), chain: vec![own, kit.issuing.clone(), kit.root.clone()] }
+        };
+        let log = Log::open(LogSetup {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            token: Arc::clone(&hsm) as Arc<dyn Token>,
+            checkpoint: certified(Purpose::Checkpoint),
+            transaction: Some(certified(Purpose::Transaction)),
+            settings: AuditSettings { checkpoint_leaves: 16, ..AuditSettings::default() },
+            oid_base: OID_BASE.into(),
+        })
+        .unwrap();
+        let (agent_key, alice) = (Key::new(Algorithm::P256), Key::new(Algorithm::P256));
+        let agent_certificate = kit.certificate(Profile::AgentB, &agent_key);
+        let alice_certificate = kit.certificate(Profile::Operator, &alice);
+        let (issuer, serial) = named(&agent_certificate);
+        let agent = AgentPrincipal {
+            key: Sha256::of(&[&agent_key.spki()]),
+            bank_issuer: issuer,
+            bank_serial: serial,
+            not_after: UnixMillis(clock::now().0 + DAY_MS),
+            ..shopper()
+        };
+        Self { kit, hsm, store, log, directory, agent, agent_certificate, alice, alice_certificate }
+    }
+
+    /// With its payments, all signed and in the log.
+    pub fn with_payments() -> (Self, Paid) {
+        let bank = Self::new();
+        let paid = bank.pays();
+        (bank, paid)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("store/store.sqlite3")
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// Signs what waits: batches, then the log.
+    pub fn settle(&self) {
+        for batch in self.store.unsigned_batches(1000).unwrap() {
+            let (info, pair) = self.hsm.of(Purpose::Transaction);
+            let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: batch.document };
+            let act = Act::SignBatch { batch: batch.batch, signature: pair.sign(&input.message()), key: info.id };
+            let world = World::new(&*self.store);
+            world.ids.set(9_000_000 + batch.batch.unsigned_abs());
+            world.system(act).outcome.unwrap();
+        }
+        advance_all(&self.log);
+    }
+
+    fn pays(&self) -> Paid {
+        let gates = vec![GateRule::Bank { approvals: 1, roles: vec!["approver".into()], ordered: false }];
+        let rules = Arc::new(Rules { gates, unsigned_approvals: false, ..rules() });
+        let w = &World { rules, ..World::new(&*self.store) };
+        w.now.set(clock::now().0);
+        for (account, owner, opening) in [("CHK_001", "OWN_001", "9247.83"), ("SAV_001", "OWN_001", "100")] {
+            w.admin(open(account, owner, Some(opening))).unwrap();
+        }
+        w.admin(add_merchant("amazon.com", "Shop")).unwrap();
+        w.admin(add_product("amazon.com", "LAPTOP", "1899.99")).unwrap();
+        for (id, profile, key, der) in [
+            ("crt_agent", "agent-b", self.agent.key, &self.agent_certificate),
+            ("crt_alice", "operator", Sha256::of(&[&self.alice.spki()]), &self.alice_certificate),
+        ] {
+            let (issuer, serial) = named(der);
+            let record = CertificateRecord {
+                id: id.into(),
+                profile: profile.into(),
+                subject: id.into(),
+                issuer,
+                serial,
+                key,
+                not_after: UnixMillis(w.now.get() + DAY_MS),
+                tbs: der.clone(),
+                der: None,
+            };
+            w.system(Act::JournalCertificate { record }).outcome.unwrap();
+            w.system(Act::ReleaseCertificate { id: id.into(), der: der.clone() }).outcome.unwrap();
+        }
+        w.admin(Act::AddGrant {
+            agent: self.agent.spiffe_id.clone(),
+            account: "CHK_001".parse().unwrap(),
+            owner: "OWN_001".parse().unwrap(),
+            verbs: EVERY_VERB.to_vec(),
+            per_transaction_max: None,
+            expires: UnixMillis(w.now.get() + 20 * DAY_MS),
+        })
+        .unwrap();
+        let call = |call: ToolCall| w.call_as(&self.agent, call).unwrap();
+        let approved = |asked: ToolCall| match call(asked) {
+            Effect::Approved { transaction_id, .. } => transaction_id,
+            other => panic!("{other:?}"),
+        };
+        let bought = approved(buy("LAPTOP", "1899.99", "k1"));
+        call(execute_buy(&bought, "LAPTOP"));
+        let held = approved(transfer("7", "k2"));
+        let cancelled = approved(transfer("8", "k3"));
+        call(cancel(&cancelled));
+        w.admin(Act::AddMandate { mandate: Box::new(self.mandate(w)) }).unwrap();
+        w.later(5);
+        let waiting = |asked: ToolCall| match call(asked) {
+            Effect::RequiresApproval { approval_id, transaction_id, .. } => (approval_id, transaction_id),
+            other => panic!("{other:?}"),
+        };
+        let (approval, paid) = waiting(transfer("2500", "k4"));
+        self.say(w, &approval, &paid, Verdict::Approve);
+        call(execute_transfer(&paid, "SAV_001", "2500"));
+        let (approval, denied) = waiting(transfer("2600", "k5"));
+        self.say(w, &approval, &denied, Verdict::Deny);
+        self.settle();
+        Paid { bought, approved: paid, held, cancelled, denied }
+    }
+
+    /// Up to 3000 a payment, signed by alice's key: she owns the account, too.
+    fn mandate(&self, w: &World<'_>) -> VerifiedMandate {
+        let now = w.now.get() / 1000;
+        let (issuer, serial) = named(&self.alice_certificate);
+        let spki = self.alice.spki();
+        let key = TokenKey { id: Sha256::of(&[&spki]), spki };
+        let claims = json!({
+            "vct": mandate::VCT, "iss": "OWN_001", "sub": self.agent.spiffe_id, "jti": "mdt_00000000000000000000000001",
+            "iat": now, "exp": now + 18 * 86_400, "cnf": { "kid": self.agent.key },
+            "payment_instrument": { "type": "account", "id": "CHK_001" },
+            "constraints": [{ "type": "payment.amount_range", "currency": "USD", "max": 300_000 }],
+        });
+        let draft = mandate::draft(key.id, &Mandate::from_claims(&claims).unwrap(), &[]).unwrap();
+        let text = draft.signed(&self.alice.sign(&draft.input().message())).unwrap();
+        let owner = "OWN_001".parse().unwrap();
+        mandate::verify(&text, &owner, &[OwnerKey { key, issuer, serial }], UnixMillis(w.now.get())).unwrap()
+    }
+
+    fn say(&self, w: &World<'_>, approval: &ApprovalId, transaction: &TransactionId, verdict: Verdict) {
+        let transaction = self.store.transaction(transaction).unwrap().unwrap();
+        let alice = OperatorPrincipal { asserted: false, ..operator("alice", &["approver"]) };
+        let document = ApprovalDocument::asked(&transaction, &alice.name, Side::Bank, verdict).unwrap();
+        let evidence = Evidence {
+            signature: BASE64_STANDARD.encode(self.alice.sign(&document.sign_input().unwrap().message())),
+            document: String::from_utf8(document.canonical().unwrap()).unwrap(),
+            certificate: BASE64_STANDARD.encode(&self.alice_certificate),
+        };
+        let (approval, evidence) = (approval.clone(), Some(Box::new(evidence)));
+        let act = Act::DecideApproval { approval, side: Side::Bank, verdict, note: "looked at".into(), evidence };
+        w.decision(Actor::Operator(alice), act).outcome.unwrap();
+    }
+}
+
+/// The issuer's key identifier and the serial number of a certificate.
+fn named(der: &[u8]) -> (String, Serial) {
+    let certificate = Certificate::read(der).unwrap();
+    let issuer = hex::encode(certificate.tbs.authority_key_identifier().unwrap());
+    (issuer, Serial::from_bytes(certificate.tbs.serial).unwrap())
+}

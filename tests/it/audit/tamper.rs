@@ -1,0 +1,355 @@
+//! The check of the log against somebody who writes into the database and the tiles behind its back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::audit::copy::Copy;
+use countersign::audit::{CopyHead, Examined, Wrong};
+use countersign::kernel::tile::Tile;
+use countersign::store::LeafContent;
+use rusqlite::Connection;
+
+use super::log::{advance_all, open};
+use super::memory::MemoryStore;
+use super::parties::{Bank as BareBank, OID_BASE};
+use super::payments::{Bank, Paid};
+
+/// Where the bank's own code does not look: another connection to its file.
+fn behind(bank: &Bank, sql: &str) -> usize {
+    opened(bank).execute(sql, []).unwrap()
+}
+
+fn opened(bank: &Bank) -> Connection {
+    let connection = Connection::open(bank.database()).unwrap();
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    connection
+}
+
+fn examine(bank: &Bank) -> Examined {
+    bank.log.examine(None, &mut |_| {}).unwrap()
+}
+
+fn names(examined: &Examined) -> Vec<Wrong> {
+    examined.findings.told.iter().map(|finding| finding.name).collect()
+}
+
+#[test]
+fn a_book_with_payments_of_every_kind_is_sound() {
+    let (bank, _) = Bank::with_payments();
+    let examined = examine(&bank);
+    assert_eq!(examined.findings.told, [], "{:#}", examined.to_json());
+    let counted = &examined.counted;
+    assert!(counted["leaves"].as_u64().unwrap() > 16, "{counted}");
+    assert_eq!((&counted["postings"], &counted["transactions"]), (&4.into(), &7.into()), "{counted}");
+    assert_eq!(counted["leaves"], counted["signed_size"]);
+    assert_eq!(bank.log.check().unwrap()["sound"], true);
+}
+
+/// A change of one byte in the middle of a column.
+fn flipped(table: &str, column: &str, whose: &str, at: &str) -> String {
+    // SQLite has no operation on bytes: the byte is exchanged by its hexadecimal digits.
+    format!(
+        "UPDATE {table} SET {column} = CAST(substr({column}, 1, {at} - 1) || \
+         CASE WHEN hex(substr({column}, {at}, 1)) = '41' THEN x'42' ELSE x'41' END || \
+         substr({column}, {at} + 1) AS BLOB) WHERE {whose}"
+    )
+}
+
+#[test]
+fn every_record_that_somebody_changes_is_named() {
+    use Wrong::*;
+    let flip = |table: &str, column: &str, whose: &str| flipped(table, column, whose, "5");
+    let leaf_3 = "place = 3";
+    let newest = "size = (SELECT max(size) FROM checkpoints)";
+    let paid = "state = 'executed' AND kind = 'purchase'";
+    let table: Vec<(&str, Vec<String>, Wrong)> = vec![
+        ("a leaf's body", vec![flip("leaves", "body", leaf_3)], LeafNotCommitted),
+        ("a leaf's salt", vec![flip("leaves", "salt", leaf_3)], LeafNotCommitted),
+        ("a leaf's commitment", vec![flip("leaves", "commitment", leaf_3)], LeafNotCommitted),
+        ("a leaf's place", vec!["UPDATE leaves SET place = 99999 WHERE place = 3".into()], LeafMissing),
+        ("a leaf without a place", vec!["UPDATE leaves SET place = NULL WHERE place = 3".into()], LeafMissing),
+        ("a leaf removed", vec!["DELETE FROM leaves WHERE place = 3".into()], LeafMissing),
+        (
+            "two leaves exchanged",
+            vec![
+                "UPDATE leaves SET place = 99999 WHERE place = 3".into(),
+                "UPDATE leaves SET place = 3 WHERE place = 4".into(),
+                "UPDATE leaves SET place = 4 WHERE place = 99999".into(),
+            ],
+            LeafMoved,
+        ),
+        (
+            "a leaf replaced by a copy of another",
+            vec![
+                "UPDATE leaves SET (body, salt, commitment) = (SELECT body, salt, commitment FROM leaves WHERE place = 5)
+                 WHERE place = 3"
+                    .into(),
+            ],
+            LeafMoved,
+        ),
+        ("a node of a leaf", vec![flip("nodes", "hash", "level = 0 AND place = 3")], NodeDiffers),
+        ("a node", vec![flip("nodes", "hash", "level = 2 AND place = 1")], NodeDiffers),
+        ("a node removed", vec!["DELETE FROM nodes WHERE level = 1 AND place = 1".into()], NodeMissing),
+        ("a node too many", vec!["INSERT INTO nodes VALUES (9, 7, zeroblob(32))".into()], NodeTooMany),
+        ("a checkpoint's root", vec![flip("checkpoints", "root", newest)], CheckpointColumnsDiffer),
+        (
+            "a checkpoint's text",
+            vec![flipped("checkpoints", "note", newest, "length(note) - 10")],
+            CheckpointColumnsDiffer,
+        ),
+        ("a checkpoint's name", vec![flip("checkpoints", "note", newest)], CheckpointOriginDiffers),
+        ("a checkpoint that is none", vec![format!("UPDATE checkpoints SET note = x'00' WHERE {newest}")], CheckpointUnreadable),
+        (
+            "a signed text",
+            vec![flipped("checkpoints", "signed", newest, "5")],
+            CheckpointTextDiffers,
+        ),
+        (
+            "a signature",
+            vec![flipped("checkpoints", "signed", newest, "length(signed) - 20")],
+            CheckpointSignatureInvalid,
+        ),
+        (
+            "a signature taken from another checkpoint",
+            vec![format!("UPDATE checkpoints SET signed = (SELECT signed FROM checkpoints ORDER BY size LIMIT 1) WHERE {newest}")],
+            CheckpointTextDiffers,
+        ),
+        (
+            "an older signature removed",
+            vec!["UPDATE checkpoints SET signed = NULL WHERE size = (SELECT min(size) FROM checkpoints)".into()],
+            CheckpointSignatureMissing,
+        ),
+        ("the newest checkpoint removed", vec![format!("DELETE FROM checkpoints WHERE {newest}")], LeafBeyondCheckpoint),
+        (
+            "the end cut off",
+            vec![
+                "DELETE FROM leaves WHERE place > 17".into(),
+                "DELETE FROM nodes WHERE (place + 1) << level > 18".into(),
+            ],
+            LogTruncated,
+        ),
+        (
+            "a batch's document",
+            vec![flipped("batches", "document", "batch = (SELECT min(batch) FROM batches)", "10")],
+            BatchDocumentDiffers,
+        ),
+        (
+            "a batch's statements",
+            vec![flip("batches", "leaves", "batch = (SELECT max(batch) FROM batches)")],
+            BatchDocumentDiffers,
+        ),
+        (
+            "a batch's signature",
+            vec!["UPDATE batches SET signature = x'3006020101020101'".into()],
+            BatchSignatureInvalid,
+        ),
+        ("a batch's key", vec![flip("batches", "key", "1")], BatchKeyUnknown),
+        ("a batch removed", vec!["DELETE FROM batches WHERE batch = (SELECT max(batch) FROM batches)".into()], PostingNotInBatch),
+        ("an amount", vec![format!("UPDATE transactions SET amount = amount + 1 WHERE {paid}")], StatementDiffers),
+        ("an account that is paid", vec![format!("UPDATE transactions SET credit = 'SAV_001' WHERE {paid}")], StatementDiffers),
+        ("a time", vec![format!("UPDATE transactions SET posted_at = posted_at + 1 WHERE {paid}")], StatementDiffers),
+        (
+            "a statement",
+            vec![format!("UPDATE transactions SET statement = CAST(replace(CAST(statement AS TEXT), '189999', '189998') AS BLOB) WHERE {paid}")],
+            PostingLeafDiffers,
+        ),
+        ("a place in the batch", vec![format!("UPDATE transactions SET index_in_batch = 7 WHERE {paid}")], PostingLeafDiffers),
+        ("a posting's leaf", vec![format!("UPDATE transactions SET leaf = leaf - 1 WHERE {paid}")], PostingLeafDiffers),
+        (
+            "a posting that no leaf says",
+            vec!["UPDATE transactions SET state = 'executed', posted_at = created, batch = 1, index_in_batch = 0,
+                  statement = x'7b7d', leaf = NULL WHERE state = 'approved'"
+                .into()],
+            PostingWithoutLeaf,
+        ),
+        (
+            "an opening with another one's leaf",
+            vec!["UPDATE transactions SET leaf = 5 WHERE kind = 'opening' AND credit = 'CHK_001'".into()],
+            PostingLeafDiffers,
+        ),
+        ("a payment taken back", vec![format!("UPDATE transactions SET state = 'cancelled' WHERE {paid}")], LeafWithoutPosting),
+        ("a payment removed", vec![format!("DELETE FROM transactions WHERE {paid}")], LeafWithoutPosting),
+        ("a hold removed", vec!["DELETE FROM transactions WHERE state = 'approved'".into()], LeafWithoutTransaction),
+        ("a hold's amount", vec!["UPDATE transactions SET amount = 1 WHERE state = 'approved'".into()], AmountDiffers),
+        ("a hold cancelled", vec!["UPDATE transactions SET state = 'cancelled' WHERE state = 'approved'".into()], StatusDiffers),
+        ("a cancelled one that stands", vec!["UPDATE transactions SET state = 'approved' WHERE state = 'cancelled'".into()], StatusDiffers),
+        ("a denied one that stands", vec!["UPDATE transactions SET state = 'approved' WHERE state = 'denied'".into()], StatusDiffers),
+        (
+            "a hold that nobody asked for",
+            vec!["UPDATE transactions SET name = 'txn_ZZZZZZZZZZZZZZZZZZZZZZZZZZ' WHERE state = 'approved'".into()],
+            HoldWithoutLeaf,
+        ),
+    ];
+    let (bank, _) = Bank::with_payments();
+    assert_eq!(names(&examine(&bank)), []);
+    // Nothing is written any more: one copy of the file is every row's beginning.
+    let original = bank.directory().join("original.sqlite3");
+    Connection::open(bank.database()).unwrap().execute(&format!("VACUUM INTO '{}'", original.display()), []).unwrap();
+    for (what, changes, wrong) in table {
+        let changed: usize = changes.iter().map(|sql| behind(&bank, sql)).sum();
+        assert!(changed > 0, "{what}: nothing was changed");
+        let examined = examine(&bank);
+        let found = names(&examined);
+        assert!(found.contains(&wrong), "{what}: {wrong:?} is not in {:#}", examined.to_json());
+        assert_eq!(bank.log.check().unwrap_err().name, "log_damaged", "{what}");
+        restore(&bank, &original);
+    }
+    assert_eq!(names(&examine(&bank)), []);
+}
+
+/// Every table as it was.
+fn restore(bank: &Bank, original: &Path) {
+    let mut connection = opened(bank);
+    connection.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
+    let back = connection.transaction().unwrap();
+    for table in ["leaves", "nodes", "checkpoints", "batches", "transactions"] {
+        back.execute_batch(&format!(
+            "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM original.{table};"
+        ))
+        .unwrap();
+    }
+    back.commit().unwrap();
+}
+
+#[test]
+fn one_wrong_record_is_one_finding() {
+    let (bank, _) = Bank::with_payments();
+    for (sql, wrong, on) in [
+        (flipped("leaves", "salt", "place = 6", "1"), vec![Wrong::LeafNotCommitted], "6"),
+        (flipped("nodes", "hash", "level = 0 AND place = 6", "1"), vec![Wrong::NodeDiffers], "0/6"),
+        (flipped("nodes", "hash", "level = 3 AND place = 1", "1"), vec![Wrong::NodeDiffers], "3/1"),
+    ] {
+        let undo: Vec<u8> = Connection::open(bank.database())
+            .unwrap()
+            .query_row("SELECT salt FROM leaves WHERE place = 6", [], |row| row.get(0))
+            .unwrap();
+        behind(&bank, &sql);
+        let examined = examine(&bank);
+        assert_eq!((names(&examined), examined.findings.told[0].on.as_str()), (wrong, on), "{sql}");
+        // Back again: the same exchange is its own reverse for no column, so the row is put back.
+        let connection = Connection::open(bank.database()).unwrap();
+        connection.execute("UPDATE leaves SET salt = ?1 WHERE place = 6", [&undo]).unwrap();
+        rebuild_nodes(&bank);
+        assert_eq!(names(&examine(&bank)), []);
+    }
+}
+
+/// Nodes anew from their leaves.
+fn rebuild_nodes(bank: &Bank) {
+    use countersign::kernel::merkle::{Frontier, leaf_hash};
+    use countersign::kernel::receipt::leaf_entry;
+    use countersign::store::Store;
+    let connection = Connection::open(bank.database()).unwrap();
+    connection.execute("DELETE FROM nodes", []).unwrap();
+    let mut frontier = Frontier::empty();
+    for leaf in bank.store.leaves(0, 10_000).unwrap() {
+        frontier.append(leaf_hash(&leaf_entry(&leaf.commitment)), |level, index, hash| {
+            let row = (level, i64::try_from(index).unwrap(), hash.0);
+            connection.execute("INSERT INTO nodes VALUES (?1, ?2, ?3)", row).unwrap();
+        });
+    }
+}
+
+/// Whoever rewrites a leaf and all that stands above it, but has no key.
+#[test]
+fn a_log_that_was_rewritten_up_to_its_root_is_found_by_its_signatures() {
+    let (bank, _) = Bank::with_payments();
+    let connection = opened(&bank);
+    let (salt, body) = ([9_u8; 32], b"{}".to_vec());
+    let commitment = countersign::kernel::receipt::commitment(&salt, &body);
+    connection
+        .execute("UPDATE leaves SET salt = ?1, body = ?2, commitment = ?3 WHERE place = 6", (salt, &body, commitment.0))
+        .unwrap();
+    let found = names(&examine(&bank));
+    assert_eq!(found.first(), Some(&Wrong::LeafNotInTree), "{found:?}");
+    rebuild_nodes(&bank);
+    let found = names(&examine(&bank));
+    assert!(found.contains(&Wrong::CheckpointRootDiffers), "{found:?}");
+    assert!(!found.contains(&Wrong::NodeDiffers), "{found:?}");
+}
+
+#[test]
+fn an_erased_leaf_keeps_its_place_and_nobody_is_blamed_for_it() {
+    let (bank, store) = (BareBank::new(), Arc::new(MemoryStore::default()));
+    store.add_leaves(9);
+    store.post(&bank, 1, 3);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    for leaf in [4, 10] {
+        store.rows().leaves[leaf].content = LeafContent::Erased;
+    }
+    let examined = log.examine(None, &mut |_| {}).unwrap();
+    assert_eq!(names(&examined), [], "{:#}", examined.to_json());
+    assert_eq!(examined.counted["erased"], 2);
+    // Its commitment is still part of the tree.
+    store.rows().leaves[4].commitment.0[0] ^= 1;
+    assert_eq!(names(&log.examine(None, &mut |_| {}).unwrap()), [Wrong::LeafNotInTree]);
+    store.rows().leaves[7].content = LeafContent::Damaged("the key is another one".into());
+    assert!(names(&log.examine(None, &mut |_| {}).unwrap()).contains(&Wrong::LeafNotCommitted));
+}
+
+fn copied(bank: &Bank) -> std::path::PathBuf {
+    let place = bank.directory().join("copy");
+    let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| bank.log.tile(*tile)).collect();
+    Copy::at(&place).update(&bank.log.head(Duration::ZERO).unwrap(), fetch, |_, _| {}).unwrap();
+    place
+}
+
+#[test]
+fn a_log_that_is_not_what_a_copy_has_is_forked_or_cut() {
+    let (bank, _) = Bank::with_payments();
+    let place = copied(&bank);
+    let found = Copy::at(&place).verify(&bank.kit.root, None, OID_BASE, |_, _| {}).unwrap();
+    let head = CopyHead { size: found.checkpoint.size, root: found.checkpoint.root };
+    let against = |head: &CopyHead| names(&bank.log.examine(Some(head), &mut |_| {}).unwrap());
+    assert_eq!(against(&head), []);
+    let older = CopyHead { size: 7, ..head.clone() };
+    assert_eq!(against(&older), [Wrong::CopyForked], "another tree of seven leaves");
+    let longer = CopyHead { size: head.size + 1, ..head.clone() };
+    assert_eq!(against(&longer), [Wrong::CopyLonger]);
+    // A backup from before: sound in itself, and shorter than what was handed out.
+    behind(&bank, "DELETE FROM checkpoints WHERE size > 16");
+    behind(&bank, "DELETE FROM leaves WHERE place >= 16");
+    behind(&bank, "DELETE FROM nodes WHERE (place + 1) << level > 16");
+    behind(&bank, "DELETE FROM transactions");
+    let found = against(&head);
+    assert!(found.contains(&Wrong::CopyLonger), "{found:?}");
+}
+
+#[test]
+fn every_file_of_a_copy_that_somebody_changes_is_named() {
+    let (bank, Paid { .. }) = Bank::with_payments();
+    let place = copied(&bank);
+    let size = bank.log.head(Duration::ZERO).unwrap().size;
+    let verify = || Copy::at(&place).verify(&bank.kit.root, None, OID_BASE, |_, _| {});
+    verify().unwrap();
+    let last = |path: &str| std::fs::read(place.join(path)).unwrap().len() - 1;
+    let (hashes, entries) = (format!("tile/0/000.p/{size}"), format!("tile/entries/000.p/{size}"));
+    let table = [
+        ("the first hash", hashes.clone(), 0, "copy_damaged"),
+        ("the last hash", hashes.clone(), last(&hashes), "copy_damaged"),
+        ("an entry's length", entries.clone(), 1, "copy_damaged"),
+        ("an entry's prefix", entries.clone(), 5, "copy_damaged"),
+        ("an entry's commitment", entries.clone(), 40, "copy_damaged"),
+        ("the last entry", entries.clone(), last(&entries), "copy_damaged"),
+        ("the log's name", "checkpoint".into(), 0, "checkpoint_signature_invalid"),
+        ("the size", "checkpoint".into(), 29, "checkpoint_malformed"),
+        ("the signature", "checkpoint".into(), last("checkpoint") - 10, "checkpoint_signature_invalid"),
+        ("the end of the note", "checkpoint".into(), last("checkpoint"), "checkpoint_malformed"),
+        ("a certificate", "checkpoint.certificates".into(), 200, "chain_"),
+    ];
+    for (what, path, at, name) in table {
+        let path = place.join(path);
+        let bytes = std::fs::read(&path).unwrap();
+        let mut other = bytes.clone();
+        other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+        std::fs::write(&path, &other).unwrap();
+        let refused = verify().unwrap_err().name;
+        assert!(refused == name || (name == "chain_" && refused.starts_with(name)), "{what}: {refused}");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(verify().unwrap_err().name, "copy_missing", "{what}: removed");
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    verify().unwrap();
+}
