@@ -3,6 +3,7 @@
 //! A machine's speed changes while it is measured, so each cell of ours is measured right after the raw loop it is
 //! compared with, round after round, and what counts is the median of the ratios.
 
+pub mod audit;
 mod batch;
 pub mod chart;
 mod directory;

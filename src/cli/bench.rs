@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
 use crate::bench::mcp::Part;
-use crate::bench::{self, Kind, Plan, issuance, ledger, mcp, monitor, policy, revocation};
+use crate::bench::{self, Kind, Plan, audit, issuance, ledger, mcp, monitor, policy, revocation};
 use crate::config::Config;
 use crate::front::settings::LimitSettings;
 use crate::hsm::supervisor;
@@ -97,9 +97,23 @@ enum Verb {
   countersign bench monitor  # some seconds, a table
   countersign bench monitor --seed 7 --agents 1000 --attacks 30 --json")]
     Monitor(MonitorArgs),
+    /// The audit log: leaves that get their places, proofs, the whole check, bytes a leaf.
+    ///
+    /// On SQLite in the temporary directory, some 1 KB a leaf, with the checkpoint key in software.
+    #[command(after_help = "Examples:
+  countersign bench audit  # a minute, a table
+  countersign bench audit --leaves 1000000 --json")]
+    Audit(AuditArgs),
     /// The clients of many connections: `bench mcp` starts it.
     #[command(hide = true)]
     Dial,
+}
+
+#[derive(Debug, ClapArgs)]
+struct AuditArgs {
+    /// Leaves of the log.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=50_000_000))]
+    leaves: u32,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -334,6 +348,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Monitor(MonitorArgs { seed, agents, attacks }) => {
             let report = monitor::run(&monitor::Plan { seed, agents, attacks }, &tell)?;
             context.print(&value(&report)?, |_| report.text());
+            Ok(())
+        }
+        Verb::Audit(AuditArgs { leaves }) => {
+            let report = audit::run(audit::Plan { leaves }, tell)?;
+            context.print(&value(&report)?, |_| audit::text(&report));
             Ok(())
         }
         Verb::Dial => mcp::dial::run(),
