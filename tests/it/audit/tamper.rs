@@ -132,6 +132,11 @@ fn every_record_that_somebody_changes_is_named() {
         (
             "a batch's document",
             vec![flipped("batches", "document", "batch = (SELECT min(batch) FROM batches)", "10")],
+            BatchSignatureInvalid,
+        ),
+        (
+            "a batch's root",
+            vec![flipped("batches", "document", "batch = (SELECT min(batch) FROM batches)", "length(document) - 45")],
             BatchDocumentDiffers,
         ),
         (
