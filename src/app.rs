@@ -20,6 +20,7 @@ use crate::front::follow::{self, follow};
 use crate::front::gates::Gates;
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
+use crate::front::log_tiles::LogDoor;
 use crate::front::operators::Operators;
 use crate::front::pages::Pages;
 use crate::front::peer::PeerListener;
@@ -373,7 +374,9 @@ async fn listen(
     let gates = Arc::new(Gates::new(Arc::clone(&services)));
     let started = services.setup.authority.tls_identity().and_then(|identity| {
         services.setup.authority.listening_with(identity.key.id);
-        let started = pages.map(|pages| Pages::start(pages, &identity, services.token(), stop.clone())).transpose();
+        let log = || LogDoor::new(Arc::clone(&services), config.audit.serve.clone());
+        let started =
+            pages.map(|pages| Pages::start(pages, &identity, services.token(), log(), stop.clone())).transpose();
         let pages = started.unwrap_or_else(|Failure { name, message, .. }| {
             tracing::error!(%name, %message, "the pages for people are not served");
             None

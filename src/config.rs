@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::settings::{AuditSettings, PeerLease, WitnessSettings};
+use crate::audit::settings::{AuditSettings, PeerLease, ServeTo, WitnessSettings};
 use crate::banking::settings::BankingSettings;
 use crate::ca::settings::{PartyKind, PartySettings, PkiSettings};
 use crate::front::settings::{
@@ -206,6 +206,9 @@ impl Config {
         }
         if self.listen.console.is_some() && party.kind != PartyKind::Bank {
             return Err("listen console is for a bank".into());
+        }
+        if self.audit.serve.to != ServeTo::Nobody && self.listen.console.is_none() {
+            return Err("audit serve needs an address: listen console".into());
         }
         if let Some(address) = self.listen.console.filter(|address| address.ip().is_unspecified())
             && self.listen.console_url.is_none()

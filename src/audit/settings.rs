@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::note::{VerifierKey, is_key_name};
+use crate::kernel::types::Sha256;
 
 /// A guard that a demo may switch off; `doctor` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -70,6 +71,36 @@ pub struct AuditSettings {
     pub witness_lag_max: WitnessLagMax,
     /// At a bank: between two questions for a cosignature, at least.
     pub witness_interval_ms: u64,
+    /// Who may read the log's checkpoint and tiles at `[listen] console`.
+    pub serve: ServeSettings,
+}
+
+/// `[audit.serve]`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeSettings {
+    pub to: ServeTo,
+    /// Those who say a secret.
+    pub reader: Vec<ReaderSettings>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServeTo {
+    #[default]
+    Nobody,
+    /// Whoever says the secret of an `[[audit.serve.reader]]`.
+    Readers,
+    Anybody,
+}
+
+/// `[[audit.serve.reader]]`: somebody who keeps a copy of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderSettings {
+    pub name: String,
+    /// SHA-256 of the secret, in hexadecimal. The secret is random and has 128 bits or more.
+    pub secret_sha256: Sha256,
 }
 
 impl Default for AuditSettings {
@@ -82,6 +113,7 @@ impl Default for AuditSettings {
             peer_lease_ms: 30_000,
             witness_lag_max: WitnessLagMax::Off(Guard::Off),
             witness_interval_ms: 1_000,
+            serve: ServeSettings::default(),
         }
     }
 }
@@ -97,6 +129,16 @@ impl AuditSettings {
         }
         if !(100..=60_000).contains(&self.witness_interval_ms) {
             return Err("audit witness_interval_ms must be 100 to 60000".into());
+        }
+        let readers = &self.serve.reader;
+        if (self.serve.to == ServeTo::Readers) == readers.is_empty() {
+            return Err(
+                "audit serve: to = \"readers\" goes with an [[audit.serve.reader]], and the others with none".into()
+            );
+        }
+        let is_twice = |at: usize| readers[..at].iter().any(|other| other.name == readers[at].name);
+        if (0..readers.len()).any(|at| readers[at].name.is_empty() || is_twice(at)) {
+            return Err("audit serve reader: each has a name of its own".into());
         }
         let Some(LagMax { seconds, leaves }) = self.witness_lag_max.limits() else {
             return Ok(());

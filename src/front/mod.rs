@@ -15,6 +15,7 @@ pub mod http;
 pub mod known_pairs;
 pub mod lease;
 pub mod listener;
+pub mod log_tiles;
 pub mod manifest;
 pub mod nonces;
 pub mod oauth;

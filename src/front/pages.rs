@@ -1,5 +1,7 @@
 //! Pages for people, over TLS without a client certificate: what an approval's address opens.
 //!
+//! Whoever keeps a copy of the log reads it here, too ([`super::log_tiles`]).
+//!
 //! A page says how to decide and decides nothing. It is the same for every approval, whether there is one or not, so that
 //! an address tells a stranger nothing; nothing is looked up and nothing but a handshake is signed.
 
@@ -17,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::front::log_tiles::LogDoor;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::types::ApprovalId;
 use crate::ops::accepting::{self, Slot, Slots};
@@ -52,6 +55,7 @@ impl Pages {
         listening: std::net::TcpListener,
         identity: &CertifiedKey,
         token: Arc<dyn Token>,
+        log: LogDoor,
         stop: CancellationToken,
     ) -> Result<Self, Failure> {
         let failed =
@@ -68,7 +72,7 @@ impl Pages {
             let _entered = runtime.enter();
             TcpListener::from_std(listening).map_err(failed)?
         };
-        runtime.spawn(accept(listening, acceptor, stop));
+        runtime.spawn(accept(listening, acceptor, Arc::new(log), stop));
         Ok(Self { runtime: Some(runtime) })
     }
 }
@@ -81,24 +85,29 @@ impl Drop for Pages {
     }
 }
 
-async fn accept(listening: TcpListener, acceptor: TlsAcceptor, stop: CancellationToken) {
+async fn accept(listening: TcpListener, acceptor: TlsAcceptor, log: Arc<LogDoor>, stop: CancellationToken) {
     accepting::accept(&listening, &Slots::new(CONNECTIONS_MAX), &stop, |stream, _, slot| {
         // All places are taken: whoever comes is closed at once and may come again.
         if let Some(slot) = slot {
-            tokio::spawn(converse(stream, acceptor.clone(), slot));
+            tokio::spawn(converse(stream, acceptor.clone(), Arc::clone(&log), slot));
         }
     })
     .await;
 }
 
-async fn converse(stream: TcpStream, acceptor: TlsAcceptor, slot: Slot) {
+async fn converse(stream: TcpStream, acceptor: TlsAcceptor, log: Arc<LogDoor>, slot: Slot) {
     let _slot = slot;
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
         return;
     };
-    let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(request.method(), request.uri().path()))
+    let service = service_fn(move |request: Request<Incoming>| {
+        let log = Arc::clone(&log);
+        async move {
+            let (method, path) = (request.method(), request.uri().path());
+            let of_log = log.answer(method, path, request.headers()).await;
+            Ok::<_, Infallible>(of_log.unwrap_or_else(|| answer(method, path)))
+        }
     });
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -27,6 +27,7 @@ mod install;
 mod keys;
 mod ledger;
 mod lint;
+mod log_tiles;
 mod mandates;
 mod mcp_server;
 mod modules;
