@@ -135,7 +135,16 @@ fn refused(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     let asked = leaf.tool.as_deref().or(leaf.act.as_deref()).unwrap_or_default();
     let asked = text::cleaned(asked, 60);
     let lines = vec![format!("asked for: {asked}"), format!("refused by: {reason}")];
-    if leaf.tool.is_some() {
+    // Whose renewal it was stands only in a record of ours.
+    let is_record = leaf.parameters["about"].is_object();
+    if is_record && matches!(leaf.act.as_deref(), Some("cert_renew" | "renewal_begin")) {
+        let next = "countersign doctor: which certificates end, and why they are not renewed";
+        let name = people(&leaf.parameters["about"]["name"], 63);
+        let lines = vec![format!("agent: {name}"), format!("why: {reason}")];
+        return Some((NoticeKind::RenewalFailed, What::new("", lines, next)));
+    }
+    // Of an agent an act is the name of a tool that there is not, or that it called with what is no call.
+    if leaf.tool.is_some() || leaf.actor["kind"] == "agent" {
         let next = "countersign audit show: the whole record; an agent that goes on like this can be frozen";
         let lines = [lines, call_lines(&leaf.parameters)].concat();
         return Some((NoticeKind::RequestRefused, What::new(reason, lines, next)));
@@ -167,16 +176,24 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
         _ => {}
     }
     let parameters = &leaf.parameters;
-    // An agent has no acts: what stands there is the name of the tool that it asked for.
+    // An agent has no acts: what stands there is a name that it gave.
     if leaf.actor["kind"] == "agent" {
-        return asked_in_vain(leaf);
+        return None;
     }
     match leaf.act.as_deref()? {
+        // A word that others have to follow decides nothing yet.
+        "decide_approval" if result["status"] == "counted" => None,
         "decide_approval" => {
             let approval = people(&result["approval_id"], 40);
             let word = people(&result["status"], 20);
             let next = format!("countersign approvals show {approval}");
             Some((NoticeKind::ApprovalDecided, What::new(format!("{approval} {word}"), vec![], next)))
+        }
+        "resolve_case" if result["status"] == "proposed" => {
+            let case = people(&result["case_id"], 40);
+            let lines = vec!["one of two people has spoken: somebody else decides".to_owned()];
+            let next = format!("countersign manual show {case}");
+            Some((NoticeKind::PaymentQueued, What::new(case, lines, next)))
         }
         "resolve_case" => {
             let case = people(&result["case_id"], 40);
@@ -190,6 +207,8 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             let lines = vec![format!("why: {}", people(&parameters["reason"], 120))];
             Some((NoticeKind::PaymentQueued, What::new(case.clone(), lines, format!("countersign manual show {case}"))))
         }
+        // It stood already, or did not stand.
+        "set_breaker" if result["changed"] == false => None,
         "set_breaker" if parameters["open"] == false => {
             let cause = parameters["cause"].as_str().map(|cause| format!("cause: {}", text::cleaned(cause, 60)));
             let next = "countersign bank status: whether another cause still stops them";
@@ -242,31 +261,9 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     }
 }
 
-/// What an agent asked for that is no call of a tool of ours: an unknown one, or arguments that cannot be read.
-fn asked_in_vain(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
-    let reason = text::cleaned(leaf.parameters["refused"].as_str()?, 60);
-    let asked = text::cleaned(leaf.act.as_deref()?, 60);
-    let lines = vec![format!("asked for: {asked}"), format!("refused by: {reason}")];
-    let next = "countersign audit show: the whole record; an agent that goes on like this can be frozen";
-    Some((NoticeKind::RequestRefused, What::new(reason, lines, next)))
-}
-
 /// Acts whose record is all there is.
 fn recorded(act: &str, leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
     let parameters = &leaf.parameters;
-    let was_refused = parameters["outcome"] == "refused";
-    let reason = people(&parameters["reason"], 60);
-    if matches!(act, "cert_renew" | "renewal_begin") {
-        let next = "countersign doctor: which certificates end, and why they are not renewed";
-        let lines = vec![format!("agent: {}", people(&parameters["about"]["name"], 63)), format!("why: {reason}")];
-        return was_refused.then(|| (NoticeKind::RenewalFailed, What::new("", lines, next)));
-    }
-    if was_refused {
-        let is_person = leaf.actor["kind"] == "operator";
-        let lines = vec![format!("asked for: {}", text::cleaned(act, 60)), format!("refused by: {reason}")];
-        let next = "ask the person; countersign audit show has the record";
-        return is_person.then(|| (NoticeKind::OperatorRefused, What::new(reason, lines, next)));
-    }
     let of_security = SECURITY_ACTS.iter().find(|(name, _)| *name == act);
     if let Some((name, said)) = of_security {
         let next = "if nobody of yours did this: countersign freeze --all, then countersign audit show";

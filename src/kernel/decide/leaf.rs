@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::kernel::canon::{CanonRefused, canonical_of};
-use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, ToolCall, Verdict};
+use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, Thaw, ToolCall, Verdict};
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
@@ -36,23 +36,35 @@ pub fn leaf_body(
     } else {
         None
     };
+    // What was refused before it was a command is one refusal like the others.
+    let recorded = if let Act::Record { decision, .. } = &command.act { refusal_in(decision) } else { None };
+    let refused = outcome.as_ref().err().map(|refusal| refusal.name()).or(recorded);
     canonical_of(&Body {
         act: (kind == "act").then_some(name),
         actor: &command.actor,
         asserted,
         at: command.stamp.wall.rfc3339(),
         catalogue_version: rules.map(|rules| rules.catalogue_version.to_string()),
-        decision: if outcome.is_ok() { "permitted" } else { "refused" },
+        decision: if refused.is_none() { "permitted" } else { "refused" },
         parameters,
         policy_version: rules.map(|rules| rules.policy_version.as_str()),
-        reason: outcome.as_ref().err().map(|refusal| refusal.name()),
+        reason: refused,
         request_id: &command.stamp.request_id,
-        result: outcome.as_ref().map_or(Outcome::Other(Value::Null), result),
+        result: match outcome {
+            Ok(effect) if refused.is_none() => result(effect),
+            Ok(_) | Err(_) => Outcome::Other(Value::Null),
+        },
         risk: if let Act::Tool { risk, .. } = &command.act { risk.as_deref() } else { None },
         schema: "countersign/leaf/v1",
         tool: (kind == "tool").then_some(name),
         why,
     })
+}
+
+/// The name of the refusal that a record is of: `outcome` says so, or an agent's answer did.
+fn refusal_in(decision: &Value) -> Option<&str> {
+    let of_person = (decision["outcome"] == "refused").then(|| decision["reason"].as_str().unwrap_or("refused"));
+    of_person.or_else(|| decision["refused"].as_str())
 }
 
 /// A leaf's body, its members in their order.
@@ -288,7 +300,8 @@ fn result(effect: &Effect) -> Outcome<'_> {
         }),
         Effect::Spread { agents, last } => json!({ "status": "spread", "agents": agents, "last": last }),
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
-        Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
+        Effect::Unfrozen { by: by @ Thaw::OneOfTwo } => json!({ "status": "thaw_asked", "by": by }),
+        Effect::Unfrozen { by: by @ Thaw::Both } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Witnessed(verdict) => witnessed(verdict),

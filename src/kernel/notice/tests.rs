@@ -167,7 +167,7 @@ fn an_agent_that_names_an_act_of_ours_raises_no_other_notice() {
     for act in acts {
         let refused = json!({ "refused": "unknown_tool", "message": "m", "open": true, "outcome": "refused",
             "word": { "refused": "x" }, "counts": { "x": 1 } });
-        let body = leaf(json!({ "act": act, "parameters": refused, "result": { "already": false, "by": "both" } }));
+        let body = leaf(json!({ "act": act, "decision": "refused", "reason": "unknown_tool", "parameters": refused }));
         assert_eq!(of_leaf(&body).map(|notice| notice.kind), Some(NoticeKind::RequestRefused), "{act}");
         let other = leaf(json!({ "act": act, "parameters": { "open": true, "reason": "r" } }));
         assert_eq!(of_leaf(&other), None, "{act}");
