@@ -102,6 +102,8 @@ pub(super) struct Open {
     currency: Option<Currency>,
     /// The paying account, where the call named it; 0 is none.
     account: u64,
+    /// Above the limit: no part of a sum that stays below it.
+    is_great: bool,
 }
 
 impl Open {
@@ -212,6 +214,7 @@ impl State {
                     minor: amount.minor().max(0),
                     currency: Some(amount.currency()),
                     account,
+                    is_great: event.limit_minor.is_some_and(|limit| amount.minor() > limit),
                 };
                 self.uses(account);
                 self.tried(now, open, amount, event.limit_minor);
@@ -240,7 +243,7 @@ impl State {
         let now = self.now(event.at.0);
         self.clock = now;
         if let Some(currency) = open.currency {
-            self.learn(now, open.payee, Money::from_minor(open.minor, currency));
+            self.learn(now, open.payee, Money::from_minor(open.minor, currency), open.is_great);
         }
     }
 
@@ -313,7 +316,10 @@ impl State {
         };
         self.new_payees.add(DAY, now, news);
         let units = minor.unsigned_abs();
-        self.tried_toward(now, keyed(payee, currency), units);
+        // What is above the limit is no part of anything: rules and people look at it.
+        if !open.is_great {
+            self.tried_toward(now, keyed(payee, currency), units);
+        }
         self.history_mut(currency, day_of(now)).sum.add(DAY, now, units);
     }
 
@@ -352,15 +358,16 @@ impl State {
 
     fn executed(&mut self, now: i64, transaction: u64, transfer: Option<(Subject, Money)>) {
         let open = self.open.iter_mut().find(|open| open.transaction == transaction);
+        let is_great = open.as_ref().is_some_and(|open| open.is_great);
         let known =
             open.and_then(|open| open.currency.take().map(|of| (open.payee, Money::from_minor(open.minor, of))));
         // A transfer says everything again; of a purchase only the last authorizations are known.
         if let Some((payee, amount)) = transfer.map(|(payee, amount)| (payee.short(), amount)).or(known) {
-            self.learn(now, payee, amount);
+            self.learn(now, payee, amount, is_great);
         }
     }
 
-    fn learn(&mut self, now: i64, payee: u64, amount: Money) {
+    fn learn(&mut self, now: i64, payee: u64, amount: Money, is_great: bool) {
         let today = day_of(now);
         if today != self.day {
             self.short_peak.raise(SEASON, now, self.short_today);
@@ -379,7 +386,9 @@ impl State {
         self.learn_payee(payee, today);
 
         let key = keyed(payee, amount.currency());
-        self.paid_toward(now, key, amount.minor().max(0).unsigned_abs());
+        if !is_great {
+            self.paid_toward(now, key, amount.minor().max(0).unsigned_abs());
+        }
         let toward = self.toward.iter().find(|toward| toward.payee == key);
         let (to_payee, week) = toward.map_or((0, 0), |toward| (toward.sum.at(DAY, now), toward.week.at(WEEK, now)));
         let is_old = self.age_of(payee, today).is_some_and(|age| age >= SETTLED_DAYS);

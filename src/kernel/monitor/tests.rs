@@ -340,6 +340,14 @@ fn tiny_payments_to_many_do_not_hide_a_sum_in_parts() {
 }
 
 #[test]
+fn one_great_payment_that_people_approved_is_no_part_of_a_split_one() {
+    let mut line = Line::warm();
+    line.pay(payment(MORNING, "shop 1", 1_000_000));
+    let after = line.names(payment(MORNING + HOUR, "shop 1", 6_000));
+    assert!(!after.contains(&"splitting"), "{after:?}");
+}
+
+#[test]
 fn authorizations_that_cost_nothing_do_not_hide_what_was_paid_in_parts_or_little_by_little() {
     let mut line = Line::warm();
     let noise = |line: &mut Line, at: i64| {
