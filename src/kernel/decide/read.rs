@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, Found, Offer, Ruled};
+use super::{Case, Found, Offer, Ruled, manual};
 use crate::kernel::command::{ToolCall, Verb};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::refusal::Refusal;
@@ -48,7 +48,15 @@ pub(super) fn answer(case: &Case<'_>, call: &ToolCall) -> Ruled<Value> {
         ToolCall::GetTransaction { transaction_id } => {
             let own = case.own(case.book.transaction(transaction_id)?, Refusal::UnknownTransaction)?;
             case.role_may(call, Found::default())?;
-            Ok(transaction(&own, None, case.now()))
+            let mut shown = transaction(&own, None, case.now());
+            // Whoever reads "denied" alone asks for it again, and it is paid twice.
+            if own.state == TransactionState::Denied && manual::denied(case.book, &own)? == Refusal::PaidElsewhere {
+                let refusal = Refusal::PaidElsewhere;
+                shown["reason"] = json!(refusal.name());
+                shown["message"] = json!(refusal.message());
+                shown["next_step"] = json!(refusal.next_step());
+            }
+            Ok(shown)
         }
         ToolCall::GetApprovalStatus { approval_id } => {
             let own = case.own(case.book.transaction_of_approval(approval_id)?, Refusal::UnknownApproval)?;

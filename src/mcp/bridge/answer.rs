@@ -22,8 +22,8 @@ pub(super) enum Answer {
 /// Why an answer is none.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// The bank's edge refused the request, by name.
-    Refused(Failure),
+    /// The bank's edge refused the request, by name; after so many milliseconds it may be asked again, if it said so.
+    Refused(Failure, Option<u64>),
     /// It refuses whatever comes over this connection: the agent may not be served, or its certificates are not taken.
     Dismissed(Failure),
     /// It ended early, came too late or is no answer: nothing is known of the call.
@@ -45,7 +45,7 @@ pub(super) async fn read(response: reqwest::Response) -> Result<Answer, Unread> 
         Ok(message) if status.is_success() || message.get("jsonrpc").is_some() => Ok(Answer::Whole(message)),
         Ok(refused) => match serde_json::from_value::<Failure>(refused["error"].clone()) {
             Ok(failure) if status == StatusCode::FORBIDDEN => Err(Unread::Dismissed(failure)),
-            Ok(failure) => Err(Unread::Refused(failure)),
+            Ok(failure) => Err(Unread::Refused(failure, refused["error"]["retry_after_ms"].as_u64())),
             Err(_) => Err(unreadable(status)),
         },
         Err(_) => Err(unreadable(status)),

@@ -22,6 +22,15 @@ pub(super) fn told(failure: &Failure) -> ErrorData {
     )
 }
 
+/// The same with the time after which it may be asked again, if the bank has said one.
+pub(super) fn told_to_wait(failure: &Failure, retry_after_ms: Option<u64>) -> ErrorData {
+    let mut error = told(failure);
+    if let (Some(data), Some(wait)) = (error.data.as_mut(), retry_after_ms) {
+        data["retry_after_ms"] = json!(wait);
+    }
+    error
+}
+
 /// The same of a call whose first round the bank has recorded: it is not known any more that nothing happened.
 pub(super) fn after_the_fact(mut error: ErrorData) -> ErrorData {
     let mut data = match error.data.take() {
@@ -128,8 +137,8 @@ fn refusal(text: &str) -> Option<Failure> {
 pub(super) fn certificate_refused() -> Failure {
     Failure::refused(
         "certificate_refused",
-        "the bank does not accept this agent's certificates",
-        "see `countersign cert show NAME` for their dates; the bank's log names the rule",
+        "the bank does not accept this agent now: it is frozen there, or its certificates are not taken",
+        "ask the bank whether it is frozen; see `countersign cert show NAME` for the certificates' dates",
     )
 }
 

@@ -233,7 +233,7 @@ impl Upstream {
 
     async fn unread(&self, link: &Arc<Link>, unread: Unread) -> Unanswered {
         match unread {
-            Unread::Refused(failure) => Unanswered::Failed(told(&failure)),
+            Unread::Refused(failure, wait) => Unanswered::Failed(failures::told_to_wait(&failure, wait)),
             Unread::Dismissed(failure) => {
                 self.leave(link).await;
                 Unanswered::Failed(told(&failure))
