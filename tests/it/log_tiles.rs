@@ -117,10 +117,9 @@ fn a_copy_that_was_fetched_verifies_and_only_readers_get_one() {
         kept(&tile.to_string(), &fetched.body);
     }
     let [copy, root] = [copy.path().to_owned(), site.world.state("bank").join("certs/root.pem")];
-    let said = site.world.run(
-        "nowhere",
-        &["--json", "verify", "log", copy.to_str().unwrap(), "--root", root.to_str().unwrap()],
-    );
+    let said = site
+        .world
+        .run("nowhere", &["--json", "verify", "log", copy.to_str().unwrap(), "--root", root.to_str().unwrap()]);
     let verified: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(verified["size"].to_string().trim_matches('"'), head.size.to_string(), "{verified}");
 }

@@ -117,7 +117,7 @@ fn monitor(askings: &[Asking]) -> Monitor {
 /// A role whose permissions are judged one after the other, and transaction rules, a tenth of which fit.
 fn policy(rules: u32) -> Result<Policy, Failure> {
     let rule = |at: u32| {
-        let agent = if at % FITTING == 0 { "nobody".to_owned() } else { format!("agent-{at}") };
+        let agent = if at.is_multiple_of(FITTING) { "nobody".to_owned() } else { format!("agent-{at}") };
         json!({
             "name": format!("rule-{at}"), "agents": [agent],
             "currencies": ["USD"], "deny_above": { "amount": "25000.00", "currency": "USD" },
