@@ -123,7 +123,7 @@ impl Payments {
             DeskCall::CaseShow { case } => {
                 reader(operator)?;
                 let found = self.store.case(&case)?.ok_or_else(|| refused(Refusal::UnknownCase))?;
-                Ok(views::case(&found))
+                self.case_view(&found)
             }
             DeskCall::CaseTake { case, from } => self.case_worked(operator, Act::TakeCase { case, from }),
             DeskCall::CaseResolve { case, verdict, note } => self.case_resolve(operator, case, verdict, note),

@@ -60,7 +60,36 @@ impl Payments {
         let place =
             |case: &ManualCase| CasePlace { waits: case.state == CaseState::Queued, case: case.case_id.clone() };
         let (found, next) = page(found, limit, place);
-        Ok(json!({ "items": found.iter().map(views::case).collect::<Vec<_>>(), "next": next }))
+        let items = found.iter().map(|case| self.case_view(case)).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(json!({ "items": items, "next": next }))
+    }
+
+    /// A case with what it is about and what it waits for: `tool`, `amount`, `currency`, `from_account`, `payee`, and
+    /// `waits_for` (`answer`, `second_word`, or null once it is decided). What the call does not say its transaction does.
+    pub(super) fn case_view(&self, case: &ManualCase) -> Result<Value, Failure> {
+        let mut value = views::case(case);
+        let call = &case.call;
+        let about = match &case.transaction_id {
+            Some(id) => self.store.transaction(id)?,
+            None => None,
+        };
+        let about = about.as_ref();
+        let asked = ["amount", "price"].into_iter().map(|member| &call[member]).find(|amount| amount.is_object());
+        let asked = asked.cloned().or_else(|| about.map(|about| json!(about.amount))).unwrap_or_default();
+        value["amount"] = asked["amount"].clone();
+        value["currency"] = asked["currency"].clone();
+        value["tool"] = call["tool"].clone();
+        let said = |member: &str| Some(&call[member]).filter(|said| !said.is_null()).cloned();
+        let payee = said("merchant").or_else(|| said("to_account"));
+        let of_payment = || about.map(|about| about.merchant.as_ref().map_or(json!(about.credit), |shop| json!(shop)));
+        value["payee"] = json!(payee.or_else(of_payment));
+        value["from_account"] = json!(said("from_account").or_else(|| about.map(|about| json!(about.debit))));
+        value["waits_for"] = json!(match (case.state, &case.proposed) {
+            (CaseState::Queued, Some(_)) => Some("second_word"),
+            (CaseState::Queued, None) => Some("answer"),
+            (CaseState::Released | CaseState::Rejected | CaseState::PaidElsewhere, _) => None,
+        });
+        Ok(value)
     }
 
     /// # Errors
