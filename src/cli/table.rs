@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::kernel::text::visible;
+use crate::kernel::types::Money;
 
 /// A title and the JSON member it shows.
 pub type Column = (&'static str, &'static str);
@@ -56,6 +57,15 @@ pub fn cell(value: &Value) -> String {
     }
 }
 
+/// An amount of smallest units as people write it: `2799.00 USD`.
+pub fn in_decimals(minor: &Value, currency: &Value) -> String {
+    let units = minor.as_str().map_or_else(|| minor.as_i64(), |text| text.parse().ok());
+    match units.zip(currency.as_str().and_then(|name| name.parse().ok())) {
+        Some((units, currency)) => format!("{} {currency}", Money::from_minor(units, currency).decimal()),
+        None => format!("{} {} in its smallest units", cell(minor), cell(currency)),
+    }
+}
+
 /// `, nothing changed` for a repeat that found everything in place.
 pub fn unless_changed(answer: &Value) -> &'static str {
     if answer["changed"] == false { " (was there already, nothing changed)" } else { "" }
@@ -79,6 +89,19 @@ mod tests {
                 table(&json!({ "items": [{ "a": text, "b": { "c": text } }] }), &[("A", "a"), ("B", "b")], "none");
             assert_eq!(shown.lines().count(), 2, "{text:?}: {shown}");
             assert!(shown.lines().all(|line| visible(line) == line), "{text:?}: {shown:?}");
+        }
+    }
+
+    #[test]
+    fn amounts_have_the_decimals_of_their_currency() {
+        let table = [
+            (json!("279900"), "USD", "2799.00 USD"),
+            (json!(20_000), "USD", "200.00 USD"),
+            (json!("279900"), "JPY", "279900 JPY"),
+            (json!("1e3"), "USD", "1e3 USD in its smallest units"),
+        ];
+        for (minor, currency, text) in table {
+            assert_eq!(in_decimals(&minor, &json!(currency)), text);
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::documents;
-use crate::cli::table::cell;
+use crate::cli::table::{cell, in_decimals};
 use crate::cli::verify::{oid_base_of_state, read_root};
 use crate::kernel::approval::{ApprovalDocument, Evidence, PaymentTerms, SignedDecision};
 use crate::kernel::credential::chain::{PartyAnchors, verify_leaf};
@@ -74,9 +74,8 @@ fn told_apart(file: &Path, shown: &Value) -> String {
         format!("  approval   {}, under policy {}", cell(&signed["approval_id"]), cell(&signed["policy_version"])),
         format!("  payment    {} {}", cell(&terms["kind"]), cell(&terms["transaction_id"])),
         format!(
-            "  amount     {} {} in its smallest units, from {} to {}",
-            cell(&terms["amount_minor"]),
-            cell(&terms["currency"]),
+            "  amount     {}, from {} to {}",
+            in_decimals(&terms["amount_minor"], &terms["currency"]),
             cell(&terms["debit_account"]),
             cell(&terms["credit_account"])
         ),
