@@ -18,6 +18,7 @@ use crate::kernel::credential::operator::{
     APPROVAL_SCHEMA, AgentApproval, HORIZON_MS, OperatorRefusal, OperatorRequest, REQUEST_SCHEMA, SignedApproval,
     SignedRequest,
 };
+use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{Facts, Profile};
 use crate::kernel::quorum::OWNER;
 use crate::kernel::sign::Purpose;
@@ -233,18 +234,21 @@ impl Authority {
         Ok(enrolled)
     }
 
-    /// The enrolled people: `{items: [{name, roles, owner, key, token_serial}], next: null}`.
+    /// The enrolled people: `{items: [{name, roles, owner, key, token_serial, certificate}], next: null}`. The certificate
+    /// is PEM.
     ///
     /// # Errors
     /// The file system's.
     pub fn operator_list(&self, _actor: &Actor) -> Result<Value, Failure> {
         let shown = |enrolled: EnrolledOperator| {
+            let der = BASE64_STANDARD.decode(&enrolled.certificate).ok();
             json!({
                 "name": enrolled.name,
                 "roles": enrolled.roles,
                 "owner": enrolled.owner,
                 "key": enrolled.key,
                 "token_serial": enrolled.token_serial,
+                "certificate": der.map(|der| pem::encode(Kind::Certificate, &der)),
             })
         };
         let items: Vec<Value> = self.enrolled()?.into_iter().map(shown).collect();

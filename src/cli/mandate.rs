@@ -1,5 +1,7 @@
 //! `countersign mandate`: what an account's owner lets an agent pay, signed by the owner.
 
+mod shown;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -24,8 +26,12 @@ use crate::ops::paths::StateDir;
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 An agent that has a mandate for an account pays from it only within one that stands. The owner
-signs with the key of a token of their own; the bank verifies it and counts what is paid. See
-docs/MANDATES.md.")]
+signs with the key of a token of their own; the bank verifies it and counts what is paid.
+Examples:
+  countersign mandate add shopper.mandate
+  countersign mandate list --agent shopper
+  countersign mandate show mdt_01JD5T9GQ8ZK3VYBX4M2N6P7RS
+How one is signed: countersign mandate sign --help. See docs/MANDATES.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -51,8 +57,11 @@ enum Verb {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// One mandate: its constraints, its text, and what counts under it now.
-    #[command(after_help = "Example:\n  countersign mandate show mdt_01JD5T9GQ8ZK3VYBX4M2N6P7RS")]
+    /// One mandate: what it allows, and what counts under it now.
+    #[command(after_help = "\
+Example:
+  countersign mandate show mdt_01JD5T9GQ8ZK3VYBX4M2N6P7RS
+With --json it comes with the text that was signed.")]
     Show {
         mandate: MandateId,
     },
@@ -68,7 +77,10 @@ that account only under another mandate.")]
         reason: String,
     },
     /// Verify a mandate with nothing but the owner's certificate, and show it.
-    #[command(after_help = "Example:\n  countersign mandate verify shopper.mandate --owner-cert own-001.pem")]
+    #[command(after_help = "\
+Example:
+  countersign mandate verify shopper.mandate --owner-cert olivia.pem
+The bank writes the certificate of an owner: countersign operator cert olivia --out olivia.pem")]
     Verify {
         file: PathBuf,
         /// The owner's certificate (PEM).
@@ -81,11 +93,12 @@ that account only under another mandate.")]
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  countersign mandate sign --as ./own-001 --owner own-001 --account CHK_001 --days 30 \\
+  countersign mandate sign --as ./olivia --owner OWN_001 --account CHK_001 --days 30 \\
       --agent spiffe://countersign.example/agent/purchaser/shopper \\
       --key 6e08c2e98556c2332769b7ac7ce443512851e4d0681e8b03b6c3a245ab81bf06 \\
       --payee amazon.com --amount-max 200 --budget 500 --budget-per monthly --out shopper.mandate
   … --payee account:SAV_001 --amount-max 50 --every weekly --times 12
+The agent's key stands under key in: countersign cert show shopper
 At least one of --amount-max and --budget is needed. What is not limited is free.")]
 struct SignArgs {
     /// The owner's own state directory.
@@ -97,7 +110,7 @@ struct SignArgs {
     /// The agent's SPIFFE ID.
     #[arg(long)]
     agent: SpiffeId,
-    /// The agent's key: 64 hexadecimal digits.
+    /// The agent's key, 64 hexadecimal digits: `cert show NAME` tells it.
     #[arg(long, value_parser = |text: &str| KeyId::from_hex(text).map_err(|error| error.to_string()))]
     key: KeyId,
     #[arg(long)]
@@ -169,8 +182,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&list, |list| with_next(table(list, COLUMNS, "no mandates"), list, "mandate list"));
         }
         Verb::Show { mandate } => {
-            let shown = context.call(AdminCall::MandateShow { mandate })?;
-            context.print(&shown, |shown| format!("{shown:#}"));
+            let answer = context.call(AdminCall::MandateShow { mandate })?;
+            context.print(&answer, shown::stored);
         }
         Verb::Revoke { mandate, reason } => {
             let revoked = context.call(AdminCall::MandateRevoke { mandate, reason })?;
@@ -182,8 +195,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             });
         }
         Verb::Verify { file, owner_cert } => {
-            let shown = verified(documents::read(&file)?.trim(), &documents::read(&owner_cert)?)?;
-            context.print(&shown, |shown| format!("{shown:#}"));
+            let answer = verified(documents::read(&file)?.trim(), &documents::read(&owner_cert)?)?;
+            context.print(&answer, shown::verified);
         }
     }
     Ok(())

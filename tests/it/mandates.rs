@@ -81,20 +81,10 @@ impl Bank {
 
     /// The certificate that the bank gave this person, as PEM in a file.
     fn certificate(&self, person: &str) -> String {
-        let enrolled = fs::read(self.world.state("bank").join(format!("anchors/operator-{person}.json"))).unwrap();
-        let enrolled: Value = serde_json::from_slice(&enrolled).unwrap();
         let file = self.path(&format!("{person}.pem"));
-        let der = enrolled["certificate"].as_str().unwrap();
-        fs::write(&file, format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", wrapped(der)))
-            .unwrap();
+        self.officer(&["operator", "cert", person, "--out", &file]);
         file
     }
-}
-
-/// Base64 in lines of 64.
-fn wrapped(base64: &str) -> String {
-    let bytes: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    bytes.join("\n")
 }
 
 fn call(agent: &mut Bridge, tool: &str, arguments: Value) -> Value {
