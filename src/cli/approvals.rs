@@ -16,6 +16,12 @@ use crate::ops::failure::Failure;
 
 /// List and decide payments that wait for a human
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  countersign approvals list
+  countersign approvals show apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX
+  countersign approvals approve apr_01JDA3S5TGH0K8Y7R2Q4W6E8ZX --as ./dora --note \"called them\"
+See docs/APPROVALS.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -116,13 +122,12 @@ pub(super) fn said(answer: &Value) -> String {
         (_, Value::Bool(true)) => " (asserted)",
         _ => "",
     };
-    let mut lines = vec![format!(
-        "{} is {} by {}{proof}: transaction {}",
-        cell(&answer["approval_id"]),
-        cell(&answer["status"]),
-        cell(&answer["decided_by"]),
-        cell(&answer["transaction_id"])
-    )];
+    let (approval, by) = (cell(&answer["approval_id"]), cell(&answer["decided_by"]));
+    let came = match answer["status"].as_str() {
+        Some("pending") => format!("{approval} goes on waiting: the word of {by}{proof} counts"),
+        Some(_) | None => format!("{approval} is {} by {by}{proof}", cell(&answer["status"])),
+    };
+    let mut lines = vec![format!("{came}: transaction {}", cell(&answer["transaction_id"]))];
     let pending = answer["pending"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.extend(pending.iter().map(|word| format!("  still: {}", cell(word))));
     lines.join("\n")
@@ -149,6 +154,36 @@ pub(super) fn flatten(answer: &mut Value) {
     }
 }
 
+/// The reasons, and where the monitor's are told: an approval has only their name.
+fn why(answer: &Value) -> String {
+    let reasons = cell(&answer["reasons"]);
+    let is_scored = answer["reasons"].as_array().into_iter().flatten().any(|reason| reason == "risk_score");
+    match answer["maker"].as_str().and_then(|maker| maker.rsplit('/').next()) {
+        Some(agent) if is_scored => format!("{reasons} (score and reasons: countersign monitor show {agent})"),
+        Some(_) | None => reasons,
+    }
+}
+
+/// The gates that are open, each with who can speak at it; `-` when nothing is waited for.
+fn waits_for(answer: &Value) -> String {
+    if answer["pending"].as_array().is_none_or(Vec::is_empty) {
+        return "-".to_owned();
+    }
+    let open = answer["gates"].as_array().into_iter().flatten().filter(|gate| gate["given"] != gate["needed"]);
+    let words = open.map(|gate| {
+        let of = format!("{} of {}", cell(&gate["given"]), cell(&gate["needed"]));
+        match gate["roles"].as_array() {
+            Some(roles) => {
+                let then = if gate["ordered"] == true { ", then " } else { " or " };
+                let roles: Vec<String> = roles.iter().map(cell).collect();
+                format!("the bank's approval ({of} given; by {})", roles.join(then))
+            }
+            None => format!("the owner's consent ({of} given)"),
+        }
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 pub(super) fn shown(answer: &Value) -> String {
     let summary = &answer["summary"];
     let mut lines = vec![format!("approval     {}", cell(&answer["approval_id"]))];
@@ -160,16 +195,16 @@ pub(super) fn shown(answer: &Value) -> String {
         ("to", &summary["to_account"]),
         ("product", &summary["product_id"]),
         ("asked by", &answer["maker"]),
-        ("why", &answer["reasons"]),
         ("created", &answer["created"]),
         ("expires", &answer["expires"]),
         ("transaction", &answer["transaction_id"]),
-        ("waits for", &answer["pending"]),
         ("decided by", &answer["decided_by"]),
         ("note", &summary["note"]),
     ] {
         lines.push(format!("{title:<12} {}", cell(value)));
     }
+    lines.push(format!("{:<12} {}", "why", why(answer)));
+    lines.push(format!("{:<12} {}", "waits for", waits_for(answer)));
     for word in answer["words"].as_array().into_iter().flatten() {
         let proof = if word["signed"] == true { "signed" } else { "unsigned" };
         lines.push(format!(
@@ -182,4 +217,52 @@ pub(super) fn shown(answer: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_is_waited_for_and_where_a_score_is_told_is_said() {
+        let mut approval = json!({
+            "approval_id": "apr_01", "status": "pending", "maker": "spiffe://b.example/agent/purchaser/shopper",
+            "reasons": ["above_threshold", "risk_score"],
+            "pending": ["owner_consent_pending", "bank_approval_pending 1 of 2"],
+            "gates": [
+                { "gate": "owner", "given": 0, "needed": 1 },
+                { "gate": "bank", "approvals": 2, "roles": ["approver", "officer"], "ordered": false, "given": 1, "needed": 2 },
+            ],
+        });
+        let text = shown(&approval);
+        for part in [
+            "the owner's consent (0 of 1 given)",
+            "the bank's approval (1 of 2 given; by approver or officer)",
+            "above_threshold,risk_score (score and reasons: countersign monitor show shopper)",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        approval["pending"] = json!([]);
+        approval["reasons"] = json!(["above_threshold"]);
+        let text = shown(&approval);
+        assert!(!text.contains("given") && !text.contains("monitor"), "{text}");
+    }
+
+    #[test]
+    fn a_word_that_decides_nothing_yet_is_told_as_one() {
+        let mut answer = json!({
+            "approval_id": "apr_01", "status": "pending", "decided_by": "dora", "signed": true, "transaction_id": "txn_01",
+            "pending": ["bank_approval_pending 1 of 2"],
+        });
+        let text = said(&answer);
+        assert!(
+            text.starts_with("apr_01 goes on waiting: the word of dora (signed) counts: transaction txn_01"),
+            "{text}"
+        );
+        assert!(text.contains("still: bank_approval_pending 1 of 2"), "{text}");
+        (answer["status"], answer["pending"]) = (json!("approved"), json!([]));
+        assert_eq!(said(&answer), "apr_01 is approved by dora (signed): transaction txn_01");
+    }
 }

@@ -12,6 +12,12 @@ use crate::store::NoticeState;
 
 /// See what people are told by mail, webhook and SMS, and try again what was given up
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  countersign notify list --status dead
+  countersign notify test ops-mail
+  countersign notify retry --all-dead
+See docs/NOTIFICATIONS.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -79,7 +85,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             ];
             let of_state = status.map(|status| format!(" --status {}", status.name())).unwrap_or_default();
             context.print(&answer, |answer| {
-                let page = table(answer, &columns, "There is no such message.");
+                let page = table(answer, &columns, &none(status));
                 with_next(page, answer, &format!("notify list --limit {limit}{of_state}"))
             });
         }
@@ -109,6 +115,14 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What an empty list means.
+fn none(status: Option<NoticeState>) -> String {
+    match status {
+        None => "There are no messages yet: nobody was told anything.".to_owned(),
+        Some(status) => format!("There are no messages that are {}.", status.name()),
+    }
+}
+
 fn shown(answer: &Value) -> String {
     let mut lines = vec![format!("{}  {}", cell(&answer["id"]), cell(&answer["state"]))];
     for (title, member) in [
@@ -131,4 +145,15 @@ fn shown(answer: &Value) -> String {
         lines.push(format!("  {name}: {}", cell(id)));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_says_what_there_is_none_of() {
+        assert_eq!(none(None), "There are no messages yet: nobody was told anything.");
+        assert_eq!(none(Some(NoticeState::Dead)), "There are no messages that are dead.");
+    }
 }

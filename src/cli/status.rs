@@ -18,9 +18,35 @@ pub fn run(_: Args, context: &Context) -> Result<(), Failure> {
     let status = context.call(AdminCall::Status {})?;
     context.print(&status, |status| {
         let members = status.as_object().into_iter().flatten();
-        members.map(|(name, value)| format!("{name:<20} {}", line(value))).collect::<Vec<_>>().join("\n")
+        let told = |(name, value): (&String, &Value)| {
+            let text = if name == "payments" { payments(value) } else { line(value) };
+            format!("{name:<20} {text}")
+        };
+        members.map(told).collect::<Vec<_>>().join("\n")
     });
     Ok(())
+}
+
+/// Whether agents' payments are made, and every cause that stops them.
+fn payments(payments: &Value) -> String {
+    if payments.is_null() {
+        return cell(payments);
+    }
+    let waiting = format!(
+        "cases waiting {}, orders waiting {}",
+        cell(&payments["cases_waiting"]),
+        cell(&payments["orders_waiting"])
+    );
+    if payments["stopped"] != true {
+        return format!("are made; {waiting}");
+    }
+    let causes = payments["causes"].as_array().into_iter().flatten().map(|cause| {
+        let [name, by] = ["cause", "by"].map(|member| cell(&cause[member]));
+        let [since, reason] = ["since", "reason"].map(|member| cell(&cause[member]));
+        format!("\n{:<21}{name} by {by} since {since}: {reason}", "")
+    });
+    let soon = if payments["state"] == "probing" { ", probes succeed" } else { "" };
+    format!("are stopped{soon}; {waiting}{}", causes.collect::<String>())
 }
 
 /// A member in one line; of a list each item on its own.
@@ -41,7 +67,26 @@ fn line(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::line;
+    use super::{line, payments};
+
+    #[test]
+    fn what_stops_payments_is_said_in_words() {
+        let mut status =
+            json!({ "state": "closed", "stopped": false, "causes": [], "cases_waiting": 0, "orders_waiting": 0 });
+        assert_eq!(payments(&status), "are made; cases waiting 0, orders waiting 0");
+        (status["state"], status["stopped"]) = (json!("open"), json!(true));
+        status["causes"] = json!([
+            { "cause": "operator", "reason": "drill", "by": "bank-officer", "since": "2026-11-22T19:00:00.000Z" },
+            { "cause": "hsm_down", "reason": "no worker", "by": "system:guard", "since": "2026-11-22T19:01:00.000Z" },
+        ]);
+        let text = payments(&status);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(
+            text.starts_with("are stopped; ") && text.contains("operator by bank-officer since 2026-11-22"),
+            "{text}"
+        );
+        assert!(text.contains(": drill\n") && !text.contains('{'), "{text}");
+    }
 
     #[test]
     fn members_are_read_without_knowing_json() {

@@ -98,7 +98,8 @@ impl Notifier {
                 Ok(json!({ "retried": count }))
             }
             NotifyCall::Test { channel } => {
-                let found = self.channels.iter().find(|one| one.name() == channel).ok_or_else(|| unknown(channel))?;
+                let found =
+                    self.channels.iter().find(|one| one.name() == channel).ok_or_else(|| self.unknown(channel))?;
                 self.record(operator, &call, "done", None)?;
                 let message = self.test_message(operator);
                 self.runtime.block_on(found.send(&message)).map_err(|undelivered| {
@@ -179,6 +180,13 @@ impl Notifier {
         Ok(())
     }
 
+    fn unknown(&self, channel: &str) -> Failure {
+        let known: Vec<&str> = self.channels.iter().map(|one| one.name()).collect();
+        let there_are = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let message = format!("there is no channel {channel:?}; there are: {there_are}");
+        Failure::refused("unknown_channel", message, "see [[notify.channel]] in countersign.toml")
+    }
+
     fn test_message(&self, operator: &OperatorPrincipal) -> Outgoing {
         let now = clock::now();
         let notice = Notice {
@@ -195,11 +203,6 @@ impl Notifier {
         let id = clock::fresh_id("test-");
         Outgoing { id, party: self.party.clone(), content: Content::One(notice), created: now, now }
     }
-}
-
-fn unknown(channel: &str) -> Failure {
-    let message = format!("there is no channel {channel:?}");
-    Failure::refused("unknown_channel", message, "see [[notify.channel]] in countersign.toml")
 }
 
 fn line(message: &Message) -> Value {
