@@ -106,7 +106,7 @@ impl Config {
             Failure::usage(
                 "config_invalid",
                 format!("{}: {}", path.display(), message.trim_end()),
-                "correct the file; `countersign check` explains every key",
+                "correct the file; the samples in docs/config explain every key",
             )
         };
         let config: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use crate::app;
+use crate::ca::settings::PartyKind;
 use crate::config::Config;
+use crate::front::settings::Rate;
+use crate::kernel::monitor::Mode;
+use crate::kernel::quorum::GateRule;
 use crate::ops::failure::Failure;
 
 /// Check a configuration file without starting anything.
@@ -33,57 +37,144 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     };
     let value = serde_json::to_value(&config)
         .map_err(|error| Failure::fault("config_unprintable", error.to_string(), "report this as a defect"))?;
-    context.print(&value, |_| {
-        let (party, settings, hsm) = config.hosted();
-        let mut lines = vec![
-            format!("party {party} ({})", settings.kind.words()),
-            format!("token {} through {}", hsm.uri, hsm.module.display()),
-            format!("store {}", config.store.url),
-        ];
-        if let Some(address) = config.listen.mcp {
-            lines.push(format!("MCP over mutual TLS on {address}"));
-        }
-        if let Some(address) = config.listen.peer {
-            lines.push(format!("other parties and agents' hosts on {address}"));
-        }
-        if let Some(address) = config.pki.listen {
-            lines.push(format!(
-                "revocation lists and OCSP on http://{address}, in certificates as {}",
-                config.pki.base_url
-            ));
-        }
-        if let Some(peer) = &config.peer {
-            lines.push(format!("asks the other party at {}", peer.url));
-        }
-        if let Some(upstream) = &config.upstream {
-            let place = upstream.ports_file.as_ref().map(|path| path.display().to_string());
-            lines.push(format!("agents reach the bank at {}", upstream.url.clone().or(place).unwrap_or_default()));
-        }
-        if let Some(policy) = &config.policy {
-            lines.push(format!(
-                "above {} {} a payment or {} a day a human decides; {}",
-                policy.unattended_per_transaction,
-                policy.currency,
-                policy.unattended_per_day,
-                match &policy.deny_above {
-                    Some(ceiling) => format!("above {ceiling} denied"),
-                    None => "no hard ceiling".into(),
-                }
-            ));
-        }
-        if let Some(banking) = &config.banking {
-            lines.push(format!("payments are settled by the core banking system at {}", banking.url));
-        }
-        if let Some(group) = &config.admin.group {
-            lines.push(format!("the admin socket is open to the group {group}"));
-        }
-        if config.demo.enabled {
-            lines.push("this is a demo configuration".into());
-        }
-        lines.push("ok".into());
-        lines.join("\n")
-    });
+    context.print(&value, |_| told(&config));
     Ok(())
+}
+
+/// What a configuration comes to, a line each.
+fn told(config: &Config) -> String {
+    let (party, settings, hsm) = config.hosted();
+    let mut lines = vec![
+        format!("party {party} ({})", settings.kind.words()),
+        format!("token {} through {}", hsm.uri, hsm.module.display()),
+        format!("store {}", config.store.url),
+    ];
+    if let Some(address) = config.listen.mcp {
+        lines.push(format!("MCP over mutual TLS on {address}"));
+    }
+    if let Some(address) = config.listen.peer {
+        lines.push(format!("other parties and agents' hosts on {address}"));
+    }
+    if let Some(address) = config.pki.listen {
+        lines
+            .push(format!("revocation lists and OCSP on http://{address}, in certificates as {}", config.pki.base_url));
+    }
+    if let Some(peer) = &config.peer {
+        lines.push(format!("asks the other party at {}", peer.url));
+    }
+    if let Some(upstream) = &config.upstream {
+        let place = upstream.ports_file.as_ref().map(|path| path.display().to_string());
+        lines.push(format!("agents reach the bank at {}", upstream.url.clone().or(place).unwrap_or_default()));
+    }
+    if let Some(policy) = &config.policy {
+        lines.push(format!(
+            "above {} {} a payment or {} a day a human decides; {}",
+            policy.unattended_per_transaction,
+            policy.currency,
+            policy.unattended_per_day,
+            match &policy.deny_above {
+                Some(ceiling) => format!("above {ceiling} denied"),
+                None => "no hard ceiling".into(),
+            }
+        ));
+        lines.push(gates(&policy.gates));
+        let rules: Vec<&str> = policy.transactions.iter().map(|rule| rule.name.as_str()).collect();
+        if !rules.is_empty() {
+            lines.push(format!("transaction rules: {}", rules.join(", ")));
+        }
+        lines.extend(payments(config));
+    }
+    if let Some(banking) = &config.banking {
+        lines.push(format!("payments are settled by the core banking system at {}", banking.url));
+    }
+    if settings.kind != PartyKind::Operator {
+        lines.extend(watched(config));
+    }
+    if let Some(group) = &config.admin.group {
+        lines.push(format!("the admin socket is open to the group {group}"));
+    }
+    if config.demo.enabled {
+        lines.push("this is a demo configuration".into());
+    }
+    lines.push("ok".into());
+    lines.join("\n")
+}
+
+/// Who decides about what waits for a human.
+fn gates(gates: &[GateRule]) -> String {
+    let gate = |gate: &GateRule| match gate {
+        GateRule::Owner {} => "the account's owner".to_owned(),
+        GateRule::Bank { approvals, roles, ordered } => {
+            let then = if *ordered { ", then " } else { " or " };
+            format!("{approvals} of the bank ({})", roles.join(then))
+        }
+    };
+    match gates {
+        [] => "gates: one approver of the bank, where no rule names others".to_owned(),
+        gates => format!("gates: {}", gates.iter().map(gate).collect::<Vec<_>>().join(" and ")),
+    }
+}
+
+/// How long a bank's payments wait, how often they may be asked for, and what looks at them.
+fn payments(config: &Config) -> Vec<String> {
+    let payment = &config.payment;
+    let mut lines = vec![format!(
+        "a human has {} s to decide, an authorization stands {} s; {}",
+        payment.approval_ttl_s,
+        payment.authorization_ttl_s,
+        match &payment.manual_two_people_above {
+            Some(above) => format!("a case of the manual queue above {above} takes two people"),
+            None => "a case of the manual queue takes one person".into(),
+        }
+    )];
+    let rates = &config.listen.limits.rates;
+    let rate = |rate: &Rate| format!("{} a minute, {} at once", rate.per_minute, rate.burst);
+    let mut limits: Vec<String> = rates.agent.iter().map(|one| format!("each agent {}", rate(one))).collect();
+    limits.extend(rates.tools.iter().map(|(tool, one)| format!("{tool} {}", rate(one))));
+    limits.extend(rates.roles.iter().map(|(role, one)| format!("role {role} {}", rate(one))));
+    let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join("; ") };
+    lines.push(format!("rates: {limits}"));
+    let monitor = &config.monitor;
+    let rules = &monitor.rules;
+    lines.push(match monitor.mode {
+        Mode::Off => "monitor: off, nothing is scored".to_owned(),
+        Mode::Observe => "monitor: observe, scores and alerts, nothing is held or frozen".to_owned(),
+        Mode::Enforce => format!(
+            "monitor: enforce, a human looks from score {} on, an agent is frozen from {} on",
+            rules.approve_at, rules.freeze_at
+        ),
+    });
+    lines.push(format!("payments stop by themselves: {}", name(&config.breaker.automatic)));
+    lines
+}
+
+/// Who is told, and who cosigns the log.
+fn watched(config: &Config) -> Vec<String> {
+    let notify = &config.notify;
+    let mut lines = Vec::new();
+    if notify.channel.is_empty() {
+        lines.push("nobody is told of anything: there is no [[notify.channel]]".to_owned());
+    }
+    lines
+        .extend(notify.channel.iter().map(|channel| format!("notify channel {} ({})", channel.name(), channel.kind())));
+    lines.extend(notify.route.iter().map(|route| {
+        let kinds: Vec<String> = route.kinds.iter().map(name).collect();
+        let kinds = if kinds.is_empty() { "everything".to_owned() } else { kinds.join(", ") };
+        format!("{} told of {kinds}", route.channels.join(", "))
+    }));
+    let audit = &config.audit;
+    // A bank's log is the one that is cosigned.
+    let witness = config.policy.is_some().then(|| match audit.witness_lag_max.limits() {
+        None => "; witness: none is asked".to_owned(),
+        Some(max) => format!("; witness: may lag {} s or {} leaves", max.seconds, max.leaves),
+    });
+    lines.push(format!("log {}; peer lease: {}{}", audit.origin, name(&audit.peer_lease), witness.unwrap_or_default()));
+    lines
+}
+
+/// A word of the configuration file.
+fn name(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().as_ref().and_then(serde_json::Value::as_str).unwrap_or("?").to_owned()
 }
 
 #[cfg(test)]
@@ -182,6 +273,47 @@ mod tests {
         include_str!("../../docs/config/agent-host.toml"),
         include_str!("../../docs/config/operator.toml"),
     ];
+
+    #[test]
+    fn what_is_configured_is_told() {
+        let told = |text: &str| super::told(&Config::parse(text, Path::new("sample")).unwrap());
+        let bank = filled(SAMPLES[0], "false");
+        let plain = told(&bank);
+        for part in [
+            "gates: one approver of the bank",
+            "a human has 86400 s to decide, an authorization stands 900 s; a case of the manual queue above 2000 takes two",
+            "rates: no limit",
+            "monitor: enforce, a human looks from score 475 on, an agent is frozen from 900 on",
+            "payments stop by themselves: on",
+            "nobody is told of anything",
+            "log bank.countersign.example/log; peer lease: off; witness: none is asked",
+        ] {
+            assert!(plain.contains(part), "{part}: {plain}");
+        }
+        let more = with_rates(
+            &with_rule(&bank, "velocity = [{ count = 10, window_s = 3600, of = \"agent\" }]"),
+            "agent = { per_minute = 600, burst = 100 }",
+        );
+        let more = more.replace("mode = \"enforce\"", "mode = \"off\"");
+        let more = format!(
+            "{more}\n[[notify.channel]]\nname = \"siem\"\nkind = \"webhook\"\nurl = \"https://alerts.example/c\"\n\
+             secret_file = \"secrets/siem\"\n[[notify.route]]\nkinds = [\"payment_waits\"]\nchannels = [\"siem\"]\n"
+        );
+        let more = told(&more);
+        for part in [
+            "transaction rules: r",
+            "rates: each agent 600 a minute, 100 at once",
+            "monitor: off",
+            "notify channel siem (webhook)",
+            "siem told of payment_waits",
+        ] {
+            assert!(more.contains(part), "{part}: {more}");
+        }
+        let company = told(&filled(SAMPLES[1], "false"));
+        assert!(!company.contains("witness:") && !company.contains("gates"), "{company}");
+        let person = told(&filled(SAMPLES[3], "false"));
+        assert!(!person.contains("log ") && !person.contains("told"), "{person}");
+    }
 
     #[test]
     fn every_shipped_configuration_is_accepted() {
