@@ -109,12 +109,24 @@ pub(super) fn in_force(context: &Context) -> Result<(u64, Policy), Failure> {
     Ok((answer["version"].as_u64().unwrap_or_default(), policy))
 }
 
-/// The gravest findings as one failure.
+/// The findings as one failure: the errors, each with its next step when there are several, and then what is worth a look
+/// besides.
 pub(super) fn fails(findings: &[Finding]) -> Failure {
-    let errors: Vec<&Finding> = findings.iter().filter(|finding| finding.flaw.severity() == Severity::Error).collect();
-    let lines: Vec<String> = errors.iter().map(|finding| format!("\n  {}: {finding}", finding.flaw.name())).collect();
-    let next = errors.first().map_or("correct the policy", |finding| finding.flaw.next_step());
-    Failure::refused("policy_refused", format!("{} error(s):{}", errors.len(), lines.concat()), next)
+    let is_error = |finding: &&Finding| finding.flaw.severity() == Severity::Error;
+    let (errors, besides): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(is_error);
+    let only = match errors[..] {
+        [one] if besides.is_empty() => Some(one.flaw.next_step()),
+        _ => None,
+    };
+    let step = |finding: &Finding| match only {
+        Some(_) => String::new(),
+        None => format!("\n    next: {}", finding.flaw.next_step()),
+    };
+    let line = |word: &str, it: &Finding| format!("\n  {word}{}: {it}{}", it.flaw.name(), step(it));
+    let mut lines: String = errors.iter().map(|finding| line("", finding)).collect();
+    lines.extend(besides.iter().map(|finding| line("warning ", finding)));
+    let next = only.unwrap_or("correct the policy: each error says how");
+    Failure::refused("policy_refused", format!("{} error(s):{lines}", errors.len()), next)
 }
 
 fn flawed(finding: Finding) -> Failure {
@@ -128,4 +140,27 @@ fn read(path: &Path) -> Result<Value, Failure> {
         Failure::usage("policy_form_unknown", format!("the end of {name} does not say how it is written"), next)
     })?;
     reading::value(&documents::read(path)?, format).map_err(|finding| flawed(finding.of_file(&name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::policy::finding::Flaw;
+
+    #[test]
+    fn every_error_says_what_is_next_and_warnings_do_not_vanish() {
+        let error = Finding::new(Flaw::Action, "role a", "there is no action \"run\"");
+        let failure = fails(std::slice::from_ref(&error));
+        assert_eq!(failure.next_step, Flaw::Action.next_step());
+        assert_eq!(failure.message, "1 error(s):\n  policy_action_unknown: role a: there is no action \"run\"");
+        let other = Finding::new(Flaw::NoSchema, "role b", "5 is no schema");
+        let warning = Finding::new(Flaw::DeniedAndPermitted, "role c", "deny_tools names the tool, too");
+        let failure = fails(&[warning, error, other]);
+        for part in
+            [Flaw::Action.next_step(), Flaw::NoSchema.next_step(), "warning policy_denied_and_permitted: role c"]
+        {
+            assert!(failure.message.contains(part), "{part}: {failure}");
+        }
+        assert!(failure.message.starts_with("2 error(s):\n  policy_action_unknown: "), "{failure}");
+    }
 }

@@ -31,12 +31,28 @@ pub(super) fn findings(findings: &[Finding], policy: Option<&Policy>) -> String 
         })
         .collect();
     if let Some(policy) = policy {
-        let roles: Vec<&str> = policy.document().roles.iter().map(|role| role.role.as_str()).collect();
         let mut hash = policy.hash().hex();
         hash.truncate(16);
-        lines.push(format!("a policy for {} (SHA-256 {hash}…)", roles.join(", ")));
+        lines.push(format!("{} (SHA-256 {hash}…)", about(policy)));
     }
     lines.join("\n")
+}
+
+/// What a policy speaks of: roles, payments, or both.
+fn about(policy: &Policy) -> String {
+    let roles: Vec<&str> = policy.document().roles.iter().map(|role| role.role.as_str()).collect();
+    let rules = match policy.transactions().iter().count() {
+        0 => None,
+        1 => Some("1 transaction rule".to_owned()),
+        many => Some(format!("{many} transaction rules")),
+    };
+    match (roles.is_empty(), rules) {
+        (false, None) => format!("a policy for {}", roles.join(", ")),
+        (false, Some(rules)) => format!("a policy for {}, with {rules}", roles.join(", ")),
+        (true, rules) => {
+            format!("a policy of {}, for whatever roles there are", rules.unwrap_or_else(|| "nothing".to_owned()))
+        }
+    }
 }
 
 pub(super) fn explained(explanation: &Explanation) -> String {
@@ -62,7 +78,7 @@ pub(super) fn tested(cases: usize, failed: &[Failed]) -> String {
             let got: Vec<String> = got.into_iter().filter(|part| !part.is_null()).map(cell).collect();
             format!(
                 "case {} ({} {}): expected {}, got {}\n  {}",
-                failed.at,
+                failed.at.saturating_add(1),
                 failed.role,
                 failed.tool,
                 failed.expected,
@@ -90,4 +106,44 @@ pub(super) fn changes(answer: &Value) -> String {
         format!("{} {}{}{}", cell(&item["change"]), what.join(" "), detail("before"), detail("after"))
     };
     items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::policy::case::{cases, failing};
+    use crate::kernel::policy::document::Document;
+    use crate::kernel::policy::tools::Tools;
+
+    fn policy(value: Value) -> Policy {
+        Policy::examined(Document::of(value).unwrap(), &Tools::ours(), None).policy.unwrap()
+    }
+
+    #[test]
+    fn a_policy_without_roles_is_not_one_for_nobody() {
+        let rules = json!([{ "name": "dollars", "currencies": ["USD"] }]);
+        let role =
+            json!([{ "role": "purchaser", "permissions": [{ "tool_name": "list_accounts", "action": "invoke" }] }]);
+        let table = [
+            (json!({ "transactions": rules }), "a policy of 1 transaction rule, for whatever roles there are"),
+            (json!({ "roles": role }), "a policy for purchaser"),
+            (json!({ "roles": role, "transactions": rules }), "a policy for purchaser, with 1 transaction rule"),
+        ];
+        for (value, words) in table {
+            assert_eq!(about(&policy(value)), words);
+        }
+    }
+
+    #[test]
+    fn cases_are_counted_as_people_count() {
+        let policy = policy(
+            json!({ "role": "purchaser", "permissions": [{ "tool_name": "list_accounts", "action": "invoke" }] }),
+        );
+        let one = |expect: &str| json!({ "role": "purchaser", "tool": "list_accounts", "expect": expect });
+        let table = cases(json!([one("allow"), one("allow"), one("deny")])).unwrap();
+        let failed = failing(&policy, &Tools::ours(), None, &table);
+        let text = tested(table.len(), &failed);
+        assert!(text.starts_with("case 3 (purchaser list_accounts): expected deny"), "{text}");
+        assert_eq!(cases(json!([one("allow"), 7])).unwrap_err().place, "case 2");
+    }
 }

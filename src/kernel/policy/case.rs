@@ -149,7 +149,8 @@ pub fn cases(value: Value) -> Result<Vec<Case>, Finding> {
         return Err(Finding::new(Flaw::Shape, "", format!("a table has 1 to {CASES_MAX} cases")));
     }
     let case = |(at, value): (usize, Value)| {
-        Case::deserialize(value).map_err(|error| Finding::new(Flaw::Shape, format!("case {at}"), error.to_string()))
+        let place = || format!("case {}", at.saturating_add(1));
+        Case::deserialize(value).map_err(|error| Finding::new(Flaw::Shape, place(), error.to_string()))
     };
     list.into_iter().enumerate().map(case).collect()
 }
@@ -258,8 +259,17 @@ pub fn judged(
     Explanation { outcome, reason: payment.reason, rule, words, payment: Some(payment), ..of_role }
 }
 
-/// Which rule of a role decides a call, in words.
+/// Which rule of a role decides a call, in words; of a tool that there is not, that first.
 pub fn explained(policy: &Policy, tools: &Tools, role: &str, tool: &str, given: &Map<String, Value>) -> Explanation {
+    let of_role = by_role(policy, tools, role, tool, given);
+    if tools.parameters(tool).is_some() {
+        return of_role;
+    }
+    let words = format!("{}; {}", tools.missing(tool), of_role.words);
+    Explanation { words, ..of_role }
+}
+
+fn by_role(policy: &Policy, tools: &Tools, role: &str, tool: &str, given: &Map<String, Value>) -> Explanation {
     let arguments = match arguments_of(tools, tool, given) {
         Ok(arguments) => arguments,
         Err(words) => {

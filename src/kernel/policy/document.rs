@@ -90,6 +90,11 @@ impl Document {
                     document.roles = numbered(roles, "roles")?;
                 }
                 "transactions" => document.transactions = transactions(value)?,
+                "policy" => {
+                    let detail = "[policy] is a section of countersign.toml and belongs there; a policy's own rules are \
+                                  [[transactions]], and are put in force with `countersign policy apply`";
+                    return Err(Finding::new(Flaw::UnknownMember, "", detail));
+                }
                 _ => {
                     let detail = format!("there is no member {name:?}; the members are: roles, transactions");
                     return Err(Finding::new(Flaw::UnknownMember, "", detail));

@@ -454,6 +454,32 @@ fn a_denial_wins_and_of_several_permissions_one_must_fit_wholly() {
 }
 
 #[test]
+fn what_is_not_known_is_told_with_what_there_is() {
+    let document = Document::of(json!({ "role": "buyer", "deny_tools": ["authorise_transfer", "trade"] })).unwrap();
+    let mut roles = ["auditor", "purchaser"].into_iter();
+    let found = Policy::examined(document, &Tools::ours(), Some(&mut roles));
+    let told = |flaw: Flaw| {
+        let of_flaw = found.findings.iter().filter(|finding| finding.flaw == flaw);
+        of_flaw.map(|finding| finding.detail.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Flaw::RoleUnknown), ["the role catalogue has no such role; its roles are: auditor, purchaser"]);
+    assert_eq!(
+        told(Flaw::ToolUnknown),
+        [
+            "there is no tool \"authorise_transfer\" in the catalogue of tools: it looks like authorize_transfer",
+            "there is no tool \"trade\" in the catalogue of tools",
+        ]
+    );
+    let policy = found.policy.unwrap();
+    let explained = case::explained(&policy, &Tools::ours(), "buyer", "authorise_transfer", &Map::new());
+    assert_eq!((explained.outcome, explained.reason), (Expected::Deny, Some("tool_denied_by_policy")));
+    assert!(explained.words.starts_with("there is no tool \"authorise_transfer\""), "{}", explained.words);
+    let misplaced = Document::of(json!({ "policy": { "transactions": [{ "name": "dollars" }] } })).unwrap_err();
+    assert_eq!(misplaced.flaw, Flaw::UnknownMember);
+    assert!(misplaced.detail.contains("countersign.toml"), "{misplaced}");
+}
+
+#[test]
 fn rules_about_payments_alone_leave_the_roles_to_the_catalogue() {
     let policy = of(json!({ "transactions": [{ "name": "dollars", "roles": ["buyer"], "currencies": ["USD"] }] }));
     assert_eq!(ruling(&policy, "anybody", "list_accounts", &json!({})), Ruling::NotAsked);

@@ -55,7 +55,7 @@ flaws! {
     Empty = "policy_empty", Error, "write at least one role, or leave the member out";
     RoleName = "policy_role_name", Error, "use 1 to 63 letters, digits, '-' or '_'";
     RoleTwice = "policy_role_twice", Error, "join what both say into one role";
-    RoleUnknown = "policy_role_unknown", Unknown, "use a role of the signed catalogue, or have both parties sign one that has it";
+    RoleUnknown = "policy_role_unknown", Unknown, "use a role of the signed catalogue (`countersign catalogue show`), or have both parties sign one that has it";
     Action = "policy_action_unknown", Error, "the only action is \"invoke\"";
     ToolName = "policy_tool_name", Error, "write the tool's name as tools/list has it";
     ToolUnknown = "policy_tool_unknown", Unknown, "see `countersign catalogue show` for the tools there are";

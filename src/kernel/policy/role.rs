@@ -94,6 +94,7 @@ impl Policy {
     /// Compiles a document; `tools` says what its tools' parameters are, `roles` which roles there are, if that is known.
     pub fn examined(document: Document, tools: &Tools, roles: Option<&mut dyn Iterator<Item = &str>>) -> Examined {
         let known: Option<BTreeSet<&str>> = roles.map(Iterator::collect);
+        let there_are = known.iter().flatten().copied().collect::<Vec<_>>().join(", ");
         let mut findings = vec![];
         let mut compiled = BTreeMap::new();
         let constraints = document.roles.iter().flat_map(|role| &role.permissions);
@@ -105,14 +106,14 @@ impl Policy {
         for rule in document.transactions.iter() {
             for role in rule.roles.iter().flatten() {
                 if known.as_ref().is_some_and(|known| !known.contains(role.as_str())) {
-                    let detail = format!("the role catalogue has no role {role}");
+                    let detail = format!("the role catalogue has no role {role}; its roles are: {there_are}");
                     findings.push(Finding::new(Flaw::RoleUnknown, format!("transaction rule {}", rule.name), detail));
                 }
             }
         }
         for entry in &document.roles {
             if known.as_ref().is_some_and(|known| !known.contains(entry.role.as_str())) {
-                let detail = "the role catalogue has no such role";
+                let detail = format!("the role catalogue has no such role; its roles are: {there_are}");
                 findings.push(Finding::new(Flaw::RoleUnknown, format!("role {}", entry.role), detail));
             }
             compiled.insert(entry.role.clone(), role(entry, tools, &mut findings));
@@ -247,9 +248,7 @@ impl Way {
 
 fn role(entry: &RolePolicy, tools: &Tools, findings: &mut Vec<Finding>) -> Role {
     let mut role = Role { denied: entry.deny_tools.iter().cloned().collect(), ..Role::default() };
-    let unknown = |tool: &str, place: String| {
-        Finding::new(Flaw::ToolUnknown, place, format!("there is no tool {tool:?} in the catalogue of tools"))
-    };
+    let unknown = |tool: &str, place: String| Finding::new(Flaw::ToolUnknown, place, tools.missing(tool));
     for tool in &entry.deny_tools {
         if tools.parameters(tool).is_none() {
             findings.push(unknown(tool, format!("role {}, deny_tools", entry.role)));

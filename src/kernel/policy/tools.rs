@@ -104,9 +104,40 @@ impl Tools {
         self.0.get(tool)
     }
 
+    /// That there is no such tool, in words, with the one that looks like it.
+    pub fn missing(&self, tool: &str) -> String {
+        let known = self.names().filter(|name| differences(name, tool) <= DIFFERENCES_MAX);
+        let like = known.min_by_key(|name| differences(name, tool)).map(|name| format!(": it looks like {name}"));
+        format!("there is no tool {tool:?} in the catalogue of tools{}", like.unwrap_or_default())
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+/// Letters in which a slip of the hand differs from what was meant.
+const DIFFERENCES_MAX: usize = 2;
+/// Names that are longer are not compared.
+const COMPARED_BYTES_MAX: usize = 128;
+
+/// How many letters must be put in, taken out or exchanged to make one name the other.
+fn differences(one: &str, other: &str) -> usize {
+    let other = other.as_bytes();
+    if other.len() > COMPARED_BYTES_MAX || one.len() > COMPARED_BYTES_MAX {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let mut diagonal = at;
+        row[0] = at + 1;
+        for column in 1..row.len() {
+            let exchanged = diagonal + usize::from(!letter.eq_ignore_ascii_case(&other[column - 1]));
+            diagonal = row[column];
+            row[column] = exchanged.min(diagonal + 1).min(row[column - 1] + 1);
+        }
+    }
+    row[other.len()]
 }
 
 fn tool_of(tool: &Value) -> Result<(String, BTreeMap<String, Kind>), String> {
