@@ -16,6 +16,12 @@ use crate::payment::DeskCall;
 
 /// Open, show, freeze and list accounts, their statements, incoming money and fees
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  countersign account open CHK_001 --owner OWN_001 --currency USD --opening 5247.83
+  countersign account list
+  countersign account statement CHK_001 --from 2026-11-01
+See docs/LEDGER.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

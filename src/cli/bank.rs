@@ -21,6 +21,13 @@ use crate::payment::DeskCall;
 
 /// Load the book from a file; stop all payments by agents, and let them go on
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  countersign bank load scripts/demo-bank.toml
+  countersign bank status
+  countersign bank stop --reason \"core banking reports duplicates\"
+  countersign bank resume
+See docs/BREAKER.md.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -35,7 +42,7 @@ enum Verb {
     #[command(after_help = "Example:\n  countersign bank stop --reason \"core banking reports duplicates\"\n\n\
                             At a terminal it asks for one typed word; --yes leaves the question out.")]
     Stop {
-        /// Kept in the audit log, and told to the agents' people.
+        /// Kept in the audit log, and told to the agents: each payment they ask for meanwhile is answered with it.
         #[arg(long)]
         reason: String,
         /// Do not ask.

@@ -12,6 +12,11 @@ use crate::ops::failure::Failure;
 
 /// Record, list and take back what an owner lets an agent do
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  countersign grant add shopper CHK_001 --owner OWN_001 --verbs read,purchase,transfer
+  countersign grant list
+  countersign grant revoke shopper CHK_001")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

@@ -46,7 +46,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Add { merchant, name, currency, looks_like_accepted, accept_text } => {
             let on_hostile = on_hostile(accept_text);
             let call = AdminCall::MerchantAdd { merchant, name, currency, looks_like_accepted, on_hostile };
-            let answer = context.call(call)?;
+            let answer = context.call(call).map_err(look_again)?;
             context.print(&answer, |answer| {
                 let listed = if answer["on_allow_list"] == true { "on" } else { "not on" };
                 let merchant = cell(&answer["merchant"]);
@@ -64,7 +64,29 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whoever adds a merchant has another way out than an agent that pays one.
+fn look_again(failure: Failure) -> Failure {
+    if failure.name != "merchant_looks_alike" {
+        return failure;
+    }
+    let next_step = "look at that one; if it is another merchant, repeat with --looks-like-accepted".to_owned();
+    Failure { next_step, ..failure }
+}
+
 /// What `--accept-text` means.
 pub(super) fn on_hostile(accept_text: bool) -> OnHostile {
     if accept_text { OnHostile::Accept } else { OnHostile::Refuse }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_adds_a_look_alike_is_told_how() {
+        let told =
+            look_again(Failure::refused("merchant_looks_alike", "it looks like amazon.com", "use the exact name"));
+        assert!(told.next_step.contains("--looks-like-accepted") && told.message.ends_with("amazon.com"), "{told}");
+        assert_eq!(look_again(Failure::refused("operator_not_permitted", "no", "ask")).next_step, "ask");
+    }
 }

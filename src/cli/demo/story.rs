@@ -387,6 +387,8 @@ fn keep_running(stage: &mut Stage) -> Result<(), Failure> {
     stage.say(configuration.to_string());
     let (program, root) = (stage.program.display().to_string(), stage.root.display().to_string());
     stage.say(format!("Approve as the bank:  {program} --state {root}/bank approvals approve APR --as {root}/dora"));
+    stage.say(format!("As one of its people: {program} --state {root}/bank --operator bank-officer approvals list"));
+    stage.say("                      (bank-admin, bank-officer, alice and auditor share one user id here: name one)");
     stage.say(format!("Stop:                 for p in secco bank agent; do {program} stop --state {root}/$p; done"));
     Ok(())
 }
