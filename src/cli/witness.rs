@@ -34,7 +34,8 @@ enum Verb {
     /// bank has lost what came after, revocations too, and enters them again.
     #[command(after_help = "Examples:
   countersign witness accept bank.countersign.example/log --reason \"the newest store is back\"
-  countersign witness accept LOG --size 4711 --root 5f1c… --reason \"lost with the data centre\"
+  countersign witness accept LOG --size 4711 --reason \"lost with the data centre\" \\
+      --root 5f1c68a2be50d4b1f4a37a6e7f1c90ab5d3f6a1c02e7b9481d6cf05a93e2b874
 `witness status` shows size and root of what was handed in instead.")]
     Accept {
         /// The log's name, the first line of its checkpoints
