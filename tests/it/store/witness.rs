@@ -68,7 +68,7 @@ sentences! {
         let (forked, has_leaf) = hand_in(w, submission(Some("bank"), "bank/log", 9, &theirs));
         let Verdict::Halted(log, Told::Now) = verdict(forked) else { panic!("a fork") };
         assert!(has_leaf && log.head == head(&ours[..9]));
-        assert_eq!(w.store.witnessed().unwrap(), [log.clone()]);
+        assert_eq!(w.store.witnessed().unwrap(), std::slice::from_ref(&log));
         let halt = log.halt.unwrap();
         assert_eq!((halt.cause, halt.shown), (HaltCause::Forked, head(&theirs)));
         let (still, has_leaf) = hand_in(w, submission(Some("bank"), "bank/log", 9, &ours));
