@@ -213,7 +213,7 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         (Check::LogSigned, |facts| facts.log.value.as_mut().unwrap().lag = 3, Partly),
         (Check::LogSigned, |facts| facts.log.value.as_mut().unwrap().running = false, NotMet),
         (Check::LogWitnessed, |_| {}, Met),
-        (Check::LogWitnessed, |facts| facts.doctor.value.as_mut().unwrap().push(line("witness lag", "warn")), NotMet),
+        (Check::LogWitnessed, |facts| facts.doctor.value.as_mut().unwrap().push(line("witness", "fail")), NotMet),
         (Check::LogWitnessed, |facts| facts.doctor.value.as_mut().unwrap().clear(), NotMet),
         (Check::LogWitnessed, |facts| facts.whose = Whose::SecurityCompany, NotMet),
         (Check::LogChecked, |_| {}, Met),

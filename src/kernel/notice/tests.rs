@@ -101,10 +101,10 @@ fn each_kind_has_the_leaf_that_makes_it() {
         ("handshakes_refused", act("handshakes_refused", json!({ "counts": { "endorsement_missing": 3 } }), json!({}))),
         (
             "renewal_failed",
-            act(
-                "cert_renew",
-                json!({ "outcome": "refused", "reason": "approval_missing", "about": { "name": "a" } }),
-                json!({}),
+            leaf(
+                json!({ "act": "cert_renew", "actor": operator(), "decision": "refused", "reason": "approval_missing",
+                "parameters": { "outcome": "refused", "reason": "approval_missing", "about": { "name": "a" } },
+                "result": null }),
             ),
         ),
         (
@@ -113,7 +113,8 @@ fn each_kind_has_the_leaf_that_makes_it() {
         ),
         (
             "operator_refused",
-            act("operator_enrol", json!({ "outcome": "refused", "reason": "operator_not_permitted" }), json!({})),
+            leaf(json!({ "act": "unfreeze", "actor": operator(), "decision": "refused", "reason": "not_frozen",
+                "parameters": { "outcome": "refused", "reason": "not_frozen" }, "result": null })),
         ),
         (
             "policy_applied",
@@ -183,6 +184,8 @@ fn leaves_that_concern_nobody_make_no_notice() {
         act("revoke", json!({ "target": "everyone", "reason": "r" }), json!({ "already": true })),
         act("core_answered", json!({ "word": "done" }), json!({})),
         act("sweep", json!({ "limit": 3 }), json!({ "status": "swept" })),
+        act("decide_approval", json!({}), json!({ "status": "counted", "approval_id": "apr_x" })),
+        act("set_breaker", json!({ "open": true, "reason": "r" }), json!({ "status": "done", "changed": false })),
         act("apply_policy", json!({}), json!({ "status": "recorded" })),
         // Only the monitor raises alerts.
         act("monitor_alert", json!({ "agent": AGENT, "score": 91, "reasons": [] }), json!({})),

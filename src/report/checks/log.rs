@@ -45,10 +45,13 @@ pub fn witnessed(facts: &Facts) -> Found {
         (true, Whose::SecurityCompany | Whose::AgentHost | Whose::Operator) => {
             Found::new(Outcome::NotApplicable, at, "the bank's log is what a witness watches")
         }
-        (false, _) if lines.iter().all(|line| line.result == "ok") => {
+        (false, Whose::SecurityCompany | Whose::AgentHost | Whose::Operator) => {
+            Found::new(Outcome::NotMet, at, "this party may witness another's log; nobody witnesses its own")
+        }
+        (false, Whose::Bank) if lines.iter().all(|line| line.result == "ok") => {
             Found::new(Outcome::Met, at, "another party checks and cosigns the log")
         }
-        (false, _) => Found::new(Outcome::NotMet, at, "no fresh word of another party covers the log"),
+        (false, Whose::Bank) => Found::new(Outcome::NotMet, at, "no fresh word of another party covers the log"),
     };
     lines
         .into_iter()
