@@ -1,5 +1,5 @@
 //! What a decision costs besides its commit: in memory, on one thread, without a store. A role policy alone, and the
-//! whole engine ([`engine`]).
+//! whole engine (`engine`).
 
 mod engine;
 mod timing;

@@ -38,7 +38,7 @@ pub fn write(members: &[Member]) -> Result<Vec<u8>, TarRefused> {
     Ok(out)
 }
 
-/// The members of an archive that [`write`] wrote.
+/// The members of an archive that [`write()`] wrote.
 ///
 /// # Errors
 /// [`TarRefused`]
