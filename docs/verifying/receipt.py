@@ -127,29 +127,6 @@ def certified(chain, root, purpose, at, not_before_too):
 
 
 def cosigned(cosignatures, text, witness_root, oid_base):
-    """Who has cosigned the checkpoint's text, and whether one of them lies under the reader's root."""
-    must(len(cosignatures) <= 16, "cosignature_malformed")
-    names, anchored = [], witness_root is None
-    for one in cosignatures:
-        must(set(one) == {"chain", "line"}, "receipt_malformed")
-        prefix, name, encoded = one["line"].split(" ")
-        line = unbase64(encoded)
-        must(prefix == "\u2014" and len(line) > 12, "cosignature_malformed")
-        seconds = int.from_bytes(line[4:12], "big")
-        at = datetime.fromtimestamp(seconds, timezone.utc)
-        last = unbase64(one["chain"][-1]) if one["chain"] else b""
-        key = certified(one["chain"], last, f"{oid_base}.2.2", at, True)
-        must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
-        message = f"cosignature/v1\ntime {seconds}\n{text}\n".encode()
-        key_id = sha256(name.encode(), b"\n\4", key.public_bytes_raw())[:4]
-        must(line[:4] == key_id and signed(key, line[12:], message), "cosignature_invalid")
-        names.append(f"{name} at {at.isoformat()}")
-        anchored = anchored or last == witness_root
-    must(anchored, "cosignature_missing")
-    return names
-
-
-def cosigned(cosignatures, text, witness_root, oid_base):
     """Who has cosigned the checkpoint's text; with a root, one of them must lie under it."""
     must(len(cosignatures) <= 16, "cosignature_malformed")
     names, anchored = [], witness_root is None

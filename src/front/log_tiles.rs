@@ -100,10 +100,8 @@ impl LogDoor {
         match read.await {
             Ok(Ok(bytes)) => Ok(self.document(asked, bytes)),
             Ok(Err(failure)) => Err(match failure.name.as_ref() {
-                "unknown_tile" | "log_empty" => refused(
-                    StatusCode::NOT_FOUND,
-                    if failure.name == "log_empty" { "log_empty" } else { "unknown_tile" },
-                ),
+                "unknown_tile" => refused(StatusCode::NOT_FOUND, "unknown_tile"),
+                "log_empty" => refused(StatusCode::NOT_FOUND, "log_empty"),
                 // Which, is the operators' matter: their log has it.
                 _ => {
                     tracing::warn!(name = %failure.name, "the log could not be read for whoever keeps a copy");
