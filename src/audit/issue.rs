@@ -6,7 +6,7 @@ use super::{Log, LogRoles, damaged, known, read_checkpoint};
 use crate::hsm::CertifiedKey;
 use crate::kernel::command::Posted;
 use crate::kernel::cosignature::CosignatureEvidence;
-use crate::kernel::merkle::{inclusion_path, inclusion_path_from};
+use crate::kernel::merkle::inclusion_path;
 use crate::kernel::note::SignedNote;
 use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify_witnessed};
 use crate::kernel::types::TransactionId;
@@ -148,7 +148,7 @@ impl Log {
                 salt: Salt(salt),
                 body: text(body, "the leaf")?,
                 commitment: leaf.commitment,
-                path: inclusion_path_from(leaf_index, checkpoint.size, |node| self.node(node))?,
+                path: self.inclusion(leaf_index, checkpoint.size)?,
                 checkpoint: note.compose(),
                 chain: chain_of(log_role),
                 cosignatures: cosignature.into_iter().map(evidence_of).collect(),

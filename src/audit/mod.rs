@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::audit::settings::AuditSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::credential::certificate::Certificate;
-use crate::kernel::merkle::{Frontier, NodeId, consistency_path_from};
+use crate::kernel::merkle::{Frontier, NodeId, consistency_path_from, inclusion_path_from};
 use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{KeyId, Sha256};
@@ -237,6 +237,11 @@ impl Log {
         self.progress.notify_all();
     }
 
+    /// A checkpoint is made at least this often while leaves wait.
+    pub fn checkpoint_interval_ms(&self) -> u64 {
+        self.setup.settings.checkpoint_interval_ms
+    }
+
     /// Where the log stands, read from the store.
     ///
     /// # Errors
@@ -265,7 +270,7 @@ impl Log {
     /// # Errors
     /// `log_damaged`; the store's.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Sha256>, Failure> {
-        consistency_path_from(old, new, |node| self.node(node))
+        self.of_nodes(|read| consistency_path_from(old, new, read))
     }
 
     /// The root of the first `size` leaves, which have their places.
@@ -273,13 +278,33 @@ impl Log {
     /// # Errors
     /// `log_damaged` when the store has fewer; the store's.
     pub fn root_at(&self, size: u64) -> Result<Sha256, Failure> {
-        Frontier::load(size, |node| self.node(node)).map(|frontier| frontier.root())
+        self.of_nodes(|read| Frontier::load(size, read)).map(|frontier| frontier.root())
     }
 
-    /// A stored subtree that must be there.
-    fn node(&self, node: NodeId) -> Result<Sha256, Failure> {
-        let stored = self.setup.store.node(node.level, node.index)?;
-        stored.ok_or_else(|| damaged(format!("tree node {}/{} is missing", node.level, node.index)))
+    /// The path from leaf `index` to the root of the first `size` leaves (RFC 9162, 2.1.3).
+    ///
+    /// # Errors
+    /// `log_damaged` when the store has fewer; the store's.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Sha256>, Failure> {
+        self.of_nodes(|read| inclusion_path_from(index, size, read))
+    }
+
+    /// What `compute` makes of stored subtrees, which must be there and are read at once. It runs twice: first to say which
+    /// ones it asks for, with zeros in their places, then with what is stored. It must ask the same both times.
+    fn of_nodes<T>(
+        &self,
+        compute: impl Fn(&mut dyn FnMut(NodeId) -> Result<Sha256, Failure>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut wanted = Vec::new();
+        compute(&mut |node| {
+            wanted.push(node);
+            Ok(Sha256([0; 32]))
+        })?;
+        let mut found = wanted.iter().zip(self.setup.store.nodes_at(&wanted)?);
+        compute(&mut |node| match found.next() {
+            Some((at, Some(hash))) if *at == node => Ok(hash),
+            Some(_) | None => Err(damaged(format!("tree node {}/{} is missing", node.level, node.index))),
+        })
     }
 
     /// How long a wait for a condition may last before the store is looked at again without being told: another

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Log, damaged, known, read_checkpoint};
 use crate::kernel::leaf_proof::{self, LeafProof};
-use crate::kernel::merkle::inclusion_path_from;
 use crate::kernel::note::{NoteSignature, SignedNote};
 use crate::kernel::receipt::{Base64, leaf_entry};
 use crate::kernel::tile::{Tile, TileKind, bundle};
@@ -69,7 +68,7 @@ impl Log {
             index,
             salt,
             body: String::from_utf8(body).map_err(|_| damaged(format!("leaf {index} is not UTF-8 text")))?,
-            path: inclusion_path_from(index, record.size, |node| self.node(node))?,
+            path: self.inclusion(index, record.size)?,
             checkpoint: note,
             chain,
             witnesses,
@@ -141,11 +140,8 @@ impl Log {
         }
         match tile.kind {
             TileKind::Hashes { .. } => {
-                let mut bytes = Vec::with_capacity(usize::from(tile.width) * 32);
-                for node in tile.nodes() {
-                    bytes.extend_from_slice(&self.node(node)?.0);
-                }
-                Ok(bytes)
+                let hashes = self.of_nodes(|read| tile.nodes().map(read).collect::<Result<Vec<_>, _>>())?;
+                Ok(hashes.iter().flat_map(|hash| hash.0).collect())
             }
             TileKind::Entries => self.entries(tile),
         }

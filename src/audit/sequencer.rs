@@ -45,7 +45,7 @@ impl Log {
         }
 
         let size_before = newest.as_ref().map_or(0, |record| record.size);
-        let mut frontier = Frontier::load(size_before, |node| self.node(node))?;
+        let mut frontier = self.of_nodes(|read| Frontier::load(size_before, read))?;
         if newest.is_some_and(|record| record.root != frontier.root()) {
             return Err(damaged(format!("the stored tree of {size_before} leaves has not the root that was signed")));
         }

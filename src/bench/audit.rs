@@ -20,14 +20,14 @@ use crate::audit::settings::AuditSettings;
 use crate::audit::{Advance, Log, LogSetup};
 use crate::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use crate::kernel::command::{Act, Actor, Command};
-use crate::kernel::merkle::{Frontier, inclusion_path_from, leaf_hash};
+use crate::kernel::merkle::{Frontier, leaf_hash};
 use crate::kernel::receipt::leaf_entry;
 use crate::kernel::sign::{Algorithm, Purpose, spki_der};
 use crate::kernel::types::Sha256;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
+use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreFault};
 
 /// Leaves of one checkpoint.
 const BATCH: u32 = 1024;
@@ -88,11 +88,7 @@ pub fn run(plan: Plan, tell: impl Fn(&str)) -> Result<Report, Failure> {
         // All over the log, the same places each time.
         let index = number.wrapping_mul(2_654_435_761) % size;
         let start = Instant::now();
-        let read = |node: crate::kernel::merkle::NodeId| {
-            let found = store.node(node.level, node.index)?;
-            found.ok_or_else(|| StoreFault::NotRecorded("a node is missing".into()))
-        };
-        let path = inclusion_path_from(index, size, read)?;
+        let path = log.inclusion(index, size)?;
         taken.push(start.elapsed().as_secs_f64() * 1e6);
         if path.is_empty() && size > 1 {
             return Err(defect("a proof is empty"));

@@ -41,6 +41,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
+use crate::kernel::merkle::NodeId;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
@@ -430,6 +431,10 @@ pub trait Store: Send + Sync {
     /// Leaves by tree index, in order.
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault>;
+    /// These complete subtrees, each in its place, read at once.
+    fn nodes_at(&self, nodes: &[NodeId]) -> Result<Vec<Option<Sha256>>, StoreFault> {
+        nodes.iter().map(|node| self.node(node.level, node.index)).collect()
+    }
     /// Complete subtrees of one level from `from` on, in order, with their places; at most `limit`.
     fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
         let places = from..from.saturating_add(limit.into());

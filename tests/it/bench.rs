@@ -186,6 +186,7 @@ fn a_short_run_of_every_part_measures_both_sides_and_leaves_a_book_that_balances
     for (part, figures) in [
         ("calls", &["bare_per_second", "per_second", "p99_ms", "ratio"][..]),
         ("payments", &["bare_per_second", "per_second", "p99_ms", "ratio"]),
+        ("receipts", &["added_p50_ms", "added_p99_ms"]),
         ("verification", &["raw_per_second", "raw_known_key_per_second", "per_second", "ratio"]),
         ("handshakes", &["per_second", "in_memory_per_second"]),
         ("storm", &["per_second", "handshakes_alone_per_second", "left_ratio"]),
@@ -215,7 +216,7 @@ fn a_short_run_of_every_part_measures_both_sides_and_leaves_a_book_that_balances
     assert_eq!((ends.iter().sum::<u64>(), overload("failed")), (overload("arrived"), 0), "{open}");
     assert!(overload("answered") > 0, "{open}");
     let goals = report["goals"].as_array().unwrap();
-    assert_eq!(goals.len(), 16, "{goals:#?}");
+    assert_eq!(goals.len(), 17, "{goals:#?}");
     nginx_was_measured_where_it_is(&report["handshakes"], goals);
 }
 
@@ -241,7 +242,7 @@ fn only_the_parts_that_were_asked_for_are_measured() {
     let short = ["mcp", "--only", "verification,payments", "--connections", "2", "--agents", "1", "--rounds", "1"];
     let report = json_of(scratch.path(), &[&short[..], &["--seconds", "0.1"]].concat());
     let is_measured = |part: &&str| !report[*part].is_null();
-    let parts = ["calls", "payments", "verification", "handshakes", "storm", "many", "open"];
+    let parts = ["calls", "payments", "receipts", "verification", "handshakes", "storm", "many", "open"];
     assert_eq!(parts.into_iter().filter(is_measured).collect::<Vec<_>>(), ["payments", "verification"]);
     assert_eq!(report["goals"].as_array().unwrap().len(), 2);
 }

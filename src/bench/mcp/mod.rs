@@ -15,6 +15,7 @@ mod nginx;
 mod open;
 mod overload;
 mod pace;
+mod receipts;
 mod server_key;
 mod stage;
 mod storm;
@@ -38,6 +39,8 @@ pub enum Part {
     Calls,
     /// Payments in the same way.
     Payments,
+    /// How much later than its answer a payment has its receipt.
+    Receipts,
     /// Verifying signed requests, against bare verification of signatures.
     Verification,
     /// Handshakes with both certificates, against nginx.
@@ -82,6 +85,7 @@ pub struct Report {
     pub seconds: f64,
     pub calls: Option<calls::Balances>,
     pub payments: Option<calls::Payments>,
+    pub receipts: Option<receipts::Receipts>,
     pub verification: Option<verification::Verification>,
     pub handshakes: Option<handshakes::Handshakes>,
     pub storm: Option<storm::Storm>,
@@ -118,6 +122,7 @@ pub fn run(plan: &Plan, tell: &(dyn Fn(&str) + Sync)) -> Result<Report, Failure>
         agents: plan.agents,
         rounds: plan.rounds,
         seconds: plan.seconds,
+        receipts: part(&stage, is_asked(Part::Receipts), || receipts::measure(&stage))?,
         verification: part(&stage, is_asked(Part::Verification), || verification::measure(&stage))?,
         handshakes: part(&stage, is_asked(Part::Handshakes), || handshakes::measure(&stage))?,
         storm: part(&stage, is_asked(Part::Storm), || storm::measure(&stage))?,
@@ -150,6 +155,7 @@ impl Report {
         let parts = [
             self.calls.as_ref().map(|part| part.goals(self.connections)),
             self.payments.as_ref().map(calls::Payments::goals),
+            self.receipts.as_ref().map(receipts::Receipts::goals),
             self.verification.as_ref().map(verification::Verification::goals),
             self.handshakes.as_ref().map(handshakes::Handshakes::goals),
             self.storm.as_ref().map(storm::Storm::goals),
@@ -169,6 +175,7 @@ impl Report {
             Some(about),
             self.calls.as_ref().map(calls::Balances::text),
             self.payments.as_ref().map(calls::Payments::text),
+            self.receipts.as_ref().map(receipts::Receipts::text),
             self.verification.as_ref().map(verification::Verification::text),
             self.handshakes.as_ref().map(handshakes::Handshakes::text),
             self.storm.as_ref().map(storm::Storm::text),

@@ -15,6 +15,7 @@ use crate::kernel::command::Posted;
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
+use crate::kernel::merkle::NodeId;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::store::evidence::BOOKINGS;
 use crate::store::mandates::MandateRow;
@@ -382,6 +383,16 @@ impl PostgresStore {
     pub(super) fn read_node(&self, level: u8, index: u64) -> Reading<Option<Sha256>> {
         let sql = "SELECT hash FROM nodes WHERE level = $1 AND place = $2";
         self.one(sql, vec![Box::new(i16::from(level)), Box::new(number(index))], |row| rows::sha256(row, 0))
+    }
+
+    pub(super) fn read_nodes_at(&self, nodes: &[NodeId]) -> Reading<Vec<Option<Sha256>>> {
+        let sql = "SELECT n.hash FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY AS w (level, place, at)
+                   LEFT JOIN nodes n ON n.level = w.level AND n.place = w.place ORDER BY w.at";
+        let levels: Vec<i16> = nodes.iter().map(|node| i16::from(node.level)).collect();
+        let places: Vec<i64> = nodes.iter().map(|node| number(node.index)).collect();
+        self.all(sql, vec![Box::new(levels), Box::new(places)], |row| {
+            row.try_get::<_, Option<&[u8]>>(0)?.map(|_| rows::sha256(row, 0)).transpose()
+        })
     }
 
     pub(super) fn read_tree_nodes(&self, level: u8, from: u64, limit: u32) -> Reading<Vec<(u64, Sha256)>> {

@@ -54,6 +54,7 @@ use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
+use crate::kernel::merkle::NodeId;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::kernel::witness::WitnessedLog;
@@ -315,6 +316,10 @@ impl Store for PostgresStore {
 
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
         self.read_node(level, index)
+    }
+
+    fn nodes_at(&self, nodes: &[NodeId]) -> Result<Vec<Option<Sha256>>, StoreFault> {
+        self.read_nodes_at(nodes)
     }
 
     fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {

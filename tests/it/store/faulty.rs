@@ -17,6 +17,7 @@ use countersign::kernel::command::*;
 use countersign::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow};
 use countersign::kernel::ledger::{Account, Transaction, TransactionState};
 use countersign::kernel::mandate::{ShownMandate, StoredMandate};
+use countersign::kernel::merkle::NodeId;
 use countersign::kernel::quorum::Side;
 use countersign::kernel::sign::Purpose;
 use countersign::kernel::status::StatusSnapshot;
@@ -266,6 +267,9 @@ impl Store for Faulty {
     }
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
         self.read(|| self.inner.node(level, index))
+    }
+    fn nodes_at(&self, nodes: &[NodeId]) -> Result<Vec<Option<Sha256>>, StoreFault> {
+        self.read(|| self.inner.nodes_at(nodes))
     }
     fn tree_nodes(&self, level: u8, from: u64, limit: u32) -> Result<Vec<(u64, Sha256)>, StoreFault> {
         self.read(|| self.inner.tree_nodes(level, from, limit))
