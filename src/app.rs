@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit;
 use crate::audit::settings::PeerLease;
 use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
@@ -150,6 +151,8 @@ fn start(
 ) -> Result<Front, Failure> {
     let (party, party_settings, hsm_settings) = config.hosted();
     let store = store.open()?;
+    // Before anything is recorded.
+    audit::sealing::begin(&*store, &(Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>), party.as_str(), &config.audit)?;
     let authority = Authority::open(AuthoritySetup {
         party: party.clone(),
         kind: party_settings.kind,

@@ -250,7 +250,7 @@ impl Load {
         // Agents' requests are signed and single-use; now and then an old one is sent again.
         let nonce = matches!(wish, Wish::Tool { .. }).then(|| self.nonce(chance));
         let (boot_ms, leaf_salt) = (clock::boot_ms(), chance.bytes());
-        let stamp = Stamp { request_id, wall, boot_ms, leaf_salt, nonce, commit_before: None };
+        let stamp = Stamp { request_id, wall, boot_ms, leaf_salt, nonce, signature: None, commit_before: None };
         let fresh = FreshIds {
             transaction: chance.id("txn_").parse().expect("a ULID"),
             approval: chance.id("apr_").parse().expect("a ULID"),

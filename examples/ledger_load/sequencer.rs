@@ -17,7 +17,7 @@ pub fn advance(store: &dyn Store, chance: &mut Chance, wall: UnixMillis) -> Resu
     for waiting in store.unsigned_batches(BATCHES)? {
         let request_id = chance.id("req_").parse().expect("a ULID");
         let (boot_ms, leaf_salt) = (clock::boot_ms(), chance.bytes());
-        let stamp = Stamp { request_id, wall, boot_ms, leaf_salt, nonce: None, commit_before: None };
+        let stamp = Stamp { request_id, wall, boot_ms, leaf_salt, nonce: None, signature: None, commit_before: None };
         let (signature, key) = (Sha256::of(&[&waiting.document]).0.to_vec(), Sha256([1; 32]));
         let act = Act::SignBatch { batch: waiting.batch, signature, key };
         store.apply(vec![Command { stamp, actor: Actor::System { component: "load".into() }, act }])?;

@@ -291,6 +291,9 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
+        | Effect::ErasureAsked { .. }
+        | Effect::Erased { .. }
+        | Effect::Lapsed { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }

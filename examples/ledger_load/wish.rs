@@ -257,6 +257,9 @@ fn effect_told(effect: &Effect) -> Value {
         }
         Effect::Spread { agents, .. } => json!({ "status": "spread", "agents": agents }),
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
+        Effect::ErasureAsked { keys } => json!({ "status": "erasure_asked", "keys": keys }),
+        Effect::Erased { keys } => json!({ "status": "erased", "keys": keys }),
+        Effect::Lapsed { keys } => json!({ "status": "lapsed", "keys": keys }),
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
         Effect::PolicyInForce { version, changed } => {

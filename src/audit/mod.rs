@@ -11,9 +11,11 @@ pub mod export;
 mod issue;
 pub mod prove;
 pub mod search;
+pub mod sealing;
 mod sequencer;
 pub mod settings;
 mod show;
+pub mod subjects;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;

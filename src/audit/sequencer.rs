@@ -39,7 +39,7 @@ impl Log {
         {
             return self.sign(record);
         }
-        let leaves = self.setup.store.unsequenced(self.setup.settings.checkpoint_leaves.max(1))?;
+        let leaves = self.setup.store.unsequenced_entries(self.setup.settings.checkpoint_leaves.max(1))?;
         if leaves.is_empty() {
             return Ok(Advance::Idle);
         }
@@ -50,8 +50,8 @@ impl Log {
             return Err(damaged(format!("the stored tree of {size_before} leaves has not the root that was signed")));
         }
         let mut nodes = Vec::with_capacity(2 * leaves.len());
-        for leaf in &leaves {
-            let hash = leaf_hash(&leaf_entry(&leaf.commitment));
+        for (_, commitment) in &leaves {
+            let hash = leaf_hash(&leaf_entry(commitment));
             frontier.append(hash, |level, index, hash| nodes.push((level, index, hash)));
         }
 
@@ -59,7 +59,7 @@ impl Log {
         let checkpoint = Checkpoint { origin, size: frontier.size(), root: frontier.root() };
         let note = checkpoint.text().into_bytes();
         let record = CheckpointRecord { size: checkpoint.size, root: checkpoint.root, note, signed: None };
-        let rows = leaves.iter().map(|leaf| leaf.row).collect();
+        let rows = leaves.iter().map(|(row, _)| *row).collect();
         self.setup.store.sequence(SequenceStep { size_before, rows, nodes, checkpoint: record.clone() })?;
         self.sign(&record)
     }

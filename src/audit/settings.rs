@@ -53,6 +53,15 @@ impl Default for LagMax {
     }
 }
 
+/// Whether what leaves say is sealed in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sealing {
+    /// For a token without AES-GCM that works; `doctor` shows it. Nothing can be erased then.
+    Off,
+    On,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSettings {
@@ -73,6 +82,9 @@ pub struct AuditSettings {
     pub witness_interval_ms: u64,
     /// Who may read the log's checkpoint and tiles at `[listen] console`.
     pub serve: ServeSettings,
+    pub sealing: Sealing,
+    /// What leaves of a month say is erased so many days after the month, unless their subject is held. None: never.
+    pub retention_days: Option<u32>,
 }
 
 /// `[audit.serve]`
@@ -114,6 +126,8 @@ impl Default for AuditSettings {
             witness_lag_max: WitnessLagMax::Off(Guard::Off),
             witness_interval_ms: 1_000,
             serve: ServeSettings::default(),
+            sealing: Sealing::On,
+            retention_days: None,
         }
     }
 }
@@ -139,6 +153,14 @@ impl AuditSettings {
         let is_twice = |at: usize| readers[..at].iter().any(|other| other.name == readers[at].name);
         if (0..readers.len()).any(|at| readers[at].name.is_empty() || is_twice(at)) {
             return Err("audit serve reader: each has a name of its own".into());
+        }
+        if let Some(days) = self.retention_days {
+            if self.sealing == Sealing::Off {
+                return Err("audit retention_days needs sealing: without it nothing can be erased".into());
+            }
+            if !(30..=36_500).contains(&days) {
+                return Err("audit retention_days must be 30 to 36500, or left out for ever".into());
+            }
         }
         let Some(LagMax { seconds, leaves }) = self.witness_lag_max.limits() else {
             return Ok(());

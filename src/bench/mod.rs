@@ -17,6 +17,7 @@ pub mod monitor;
 pub mod policy;
 pub mod report;
 pub mod revocation;
+pub mod sealed;
 mod served;
 mod site;
 mod stop;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::subject::await_workers;
+use crate::audit;
 use crate::ca::{Authority, AuthoritySetup};
 use crate::config::Config;
 use crate::front::operators::Operators;
@@ -61,6 +62,8 @@ impl Served {
         let token = Embedded::start(program.to_owned(), state, &party_settings.token, settings)?;
         await_workers(&token, settings.workers)?;
         let store = SqliteStore::open(&state.resolve("store/store.sqlite3"))? as Arc<dyn Store>;
+        let wrapping = token.pool() as Arc<dyn crate::hsm::Token>;
+        audit::sealing::begin(&*store, &wrapping, party.as_str(), &config.audit)?;
         let authority = authority(&config, state, token.pool(), Arc::clone(&store))?;
         let services = Services::open(ServicesSetup {
             party: party.clone(),

@@ -451,8 +451,11 @@ fn after_rotation(purpose: Purpose) -> Value {
         Purpose::HostIdentity => {
             json!("have it enrolled by the other parties: `countersign host show`, there `countersign host enrol`")
         }
-        Purpose::VaultWrapping | Purpose::DataWrapping => {
+        Purpose::VaultWrapping => {
             json!("what is sealed under the old key still opens; seal it anew before that key is destroyed")
+        }
+        Purpose::DataWrapping => {
+            json!("what the old key sealed is sealed anew; once no backup needs it, it may be destroyed")
         }
         Purpose::Root
         | Purpose::Issuing

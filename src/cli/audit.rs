@@ -1,4 +1,5 @@
-//! `countersign audit`: read the audit log, and rebuild it to see that nothing was changed.
+//! `countersign audit`: read the audit log, and rebuild it to see that nothing was changed. What is erased of it is in
+//! `audit_subjects`.
 
 mod check;
 pub(super) mod search;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::audit::copy::Copy;
 use crate::audit::prove::{LeafChoice, SignedHead};
+use crate::cli::audit_subjects;
 use crate::cli::context::Context;
 use crate::cli::documents;
 use crate::cli::progress::Progress;
@@ -109,6 +111,8 @@ enum Verb {
         /// Made if it is not there
         directory: PathBuf,
     },
+    #[command(flatten)]
+    Subjects(audit_subjects::Verb),
 }
 
 fn leaf_choice(text: &str) -> Result<LeafChoice, String> {
@@ -135,6 +139,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Bundle { transaction, out } => bundle(context, transaction, &out)?,
         Verb::Prove { leaf, out } => prove(context, leaf, out.as_deref())?,
         Verb::Export { directory } => export(context, &directory)?,
+        Verb::Subjects(verb) => audit_subjects::run(verb, context)?,
     }
     Ok(())
 }

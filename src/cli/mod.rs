@@ -4,6 +4,7 @@ pub mod account;
 mod agent;
 pub mod approvals;
 pub mod audit;
+pub mod audit_subjects;
 pub mod bank;
 pub mod bench;
 pub mod catalogue;

@@ -9,6 +9,7 @@ use crate::audit::CopyHead;
 use crate::audit::export::ExportCall;
 use crate::audit::prove::LeafChoice;
 use crate::audit::search::SearchCall;
+use crate::audit::subjects::{self, SubjectCall};
 use crate::ca::mandates::MandateWish;
 use crate::ca::settings::PartyKind;
 use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
@@ -319,6 +320,8 @@ pub enum AdminCall {
         head: Option<Head>,
         reason: String,
     },
+    /// What leaves say of one subject: holding it, erasing it.
+    Subjects(SubjectCall),
 
     // audit
     Receipt {
@@ -404,6 +407,9 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
 /// What changes nothing that an agent sees: those who listen need not look.
 fn only_shows(call: &AdminCall) -> bool {
     if let AdminCall::Notify(call) = call {
+        return call.only_shows();
+    }
+    if let AdminCall::Subjects(call) = call {
         return call.only_shows();
     }
     use AdminCall::{
@@ -653,6 +659,7 @@ fn dispatch(
 
         AdminCall::WitnessStatus {} => witness::status(services),
         AdminCall::WitnessAccept { origin, head, reason } => witness::accept(services, operator, origin, head, reason),
+        AdminCall::Subjects(call) => subjects::desk(&*services.setup.store, operator, call),
 
         AdminCall::Receipt { transaction } => {
             let receipt = services.log()?.receipt(&transaction, RECEIPT_WAIT)?;

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::audit::settings::Sealing;
 use crate::ca::settings::PartyKind;
 use crate::front::agent_keys::SignatureCount;
 use crate::front::services::Services;
@@ -55,6 +56,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     parties::check(services, &mut items);
     check_store(services, &mut items);
     check_log(services, &mut items);
+    check_sealing(services, &mut items);
     notices::check(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
@@ -250,6 +252,23 @@ fn check_log(services: &Services, items: &mut Vec<Value>) {
         }
         Err(failure) => items.push(fail("audit log", failure.message, "run `countersign init`")),
     }
+}
+
+/// Whether what leaves say is sealed, and what was written before it was.
+fn check_sealing(services: &Services, items: &mut Vec<Value>) {
+    let (check, store) = ("sealing", &services.setup.store);
+    if services.setup.settings.audit.sealing == Sealing::Off {
+        let next_step = "set [audit] sealing = \"on\" with a token whose AES-GCM works (docs/MODULES.md)";
+        items.push(warn(check, "off: what leaves say lies in the clear in the store and its backups", next_step));
+        return;
+    }
+    items.push(match store.leaves_in_the_clear() {
+        Ok(0) => ok(check, "what leaves say is sealed under a key of each subject and month"),
+        Ok(count) => {
+            ok(check, format!("what leaves say is sealed; {count} leaves are older than that, and in the clear"))
+        }
+        Err(fault) => fail(check, fault.to_string(), "see the daemon's log and the store"),
+    });
 }
 
 /// The core banking system, where there is one: whether it hears us, and what it was not known to have heard.

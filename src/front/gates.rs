@@ -90,7 +90,7 @@ impl ToolGate for Gates {
             self.record_refusal(agent, call.tool(), &frozen, request)?;
             return Err(frozen.into());
         }
-        let answer = payments.call_tool(agent, call, request.id.clone(), request.nonce);
+        let answer = payments.call_tool(agent, call, request.id.clone(), request.proof);
         if let Ok(log) = self.services.log() {
             log.notify();
         }
@@ -141,7 +141,7 @@ impl ToolGate for Gates {
                 drop(turn);
             });
         };
-        let submitted = payments.submit_tool(agent, call, request.id.clone(), request.nonce, decided);
+        let submitted = payments.submit_tool(agent, call, request.id.clone(), request.proof, decided);
         let (outgoing, clearance) = (Arc::clone(&self.outgoing), self.clearance(agent));
         Box::pin(async move {
             submitted.map_err(|failure| failed(failure, &request.id))?;
@@ -165,7 +165,7 @@ impl ToolGate for Gates {
         request: &ToolRequest,
     ) -> Result<(), Unanswered> {
         let decision = json!({ "refused": refusal.name, "message": shortened(&refusal.message) });
-        self.record(agent, tool, decision, request.nonce, request)
+        self.record(agent, tool, decision, request.proof.nonce, request)
     }
 
     fn policy(&self, agent: &AgentPrincipal, request: &ToolRequest) -> Result<Value, Unanswered> {
@@ -173,7 +173,7 @@ impl ToolGate for Gates {
         let mut policy = payments.policy_of(agent);
         policy["permissions"] = permissions_masked(policy["permissions"].take(), &self.clearance(agent));
         let decision = json!({ "read": "policy", "policy_version": policy["policy_version"] });
-        self.record(agent, "resources/read", decision, request.nonce, request)?;
+        self.record(agent, "resources/read", decision, request.proof.nonce, request)?;
         Ok(policy)
     }
 
@@ -265,7 +265,7 @@ impl ToolGate for Gates {
 
     fn unseal(&self, agent: &AgentPrincipal, sealed: &str, request: &ToolRequest) -> Result<RequestState, Unanswered> {
         // First what makes the request single-use, whatever is wrong with what it brings.
-        self.record(agent, "request_state", json!({ "brought": true }), request.nonce, request)?;
+        self.record(agent, "request_state", json!({ "brought": true }), request.proof.nonce, request)?;
         let opened =
             request_state::open(&self.services, agent, sealed).map_err(|failure| failed(failure, &request.id))?;
         let anew = "make the call again without a state".to_owned();
@@ -325,7 +325,7 @@ impl Gates {
         nonce: Option<Sha256>,
         request: &ToolRequest,
     ) -> Result<(), Unanswered> {
-        let stamp = Stamp { nonce, ..clock::stamp(request.id.clone()) };
+        let stamp = Stamp { nonce, signature: request.proof.signature, ..clock::stamp(request.id.clone()) };
         let decisions = self.commit(stamp, agent, tool, decision).map_err(|failure| failed(failure, &request.id))?;
         let replayed = decisions.iter().any(|decision| decision.outcome == Err(Refusal::NonceReplayed));
         if replayed { Err(Unanswered::Replayed) } else { Ok(()) }

@@ -189,6 +189,7 @@ impl Edge {
         parts.extensions.insert(agent);
         parts.extensions.insert(access);
         parts.extensions.insert(call);
+        parts.extensions.insert(verified.signature());
         if let Some(single_use) = single_use.clone() {
             parts.extensions.insert(single_use);
         }

@@ -5,6 +5,7 @@
 //! [`Services::complete`] runs at start and after every step, and says what is still missing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
@@ -43,6 +44,9 @@ use crate::ops::paths::StateDir;
 use crate::ops::registry::{Calls, Connections, LiveStatus, ServingLimit};
 use crate::payment::{Payments, PaymentsSetup};
 use crate::store::Store;
+
+/// Between two looks at keys whose time may be over.
+const LAPSE_PAUSE_MS: i64 = 3_600_000;
 
 /// What the composition root hands over.
 pub struct ServicesSetup {
@@ -117,6 +121,8 @@ pub struct Services {
     refused_total: Mutex<BTreeMap<String, u64>>,
     pub changes: Changes,
     pub manifests: Manifests,
+    /// When it is looked next whether what leaves say has had its time: boot clock, milliseconds.
+    lapse_at: AtomicI64,
     /// The address of the pages for people, `https://host:port`, once they are served.
     pages: OnceLock<String>,
 }
@@ -167,6 +173,7 @@ impl Services {
             refused_total: Mutex::default(),
             changes: Changes::default(),
             manifests: Manifests::default(),
+            lapse_at: AtomicI64::new(0),
             pages: OnceLock::new(),
         });
         // Weak: the authority is part of the services and must not keep them alive.
@@ -340,7 +347,18 @@ impl Services {
                 "try again when the HSM answers",
             ));
         }
-        self.setup.authority.key_rotate(actor, purpose, || self.complete())
+        self.setup.authority.key_rotate(actor, purpose, || {
+            if purpose == Purpose::DataWrapping {
+                self.seal()?;
+            }
+            self.complete()
+        })
+    }
+
+    /// Seals under the newest wrapping key.
+    fn seal(&self) -> Result<(), Failure> {
+        let ServicesSetup { store, party, settings, .. } = &self.setup;
+        crate::audit::sealing::begin(&**store, &self.token(), party.as_str(), &settings.audit)
     }
 
     /// Puts the issuing CA that was announced to use.
@@ -583,6 +601,7 @@ impl Services {
             payments.sweep()?;
             payments.forget_keys()?;
         }
+        self.lapse()?;
         let counts = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         if counts.is_empty() {
             return Ok(());
@@ -592,6 +611,21 @@ impl Services {
         self.setup.store.apply(vec![Command { stamp: clock::stamp(clock::fresh_request_id()), actor, act }])?;
         if let Some(log) = self.log.get() {
             log.notify();
+        }
+        Ok(())
+    }
+
+    /// Once an hour: destroys data keys whose time is over.
+    fn lapse(&self) -> Result<(), Failure> {
+        let now = clock::boot_ms();
+        if now < self.lapse_at.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let lapsed = crate::audit::subjects::lapse(&*self.setup.store, &self.setup.settings.audit, clock::now())?;
+        self.lapse_at.store(now.saturating_add(LAPSE_PAUSE_MS), Ordering::Relaxed);
+        if lapsed > 0 {
+            tracing::info!(keys = lapsed, "data keys whose time was over are destroyed");
+            self.log()?.notify();
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::kernel::policy::role::Policy;
 use crate::kernel::policy::transaction::{TransactionRules, Why};
 use crate::kernel::quorum::{GateRule, OWNER, Side};
 use crate::kernel::refusal::Refusal;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::text::OnHostile;
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, NodeId, OperatorName,
@@ -90,6 +91,24 @@ impl OperatorPrincipal {
     }
 }
 
+/// The signature of the request that a command came with, which was verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestSignature {
+    /// Of its bytes, r ‖ s.
+    pub sha256: Sha256,
+    /// When the request says that it was made.
+    pub created: UnixMillis,
+}
+
+/// What a request of an agent proves of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RequestProof {
+    /// What makes it single-use, if it has an effect: taken in the commit of whatever comes of it.
+    pub nonce: Option<Sha256>,
+    /// None: nobody signed it, which happens only inside this process.
+    pub signature: Option<RequestSignature>,
+}
+
 /// What every command carries besides its act.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stamp {
@@ -101,6 +120,8 @@ pub struct Stamp {
     /// What makes the request single-use: the hash of its signature's key and nonce. Taken in the commit of whatever
     /// comes of it; a second time it is `nonce_replayed`. None: the channel itself cannot be replayed.
     pub nonce: Option<Sha256>,
+    /// Of the request, where there was one: part of the leaf.
+    pub signature: Option<RequestSignature>,
     /// Boot clock, milliseconds: not to be decided at or after it. Somebody else lets us serve until then.
     pub commit_before: Option<i64>,
 }
@@ -463,6 +484,24 @@ pub struct CertificateRecord {
     pub der: Option<Vec<u8>>,
 }
 
+/// What people decide about a subject of leaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SubjectStep {
+    /// Nothing of it is erased, by nobody, until it is released.
+    Hold {
+        reason: String,
+    },
+    Release {
+        reason: String,
+    },
+    /// Takes two people: the first call is kept, the second one, by somebody else, destroys the keys. `pseudonym` is
+    /// what is left of the name, a hash that nobody can guess back.
+    Erase {
+        reason: String,
+        pseudonym: Sha256,
+    },
+}
+
 /// What a command does.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -638,6 +677,16 @@ pub enum Act {
     },
 
     // The audit log and signatures over batches
+    /// What people decide about all that leaves say of one subject.
+    Subject {
+        subject: DataSubject,
+        step: SubjectStep,
+    },
+    /// Destroys data keys of months before this one, whose time is over; those of held subjects stay. For the daemon.
+    LapseKeys {
+        before: Period,
+        limit: u32,
+    },
     /// Stores the transaction key's signature over a batch root. The first stored one stands.
     SignBatch {
         batch: i64,
@@ -753,6 +802,18 @@ pub enum Effect {
         case_id: CaseId,
         transaction_id: Option<TransactionId>,
         step: CaseStep,
+    },
+    /// The first of two people has asked that these data keys be destroyed.
+    ErasureAsked {
+        keys: u32,
+    },
+    /// What was sealed under so many data keys is erased; 0: there was nothing.
+    Erased {
+        keys: u32,
+    },
+    /// So many data keys were destroyed because their time was over.
+    Lapsed {
+        keys: u32,
     },
     /// A certificate as it stands: `der` is the released one.
     Certificate(CertificateRecord),

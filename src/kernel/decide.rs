@@ -4,11 +4,13 @@
 //! so. It runs inside the commit that records its outcome, so nothing it read can have moved. The order of the
 //! rules for a payment is in `authorize`, for its execution in `execute`.
 
+mod about;
 mod approval;
 mod arguments;
 mod authorize;
 mod bank;
 mod core;
+mod erasure;
 mod execute;
 mod leaf;
 mod limits;
@@ -25,13 +27,14 @@ mod stop;
 mod transfer;
 mod witness;
 
+pub use about::about;
 pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
 pub use revocation::SERIALS_MAX;
 pub use rows::{
     Binding, Book, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant,
-    Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Proposal, Signed, Taken,
+    Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Proposal, Signed, SubjectRow, Taken,
 };
 
 use arguments::{Found, effective};
@@ -60,12 +63,13 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// True when the decision is recorded as a leaf: all but `SignBatch`, a sweep that found nothing, and what a witness
-    /// has said before.
+    /// True when the decision is recorded as a leaf: all but `SignBatch`, a sweep or a lapse that found nothing, and what a
+    /// witness has said before.
     pub fn has_leaf(&self, act: &Act) -> bool {
         match act {
             Act::SignBatch { .. } => false,
             Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
+            Act::LapseKeys { .. } => !matches!(self.outcome, Ok(Effect::Lapsed { keys: 0 })),
             Act::SpreadRevocation { .. } => !matches!(self.outcome, Ok(Effect::Spread { agents: 0, .. })),
             Act::Witness(_) => !matches!(&self.outcome, Ok(Effect::Witnessed(verdict)) if !verdict.is_told()),
             Act::Tool { .. }
@@ -95,6 +99,7 @@ impl Decided {
             | Act::ImportCrl { .. }
             | Act::NextCrlNumber { .. }
             | Act::AcceptLog { .. }
+            | Act::Subject { .. }
             | Act::Record { .. } => true,
         }
     }
@@ -251,6 +256,8 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::SignBatch { .. } => registry::act(book, command),
         Act::Witness(submission) => witness::submitted(book, command, submission),
         Act::AcceptLog { origin, head, .. } => witness::accept(book, command, origin, *head),
+        Act::Subject { subject, step } => erasure::act(book, command, subject, step),
+        Act::LapseKeys { before, limit } => erasure::lapse(book, command, *before, *limit),
         Act::Record { .. } => Ok((Effect::Done { changed: true }, vec![])),
     }
 }

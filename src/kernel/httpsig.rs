@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::kernel::command::RequestSignature;
 use crate::kernel::sign::{self, raw_public_key};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 
@@ -58,6 +59,7 @@ pub struct Window {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedRequest {
     once: Sha256,
+    signature: Sha256,
     created: i64,
     expires: i64,
 }
@@ -65,12 +67,17 @@ pub struct VerifiedRequest {
 impl VerifiedRequest {
     #[cfg(test)]
     pub(crate) fn assumed(once: Sha256, created: i64, expires: i64) -> Self {
-        Self { once, created, expires }
+        Self { once, signature: Sha256([0; 32]), created, expires }
     }
 
     /// What makes the request single-use: the hash of its key and nonce.
     pub fn once(&self) -> Sha256 {
         self.once
+    }
+
+    /// Which signature it was, for the record.
+    pub fn signature(&self) -> RequestSignature {
+        RequestSignature { sha256: self.signature, created: UnixMillis(self.created.saturating_mul(1_000)) }
     }
 
     /// Seconds since 1970.
@@ -114,12 +121,14 @@ pub fn verify(request: &SignedRequest<'_>, spki: &[u8], window: &Window) -> Resu
         return Err(SignatureRefusal::DigestMismatch);
     }
     let message = base::signature_base(&lines, parameters);
+    let on_the_wire = Sha256::of(&[&signature]);
     let signature = sign::from_wire(algorithm, &signature).ok_or(SignatureRefusal::Invalid)?;
     if !sign::signature_is_valid(spki, &message, &signature) {
         return Err(SignatureRefusal::Invalid);
     }
     Ok(VerifiedRequest {
         once: Sha256::of(&[b"countersign/request/v1\0", &key.0, received.nonce.as_bytes()]),
+        signature: on_the_wire,
         created: received.created,
         expires: received.expires,
     })

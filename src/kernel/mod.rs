@@ -30,6 +30,7 @@ pub mod refusal;
 pub mod revocation_receipt;
 pub mod sign;
 pub mod status;
+pub mod subject;
 pub mod text;
 pub mod tile;
 pub mod tlog_proof;

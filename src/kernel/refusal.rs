@@ -124,6 +124,8 @@ refusals! {
     SecondPersonNeeded = "second_person_needed", "above the threshold two people say the same, and this person has said it already", "another person says `countersign manual done`";
     BreakerOpen = "breaker_open", "the bank has stopped payments", "try again when the bank has resumed them";
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
+    UnderLegalHold = "under_legal_hold", "the subject is under a legal hold: nothing of it is erased", "release it with `countersign audit release` when the hold is over";
+    SubjectNotErasable = "subject_not_erasable", "what the daemon recorded about its own work is nobody's to erase", "name an owner, an agent or an operator: see `countersign audit subjects`";
     SerialTaken = "serial_taken", "the issuer has given this serial number before", "issue it again with a fresh one";
     LogOfAnother = "log_of_another", "another party's log has this name", "set audit.origin back to the name of your own log";
     LogRenamed = "log_renamed", "this party's log has another name here: under a new one it could begin a second history", "set audit.origin back: a log keeps its name for ever";

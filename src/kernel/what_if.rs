@@ -283,6 +283,7 @@ impl Rehearsal {
                 boot_ms: 0,
                 leaf_salt: [0; 32],
                 nonce: None,
+                signature: None,
                 commit_before: None,
             },
             actor: Actor::Agent(agent.clone()),
@@ -349,6 +350,9 @@ fn told(decided: Decided) -> Result<Outlook, String> {
             | Effect::MandateRevoked { .. }
             | Effect::Spread { .. }
             | Effect::Frozen { .. }
+            | Effect::ErasureAsked { .. }
+            | Effect::Erased { .. }
+            | Effect::Lapsed { .. }
             | Effect::Unfrozen { .. }
             | Effect::PolicyInForce { .. }
             | Effect::CaseWorked { .. }

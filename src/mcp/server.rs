@@ -47,7 +47,7 @@ use resources::Named;
 use tools::tools;
 
 use crate::kernel::access::Access;
-use crate::kernel::command::{AgentPrincipal, AuthorizationRef, ToolCall};
+use crate::kernel::command::{AgentPrincipal, AuthorizationRef, RequestProof, RequestSignature, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::types::{ApprovalId, Currency, Sha256};
 use crate::mcp::shapes;
@@ -211,7 +211,12 @@ impl Handler {
 
     fn request(context: &RequestContext<RoleServer>) -> ToolRequest {
         let nonce = Self::single_use(context).map(|single_use| single_use.nonce);
-        ToolRequest { id: clock::fresh_request_id(), nonce }
+        let signature = context
+            .extensions
+            .get::<http::request::Parts>()
+            .and_then(|parts| parts.extensions.get::<RequestSignature>());
+        let proof = RequestProof { nonce, signature: signature.copied() };
+        ToolRequest { id: clock::fresh_request_id(), proof }
     }
 
     /// The edge answers a request that was received before.
@@ -230,7 +235,11 @@ impl Handler {
         let call = ToolCall::GetApprovalStatus { approval_id: approval.clone() };
         // Whatever single use the request had, its first decision took it.
         let once = move |gate: &dyn ToolGate, agent: &AgentPrincipal, request: &ToolRequest| {
-            gate.call(agent, call, &ToolRequest { nonce: None, ..request.clone() })
+            gate.call(
+                agent,
+                call,
+                &ToolRequest { proof: RequestProof { nonce: None, ..request.proof }, ..request.clone() },
+            )
         };
         self.asked(context, once).await
     }

@@ -62,7 +62,15 @@ pub fn fresh_node_id() -> NodeId {
 
 /// Time and salt of a command that begins now.
 pub fn stamp(request_id: RequestId) -> Stamp {
-    Stamp { request_id, wall: now(), boot_ms: boot_ms(), leaf_salt: random(), nonce: None, commit_before: None }
+    Stamp {
+        request_id,
+        wall: now(),
+        boot_ms: boot_ms(),
+        leaf_salt: random(),
+        nonce: None,
+        signature: None,
+        commit_before: None,
+    }
 }
 
 #[cfg(test)]

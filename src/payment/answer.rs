@@ -87,6 +87,9 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
+        | Effect::ErasureAsked { .. }
+        | Effect::Erased { .. }
+        | Effect::Lapsed { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }

@@ -57,6 +57,9 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
+        | Effect::ErasureAsked { .. }
+        | Effect::Erased { .. }
+        | Effect::Lapsed { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }

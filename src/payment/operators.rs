@@ -218,6 +218,9 @@ impl Payments {
             | Effect::MandateRevoked { .. }
             | Effect::Spread { .. }
             | Effect::Frozen { .. }
+            | Effect::ErasureAsked { .. }
+            | Effect::Erased { .. }
+            | Effect::Lapsed { .. }
             | Effect::Unfrozen { .. }
             | Effect::Certificate(_)
             | Effect::PolicyInForce { .. }

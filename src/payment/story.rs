@@ -13,7 +13,9 @@ use crate::audit::cosigning::Cosigning;
 use crate::banking::CoreBanking;
 use crate::guard::Guard;
 use crate::hsm::{KeyInfo, Token};
-use crate::kernel::command::{Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, Rules, Stamp, ToolCall};
+use crate::kernel::command::{
+    Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, RequestProof, Rules, Stamp, ToolCall,
+};
 use crate::kernel::monitor::ODD;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{RequestId, Sha256, SpiffeId, TransactionId};
@@ -156,7 +158,8 @@ impl Payments {
         let _ = self.cosigning.set(cosigning);
     }
 
-    /// The whole story of one call. `nonce` makes its request single-use: it is taken in the commit of the decision.
+    /// The whole story of one call. The nonce of its proof makes its request single-use: it is taken in the commit of the
+    /// decision.
     ///
     /// Refusals of acting tools are answers (`status: "denied"`).
     ///
@@ -168,9 +171,9 @@ impl Payments {
         agent: &AgentPrincipal,
         call: ToolCall,
         request: RequestId,
-        nonce: Option<Sha256>,
+        proof: RequestProof,
     ) -> Result<Value, ToolFailure> {
-        let Permit(command) = self.permit(agent, &call, &request, nonce)?;
+        let Permit(command) = self.permit(agent, &call, &request, proof)?;
         let decision = self.decide(command);
         seen(&self.guard, &agent.spiffe_id, &decision);
         self.concluded(Decided { call, request, decision })
@@ -186,10 +189,10 @@ impl Payments {
         agent: &AgentPrincipal,
         call: ToolCall,
         request: RequestId,
-        nonce: Option<Sha256>,
+        proof: RequestProof,
         decided: impl FnOnce(Decided) + Send + 'static,
     ) -> Result<(), Failure> {
-        let Permit(command) = self.permit(agent, &call, &request, nonce)?;
+        let Permit(command) = self.permit(agent, &call, &request, proof)?;
         let (guard, name, began) = (Arc::clone(&self.guard), agent.spiffe_id.clone(), Instant::now());
         let told = move |outcome: Result<Vec<Decision>, StoreFault>| {
             timed(&guard, began, &outcome);
@@ -297,13 +300,15 @@ impl Payments {
         agent: &AgentPrincipal,
         call: &ToolCall,
         request: &RequestId,
-        nonce: Option<Sha256>,
+        proof: RequestProof,
     ) -> Result<Permit, Failure> {
         let mut rules = self.rules();
         if let Some(reason) = self.guard.stopped_here() {
             Arc::make_mut(&mut rules).stopped_here = Some(reason);
         }
-        let stamp = Stamp { nonce, commit_before: self.limit.commit_before(), ..clock::stamp(request.clone()) };
+        let RequestProof { nonce, signature } = proof;
+        let commit_before = self.limit.commit_before();
+        let stamp = Stamp { nonce, signature, commit_before, ..clock::stamp(request.clone()) };
         let risk = self.watch.get().map(|watch| watch.assess(agent, call, request, stamp.wall, &rules));
         let act = Act::Tool { call: call.clone(), rules, fresh: fresh_ids()?, risk };
         Ok(Permit(Command { stamp, actor: Actor::Agent(agent.clone()), act }))
@@ -419,6 +424,9 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::MandateRevoked { .. }
         | Effect::Spread { .. }
         | Effect::Frozen { .. }
+        | Effect::ErasureAsked { .. }
+        | Effect::Erased { .. }
+        | Effect::Lapsed { .. }
         | Effect::Unfrozen { .. }
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }

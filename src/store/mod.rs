@@ -9,6 +9,7 @@ mod pages;
 mod planted;
 pub mod postgres;
 mod reply;
+pub mod sealing;
 pub mod settings;
 pub mod sqlite;
 mod status;
@@ -29,9 +30,11 @@ pub use status::{
     RevokedEntry, RevokedSince,
 };
 
+pub use sealing::{KeyWork, Ring, StoreKey, SubjectLine, SubjectQuery};
 pub use turn::Turn;
 pub use witness::{Cosignature, CosignedCheckpoint};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -428,6 +431,10 @@ pub trait Store: Send + Sync {
     fn rows_settle(&self) -> i64 {
         0
     }
+    /// Rows and commitments of those: all that the sequencer needs.
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
+        Ok(self.unsequenced(limit)?.into_iter().map(|leaf| (leaf.row, leaf.commitment)).collect())
+    }
     /// Leaves by tree index, in order.
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault>;
@@ -527,6 +534,28 @@ pub trait Store: Send + Sync {
     /// where it has one.
     fn take_turn(&self, _turn: Turn) -> Result<Option<Duration>, StoreFault> {
         Ok(None)
+    }
+
+    /// The keys that seal data keys, oldest first, as they are kept. None: no leaf was ever sealed.
+    fn store_keys(&self) -> Result<Vec<StoreKey>, StoreFault> {
+        Ok(vec![])
+    }
+    /// Changes them, in one commit.
+    fn work_keys(&self, _work: KeyWork) -> Result<(), StoreFault> {
+        Err(sealing::no_keys())
+    }
+    /// Seals every leaf from here on, and opens those that are read. A store that was sealed once records nothing
+    /// without. See [`sealing::begin`].
+    fn seal_with(&self, _ring: Arc<Ring>) -> Result<(), StoreFault> {
+        Err(sealing::no_keys())
+    }
+    /// Subjects of leaves that have keys or are held, in order, those behind `after`; or the one that is named.
+    fn subjects(&self, _query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
+        Ok(vec![])
+    }
+    /// Leaves that were written before leaves were sealed, and stay readable whoever is erased.
+    fn leaves_in_the_clear(&self) -> Result<u64, StoreFault> {
+        Ok(0)
     }
 
     /// What makes the durability promised here weaker than it says, one clause each: a server's settings. Usually none.

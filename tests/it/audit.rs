@@ -4,6 +4,7 @@ mod bundles;
 mod commands;
 mod copy;
 mod corpus;
+mod erasure;
 mod formats;
 mod log;
 mod memory;

@@ -192,6 +192,7 @@ impl Bank {
             boot_ms: 0,
             leaf_salt: [0; 32],
             nonce: None,
+            signature: None,
             commit_before: None,
         };
         let actor = Actor::System { component: "test".into() };
@@ -205,7 +206,7 @@ impl Bank {
     }
 
     pub fn call(&self, call: ToolCall) -> Result<Value, ToolFailure> {
-        self.payments.call_tool(&self.shopper, call, request(), None)
+        self.payments.call_tool(&self.shopper, call, request(), RequestProof::default())
     }
 
     fn authorized(&self, key: &str) -> TransactionId {
@@ -462,7 +463,8 @@ fn slow_commits_stop_this_node_and_fast_ones_of_its_own_let_it_go_on() {
         amount: usd("5"),
         idempotency_key: "slow".parse().unwrap(),
     };
-    let ask = || bank.payments.call_tool(&bank.shopper, call(), clock::fresh_request_id(), None).unwrap();
+    let ask =
+        || bank.payments.call_tool(&bank.shopper, call(), clock::fresh_request_id(), RequestProof::default()).unwrap();
     let queued = ask();
     assert_eq!(queued["status"], "queued_manual", "{queued}");
     // A person's stop as well: what heals by itself leaves it.

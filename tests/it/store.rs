@@ -30,6 +30,7 @@ mod queue;
 mod races;
 mod random;
 mod revocation;
+mod sealed;
 mod signers;
 mod statements;
 mod stopped;

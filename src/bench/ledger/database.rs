@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 
+use crate::bench::sealed::sealed;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -101,7 +102,9 @@ impl Database {
         let settings =
             StoreSettings { url: self.url(), password_file: self.password_file.clone(), ..StoreSettings::default() };
         let endpoint = Endpoint::read(&settings, &StateDir::new(Path::new(".")))?;
-        Ok(PostgresStore::open(&endpoint)?)
+        let store = PostgresStore::open(&endpoint)?;
+        sealed(&*store)?;
+        Ok(store)
     }
 
     fn url(&self) -> String {

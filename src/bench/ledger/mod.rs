@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::directory::Directory;
+use super::sealed::sealed;
 use super::stop::Stop;
 use crate::ops::failure::Failure;
 use crate::store::Store;
@@ -299,7 +300,9 @@ impl Bench<'_> {
 }
 
 fn open_sqlite(directory: &Path, name: &str) -> Result<Arc<dyn Store>, Failure> {
-    Ok(SqliteStore::open(&directory.join(format!("{name}.sqlite3")))?)
+    let store = SqliteStore::open(&directory.join(format!("{name}.sqlite3")))?;
+    sealed(&*store)?;
+    Ok(store)
 }
 
 fn invalid(message: &str) -> Failure {

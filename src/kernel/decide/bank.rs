@@ -148,6 +148,8 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::SignBatch { .. }
         | Act::Witness(_)
         | Act::AcceptLog { .. }
+        | Act::Subject { .. }
+        | Act::LapseKeys { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::about::is_erased;
 use crate::kernel::canon::{CanonRefused, canonical_of};
-use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, Thaw, ToolCall, Verdict};
+use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, SubjectStep, Thaw, ToolCall, Verdict};
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
@@ -27,7 +28,7 @@ pub fn leaf_body(
         Actor::Operator(operator) => operator.asserted,
         Actor::Agent(_) | Actor::System { .. } => false,
     };
-    let (kind, name, parameters) = named(&command.act);
+    let (kind, name, parameters) = named(&command.act, outcome);
     let rules = if let Act::Tool { rules, .. }
     | Act::ReverseTransaction { rules, .. }
     | Act::ResolveCase { rules, .. } = &command.act
@@ -49,7 +50,9 @@ pub fn leaf_body(
         parameters,
         policy_version: rules.map(|rules| rules.policy_version.as_str()),
         reason: refused,
+        request_created: command.stamp.signature.map(|signature| signature.created.rfc3339()),
         request_id: &command.stamp.request_id,
+        request_signature_sha256: command.stamp.signature.map(|signature| signature.sha256),
         result: match outcome {
             Ok(effect) if refused.is_none() => result(effect),
             Ok(_) | Err(_) => Outcome::Other(Value::Null),
@@ -82,7 +85,12 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_version: Option<&'a str>,
     reason: Option<&'a str>,
+    /// Of the signed request, with its signature's hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_created: Option<String>,
     request_id: &'a RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_signature_sha256: Option<Sha256>,
     result: Outcome<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<&'a Assessment>,
@@ -118,7 +126,7 @@ enum Outcome<'a> {
     Other(Value),
 }
 
-fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
+fn named<'a>(act: &'a Act, outcome: &Result<Effect, Refusal>) -> (&'static str, &'a str, Parameters<'a>) {
     let (kind, name, parameters): (_, &str, _) = match act {
         Act::Tool { call, .. } => return ("tool", call.tool(), Parameters::Call(call)),
         Act::Record { tool, decision } => ("act", tool, decision.clone()),
@@ -236,6 +244,21 @@ fn named(act: &Act) -> (&'static str, &str, Parameters<'_>) {
             let said = json!({ "origin": origin, "head": head.as_ref().map(head_said), "reason": reason });
             ("act", "accept_log", said)
         }
+        Act::Subject { subject, step } => match step {
+            SubjectStep::Hold { reason } => ("act", "hold_subject", json!({ "subject": subject, "reason": reason })),
+            SubjectStep::Release { reason } => {
+                ("act", "release_subject", json!({ "subject": subject, "reason": reason }))
+            }
+            SubjectStep::Erase { reason, pseudonym } if is_erased(outcome) => {
+                ("act", "erase_subject", json!({ "pseudonym": pseudonym, "reason": reason }))
+            }
+            SubjectStep::Erase { reason, .. } => {
+                ("act", "erase_subject", json!({ "subject": subject, "reason": reason }))
+            }
+        },
+        Act::LapseKeys { before, limit } => {
+            ("act", "lapse_keys", json!({ "before": before.to_string(), "limit": limit }))
+        }
         Act::SignBatch { batch, signature, key } => (
             "act",
             "sign_batch",
@@ -302,6 +325,9 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
         Effect::Unfrozen { by: by @ Thaw::OneOfTwo } => json!({ "status": "thaw_asked", "by": by }),
         Effect::Unfrozen { by: by @ Thaw::Both } => json!({ "status": "unfrozen", "by": by }),
+        Effect::ErasureAsked { keys } => json!({ "status": "erasure_asked", "keys": keys }),
+        Effect::Erased { keys } => json!({ "status": "erased", "keys": keys }),
+        Effect::Lapsed { keys } => json!({ "status": "lapsed", "keys": keys }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Witnessed(verdict) => witnessed(verdict),

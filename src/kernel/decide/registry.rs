@@ -70,6 +70,8 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::Sweep { .. }
         | Act::Witness(_)
         | Act::AcceptLog { .. }
+        | Act::Subject { .. }
+        | Act::LapseKeys { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }

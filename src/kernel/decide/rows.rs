@@ -12,6 +12,7 @@ use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
 use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId, ProductId, Serial,
     Sha256, SpiffeId, TransactionId, UnixMillis,
@@ -292,6 +293,24 @@ pub trait Book {
     fn policy(&self) -> Ruled<Option<PolicyLine>>;
     /// Every log that was cosigned here, by origin.
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>>;
+    /// What is known of a subject of leaves. Asked only by acts about subjects.
+    fn subject(&self, _subject: &DataSubject) -> Ruled<SubjectRow> {
+        Ok(SubjectRow::default())
+    }
+    /// Data keys of months before this one, oldest first, but for those of subjects that are held.
+    fn lapsed_keys(&self, _before: Period, _limit: u32) -> Ruled<Vec<i64>> {
+        Ok(vec![])
+    }
+}
+
+/// A subject of leaves: what seals them, and what people have said about it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SubjectRow {
+    /// Its data keys that are not destroyed.
+    pub keys: Vec<i64>,
+    pub held: bool,
+    /// The first of the two people who want it erased.
+    pub erasure_asked_by: Option<String>,
 }
 
 /// Whether a batch has its signature.
@@ -403,6 +422,29 @@ pub enum Change {
         batch: i64,
         signature: Vec<u8>,
         key: KeyId,
+    },
+    HoldSubject {
+        subject: DataSubject,
+        by: String,
+        at: UnixMillis,
+        reason: String,
+    },
+    ReleaseSubject {
+        subject: DataSubject,
+    },
+    /// Keeps who was the first to ask that a subject be erased.
+    AskErasure {
+        subject: DataSubject,
+        by: String,
+        at: UnixMillis,
+    },
+    /// Destroys these data keys for ever. `left` stands where the subject's name was; `forget`: what is kept of the
+    /// subject besides goes too. Nothing is sealed under them any more, by any daemon.
+    DestroyKeys {
+        keys: Vec<i64>,
+        left: String,
+        forget: Option<DataSubject>,
+        at: UnixMillis,
     },
     /// Every open transaction of what was revoked so far is released.
     RevocationsSwept,

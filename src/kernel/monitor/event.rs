@@ -190,6 +190,8 @@ impl Refused {
             | Refusal::UnknownAccount
             | Refusal::UnknownAgent
             | Refusal::NotFrozen
+            | Refusal::UnderLegalHold
+            | Refusal::SubjectNotErasable
             | Refusal::UnknownMerchant
             | Refusal::UnknownCase
             | Refusal::CaseTaken

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::kernel::command::{AgentPrincipal, ToolCall};
+use crate::kernel::command::{AgentPrincipal, RequestProof, ToolCall};
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::json::JsonRefused;
 use crate::kernel::types::{AccountId, ApprovalId, Day, MandateId, RequestId, Sha256, TransactionId, UnixMillis};
@@ -130,8 +130,7 @@ pub enum Look {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ToolRequest {
     pub id: RequestId,
-    /// What makes it single-use, if it has an effect: taken in the commit of whatever comes of it.
-    pub nonce: Option<Sha256>,
+    pub proof: RequestProof,
 }
 
 /// What is answered with `isError`.

@@ -8,18 +8,19 @@ use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
 use crate::kernel::types::{Day, TransactionId, UnixMillis};
 use crate::store::planted::planted;
+use crate::store::sealing::DataKey;
 
 type Applied<T> = Result<T, RowFault>;
 
-/// Row numbers that one command may need: a transaction, its entries, an account or two, a leaf.
+/// Row numbers that one command may need: a transaction, its entries, an account or two, a leaf and its key.
 pub(super) const ROWS_OF_A_COMMAND: i64 = 16;
 
 impl Sheet {
-    /// Carries out what was decided for a command.
+    /// Carries out what was decided for a command; `key` seals its leaf.
     ///
     /// # Errors
     /// A row that is not as the decision saw it, a leaf without a canonical form. The sheet is of no more use then.
-    pub(super) fn apply(&mut self, command: &Command, decided: Decided) -> Applied<Decision> {
+    pub(super) fn apply(&mut self, command: &Command, decided: Decided, key: Option<&DataKey>) -> Applied<Decision> {
         let has_leaf = decided.has_leaf(&command.act);
         if !decided.changes.is_empty() {
             self.answers.clear();
@@ -36,7 +37,14 @@ impl Sheet {
             let body = leaf_body(command, &decided.outcome, decided.why.as_ref())?;
             let row = self.next_row()?;
             let commitment = commitment(&command.stamp.leaf_salt, &body);
-            self.leaves.push(LeafRow { row, commitment, salt: command.stamp.leaf_salt, body });
+            let salt = command.stamp.leaf_salt;
+            self.leaves.push(match key {
+                Some(key) => {
+                    let body = key.seal(row, &commitment, &salt, &body)?;
+                    LeafRow { row, commitment, salt: vec![], body, key: Some(key.id()) }
+                }
+                None => LeafRow { row, commitment, salt: salt.to_vec(), body, key: None },
+            });
             if let Some(transaction) = moved {
                 self.transaction_mut(&transaction)?.leaf = Some(row);
             }
@@ -47,7 +55,7 @@ impl Sheet {
         Ok(Decision { outcome: decided.outcome, leaf })
     }
 
-    fn next_row(&mut self) -> Applied<i64> {
+    pub(super) fn next_row(&mut self) -> Applied<i64> {
         if self.rows.next >= self.rows.end {
             return Err("a command used more row numbers than any can need".into());
         }
@@ -189,6 +197,10 @@ impl Sheet {
             | Change::PutCrlNumber { .. }
             | Change::SignBatch { .. }
             | Change::AskThaw { .. }
+            | Change::HoldSubject { .. }
+            | Change::ReleaseSubject { .. }
+            | Change::AskErasure { .. }
+            | Change::DestroyKeys { .. }
             | Change::RevocationsSwept => self.rare.push(change),
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
+use super::keys;
 use super::load::Call;
 use super::policies;
 use super::rows::{self, Read};
@@ -161,6 +162,8 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
             let found: Vec<WitnessedLog> = all(session, witness::LOGS, vec![], witness::log).await?;
             Box::new(found)
         }
+        Question::Subject(subject) => Box::new(keys::subject(session, subject).await?),
+        Question::LapsedKeys { before, limit } => Box::new(keys::keys_before(session, *before, *limit).await?),
         Question::CrlNumber(issuer) => {
             let sql = "SELECT number FROM crl_numbers WHERE issuer = $1 FOR NO KEY UPDATE";
             let number: Option<u64> =

@@ -9,6 +9,7 @@ use tokio_postgres::{Error, Row};
 use super::apply::ROWS_OF_A_COMMAND;
 use super::ask::ask;
 use super::footprint::Footprint;
+use super::keys;
 use super::load::{Call, ROWS, Wanted, What};
 use super::log;
 use super::nodes;
@@ -22,7 +23,7 @@ use super::turns;
 use super::witness;
 use super::writer::{Answer, Work};
 use crate::kernel::command::{Command, Decision};
-use crate::kernel::decide::{RowFault, decide};
+use crate::kernel::decide::{RowFault, about, decide};
 
 /// A command that asks for more than this many round trips of its own is a defect of ours.
 const FETCHES_MAX: usize = 256;
@@ -91,7 +92,7 @@ pub(super) async fn commit(
     next: &[&Work],
     ended: impl FnOnce(Result<(), Failed>),
 ) -> Option<Result<Begun, Failed>> {
-    let Begun { sheet, warnings } = begun;
+    let Begun { mut sheet, warnings } = begun;
     let footprints = footprints(next);
     let prepared = async {
         let mut calls = sheet.pending()?;
@@ -158,6 +159,7 @@ pub(super) async fn commit(
     };
     if is_committed {
         session.learn(sheet.committed_accounts());
+        session.data_keys.learn(&mut sheet.known_keys);
     }
     let begun = match rows? {
         Ok(rows) => Begun::of(session, &footprints, rows),
@@ -200,6 +202,7 @@ fn undone(error: &Error) -> Failed {
 }
 
 async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Result<Vec<Answer>, Stopped> {
+    session.data_keys.as_of(sheet.key_changes);
     let mut answers = Vec::with_capacity(work.len());
     for work in work {
         answers.push(match work {
@@ -224,6 +227,10 @@ async fn decided(session: &mut Session, sheet: &mut Sheet, work: &[&Work]) -> Re
             }
             Work::ForgetKeys { now, limit } => Answer::Forgotten(purge::forget_keys(session, *now, *limit).await?),
             Work::Notices(work) => Answer::Noticed(notices::work(session, work).await?),
+            Work::Keys(work) => {
+                keys::work(session, work).await?;
+                Answer::Done
+            }
             Work::TakeTurn(turn) => Answer::Turn(turns::take(session, turn).await?),
             Work::Serve { node, acted_on } => Answer::Changes(nodes::serve(session, node, *acted_on).await?),
         });
@@ -240,6 +247,7 @@ fn footprints<'a>(work: &[&'a Work]) -> Vec<&'a Footprint> {
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
         | Work::TakeTurn(_)
+        | Work::Keys(_)
         | Work::Serve { .. } => None,
     };
     work.iter().filter_map(of).collect()
@@ -301,7 +309,21 @@ async fn one(session: &mut Session, sheet: &mut Sheet, command: &Command) -> Res
             fetch(session, sheet, lacking).await?;
             continue;
         }
-        return Ok(sheet.apply(command, decided)?);
+        if !decided.has_leaf(&command.act) {
+            return Ok(sheet.apply(command, decided, None)?);
+        }
+        let subject = match about(sheet, command, &decided) {
+            Ok(subject) => subject,
+            Err(fault) => match fault.downcast::<Missing>() {
+                Ok(missing) => {
+                    fetch(session, sheet, missing.0).await?;
+                    continue;
+                }
+                Err(fault) => return Err(Stopped(fault)),
+            },
+        };
+        let key = keys::data_key(session, sheet, &subject, command.stamp.wall, &decided.changes).await?;
+        return Ok(sheet.apply(command, decided, key.as_deref())?);
     }
     Err(Stopped("a decision asked for rows without end".into()))
 }

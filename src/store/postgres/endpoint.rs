@@ -14,6 +14,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use super::tls::Tls;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::store::sealing::Slot;
 use crate::store::settings::StoreSettings;
 
 /// A peer that does not answer is given up after about half a minute, also while nothing is asked of it.
@@ -29,6 +30,8 @@ pub struct Endpoint {
     pub(super) config: Config,
     pub(super) tls: Tls,
     pub(super) settings: StoreSettings,
+    /// What seals leaves, shared by all connections of one store.
+    pub(super) sealing: Slot,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -88,7 +91,7 @@ impl Endpoint {
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES)
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, tls, settings: settings.clone() })
+        Ok(Self { config, tls, settings: settings.clone(), sealing: Slot::default() })
     }
 }
 

@@ -50,6 +50,7 @@ impl Sheet {
         self.counters(&mut calls);
         self.paces(&mut calls);
         self.single_use(&mut calls);
+        self.data_keys(&mut calls);
         self.leaves(&mut calls);
         for change in &self.rare {
             rare::calls(change, &mut calls)?;
@@ -104,6 +105,7 @@ impl Sheet {
         }
         self.entries.clear();
         self.leaves.clear();
+        self.new_keys.clear();
         self.revoked.clear();
         self.rare.clear();
     }
@@ -304,6 +306,22 @@ impl Sheet {
         }
     }
 
+    fn data_keys<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
+        if self.new_keys.is_empty() {
+            return;
+        }
+        let keys: Vec<_> = self.new_keys.iter().collect();
+        let parameters = vec![
+            column(&keys, |key| key.id),
+            column(&keys, |key| key.row.store_key),
+            column(&keys, |key| key.row.subject.as_str()),
+            column(&keys, |key| key.row.period),
+            column(&keys, |key| key.row.wrapped.as_deref()),
+            column(&keys, |key| key.made.0),
+        ];
+        calls.push(Call { sql: INSERT_DATA_KEYS.into(), parameters });
+    }
+
     fn leaves<'a>(&'a self, calls: &mut Vec<Call<'a>>) {
         if self.leaves.is_empty() {
             return;
@@ -314,6 +332,7 @@ impl Sheet {
             column(&leaves, |leaf| leaf.commitment.0.as_slice()),
             column(&leaves, |leaf| leaf.salt.as_slice()),
             column(&leaves, |leaf| leaf.body.as_slice()),
+            column(&leaves, |leaf| leaf.key),
         ];
         calls.push(Call { sql: INSERT_LEAVES.into(), parameters });
         let sql = "INSERT INTO leaves_waiting (row) SELECT unnest($1::bigint[])";
@@ -394,8 +413,10 @@ const INSERT_ACCOUNTS: &str = "INSERT INTO accounts (id, name, owner, kind, curr
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[])";
 const INSERT_ENTRIES: &str = "INSERT INTO entries (id, account, transaction_row, amount, previous)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])";
-const INSERT_LEAVES: &str = "INSERT INTO leaves (row, commitment, salt, body)
-    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[])";
+const INSERT_LEAVES: &str = "INSERT INTO leaves (row, commitment, salt, body, data_key)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[])";
+const INSERT_DATA_KEYS: &str = "INSERT INTO data_keys (id, store_key, subject, period, wrapped, made)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::bytea[], $6::bigint[])";
 const INSERT_REVOCATIONS: &str = "INSERT INTO revocations (mark, kind, issuer, value, at, reason)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
     ON CONFLICT (mark) DO NOTHING";

@@ -139,6 +139,9 @@ impl Footprint {
             // Two checkpoints of one log are judged one after the other.
             | Act::Witness(_)
             | Act::AcceptLog { .. }
+            // No other commit seals under a key while it is destroyed.
+            | Act::Subject { .. }
+            | Act::LapseKeys { .. }
             | Act::Sweep { .. } => {
                 self.alone = true;
             }

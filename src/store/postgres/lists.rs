@@ -19,9 +19,10 @@ use crate::kernel::merkle::NodeId;
 use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Sha256, SpiffeId, TransactionId, UnixMillis};
 use crate::store::evidence::BOOKINGS;
 use crate::store::mandates::MandateRow;
+use crate::store::sealing::LeafRow;
 use crate::store::{
-    ApprovalView, BatchRecord, Before, Booking, CasePlace, CheckpointRecord, LeafRecord, Listing, LogExtent,
-    MandateQuery, Statement, StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    ApprovalView, BatchRecord, Before, Booking, CasePlace, CheckpointRecord, Listing, LogExtent, MandateQuery,
+    Statement, StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
 };
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
@@ -354,27 +355,43 @@ impl PostgresStore {
         self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], rows::batch)
     }
 
-    pub(super) fn read_leaf(&self, row: i64) -> Reading<Option<LeafRecord>> {
-        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM leaves l
-                   LEFT JOIN places p ON p.row = l.row WHERE l.row = $1";
+    pub(super) fn read_leaf(&self, row: i64) -> Reading<Option<LeafRow>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, p.place, l.data_key, k.store_key, k.subject, k.period,
+                   k.wrapped FROM leaves l
+                   LEFT JOIN places p ON p.row = l.row LEFT JOIN data_keys k ON k.id = l.data_key WHERE l.row = $1";
         self.one(sql, vec![Box::new(row)], rows::leaf)
     }
 
-    pub(super) fn read_leaf_of_transaction(&self, transaction: &TransactionId) -> Reading<Option<LeafRecord>> {
-        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM transactions t
-                   JOIN leaves l ON l.row = t.leaf LEFT JOIN places p ON p.row = l.row WHERE t.name = $1";
+    pub(super) fn read_leaf_of_transaction(&self, transaction: &TransactionId) -> Reading<Option<LeafRow>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, p.place, l.data_key, k.store_key, k.subject, k.period,
+                   k.wrapped FROM transactions t
+                   JOIN leaves l ON l.row = t.leaf LEFT JOIN places p ON p.row = l.row
+                   LEFT JOIN data_keys k ON k.id = l.data_key WHERE t.name = $1";
         self.one(sql, vec![Box::new(transaction.to_string())], rows::leaf)
     }
 
-    pub(super) fn read_unsequenced(&self, after: i64, limit: u32) -> Reading<Vec<LeafRecord>> {
-        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, NULL::bigint FROM leaves_waiting w
-                   JOIN leaves l ON l.row = w.row WHERE w.row > $1 ORDER BY w.row LIMIT $2";
+    pub(super) fn read_unsequenced(&self, after: i64, limit: u32) -> Reading<Vec<LeafRow>> {
+        let sql =
+            "SELECT l.row, l.commitment, l.salt, l.body, NULL::bigint, l.data_key, k.store_key, k.subject, k.period,
+                   k.wrapped FROM leaves_waiting w
+                   JOIN leaves l ON l.row = w.row LEFT JOIN data_keys k ON k.id = l.data_key
+                   WHERE w.row > $1 ORDER BY w.row LIMIT $2";
         self.all(sql, vec![Box::new(after), Box::new(i64::from(limit.min(ROWS_MAX)))], rows::leaf)
     }
 
-    pub(super) fn read_leaves(&self, from_index: u64, limit: u32) -> Reading<Vec<LeafRecord>> {
-        let sql = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, p.place FROM places p
-                   JOIN leaves l ON l.row = p.row WHERE p.place >= $1 ORDER BY p.place LIMIT $2";
+    pub(super) fn read_unsequenced_entries(&self, limit: u32) -> Reading<Vec<(i64, Sha256)>> {
+        let sql = "SELECT l.row, l.commitment FROM leaves_waiting w JOIN leaves l ON l.row = w.row
+                   ORDER BY w.row LIMIT $1";
+        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], |row| {
+            Ok((rows::get(row, 0)?, rows::sha256(row, 1)?))
+        })
+    }
+
+    pub(super) fn read_leaves(&self, from_index: u64, limit: u32) -> Reading<Vec<LeafRow>> {
+        let sql = "SELECT l.row, l.commitment, l.salt, l.body, p.place, l.data_key, k.store_key, k.subject, k.period,
+                   k.wrapped FROM places p
+                   JOIN leaves l ON l.row = p.row LEFT JOIN data_keys k ON k.id = l.data_key
+                   WHERE p.place >= $1 ORDER BY p.place LIMIT $2";
         let parameters: Vec<Parameter<'static>> =
             vec![Box::new(number(from_index)), Box::new(i64::from(limit.min(ROWS_MAX)))];
         self.all(sql, parameters, rows::leaf)

@@ -294,6 +294,7 @@ impl Sheet {
             What::Rows => {
                 let next: i64 = rows::get(row, 0)?;
                 self.rows = Block { next, end: next.saturating_add(ROWS_IN_A_BLOCK) };
+                self.key_changes = rows::get(row, 1)?;
                 if self.batch == 0 {
                     self.batch = next / ROWS_IN_A_BLOCK;
                 }
@@ -470,7 +471,7 @@ static TRANSACTIONS: LazyLock<String> = LazyLock::new(|| {
         rows::TRANSACTION
     )
 });
-pub(super) const ROWS: &str = "SELECT nextval('row_blocks')";
+pub(super) const ROWS: &str = "SELECT nextval('row_blocks'), (SELECT count FROM key_changes)";
 const COUNTERS: &str = "SELECT counter, day, minor FROM counters WHERE counter = ANY ($1::text[])
     AND day BETWEEN $2 AND $3 ORDER BY counter, day FOR NO KEY UPDATE";
 const PACES: &str = "SELECT name, slots, ends FROM paces WHERE name = ANY ($1::text[])

@@ -17,6 +17,7 @@ mod commit;
 mod endpoint;
 mod flush;
 mod footprint;
+mod keys;
 mod lists;
 mod load;
 mod log;
@@ -43,12 +44,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::reply::Reply;
+use super::sealing::Slot;
 use super::{
     ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
-    LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork,
-    RevokedEntry, RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told,
-    TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, KeyWork, LeafRecord, LedgerCheck, LinePlace,
+    Listing, LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork,
+    RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, StoreKey,
+    SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -78,6 +80,7 @@ pub struct PostgresStore {
     turns: OnceLock<Writer>,
     endpoint: Endpoint,
     reads: Reads,
+    sealing: Slot,
     forgotten: purge::Done,
 }
 
@@ -100,11 +103,14 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreFault::SchemaTooNew`]; [`StoreFault::NotRecorded`] when the server cannot be used, with the reason.
     pub fn open(endpoint: &Endpoint) -> Result<Arc<Self>, StoreFault> {
+        // Of this store alone: another one over the same database opens its keys itself.
+        let sealing = Slot::default();
+        let endpoint = &Endpoint { sealing: sealing.clone(), ..endpoint.clone() };
         let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
         let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
         let reads = Reads::new(endpoint)?;
         let (notices, turns, forgotten) = (OnceLock::new(), OnceLock::new(), purge::Done::never());
-        Ok(Arc::new(Self { writer, log, notices, turns, endpoint: endpoint.clone(), reads, forgotten }))
+        Ok(Arc::new(Self { writer, log, notices, turns, endpoint: endpoint.clone(), reads, sealing, forgotten }))
     }
 
     /// A writer that is started when it is first needed.
@@ -296,22 +302,26 @@ impl Store for PostgresStore {
     }
 
     fn leaf(&self, row: i64) -> Result<Option<LeafRecord>, StoreFault> {
-        self.read_leaf(row)
+        Ok(self.opened(self.read_leaf(row)?.into_iter().collect())?.pop())
     }
 
     fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
-        self.read_leaf_of_transaction(transaction)
+        Ok(self.opened(self.read_leaf_of_transaction(transaction)?.into_iter().collect())?.pop())
     }
 
     fn rows_settle(&self) -> i64 {
         BLOCKS_OPEN * schema::ROWS_IN_A_BLOCK
     }
     fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read_unsequenced(row, limit)
+        self.opened(self.read_unsequenced(row, limit)?)
+    }
+
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
+        self.read_unsequenced_entries(limit)
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read_leaves(from_index, limit)
+        self.opened(self.read_leaves(from_index, limit)?)
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
@@ -415,6 +425,27 @@ impl Store for PostgresStore {
                 Ok(NoticeAnswer::Done)
             }
         }
+    }
+
+    fn store_keys(&self) -> Result<Vec<StoreKey>, StoreFault> {
+        self.read_store_keys()
+    }
+
+    fn work_keys(&self, work: KeyWork) -> Result<(), StoreFault> {
+        self.log.call(Work::Keys(work)).map(drop)
+    }
+
+    fn seal_with(&self, ring: Arc<Ring>) -> Result<(), StoreFault> {
+        self.sealing.set(ring);
+        Ok(())
+    }
+
+    fn subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
+        self.read_subjects(query)
+    }
+
+    fn leaves_in_the_clear(&self) -> Result<u64, StoreFault> {
+        self.read_leaves_in_the_clear()
     }
 
     fn take_turn(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {

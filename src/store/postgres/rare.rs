@@ -1,5 +1,6 @@
 //! Changes that are rare: each a statement or two of its own, carried out in order.
 
+use super::keys;
 use super::load::Call;
 use super::policies;
 use super::session::Parameter;
@@ -113,6 +114,12 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             "UPDATE revocations SET thaw_asked_by = $2 WHERE mark = $1 AND thaw_asked_by IS NULL",
             vec![Box::new(Mark::Frozen(whom.clone()).text()), Box::new(by.as_str())],
         ),
+        Change::HoldSubject { subject, by, at, reason } => calls.push(keys::hold(subject, by, *at, reason)),
+        Change::ReleaseSubject { subject } => calls.extend(keys::release(subject)),
+        Change::AskErasure { subject, by, at } => calls.push(keys::ask_erasure(subject, by, *at)),
+        Change::DestroyKeys { keys, left, forget, at } => {
+            calls.extend(keys::destroy(keys, left, forget.as_ref(), *at));
+        }
         Change::RevocationsSwept => call("UPDATE revocations SET swept = true WHERE NOT swept", vec![]),
         Change::InsertAccount(_)
         | Change::UpdateAccount(_)

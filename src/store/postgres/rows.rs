@@ -16,7 +16,8 @@ use crate::kernel::mandate::{HeldMandate, Mandate, Revoked, Signer, StoredMandat
 use crate::kernel::status::CrlStatus;
 use crate::kernel::types::{Day, Money, Serial, Sha256, UnixMillis};
 use crate::store::mandates::MandateRow;
-use crate::store::{BatchRecord, Booking, CheckpointRecord, LeafContent, LeafRecord, RevokedEntry};
+use crate::store::sealing::{DataKeyRow, LeafRow};
+use crate::store::{BatchRecord, Booking, CheckpointRecord, RevokedEntry};
 
 pub(super) type Read<T> = Result<T, RowFault>;
 
@@ -378,13 +379,23 @@ pub(super) fn booking(row: &Row) -> Read<Booking> {
     })
 }
 
-/// Columns row, commitment, salt, body, key_id, place.
-pub(super) fn leaf(row: &Row) -> Read<LeafRecord> {
-    Ok(LeafRecord {
+/// Columns of a leaf `l` with its place `p` and its data key `k`.
+pub(super) fn leaf(row: &Row) -> Read<LeafRow> {
+    let under = match (get::<Option<i64>>(row, 5)?, get::<Option<i64>>(row, 6)?) {
+        (Some(key), Some(store_key)) => Some((
+            key,
+            Some(DataKeyRow { store_key, subject: get(row, 7)?, period: get(row, 8)?, wrapped: get(row, 9)? }),
+        )),
+        (Some(key), None) => Some((key, None)),
+        (None, _) => None,
+    };
+    Ok(LeafRow {
         row: get(row, 0)?,
         commitment: sha256(row, 1)?,
-        content: LeafContent::Known { salt: sha256(row, 2)?.0, body: get(row, 3)? },
-        index: get::<Option<i64>>(row, 5)?.map(u64::try_from).transpose()?,
+        salt: get(row, 2)?,
+        body: get(row, 3)?,
+        index: get::<Option<i64>>(row, 4)?.map(u64::try_from).transpose()?,
+        under,
     })
 }
 

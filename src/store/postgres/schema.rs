@@ -45,6 +45,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("owners' mandates, and what is paid under them", MANDATES),
     ("who signed a mandate, and those of one account", SIGNERS),
     ("what a witness remembers, and what one has cosigned", WITNESS),
+    ("what leaves say, sealed under a key of each subject and month", SEALED),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -433,6 +434,39 @@ CREATE TABLE cosignatures (
     line text COLLATE \"C\" NOT NULL,
     chain bytea NOT NULL
 );
+";
+
+/// Leaves from before stay as they are, in the clear: they have no data key. A data key that was destroyed keeps its row, so
+/// that what it sealed is known to be erased and not lost. `key_changes`: how often some were destroyed.
+const SEALED: &str = "
+CREATE TABLE store_keys (
+    id bigint PRIMARY KEY,
+    wrapping_key bytea NOT NULL,
+    wrapped bytea NOT NULL,
+    made bigint NOT NULL
+);
+CREATE TABLE data_keys (
+    id bigint PRIMARY KEY,
+    store_key bigint NOT NULL,
+    period integer NOT NULL,
+    made bigint NOT NULL,
+    destroyed bigint,
+    subject text COLLATE \"C\" NOT NULL,
+    wrapped bytea
+);
+CREATE INDEX data_keys_of_subject ON data_keys (subject, period) WHERE wrapped IS NOT NULL;
+CREATE INDEX data_keys_by_period ON data_keys (period, id) WHERE wrapped IS NOT NULL;
+CREATE TABLE subject_marks (
+    subject text COLLATE \"C\" PRIMARY KEY,
+    hold_by text COLLATE \"C\",
+    hold_at bigint,
+    hold_reason text COLLATE \"C\",
+    erasure_by text COLLATE \"C\",
+    erasure_at bigint
+);
+CREATE TABLE key_changes (count bigint NOT NULL);
+INSERT INTO key_changes (count) VALUES (0);
+ALTER TABLE leaves ADD COLUMN data_key bigint;
 ";
 
 /// Whether the table of versions is there.

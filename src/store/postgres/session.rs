@@ -11,11 +11,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Error, Row, Statement};
 
 use super::endpoint::Endpoint;
+use super::keys::Remembered;
 use super::load::Call;
 use super::pipeline::Pipeline;
 use crate::store::StoreFault;
 use crate::store::keep::Keep;
 use crate::store::planted::planted;
+use crate::store::sealing::Slot;
 
 /// Statements that are kept prepared; all of ours are far fewer, in the shapes in which they occur.
 const PREPARED_MAX: usize = 512;
@@ -109,6 +111,9 @@ pub(super) struct Session {
     prepared: HashMap<String, Statement>,
     /// Row numbers of accounts that a commit of this session touched. Accounts stay for ever, so do their numbers.
     known: HashMap<String, i64>,
+    /// What seals leaves, and the data keys of subjects that were here before.
+    pub(super) sealing: Slot,
+    pub(super) data_keys: Remembered,
     /// Warnings that the server sent: one of them says that a commit was not replicated as it should have been.
     warnings: Arc<AtomicU64>,
     driver: JoinHandle<()>,
@@ -131,7 +136,9 @@ impl Session {
             }
         });
         let keep = Keep::days(endpoint.settings.idempotency_days);
-        Ok(Self { client, keep, prepared: HashMap::new(), known: HashMap::new(), warnings, driver, closed: false })
+        let (sealing, data_keys) = (endpoint.sealing.clone(), Remembered::default());
+        let (prepared, known) = (HashMap::new(), HashMap::new());
+        Ok(Self { client, keep, prepared, known, sealing, data_keys, warnings, driver, closed: false })
     }
 
     /// Time limits, durability and plans for a connection that writes.

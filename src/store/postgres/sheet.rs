@@ -6,16 +6,18 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::keys::{Known, NewDataKey};
 use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
     Binding, Book, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
-    Ruled, Signed, Stop,
+    Ruled, Signed, Stop, SubjectRow,
 };
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
     TransactionId, UnixMillis,
@@ -83,6 +85,8 @@ pub(super) enum Question {
     CrlNumber(String),
     Policy,
     Witnessed,
+    Subject(DataSubject),
+    LapsedKeys { before: Period, limit: u32 },
 }
 
 /// The decision needs what is not in the sheet yet.
@@ -192,8 +196,11 @@ pub(super) struct EntryRow {
 pub(super) struct LeafRow {
     pub(super) row: i64,
     pub(super) commitment: Sha256,
-    pub(super) salt: [u8; 32],
+    /// Empty when it is sealed.
+    pub(super) salt: Vec<u8>,
+    /// Sealed: with the salt.
     pub(super) body: Vec<u8>,
+    pub(super) key: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -233,12 +240,19 @@ pub(super) struct Sheet {
     pub(super) nonces: BTreeMap<[u8; 32], NonceRow>,
     pub(super) breaker: Option<Breaker>,
     pub(super) outbox: HashMap<TransactionId, Vec<CoreVerb>>,
+    /// How often data keys were destroyed, by whichever daemon.
+    pub(super) key_changes: i64,
+    /// Data keys that this commit made.
+    pub(super) known_keys: Known,
+    /// This commit destroys some: those from before are not used any more.
+    pub(super) keys_destroyed: bool,
     /// Answers that hold until something changes.
     pub(super) answers: HashMap<Question, Box<dyn Any + Send>>,
 
     // What was ordered and is not written yet, besides the rows above.
     pub(super) entries: Vec<EntryRow>,
     pub(super) leaves: Vec<LeafRow>,
+    pub(super) new_keys: Vec<NewDataKey>,
     pub(super) revoked: Vec<Revoked>,
     /// Rare changes, each a statement of its own, in order.
     pub(super) rare: Vec<Change>,
@@ -511,5 +525,13 @@ impl Book for Sheet {
 
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {
         self.ask(Question::Witnessed)
+    }
+
+    fn subject(&self, subject: &DataSubject) -> Ruled<SubjectRow> {
+        self.ask(Question::Subject(subject.clone()))
+    }
+
+    fn lapsed_keys(&self, before: Period, limit: u32) -> Ruled<Vec<i64>> {
+        self.ask(Question::LapsedKeys { before, limit })
     }
 }

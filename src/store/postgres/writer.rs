@@ -20,7 +20,7 @@ use super::session::{Session, warn_of_concerns};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::types::UnixMillis;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{Cosignature, NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
+use crate::store::{Cosignature, KeyWork, NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: larger groups gain little and make every caller wait longer.
 const GROUP_COMMANDS_MAX: usize = 512;
@@ -41,6 +41,7 @@ pub(super) enum Work {
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
     TakeTurn(Turn),
+    Keys(KeyWork),
     Serve { node: String, acted_on: u64 },
 }
 
@@ -86,6 +87,7 @@ impl Job {
             | Work::Cosignature { .. }
             | Work::ForgetKeys { .. }
             | Work::Notices(_)
+            | Work::Keys(_)
             | Work::Serve { .. } => None,
         }
     }
@@ -468,6 +470,7 @@ fn weight(job: &Job) -> usize {
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
         | Work::TakeTurn(_)
+        | Work::Keys(_)
         | Work::Serve { .. } => 1,
     }
 }

@@ -18,17 +18,19 @@ use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
-    RowFault, Ruled, Signed, Stop, marks_of,
+    RowFault, Ruled, Signed, Stop, SubjectRow, marks_of,
 };
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::mandate::{HeldMandate, Mandate, STANDING_MAX, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
     TransactionId, UnixMillis,
 };
 use crate::kernel::witness::WitnessedLog;
+use crate::store::Ring;
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
 
@@ -39,6 +41,8 @@ pub(super) struct Commit<'c> {
     /// Reading fills it; never borrowed across a call.
     pub(super) memory: RefCell<&'c mut Memory>,
     keep: Keep,
+    /// What seals leaves.
+    pub(super) ring: Option<&'c Ring>,
     pub(super) batch: i64,
     /// A transaction whose row waits for what the same command says of it.
     pub(super) draft: Option<Transaction>,
@@ -56,7 +60,12 @@ pub(super) fn stop(error: rusqlite::Error) -> Stop {
 
 impl<'c> Commit<'c> {
     /// The beginning of a commit; the connection holds the write lock.
-    pub(super) fn begin(connection: &'c Connection, memory: &'c mut Memory, keep: Keep) -> Result<Self, RowFault> {
+    pub(super) fn begin(
+        connection: &'c Connection,
+        memory: &'c mut Memory,
+        keep: Keep,
+        ring: Option<&'c Ring>,
+    ) -> Result<Self, RowFault> {
         let number = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
         memory.begin(number("PRAGMA data_version")?);
         let batch = match memory.rows.batch {
@@ -65,7 +74,7 @@ impl<'c> Commit<'c> {
         };
         memory.rows.batch = Some(batch);
         let (memory, pending) = (RefCell::new(memory), RefCell::default());
-        Ok(Self { connection, memory, keep, batch, draft: None, placed: 0, statements: vec![], pending })
+        Ok(Self { connection, memory, keep, ring, batch, draft: None, placed: 0, statements: vec![], pending })
     }
 }
 
@@ -424,6 +433,14 @@ impl Book for Commit<'_> {
     fn crl_number(&self, issuer: &str) -> Ruled<u64> {
         let sql = "SELECT number FROM crl_numbers WHERE issuer = ?1";
         Ok(self.one(sql, &[&issuer], |row| rows::unsigned(row, 0))?.unwrap_or(0))
+    }
+
+    fn subject(&self, subject: &DataSubject) -> Ruled<SubjectRow> {
+        self.subject_row(subject)
+    }
+
+    fn lapsed_keys(&self, before: Period, limit: u32) -> Ruled<Vec<i64>> {
+        self.keys_before(before, limit)
     }
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {

@@ -1,5 +1,7 @@
 //! Carrying out a decision's orders, with its leaf, in the deciding commit.
 
+use std::sync::Arc;
+
 use rusqlite::{ToSql, params};
 
 use super::book::Commit;
@@ -7,9 +9,8 @@ use super::memory::{AccountSlot, Rows};
 use super::pending::{BindingRow, EntryRow};
 use super::policies;
 use super::witness;
-use crate::kernel::canon::CanonRefused;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
-use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, decide, leaf_body};
+use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, about, decide, leaf_body};
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::mandate::StoredMandate;
 use crate::kernel::policy::transaction::Why;
@@ -17,6 +18,7 @@ use crate::kernel::receipt::commitment;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{AccountId, CaseId, Day, SpiffeId, TransactionId, UnixMillis};
 use crate::store::planted::planted;
+use crate::store::sealing::DataKey;
 
 type Written = Result<(), RowFault>;
 
@@ -24,28 +26,42 @@ type Written = Result<(), RowFault>;
 pub(super) struct Decided {
     pub(super) outcome: Result<Effect, Refusal>,
     pub(super) leaf_row: Option<i64>,
+    /// What seals its leaf.
+    key: Option<Arc<DataKey>>,
     why: Option<Why>,
 }
 
 /// A leaf as it will be stored.
 pub(super) struct Leaf {
     pub(super) place: LeafRef,
-    pub(super) salt: [u8; 32],
+    /// Empty when it is sealed.
+    pub(super) salt: Vec<u8>,
+    /// Sealed: with the salt.
     pub(super) body: Vec<u8>,
+    pub(super) key: Option<i64>,
 }
 
 impl Decided {
-    /// The leaf of the decision, which is about this command.
+    /// The leaf of the decision, which is about this command, sealed.
     ///
     /// # Errors
     /// [`CanonRefused`] when the command carries what has no canonical form.
-    pub(super) fn leaf(&self, command: &Command) -> Result<Option<Leaf>, CanonRefused> {
+    ///
+    /// [`CanonRefused`]: crate::kernel::canon::CanonRefused
+    pub(super) fn leaf(&self, command: &Command) -> Result<Option<Leaf>, RowFault> {
         let Some(row) = self.leaf_row else {
             return Ok(None);
         };
         let body = leaf_body(command, &self.outcome, self.why.as_ref())?;
         let salt = command.stamp.leaf_salt;
-        Ok(Some(Leaf { place: LeafRef { row, commitment: commitment(&salt, &body) }, salt, body }))
+        let place = LeafRef { row, commitment: commitment(&salt, &body) };
+        Ok(Some(match &self.key {
+            Some(key) => {
+                let body = key.seal(row, &place.commitment, &salt, &body)?;
+                Leaf { place, salt: vec![], body, key: Some(key.id()) }
+            }
+            None => Leaf { place, salt: salt.to_vec(), body, key: None },
+        }))
     }
 }
 
@@ -65,11 +81,21 @@ impl Commit<'_> {
     pub(super) fn apply(&mut self, command: &Command) -> Result<Decided, RowFault> {
         let decided = decide(self, command)?;
         let leaf_row = if decided.has_leaf(&command.act) { Some(self.next_leaf_row()?) } else { None };
+        let subject = match leaf_row {
+            Some(_) => Some(about(self, command, &decided)?),
+            None => None,
+        };
         for change in decided.changes {
             self.write(change, leaf_row)?;
         }
         self.write_draft()?;
-        Ok(Decided { outcome: decided.outcome, leaf_row, why: decided.why })
+        // Afterwards: a key that this very decision destroys seals nothing more. Here, in the order of the commit, and not
+        // where leaves are made.
+        let key = match subject {
+            Some(subject) => self.data_key(&subject, command.stamp.wall)?,
+            None => None,
+        };
+        Ok(Decided { outcome: decided.outcome, leaf_row, key, why: decided.why })
     }
 
     /// The row of the next leaf of this commit. Its transaction names it before it is written.
@@ -78,7 +104,7 @@ impl Commit<'_> {
     }
 
     /// Numbers a row of a table that is only ever added to.
-    fn next_row(&self, next: fn(&mut Rows) -> &mut Option<i64>, first: &str) -> Result<i64, RowFault> {
+    pub(super) fn next_row(&self, next: fn(&mut Rows) -> &mut Option<i64>, first: &str) -> Result<i64, RowFault> {
         let known = *next(&mut self.memory.borrow_mut().rows);
         let row = match known {
             Some(row) => row,
@@ -361,6 +387,10 @@ impl Commit<'_> {
                 let sql = "UPDATE batches SET signature = ?2, key = ?3 WHERE batch = ?1 AND signature IS NULL";
                 self.run(sql, params![batch, signature, key.0])?;
             }
+            Change::HoldSubject { subject, by, at, reason } => self.hold(&subject, &by, at, &reason)?,
+            Change::ReleaseSubject { subject } => self.release(&subject)?,
+            Change::AskErasure { subject, by, at } => self.ask_erasure(&subject, &by, at)?,
+            Change::DestroyKeys { keys, left, forget, at } => self.destroy_keys(&keys, &left, forget.as_ref(), at)?,
             Change::RevocationsSwept => {
                 self.run("UPDATE revocations SET swept = 1 WHERE swept = 0", &[])?;
             }

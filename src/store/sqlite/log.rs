@@ -2,18 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::rows;
+use super::{keys, rows};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::{Sha256, TransactionId};
 use crate::store::evidence::BOOKINGS;
-use crate::store::{BatchRecord, Booking, CheckpointRecord, LeafContent, LeafRecord, LogExtent, SequenceStep};
+use crate::store::sealing::LeafRow;
+use crate::store::{BatchRecord, Booking, CheckpointRecord, LogExtent, SequenceStep};
 
 type Read<T> = rusqlite::Result<T>;
 
 /// The most rows one read answers, whatever was asked.
 const ROWS_MAX: u32 = 100_000;
 
-const LEAF: &str = "SELECT l.row, l.commitment, l.salt, l.body, l.key_id, l.place FROM leaves l";
+/// Leaves with the data keys that seal them.
+const LEAF: &str =
+    "SELECT l.row, l.commitment, l.salt, l.body, l.place, l.data_key, k.id, k.store_key, k.subject, k.period,
+     k.wrapped FROM leaves l LEFT JOIN data_keys k ON k.id = l.data_key";
 const BATCH: &str = "SELECT batch, document, leaves, signature, key FROM batches";
 const CHECKPOINT: &str = "SELECT size, root, note, signed FROM checkpoints";
 
@@ -26,16 +30,16 @@ pub(super) fn unsigned_batches(connection: &Connection, limit: u32) -> Read<Vec<
     all(connection, &sql, [limit.min(ROWS_MAX)], batch_row)
 }
 
-pub(super) fn leaf(connection: &Connection, row: i64) -> Read<Option<LeafRecord>> {
+pub(super) fn leaf(connection: &Connection, row: i64) -> Read<Option<LeafRow>> {
     one(connection, &format!("{LEAF} WHERE l.row = ?1"), [row], leaf_row)
 }
 
-pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &TransactionId) -> Read<Option<LeafRecord>> {
+pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &TransactionId) -> Read<Option<LeafRow>> {
     let sql = format!("{LEAF} JOIN transactions t ON t.leaf = l.row WHERE t.name = ?1");
     one(connection, &sql, [transaction.as_str()], leaf_row)
 }
 
-pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Read<Vec<LeafRecord>> {
+pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Read<Vec<LeafRow>> {
     // Places follow the rows: what waits comes after the last one that has its place.
     let sql = format!(
         "{LEAF} WHERE l.place IS NULL AND l.row > max(?1, coalesce((SELECT row FROM leaves WHERE place IS NOT NULL
@@ -44,7 +48,14 @@ pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Re
     all(connection, &sql, params![after, limit.min(ROWS_MAX)], leaf_row)
 }
 
-pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRecord>> {
+/// Rows and commitments of the first of them.
+pub(super) fn unsequenced_entries(connection: &Connection, limit: u32) -> Read<Vec<(i64, Sha256)>> {
+    let sql = "SELECT row, commitment FROM leaves WHERE place IS NULL AND row > coalesce((SELECT row FROM leaves
+               WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1), 0) ORDER BY row LIMIT ?1";
+    all(connection, sql, [limit.min(ROWS_MAX)], |row| Ok((row.get(0)?, rows::sha256(row, 1)?)))
+}
+
+pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRow>> {
     let sql = format!("{LEAF} WHERE l.place >= ?1 ORDER BY l.place LIMIT ?2");
     all(connection, &sql, params![i64::try_from(from).unwrap_or(i64::MAX), limit.min(ROWS_MAX)], leaf_row)
 }
@@ -194,13 +205,18 @@ fn batch_row(row: &Row<'_>) -> Read<BatchRecord> {
     })
 }
 
-fn leaf_row(row: &Row<'_>) -> Read<LeafRecord> {
-    let index = match row.get::<_, Option<i64>>(5)? {
-        Some(_) => Some(rows::unsigned(row, 5)?),
+fn leaf_row(row: &Row<'_>) -> Read<LeafRow> {
+    let index = match row.get::<_, Option<i64>>(4)? {
+        Some(_) => Some(rows::unsigned(row, 4)?),
         None => None,
     };
-    let content = LeafContent::Known { salt: row.get(2)?, body: row.get(3)? };
-    Ok(LeafRecord { row: row.get(0)?, commitment: rows::sha256(row, 1)?, content, index })
+    let under = match row.get::<_, Option<i64>>(5)? {
+        Some(key) if row.get::<_, Option<i64>>(6)?.is_some() => Some((key, Some(keys::data_key(row, 7)?))),
+        Some(key) => Some((key, None)),
+        None => None,
+    };
+    let (commitment, salt, body) = (rows::sha256(row, 1)?, row.get(2)?, row.get(3)?);
+    Ok(LeafRow { row: row.get(0)?, commitment, salt, body, index, under })
 }
 
 fn checkpoint_row(row: &Row<'_>) -> Read<CheckpointRecord> {

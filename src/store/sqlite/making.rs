@@ -1,4 +1,4 @@
-//! Leaves, hashes and answers of what was decided, made on a second thread while the writer decides further.
+//! Leaves, sealed, hashes and answers of what was decided, made on a second thread while the writer decides further.
 //!
 //! They take about a quarter of a commit's time and need nothing of the store.
 
@@ -42,7 +42,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    fn take(&mut self, part: Part<'_>) -> Result<(), CanonRefused> {
+    fn take(&mut self, part: Part<'_>) -> Result<(), RowFault> {
         let Part { command, decided, statements } = part;
         self.hashes.extend(statements.iter().map(|statement| merkle::leaf_hash(statement)));
         let leaf = decided.leaf(command)?;
@@ -73,17 +73,17 @@ pub(super) fn beside<'g>(
 ) -> Result<Made, RowFault> {
     if commands < BESIDE_MIN {
         let mut made = Made::default();
-        decide(&mut |part| Ok(made.take(part)?))?;
+        decide(&mut |part| made.take(part))?;
         return Ok(made.finish(batch)?);
     }
     std::thread::scope(|scope| {
         let (hand_over, portions) = sync_channel::<Vec<Part<'g>>>(PORTIONS_MAX);
-        let make = move || -> Result<Made, CanonRefused> {
+        let make = move || -> Result<Made, RowFault> {
             let mut made = Made::default();
             for part in portions.into_iter().flatten() {
                 made.take(part)?;
             }
-            made.finish(batch)
+            Ok(made.finish(batch)?)
         };
         let making = Builder::new().name("store-leaves".into()).spawn_scoped(scope, make)?;
         let mut portion = Vec::with_capacity(TOGETHER);
@@ -98,6 +98,6 @@ pub(super) fn beside<'g>(
         let _ = hand_over.send(portion);
         drop(hand_over);
         // A panic goes on here.
-        Ok(making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+        making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -6,14 +6,18 @@
 //! with it. Everything here is bounded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::filter::Filter;
+use super::keys::REMEMBERED_MAX;
 use crate::kernel::breaker::Breaker;
 use crate::kernel::decide::{Counter, Grant};
 use crate::kernel::ledger::Account;
 use crate::kernel::mandate::HeldMandate;
 use crate::kernel::status::CrlStatus;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{AccountId, Day, SpiffeId};
+use crate::store::sealing::DataKey;
 
 /// Rows of one kind. With more, all are read anew: an account is about 300 bytes.
 const ROWS_MAX: usize = 100_000;
@@ -32,6 +36,8 @@ pub(super) struct Memory {
     pub(super) keys: Option<Keys>,
     /// `PRAGMA data_version` when the rows were read.
     pub(super) version: Option<i64>,
+    /// Data keys were destroyed that the write-ahead log still has.
+    pub(super) log_has_keys: bool,
 }
 
 /// Rows as they are inside the deciding commit.
@@ -59,6 +65,11 @@ pub(super) struct Rows {
     pub(super) next_transaction: Option<i64>,
     /// The row of the next entry.
     pub(super) next_entry: Option<i64>,
+    pub(super) next_data_key: Option<i64>,
+    /// By subject, of the month in which they were used last: all of them on disk, or in this commit.
+    pub(super) data_keys: HashMap<DataSubject, (Period, Arc<DataKey>)>,
+    /// Whether a leaf was ever sealed, if that was asked.
+    pub(super) was_sealed: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -88,7 +99,7 @@ impl Memory {
     /// Before a commit: forgets what somebody else may have changed, and what has become too much.
     pub(super) fn begin(&mut self, version: i64) {
         if self.version != Some(version) {
-            *self = Self { version: Some(version), ..Self::default() };
+            *self = Self { version: Some(version), log_has_keys: self.log_has_keys, ..Self::default() };
         }
         if let Some(keys) = &mut self.keys {
             keys.bound();
@@ -105,6 +116,9 @@ impl Memory {
         }
         if grants > ROWS_MAX {
             rows.grants.clear();
+        }
+        if rows.data_keys.len() > REMEMBERED_MAX {
+            rows.data_keys.clear();
         }
         let answers: usize = rows.mandates.values().map(HashMap::len).sum();
         let mandates: usize = rows.mandates.values().flat_map(HashMap::values).map(Vec::len).sum();

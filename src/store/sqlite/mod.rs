@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod checkpoint;
 mod filter;
+mod keys;
 mod log;
 mod making;
 mod memory;
@@ -37,12 +38,13 @@ use serde_json::Value;
 use super::keep::Keep;
 use super::planted::planted;
 use super::reply::Reply;
+use super::sealing::{self, LeafRow, Slot};
 use super::{
     ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, LeafRecord, LedgerCheck, LinePlace, Listing,
-    LogExtent, MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry,
-    RevokedSince, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, Told, TransactionQuery,
-    TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, KeyWork, LeafRecord, LedgerCheck, LinePlace,
+    Listing, LogExtent, MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork,
+    RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, StoreKey,
+    SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -72,6 +74,7 @@ const STATEMENTS_CACHED: usize = 128;
 pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
+    sealing: Slot,
     /// Idle readers. The lock guards the list only; no call is made under it.
     readers: Mutex<Vec<Connection>>,
 }
@@ -105,8 +108,9 @@ impl SqliteStore {
     fn open_with(path: &Path, keep: Keep, commit: writer::CommitStep) -> Result<Arc<Self>, StoreFault> {
         make_private(path).map_err(|error| unusable(path, &error))?;
         let connection = open_writing(path)?;
-        let writer = Writer::start(path.to_owned(), connection, keep, commit)?;
-        Ok(Arc::new(Self { path: path.to_owned(), writer, readers: Mutex::default() }))
+        let sealing = Slot::default();
+        let writer = Writer::start(path.to_owned(), connection, keep, sealing.clone(), commit)?;
+        Ok(Arc::new(Self { path: path.to_owned(), writer, sealing, readers: Mutex::default() }))
     }
 
     /// Runs `read` on one snapshot of committed state.
@@ -129,6 +133,18 @@ impl SqliteStore {
             readers.push(connection);
         }
         Ok(value)
+    }
+
+    /// Opens what is sealed of these leaves.
+    fn opened(&self, rows: Vec<LeafRow>) -> Result<Vec<LeafRecord>, StoreFault> {
+        let store_key = |id: i64| -> Result<Option<StoreKey>, StoreFault> {
+            Ok(self.store_keys()?.into_iter().find(|key| key.id == id))
+        };
+        sealing::open(self.sealing.ring().as_deref(), rows, store_key)
+    }
+
+    fn one_opened(&self, row: Option<LeafRow>) -> Result<Option<LeafRecord>, StoreFault> {
+        Ok(self.opened(row.into_iter().collect())?.pop())
     }
 }
 
@@ -295,19 +311,23 @@ impl Store for SqliteStore {
     }
 
     fn leaf(&self, row: i64) -> Result<Option<LeafRecord>, StoreFault> {
-        self.read(|connection| log::leaf(connection, row))
+        self.one_opened(self.read(|connection| log::leaf(connection, row))?)
     }
 
     fn leaf_of_transaction(&self, transaction: &TransactionId) -> Result<Option<LeafRecord>, StoreFault> {
-        self.read(|connection| log::leaf_of_transaction(connection, transaction))
+        self.one_opened(self.read(|connection| log::leaf_of_transaction(connection, transaction))?)
     }
 
     fn unsequenced_after(&self, row: i64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read(|connection| log::unsequenced(connection, row, limit))
+        self.opened(self.read(|connection| log::unsequenced(connection, row, limit))?)
+    }
+
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
+        self.read(|connection| log::unsequenced_entries(connection, limit))
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
-        self.read(|connection| log::leaves(connection, from_index, limit))
+        self.opened(self.read(|connection| log::leaves(connection, from_index, limit))?)
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Option<Sha256>, StoreFault> {
@@ -402,6 +422,27 @@ impl Store for SqliteStore {
             Answer::Noticed(answer) => Ok(answer),
             Answer::Decisions(_) | Answer::Forgotten(_) | Answer::Turn(_) | Answer::Done => Ok(NoticeAnswer::Done),
         }
+    }
+
+    fn store_keys(&self) -> Result<Vec<StoreKey>, StoreFault> {
+        self.read(keys::store_keys)
+    }
+
+    fn work_keys(&self, work: KeyWork) -> Result<(), StoreFault> {
+        self.writer.call(Work::Keys(work)).map(drop)
+    }
+
+    fn seal_with(&self, ring: Arc<Ring>) -> Result<(), StoreFault> {
+        self.sealing.set(ring);
+        Ok(())
+    }
+
+    fn subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
+        self.read(|connection| keys::subjects(connection, query))
+    }
+
+    fn leaves_in_the_clear(&self) -> Result<u64, StoreFault> {
+        self.read(keys::leaves_in_the_clear)
     }
 
     fn take_turn(&self, turn: Turn) -> Result<Option<Duration>, StoreFault> {

@@ -70,11 +70,12 @@ impl Commit<'_> {
 
     /// Writes leaves into the rows that they were given.
     pub(super) fn write_leaves(&self, leaves: &[Leaf]) -> Result<(), RowFault> {
-        insert(self.connection, "leaves (row, commitment, salt, body)", 4, leaves, |leaf, values| {
+        insert(self.connection, "leaves (row, commitment, salt, body, data_key)", 5, leaves, |leaf, values| {
             values.put(leaf.place.row)?;
             values.put(leaf.place.commitment.0)?;
-            values.put(leaf.salt)?;
-            values.put(&leaf.body)
+            values.put(&leaf.salt)?;
+            values.put(&leaf.body)?;
+            values.put(leaf.key)
         })?;
         Ok(())
     }

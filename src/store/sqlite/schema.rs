@@ -24,6 +24,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("owners' mandates, and what is paid under them", MANDATES),
     ("who signed a mandate, and those of one account", SIGNERS),
     ("what a witness remembers, and what one has cosigned", WITNESS),
+    ("what leaves say, sealed under a key of each subject and month", SEALED),
 ];
 
 const INITIAL: &str = "
@@ -455,6 +456,37 @@ CREATE TABLE cosignatures (
     line TEXT NOT NULL,
     chain BLOB NOT NULL
 ) STRICT;
+";
+
+/// Leaves from before stay as they are, in the clear: they have no data key. A data key that was destroyed keeps its row, so
+/// that what it sealed is known to be erased and not lost.
+const SEALED: &str = "
+CREATE TABLE store_keys (
+    id INTEGER PRIMARY KEY,
+    wrapping_key BLOB NOT NULL,
+    wrapped BLOB NOT NULL,
+    made INTEGER NOT NULL
+) STRICT;
+CREATE TABLE data_keys (
+    id INTEGER PRIMARY KEY,
+    store_key INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    period INTEGER NOT NULL,
+    wrapped BLOB,
+    made INTEGER NOT NULL,
+    destroyed INTEGER
+) STRICT;
+CREATE INDEX data_keys_of_subject ON data_keys (subject, period) WHERE wrapped IS NOT NULL;
+CREATE INDEX data_keys_by_period ON data_keys (period, id) WHERE wrapped IS NOT NULL;
+CREATE TABLE subject_marks (
+    subject TEXT PRIMARY KEY,
+    hold_by TEXT,
+    hold_at INTEGER,
+    hold_reason TEXT,
+    erasure_by TEXT,
+    erasure_at INTEGER
+) STRICT, WITHOUT ROWID;
+ALTER TABLE leaves ADD COLUMN data_key INTEGER;
 ";
 
 /// How far the schema of this file is.

@@ -20,6 +20,7 @@ pub(super) fn open_account(name: &str) -> Command {
             boot_ms: 0,
             leaf_salt: [0; 32],
             nonce: None,
+            signature: None,
             commit_before: None,
         },
         actor: Actor::System { component: "test".into() },

@@ -17,18 +17,21 @@ use super::book::Commit;
 use super::checkpoint::{Checkpointer, LENGTHS};
 use super::making::{self, Part};
 use super::memory::Memory;
-use super::{log, notices, purge, reopen_writing, turns, witness};
+use super::{BUSY_TIMEOUT, keys, log, notices, purge, reopen_writing, turns, witness};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::UnixMillis;
 use crate::store::keep::Keep;
 use crate::store::reply::{Reply, awaited};
-use crate::store::{Cosignature, NoticeAnswer, NoticeWork, SequenceStep, StoreFault, Turn, is_too_late};
+use crate::store::sealing::Slot;
+use crate::store::{Cosignature, KeyWork, NoticeAnswer, NoticeWork, Ring, SequenceStep, StoreFault, Turn, is_too_late};
 
 /// Commands in one commit: measured, larger groups gain nothing.
 const GROUP_COMMANDS_MAX: usize = 256;
 /// Calls that may wait; one more is [`StoreFault::Busy`].
 const QUEUE_MAX: usize = 4_096;
+/// How long the writer waits for readers of an older snapshot when keys must leave the log: payments wait with it.
+const LOG_WAIT: Duration = Duration::from_millis(100);
 /// Between attempts to reopen after a failure.
 const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 
@@ -41,6 +44,7 @@ pub(super) enum Work {
     ForgetKeys { now: UnixMillis, limit: u32 },
     Notices(NoticeWork),
     TakeTurn(Turn),
+    Keys(KeyWork),
 }
 
 pub(super) enum Answer {
@@ -93,6 +97,7 @@ impl Writer {
         path: PathBuf,
         mut connection: Connection,
         keep: Keep,
+        sealing: Slot,
         commit: CommitStep,
     ) -> Result<Self, StoreFault> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
@@ -100,7 +105,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                Serving { path, connection, checkpoints, memory: Memory::default(), keep, commit, jobs }.run()
+                Serving { path, connection, checkpoints, memory: Memory::default(), keep, sealing, commit, jobs }.run()
             })
             .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
@@ -154,6 +159,7 @@ struct Serving {
     /// As of the last commit; what was remembered for one that did not come about is gone.
     memory: Memory,
     keep: Keep,
+    sealing: Slot,
     commit: CommitStep,
     jobs: Receiver<Job>,
 }
@@ -217,6 +223,9 @@ impl Serving {
     /// One transaction for the whole group.
     fn attempt(&mut self, group: &[Job]) -> Result<Vec<Answer>, Failed> {
         let attempted = self.attempt_remembering(group);
+        if attempted.is_ok() && self.memory.log_has_keys {
+            self.empty_log();
+        }
         if attempted.is_err() {
             self.memory.forget_rows();
             // Days that this commit emptied have their keys again.
@@ -231,7 +240,8 @@ impl Serving {
         let connection = &self.connection;
         let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
         begun.map_err(|error| Failed::NotBegun(error.to_string()))?;
-        match write(connection, &mut self.memory, self.keep, group) {
+        let ring = self.sealing.ring();
+        match write(connection, &mut self.memory, self.keep, ring.as_deref(), group) {
             Ok(answers) => {
                 (self.commit)(connection).map_err(|error| Failed::Unknown(error.to_string()))?;
                 Ok(answers)
@@ -241,6 +251,24 @@ impl Serving {
                 Err(error) => Err(Failed::Unknown(error.to_string())),
             },
             Err(fault) => Err(Failed::Unknown(fault.to_string())),
+        }
+    }
+
+    /// Keys that were destroyed are gone from the database file once the log was carried into it, and from the log once
+    /// that is empty. A reader that still looks at an older snapshot keeps it: the next commit tries again.
+    fn empty_log(&mut self) {
+        let connection = &self.connection;
+        let emptied = connection
+            .busy_timeout(LOG_WAIT)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
+        let restored = connection.busy_timeout(BUSY_TIMEOUT);
+        match emptied {
+            Ok(0) => self.memory.log_has_keys = false,
+            Ok(_) => tracing::info!("destroyed data keys leave the write-ahead log when its readers are done"),
+            Err(error) => tracing::warn!(%error, "the write-ahead log could not be emptied of destroyed data keys"),
+        }
+        if let Err(error) = restored {
+            tracing::warn!(%error, "the writer's time limit could not be set back");
         }
     }
 
@@ -281,7 +309,8 @@ fn weight(job: &Job) -> usize {
         | Work::Cosignature { .. }
         | Work::ForgetKeys { .. }
         | Work::Notices(_)
-        | Work::TakeTurn(_) => 1,
+        | Work::TakeTurn(_)
+        | Work::Keys(_) => 1,
     }
 }
 
@@ -291,8 +320,14 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
     }
 }
 
-fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]) -> Result<Vec<Answer>, RowFault> {
-    let mut commit = Commit::begin(connection, memory, keep)?;
+fn write(
+    connection: &Connection,
+    memory: &mut Memory,
+    keep: Keep,
+    ring: Option<&Ring>,
+    group: &[Job],
+) -> Result<Vec<Answer>, RowFault> {
+    let mut commit = Commit::begin(connection, memory, keep, ring)?;
     let batch = commit.batch;
     let (mut forgotten, mut noticed, mut taken) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
     let made = making::beside(group.iter().map(weight).sum(), batch, |hand_over| {
@@ -309,6 +344,10 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
                 Work::SignedCheckpoint { size, signed } => log::store_signed_checkpoint(connection, *size, signed)?,
                 Work::Cosignature { size, cosignature } => witness::store(connection, *size, cosignature)?,
                 Work::Notices(work) => noticed.push_back(notices::work(connection, work)?),
+                Work::Keys(work) => {
+                    keys::work(connection, work)?;
+                    commit.memory.borrow_mut().rows.was_sealed = None;
+                }
                 Work::TakeTurn(turn) => taken.push_back(turns::take(connection, turn)?),
                 Work::ForgetKeys { now, limit } => {
                     // What is known of keys afterwards is what the tables have.
@@ -334,7 +373,7 @@ fn write(connection: &Connection, memory: &mut Memory, keep: Keep, group: &[Job]
         Work::ForgetKeys { .. } => Answer::Forgotten(forgotten.pop_front().unwrap_or(0)),
         Work::Notices(_) => noticed.pop_front().map_or(Answer::Done, Answer::Noticed),
         Work::TakeTurn(_) => Answer::Turn(taken.pop_front().flatten()),
-        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::Cosignature { .. } => Answer::Done,
+        Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::Cosignature { .. } | Work::Keys(_) => Answer::Done,
     };
     Ok(group.iter().map(&mut answer).collect())
 }
@@ -368,6 +407,7 @@ mod tests {
             boot_ms: 0,
             leaf_salt: [0; 32],
             nonce: None,
+            signature: None,
             commit_before: None,
         };
         Command { stamp, actor: Actor::System { component: "test".into() }, act }
@@ -382,7 +422,7 @@ mod tests {
     fn committed(connection: &Connection, memory: &mut Memory, works: Vec<Work>) -> Vec<Result<Effect, Refusal>> {
         let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: Reply::to(drop) }).collect();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let answers = write(connection, memory, Keep::days(7), &group).unwrap();
+        let answers = write(connection, memory, Keep::days(7), None, &group).unwrap();
         connection.execute_batch("COMMIT").unwrap();
         let decisions = answers.into_iter().flat_map(|answer| match answer {
             Answer::Decisions(decisions) => decisions,

@@ -144,6 +144,9 @@ fn word(effect: &Effect) -> Word {
         | Effect::Spread { .. }
         | Effect::MandateRevoked { .. }
         | Effect::Frozen { .. }
+        | Effect::ErasureAsked { .. }
+        | Effect::Erased { .. }
+        | Effect::Lapsed { .. }
         | Effect::Unfrozen { .. } => {
             panic!("the model does not know {effect:?}")
         }

@@ -69,6 +69,11 @@ fn rest(w: &World<'_>) {
     let whom = || Whom::Agent(shopper().spiffe_id);
     assert_eq!(w.admin(Act::Unfreeze { whom: whom(), note: "n".into() }), Err(NotFrozen));
     assert_eq!(w.admin(add_product("nobody.example", "THING", "1")), Err(UnknownMerchant));
+    let about = |subject: &str, step| w.admin(Act::Subject { subject: subject.parse().unwrap(), step });
+    let erase = || SubjectStep::Erase { reason: "r".into(), pseudonym: countersign::kernel::types::Sha256([0; 32]) };
+    assert_eq!(about("system", erase()), Err(SubjectNotErasable));
+    about("owner:OWN_009", SubjectStep::Hold { reason: "r".into() }).unwrap();
+    assert_eq!(about("owner:OWN_009", erase()), Err(UnderLegalHold));
     w.admin(Act::Freeze { whom: whom(), reason: "odd".into() }).unwrap();
     let table = [transfer("5", "f"), buy("LAPTOP", "1899.99", "f"), balance_of("CHK_001"), reversal_of_nothing()];
     for call in table {

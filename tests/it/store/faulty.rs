@@ -482,10 +482,12 @@ impl Desk {
     }
 
     fn call(&self, call: ToolCall) -> Result<Value, Failure> {
-        self.payments.call_tool(&shopper(), call, clock::fresh_request_id(), None).map_err(|failure| match failure {
-            ToolFailure::Failed(failure) => failure,
-            ToolFailure::Refused(refusal) => panic!("{refusal:?}"),
-        })
+        self.payments.call_tool(&shopper(), call, clock::fresh_request_id(), RequestProof::default()).map_err(
+            |failure| match failure {
+                ToolFailure::Failed(failure) => failure,
+                ToolFailure::Refused(refusal) => panic!("{refusal:?}"),
+            },
+        )
     }
 
     fn enrol(&self) -> Result<Value, Failure> {
