@@ -17,7 +17,7 @@ const ERASE: [&str; 6] = ["audit", "erase", "owner:OWN_001", "--reason", "reques
 #[test]
 fn a_customer_is_erased_by_two_people_and_every_proof_stays() {
     let world = World::new();
-    let paid = ask(&world, "auditor", &["transaction", "list", "--account", "CHK_001", "--state", "executed"]);
+    let paid = ask(&world, "auditor", &["transaction", "list", "--account", "CHK_001", "--status", "executed"]);
     let transaction = paid["items"][0]["transaction_id"].as_str().unwrap().to_owned();
     let file = |name: &str| world.state("bank").join(name).display().to_string();
     let (receipt, proof, copy) = (file("receipt.json"), file("leaf.tlog-proof"), file("copy"));

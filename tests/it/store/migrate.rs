@@ -119,9 +119,9 @@ fn a_database_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
     let database = postgres::shared().database();
     database.sql(POSTGRES_1);
     let endpoint = postgres::endpoint(&database.settings());
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..12);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..13);
     let store = database.open();
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 12..12);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 13..13);
     goes_on(&*store);
     the_core_answers(&*store);
     drop(store);

@@ -289,7 +289,10 @@ fn what_was_touched_behind_our_back_is_found_and_what_was_not_is_read() {
     type Touch = fn(&Connection, i64);
     let table: [(&str, Touch); 9] = [
         ("a byte of what is sealed", |db, row| {
-            db.execute("UPDATE leaves SET body = x'00' || substr(body, 2) WHERE row = ?1", [row]).unwrap();
+            let body = db.query_row("SELECT body FROM leaves WHERE row = ?1", [row], |row| row.get(0));
+            let mut body: Vec<u8> = body.unwrap();
+            body[40] ^= 1;
+            db.execute("UPDATE leaves SET body = ?2 WHERE row = ?1", rusqlite::params![row, body]).unwrap();
         }),
         ("the tag", |db, row| {
             db.execute("UPDATE leaves SET body = substr(body, 1, length(body) - 1) WHERE row = ?1", [row]).unwrap();
