@@ -99,6 +99,7 @@ pub enum Check {
     LogChecked,
     LogKept,
     LogNames,
+    LeavesSealed,
     ClockSane,
     StoreDurable,
     StateClosed,
@@ -110,7 +111,7 @@ pub enum Check {
 }
 
 impl Check {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::KeysInToken,
         Self::KeysStrong,
         Self::KeyVersions,
@@ -136,6 +137,7 @@ impl Check {
         Self::LogChecked,
         Self::LogKept,
         Self::LogNames,
+        Self::LeavesSealed,
         Self::ClockSane,
         Self::StoreDurable,
         Self::StateClosed,
@@ -174,6 +176,7 @@ impl Check {
             Self::LogChecked => "log_checked",
             Self::LogKept => "log_kept",
             Self::LogNames => "log_names",
+            Self::LeavesSealed => "leaves_sealed",
             Self::ClockSane => "clock_sane",
             Self::StoreDurable => "store_durable",
             Self::StateClosed => "state_closed",
@@ -213,6 +216,7 @@ impl Check {
             Self::LogChecked => "Do all stored leaves give the root that was signed?",
             Self::LogKept => "Is the log there from its first leaf?",
             Self::LogNames => "Does each leaf say who, and when?",
+            Self::LeavesSealed => "Is what leaves say sealed, so that it can be erased?",
             Self::ClockSane => "Is the clock after everything that was signed already?",
             Self::StoreDurable => "Is what was acknowledged on disk?",
             Self::StateClosed => {
@@ -256,6 +260,7 @@ impl Check {
             Self::LogChecked => log::checked(facts),
             Self::LogKept => log::kept(facts),
             Self::LogNames => log::names(facts),
+            Self::LeavesSealed => log::sealed(facts),
             Self::ClockSane => operations::clock(facts),
             Self::StoreDurable => operations::store(facts),
             Self::StateClosed => operations::state(facts),

@@ -69,7 +69,7 @@ fn sound() -> Facts {
         until: Some(UnixMillis(AT.0 + 86_400_000)),
     };
     let ok = ["hsm", "pin", "store", "clock", "state directory", "configuration", "peer lease", "other parties"];
-    let more = ["role certificate", "endorsement status", "witness", "front confinement", "peer"];
+    let more = ["sealing", "role certificate", "endorsement status", "witness", "front confinement", "peer"];
     let leaf =
         |index, actor: &str| LeafLine { index, at: Some("2026-11-22T10:00:00.000Z".into()), actor: Some(actor.into()) };
     Facts {
@@ -222,6 +222,9 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         (Check::LogKept, |facts| facts.first.value = Ok(None), NotMet),
         (Check::LogNames, |_| {}, Met),
         (Check::LogNames, |facts| facts.newest.value.as_mut().unwrap()[0].actor = None, Partly),
+        (Check::LeavesSealed, |_| {}, Met),
+        (Check::LeavesSealed, |facts| facts.doctor.value.as_mut().unwrap().push(line("sealing", "warn")), NotMet),
+        (Check::LeavesSealed, |facts| facts.doctor.value.as_mut().unwrap().clear(), NotMet),
         (Check::ClockSane, |facts| facts.doctor.value.as_mut().unwrap().push(line("clock", "fail")), NotMet),
         (Check::StoreDurable, |facts| facts.doctor.value.as_mut().unwrap().push(line("store", "warn")), Partly),
         (

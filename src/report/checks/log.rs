@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{DOCTOR, Found, Outcome, listed};
+use super::{DOCTOR, Found, Outcome, by_doctor, listed};
 use crate::report::facts::{Facts, Whose};
 
 const STATUS: &str = "countersign status";
@@ -118,4 +118,20 @@ pub fn names(facts: &Facts) -> Found {
         .with("leaves looked at", place.unwrap_or_else(|| "none".into()), SHOW)
         .with("by actor", listed(by.iter().map(|(actor, count)| format!("{actor} {count}"))), SHOW)
         .with("without a name or a time", nameless, SHOW)
+}
+
+/// A store that nobody says is sealed is not.
+pub fn sealed(facts: &Facts) -> Found {
+    let says = [
+        "a key of each subject and month seals it, and that key can be destroyed",
+        "it lies in the clear in the store, and nothing of it can be erased",
+        "whether it is could not be told",
+    ];
+    let found = by_doctor(facts, &["sealing"], says);
+    match found.outcome {
+        Outcome::NotApplicable => Found::new(Outcome::NotMet, found.at, says[2]),
+        // Older leaves in the clear are in the line's own words.
+        Outcome::Met | Outcome::NotMet => found,
+        Outcome::Partly => Found { outcome: Outcome::NotMet, ..found },
+    }
 }
