@@ -3,6 +3,7 @@
 
 mod book;
 mod finding;
+mod keys;
 mod told;
 mod tree;
 
@@ -75,6 +76,7 @@ impl Log {
     pub fn examine(&self, copy: Option<&CopyHead>, progress: &mut dyn FnMut(Value)) -> Result<Examined, Failure> {
         let store = &self.setup.store;
         // In this order: whatever is counted here has its checkpoint.
+        let destroyed = store.destroyed_keys()?;
         let extent = store.log_extent()?;
         let signed_size = store.signed_checkpoint()?.map_or(0, |record| record.size);
         let size = store.newest_checkpoint()?.map_or(0, |record| record.size);
@@ -120,7 +122,7 @@ impl Log {
                 }
             }
         }
-        let book = book::compare(self, told, size, rebuilt.erased, progress)?;
+        let book = book::compare(self, told, size, book::Gone { erased: rebuilt.erased, destroyed }, progress)?;
         findings.join(book.findings);
         let waiting = store.unsequenced(PAGE_LEAVES)?.len();
         let counted = json!({

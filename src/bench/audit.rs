@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::directory::{Directory, unusable};
 use super::figures::{Goal, Spread, figure, lines};
+use super::sealed::sealed;
 use crate::audit::settings::AuditSettings;
 use crate::audit::{Advance, Log, LogSetup};
 use crate::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
@@ -71,6 +72,7 @@ pub fn run(plan: Plan, tell: impl Fn(&str)) -> Result<Report, Failure> {
     let directory = Directory::make(&std::env::temp_dir())?;
     let path = directory.path().join("store.sqlite3");
     let store = SqliteStore::open(&path)?;
+    sealed(&*store)?;
     tell("recording leaves");
     record(&*store, plan.leaves)?;
     let log = log_over(Arc::clone(&store))?;

@@ -44,9 +44,13 @@ fn shown(verdict: &BundleVerdict) -> Value {
     let receipt = verdict.receipt();
     let leaf = |leaf: &crate::kernel::leaf_proof::LeafVerdict| json!({ "leaf_index": leaf.index(), "at": leaf.body()["at"], "record": leaf.body() });
     let agent = |agent: &bundle::AgentPart| {
+        let request = agent.request.as_ref();
         json!({
             "agent": agent.agent, "key": agent.key, "serial": agent.serial,
             "endorsement_sha256": agent.endorsement_sha256,
+            "request": request.map(|request| json!({
+                "created": request.created.rfc3339(), "base_digest": request.base_digest,
+            })),
         })
     };
     let words = |part: &bundle::ApprovalPart| {
@@ -106,6 +110,10 @@ fn told(file: &Path, shown: &Value) -> String {
             word(&authorization["leaf_index"])
         ));
     }
+    let request = &shown["agent"]["request"];
+    if !request.is_null() {
+        lines.push(format!("  requested    at {}, signed by the agent's key", word(&request["created"])));
+    }
     for said in shown["approval"]["words"].as_array().into_iter().flatten() {
         let how = if said["is_signed"] == true { "signed with their own key" } else { "without a signature" };
         lines.push(format!(
@@ -133,7 +141,8 @@ fn told(file: &Path, shown: &Value) -> String {
     ));
     lines.push(
         "It proves what the bank recorded and what people signed; not that the root is the bank's (that is for you to\n\
-         know), nor the agent's request byte for byte: of it the bank keeps what stands in the leaf."
+         know), nor what the agent's request was byte for byte: of it the bank keeps what stands in the leaf, and the\n\
+         signature with the digest of what was signed."
             .to_owned(),
     );
     lines.join("\n")

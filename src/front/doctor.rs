@@ -269,6 +269,12 @@ fn check_sealing(services: &Services, items: &mut Vec<Value>) {
         }
         Err(fault) => fail(check, fault.to_string(), "see the daemon's log and the store"),
     });
+    items.push(match services.setup.settings.audit.retention_days {
+        Some(days) => {
+            ok("retention", format!("what leaves of a month say is erased {days} days after it, but for the held"))
+        }
+        None => ok("retention", "what leaves say has no end: it is erased on request of two people alone"),
+    });
 }
 
 /// The core banking system, where there is one: whether it hears us, and what it was not known to have heard.

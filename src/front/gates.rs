@@ -90,7 +90,7 @@ impl ToolGate for Gates {
             self.record_refusal(agent, call.tool(), &frozen, request)?;
             return Err(frozen.into());
         }
-        let answer = payments.call_tool(agent, call, request.id.clone(), request.proof);
+        let answer = payments.call_tool(agent, call, request.id.clone(), request.proof.clone());
         if let Ok(log) = self.services.log() {
             log.notify();
         }
@@ -141,7 +141,7 @@ impl ToolGate for Gates {
                 drop(turn);
             });
         };
-        let submitted = payments.submit_tool(agent, call, request.id.clone(), request.proof, decided);
+        let submitted = payments.submit_tool(agent, call, request.id.clone(), request.proof.clone(), decided);
         let (outgoing, clearance) = (Arc::clone(&self.outgoing), self.clearance(agent));
         Box::pin(async move {
             submitted.map_err(|failure| failed(failure, &request.id))?;
@@ -325,7 +325,7 @@ impl Gates {
         nonce: Option<Sha256>,
         request: &ToolRequest,
     ) -> Result<(), Unanswered> {
-        let stamp = Stamp { nonce, signature: request.proof.signature, ..clock::stamp(request.id.clone()) };
+        let stamp = Stamp { nonce, signature: request.proof.signature.clone(), ..clock::stamp(request.id.clone()) };
         let decisions = self.commit(stamp, agent, tool, decision).map_err(|failure| failed(failure, &request.id))?;
         let replayed = decisions.iter().any(|decision| decision.outcome == Err(Refusal::NonceReplayed));
         if replayed { Err(Unanswered::Replayed) } else { Ok(()) }

@@ -189,7 +189,9 @@ impl Edge {
         parts.extensions.insert(agent);
         parts.extensions.insert(access);
         parts.extensions.insert(call);
-        parts.extensions.insert(verified.signature());
+        if let Some(signature) = verified.signature() {
+            parts.extensions.insert(signature.clone());
+        }
         if let Some(single_use) = single_use.clone() {
             parts.extensions.insert(single_use);
         }

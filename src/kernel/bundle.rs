@@ -23,7 +23,7 @@ use crate::kernel::quorum::Answer;
 use crate::kernel::receipt::{self, ReceiptVerdict};
 use crate::kernel::types::{ApprovalId, Sha256, TransactionId};
 
-pub use parts::{AgentPart, MandatePart};
+pub use parts::{AgentPart, MandatePart, RequestPart};
 use tar::Member;
 
 /// Bytes of a bundle that are read at all. A real one has some 60 KiB.

@@ -92,16 +92,19 @@ impl OperatorPrincipal {
 }
 
 /// The signature of the request that a command came with, which was verified.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestSignature {
-    /// Of its bytes, r ‖ s.
-    pub sha256: Sha256,
+    /// Of the signature base (RFC 9421, 2.5), by the hash of the signature's algorithm. The base itself has the access
+    /// token in it, and is not kept.
+    pub base_digest: Vec<u8>,
+    /// As it travelled: r ‖ s.
+    pub bytes: Vec<u8>,
     /// When the request says that it was made.
     pub created: UnixMillis,
 }
 
 /// What a request of an agent proves of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RequestProof {
     /// What makes it single-use, if it has an effect: taken in the commit of whatever comes of it.
     pub nonce: Option<Sha256>,

@@ -59,7 +59,7 @@ pub struct Window {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedRequest {
     once: Sha256,
-    signature: Sha256,
+    signature: Option<RequestSignature>,
     created: i64,
     expires: i64,
 }
@@ -67,7 +67,7 @@ pub struct VerifiedRequest {
 impl VerifiedRequest {
     #[cfg(test)]
     pub(crate) fn assumed(once: Sha256, created: i64, expires: i64) -> Self {
-        Self { once, signature: Sha256([0; 32]), created, expires }
+        Self { once, signature: None, created, expires }
     }
 
     /// What makes the request single-use: the hash of its key and nonce.
@@ -75,9 +75,10 @@ impl VerifiedRequest {
         self.once
     }
 
-    /// Which signature it was, for the record.
-    pub fn signature(&self) -> RequestSignature {
-        RequestSignature { sha256: self.signature, created: UnixMillis(self.created.saturating_mul(1_000)) }
+    /// Which signature it was, for the record. None: the algorithm signs no digest (Ed25519), so that nobody could verify
+    /// it without the whole message.
+    pub fn signature(&self) -> Option<&RequestSignature> {
+        self.signature.as_ref()
     }
 
     /// Seconds since 1970.
@@ -121,14 +122,18 @@ pub fn verify(request: &SignedRequest<'_>, spki: &[u8], window: &Window) -> Resu
         return Err(SignatureRefusal::DigestMismatch);
     }
     let message = base::signature_base(&lines, parameters);
-    let on_the_wire = Sha256::of(&[&signature]);
-    let signature = sign::from_wire(algorithm, &signature).ok_or(SignatureRefusal::Invalid)?;
+    let on_the_wire = signature;
+    let signature = sign::from_wire(algorithm, &on_the_wire).ok_or(SignatureRefusal::Invalid)?;
     if !sign::signature_is_valid(spki, &message, &signature) {
         return Err(SignatureRefusal::Invalid);
     }
     Ok(VerifiedRequest {
         once: Sha256::of(&[b"countersign/request/v1\0", &key.0, received.nonce.as_bytes()]),
-        signature: on_the_wire,
+        signature: sign::signed_digest(algorithm, &message).map(|base_digest| RequestSignature {
+            base_digest,
+            bytes: on_the_wire,
+            created: UnixMillis(received.created.saturating_mul(1_000)),
+        }),
         created: received.created,
         expires: received.expires,
     })

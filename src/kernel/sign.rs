@@ -4,6 +4,7 @@
 //! hands over typed input, never a digest; a key has one [`Purpose`], fixed when it is generated; each kind of
 //! input is separated from every other by its structure (DER, TLS 1.3 context, signed note) or by a tag.
 
+use aws_lc_rs::digest::{self, Digest, SHA256, SHA384};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
@@ -378,6 +379,32 @@ pub fn signature_is_valid(spki_der: &[u8], message: &[u8], signature: &[u8]) -> 
     let known = raw_public_key(spki_der).and_then(|(algorithm, key)| Some((verification(algorithm)?, key)));
     known
         .is_some_and(|(verification, key)| UnparsedPublicKey::new(verification, key).verify(message, signature).is_ok())
+}
+
+/// The hash of a message that a signature of this algorithm is over. `None`: it is over the message itself.
+pub fn signed_digest(algorithm: Algorithm, message: &[u8]) -> Option<Vec<u8>> {
+    Some(digest::digest(hash_of(algorithm)?, message).as_ref().to_vec())
+}
+
+/// Verifies a signature over a message of which only the [`signed_digest`] is known. It says that the key has signed that
+/// message, whatever it is.
+#[must_use]
+pub fn digest_is_signed(spki_der: &[u8], signed: &[u8], signature: &[u8]) -> bool {
+    let known = raw_public_key(spki_der).and_then(|(algorithm, key)| {
+        let signed = Digest::import_less_safe(signed, hash_of(algorithm)?).ok()?;
+        Some((verification(algorithm)?, key, signed))
+    });
+    known.is_some_and(|(verification, key, signed)| {
+        UnparsedPublicKey::new(verification, key).verify_digest(&signed, signature).is_ok()
+    })
+}
+
+fn hash_of(algorithm: Algorithm) -> Option<&'static digest::Algorithm> {
+    match algorithm {
+        Algorithm::P256 | Algorithm::Rsa3072 => Some(&SHA256),
+        Algorithm::P384 => Some(&SHA384),
+        Algorithm::Ed25519 | Algorithm::Aes256 => None,
+    }
 }
 
 /// r ‖ s of an ECDSA signature, `length` bytes each, as DER `ECDSA-Sig-Value` (RFC 3279, 2.2.3).

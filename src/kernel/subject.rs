@@ -69,8 +69,27 @@ impl TryFrom<String> for DataSubject {
 }
 
 /// A month of the UTC calendar, counted from January 1970.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Period(pub i32);
+
+/// A text that names no month.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a month is written 2026-11")]
+pub struct NoPeriod;
+
+impl TryFrom<String> for Period {
+    type Error = NoPeriod;
+
+    /// The reverse of `Display`, and nothing else.
+    fn try_from(text: String) -> Result<Self, NoPeriod> {
+        let (year, month) = text.split_once('-').ok_or(NoPeriod)?;
+        let (year, month): (i32, i32) = (year.parse().map_err(|_| NoPeriod)?, month.parse().map_err(|_| NoPeriod)?);
+        let months = year.checked_sub(1970).and_then(|years| years.checked_mul(12)?.checked_add(month - 1));
+        let period = Self(months.ok_or(NoPeriod)?);
+        if period.to_string() == text { Ok(period) } else { Err(NoPeriod) }
+    }
+}
 
 impl Period {
     /// The month of an instant. What no calendar holds counts as its nearest month.
@@ -117,6 +136,10 @@ mod tests {
             (951_782_400_000, "2000-02"),
         ] {
             assert_eq!(Period::of(UnixMillis(at)).to_string(), period, "{at}");
+        }
+        assert_eq!(Period::try_from("2026-12".to_owned()), Ok(Period(683)));
+        for text in ["", "2026", "2026-1", "2026-13", "2026-00", "26-01", "2026-+1", "2026-01-01", "99999999999-01"] {
+            assert_eq!(Period::try_from(text.to_owned()), Err(NoPeriod), "{text:?}");
         }
         assert!(Period::of(UnixMillis(i64::MAX)) > Period::of(UnixMillis(0)));
         assert_eq!(Period::of(UnixMillis(i64::MIN)), Period(0));

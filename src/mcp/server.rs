@@ -215,7 +215,7 @@ impl Handler {
             .extensions
             .get::<http::request::Parts>()
             .and_then(|parts| parts.extensions.get::<RequestSignature>());
-        let proof = RequestProof { nonce, signature: signature.copied() };
+        let proof = RequestProof { nonce, signature: signature.cloned() };
         ToolRequest { id: clock::fresh_request_id(), proof }
     }
 
@@ -238,7 +238,7 @@ impl Handler {
             gate.call(
                 agent,
                 call,
-                &ToolRequest { proof: RequestProof { nonce: None, ..request.proof }, ..request.clone() },
+                &ToolRequest { proof: RequestProof { nonce: None, ..request.proof.clone() }, ..request.clone() },
             )
         };
         self.asked(context, once).await

@@ -30,7 +30,7 @@ pub use status::{
     RevokedEntry, RevokedSince,
 };
 
-pub use sealing::{KeyWork, Ring, StoreKey, SubjectLine, SubjectQuery};
+pub use sealing::{DestroyedKeys, KeyWork, Ring, StoreKey, SubjectLine, SubjectQuery};
 pub use turn::Turn;
 pub use witness::{Cosignature, CosignedCheckpoint};
 
@@ -551,6 +551,10 @@ pub trait Store: Send + Sync {
     }
     /// Subjects of leaves that have keys or are held, in order, those behind `after`; or the one that is named.
     fn subjects(&self, _query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
+        Ok(vec![])
+    }
+    /// Data keys that were destroyed, those of one decision together, oldest first.
+    fn destroyed_keys(&self) -> Result<Vec<DestroyedKeys>, StoreFault> {
         Ok(vec![])
     }
     /// Leaves that were written before leaves were sealed, and stay readable whoever is erased.

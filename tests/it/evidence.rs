@@ -66,6 +66,7 @@ fn an_auditor_searches_checks_and_carries_evidence_away() {
     let verdict = verify(&["bundle", &text(&bundle)]).unwrap();
     assert_eq!(verdict["statement"]["transaction_id"], payment.as_str());
     assert!(verdict["agent"]["agent"].as_str().unwrap().ends_with("/shopper"), "{verdict:#}");
+    assert!(verdict["agent"]["request"]["created"].is_string(), "its request was signed: {verdict:#}");
     changed(&bundle);
     assert_eq!(verify(&["bundle", &text(&bundle)]).unwrap_err().0, 3);
     let (code, name) = world.refused(

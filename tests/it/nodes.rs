@@ -2,10 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use countersign::audit::sealing;
+use countersign::config::Config;
+use countersign::hsm::Token;
+use countersign::hsm::embedded::Embedded;
 use countersign::mcp::client::StdioClient;
 use countersign::ops::clock;
+use countersign::ops::paths::StateDir;
+use countersign::store::{LeafContent, LeafRecord, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -166,6 +173,53 @@ impl Nodes {
         Pid::from_raw(found.parse().unwrap()).unwrap()
     }
 
+    /// The checker has no token: what leaves say is opened for it, and it judges by itself whether that is what they
+    /// commit to.
+    fn say_in_the_clear(&self) {
+        for party in ["bank", "bank2"] {
+            self.ask(party, "", &["stop"]);
+        }
+        let state = StateDir::new(&self.state("bank"));
+        let config = Config::load(&state).unwrap();
+        let (party, party_settings, settings) = config.hosted();
+        let token = Embedded::start(PathBuf::from(PROGRAM), &state, &party_settings.token, settings).unwrap();
+        let wrapping = token.pool() as Arc<dyn Token>;
+        let store = self.database.open();
+        let opened = (0..100).find_map(|_| {
+            // The workers log in first, which a token may take its time for.
+            let _ = wrapping.keys();
+            sealing::begin(&*store, &wrapping, party.as_str(), &config.audit).ok()
+        });
+        opened.expect("the bank's own token opens its store");
+        let mut from = 0;
+        loop {
+            let page = store.leaves(from, 500).unwrap();
+            let Some(last) = page.last().and_then(|leaf| leaf.index) else { break };
+            from = last + 1;
+            self.written_in_the_clear(&page);
+        }
+        self.written_in_the_clear(&store.unsequenced(10_000).unwrap());
+    }
+
+    fn written_in_the_clear(&self, leaves: &[LeafRecord]) {
+        for some in leaves.chunks(20) {
+            let values: Vec<String> = some
+                .iter()
+                .map(|LeafRecord { row, content, .. }| {
+                    let LeafContent::Known { salt, body } = content else {
+                        panic!("leaf {row} does not open: {content:?}")
+                    };
+                    format!("({row}, '\\x{}'::bytea, '\\x{}'::bytea)", hex::encode(salt), hex::encode(body))
+                })
+                .collect();
+            let values = values.join(", ");
+            self.database.sql(&format!(
+                "UPDATE leaves SET salt = v.salt, body = v.body, data_key = NULL
+                 FROM (VALUES {values}) AS v (row, salt, body) WHERE leaves.row = v.row"
+            ));
+        }
+    }
+
     fn executed(&self) -> u64 {
         self.database.sql("SELECT count(*) FROM transactions WHERE state = 'executed'").trim().parse().unwrap()
     }
@@ -234,6 +288,7 @@ fn what_one_daemon_of_a_bank_revokes_the_other_serves_no_more_once_it_is_effecti
     no_call_that_starts_after_it_is_effective_has_an_effect(&nodes);
     a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(&nodes, "sleeper", true);
     a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(&nodes, "frozen", false);
+    nodes.say_in_the_clear();
     let store = nodes.database.settings().url;
     let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker/check.py");
     let checked = Command::new("python3").arg("-B").arg(checker).arg(store).output().unwrap();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use super::keys::{self, may_be_erased};
 use super::told::{Body, Ended, Line, Told, Ulid, ulid_of};
 use super::{Findings, PAGE_LEAVES, Wrong};
 use crate::audit::Log;
@@ -15,7 +16,7 @@ use crate::kernel::merkle::{leaf_hash, root};
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::failure::Failure;
-use crate::store::{BatchRecord, Booking};
+use crate::store::{BatchRecord, Booking, DestroyedKeys};
 
 /// Rows that are read at once.
 const PAGE_ROWS: u32 = 1024;
@@ -31,7 +32,15 @@ pub(super) struct Compared {
     pub postings: u64,
 }
 
-/// Compares every batch and every transaction with what the first `size` leaves told, `erased` of them nothing any more.
+/// What can be read no more.
+pub(super) struct Gone {
+    /// So many leaves.
+    pub erased: u64,
+    pub destroyed: Vec<DestroyedKeys>,
+}
+
+/// Compares every batch, every transaction and every key that was destroyed with what the first `size` leaves told, those
+/// that are `gone` nothing any more.
 ///
 /// # Errors
 /// The store's.
@@ -39,11 +48,10 @@ pub(super) fn compare(
     log: &Log,
     told: Told,
     size: u64,
-    erased: u64,
+    gone: Gone,
     progress: &mut dyn FnMut(Value),
 ) -> Result<Compared, Failure> {
-    let mut work =
-        Work { log, told, size, erased, batches: HashMap::new(), suspects: vec![], done: Compared::default() };
+    let mut work = Work { log, told, size, gone, batches: HashMap::new(), suspects: vec![], done: Compared::default() };
     work.all_batches(progress)?;
     let mut after = i64::MIN;
     loop {
@@ -63,7 +71,7 @@ struct Work<'a> {
     log: &'a Log,
     told: Told,
     size: u64,
-    erased: u64,
+    gone: Gone,
     /// Hashes of each batch's statements.
     batches: HashMap<i64, Vec<Sha256>>,
     /// Transactions that no leaf explains; a newer one may.
@@ -238,9 +246,13 @@ impl Work<'_> {
         }
     }
 
-    /// Those that a leaf explains which came in since are none. Where leaves were erased nobody can say.
+    /// Those that a leaf explains which came in since are none. Where the leaf may have been erased nobody can say.
     fn suspects(&mut self) -> Result<(), Failure> {
-        if self.suspects.is_empty() || self.erased > 0 {
+        let Gone { erased, destroyed } = &self.gone;
+        self.suspects.retain(|(ulid, ..)| !may_be_erased(destroyed, *erased, made(ulid)));
+        let mut destructions = self.told.destructions();
+        let findings = keys::compare(destroyed, destroyed, &destructions);
+        if self.suspects.is_empty() && findings.found == 0 {
             return Ok(());
         }
         let mut newer = Told::default();
@@ -256,6 +268,9 @@ impl Work<'_> {
             }
         }
         self.log.setup.store.unsequenced(PAGE_LEAVES)?.iter().for_each(|leaf| newer.heed(leaf));
+        destructions.extend(newer.destructions());
+        let last = self.log.setup.store.destroyed_keys()?;
+        self.done.findings.join(keys::compare(&self.gone.destroyed, &last, &destructions));
         for (ulid, name, on, why) in std::mem::take(&mut self.suspects) {
             if newer.take(&ulid).is_none() {
                 self.wrong(name, on, why);
@@ -278,6 +293,13 @@ impl Work<'_> {
         }
         self.done
     }
+}
+
+/// When a transaction was made, as its name says.
+fn made(ulid: &Ulid) -> UnixMillis {
+    let text = std::str::from_utf8(ulid).ok();
+    let ulid = text.and_then(|text| ulid::Ulid::from_string(text).ok());
+    UnixMillis(ulid.and_then(|ulid| i64::try_from(ulid.timestamp_ms()).ok()).unwrap_or_default())
 }
 
 fn document_fits(record: &BatchRecord) -> bool {

@@ -15,6 +15,8 @@ pub enum Wrong {
     LeafMoved,
     LeafNotInTree,
     LeafBeyondCheckpoint,
+    KeyDestroyedWithoutLeaf,
+    ErasureUndone,
     NodeMissing,
     NodeDiffers,
     NodeTooMany,
@@ -46,12 +48,14 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::LeafMissing,
         Self::LeafNotCommitted,
         Self::LeafMoved,
         Self::LeafNotInTree,
         Self::LeafBeyondCheckpoint,
+        Self::KeyDestroyedWithoutLeaf,
+        Self::ErasureUndone,
         Self::NodeMissing,
         Self::NodeDiffers,
         Self::NodeTooMany,
@@ -87,6 +91,8 @@ impl Wrong {
             Self::LeafMoved => "leaf_moved",
             Self::LeafNotInTree => "leaf_not_in_tree",
             Self::LeafBeyondCheckpoint => "leaf_beyond_checkpoint",
+            Self::KeyDestroyedWithoutLeaf => "key_destroyed_without_leaf",
+            Self::ErasureUndone => "erasure_undone",
             Self::NodeMissing => "node_missing",
             Self::NodeDiffers => "node_differs",
             Self::NodeTooMany => "node_too_many",

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::kernel::types::{Currency, Money, Sha256};
+use crate::kernel::receipt::parse_time;
+use crate::kernel::subject::Period;
+use crate::kernel::types::{Currency, Money, Sha256, UnixMillis};
 use crate::store::LeafRecord;
 
 /// A transaction's id without its prefix.
@@ -17,7 +20,21 @@ pub(super) fn ulid_of(name: &str, prefix: &str) -> Option<Ulid> {
 
 /// All of it.
 #[derive(Default, Debug)]
-pub(super) struct Told(HashMap<Ulid, Line>);
+pub(super) struct Told {
+    lines: HashMap<Ulid, Line>,
+    destructions: Vec<Destruction>,
+}
+
+/// A decision that destroyed data keys, as its leaf says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Destruction {
+    /// What is left of the name that the keys had.
+    pub left: String,
+    pub at: UnixMillis,
+    pub keys: u32,
+    /// Of a lapse: keys of earlier months had had their time.
+    pub before: Option<Period>,
+}
 
 /// How an authorization ended, as a leaf says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +93,24 @@ struct ResultOf<'a> {
     statement_sha256: Option<Sha256>,
     #[serde(default)]
     repeated: Option<bool>,
+    /// A number where keys were destroyed; records of other kinds may have anything here.
+    #[serde(default)]
+    keys: Option<Value>,
+}
+
+/// What a decision about data keys says.
+#[derive(Deserialize)]
+struct Destroyed {
+    at: String,
+    parameters: DestroyedWhat,
+}
+
+#[derive(Deserialize)]
+struct DestroyedWhat {
+    #[serde(default)]
+    pseudonym: Option<Sha256>,
+    #[serde(default)]
+    before: Option<Period>,
 }
 
 /// What an authorizing call asked for.
@@ -110,12 +145,17 @@ impl Body<'_> {
 
 impl Told {
     pub(super) fn take(&mut self, ulid: &Ulid) -> Option<Line> {
-        self.0.remove(ulid)
+        self.lines.remove(ulid)
+    }
+
+    /// What was destroyed, in the order of the log.
+    pub(super) fn destructions(&mut self) -> Vec<Destruction> {
+        std::mem::take(&mut self.destructions)
     }
 
     /// What no transaction is left for.
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Line)> {
-        let mut rest: Vec<_> = self.0.into_iter().collect();
+        let mut rest: Vec<_> = self.lines.into_iter().collect();
         rest.sort_by_key(|(_, line)| line.place);
         rest.into_iter().map(|(ulid, line)| (format!("txn_{}", String::from_utf8_lossy(&ulid)), line))
     }
@@ -125,9 +165,15 @@ impl Told {
         let Some(bytes) = leaf.body() else { return };
         let Ok(body) = serde_json::from_slice::<Body<'_>>(bytes) else { return };
         let Some(result) = &body.result else { return };
+        if let Some("erase_subject" | "lapse_keys") = body.act.as_deref() {
+            if let Some("erased" | "lapsed") = result.status.as_deref() {
+                self.destructions.extend(result.keys.as_ref().and_then(|keys| destruction(bytes, keys)));
+            }
+            return;
+        }
         let Some(ulid) = result.transaction_id.as_deref().and_then(|name| ulid_of(name, "txn_")) else { return };
         let place = leaf.index.unwrap_or(u64::MAX);
-        let line = self.0.entry(ulid).or_insert_with(|| Line { place, ..Line::default() });
+        let line = self.lines.entry(ulid).or_insert_with(|| Line { place, ..Line::default() });
         let authorizes = body.tool.as_deref().is_some_and(|tool| tool.starts_with("authorize_"));
         match result.status.as_deref() {
             Some("approved" | "requires_approval") if authorizes && line.amount.is_none() => {
@@ -153,4 +199,11 @@ impl Told {
             Some(_) | None => {}
         }
     }
+}
+
+fn destruction(body: &[u8], keys: &Value) -> Option<Destruction> {
+    let keys = keys.as_u64().and_then(|keys| u32::try_from(keys).ok())?;
+    let Destroyed { at, parameters: DestroyedWhat { pseudonym, before } } = serde_json::from_slice(body).ok()?;
+    let left = pseudonym.map_or_else(|| "lapsed".to_owned(), |pseudonym| format!("erased:{pseudonym}"));
+    Some(Destruction { left, at: parse_time(&at)?, keys, before })
 }

@@ -1,7 +1,7 @@
 //! The parts of a bundle, each verified by itself and against the statement of the payment.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,12 +13,17 @@ use crate::kernel::command::{TransactionStatement, Verdict};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::credential::chain::verify_leaf;
 use crate::kernel::credential::profile::{Facts, Profile};
+use crate::kernel::httpsig::LIFETIME_MAX_S;
 use crate::kernel::jwt::TokenKey;
 use crate::kernel::leaf_proof::LeafVerdict;
 use crate::kernel::mandate::{self, OwnerKey};
 use crate::kernel::quorum::{Answer, GateRule, Side};
 use crate::kernel::receipt::{ReceiptVerdict, parse_time};
+use crate::kernel::sign::{digest_is_signed, from_wire, raw_public_key};
 use crate::kernel::types::{KeyId, MandateId, OwnerId, Serial, Sha256, SpiffeId, UnixMillis};
+
+/// From when a request says that it was made to its decision: its longest life, and clocks that differ.
+const REQUEST_AGE_MAX_MS: u64 = 2 * 1_000 * LIFETIME_MAX_S.unsigned_abs();
 
 /// The agent's half that the bank issued.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +33,17 @@ pub struct AgentPart {
     pub serial: Serial,
     /// What the bank's half says of the other one: SHA-256 of the security company's certificate (RFC 9763).
     pub endorsement_sha256: Option<Sha256>,
+    /// The signature of the request that asked for the payment. None: the leaf has none.
+    pub request: Option<RequestPart>,
+}
+
+/// A request that the agent's key has signed, as far as the bank keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestPart {
+    /// When the request says that it was made.
+    pub created: UnixMillis,
+    /// Of its signature base, in hexadecimal: whoever has the request can compare.
+    pub base_digest: String,
 }
 
 /// The owner's mandate.
@@ -105,10 +121,11 @@ impl Parts<'_> {
         if let Some((_, what)) = same.into_iter().find(|(same, _)| !same) {
             return Err(differs(AGENT, what));
         }
+        let request = request_of(leaf.body(), &facts.spki)?;
         let bound = Certificate::read(der)
             .ok()
             .and_then(|certificate| crate::kernel::credential::related::binding_of(&certificate.tbs).ok());
-        Ok(Some(AgentPart { agent: agent.clone(), key, serial: facts.serial, endorsement_sha256: bound }))
+        Ok(Some(AgentPart { agent: agent.clone(), key, serial: facts.serial, endorsement_sha256: bound, request }))
     }
 
     /// What people were asked, and each word with its leaf, its signature and its signer's certificate.
@@ -265,6 +282,32 @@ impl Parts<'_> {
         }
         Ok(Some(MandatePart { id: id.clone(), owner, key: verified.key(), claims: found.claims() }))
     }
+}
+
+/// The signature of the request that a leaf says to have had, by the agent's key.
+fn request_of(body: &Value, spki: &[u8]) -> Result<Option<RequestPart>, BundleRefusal> {
+    let [digest, signature, created] =
+        ["request_base_digest", "request_signature", "request_created"].map(|member| body.get(member));
+    if digest.or(signature).or(created).is_none() {
+        return Ok(None);
+    }
+    let invalid = |why: &str| BundleRefusal::part(AUTHORIZATION, "request_signature_invalid", why);
+    let said = |member: Option<&Value>| member.and_then(Value::as_str).map(str::to_owned);
+    let (Some(base_digest), Some(signature), Some(created)) = (said(digest), said(signature), said(created)) else {
+        return Err(invalid("the leaf has the signature of the request in part only"));
+    };
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok();
+    let der = signature.and_then(|wire| from_wire(raw_public_key(spki)?.0, &wire));
+    let digest = hex::decode(&base_digest).unwrap_or_default();
+    if !der.is_some_and(|der| digest_is_signed(spki, &digest, &der)) {
+        return Err(invalid("the agent's key has not signed the request that the leaf names"));
+    }
+    let created = parse_time(&created).ok_or_else(|| invalid("the request has no time"))?;
+    let apart_ms = at_of(AUTHORIZATION, body)?.0.abs_diff(created.0);
+    if apart_ms > REQUEST_AGE_MAX_MS {
+        return Err(invalid("the request is of another time than its decision"));
+    }
+    Ok(Some(RequestPart { created, base_digest }))
 }
 
 fn verdict_of(answer: Answer) -> Verdict {

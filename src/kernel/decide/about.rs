@@ -122,8 +122,9 @@ fn named(book: &dyn Book, act: &Act, outcome: &Result<Effect, Refusal>) -> Ruled
         | Act::Freeze { whom: Whom::Agent(agent), .. }
         | Act::Unfreeze { whom: Whom::Agent(agent), .. } => Some(DataSubject::Agent(agent.clone())),
         Act::JournalCertificate { record } => record.subject.parse::<SpiffeId>().ok().map(DataSubject::Agent),
-        // What was erased is not named by the leaf that says so.
-        Act::Subject { step: SubjectStep::Erase { .. }, .. } if is_erased(outcome) => None,
+        // What was erased is not named by the leaf that says so, and that leaf is nobody's: without it the keys would be
+        // destroyed and nothing would say by whom.
+        Act::Subject { step: SubjectStep::Erase { .. }, .. } if is_erased(outcome) => Some(DataSubject::System),
         Act::Subject { subject, .. } => Some(subject.clone()),
         Act::Tool { .. }
         | Act::Transfer { .. }

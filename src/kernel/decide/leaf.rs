@@ -1,5 +1,7 @@
 //! The body of an audit leaf: who asked for what, under which rules, and what came of it.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ use crate::kernel::witness::{Head, Submission, Verdict as WitnessVerdict};
 
 /// The canonical JSON (RFC 8785) that a leaf commits to.
 ///
-/// Parameters are those received; certificates and signatures appear as their SHA-256, read answers not at all.
+/// Parameters are those received; certificates and people's signatures appear as their SHA-256, read answers not at all.
 ///
 /// # Errors
 /// [`CanonRefused`] when an [`Act::Record`] carries what has no canonical form.
@@ -40,6 +42,7 @@ pub fn leaf_body(
     // What was refused before it was a command is one refusal like the others.
     let recorded = if let Act::Record { decision, .. } = &command.act { refusal_in(decision) } else { None };
     let refused = outcome.as_ref().err().map(|refusal| refusal.name()).or(recorded);
+    let signature = command.stamp.signature.as_ref();
     canonical_of(&Body {
         act: (kind == "act").then_some(name),
         actor: &command.actor,
@@ -50,9 +53,10 @@ pub fn leaf_body(
         parameters,
         policy_version: rules.map(|rules| rules.policy_version.as_str()),
         reason: refused,
-        request_created: command.stamp.signature.map(|signature| signature.created.rfc3339()),
+        request_base_digest: signature.map(|signature| hex::encode(&signature.base_digest)),
+        request_created: signature.map(|signature| signature.created.rfc3339()),
         request_id: &command.stamp.request_id,
-        request_signature_sha256: command.stamp.signature.map(|signature| signature.sha256),
+        request_signature: signature.map(|signature| BASE64_URL_SAFE_NO_PAD.encode(&signature.bytes)),
         result: match outcome {
             Ok(effect) if refused.is_none() => result(effect),
             Ok(_) | Err(_) => Outcome::Other(Value::Null),
@@ -85,12 +89,14 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_version: Option<&'a str>,
     reason: Option<&'a str>,
-    /// Of the signed request, with its signature's hash.
+    /// Of the signed request, with `request_created` and `request_signature`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_base_digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_created: Option<String>,
     request_id: &'a RequestId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_signature_sha256: Option<Sha256>,
+    request_signature: Option<String>,
     result: Outcome<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<&'a Assessment>,

@@ -127,7 +127,7 @@ pub fn sealed(facts: &Facts) -> Found {
         "it lies in the clear in the store, and nothing of it can be erased",
         "whether it is could not be told",
     ];
-    let found = by_doctor(facts, &["sealing"], says);
+    let found = by_doctor(facts, &["sealing", "retention"], says);
     match found.outcome {
         Outcome::NotApplicable => Found::new(Outcome::NotMet, found.at, says[2]),
         // Older leaves in the clear are in the line's own words.

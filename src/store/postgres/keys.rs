@@ -13,8 +13,8 @@ use super::sheet::Sheet;
 use crate::kernel::decide::{Change, RowFault, SubjectRow};
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::UnixMillis;
-use crate::store::sealing::{DataKey, DataKeyRow, KeysClosed, LeafRow, open};
-use crate::store::{KeyWork, LeafRecord, StoreFault, StoreKey, SubjectLine, SubjectQuery};
+use crate::store::sealing::{DESTROYED, DataKey, DataKeyRow, KeysClosed, LeafRow, open};
+use crate::store::{DestroyedKeys, KeyWork, LeafRecord, StoreFault, StoreKey, SubjectLine, SubjectQuery};
 
 /// Subjects whose key of this month a session remembers: about a kilobyte each.
 const REMEMBERED_MAX: usize = 20_000;
@@ -239,6 +239,17 @@ impl PostgresStore {
                 last: month(3)?,
                 hold: by(4)?.zip(at(5)?).zip(by(6)?).map(|((by, at), why)| (by, at, why)),
                 erasure_asked: by(7)?.zip(at(8)?),
+            })
+        })
+    }
+
+    pub(super) fn read_destroyed_keys(&self) -> Result<Vec<DestroyedKeys>, StoreFault> {
+        self.all(DESTROYED, vec![], |row| {
+            Ok(DestroyedKeys {
+                left: rows::get(row, 0)?,
+                at: rows::get::<Option<i64>>(row, 1)?.map(UnixMillis),
+                keys: u32::try_from(rows::get::<i64>(row, 2)?)?,
+                newest: Period(rows::get(row, 3)?),
             })
         })
     }

@@ -47,10 +47,10 @@ use super::reply::Reply;
 use super::sealing::Slot;
 use super::{
     ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, Cosignature, CosignedCheckpoint, FreezeView, KeyWork, LeafRecord, LedgerCheck, LinePlace,
-    Listing, LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork,
-    RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault, StoreKey,
-    SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, DestroyedKeys, FreezeView, KeyWork, LeafRecord, LedgerCheck,
+    LinePlace, Listing, LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery,
+    NoticeWork, RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault,
+    StoreKey, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -442,6 +442,10 @@ impl Store for PostgresStore {
 
     fn subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
         self.read_subjects(query)
+    }
+
+    fn destroyed_keys(&self) -> Result<Vec<DestroyedKeys>, StoreFault> {
+        self.read_destroyed_keys()
     }
 
     fn leaves_in_the_clear(&self) -> Result<u64, StoreFault> {

@@ -24,7 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 use super::{LeafContent, LeafRecord, Store, StoreFault};
-use crate::kernel::subject::DataSubject;
+use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -71,6 +71,18 @@ pub struct SubjectLine {
     pub hold: Option<(String, UnixMillis, String)>,
     /// Who was the first to ask that it be erased, and when.
     pub erasure_asked: Option<(String, UnixMillis)>,
+}
+
+/// Data keys that one decision destroyed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DestroyedKeys {
+    /// What is left of the name of whose they were: `erased:<pseudonym>` or `lapsed`.
+    pub left: String,
+    /// None: the row does not say when.
+    pub at: Option<UnixMillis>,
+    pub keys: u32,
+    /// The last month that one of them sealed leaves of.
+    pub newest: Period,
 }
 
 /// Which subjects are asked for.
@@ -149,6 +161,10 @@ fn opened(wrapping: &dyn Wrapping, kept: &StoreKey) -> Result<Zeroizing<[u8; 32]
     }
 }
 
+/// What [`Store::destroyed_keys`] answers, in the words of both databases.
+pub(super) const DESTROYED: &str = "SELECT subject, destroyed, count(*), max(period) FROM data_keys
+    WHERE wrapped IS NULL GROUP BY subject, destroyed ORDER BY destroyed, subject";
+
 /// A store that keeps no keys: one for tests.
 pub(super) fn no_keys() -> StoreFault {
     StoreFault::NotRecorded("this store keeps no keys".into())
@@ -203,6 +219,16 @@ pub(super) fn open(
                 None => clear(&leaf),
                 Some((id, found)) => {
                     let ring = ring.ok_or_else(|| StoreFault::NotRecorded(KeysClosed.to_string()))?;
+                    if !leaf.salt.is_empty() {
+                        let why = "it is sealed, and something stands where a leaf in the clear has its salt";
+                        let content = LeafContent::Damaged(why.into());
+                        return Ok(LeafRecord {
+                            row: leaf.row,
+                            commitment: leaf.commitment,
+                            content,
+                            index: leaf.index,
+                        });
+                    }
                     keys.content(ring, &leaf, *id, found.as_ref(), &store_key)?
                 }
             };

@@ -10,8 +10,8 @@ use super::rows;
 use crate::kernel::decide::{RowFault, Ruled, SubjectRow};
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{Sha256, UnixMillis};
-use crate::store::sealing::{DataKey, DataKeyRow, KeysClosed};
-use crate::store::{KeyWork, StoreKey, SubjectLine, SubjectQuery};
+use crate::store::sealing::{DESTROYED, DataKey, DataKeyRow, KeysClosed};
+use crate::store::{DestroyedKeys, KeyWork, StoreKey, SubjectLine, SubjectQuery};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -164,6 +164,13 @@ pub(super) fn leaves_in_the_clear(connection: &Connection) -> Read<u64> {
     }
     let sql = "SELECT count(*) FROM leaves WHERE row < ?1 AND data_key IS NULL";
     connection.prepare_cached(sql)?.query_row([low], |row| rows::unsigned(row, 0))
+}
+
+pub(super) fn destroyed(connection: &Connection) -> Read<Vec<DestroyedKeys>> {
+    all(connection, DESTROYED, [], |row| {
+        let at = row.get::<_, Option<i64>>(1)?.map(UnixMillis);
+        Ok(DestroyedKeys { left: row.get(0)?, at, keys: row.get(2)?, newest: Period(row.get(3)?) })
+    })
 }
 
 /// Columns store_key, subject, period, wrapped from this one on.

@@ -1,12 +1,14 @@
 //! The evidence of one payment: it verifies alone, and nobody changes, mixes, adds or leaves out a part unseen.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign::kernel::bundle::tar::{self, Member};
 use countersign::kernel::bundle::{self, verify};
+use countersign::kernel::command::RequestSignature;
 use countersign::kernel::quorum::Answer;
-use countersign::kernel::types::{Sha256, TransactionId};
+use countersign::kernel::types::{Sha256, TransactionId, UnixMillis};
 use serde_json::{Value, json};
 
 use super::parties::OID_BASE;
@@ -66,6 +68,51 @@ fn a_bundle_proves_who_was_let_to_pay_who_said_yes_and_what_moved() {
     assert_eq!(bank.log.bundle(&paid.held, Duration::ZERO).unwrap_err().name, "unknown_transaction");
     let other = Bank::new();
     assert_eq!(verify(&file, &other.kit.root, OID_BASE).unwrap_err().name(), "chain_root_differs");
+}
+
+#[test]
+fn the_request_that_asked_was_signed_by_the_agents_key_or_there_is_no_bundle() {
+    let (bank, paid) = Bank::with_payments();
+    let request = |id: &TransactionId| {
+        let verdict = verify(&bundle_of(&bank, id), &bank.kit.root, OID_BASE).unwrap();
+        verdict.agent().unwrap().request.clone()
+    };
+    assert_eq!(request(&paid.approved).unwrap().base_digest.len(), 64);
+    // Whoever keeps the request finds it again.
+    let sent = Cell::new(None);
+    let id = bank.buys_once_more(1, |_, signature| {
+        sent.set(Some(hex::encode(&signature.base_digest)));
+        Some(signature)
+    });
+    assert_eq!(Some(request(&id).unwrap().base_digest), sent.take());
+    // What nobody signed says nothing of a signature.
+    assert_eq!(request(&bank.buys_once_more(2, |_, _| None)), None);
+    type Change = fn(&Bank, RequestSignature) -> RequestSignature;
+    let table: [(&str, Change); 5] = [
+        ("another key", |bank, _| bank.signed_by_alice()),
+        ("another request", |_, mut signature| {
+            signature.base_digest[0] ^= 1;
+            signature
+        }),
+        ("a digest of no hash", |_, mut signature| {
+            signature.base_digest.pop();
+            signature
+        }),
+        ("a byte of the signature", |_, mut signature| {
+            signature.bytes[40] ^= 1;
+            signature
+        }),
+        ("an old request", |_, mut signature| {
+            signature.created = UnixMillis(signature.created.0 - 1_000_000);
+            signature
+        }),
+    ];
+    for (number, (what, change)) in (3..).zip(table) {
+        let id = bank.buys_once_more(number, |bank, signature| Some(change(bank, signature)));
+        let refused = bank.log.bundle(&id, Duration::ZERO).unwrap_err();
+        assert!(refused.message.contains("request_signature_invalid"), "{what}: {refused:?}");
+        assert_eq!(bank.log.check().unwrap()["sound"], true, "{what}: the log says what was recorded");
+    }
 }
 
 #[test]

@@ -96,8 +96,8 @@ fn every_leaf_says_who_asked_and_signed_and_none_has_a_secret_in_it() {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
         if body["actor"]["kind"] == "agent" && body["tool"].is_string() {
-            let hash = body["request_signature_sha256"].as_str().unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(hash.len(), 64, "{text}");
+            let said = |member: &str| body[member].as_str().unwrap_or_else(|| panic!("{member}: {text}")).len();
+            assert_eq!((said("request_signature"), said("request_base_digest")), (86, 64), "{text}");
             // Made before it was decided, and not long before.
             let (created, at) = (body["request_created"].as_str().unwrap(), body["at"].as_str().unwrap());
             assert!(created[..10] <= at[..10], "{text}");

@@ -8,15 +8,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use countersign::audit::settings::AuditSettings;
 use countersign::audit::{Log, LogSetup};
+use countersign::bench::sealed::sealed;
 use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token, lint};
 use countersign::kernel::approval::{ApprovalDocument, Evidence};
 use countersign::kernel::command::*;
 use countersign::kernel::credential::certificate::Certificate;
 use countersign::kernel::credential::profile::Profile;
+use countersign::kernel::httpsig::{Components, Parameters, content_digest};
 use countersign::kernel::jwt::TokenKey;
 use countersign::kernel::mandate::{self, Mandate, OwnerKey, VerifiedMandate};
 use countersign::kernel::quorum::{GateRule, Side};
-use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput};
+use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signed_digest, to_wire};
 use countersign::kernel::types::*;
 use countersign::ops::clock;
 use countersign::store::Store;
@@ -53,6 +55,7 @@ pub struct Bank {
     pub log: Arc<Log>,
     directory: tempfile::TempDir,
     agent: AgentPrincipal,
+    agent_key: Key,
     agent_certificate: Vec<u8>,
     alice: Key,
     alice_certificate: Vec<u8>,
@@ -92,6 +95,7 @@ impl Bank {
         let hsm = Arc::new(Hsm(vec![key(Purpose::Transaction), key(Purpose::Checkpoint)]));
         let directory = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
+        sealed(&*store).unwrap();
         let certified = |purpose: Purpose| {
             let (info, pair) = hsm.of(purpose);
             let own = kit.certificate(Profile::of_purpose(purpose).unwrap(), pair);
@@ -117,7 +121,7 @@ impl Bank {
             not_after: UnixMillis(clock::now().0 + DAY_MS),
             ..shopper()
         };
-        Self { kit, hsm, store, log, directory, agent, agent_certificate, alice, alice_certificate }
+        Self { kit, hsm, store, log, directory, agent, agent_key, agent_certificate, alice, alice_certificate }
     }
 
     /// With its payments, all signed and in the log.
@@ -186,7 +190,7 @@ impl Bank {
             expires: UnixMillis(w.now.get() + 20 * DAY_MS),
         })
         .unwrap();
-        let call = |call: ToolCall| w.call_as(&self.agent, call).unwrap();
+        let call = |call: ToolCall| self.asks(w, call, Some(&self.agent_key)).unwrap();
         let approved = |asked: ToolCall| match call(asked) {
             Effect::Approved { transaction_id, .. } => transaction_id,
             other => panic!("{other:?}"),
@@ -209,6 +213,74 @@ impl Bank {
         self.say(w, &approval, &denied, Verdict::Deny);
         self.settle();
         Paid { bought, approved: paid, held, cancelled, denied }
+    }
+
+    /// A call in a request that this key has signed.
+    fn asks(&self, w: &World<'_>, call: ToolCall, key: Option<&Key>) -> Outcome {
+        let mut command = w.tool_command(&self.agent, call);
+        command.stamp.signature =
+            key.map(|key| self.signed(command.stamp.wall, command.stamp.request_id.as_str(), key));
+        self.store.apply(vec![command]).unwrap().pop().unwrap().outcome
+    }
+
+    fn signed(&self, at: UnixMillis, id: &str, key: &Key) -> RequestSignature {
+        let components = Components {
+            method: "POST".into(),
+            target_uri: "https://bank.example/mcp".into(),
+            content_digest: content_digest(id.as_bytes()),
+            protocol_version: "2026-07-28".into(),
+            mcp_method: "tools/call".into(),
+            mcp_name: Some("a tool".into()),
+            authorization: Some("Bearer of-this-agent".into()),
+        };
+        let created = at.0 / 1_000;
+        let parameters = Parameters { created, expires: created + 60, nonce: "n".repeat(22) };
+        let base = components.draft(&parameters, self.agent.key).base;
+        RequestSignature {
+            base_digest: signed_digest(Algorithm::P256, &base).unwrap(),
+            bytes: to_wire(Algorithm::P256, &key.sign(&base)).unwrap(),
+            created: UnixMillis(created * 1_000),
+        }
+    }
+
+    /// One more purchase that is paid, by a request as `how` changes it; none: nobody signed it.
+    pub fn buys_once_more(
+        &self,
+        number: u64,
+        how: impl Fn(&Self, RequestSignature) -> Option<RequestSignature>,
+    ) -> TransactionId {
+        let w = &World::new(&*self.store);
+        w.now.set(clock::now().0);
+        w.ids.set(5_000_000 + 1_000 * number);
+        let mut command = w.tool_command(&self.agent, transfer("3", &format!("more-{number}")));
+        let signature = self.signed(command.stamp.wall, "more", &self.agent_key);
+        command.stamp.signature = how(self, signature);
+        let Effect::Approved { transaction_id, .. } =
+            self.store.apply(vec![command]).unwrap().pop().unwrap().outcome.unwrap()
+        else {
+            panic!("a small transfer asks nobody")
+        };
+        self.asks(w, execute_transfer(&transaction_id, "SAV_001", "3"), Some(&self.agent_key)).unwrap();
+        self.settle();
+        transaction_id
+    }
+
+    /// All that leaves say of a subject, by two people.
+    pub fn erases(&self, subject: &str) {
+        let w = &World::new(&*self.store);
+        w.now.set(clock::now().0);
+        w.ids.set(8_000_000);
+        for by in ["olga", "oleg"] {
+            let step = SubjectStep::Erase { reason: "art. 17".into(), pseudonym: Sha256::of(&[subject.as_bytes()]) };
+            let act = Act::Subject { subject: subject.parse().unwrap(), step };
+            w.decision(Actor::Operator(operator(by, &["officer"])), act).outcome.unwrap();
+        }
+        self.settle();
+    }
+
+    /// What another key than the agent's makes of a request.
+    pub fn signed_by_alice(&self) -> RequestSignature {
+        self.signed(clock::now(), "more", &self.alice)
     }
 
     /// Up to 3000 a payment, signed by alice's key: she owns the account, too.

@@ -61,11 +61,31 @@ fn every_record_that_somebody_changes_is_named() {
     use Wrong::*;
     let flip = |table: &str, column: &str, whose: &str| flipped(table, column, whose, "5");
     let leaf_3 = "place = 3";
+    let key_3 = "id = (SELECT data_key FROM leaves WHERE place = 3)";
     let newest = "size = (SELECT max(size) FROM checkpoints)";
     let paid = "state = 'executed' AND kind = 'purchase'";
     let table: Vec<(&str, Vec<String>, Wrong)> = vec![
-        ("a leaf's body", vec![flip("leaves", "body", leaf_3)], LeafNotCommitted),
-        ("a leaf's salt", vec![flip("leaves", "salt", leaf_3)], LeafNotCommitted),
+        ("a sealed leaf's salt", vec![flip("leaves", "body", leaf_3)], LeafNotCommitted),
+        ("a sealed leaf's body", vec![flipped("leaves", "body", leaf_3, "100")], LeafNotCommitted),
+        ("a sealed leaf's tag", vec![flipped("leaves", "body", leaf_3, "length(body)")], LeafNotCommitted),
+        ("a sealed leaf cut", vec![format!("UPDATE leaves SET body = substr(body, 1, 20) WHERE {leaf_3}")], LeafNotCommitted),
+        ("a sealed leaf emptied", vec![format!("UPDATE leaves SET body = x'' WHERE {leaf_3}")], LeafNotCommitted),
+        ("a salt beside a sealed leaf", vec![format!("UPDATE leaves SET salt = x'41' WHERE {leaf_3}")], LeafNotCommitted),
+        ("a sealed leaf called clear", vec![format!("UPDATE leaves SET data_key = NULL WHERE {leaf_3}")], LeafNotCommitted),
+        ("another data key", vec![format!("UPDATE leaves SET data_key = data_key + 1 WHERE {leaf_3}")], LeafNotCommitted),
+        ("a data key's nonce", vec![flipped("data_keys", "wrapped", key_3, "5")], LeafNotCommitted),
+        ("a data key", vec![flipped("data_keys", "wrapped", key_3, "30")], LeafNotCommitted),
+        ("a data key's tag", vec![flipped("data_keys", "wrapped", key_3, "length(wrapped)")], LeafNotCommitted),
+        ("a data key's month", vec![format!("UPDATE data_keys SET period = period + 1 WHERE {key_3}")], LeafNotCommitted),
+        ("a data key's subject", vec![format!("UPDATE data_keys SET subject = 'owner:OWN_9' WHERE {key_3}")], LeafNotCommitted),
+        ("a data key's store key", vec![format!("UPDATE data_keys SET store_key = 9 WHERE {key_3}")], LeafNotCommitted),
+        ("a data key removed", vec![format!("DELETE FROM data_keys WHERE {key_3}")], LeafNotCommitted),
+        ("a data key destroyed", vec![format!("UPDATE data_keys SET wrapped = NULL WHERE {key_3}")], KeyDestroyedWithoutLeaf),
+        (
+            "a data key destroyed as an erasure does",
+            vec![format!("UPDATE data_keys SET wrapped = NULL, destroyed = made, subject = 'lapsed' WHERE {key_3}")],
+            KeyDestroyedWithoutLeaf,
+        ),
         ("a leaf's commitment", vec![flip("leaves", "commitment", leaf_3)], LeafNotCommitted),
         ("a leaf's place", vec!["UPDATE leaves SET place = 99999 WHERE place = 3".into()], LeafMissing),
         ("a leaf without a place", vec!["UPDATE leaves SET place = NULL WHERE place = 3".into()], LeafMissing),
@@ -82,7 +102,7 @@ fn every_record_that_somebody_changes_is_named() {
         (
             "a leaf replaced by a copy of another",
             vec![
-                "UPDATE leaves SET (body, salt, commitment) = (SELECT body, salt, commitment FROM leaves WHERE place = 5)
+                "UPDATE leaves SET (body, data_key, commitment) = (SELECT body, data_key, commitment FROM leaves WHERE place = 5)
                  WHERE place = 3"
                     .into(),
             ],
@@ -208,7 +228,7 @@ fn restore(bank: &Bank, original: &Path) {
     let mut connection = opened(bank);
     connection.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
     let back = connection.transaction().unwrap();
-    for table in ["leaves", "nodes", "checkpoints", "batches", "transactions"] {
+    for table in ["leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions"] {
         back.execute_batch(&format!(
             "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM original.{table};"
         ))
@@ -221,20 +241,20 @@ fn restore(bank: &Bank, original: &Path) {
 fn one_wrong_record_is_one_finding() {
     let (bank, _) = Bank::with_payments();
     for (sql, wrong, on) in [
-        (flipped("leaves", "salt", "place = 6", "1"), vec![Wrong::LeafNotCommitted], "6"),
+        (flipped("leaves", "body", "place = 6", "1"), vec![Wrong::LeafNotCommitted], "6"),
         (flipped("nodes", "hash", "level = 0 AND place = 6", "1"), vec![Wrong::NodeDiffers], "0/6"),
         (flipped("nodes", "hash", "level = 3 AND place = 1", "1"), vec![Wrong::NodeDiffers], "3/1"),
     ] {
         let undo: Vec<u8> = Connection::open(bank.database())
             .unwrap()
-            .query_row("SELECT salt FROM leaves WHERE place = 6", [], |row| row.get(0))
+            .query_row("SELECT body FROM leaves WHERE place = 6", [], |row| row.get(0))
             .unwrap();
         behind(&bank, &sql);
         let examined = examine(&bank);
         assert_eq!((names(&examined), examined.findings.told[0].on.as_str()), (wrong, on), "{sql}");
         // Back again: the same exchange is its own reverse for no column, so the row is put back.
         let connection = Connection::open(bank.database()).unwrap();
-        connection.execute("UPDATE leaves SET salt = ?1 WHERE place = 6", [&undo]).unwrap();
+        connection.execute("UPDATE leaves SET body = ?1 WHERE place = 6", [&undo]).unwrap();
         rebuild_nodes(&bank);
         assert_eq!(names(&examine(&bank)), []);
     }
@@ -264,7 +284,10 @@ fn a_log_that_was_rewritten_up_to_its_root_is_found_by_its_signatures() {
     let (salt, body) = ([9_u8; 32], b"{}".to_vec());
     let commitment = countersign::kernel::receipt::commitment(&salt, &body);
     connection
-        .execute("UPDATE leaves SET salt = ?1, body = ?2, commitment = ?3 WHERE place = 6", (salt, &body, commitment.0))
+        .execute(
+            "UPDATE leaves SET salt = ?1, body = ?2, commitment = ?3, data_key = NULL WHERE place = 6",
+            (salt, &body, commitment.0),
+        )
         .unwrap();
     let found = names(&examine(&bank));
     assert_eq!(found.first(), Some(&Wrong::LeafNotInTree), "{found:?}");
@@ -292,6 +315,29 @@ fn an_erased_leaf_keeps_its_place_and_nobody_is_blamed_for_it() {
     assert_eq!(names(&log.examine(None, &mut |_| {}).unwrap()), [Wrong::LeafNotInTree]);
     store.rows().leaves[7].content = LeafContent::Damaged("the key is another one".into());
     assert!(names(&log.examine(None, &mut |_| {}).unwrap()).contains(&Wrong::LeafNotCommitted));
+}
+
+/// Erased by two people, then looked at, then put back from a backup.
+#[test]
+fn an_erasure_is_sound_and_whoever_undoes_it_is_named() {
+    let (bank, paid) = Bank::with_payments();
+    let kept = |sql: &str| -> Vec<u8> { opened(&bank).query_row(sql, [], |row| row.get(0)).unwrap() };
+    let wrapped = kept("SELECT wrapped FROM data_keys WHERE subject = 'owner:OWN_001'");
+    bank.erases("owner:OWN_001");
+    let examined = examine(&bank);
+    assert_eq!(names(&examined), [], "{:#}", examined.to_json());
+    assert!(examined.counted["erased"].as_u64().unwrap() > 5, "{}", examined.counted);
+    assert_eq!(bank.log.bundle(&paid.bought, Duration::ZERO).unwrap_err().name, "leaf_erased");
+    // Of what was made since nothing can be erased: a hold without its leaf is told as ever.
+    behind(&bank, "UPDATE transactions SET name = 'txn_7ZZZZZZZZZZZZZZZZZZZZZZZZZ' WHERE state = 'approved'");
+    assert_eq!(names(&examine(&bank)), [Wrong::HoldWithoutLeaf]);
+    behind(&bank, "DELETE FROM transactions WHERE name = 'txn_7ZZZZZZZZZZZZZZZZZZZZZZZZZ'");
+    // Under its old name the key opens again.
+    let sql =
+        "UPDATE data_keys SET wrapped = ?1, subject = 'owner:OWN_001', destroyed = NULL WHERE subject LIKE 'erased:%'";
+    opened(&bank).execute(sql, [&wrapped]).unwrap();
+    let found = names(&examine(&bank));
+    assert!(found.contains(&Wrong::ErasureUndone), "{found:?}");
 }
 
 fn copied(bank: &Bank) -> std::path::PathBuf {

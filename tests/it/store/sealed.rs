@@ -129,6 +129,15 @@ sentences! {
         assert_eq!((&leaf["act"], &leaf["result"]["status"]), (&"erase_subject".into(), &"erased".into()));
         assert_eq!(leaf["parameters"]["pseudonym"], Sha256::of(&[b"salted"]).hex());
         assert!(!leaf.to_string().contains("OWN_001"), "{leaf}");
+        // What is left of the keys points to that leaf, which stays when the people who decided it are erased.
+        let [left] = &w.store.destroyed_keys().unwrap()[..] else { panic!() };
+        assert_eq!(left.left, format!("erased:{}", Sha256::of(&[b"salted"])));
+        assert_eq!(left.at.map(UnixMillis::rfc3339).as_deref(), leaf["at"].as_str());
+        assert_eq!((leaf["result"]["keys"].as_u64(), left.newest), (Some(left.keys.into()), Period::of(UnixMillis(w.now.get()))));
+        for by in ["olga", "ada"] {
+            erase(w, by, &subject("operator:oleg")).unwrap();
+        }
+        assert_eq!(said(&leaf_of(w, &second)), leaf);
     };
     whoever_is_held_is_not_erased: |w| {
         w.bank();
@@ -166,6 +175,8 @@ sentences! {
             lapsed += 1;
         }
         assert!(lapsed >= 2, "{lapsed}");
+        let counted: u32 = w.store.destroyed_keys().unwrap().iter().filter(|keys| keys.left == "lapsed").map(|keys| keys.keys).sum();
+        assert_eq!(counted, lapsed);
         assert_eq!(leaf_of(w, &old).content, LeafContent::Erased);
         assert_eq!(said(&leaf_of(w, &held))["act"], "incoming_payment");
         assert_eq!(said(&leaf_of(w, &young))["act"], "incoming_payment");
