@@ -144,7 +144,19 @@ fn an_honest_request_is_verified_and_says_when_and_what_makes_it_single_use() {
         let key = Key::new(algorithm);
         let verified = Wire::honest(&key).verdict(&key).unwrap();
         assert_eq!((verified.created(), verified.expires()), (NOW - 1, NOW + 59));
-        assert_eq!(verified, Wire::honest(&key).verdict(&key).unwrap(), "the same nonce, another signature");
+        let repeated = Wire::honest(&key).verdict(&key).unwrap();
+        assert_eq!(repeated.once(), verified.once(), "the same nonce, another signature");
+        // Of either the record says what was signed: the same, and by this key alone.
+        let (first, second) = (verified.signature().unwrap(), repeated.signature().unwrap());
+        assert_eq!((&first.base_digest, first.created), (&second.base_digest, UnixMillis((NOW - 1) * 1_000)));
+        let is_signed = |by: &Key, signature: &RequestSignature| {
+            let der = sign::from_wire(algorithm, &signature.bytes).unwrap();
+            sign::digest_is_signed(&by.spki(), &signature.base_digest, &der)
+        };
+        assert!(is_signed(&key, first) && is_signed(&key, second) && !is_signed(&Key::new(algorithm), first));
+        let mut another = first.clone();
+        another.base_digest[7] ^= 1;
+        assert!(!is_signed(&key, &another));
         let mut other = parameters();
         other.nonce = NONCE.replace('M', "N");
         let components = honest_components();
