@@ -179,7 +179,7 @@ impl Nodes {
         for party in ["bank", "bank2"] {
             self.ask(party, "", &["stop"]);
         }
-        let state = StateDir::new(&self.state("bank"));
+        let state = StateDir::new(self.state("bank"));
         let config = Config::load(&state).unwrap();
         let (party, party_settings, settings) = config.hosted();
         let token = Embedded::start(PathBuf::from(PROGRAM), &state, &party_settings.token, settings).unwrap();
