@@ -29,7 +29,7 @@ pub enum Verb {
     #[command(after_help = "Example:
   countersign audit hold owner:OWN_001 --reason \"court order 17/2026\"")]
     Hold {
-        /// owner:<id>, agent:<SPIFFE ID> or operator:<name>
+        /// owner:ID, agent:SPIFFE-ID or operator:NAME
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]
@@ -39,7 +39,7 @@ pub enum Verb {
     #[command(after_help = "Example:
   countersign audit release owner:OWN_001 --reason \"the case is closed\"")]
     Release {
-        /// owner:<id>, agent:<SPIFFE ID> or operator:<name>
+        /// owner:ID, agent:SPIFFE-ID or operator:NAME
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]
@@ -55,7 +55,7 @@ pub enum Verb {
 At a terminal it asks for one typed word; --yes leaves the question out. Name nobody in the
 reason: it stays when the subject is gone. docs/RETENTION.md says what is erased and what is not.")]
     Erase {
-        /// owner:<id>, agent:<SPIFFE ID> or operator:<name>
+        /// owner:ID, agent:SPIFFE-ID or operator:NAME
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]

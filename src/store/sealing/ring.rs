@@ -32,7 +32,8 @@ pub(in crate::store) struct DataKeyRow {
     pub(in crate::store) wrapped: Option<Vec<u8>>,
 }
 
-/// The store's keys, open. Cheap to ask: nothing here waits for anybody, except [`Ring::learn`].
+/// The store's keys, open. Cheap to ask: nothing here waits for anybody, except what asks the token for a key that is new
+/// to it.
 pub struct Ring {
     newest: i64,
     /// By number: the newest one, and those that were needed since. The lock guards the map only.
