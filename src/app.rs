@@ -201,6 +201,11 @@ fn start(
         confinement,
     })?;
 
+    if doors == Doors::All {
+        // A store that is older than what others have seen does nothing: no order, no mail, no checkpoint, no answer.
+        witness::asking::at_start(&services)?;
+    }
+    services.begin()?;
     let stop = CancellationToken::new();
     let mut tasks = Vec::new();
 
@@ -235,9 +240,11 @@ fn start(
             hold_peer_lease(&services, &stop)?;
         }
         if services.cosigning().is_some() {
-            // A store that is older than what others have seen serves nobody.
-            witness::asking::at_start(&services)?;
             ask_witness(&services, &stop)?;
+            // Before any door is open: what has waited too long already stops money from the first call on.
+            if let Err(failure) = guard_turn(&services) {
+                tracing::warn!(name = %failure.name, "the breaker will be looked at again");
+            }
         }
         if config.peer.is_some() || config.listen.peer.is_some() {
             tasks.push(runtime.spawn(tend_issuances(Arc::clone(&services), stop.clone())));
@@ -584,19 +591,20 @@ async fn guard_payments(services: Arc<Services>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let turn = Arc::clone(&services);
-        let guarded = tokio::task::spawn_blocking(move || {
-            let Ok(payments) = turn.payments() else { return Ok(()) };
-            payments.breaker_turn(match turn.setup.hsm.health().state {
-                HsmState::Up | HsmState::Degraded => Reached::Yes,
-                HsmState::Down | HsmState::Probing => Reached::No,
-            })
-        });
-        match guarded.await {
+        match tokio::task::spawn_blocking(move || guard_turn(&turn)).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => tracing::warn!(name = %failure.name, "the breaker will be looked at again"),
             Err(_) => tracing::error!("the breaker met a defect"),
         }
     }
+}
+
+fn guard_turn(services: &Services) -> Result<(), Failure> {
+    let Ok(payments) = services.payments() else { return Ok(()) };
+    payments.breaker_turn(match services.setup.hsm.health().state {
+        HsmState::Up | HsmState::Degraded => Reached::Yes,
+        HsmState::Down | HsmState::Probing => Reached::No,
+    })
 }
 
 /// Every connection is a descriptor, and the usual soft limit is 1,024: takes what the hard limit allows.

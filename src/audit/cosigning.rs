@@ -1,8 +1,8 @@
 //! How far a witness is behind this log: what the one thread that asks it has seen, for everybody who acts on it.
 //!
-//! Lag is counted from the last moment at which all that was there had its cosignature, on the boot clock. A thread that
-//! does not look any more counts as a witness that is silent. What another node of the bank had cosigned is seen in the
-//! store.
+//! Lag is counted from the last moment at which all that was there had its cosignature, on the boot clock; for what waits
+//! already when a daemon starts, from the newest cosignature, so that no restart begins the count anew. A thread that does
+//! not look any more counts as a witness that is silent. What another node of the bank had cosigned is seen in the store.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -86,6 +86,16 @@ struct Seen {
     remembered: Option<Head>,
     fault: Option<Failure>,
     disagreement: Option<Disagreement>,
+    /// This process has served, or could have: from then on leaves wait, whatever is missing later.
+    was_set_up: SetUp,
+}
+
+/// Whether agents could be served here at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetUp {
+    Yes,
+    /// Something is missing: the other party may not be known yet.
+    NotYet,
 }
 
 impl Cosigning {
@@ -98,6 +108,7 @@ impl Cosigning {
             remembered: None,
             fault: None,
             disagreement: None,
+            was_set_up: SetUp::NotYet,
         };
         Self { max, seen: Mutex::new(seen) }
     }
@@ -114,6 +125,24 @@ impl Cosigning {
             Some(seen.waiting_since_ms.unwrap_or(seen.looked_ms))
         };
         (seen.looked_ms, seen.size, seen.cosigned_size) = (now_ms, size, cosigned_size);
+    }
+
+    /// What waits at a start has waited for so long already, by the newest cosignature; None: there is none, and no more
+    /// time is given. Says nothing when nothing waits.
+    pub fn has_waited(&self, now_ms: i64, age_ms: Option<i64>) {
+        let age_ms = age_ms.unwrap_or(i64::from(self.max.seconds) * 1_000 + 1).max(0);
+        let mut seen = self.seen();
+        seen.waiting_since_ms = seen.waiting_since_ms.map(|since| since.min(now_ms.saturating_sub(age_ms)));
+    }
+
+    /// Whether leaves have to be cosigned: until agents can be served at all nothing has to wait, and what goes missing
+    /// afterwards changes nothing.
+    pub fn counts(&self, now: SetUp) -> bool {
+        let mut seen = self.seen();
+        if now == SetUp::Yes {
+            seen.was_set_up = SetUp::Yes;
+        }
+        seen.was_set_up == SetUp::Yes
     }
 
     /// The witness has said what it remembers, and this store has the same. Answers what it disagreed with before.
@@ -238,6 +267,37 @@ mod tests {
         );
         cosigning.looked(began + 64_000, 106, 50);
         assert!(cosigning.overdue(began + 122_000).is_some(), "what waits has waited since 61");
+    }
+
+    #[test]
+    fn what_waits_at_a_start_has_waited_since_the_newest_cosignature() {
+        // (leaves, of them cosigned at the start, age of the newest cosignature) → lag right then, whether money is stopped
+        for (size, cosigned, age_ms, lag, is_stopped) in [
+            (9, 9, Some(3_600_000), 0, false),
+            (9, 5, Some(3_600_000), 3_600_000, true),
+            (9, 5, Some(30_000), 30_000, false),
+            (9, 5, Some(-7), 0, false),
+            (9, 0, None, 60_001, true),
+            (0, 0, None, 0, false),
+        ] {
+            let (cosigning, began) = cosigning();
+            cosigning.looked(began, size, cosigned);
+            cosigning.has_waited(began, age_ms);
+            assert_eq!(cosigning.state(began).lag_ms, lag, "{cosigned} of {size}, {age_ms:?}");
+            assert_eq!(cosigning.overdue(began).is_some(), is_stopped, "{cosigned} of {size}, {age_ms:?}");
+            // It goes on counting, and ends with the first cosignature over all that waited.
+            cosigning.looked(began + 1_000, size + 1, cosigned);
+            assert_eq!(cosigning.overdue(began + 1_000).is_some(), is_stopped);
+            cosigning.looked(began + 2_000, size + 2, size + 1);
+            assert_eq!(cosigning.overdue(began + 2_000), None);
+        }
+    }
+
+    #[test]
+    fn what_goes_missing_later_stops_no_counting() {
+        let (cosigning, _) = cosigning();
+        assert!(!cosigning.counts(SetUp::NotYet));
+        assert!(cosigning.counts(SetUp::Yes) && cosigning.counts(SetUp::NotYet));
     }
 
     #[test]

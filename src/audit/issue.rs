@@ -87,10 +87,10 @@ impl Log {
         Ok(Some(Evidence { posted, batch, batch_signature, leaf, leaf_index, checkpoint, note, cosignature }))
     }
 
-    /// The signed checkpoint that a leaf is proven under: the newest that a witness has cosigned, or else the newest.
+    /// The signed checkpoint that a leaf is proven under: the newest that the witness has cosigned, or else the newest.
     pub(super) fn covering(&self, index: u64) -> Result<Option<(CheckpointRecord, Option<Cosignature>)>, Failure> {
         let store = &self.setup.store;
-        let cosigned = store.cosigned_checkpoint()?.filter(|cosigned| index < cosigned.checkpoint.size);
+        let cosigned = self.cosigned()?.filter(|cosigned| index < cosigned.checkpoint.size);
         if let Some(CosignedCheckpoint { checkpoint, cosignature }) = cosigned {
             return Ok(Some((checkpoint, Some(cosignature))));
         }
@@ -102,10 +102,10 @@ impl Log {
     fn verify_own(&self, receipt: &Receipt) -> Result<(), Failure> {
         let roles = self.roles();
         let root = transaction_role(&roles)?.chain.last().map(Vec::as_slice).unwrap_or_default();
-        let cosigned = receipt.log.cosignatures.first().and_then(|cosignature| cosignature.chain.last());
-        let witness = cosigned.map(|root| root.0.as_slice());
-        let verified =
-            receipt.to_bytes().and_then(|bytes| verify_witnessed(&bytes, root, witness, &self.setup.oid_base));
+        let witness = self.witness_root().filter(|_| !receipt.log.cosignatures.is_empty());
+        let verified = receipt
+            .to_bytes()
+            .and_then(|bytes| verify_witnessed(&bytes, root, witness.as_deref(), &self.setup.oid_base));
         verified.map(|_| ()).map_err(|refusal| {
             Failure::fault(
                 "receipt_unverifiable",

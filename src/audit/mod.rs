@@ -16,6 +16,7 @@ mod sequencer;
 pub mod settings;
 mod show;
 pub mod subjects;
+mod witnessed;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -33,6 +34,7 @@ use crate::store::{CheckpointRecord, LeafContent, Store};
 
 pub use check::{CopyHead, Examined, Finding, Findings, Wrong};
 pub use sequencer::Advance;
+pub use witnessed::cosigned_at;
 
 /// What a log is made of.
 pub struct LogSetup {
@@ -109,6 +111,8 @@ pub struct Log {
     setup: LogSetup,
     /// Replaced as a whole when a key is rotated. The lock guards the pointer only.
     roles: RwLock<Arc<LogRoles>>,
+    /// Guards whose word counts beside our own; never held across a call.
+    witness: Mutex<witnessed::Witness>,
     /// Guards the small state below only; never held across a store or HSM call.
     shared: Mutex<Shared>,
     /// Wakes the sequencer: work or stop.
@@ -164,6 +168,7 @@ impl Log {
         Ok(Arc::new(Self {
             roles: RwLock::new(Arc::new(LogRoles { checkpoint, transaction, earlier: Vec::new() })),
             setup,
+            witness: Mutex::default(),
             shared: Mutex::default(),
             work: Condvar::new(),
             progress: Condvar::new(),

@@ -101,7 +101,7 @@ impl Log {
         let end = Instant::now() + within;
         let cosigned = loop {
             let seen = self.lock().progressed;
-            let cosigned = store.cosigned_checkpoint()?.filter(|cosigned| cosigned.checkpoint.size >= newest.size);
+            let cosigned = self.cosigned()?.filter(|cosigned| cosigned.checkpoint.size >= newest.size);
             let left = end.saturating_duration_since(Instant::now());
             if cosigned.is_some() || self.setup.settings.witness_lag_max.limits().is_none() || left.is_zero() {
                 break cosigned;

@@ -88,6 +88,7 @@ impl Served {
             notifier: None,
             confinement: Confinement::NotAvailable("a measurement".into()),
         })?;
+        services.begin()?;
         let (state, token_name, settings) = (state.clone(), party_settings.token.clone(), settings.clone());
         Ok(Self { services, authority, store, state, token_name, settings, token })
     }

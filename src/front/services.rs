@@ -102,6 +102,8 @@ pub struct Services {
     /// At a bank whose log is cosigned: how far.
     cosigning: Option<Arc<Cosigning>>,
     log: OnceLock<Arc<Log>>,
+    /// Set once the log may go on.
+    goes_on: OnceLock<()>,
     payments: OnceLock<Arc<Payments>>,
     /// At a bank: who scores agents' calls, unless it is off.
     watch: Option<Arc<Watch>>,
@@ -161,6 +163,7 @@ impl Services {
             cosigning,
             connections: Arc::default(),
             log: OnceLock::new(),
+            goes_on: OnceLock::new(),
             payments: OnceLock::new(),
             watch,
             acceptance: RwLock::new(None),
@@ -302,6 +305,10 @@ impl Services {
         }
         if let Some(log) = self.log.get() {
             log.replace_roles(self.log_roles()?);
+            // Without the file the root that was read before goes on counting.
+            if let Ok(root) = setup.authority.root_of_party(None) {
+                log.trust_witness(root);
+            }
         }
         if setup.kind == PartyKind::Bank {
             self.complete_bank(&mut missing)?;
@@ -321,9 +328,18 @@ impl Services {
             settings: setup.settings.audit.clone(),
             oid_base: setup.settings.pki.oid_base.clone(),
         })?;
-        log.start()?;
-        let _ = self.log.set(log);
-        Ok(())
+        let log = self.log.get_or_init(|| log);
+        if self.goes_on.get().is_some() { log.start() } else { Ok(()) }
+    }
+
+    /// Lets the log go on: from here on leaves get their places, and checkpoints are signed. Before that a store that is
+    /// older than what others have seen is left as it is.
+    ///
+    /// # Errors
+    /// `thread_failed`
+    pub fn begin(&self) -> Result<(), Failure> {
+        self.goes_on.get_or_init(|| ());
+        self.log.get().map_or(Ok(()), Log::start)
     }
 
     /// The log's keys as they are now, with those from before each rotation.

@@ -477,7 +477,8 @@ pub trait Store: Send + Sync {
     /// Keeps the first signed note of this size; a later one is ignored.
     fn store_signed_checkpoint(&self, size: u64, signed: Vec<u8>) -> Result<(), StoreFault>;
 
-    /// Keeps the first cosignature of the signed checkpoint of this size; a later one is ignored.
+    /// Keeps the newest cosignature of the signed checkpoint of this size. The caller has verified it; what stood here
+    /// before may have been anybody's.
     fn store_cosignature(&self, _size: u64, _cosignature: Cosignature) -> Result<(), StoreFault> {
         Err(StoreFault::NotRecorded("this store keeps no cosignatures".into()))
     }

@@ -124,6 +124,15 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The bank's store, as whoever has the database reaches it.
+fn store(world: &World) -> rusqlite::Connection {
+    rusqlite::Connection::open(world.state("bank").join("store/store.sqlite3")).unwrap()
+}
+
+fn newest_checkpoint(world: &World) -> u64 {
+    store(world).query_one("SELECT max(size) FROM checkpoints", [], |row| row.get(0)).unwrap()
+}
+
 fn balance(bridge: &mut Bridge) -> Value {
     bridge.ask("tools/call", json!({ "name": "get_account_balance", "arguments": { "account_id": "CHK_001" } }))
 }
@@ -180,6 +189,11 @@ fn without_its_witness_a_bank_stops_money_goes_on_reading_and_heals_by_itself() 
     let mut bridge = Bridge::start_as(&world.state("agent"), "assistant");
     assert_eq!(transfer(&mut bridge, "before")["status"], "approved");
     is_cosigned(world);
+    // Whoever has the database writes a cosignature beside each checkpoint at once: that is nobody's word.
+    let forged = "CREATE TRIGGER forged AFTER UPDATE OF signed ON checkpoints BEGIN
+        INSERT OR IGNORE INTO cosignatures (size, line, chain)
+        SELECT NEW.size, line, chain FROM cosignatures ORDER BY size LIMIT 1; END";
+    store(world).execute_batch(forged).unwrap();
     world.run("secco", &["stop"]);
     leaf(world);
     until("the stop", || {
@@ -214,7 +228,9 @@ fn a_store_from_a_backup_is_refused_at_the_start_and_the_witness_goes_on_when_pe
     let size = is_cosigned(world);
     backed_up(world, &new);
     put_back(world, &old);
+    let signed = newest_checkpoint(world);
     assert_eq!(serve_refused(world), (3, "store_older_than_witnessed".into()));
+    assert_eq!(newest_checkpoint(world), signed, "an old store is left as it is: no second head of any size is signed");
     let halted = remembered(world);
     assert_eq!(halted["halted"]["cause"], "log_rolled_back", "{halted}");
     assert!(halted["head"]["size"].as_u64().unwrap() >= size);
@@ -310,6 +326,26 @@ fn a_bank_that_runs_refuses_its_agents_once_the_witness_has_seen_more() {
         let bank = ask(world, "bank", "auditor", &["bank", "status"]);
         (bank["causes"][0]["cause"] == "witness_lag").then_some(())
     });
+}
+
+#[test]
+fn a_store_that_loses_commits_while_its_bank_runs_is_refused_at_once() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    leaf(world);
+    let size = is_cosigned(world);
+    assert!(is_served(world));
+    let size = is_cosigned(world).max(size);
+    // What a fail-over to a copy that was behind leaves.
+    let lost = "DELETE FROM cosignatures WHERE size > (SELECT max(size) FROM checkpoints WHERE size < ?1)";
+    let (store, gone) = (store(world), lost.replace("DELETE FROM cosignatures", "DELETE FROM checkpoints"));
+    assert!(store.execute(lost, [size]).unwrap() > 0 && store.execute(&gone, [size]).unwrap() > 0);
+    until("the refusal", || {
+        let refused = status(world, "bank")["cosigning"]["refused"]["name"].clone();
+        (refused == "store_older_than_witnessed").then_some(())
+    });
+    assert!(!is_served(world));
+    until("the witness knows", || (remembered(world)["halted"]["cause"] == "log_rolled_back").then_some(()));
 }
 
 /// A log of another, with a key of its own.

@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Question, Remembered};
-use crate::audit::Log;
-use crate::audit::cosigning::{Cosigning, Disagreement};
+use crate::audit::cosigning::{Cosigning, Disagreement, SetUp};
+use crate::audit::{Log, cosigned_at};
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command};
 use crate::kernel::cosignature;
@@ -36,10 +36,11 @@ enum When {
     Serving,
 }
 
-/// Before any door is open: whether the witness has seen what this store has not.
+/// Before any door is open and before the log goes on: whether the witness has seen what this store has not. What waits
+/// here for its cosignature is handed in at once.
 ///
 /// # Errors
-/// `store_older_than_witnessed`, `log_forked`. A witness that cannot be asked now is no reason not to start.
+/// `store_older_than_witnessed`, `log_forked`; the store's. A witness that cannot be asked now is no reason not to start.
 pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
     let Some(cosigning) = services.cosigning() else {
         return Ok(());
@@ -52,7 +53,7 @@ pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
     let thread = std::thread::Builder::new().name("witness-start".into());
     let spawned = thread.spawn(move || {
         // Nobody listens any more when it took too long.
-        let _ = tell.send(compare(&asked, &log, &measured, When::Start));
+        let _ = tell.send(turn(&asked, &measured, When::Start));
     });
     if let Err(error) = spawned {
         return Err(Failure::fault("thread_failed", error.to_string(), "check the limit on processes of this user"));
@@ -64,8 +65,12 @@ pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
         return Err(disagreement.failure());
     }
     if let Err(Failure { name, message, .. }) = asked {
-        tracing::warn!(%name, %message, "the witness was not asked yet what it has seen of this log");
+        tracing::warn!(%name, %message, "the witness has not said yet what it has seen of this log");
     }
+    let newest = log.cosigned()?;
+    look(services, &log, cosigning)?;
+    let at = newest.as_ref().and_then(|newest| cosigned_at(&newest.cosignature));
+    cosigning.has_waited(clock::boot_ms(), at.map(|at| clock::now().0.saturating_sub(at.0)));
     Ok(())
 }
 
@@ -76,7 +81,7 @@ pub fn hold(services: &Services, stop: &CancellationToken) {
     };
     let interval = Duration::from_millis(services.setup.settings.audit.witness_interval_ms);
     while !stop.is_cancelled() {
-        let ended = turn(services, cosigning).err();
+        let ended = turn(services, cosigning, When::Serving).err();
         let pause = match &ended {
             Some(failure) if failure.kind == Kind::Refused => interval.max(REFUSED_PAUSE),
             Some(_) | None => interval,
@@ -94,34 +99,39 @@ pub fn hold(services: &Services, stop: &CancellationToken) {
 }
 
 /// One look, and a question if there is something to ask.
-fn turn(services: &Services, cosigning: &Cosigning) -> Result<(), Failure> {
+fn turn(services: &Services, cosigning: &Cosigning, when: When) -> Result<(), Failure> {
     let Ok(log) = services.log() else {
         // Nothing is recorded yet, so nothing waits.
         cosigning.looked(clock::boot_ms(), 0, 0);
         return Ok(());
     };
-    let cosigned = look(services, cosigning)?;
-    if cosigning.remembered().is_none() {
-        compare(services, log, cosigning, When::Serving)?;
+    let cosigned = look(services, log, cosigning)?;
+    match cosigning.remembered() {
+        None => compare(services, log, cosigning, when)?,
+        // What is remembered was here: a store that has less has lost it while we ran (a fail-over to a copy that was
+        // behind). That is known without asking.
+        Some(known) if newest_size(services)? < known.size => agree(services, log, cosigning, known, when)?,
+        Some(_) => {}
     }
     for _ in 0..STALE_MAX {
         let Some(signed) = services.setup.store.signed_checkpoint()? else {
             return Ok(());
         };
         let remembered = cosigning.remembered().unwrap_or_else(Head::empty);
-        // Another node has asked about what this one is about to see.
+        // Another node has asked about what is journalled here and not signed yet.
         if cosigned >= signed.size || remembered.size > signed.size {
             return Ok(());
         }
         match ask(services, log, &signed, remembered.size, Claim::Nothing) {
             Ok(Answer::Cosigned { line, chain }) => {
-                keep(services, &signed, line, chain)?;
+                keep(services, log, &signed, line, chain)?;
                 cosigning.agreed(Head { size: signed.size, root: signed.root });
-                look(services, cosigning)?;
+                let cosigned = look(services, log, cosigning)?;
                 log.notify();
-                return Ok(());
+                // What was verified a moment ago is not what the store has.
+                return if cosigned < signed.size { Err(not_kept(signed.size)) } else { Ok(()) };
             }
-            Ok(Answer::Stale { remembered }) => agree(services, log, cosigning, remembered, When::Serving)?,
+            Ok(Answer::Stale { remembered }) => agree(services, log, cosigning, remembered, when)?,
             Err(failure) => {
                 // Whatever the reason is, the next turn asks first what is remembered.
                 cosigning.forget_remembered();
@@ -132,16 +142,18 @@ fn turn(services: &Services, cosigning: &Cosigning) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How far the log is, and how far it is cosigned.
-fn look(services: &Services, cosigning: &Cosigning) -> Result<u64, Failure> {
-    let store = &services.setup.store;
-    let cosigned = store.cosigned_checkpoint()?.map_or(0, |cosigned| cosigned.checkpoint.size);
-    // Until agents can be served at all nothing has to wait: the other party may not be known yet.
-    let is_set_up = services.missing().is_empty();
-    let newest = store.newest_checkpoint()?.map_or(0, |record| record.size);
-    let size = if is_set_up { newest } else { cosigned };
+/// How far the log is, and how far it is cosigned: by the witness's own word, verified, not by what a row says.
+fn look(services: &Services, log: &Log, cosigning: &Cosigning) -> Result<u64, Failure> {
+    let cosigned = log.cosigned()?.map_or(0, |cosigned| cosigned.checkpoint.size);
+    let now = if services.missing().is_empty() { SetUp::Yes } else { SetUp::NotYet };
+    let newest = newest_size(services)?;
+    let size = if cosigning.counts(now) { newest } else { cosigned };
     cosigning.looked(clock::boot_ms(), size, cosigned);
     Ok(cosigned)
+}
+
+fn newest_size(services: &Services) -> Result<u64, Failure> {
+    Ok(services.setup.store.newest_checkpoint()?.map_or(0, |record| record.size))
 }
 
 /// Asks the witness what it remembers, and whether this store has the same.
@@ -155,7 +167,7 @@ fn compare(services: &Services, log: &Log, cosigning: &Cosigning, when: When) ->
 /// witness is told what there is.
 fn agree(services: &Services, log: &Log, cosigning: &Cosigning, remembered: Head, when: When) -> Result<(), Failure> {
     // After the witness has spoken: a node of this bank may have added what it speaks of.
-    let leaves = services.setup.store.newest_checkpoint()?.map_or(0, |record| record.size);
+    let leaves = newest_size(services)?;
     let disagreement = if leaves < remembered.size {
         Disagreement::StoreOlder { remembered, leaves }
     } else if remembered.size > 0 && log.root_at(remembered.size)? != remembered.root {
@@ -222,7 +234,13 @@ fn ask(
 }
 
 /// Verifies the witness's word and keeps it beside the checkpoint.
-fn keep(services: &Services, signed: &CheckpointRecord, line: String, chain: Vec<Base64>) -> Result<(), Failure> {
+fn keep(
+    services: &Services,
+    log: &Log,
+    signed: &CheckpointRecord,
+    line: String,
+    chain: Vec<Base64>,
+) -> Result<(), Failure> {
     let unusable = |why: String| {
         Failure::refused(
             "cosignature_unusable",
@@ -240,8 +258,18 @@ fn keep(services: &Services, signed: &CheckpointRecord, line: String, chain: Vec
     let oid_base = &services.setup.settings.pki.oid_base;
     cosignature::verify(&checkpoint, cosignatures, Some(&root), oid_base)
         .map_err(|refusal| unusable(format!("{}: {refusal}", refusal.name())))?;
+    // The root that has just been read is the one to go by.
+    log.trust_witness(root);
     let chain = chain.into_iter().map(|certificate| certificate.0).collect();
     Ok(services.setup.store.store_cosignature(signed.size, Cosignature { line, chain })?)
+}
+
+fn not_kept(size: u64) -> Failure {
+    Failure::refused(
+        "cosignature_replaced",
+        format!("the witness has cosigned checkpoint {size}, and the store has another line beside it"),
+        "somebody writes to the store besides the daemon: `countersign audit check`, and look for triggers",
+    )
 }
 
 fn not_understood(error: &serde_json::Error) -> Failure {

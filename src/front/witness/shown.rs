@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::audit::cosigned_at;
 use crate::ca::settings::PartyKind;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal};
 use crate::kernel::note::{NoteSignature, SignatureType, key_id};
 use crate::kernel::sign::Purpose;
+use crate::kernel::types::UnixMillis;
 use crate::kernel::witness::{Head, WitnessedLog};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -28,12 +30,10 @@ pub fn status(services: &Services) -> Result<Value, Failure> {
 }
 
 fn of_log(services: &Services) -> Result<Value, Failure> {
-    let cosigned = services.setup.store.cosigned_checkpoint()?;
+    let cosigned = services.log().ok().map(|log| log.cosigned()).transpose()?.flatten();
     let cosignature = cosigned.map(|cosigned| {
         let line = NoteSignature::parse(&cosigned.cosignature.line).ok();
-        let seconds = line.as_ref().and_then(|line| line.signature.first_chunk::<8>());
-        let seconds = seconds.and_then(|bytes| i64::try_from(u64::from_be_bytes(*bytes)).ok());
-        let at = seconds.map(|seconds| crate::kernel::types::UnixMillis(seconds.saturating_mul(1_000)).rfc3339());
+        let at = cosigned_at(&cosigned.cosignature).map(UnixMillis::rfc3339);
         json!({ "size": cosigned.checkpoint.size, "witness": line.map(|line| line.name), "at": at })
     });
     Ok(json!({

@@ -65,7 +65,7 @@ pub(super) fn put(log: &WitnessedLog) -> Result<Call<'_>, RowFault> {
     })
 }
 
-/// Keeps the first cosignature of this size.
+/// Keeps the newest cosignature of this size.
 ///
 /// # Errors
 /// A statement's failure.
@@ -82,7 +82,8 @@ pub(super) async fn store(session: &mut Session, size: u64, cosignature: &Cosign
         ),
         (
             "INSERT INTO cosignatures (size, line, chain) SELECT size, $2, $3 FROM checkpoints
-             WHERE size = $1 AND signed IS NOT NULL ON CONFLICT (size) DO NOTHING",
+             WHERE size = $1 AND signed IS NOT NULL
+             ON CONFLICT (size) DO UPDATE SET line = excluded.line, chain = excluded.chain",
             vec![Box::new(number), Box::new(cosignature.line.as_str()), Box::new(name.0.as_slice())],
         ),
     ];

@@ -66,7 +66,7 @@ pub(super) fn put(commit: &Commit<'_>, log: &WitnessedLog) -> Result<(), RowFaul
     Ok(())
 }
 
-/// Keeps the first cosignature of this size.
+/// Keeps the newest cosignature of this size.
 pub(super) fn store(connection: &Connection, size: u64, cosignature: &Cosignature) -> Result<(), RowFault> {
     let size = i64::try_from(size)?;
     let chain: Vec<&[u8]> = cosignature.chain.iter().map(Vec::as_slice).collect();
@@ -75,7 +75,8 @@ pub(super) fn store(connection: &Connection, size: u64, cosignature: &Cosignatur
     let sql = "INSERT INTO witness_chains (name, certificates) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
     connection.prepare_cached(sql)?.execute(params![name.0, serde_json::to_string(&certificates)?])?;
     let sql = "INSERT INTO cosignatures (size, line, chain) SELECT size, ?2, ?3 FROM checkpoints
-               WHERE size = ?1 AND signed IS NOT NULL ON CONFLICT (size) DO NOTHING";
+               WHERE size = ?1 AND signed IS NOT NULL
+               ON CONFLICT (size) DO UPDATE SET line = excluded.line, chain = excluded.chain";
     connection.prepare_cached(sql)?.execute(params![size, cosignature.line, name.0])?;
     Ok(())
 }

@@ -293,7 +293,7 @@ impl Store for MemoryStore {
     }
 
     fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
-        self.rows().cosignatures.entry(size).or_insert(cosignature);
+        self.rows().cosignatures.insert(size, cosignature);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::audit::LogRoles;
+use countersign::audit::{Log, LogRoles};
 use countersign::hsm::CertifiedKey;
 use countersign::kernel::canon::canonical;
 use countersign::kernel::cosignature::{Anchored, CosignatureEvidence};
@@ -11,7 +11,7 @@ use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, Signed
 use countersign::kernel::receipt::{Base64, Receipt, Salt, verify, verify_witnessed};
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
 use countersign::kernel::types::Sha256;
-use countersign::store::Store;
+use countersign::store::{Cosignature, Store};
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
 use serde_json::json;
 
@@ -37,6 +37,7 @@ pub fn cosigned() -> (Bank, Bank, Receipt) {
     store.add_leaves(9);
     let ids = store.post(&bank, 7, 5);
     let log = open(&bank, &store);
+    log.trust_witness(secco.root.clone());
     advance_all(&log);
     let signed = store.signed_checkpoint().unwrap().unwrap();
     let checkpoint = Checkpoint::parse(std::str::from_utf8(&signed.note).unwrap()).unwrap();
@@ -83,6 +84,43 @@ fn a_witness_is_told_by_its_root() {
     let bytes = receipt.to_bytes().unwrap();
     let missing = verify_witnessed(&bytes, &bank.root, Some(&secco.root), OID_BASE).unwrap_err();
     assert_eq!(missing.name(), "cosignature_missing");
+}
+
+#[test]
+fn a_row_beside_a_checkpoint_is_nobodys_word_until_it_verifies() {
+    let (bank, secco, stranger) = (Bank::new(), Bank::new(), Bank::new());
+    let store = Arc::new(MemoryStore::default());
+    let ids = store.post(&bank, 7, 5);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    let signed = store.signed_checkpoint().unwrap().unwrap();
+    let checkpoint = Checkpoint::parse(std::str::from_utf8(&signed.note).unwrap()).unwrap();
+    let other = Checkpoint { size: checkpoint.size + 1, ..checkpoint.clone() };
+    let words = |log: &Log| log.receipt(&ids[2], Duration::ZERO).unwrap().log.cosignatures.len();
+    let genuine = secco.cosign(&checkpoint);
+
+    store.store_cosignature(signed.size, genuine.clone()).unwrap();
+    assert_eq!((log.cosigned().unwrap(), words(&log)), (None, 0), "nobody is trusted yet");
+    log.trust_witness(secco.root.clone());
+    let table = [
+        ("of another PKI", stranger.cosign(&checkpoint), 0),
+        ("the witness's", genuine.clone(), 1),
+        ("of another checkpoint", secco.cosign(&other), 0),
+        (
+            "the witness's line under another's certificates",
+            Cosignature { chain: stranger.cosign(&other).chain, ..genuine.clone() },
+            0,
+        ),
+        ("no line", Cosignature { line: "true".into(), ..genuine.clone() }, 0),
+        ("the witness's again", genuine, 1),
+    ];
+    for (what, cosignature, expected) in table {
+        store.store_cosignature(signed.size, cosignature).unwrap();
+        assert_eq!((usize::from(log.cosigned().unwrap().is_some()), words(&log)), (expected, expected), "{what}");
+        assert_eq!(log.head(Duration::ZERO).unwrap().witnesses.len(), expected, "{what}");
+    }
+    log.trust_witness(stranger.root.clone());
+    assert_eq!((log.cosigned().unwrap(), words(&log)), (None, 0), "another root is trusted now");
 }
 
 #[test]

@@ -120,7 +120,7 @@ sentences! {
         }
         assert_eq!(hand_in(w, submission(None, "one/more", 0, &ours)).0, Err(Refusal::TooManyLogs));
     };
-    the_first_cosignature_of_a_signed_checkpoint_stands_beside_it: |w| {
+    the_newest_cosignature_of_a_signed_checkpoint_stands_beside_it: |w| {
         let cosignature = |line: &str| Cosignature { line: line.into(), chain: vec![vec![1], vec![2; 900], vec![3]] };
         let store = w.store;
         assert_eq!(store.cosigned_checkpoint().unwrap(), None);
@@ -142,6 +142,6 @@ sentences! {
         store.store_cosignature(1, cosignature("an older one")).unwrap();
         let newest = store.cosigned_checkpoint().unwrap().unwrap();
         assert_eq!((newest.checkpoint.size, newest.checkpoint.signed.as_deref()), (2, Some(&b"signed"[..])));
-        assert_eq!(newest.cosignature, cosignature("first"));
+        assert_eq!(newest.cosignature, cosignature("second"));
     };
 }
