@@ -129,7 +129,7 @@ fn store(world: &World) -> rusqlite::Connection {
     rusqlite::Connection::open(world.state("bank").join("store/store.sqlite3")).unwrap()
 }
 
-fn newest_checkpoint(world: &World) -> u64 {
+fn newest_checkpoint(world: &World) -> i64 {
     store(world).query_one("SELECT max(size) FROM checkpoints", [], |row| row.get(0)).unwrap()
 }
 
@@ -335,7 +335,7 @@ fn a_store_that_loses_commits_while_its_bank_runs_is_refused_at_once() {
     leaf(world);
     let size = is_cosigned(world);
     assert!(is_served(world));
-    let size = is_cosigned(world).max(size);
+    let size = i64::try_from(is_cosigned(world).max(size)).unwrap();
     // What a fail-over to a copy that was behind leaves.
     let lost = "DELETE FROM cosignatures WHERE size > (SELECT max(size) FROM checkpoints WHERE size < ?1)";
     let (store, gone) = (store(world), lost.replace("DELETE FROM cosignatures", "DELETE FROM checkpoints"));
