@@ -130,6 +130,8 @@ struct Shared {
     notified: u32,
     /// Counts everything that may complete a receipt.
     progressed: u64,
+    /// Size and root of the newest checkpoint that this process had signed.
+    last_signed: Option<(u64, Sha256)>,
     fault: Option<Failure>,
 }
 

@@ -37,6 +37,7 @@ impl Log {
         if let Some(record) = &newest
             && record.signed.is_none()
         {
+            self.is_own(record)?;
             return self.sign(record);
         }
         let leaves = self.setup.store.unsequenced_entries(self.setup.settings.checkpoint_leaves.max(1))?;
@@ -64,6 +65,24 @@ impl Log {
         self.sign(&record)
     }
 
+    /// What was journalled is signed only if it is the tree that is stored, and goes on from the newest one that is signed:
+    /// a row alone, whoever wrote it, is not the log's word.
+    fn is_own(&self, record: &CheckpointRecord) -> Result<(), Failure> {
+        if self.root_at(record.size)? != record.root {
+            return Err(damaged(format!("the unsigned checkpoint {} is not of the stored tree", record.size)));
+        }
+        let Some(signed) = self.setup.store.signed_checkpoint()? else { return Ok(()) };
+        let known = self.lock().last_signed;
+        let (size, root) = known.map_or((signed.size, signed.root), |known| known.max((signed.size, signed.root)));
+        if record.size < size || self.root_at(size)? != root {
+            return Err(damaged(format!(
+                "the unsigned checkpoint {} does not go on from the signed one of {size} leaves",
+                record.size
+            )));
+        }
+        Ok(())
+    }
+
     /// Signs the note of a durable checkpoint, byte for byte, and keeps the result.
     fn sign(&self, record: &CheckpointRecord) -> Result<Advance, Failure> {
         let checkpoint = read_checkpoint(record)?;
@@ -82,6 +101,7 @@ impl Log {
             )
         })?;
         self.setup.store.store_signed_checkpoint(record.size, note.compose().into_bytes())?;
+        self.lock().last_signed = Some((record.size, record.root));
         Ok(Advance::Signed { size: record.size })
     }
 

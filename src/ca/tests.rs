@@ -220,6 +220,9 @@ impl Store for MemoryStore {
     fn batch(&self, _: i64) -> Result<Option<BatchRecord>, StoreFault> {
         elsewhere()
     }
+    fn batch_statements(&self, _: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
+        elsewhere()
+    }
     fn unsigned_batches(&self, _: u32) -> Result<Vec<BatchRecord>, StoreFault> {
         elsewhere()
     }

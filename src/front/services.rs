@@ -613,7 +613,7 @@ impl Services {
         }
         if let Some(payments) = self.payments.get() {
             self.refresh_policy()?;
-            payments.recover()?;
+            payments.recover_left()?;
             payments.sweep()?;
             payments.forget_keys()?;
         }

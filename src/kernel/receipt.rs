@@ -20,7 +20,7 @@ use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
 use crate::kernel::cosignature::{self, COSIGNATURES_MAX, CosignatureEvidence, CosignatureRefusal, Cosigner};
 use crate::kernel::leaf_proof::{NotInLog, checkpoint_key, leaf_under};
-use crate::kernel::merkle::{leaf_hash, verify_inclusion};
+use crate::kernel::merkle::{self, leaf_hash, verify_inclusion};
 use crate::kernel::note::Checkpoint;
 use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
@@ -348,6 +348,20 @@ fn verify_batch(receipt: &Receipt, key: &Certified) -> Result<(), ReceiptRefusal
 }
 
 /// Count and root. Other members are the bank's business: they are signed, and say nothing about this statement.
+/// True when this is the document of a batch of this number over these statements' hashes, in their order: what the
+/// transaction key signs is nothing else.
+#[must_use]
+pub fn batch_fits(batch: i64, document: &[u8], statements: &[Sha256]) -> bool {
+    let Ok(said) = serde_json::from_slice::<Value>(document) else {
+        return false;
+    };
+    is_canonical(document)
+        && said["schema"] == BATCH_SCHEMA
+        && said["batch"].as_i64() == Some(batch)
+        && said["count"].as_u64() == u64::try_from(statements.len()).ok()
+        && said["root"].as_str() == Some(merkle::root(statements).hex().as_str())
+}
+
 fn parse_batch_document(text: &str) -> Option<(u64, Sha256)> {
     if !is_canonical(text.as_bytes()) {
         return None;

@@ -1,6 +1,6 @@
 //! From a verified agent's call to its receipt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
@@ -16,7 +16,9 @@ use crate::hsm::{KeyInfo, Token};
 use crate::kernel::command::{
     Act, Actor, AgentPrincipal, Command, Decision, Effect, FreshIds, RequestProof, Rules, Stamp, ToolCall,
 };
+use crate::kernel::merkle::leaf_hash;
 use crate::kernel::monitor::ODD;
+use crate::kernel::receipt::batch_fits;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{RequestId, Sha256, SpiffeId, TransactionId};
 use crate::monitor::Watch;
@@ -65,6 +67,8 @@ pub struct Payments {
     rules: RwLock<Arc<Rules>>,
     /// Batches that are being signed now. The lock guards the map only.
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
+    /// Batches without a signature when they were last looked for.
+    unsigned: Mutex<BTreeSet<i64>>,
     pub(super) core: Option<Arc<dyn CoreBanking>>,
     limit: Arc<ServingLimit>,
     pub(super) guard: Arc<Guard>,
@@ -120,6 +124,7 @@ impl Payments {
             transaction_key: RwLock::new(Arc::new(setup.transaction_key)),
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
+            unsigned: Mutex::default(),
             core: setup.core,
             limit: setup.limit,
             guard: setup.guard,
@@ -245,11 +250,27 @@ impl Payments {
     pub fn recover(&self) -> Result<usize, Failure> {
         loop {
             let waiting = self.store.unsigned_batches(RECOVERY_BATCHES)?;
-            let pending = waiting.iter().filter(|batch| self.settle(batch.batch) == Receipt::Pending).count();
+            let pending = waiting.iter().filter(|batch| self.settle_found(batch.batch) == Receipt::Pending).count();
             if pending > 0 || waiting.len() < RECOVERY_BATCHES as usize {
                 return Ok(pending);
             }
         }
+    }
+
+    /// The same for batches that waited already when this was called before: whoever has just made one is signing it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn recover_left(&self) -> Result<(), Failure> {
+        let waiting = self.store.unsigned_batches(RECOVERY_BATCHES)?.into_iter().map(|batch| batch.batch).collect();
+        let before = std::mem::replace(
+            &mut *self.unsigned.lock().unwrap_or_else(PoisonError::into_inner),
+            BTreeSet::clone(&waiting),
+        );
+        for batch in waiting.intersection(&before) {
+            let _ = self.settle_found(*batch);
+        }
+        Ok(())
     }
 
     /// Releases what lapsed and what revoked agents left open. Answers how many authorizations.
@@ -328,6 +349,15 @@ impl Payments {
 
     /// Sees to the signature of a durable batch. Callers of one batch share one signing and its outcome.
     pub(super) fn settle(&self, batch: i64) -> Receipt {
+        self.settle_as(batch, Origin::Committed)
+    }
+
+    /// The same for a batch that was found without its signature.
+    fn settle_found(&self, batch: i64) -> Receipt {
+        self.settle_as(batch, Origin::Found)
+    }
+
+    fn settle_as(&self, batch: i64, origin: Origin) -> Receipt {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&batch).map(Arc::clone) {
             drop(flights);
@@ -338,7 +368,7 @@ impl Payments {
         drop(flights);
 
         let mut landing = Landing { payments: self, batch, flight: &flight, receipt: Receipt::Pending };
-        match self.sign(batch) {
+        match self.sign(batch, origin) {
             Ok(()) => landing.receipt = Receipt::Signed,
             Err(failure) => {
                 let (name, message) = (&failure.name, &failure.message);
@@ -348,14 +378,39 @@ impl Payments {
         landing.receipt
     }
 
-    /// Signs the journalled document, verifies, and keeps the first signature.
-    fn sign(&self, batch: i64) -> Result<(), Failure> {
-        let Some(BatchRecord { document, signature, .. }) = self.store.batch(batch)? else {
-            return Err(unexpected());
+    /// A row among the batches alone, whoever wrote it, is no posting: its document must be that of its statements, and
+    /// where it was found those of the transactions that say they are in it.
+    fn is_explained(&self, record: &BatchRecord, origin: Origin) -> Result<(), Failure> {
+        let BatchRecord { batch, document, leaves, .. } = record;
+        let is_of_transactions = match origin {
+            Origin::Committed => true,
+            Origin::Found => {
+                let statements = self.store.batch_statements(*batch)?;
+                let places = statements.iter().map(|(place, _)| u64::from(*place));
+                places.eq(0..leaves.len() as u64)
+                    && statements.iter().map(|(_, statement)| leaf_hash(statement)).eq(leaves.iter().copied())
+            }
         };
-        if signature.is_some() {
+        if is_of_transactions && batch_fits(*batch, document, leaves) {
             return Ok(());
         }
+        Err(Failure::fault(
+            "batch_unexplained",
+            format!("batch {batch} is not that of the transactions that say they are in it: nothing is signed"),
+            "run `countersign audit check`: somebody has changed the store behind the daemon's back",
+        ))
+    }
+
+    /// Signs the journalled document, verifies, and keeps the first signature.
+    fn sign(&self, batch: i64, origin: Origin) -> Result<(), Failure> {
+        let Some(record) = self.store.batch(batch)? else {
+            return Err(unexpected());
+        };
+        if record.signature.is_some() {
+            return Ok(());
+        }
+        self.is_explained(&record, origin)?;
+        let document = record.document;
         let key = self.transaction_key();
         let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: document };
         let message = input.message();
@@ -375,6 +430,15 @@ impl Payments {
             Err(refusal) => Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step())),
         }
     }
+}
+
+/// Where a batch that is to be signed comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// This process has just committed it.
+    Committed,
+    /// It was in the store, without a signature.
+    Found,
 }
 
 /// Tells everyone who waits how a signing ended, also when it ended by a panic.

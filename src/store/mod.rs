@@ -414,6 +414,9 @@ pub trait Store: Send + Sync {
     fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault>;
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault>;
+    /// Statements of postings and orders that say they are in this batch, with their places, in order. Looks at every
+    /// transaction: meant for batches that nobody in this process has just made.
+    fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault>;
     /// Batches that wait for their signature, oldest first.
     fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault>;
 

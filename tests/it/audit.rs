@@ -6,6 +6,7 @@ mod copy;
 mod corpus;
 mod erasure;
 mod formats;
+mod insider;
 mod log;
 mod memory;
 mod mutations;

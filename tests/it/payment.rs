@@ -11,6 +11,7 @@ use countersign::guard::{Guard, Reached, Seen};
 use countersign::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
+use countersign::kernel::decide::batch_document;
 use countersign::kernel::ledger::{FeeRule, TransactionKind};
 use countersign::kernel::quorum::Side;
 use countersign::kernel::refusal::Refusal;
@@ -279,6 +280,42 @@ fn without_an_hsm_the_payment_is_posted_and_recovery_signs_the_same_batch() {
         let again = bank.execute(&transaction);
         assert_eq!((&again["status"], &again["repeated"]), (&"executed".into(), &true.into()));
     }
+}
+
+#[test]
+fn a_batch_that_somebody_wrote_into_the_store_is_not_signed() {
+    let bank = bank();
+    let other = rusqlite::Connection::open(bank._directory.path().join("store.sqlite3")).unwrap();
+    let signed = bank.token.signed.load(Ordering::SeqCst);
+    let forged = |number: i64| (batch_document(number, &[Sha256([7; 32])], clock::now()).unwrap(), [7_u8; 32]);
+    let (document, leaves) = forged(9_000);
+    let insert = "INSERT INTO batches (batch, document, leaves) VALUES (9000, ?1, ?2)";
+    other.execute(insert, (document, leaves)).unwrap();
+    assert_eq!(bank.payments.recover().unwrap(), 1);
+    other.execute("DELETE FROM batches WHERE batch = 9000", []).unwrap();
+
+    let transaction = bank.authorized("k1");
+    bank.token.mood(Mood::Down);
+    bank.execute(&transaction);
+    bank.token.mood(Mood::Well);
+    let number: i64 =
+        other.query_row("SELECT batch FROM batches WHERE signature IS NULL", [], |row| row.get(0)).unwrap();
+    let (document, leaves) = forged(number);
+    let whole = "SELECT document, leaves FROM batches WHERE batch = ?1";
+    let own: (Vec<u8>, Vec<u8>) = other.query_row(whole, [number], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let change = "UPDATE batches SET document = ?1, leaves = ?2 WHERE batch = ?3";
+    for (document, leaves) in [(document.clone(), leaves.to_vec()), (document, own.1.clone())] {
+        other.execute(change, (document, leaves, number)).unwrap();
+        assert_eq!(bank.payments.recover().unwrap(), 1);
+        // Seen for the second time: looked at again, and refused again.
+        bank.payments.recover_left().unwrap();
+        bank.payments.recover_left().unwrap();
+        assert_eq!(bank.signature(&transaction), None);
+    }
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), signed);
+    other.execute(change, (own.0, own.1, number)).unwrap();
+    bank.payments.recover_left().unwrap();
+    assert!(bank.signature(&transaction).is_some());
 }
 
 #[test]

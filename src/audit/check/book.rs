@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::keys::{self, may_be_erased};
-use super::told::{Body, Ended, Line, Told, Ulid, ulid_of};
+use super::told::{Body, Ended, Line, Terms, Told, Ulid, digest, ulid_of};
 use super::{Findings, PAGE_LEAVES, Wrong};
 use crate::audit::Log;
-use crate::kernel::canon::is_canonical;
 use crate::kernel::command::TransactionStatement;
 use crate::kernel::ledger::{TransactionKind, TransactionState};
-use crate::kernel::merkle::{leaf_hash, root};
+use crate::kernel::merkle::leaf_hash;
+use crate::kernel::receipt::batch_fits;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::failure::Failure;
@@ -100,7 +100,7 @@ impl Work<'_> {
     fn batch(&mut self, record: BatchRecord) {
         self.done.batches += 1;
         let number = record.batch;
-        if !document_fits(&record) {
+        if !batch_fits(number, &record.document, &record.leaves) {
             self.wrong(Wrong::BatchDocumentDiffers, number, "its document is not the one of these statements");
         }
         if let Some(signature) = &record.signature {
@@ -138,6 +138,12 @@ impl Work<'_> {
             let why = format!("{amount} was authorized, {} minor {} are kept", booking.amount, booking.currency);
             self.wrong(Wrong::AmountDiffers, &booking.name, why);
         }
+        if let Some(terms) = line.as_ref().and_then(|line| line.terms)
+            && !is_on(&terms, booking)
+        {
+            let why = "payer, payee, merchant, product or agent are not those that were authorized";
+            self.wrong(Wrong::TermsDiffer, &booking.name, why);
+        }
         Ok(())
     }
 
@@ -163,6 +169,10 @@ impl Work<'_> {
                 }
             }
             None => self.unnamed_posting(booking, ulid)?,
+        }
+        if line.is_some_and(|line| line.asked && !line.approved) {
+            let why = "a person was to approve it, and no leaf says that anybody did";
+            self.wrong(Wrong::PostingWithoutApproval, name, why);
         }
         if let Some(why) = statement_differs(booking, statement) {
             self.wrong(Wrong::StatementDiffers, name, why);
@@ -302,15 +312,12 @@ fn made(ulid: &Ulid) -> UnixMillis {
     UnixMillis(ulid.and_then(|ulid| i64::try_from(ulid.timestamp_ms()).ok()).unwrap_or_default())
 }
 
-fn document_fits(record: &BatchRecord) -> bool {
-    let Ok(document) = serde_json::from_slice::<Value>(&record.document) else {
-        return false;
-    };
-    is_canonical(&record.document)
-        && document["schema"] == "countersign/batch/v1"
-        && document["batch"].as_i64() == Some(record.batch)
-        && document["count"].as_u64() == u64::try_from(record.leaves.len()).ok()
-        && document["root"].as_str() == Some(root(&record.leaves).hex().as_str())
+/// Whether a row is on the terms that were authorized. A purchase names no account that is paid.
+fn is_on(terms: &Terms, booking: &Booking) -> bool {
+    let text = |of: &Option<String>| of.clone().unwrap_or_default();
+    let payee = if booking.kind == TransactionKind::Transfer.name() { booking.credit.as_str() } else { "" };
+    let towards = digest(&[&text(&booking.agent), payee, &text(&booking.merchant), &text(&booking.product)]);
+    towards == terms.towards && terms.from.is_none_or(|from| from == digest(&[&booking.debit]))
 }
 
 /// Where a statement is not that of its row.

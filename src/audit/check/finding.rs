@@ -44,11 +44,13 @@ pub enum Wrong {
     LeafWithoutPosting,
     HoldWithoutLeaf,
     AmountDiffers,
+    TermsDiffer,
+    PostingWithoutApproval,
     StatusDiffers,
 }
 
 impl Wrong {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::LeafMissing,
         Self::LeafNotCommitted,
         Self::LeafMoved,
@@ -80,6 +82,8 @@ impl Wrong {
         Self::LeafWithoutPosting,
         Self::HoldWithoutLeaf,
         Self::AmountDiffers,
+        Self::TermsDiffer,
+        Self::PostingWithoutApproval,
         Self::StatusDiffers,
     ];
 
@@ -117,6 +121,8 @@ impl Wrong {
             Self::LeafWithoutPosting => "leaf_without_posting",
             Self::HoldWithoutLeaf => "hold_without_leaf",
             Self::AmountDiffers => "amount_differs",
+            Self::TermsDiffer => "terms_differ",
+            Self::PostingWithoutApproval => "posting_without_approval",
             Self::StatusDiffers => "status_differs",
         }
     }

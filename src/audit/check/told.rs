@@ -50,8 +50,31 @@ pub(super) struct Line {
     pub place: u64,
     /// What was authorized.
     pub amount: Option<Money>,
+    pub terms: Option<Terms>,
+    /// A person was to be asked, and was: all have said yes.
+    pub asked: bool,
+    pub approved: bool,
     pub posted: Option<PostedLeaf>,
     pub ended: Option<Ended>,
+}
+
+/// Who authorized what towards whom, as a hash each: there are as many as transactions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Terms {
+    /// Agent and payee, or agent, merchant and product.
+    pub towards: Digest,
+    /// The account that pays, where the call named one.
+    pub from: Option<Digest>,
+}
+
+pub(super) type Digest = [u8; 16];
+
+/// Of texts, each with its length before it.
+pub(super) fn digest(texts: &[&str]) -> Digest {
+    let lengths: Vec<[u8; 8]> = texts.iter().map(|text| (text.len() as u64).to_be_bytes()).collect();
+    let parts = lengths.iter().zip(texts).flat_map(|(length, text)| [length.as_slice(), text.as_bytes()]);
+    let hash = Sha256::of(&parts.collect::<Vec<_>>()).0;
+    hash.first_chunk().copied().unwrap_or_default()
 }
 
 /// The leaf of a posting.
@@ -116,7 +139,14 @@ struct DestroyedWhat {
 /// What an authorizing call asked for.
 #[derive(Deserialize)]
 struct Asked {
+    actor: AskedBy,
     parameters: AskedParameters,
+}
+
+#[derive(Deserialize)]
+struct AskedBy {
+    #[serde(default)]
+    spiffe_id: String,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +155,28 @@ struct AskedParameters {
     amount: Option<AskedMoney>,
     #[serde(default)]
     price: Option<AskedMoney>,
+    #[serde(default)]
+    from_account: Option<String>,
+    #[serde(default)]
+    to_account: Option<String>,
+    #[serde(default)]
+    merchant: Option<String>,
+    #[serde(default)]
+    product_id: Option<String>,
+}
+
+impl Asked {
+    fn terms(&self) -> Terms {
+        let AskedParameters { from_account, to_account, merchant, product_id, .. } = &self.parameters;
+        let text = |of: &Option<String>| of.clone().unwrap_or_default();
+        let towards = digest(&[&self.actor.spiffe_id, &text(to_account), &text(merchant), &text(product_id)]);
+        Terms { towards, from: from_account.as_deref().map(|from| digest(&[from])) }
+    }
+
+    fn money(self) -> Option<Money> {
+        let money = self.parameters.amount.or(self.parameters.price)?;
+        Money::parse_positive(&money.amount, money.currency).ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -176,11 +228,13 @@ impl Told {
         let line = self.lines.entry(ulid).or_insert_with(|| Line { place, ..Line::default() });
         let authorizes = body.tool.as_deref().is_some_and(|tool| tool.starts_with("authorize_"));
         match result.status.as_deref() {
-            Some("approved" | "requires_approval") if authorizes && line.amount.is_none() => {
+            Some(status @ ("approved" | "requires_approval")) if authorizes && line.amount.is_none() => {
+                line.asked = status == "requires_approval";
                 let asked: Option<Asked> = serde_json::from_slice(bytes).ok();
-                let money = asked.and_then(|asked| asked.parameters.amount.or(asked.parameters.price));
-                line.amount = money.and_then(|money| Money::parse_positive(&money.amount, money.currency).ok());
+                line.terms = asked.as_ref().map(Asked::terms);
+                line.amount = asked.and_then(Asked::money);
             }
+            Some("approved") if body.act.as_deref() == Some("decide_approval") => line.approved = true,
             Some("executed") if result.repeated == Some(false) => {
                 let number = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| text.parse().ok());
                 let times = line.posted.as_ref().map_or(0, |posted| posted.times) + 1;

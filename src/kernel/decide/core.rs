@@ -3,7 +3,7 @@
 //! What must be said to it stands in the outbox of the same commit, so it is said at least once; each order is
 //! idempotent there by transaction and verb. Here money moves when it answered, never before.
 
-use super::posting::{placed, statement};
+use super::posting::{placed, statement, still_bound};
 use super::{
     Book, Case, CaseState, Change, CoreRefusal, ManualCase, Orders, OutboxRow, Ruled, existing, manual, release, settle,
 };
@@ -35,6 +35,7 @@ pub(super) fn order(case: &Case<'_>, call: &ToolCall, transaction: &Transaction)
 
 /// Makes the order: its statement in the batch, the settlement in the outbox.
 pub(super) fn submit(book: &dyn Book, transaction: &Transaction, at: UnixMillis) -> Ruled<(Posted, Vec<Change>)> {
+    still_bound(transaction)?;
     let statement = statement("countersign/order/v1", transaction, at)?;
     let posted = placed(book, transaction, statement.clone())?;
     let submitted = Transaction { state: TransactionState::Submitted, ..transaction.clone() };

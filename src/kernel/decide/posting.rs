@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{Book, Change, Counter, OutboxRow, Place, Ruled, Stop};
 use crate::kernel::canon::{CanonRefused, canonical_of};
 use crate::kernel::command::{CoreVerb, Posted, Settlement, TransactionStatement};
-use crate::kernel::ledger::{Account, AccountStatus, Fee, Funds, Transaction, TransactionState, Transfer, post};
+use crate::kernel::ledger::{
+    Account, AccountStatus, Fee, Funds, Inconsistent, Transaction, TransactionKind, TransactionState, Transfer, post,
+};
 use crate::kernel::mandate::{LIFE, MandateUse};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Currency, Day, Money, ProductId, Sha256, UnixMillis};
@@ -30,6 +32,19 @@ pub fn bound_parameters(
         product,
         schema: "countersign/parameters/v1",
     })
+}
+
+/// Money moves only on the terms that were bound when the transaction was made: a row that was changed since is no
+/// authorization of anybody.
+pub(super) fn still_bound(transaction: &Transaction) -> Ruled<()> {
+    let Transaction { kind, debit, credit, amount, product, .. } = transaction;
+    // A reversal keeps the product of what it reverses, and is bound to its amount alone.
+    let product = product.as_ref().filter(|_| *kind == TransactionKind::Purchase);
+    if bound_parameters(kind.name(), debit, credit, *amount, product)? == transaction.parameters {
+        return Ok(());
+    }
+    let name = &transaction.transaction_id;
+    Err(Inconsistent(format!("accounts, amount or product of {name} are not those that were authorized")).into())
 }
 
 #[derive(Serialize)]
@@ -60,6 +75,7 @@ pub(super) fn settle(
     funds: Funds,
     at: UnixMillis,
 ) -> Ruled<(Posted, Vec<Change>)> {
+    still_bound(transaction)?;
     let income = if transaction.fee.minor() == 0 { None } else { Some(income(book, transaction.fee.currency())?) };
     let fee = income.as_ref().map(|account| Fee { account, amount: transaction.fee });
     let posting = post(&Transfer { debit, credit, amount: transaction.amount, fee, funds })?;

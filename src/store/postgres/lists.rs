@@ -349,6 +349,13 @@ impl PostgresStore {
         self.one(sql, vec![Box::new(batch)], rows::batch)
     }
 
+    pub(super) fn read_batch_statements(&self, batch: i64) -> Reading<Vec<(u32, Vec<u8>)>> {
+        let sql = "SELECT index_in_batch AS place, statement FROM transactions WHERE batch = $1
+                   UNION ALL SELECT order_index, order_statement FROM transactions WHERE order_batch = $1 ORDER BY place";
+        let place = |row: &Row| Ok((u32::try_from(row.try_get::<_, i64>(0)?)?, row.try_get(1)?));
+        self.all(sql, vec![Box::new(batch)], place)
+    }
+
     pub(super) fn read_unsigned_batches(&self, limit: u32) -> Reading<Vec<BatchRecord>> {
         let sql = "SELECT batch, document, leaves, signature, key FROM batches WHERE signature IS NULL
                    ORDER BY batch LIMIT $1";

@@ -297,6 +297,10 @@ impl Store for PostgresStore {
         self.read_batch(batch)
     }
 
+    fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
+        self.read_batch_statements(batch)
+    }
+
     fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
         self.read_unsigned_batches(limit)
     }

@@ -25,6 +25,12 @@ pub(super) fn batch(connection: &Connection, batch: i64) -> Read<Option<BatchRec
     one(connection, &format!("{BATCH} WHERE batch = ?1"), [batch], batch_row)
 }
 
+pub(super) fn batch_statements(connection: &Connection, batch: i64) -> Read<Vec<(u32, Vec<u8>)>> {
+    let sql = "SELECT index_in_batch AS place, statement FROM transactions WHERE batch = ?1
+               UNION ALL SELECT order_index, order_statement FROM transactions WHERE order_batch = ?1 ORDER BY place";
+    all(connection, sql, [batch], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 pub(super) fn unsigned_batches(connection: &Connection, limit: u32) -> Read<Vec<BatchRecord>> {
     let sql = format!("{BATCH} WHERE signature IS NULL ORDER BY batch LIMIT ?1");
     all(connection, &sql, [limit.min(ROWS_MAX)], batch_row)

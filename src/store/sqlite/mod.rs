@@ -306,6 +306,10 @@ impl Store for SqliteStore {
         self.read(|connection| log::batch(connection, batch))
     }
 
+    fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
+        self.read(|connection| log::batch_statements(connection, batch))
+    }
+
     fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
         self.read(|connection| log::unsigned_batches(connection, limit))
     }

@@ -250,6 +250,10 @@ impl Store for MemoryStore {
         Ok(self.rows().batches.get(&batch).cloned())
     }
 
+    fn batch_statements(&self, _: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
+        elsewhere()
+    }
+
     fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
         let rows = self.rows();
         let unsigned = rows.batches.values().filter(|batch| batch.signature.is_none());

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,14 +22,17 @@ use countersign::kernel::quorum::{GateRule, Side};
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signed_digest, to_wire};
 use countersign::kernel::types::*;
 use countersign::ops::clock;
-use countersign::store::Store;
 use countersign::store::sqlite::SqliteStore;
+use countersign::store::{Store, StoreFault};
 use serde_json::json;
 
 use super::log::advance_all;
 use super::parties::OID_BASE;
 use crate::store::world::*;
 use crate::support::kit::{Key, Kit};
+
+/// Keeps the names of later calls apart.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// The log's keys, behind the lint of the worker.
 pub struct Hsm(Vec<(KeyInfo, Key)>);
@@ -213,6 +217,16 @@ impl Bank {
         self.say(w, &approval, &denied, Verdict::Deny);
         self.settle();
         Paid { bought, approved: paid, held, cancelled, denied }
+    }
+
+    /// What the agent's call comes to, by the rules under which its payments were made.
+    pub fn calls(&self, call: ToolCall) -> Result<Outcome, StoreFault> {
+        let gates = vec![GateRule::Bank { approvals: 1, roles: vec!["approver".into()], ordered: false }];
+        let rules = Arc::new(Rules { gates, unsigned_approvals: false, ..rules() });
+        let w = World { rules, ..World::new(&*self.store) };
+        w.now.set(clock::now().0);
+        w.ids.set(8_000_000 + 100 * ASKED.fetch_add(1, Ordering::Relaxed));
+        Ok(self.store.apply(vec![w.tool_command(&self.agent, call)])?.pop().unwrap().outcome)
     }
 
     /// A call in a request that this key has signed.

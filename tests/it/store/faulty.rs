@@ -250,6 +250,9 @@ impl Store for Faulty {
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {
         self.read(|| self.inner.batch(batch))
     }
+    fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
+        self.read(|| self.inner.batch_statements(batch))
+    }
     fn unsigned_batches(&self, limit: u32) -> Result<Vec<BatchRecord>, StoreFault> {
         self.read(|| self.inner.unsigned_batches(limit))
     }
