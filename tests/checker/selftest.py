@@ -128,7 +128,7 @@ EDITS = [
     (f"UPDATE leaves SET row = row + 1000000 WHERE {LEAF_OF.format('journal_certificate')}", "certified_the_revoked"),
     # The log told backwards: what follows from something comes before it.
     ("UPDATE leaves SET row = -row", "transaction_unknown"),
-    ("UPDATE leaves SET place = place + 1000000", "tree_has_gaps"),
+    ("UPDATE places SET place = place + 1000000", "tree_has_gaps"),
     ("DELETE FROM nodes WHERE level = 0 AND place = 3", "tree_differs"),
     ("UPDATE nodes SET hash = zeroblob(32) WHERE level = 1 AND place = 0", "tree_differs"),
     ("UPDATE checkpoints SET root = zeroblob(32)", "checkpoint_differs"),

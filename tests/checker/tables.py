@@ -18,6 +18,7 @@ TABLES = {
     "nonces": ("nonce",),
     "batches": ("document", "leaves", "signature", "key"),
     "leaves": ("commitment", "salt", "body"),
+    "places": (),
     "nodes": ("hash",),
     "checkpoints": ("root", "note", "signed"),
     "cases": ("agent_key", "scope"),
@@ -62,13 +63,21 @@ def _sqlite(path):
         connection.close()
     except sqlite3.Error as error:
         raise Unreadable(f"{path}: {error}") from error
-    return tables, [] if sound == ["ok"] else sound
+    return tables, ([] if sound == ["ok"] else sound) + _placed(tables)
+
+
+def _placed(tables):
+    """Gives each leaf its place; what is wrong with the places."""
+    places = {row["row"]: row["place"] for row in tables["places"]}
+    for leaf in tables["leaves"]:
+        leaf["place"] = places.pop(leaf["row"], leaf.get("place"))
+    return [f"place {place} is of leaf {row}, which is not there" for row, place in places.items()]
 
 
 def _postgres(url):
     ask = ["psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", url]
     ask += ["-c", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
-    there = [table for table in TABLES if table != "approvals"] + ["places", "leaves_waiting"]
+    there = [table for table in TABLES if table != "approvals"] + ["leaves_waiting"]
     for table in there:
         ask += ["-c", f"SELECT '{table}', row_to_json(t) FROM {table} t"]
     told = subprocess.run(ask, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
@@ -83,19 +92,16 @@ def _postgres(url):
 
 
 def _as_in_sqlite(tables):
-    """Approvals are columns of their transaction here, places a table of their own."""
+    """Approvals are columns of their transaction here, and what waits for its place is listed."""
     for row in tables["transactions"]:
         if row["approval"] is not None:
             approval = {"name": row["approval"], "transaction_name": row["name"], "decided_by": row["decided_by"]}
             tables["approvals"].append(approval | {"expires": row["approval_expires"]})
-    places = {row["row"]: row["place"] for row in tables["places"]}
+    damage = _placed(tables)
     waiting = {row["row"] for row in tables["leaves_waiting"]}
-    damage = []
     for leaf in tables["leaves"]:
-        leaf["place"] = places.pop(leaf["row"], None)
         if (leaf["place"] is None) != (leaf["row"] in waiting):
             damage.append(f"leaf {leaf['row']} has place {leaf['place']} and is waiting: {leaf['row'] in waiting}")
-    damage += [f"place {place} is of leaf {row}, which is not there" for row, place in places.items()]
     return tables, damage
 
 

@@ -16,8 +16,8 @@ const ROWS_MAX: u32 = 100_000;
 
 /// Leaves with the data keys that seal them.
 const LEAF: &str =
-    "SELECT l.row, l.commitment, l.salt, l.body, l.place, l.data_key, k.id, k.store_key, k.subject, k.period,
-     k.wrapped FROM leaves l LEFT JOIN data_keys k ON k.id = l.data_key";
+    "SELECT l.row, l.commitment, l.salt, l.body, p.place, l.data_key, k.id, k.store_key, k.subject, k.period,
+     k.wrapped FROM leaves l LEFT JOIN places p ON p.row = l.row LEFT JOIN data_keys k ON k.id = l.data_key";
 const BATCH: &str = "SELECT batch, document, leaves, signature, key FROM batches";
 const CHECKPOINT: &str = "SELECT size, root, note, signed FROM checkpoints";
 
@@ -48,21 +48,21 @@ pub(super) fn leaf_of_transaction(connection: &Connection, transaction: &Transac
 pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Read<Vec<LeafRow>> {
     // Places follow the rows: what waits comes after the last one that has its place.
     let sql = format!(
-        "{LEAF} WHERE l.place IS NULL AND l.row > max(?1, coalesce((SELECT row FROM leaves WHERE place IS NOT NULL
-         ORDER BY place DESC LIMIT 1), 0)) ORDER BY l.row LIMIT ?2"
+        "{LEAF} WHERE l.row > max(?1, coalesce((SELECT row FROM places ORDER BY place DESC LIMIT 1), 0))
+         ORDER BY l.row LIMIT ?2"
     );
     all(connection, &sql, params![after, limit.min(ROWS_MAX)], leaf_row)
 }
 
 /// Rows and commitments of the first of them.
 pub(super) fn unsequenced_entries(connection: &Connection, limit: u32) -> Read<Vec<(i64, Sha256)>> {
-    let sql = "SELECT row, commitment FROM leaves WHERE place IS NULL AND row > coalesce((SELECT row FROM leaves
-               WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1), 0) ORDER BY row LIMIT ?1";
+    let sql = "SELECT row, commitment FROM leaves
+               WHERE row > coalesce((SELECT row FROM places ORDER BY place DESC LIMIT 1), 0) ORDER BY row LIMIT ?1";
     all(connection, sql, [limit.min(ROWS_MAX)], |row| Ok((row.get(0)?, rows::sha256(row, 1)?)))
 }
 
 pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRow>> {
-    let sql = format!("{LEAF} WHERE l.place >= ?1 ORDER BY l.place LIMIT ?2");
+    let sql = format!("{LEAF} WHERE p.place >= ?1 ORDER BY p.place LIMIT ?2");
     all(connection, &sql, params![i64::try_from(from).unwrap_or(i64::MAX), limit.min(ROWS_MAX)], leaf_row)
 }
 
@@ -81,7 +81,7 @@ pub(super) fn tree_nodes(connection: &Connection, level: u8, from: u64, limit: u
 }
 
 pub(super) fn extent(connection: &Connection) -> Read<LogExtent> {
-    let sql = "SELECT (SELECT count(*) FROM leaves WHERE place IS NOT NULL), (SELECT count(*) FROM nodes)";
+    let sql = "SELECT (SELECT count(*) FROM places), (SELECT count(*) FROM nodes)";
     connection
         .prepare_cached(sql)?
         .query_row([], |row| Ok(LogExtent { placed: rows::unsigned(row, 0)?, nodes: rows::unsigned(row, 1)? }))
@@ -140,7 +140,7 @@ pub(super) fn signed_checkpoint(connection: &Connection) -> Read<Option<Checkpoi
 pub(super) enum Misplaced {
     #[error("the log has {found} leaves, the step starts at {expected}")]
     Size { found: u64, expected: u64 },
-    #[error("leaf row {0} is not there or has its place already")]
+    #[error("leaf row {0} is not there")]
     Leaf(i64),
     #[error("leaf row {0} is not the next one without a place")]
     Order(i64),
@@ -152,27 +152,28 @@ pub(super) enum Misplaced {
 
 /// Gives leaves their places. Refused when the tree is not where the step starts.
 pub(super) fn sequence(connection: &Connection, step: &SequenceStep) -> Result<(), RowFault> {
-    let newest = "SELECT coalesce(max(place) + 1, 0) FROM leaves WHERE place IS NOT NULL";
+    let newest = "SELECT coalesce(max(place) + 1, 0) FROM places";
     let found: u64 = connection.prepare_cached(newest)?.query_row([], |row| rows::unsigned(row, 0))?;
     if found != step.size_before {
         return Err(Box::new(Misplaced::Size { found, expected: step.size_before }));
     }
-    let last = "SELECT coalesce((SELECT row FROM leaves WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1), 0)";
+    let last = "SELECT coalesce((SELECT row FROM places ORDER BY place DESC LIMIT 1), 0)";
     let placed: i64 = connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;
     let next = "SELECT row FROM leaves WHERE row > ?1 ORDER BY row LIMIT ?2";
     let next: Vec<i64> = all(connection, next, params![placed, i64::try_from(step.rows.len())?], |row| row.get(0))?;
     if let Some((row, _)) = step.rows.iter().zip(&next).find(|(row, next)| row != next) {
         return Err(Box::new(Misplaced::Order(*row)));
     }
+    if let Some(row) = step.rows.get(next.len()) {
+        return Err(Box::new(Misplaced::Leaf(*row)));
+    }
     let end = step.size_before.saturating_add(u64::try_from(step.rows.len())?);
     if step.checkpoint.size != end {
         return Err(Box::new(Misplaced::Checkpoint { size: step.checkpoint.size, end }));
     }
-    let mut place = connection.prepare_cached("UPDATE leaves SET place = ?2 WHERE row = ?1 AND place IS NULL")?;
+    let mut place = connection.prepare_cached("INSERT INTO places (place, row) VALUES (?1, ?2)")?;
     for (index, row) in (step.size_before..).zip(&step.rows) {
-        if place.execute(params![row, i64::try_from(index)?])? != 1 {
-            return Err(Box::new(Misplaced::Leaf(*row)));
-        }
+        place.execute(params![i64::try_from(index)?, row])?;
     }
     let mut node = connection.prepare_cached("INSERT INTO nodes (level, place, hash) VALUES (?1, ?2, ?3)")?;
     for (level, index, hash) in &step.nodes {

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("who signed a mandate, and those of one account", SIGNERS),
     ("what a witness remembers, and what one has cosigned", WITNESS),
     ("what leaves say, sealed under a key of each subject and month", SEALED),
+    ("places of leaves beside them: a leaf is written once", PLACES),
 ];
 
 const INITIAL: &str = "
@@ -487,6 +488,18 @@ CREATE TABLE subject_marks (
     erasure_at INTEGER
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE leaves ADD COLUMN data_key INTEGER;
+";
+
+/// A leaf's row is large, and was written a second time when it got its place.
+const PLACES: &str = "
+CREATE TABLE places (
+    place INTEGER PRIMARY KEY,
+    row INTEGER NOT NULL UNIQUE
+) STRICT;
+INSERT INTO places (place, row) SELECT place, row FROM leaves WHERE place IS NOT NULL ORDER BY place;
+DROP INDEX leaves_placed;
+DROP INDEX leaves_waiting;
+ALTER TABLE leaves DROP COLUMN place;
 ";
 
 /// How far the schema of this file is.

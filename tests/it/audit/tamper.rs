@@ -60,8 +60,8 @@ fn flipped(table: &str, column: &str, whose: &str, at: &str) -> String {
 fn every_record_that_somebody_changes_is_named() {
     use Wrong::*;
     let flip = |table: &str, column: &str, whose: &str| flipped(table, column, whose, "5");
-    let leaf_3 = "place = 3";
-    let key_3 = "id = (SELECT data_key FROM leaves WHERE place = 3)";
+    let leaf_3 = "row = (SELECT row FROM places WHERE place = 3)";
+    let key_3 = "id = (SELECT data_key FROM leaves WHERE row = (SELECT row FROM places WHERE place = 3))";
     let newest = "size = (SELECT max(size) FROM checkpoints)";
     let paid = "state = 'executed' AND kind = 'purchase'";
     let table: Vec<(&str, Vec<String>, Wrong)> = vec![
@@ -87,22 +87,22 @@ fn every_record_that_somebody_changes_is_named() {
             KeyDestroyedWithoutLeaf,
         ),
         ("a leaf's commitment", vec![flip("leaves", "commitment", leaf_3)], LeafNotCommitted),
-        ("a leaf's place", vec!["UPDATE leaves SET place = 99999 WHERE place = 3".into()], LeafMissing),
-        ("a leaf without a place", vec!["UPDATE leaves SET place = NULL WHERE place = 3".into()], LeafMissing),
-        ("a leaf removed", vec!["DELETE FROM leaves WHERE place = 3".into()], LeafMissing),
+        ("a leaf's place", vec!["UPDATE places SET place = 99999 WHERE place = 3".into()], LeafMissing),
+        ("a leaf without a place", vec!["DELETE FROM places WHERE place = 3".into()], LeafMissing),
+        ("a leaf removed", vec!["DELETE FROM leaves WHERE row = (SELECT row FROM places WHERE place = 3)".into()], LeafMissing),
         (
             "two leaves exchanged",
             vec![
-                "UPDATE leaves SET place = 99999 WHERE place = 3".into(),
-                "UPDATE leaves SET place = 3 WHERE place = 4".into(),
-                "UPDATE leaves SET place = 4 WHERE place = 99999".into(),
+                "UPDATE places SET place = 99999 WHERE place = 3".into(),
+                "UPDATE places SET place = 3 WHERE place = 4".into(),
+                "UPDATE places SET place = 4 WHERE place = 99999".into(),
             ],
             LeafMoved,
         ),
         (
             "a leaf replaced by a copy of another",
             vec![
-                "UPDATE leaves SET (body, data_key, commitment) = (SELECT body, data_key, commitment FROM leaves WHERE place = 5)
+                "UPDATE leaves SET (body, data_key, commitment) = (SELECT body, data_key, commitment FROM leaves WHERE row = (SELECT row FROM places WHERE row = (SELECT row FROM places WHERE place = 5)))
                  WHERE place = 3"
                     .into(),
             ],
@@ -144,7 +144,7 @@ fn every_record_that_somebody_changes_is_named() {
         (
             "the end cut off",
             vec![
-                "DELETE FROM leaves WHERE place > 17".into(),
+                "DELETE FROM places WHERE place > 17".into(),
                 "DELETE FROM nodes WHERE (place + 1) << level > 18".into(),
             ],
             LogTruncated,
@@ -241,20 +241,28 @@ fn restore(bank: &Bank, original: &Path) {
 fn one_wrong_record_is_one_finding() {
     let (bank, _) = Bank::with_payments();
     for (sql, wrong, on) in [
-        (flipped("leaves", "body", "place = 6", "1"), vec![Wrong::LeafNotCommitted], "6"),
+        (
+            flipped("leaves", "body", "row = (SELECT row FROM places WHERE place = 6)", "1"),
+            vec![Wrong::LeafNotCommitted],
+            "6",
+        ),
         (flipped("nodes", "hash", "level = 0 AND place = 6", "1"), vec![Wrong::NodeDiffers], "0/6"),
         (flipped("nodes", "hash", "level = 3 AND place = 1", "1"), vec![Wrong::NodeDiffers], "3/1"),
     ] {
         let undo: Vec<u8> = Connection::open(bank.database())
             .unwrap()
-            .query_row("SELECT body FROM leaves WHERE place = 6", [], |row| row.get(0))
+            .query_row("SELECT body FROM leaves WHERE row = (SELECT row FROM places WHERE place = 6)", [], |row| {
+                row.get(0)
+            })
             .unwrap();
         behind(&bank, &sql);
         let examined = examine(&bank);
         assert_eq!((names(&examined), examined.findings.told[0].on.as_str()), (wrong, on), "{sql}");
         // Back again: the same exchange is its own reverse for no column, so the row is put back.
         let connection = Connection::open(bank.database()).unwrap();
-        connection.execute("UPDATE leaves SET body = ?1 WHERE place = 6", [&undo]).unwrap();
+        connection
+            .execute("UPDATE leaves SET body = ?1 WHERE row = (SELECT row FROM places WHERE place = 6)", [&undo])
+            .unwrap();
         rebuild_nodes(&bank);
         assert_eq!(names(&examine(&bank)), []);
     }
@@ -285,7 +293,7 @@ fn a_log_that_was_rewritten_up_to_its_root_is_found_by_its_signatures() {
     let commitment = countersign::kernel::receipt::commitment(&salt, &body);
     connection
         .execute(
-            "UPDATE leaves SET salt = ?1, body = ?2, commitment = ?3, data_key = NULL WHERE place = 6",
+            "UPDATE leaves SET salt = ?1, body = ?2, commitment = ?3, data_key = NULL WHERE row = (SELECT row FROM places WHERE place = 6)",
             (salt, &body, commitment.0),
         )
         .unwrap();
@@ -361,7 +369,7 @@ fn a_log_that_is_not_what_a_copy_has_is_forked_or_cut() {
     assert_eq!(against(&longer), [Wrong::CopyLonger]);
     // A backup from before: sound in itself, and shorter than what was handed out.
     behind(&bank, "DELETE FROM checkpoints WHERE size > 16");
-    behind(&bank, "DELETE FROM leaves WHERE place >= 16");
+    behind(&bank, "DELETE FROM places WHERE place >= 16");
     behind(&bank, "DELETE FROM nodes WHERE (place + 1) << level > 16");
     behind(&bank, "DELETE FROM transactions");
     let found = against(&head);
