@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Refused(Exception):
@@ -126,12 +128,31 @@ def certified(chain, root, purpose, at, not_before_too):
     return own.public_key()
 
 
+NOTE, COSIGNATURE = (b"\1", "countersign/note-p256/v1"), (b"\4", "countersign/cosignature-p256/v1")
+
+
+def is_line_of(key, types, said, name, key_id, signature, message):
+    """A signature in a note: of Ed25519 by C2SP's byte, of P-256 by a type of ours, which the file must say."""
+    byte, ours = types
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        kind, own, public = byte, None, key.public_bytes_raw()
+    else:
+        is_p256 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+        must(is_p256, "chain_key_type")
+        kind, own, public = b"\xff" + ours.encode(), ours, key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        if len(signature) != 64:
+            return False
+        signature = encode_dss_signature(*(int.from_bytes(part, "big") for part in (signature[:32], signature[32:])))
+    must(said == own, "note_type_differs")
+    return key_id == sha256(name.encode(), b"\n", kind, public)[:4] and signed(key, signature, message)
+
+
 def cosigned(cosignatures, text, witness_root, oid_base):
     """Who has cosigned the checkpoint's text; with a root, one of them must lie under it."""
     must(len(cosignatures) <= 16, "cosignature_malformed")
     names, anchored = [], witness_root is None
     for one in cosignatures:
-        must(set(one) == {"chain", "line"}, "receipt_malformed")
+        must(set(one) - {"note_type"} == {"chain", "line"} and None not in one.values(), "receipt_malformed")
         prefix, name, encoded = one["line"].split(" ")
         line = unbase64(encoded)
         seconds = int.from_bytes(line[4:12], "big")
@@ -139,10 +160,9 @@ def cosigned(cosignatures, text, witness_root, oid_base):
         must(len(one["chain"]) == 3, "chain_length")
         last, at = unbase64(one["chain"][2]), datetime.fromtimestamp(seconds, timezone.utc)
         key = certified(one["chain"], last, f"{oid_base}.2.2", at, True)
-        must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
-        key_id = sha256(name.encode(), b"\n\4", key.public_bytes_raw())[:4]
         message = f"cosignature/v1\ntime {seconds}\n{text}\n".encode()
-        must(line[:4] == key_id and signed(key, line[12:], message), "cosignature_invalid")
+        is_its = is_line_of(key, COSIGNATURE, one.get("note_type"), name, line[:4], line[12:], message)
+        must(is_its, "cosignature_invalid")
         names.append(f"{name} at {at.isoformat()}")
         anchored = anchored or last == witness_root
     must(anchored, "cosignature_missing")
@@ -159,6 +179,10 @@ def verify(data, root, oid_base, witness_root=None):
         raise Refused("receipt_malformed")
     must(canonical(receipt) + b"\n" == data, "receipt_not_canonical")
     must(receipt["schema"] == "countersign/receipt/v1", "receipt_unknown_schema")
+    must(set(receipt) == {"batch", "log", "schema", "statement"}, "receipt_malformed")
+    must(set(batch) == {"chain", "count", "document", "index", "path", "signature"}, "receipt_malformed")
+    members = {"body", "chain", "checkpoint", "commitment", "cosignatures", "leaf_index", "path", "salt"}
+    must(set(log) - {"note_type"} == members and None not in log.values(), "receipt_malformed")
     must(is_canonical(receipt["statement"]), "statement_not_canonical")
     at = datetime.fromisoformat(statement["posted_at"].replace("Z", "+00:00")).astimezone(timezone.utc)
 
@@ -181,24 +205,22 @@ def verify(data, root, oid_base, witness_root=None):
     must(commitment.hex() == log["commitment"], "commitment_differs")
 
     key = certified(log["chain"], root, f"{oid_base}.2.2", at, False)
-    must(isinstance(key, ed25519.Ed25519PublicKey), "chain_key_type")
     text, _, lines = log["checkpoint"].rpartition("\n\n")
     origin, size, tree_root = text.split("\n")
     must(lines.startswith("\u2014 ") and lines.count("\n") == 1, "checkpoint_malformed")
     name, encoded = lines[2:-1].split(" ")
     line = unbase64(encoded)
-    key_id = sha256(origin.encode(), b"\n\1", key.public_bytes_raw())[:4]
-    is_signed = name == origin and line[:4] == key_id and signed(key, line[4:], text.encode() + b"\n")
-    must(is_signed, "checkpoint_signature_invalid")
+    is_its = is_line_of(key, NOTE, log.get("note_type"), origin, line[:4], line[4:], text.encode() + b"\n")
+    must(name == origin and is_its, "checkpoint_signature_invalid")
     leaf = sha256(b"\0", b"countersign/leaf/v1\n", commitment)
     tree_root = unbase64(tree_root)
     must(included(leaf, log["leaf_index"], int(size), log["path"], tree_root), "leaf_not_in_log")
-    return statement, log["leaf_index"], origin, size, cosigned(log["cosignatures"], text, witness_root, oid_base)
+    witnesses = cosigned(log["cosignatures"], text, witness_root, oid_base)
+    return statement, log["leaf_index"], origin, size, log.get("note_type", "ed25519"), witnesses
 
 
 def main():
     data = open(sys.argv[1], "rb").read((1 << 20) + 1)
-    from cryptography.hazmat.primitives.serialization import Encoding
 
     def root_in(file):
         return x509.load_pem_x509_certificate(open(file, "rb").read()).public_bytes(Encoding.DER)
@@ -206,14 +228,14 @@ def main():
     root, witness_root = root_in(sys.argv[2]), root_in(sys.argv[4]) if len(sys.argv) > 4 else None
     oid_base = sys.argv[3] if len(sys.argv) > 3 else "1.3.6.1.4.1.32473"
     try:
-        statement, index, origin, size, witnesses = verify(data, root, oid_base, witness_root)
+        statement, index, origin, size, signature_type, witnesses = verify(data, root, oid_base, witness_root)
     except Refused as refused:
         print(f"refused: {refused}")
         sys.exit(3)
     except (KeyError, ValueError, TypeError, AttributeError, x509.ExtensionNotFound) as error:
         print(f"refused: receipt_malformed ({type(error).__name__})")
         sys.exit(3)
-    print(f"valid: leaf {index} of {size} in {origin}")
+    print(f"valid: leaf {index} of {size} in {origin}, a checkpoint signed with {signature_type}")
     for witness in witnesses:
         print(f"cosigned by {witness}" + ("" if witness_root else " (its root is not known here)"))
     print(json.dumps(statement, indent=2, ensure_ascii=False))

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::kernel::cosignature::Cosigner;
 use crate::kernel::leaf_proof::{self, VerifiedHead};
 use crate::kernel::merkle::{Frontier, NodeId, leaf_hash, node_hash, root};
-use crate::kernel::note::{Checkpoint, SignedNote};
+use crate::kernel::note::{Checkpoint, SignatureType, SignedNote};
 use crate::kernel::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind, grown, unbundle};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
@@ -44,6 +44,8 @@ pub struct VerifiedCopy {
     pub checkpoint: Checkpoint,
     /// Subject of the certificate that signed the checkpoint.
     pub signer: String,
+    /// How it is signed.
+    pub checkpoint_type: SignatureType,
     /// Witnesses that have cosigned it.
     pub cosigners: Vec<Cosigner>,
     /// Tiles that were compared.
@@ -184,7 +186,7 @@ impl Copy {
         let witnesses: Vec<Vec<&[u8]>> =
             witnesses.iter().map(|chain| chain.iter().map(Vec::as_slice).collect()).collect();
         let roots = (root_der, witness_root_der);
-        let VerifiedHead { checkpoint, signer, cosigners } =
+        let VerifiedHead { checkpoint, signer, checkpoint_type, cosigners } =
             leaf_proof::verify_checkpoint(&note, &chain, &witnesses, roots, oid_base).map_err(|refusal| {
                 Failure::refused(
                     refusal.name(),
@@ -220,7 +222,7 @@ impl Copy {
             compared += 1;
             progress(compared, total);
         }
-        Ok(VerifiedCopy { checkpoint, signer, cosigners, tiles: compared })
+        Ok(VerifiedCopy { checkpoint, signer, checkpoint_type, cosigners, tiles: compared })
     }
 
     /// Certificates, a line of base64 each.

@@ -10,7 +10,7 @@ use super::search::{Found, ITEMS_MAX, Order, SearchCall, SearchQuery, Span};
 use super::{Log, damaged, read_checkpoint};
 use crate::kernel::canon::{canonical, canonical_of};
 use crate::kernel::export_note::ExportNote;
-use crate::kernel::note::{NoteSignature, SignatureType, SignedNote};
+use crate::kernel::note::{NoteSignature, SignedNote};
 use crate::kernel::sign::SignInput;
 use crate::kernel::text::visible;
 use crate::kernel::types::Sha256;
@@ -161,7 +161,7 @@ impl Log {
         let text = note.text();
         let signature =
             self.setup.token.sign(role.key.id, SignInput::AuditExport { note: text.clone().into_bytes() })?;
-        let line = NoteSignature::new(SignatureType::Ed25519, &checkpoint.origin, &role.key.spki, &signature);
+        let line = NoteSignature::over_text(&checkpoint.origin, &role.key.spki, &signature);
         let signed = line.map(|line| SignedNote { text, signatures: vec![line] });
         let verified = signed.and_then(|note| note.verify(&checkpoint.origin, &role.key.spki).map(|()| note));
         let signed = verified.map_err(|refused| {

@@ -7,7 +7,7 @@ use crate::hsm::CertifiedKey;
 use crate::kernel::command::Posted;
 use crate::kernel::cosignature::CosignatureEvidence;
 use crate::kernel::merkle::inclusion_path;
-use crate::kernel::note::SignedNote;
+use crate::kernel::note::{SignatureType, SignedNote, note_type};
 use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify_witnessed};
 use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
@@ -152,6 +152,7 @@ impl Log {
                 checkpoint: note.compose(),
                 chain: chain_of(log_role),
                 cosignatures: cosignature.into_iter().map(evidence_of).collect(),
+                note_type: note_type(&log_role.key.spki).ok().and_then(SignatureType::own_name).map(str::to_owned),
             },
             statement: text(posted.statement, "the statement")?,
         })
@@ -159,7 +160,7 @@ impl Log {
 }
 
 fn evidence_of(cosignature: Cosignature) -> CosignatureEvidence {
-    CosignatureEvidence { chain: cosignature.chain.into_iter().map(Base64).collect(), line: cosignature.line }
+    CosignatureEvidence::new(cosignature.line, cosignature.chain)
 }
 
 fn chain_of(key: &CertifiedKey) -> Vec<Base64> {

@@ -26,7 +26,7 @@ use crate::audit::settings::AuditSettings;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::merkle::{Frontier, NodeId, consistency_path_from, inclusion_path_from};
-use crate::kernel::note::{Checkpoint, NoteRefused, SignatureType, key_id};
+use crate::kernel::note::{Checkpoint, NoteRefused, is_key_name, note_type};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::failure::Failure;
@@ -40,7 +40,7 @@ pub use witnessed::cosigned_at;
 pub struct LogSetup {
     pub store: Arc<dyn Store>,
     pub token: Arc<dyn Token>,
-    /// Signs checkpoints (Ed25519).
+    /// Signs checkpoints: Ed25519, or P-256 under a note type of our own.
     pub checkpoint: CertifiedKey,
     /// Signs the batches of a bank; its chain goes into receipts.
     pub transaction: Option<CertifiedKey>,
@@ -149,13 +149,13 @@ impl Log {
     /// store holds a log of another name; `log_damaged` when the newest checkpoint is unreadable.
     pub fn open(setup: LogSetup) -> Result<Arc<Self>, Failure> {
         let origin = &setup.settings.origin;
-        key_id(SignatureType::Ed25519, origin, &setup.checkpoint.key.spki).map_err(|_| {
-            Failure::usage(
+        if !is_key_name(origin) || note_type(&setup.checkpoint.key.spki).is_err() {
+            return Err(Failure::usage(
                 "log_key_unfit",
-                format!("the checkpoint key is not Ed25519, or the log's name {origin:?} cannot name a key"),
+                format!("the checkpoint key signs no notes, or the log's name {origin:?} cannot name a key"),
                 "set audit.origin to a name without spaces and '+', and make the checkpoint key with `countersign init`",
-            )
-        })?;
+            ));
+        }
         if let Some(record) = setup.store.newest_checkpoint()? {
             let checkpoint = read_checkpoint(&record)?;
             if checkpoint.origin != *origin {

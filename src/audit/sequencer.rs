@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Log, damaged, read_checkpoint};
 use crate::kernel::merkle::{Frontier, leaf_hash};
-use crate::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote};
+use crate::kernel::note::{Checkpoint, NoteSignature, SignedNote};
 use crate::kernel::receipt::leaf_entry;
 use crate::kernel::sign::SignInput;
 use crate::ops::failure::{Failure, Kind};
@@ -89,7 +89,7 @@ impl Log {
         let roles = self.roles();
         let key = &roles.checkpoint.key;
         let signature = self.setup.token.sign(key.id, SignInput::TreeHead { note: record.note.clone() })?;
-        let line = NoteSignature::new(SignatureType::Ed25519, &checkpoint.origin, &key.spki, &signature);
+        let line = NoteSignature::over_text(&checkpoint.origin, &key.spki, &signature);
         let signed = line.map(|line| SignedNote { text: checkpoint.text(), signatures: vec![line] });
         // Verified before release: a wrong signature must never become the log's word.
         let verified = signed.and_then(|note| note.verify(&checkpoint.origin, &key.spki).map(|()| note));

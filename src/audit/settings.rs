@@ -191,7 +191,7 @@ pub struct WitnessSettings {
 pub struct LogSettings {
     /// The first line of its checkpoints.
     pub origin: String,
-    /// Its verification key: `name+id+base64` (C2SP signed-note).
+    /// Its verification key: `name+id+base64` (C2SP signed-note), of Ed25519 or of our P-256 type.
     pub key: String,
 }
 
@@ -211,7 +211,7 @@ impl WitnessSettings {
             }
             if VerifierKey::parse(key).is_err() {
                 return Err(format!(
-                    "witness log {origin}: key is not name+id+base64 of an Ed25519 key (C2SP signed-note)"
+                    "witness log {origin}: key is not name+id+base64 of an Ed25519 or P-256 key (docs/FORMATS.md)"
                 ));
             }
         }

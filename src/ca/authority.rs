@@ -11,7 +11,7 @@ use crate::ca::files;
 use crate::ca::making::{Making, Turn};
 use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
-use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token};
+use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token, mechanism_names};
 use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::credential::profile::{self, Profile};
@@ -262,14 +262,23 @@ impl Authority {
         Ok(key)
     }
 
-    /// What a new key of this purpose will be.
-    pub(super) fn algorithm_of(&self, purpose: Purpose) -> Algorithm {
-        self.algorithms.get(&purpose).copied().unwrap_or(purpose.default_algorithm())
+    /// What a new key of this purpose will be on a module with these mechanisms. Notes are signed with Ed25519 unless the
+    /// configuration names something else; few modules have it, and P-256 does where they have not.
+    pub(super) fn algorithm_of(&self, purpose: Purpose, mechanisms: &[String]) -> Algorithm {
+        if let Some(named) = self.algorithms.get(&purpose) {
+            return *named;
+        }
+        let is_there = |algorithm: Algorithm| {
+            mechanism_names(algorithm).iter().all(|name| mechanisms.iter().any(|one| one == name))
+        };
+        let mut choice = purpose.algorithms().iter().copied().filter(|_| signs_notes(purpose));
+        choice.find(|algorithm| is_there(*algorithm)).unwrap_or(purpose.default_algorithm())
     }
 
-    /// A new version, of the algorithm that the configuration names for the purpose.
+    /// A new version, of the algorithm that the configuration names for the purpose, or that its module has for notes.
     pub(super) fn new_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
-        let algorithm = self.algorithm_of(purpose);
+        let mechanisms = if signs_notes(purpose) { self.token.describe()?.mechanisms } else { vec![] };
+        let algorithm = self.algorithm_of(purpose, &mechanisms);
         let (party, agent) = (self.party.to_string(), agent.map(str::to_owned));
         Ok(self.token.make(KeyOrder { party, purpose, agent, algorithm })?)
     }
@@ -287,6 +296,11 @@ impl Authority {
 
 fn is_server_name(name: &str) -> bool {
     name.parse::<std::net::IpAddr>().is_ok() || profile::is_dns_name(name)
+}
+
+/// True when keys of this purpose sign notes of logs.
+pub(super) fn signs_notes(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Checkpoint | Purpose::Witness)
 }
 
 /// Passes a key that was born in its token and never could leave it.

@@ -96,8 +96,8 @@ impl Authority {
         Ok(keys)
     }
 
-    /// Algorithms of the keys that this party has or will make.
-    pub fn needed_algorithms(&self) -> BTreeSet<Algorithm> {
+    /// Algorithms of the keys that this party has or will make on a module with these mechanisms.
+    pub fn needed_algorithms(&self, mechanisms: &[String]) -> BTreeSet<Algorithm> {
         let own: &[Purpose] = match self.kind {
             PartyKind::Bank | PartyKind::SecurityCompany => &[Purpose::Root, Purpose::Issuing],
             PartyKind::AgentHost => &[Purpose::HostIdentity, Purpose::Checkpoint, Purpose::Agent],
@@ -105,7 +105,7 @@ impl Authority {
         };
         let roles = roles(self.kind).iter().chain(bare_roles(self.kind));
         let purposes = own.iter().chain(roles).chain(&[Purpose::TokenIdentity]);
-        purposes.map(|purpose| self.algorithm_of(*purpose)).collect()
+        purposes.map(|purpose| self.algorithm_of(*purpose, mechanisms)).collect()
     }
 
     /// Every key of the token.

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
+use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER, signs_notes};
 use crate::ca::files;
 use crate::ca::issue::Wish;
 use crate::ca::settings::PartyKind;
@@ -17,6 +17,7 @@ use crate::kernel::credential::chain::{ISSUING_MAX, PartyAnchors, verify_authori
 use crate::kernel::credential::custody::{EnrolledHost, HOST_SCHEMA};
 use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{self, Profile};
+use crate::kernel::note::SignatureType;
 use crate::kernel::sign::{Purpose, raw_public_key};
 use crate::kernel::types::{PartyName, UnixMillis};
 use crate::ops::clock;
@@ -63,7 +64,8 @@ impl Authority {
     /// its log's key, an operator a key of their own and their log's. Repeating it finds everything in place, renews role certificates in the last quarter of
     /// their life and goes on where it was interrupted.
     ///
-    /// Answers `{party, kind, keys: [{purpose, label, id}], certificates: [{profile, subject, serial, not_after}]}`.
+    /// Answers `{party, kind, keys: [{purpose, label, id, algorithm}], certificates: [{profile, subject, serial,
+    /// not_after}], notices: [text]}`.
     ///
     /// # Errors
     /// `operator_not_permitted`, `issuance_in_progress`, `custody_attributes_unsound`, and the token's, the store's
@@ -178,8 +180,15 @@ impl Authority {
     }
 
     fn summary(&self, keys: &[KeyInfo], certificates: &[CertificateRecord]) -> Value {
-        let keys: Vec<Value> =
-            keys.iter().map(|key| json!({ "purpose": key.purpose.slug(), "label": key.label, "id": key.id })).collect();
+        let notices: Vec<String> = keys.iter().filter_map(|key| self.note_notice(key)).collect();
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| {
+                json!({
+                    "purpose": key.purpose.slug(), "label": key.label, "id": key.id, "algorithm": key.algorithm,
+                })
+            })
+            .collect();
         let certificates: Vec<Value> = certificates
             .iter()
             .map(|record| {
@@ -191,7 +200,21 @@ impl Authority {
                 })
             })
             .collect();
-        json!({ "party": self.party, "kind": self.kind, "keys": keys, "certificates": certificates })
+        json!({
+            "party": self.party, "kind": self.kind, "keys": keys, "certificates": certificates, "notices": notices,
+        })
+    }
+
+    /// What people are told about a key for notes that nobody chose to be other than the usual one.
+    fn note_notice(&self, key: &KeyInfo) -> Option<String> {
+        let is_fallback = signs_notes(key.purpose) && key.algorithm != key.purpose.default_algorithm();
+        let of = if key.purpose == Purpose::Witness { SignatureType::of_cosignature } else { SignatureType::of_note };
+        let kind = of(key.algorithm).filter(|_| is_fallback && !self.algorithms.contains_key(&key.purpose))?;
+        Some(format!(
+            "{} is a P-256 key, since the module has no Ed25519: it signs as {} (docs/FORMATS.md), and receipts say so",
+            key.label,
+            kind.name()
+        ))
     }
 
     /// Writes certificates into a file below `certs/`.

@@ -135,8 +135,10 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             PartyKind::Bank | PartyKind::SecurityCompany | PartyKind::AgentHost => "serve",
             PartyKind::Operator => "operator show",
         };
+        let notices = made["notices"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let notices: String = notices.iter().filter_map(|one| one.as_str()).map(|one| format!("{one}\n")).collect();
         format!(
-            "{party}: token `{}` {}, certificates: {}\nnext: `countersign {next} --state {}`",
+            "{party}: token `{}` {}, certificates: {}\n{notices}next: `countersign {next} --state {}`",
             settings.token,
             if new { "provisioned" } else { "was there" },
             if names.is_empty() { "none needed".to_owned() } else { names.join(", ") },

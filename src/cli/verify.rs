@@ -328,9 +328,10 @@ fn verdict_text(file: &Path, verdict: &ReceiptVerdict, root: &[u8]) -> String {
         ),
         format!("ok  checkpoint key: certified for checkpoints under your root ({checkpoint_signer})"),
         format!(
-            "ok  log: checkpoint of {} leaves of {} signed by that key; the record is leaf {}",
+            "ok  log: checkpoint of {} leaves of {} signed by that key ({}); the record is leaf {}",
             verdict.checkpoint().size,
             verdict.checkpoint().origin,
+            verdict.checkpoint_type().name(),
             verdict.leaf_index()
         ),
     ];
@@ -351,10 +352,11 @@ fn verdict_text(file: &Path, verdict: &ReceiptVerdict, root: &[u8]) -> String {
 pub(super) fn cosigned(cosigners: &[Cosigner]) -> Vec<String> {
     let line = |cosigner: &Cosigner| match cosigner.anchored() {
         Anchored::Yes => format!(
-            "ok  witness: {} has cosigned the same checkpoint at {}, certified under the root that you trust ({})",
+            "ok  witness: {} has cosigned the same checkpoint at {}, certified under the root that you trust ({}, {})",
             cosigner.name(),
             cosigner.at(),
-            cosigner.subject()
+            cosigner.subject(),
+            cosigner.signature_type().name()
         ),
         Anchored::No => format!(
             "    witness: {} says that it has cosigned at {}; name its root with --witness-root to know ({})",
@@ -398,6 +400,7 @@ fn verdict_json(verdict: &ReceiptVerdict, root: &[u8]) -> Value {
         "statement": verdict.statement(),
         "transaction_signer": transaction_signer,
         "checkpoint_signer": checkpoint_signer,
+        "checkpoint_signature_type": verdict.checkpoint_type(),
         "log": {
             "origin": verdict.checkpoint().origin,
             "size": verdict.checkpoint().size,

@@ -69,6 +69,7 @@ fn shown(verdict: &BundleVerdict) -> Value {
         "statement": receipt.statement(),
         "log": {
             "origin": receipt.checkpoint().origin, "size": receipt.checkpoint().size, "leaf_index": receipt.leaf_index(),
+            "signature_type": receipt.checkpoint_type(),
         },
         "authorization": verdict.authorization().map(leaf),
         "agent": verdict.agent().map(agent),

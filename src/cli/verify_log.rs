@@ -36,18 +36,19 @@ pub(super) fn proof(
     let shown = json!({
         "valid": true, "index": verdict.index(), "origin": checkpoint.origin, "size": checkpoint.size,
         "root": checkpoint.root, "signer": verdict.signer(), "leaf": verdict.body(),
-        "cosignatures": verdict.cosigners(),
+        "signature_type": verdict.checkpoint_type(), "cosignatures": verdict.cosigners(),
     });
     context.print(&shown, |_| {
         let leaf = serde_json::to_string_pretty(verdict.body()).unwrap_or_default();
         format!(
-            "{} is valid: leaf {} of {} in {}, under a checkpoint that {} signed.\n{}{leaf}\n\
+            "{} is valid: leaf {} of {} in {}, under a checkpoint that {} signed ({}).\n{}{leaf}\n\
              It proves that the party recorded this, not that what is recorded is true.",
             file.display(),
             verdict.index(),
             checkpoint.size,
             checkpoint.origin,
             verdict.signer(),
+            verdict.checkpoint_type().name(),
             witnesses(verdict.cosigners()),
         )
     });
@@ -71,11 +72,12 @@ pub(super) fn log(
     let checkpoint = &found.checkpoint;
     let shown = json!({
         "valid": true, "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root,
-        "signer": found.signer, "tiles": found.tiles, "cosignatures": found.cosigners,
+        "signer": found.signer, "signature_type": found.checkpoint_type, "tiles": found.tiles,
+        "cosignatures": found.cosigners,
     });
     context.print(&shown, |_| {
         format!(
-            "{} is sound: {} leaves of {}, {} tiles compared, root {} signed by {}.\n{}\
+            "{} is sound: {} leaves of {}, {} tiles compared, root {} signed by {} ({}).\n{}\
              It proves what the party has signed, not that nobody was shown another log: compare with other copies.",
             directory.display(),
             checkpoint.size,
@@ -83,6 +85,7 @@ pub(super) fn log(
             found.tiles,
             checkpoint.root,
             found.signer,
+            found.checkpoint_type.name(),
             witnesses(&found.cosigners),
         )
     });

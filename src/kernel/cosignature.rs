@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::note::{Checkpoint, NoteRefused, NoteSignature, SignedNote};
+use crate::kernel::note::{
+    Checkpoint, NoteRefused, NoteSignature, SignatureType, SignedNote, cosignature_type, type_of_certified,
+};
 use crate::kernel::receipt::{Base64, Certified, ChainRefusal, Made, Role, certified_key};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::UnixMillis;
@@ -24,6 +26,9 @@ pub struct CosignatureEvidence {
     pub chain: Vec<Base64>,
     /// `— <name> base64(key id ‖ seconds ‖ signature)` (C2SP tlog-cosignature), without a newline.
     pub line: String,
+    /// The type of the signature when it is one of ours ([`SignatureType::own_name`]), and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note_type: Option<String>,
 }
 
 /// Whether the witness's root is one that the reader trusts.
@@ -44,6 +49,7 @@ pub struct Cosigner {
     /// RFC 3339, UTC.
     at: String,
     anchored: Anchored,
+    signature_type: SignatureType,
 }
 
 impl Cosigner {
@@ -65,6 +71,11 @@ impl Cosigner {
     pub fn anchored(&self) -> Anchored {
         self.anchored
     }
+
+    /// How it signs.
+    pub fn signature_type(&self) -> SignatureType {
+        self.signature_type
+    }
 }
 
 /// Why cosignatures prove nothing. In this order.
@@ -74,6 +85,8 @@ pub enum CosignatureRefusal {
     Malformed,
     #[error("the witness's certificate: {0}")]
     Chain(ChainRefusal),
+    #[error("the file does not say of which type the cosignature is, or says another one than its key's")]
+    TypeDiffers,
     #[error("the cosignature: {0}")]
     Invalid(NoteRefused),
     #[error("no witness under the root that you trust has cosigned")]
@@ -86,8 +99,37 @@ impl CosignatureRefusal {
         match self {
             Self::Malformed => "cosignature_malformed",
             Self::Chain(refusal) => refusal.name(),
+            Self::TypeDiffers => "note_type_differs",
             Self::Invalid(_) => "cosignature_invalid",
             Self::Missing => "cosignature_missing",
+        }
+    }
+}
+
+/// A cosignature as a file has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Presented<'a> {
+    pub line: NoteSignature,
+    /// The witness key's certificate, issuing CA, root.
+    pub chain: Vec<&'a [u8]>,
+    pub said: SaidType<'a>,
+}
+
+/// What a file says about the type of a signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SaidType<'a> {
+    /// Files of this kind say it elsewhere, or not at all.
+    Elsewhere,
+    /// The name of a type of ours; None: one of C2SP's.
+    Here(Option<&'a str>),
+}
+
+impl SaidType<'_> {
+    /// True when nothing else is said than what the key makes of it.
+    fn is(self, kind: SignatureType) -> bool {
+        match self {
+            Self::Elsewhere => true,
+            Self::Here(said) => said == kind.own_name(),
         }
     }
 }
@@ -101,7 +143,7 @@ impl CosignatureRefusal {
 /// [`CosignatureRefusal`]
 pub fn verify<'a>(
     checkpoint: &Checkpoint,
-    cosignatures: impl ExactSizeIterator<Item = (NoteSignature, Vec<&'a [u8]>)>,
+    cosignatures: impl ExactSizeIterator<Item = Presented<'a>>,
     witness_root: Option<&[u8]>,
     oid_base: &str,
 ) -> Result<Vec<Cosigner>, CosignatureRefusal> {
@@ -109,7 +151,7 @@ pub fn verify<'a>(
         return Err(CosignatureRefusal::Malformed);
     }
     let cosigners = cosignatures
-        .map(|(line, chain)| one(checkpoint, line, &chain, witness_root, oid_base))
+        .map(|presented| one(checkpoint, presented, witness_root, oid_base))
         .collect::<Result<Vec<_>, _>>()?;
     if witness_root.is_some() && cosigners.iter().all(|cosigner| cosigner.anchored == Anchored::No) {
         return Err(CosignatureRefusal::Missing);
@@ -119,21 +161,25 @@ pub fn verify<'a>(
 
 fn one(
     checkpoint: &Checkpoint,
-    line: NoteSignature,
-    chain: &[&[u8]],
+    presented: Presented<'_>,
     witness_root: Option<&[u8]>,
     oid_base: &str,
 ) -> Result<Cosigner, CosignatureRefusal> {
+    let Presented { line, chain, said } = presented;
     // Nothing is believed of the time before the signature over it is verified; it only says which certificate fits.
     let seconds = line.signature.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
     let millis = seconds.and_then(|seconds| i64::try_from(seconds.checked_mul(1000)?).ok());
     let at = UnixMillis(millis.ok_or(CosignatureRefusal::Malformed)?);
-    let key = witness_key(chain, oid_base, at).map_err(CosignatureRefusal::Chain)?;
+    let key = witness_key(&chain, oid_base, at).map_err(CosignatureRefusal::Chain)?;
+    let kind = cosignature_type(&key.spki).map_err(CosignatureRefusal::Invalid)?;
+    if !said.is(kind) {
+        return Err(CosignatureRefusal::TypeDiffers);
+    }
     let name = line.name.clone();
     let note = SignedNote { text: checkpoint.text(), signatures: vec![line] };
     note.verify_cosignature(&name, &key.spki).map_err(CosignatureRefusal::Invalid)?;
     let anchored = if chain.last().copied() == witness_root { Anchored::Yes } else { Anchored::No };
-    Ok(Cosigner { name, subject: key.subject, at: at.rfc3339(), anchored })
+    Ok(Cosigner { name, subject: key.subject, at: at.rfc3339(), anchored, signature_type: kind })
 }
 
 /// The key of a witness, by its chain, under whatever root that ends in.
@@ -145,12 +191,20 @@ fn witness_key(chain: &[&[u8]], oid_base: &str, at: UnixMillis) -> Result<Certif
 }
 
 impl CosignatureEvidence {
-    /// The line and the chain.
+    /// A line with its chain; the first certificate says of which type the line is.
+    pub fn new(line: String, chain: Vec<Vec<u8>>) -> Self {
+        let kind = chain.first().and_then(|own| type_of_certified(own, cosignature_type));
+        let note_type = kind.and_then(SignatureType::own_name).map(str::to_owned);
+        Self { chain: chain.into_iter().map(Base64).collect(), line, note_type }
+    }
+
+    /// What it says.
     ///
     /// # Errors
     /// [`CosignatureRefusal::Malformed`]
-    pub fn read(&self) -> Result<(NoteSignature, Vec<&[u8]>), CosignatureRefusal> {
+    pub fn read(&self) -> Result<Presented<'_>, CosignatureRefusal> {
         let line = NoteSignature::parse(&self.line).map_err(|_| CosignatureRefusal::Malformed)?;
-        Ok((line, self.chain.iter().map(|certificate| certificate.0.as_slice()).collect()))
+        let chain = self.chain.iter().map(|certificate| certificate.0.as_slice()).collect();
+        Ok(Presented { line, chain, said: SaidType::Here(self.note_type.as_deref()) })
     }
 }

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::kernel::canon::{CanonRefused, canonical, is_canonical};
-use crate::kernel::cosignature::{self, CosignatureRefusal, Cosigner};
+use crate::kernel::cosignature::{self, CosignatureRefusal, Cosigner, Presented, SaidType};
 use crate::kernel::merkle::{leaf_hash, verify_inclusion};
-use crate::kernel::note::{Checkpoint, NoteRefused, NoteSignature, SignedNote};
+use crate::kernel::note::{
+    Checkpoint, NoteRefused, NoteSignature, SignatureType, SignedNote, cosignature_type, note_type, type_of_certified,
+};
 use crate::kernel::receipt::{
     Base64, Certified, ChainRefusal, Made, Role, Salt, certified_key, commitment, leaf_entry, parse_time,
 };
@@ -46,6 +48,9 @@ pub struct LeafProof {
 struct Extra {
     body: String,
     chain: Vec<Base64>,
+    /// Of each signature line, in their order, when one of them is ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    note_types: Vec<String>,
     salt: Salt,
     schema: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +72,7 @@ impl LeafProof {
         let extra = Extra {
             body: self.body.clone(),
             chain: self.chain.iter().cloned().map(Base64).collect(),
+            note_types: self.note_types(),
             salt: Salt(self.salt),
             schema: SCHEMA.into(),
             witnesses: self.witnesses.iter().map(|chain| chain.iter().cloned().map(Base64).collect()).collect(),
@@ -79,6 +85,20 @@ impl LeafProof {
         };
         Ok(proof.compose())
     }
+
+    /// As their certificates say; nothing for what none of ours has signed.
+    fn note_types(&self) -> Vec<String> {
+        let own = self.chain.first().and_then(|own| type_of_certified(own, note_type));
+        let witnesses = self.witnesses.iter().map(|chain| type_of_certified(chain.first()?, cosignature_type));
+        let kinds: Option<Vec<SignatureType>> = std::iter::once(own).chain(witnesses).collect();
+        said_types(&kinds.unwrap_or_default())
+    }
+}
+
+/// What a proof says about the types of its lines: all of them when one is ours, or nothing.
+fn said_types(kinds: &[SignatureType]) -> Vec<String> {
+    let is_said = kinds.iter().any(|kind| kind.own_name().is_some());
+    kinds.iter().filter(|_| is_said).map(|kind| kind.name().to_owned()).collect()
 }
 
 /// What a verified proof says. Only [`verify`] makes one.
@@ -89,6 +109,7 @@ pub struct LeafVerdict {
     checkpoint: Checkpoint,
     body: Value,
     signer: String,
+    checkpoint_type: SignatureType,
     cosigners: Vec<Cosigner>,
 }
 
@@ -112,6 +133,11 @@ impl LeafVerdict {
         &self.signer
     }
 
+    /// How the checkpoint is signed.
+    pub fn checkpoint_type(&self) -> SignatureType {
+        self.checkpoint_type
+    }
+
     /// Witnesses that have cosigned the checkpoint, as far as the proof says.
     pub fn cosigners(&self) -> &[Cosigner] {
         &self.cosigners
@@ -133,6 +159,8 @@ pub enum LeafProofRefusal {
     Log(#[from] NotInLog),
     #[error("a witness: {0}")]
     Cosignature(#[from] CosignatureRefusal),
+    #[error("the file does not say of which types the signatures are, or says others than their keys'")]
+    NoteTypeDiffers,
 }
 
 impl LeafProofRefusal {
@@ -145,6 +173,7 @@ impl LeafProofRefusal {
             Self::Chain(refusal) => refusal.name(),
             Self::Log(refusal) => refusal.name(),
             Self::Cosignature(refusal) => refusal.name(),
+            Self::NoteTypeDiffers => "note_type_differs",
         }
     }
 }
@@ -202,9 +231,13 @@ pub fn verify_witnessed(
     let (own, lines) = split(&proof.checkpoint, extra.witnesses.len())?;
     let checkpoint = leaf_under(&own, &key, &commitment, proof.index, &proof.path)?;
     let chains = extra.witnesses.iter().map(|chain| chain.iter().map(|certificate| certificate.0.as_slice()).collect());
-    let cosignatures: Vec<_> = lines.into_iter().zip(chains).collect();
-    let cosigners = cosignature::verify(&checkpoint, cosignatures.into_iter(), witness_root_der, oid_base)?;
-    Ok(LeafVerdict { index: proof.index, checkpoint, body, signer: key.subject, cosigners })
+    let cosigners = cosigned(&checkpoint, lines, chains, witness_root_der, oid_base)?;
+    let checkpoint_type = type_of(&key)?;
+    let cosigned_as = cosigners.iter().map(Cosigner::signature_type);
+    if extra.note_types != said_types(&std::iter::once(checkpoint_type).chain(cosigned_as).collect::<Vec<_>>()) {
+        return Err(LeafProofRefusal::NoteTypeDiffers);
+    }
+    Ok(LeafVerdict { index: proof.index, checkpoint, body, signer: key.subject, checkpoint_type, cosigners })
 }
 
 fn parse(file: &[u8]) -> Option<(TlogProof, Extra)> {
@@ -273,12 +306,33 @@ fn signed_by(note: &str, key: &Certified) -> Result<Checkpoint, NotInLog> {
     Ok(checkpoint)
 }
 
+/// How a certified key signs notes.
+fn type_of(key: &Certified) -> Result<SignatureType, NotInLog> {
+    note_type(&key.spki).map_err(NotInLog::CheckpointSignatureInvalid)
+}
+
+/// Who has cosigned, by the lines of a note and the chains in their order.
+fn cosigned<'a>(
+    checkpoint: &Checkpoint,
+    lines: Vec<NoteSignature>,
+    chains: impl Iterator<Item = Vec<&'a [u8]>>,
+    witness_root: Option<&[u8]>,
+    oid_base: &str,
+) -> Result<Vec<Cosigner>, CosignatureRefusal> {
+    let presented = lines.into_iter().zip(chains);
+    let presented: Vec<_> =
+        presented.map(|(line, chain)| Presented { line, chain, said: SaidType::Elsewhere }).collect();
+    cosignature::verify(checkpoint, presented.into_iter(), witness_root, oid_base)
+}
+
 /// The head of a log as somebody has verified it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VerifiedHead {
     pub checkpoint: Checkpoint,
     /// Subject of the certificate that signed it.
     pub signer: String,
+    /// How it is signed.
+    pub checkpoint_type: SignatureType,
     pub cosigners: Vec<Cosigner>,
 }
 
@@ -299,7 +353,6 @@ pub fn verify_checkpoint(
     let key = checkpoint_key(chain, root_der, oid_base, whenever).map_err(LeafProofRefusal::Chain)?;
     let (own, lines) = split(note, witnesses.len())?;
     let checkpoint = signed_by(&own, &key)?;
-    let cosignatures: Vec<_> = lines.into_iter().zip(witnesses.iter().cloned()).collect();
-    let cosigners = cosignature::verify(&checkpoint, cosignatures.into_iter(), witness_root_der, oid_base)?;
-    Ok(VerifiedHead { checkpoint, signer: key.subject, cosigners })
+    let cosigners = cosigned(&checkpoint, lines, witnesses.iter().cloned(), witness_root_der, oid_base)?;
+    Ok(VerifiedHead { checkpoint, checkpoint_type: type_of(&key)?, signer: key.subject, cosigners })
 }

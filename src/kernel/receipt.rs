@@ -21,7 +21,7 @@ use crate::kernel::command::TransactionStatement;
 use crate::kernel::cosignature::{self, COSIGNATURES_MAX, CosignatureEvidence, CosignatureRefusal, Cosigner};
 use crate::kernel::leaf_proof::{NotInLog, checkpoint_key, leaf_under};
 use crate::kernel::merkle::{self, leaf_hash, verify_inclusion};
-use crate::kernel::note::Checkpoint;
+use crate::kernel::note::{Checkpoint, SignatureType, note_type};
 use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 
@@ -83,6 +83,9 @@ pub struct LogEvidence {
     pub chain: Vec<Base64>,
     /// What witnesses have signed over the same checkpoint; may be empty.
     pub cosignatures: Vec<CosignatureEvidence>,
+    /// The type of the checkpoint's signature when it is one of ours ([`SignatureType::own_name`]), and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note_type: Option<String>,
 }
 
 impl Receipt {
@@ -117,6 +120,7 @@ pub struct ReceiptVerdict {
     checkpoint: Checkpoint,
     transaction_signer: String,
     checkpoint_signer: String,
+    checkpoint_type: SignatureType,
     cosigners: Vec<Cosigner>,
 }
 
@@ -137,6 +141,11 @@ impl ReceiptVerdict {
     /// Witnesses that have cosigned the checkpoint, as far as the receipt says.
     pub fn cosigners(&self) -> &[Cosigner] {
         &self.cosigners
+    }
+
+    /// How the checkpoint is signed.
+    pub fn checkpoint_type(&self) -> SignatureType {
+        self.checkpoint_type
     }
 
     /// Subjects of the certificates that signed the batch and the checkpoint.
@@ -196,6 +205,8 @@ pub enum ReceiptRefusal {
     BodyNotThisPosting,
     #[error("the commitment is not that of salt and body")]
     CommitmentDiffers,
+    #[error("the file does not say of which type the checkpoint's signature is, or says another one than its key's")]
+    NoteTypeDiffers,
     #[error("the checkpoint is not a signed note with one signature: {0}")]
     CheckpointMalformed(crate::kernel::note::NoteRefused),
     #[error("the checkpoint's signature: {0}")]
@@ -226,6 +237,7 @@ impl ReceiptRefusal {
             Self::BodyNamesAnother => "body_names_another",
             Self::BodyNotThisPosting => "body_not_this_posting",
             Self::CommitmentDiffers => "commitment_differs",
+            Self::NoteTypeDiffers => "note_type_differs",
             Self::CheckpointMalformed(_) => "checkpoint_malformed",
             Self::CheckpointSignatureInvalid(_) => "checkpoint_signature_invalid",
             Self::LeafNotInLog => "leaf_not_in_log",
@@ -263,6 +275,10 @@ pub fn verify_witnessed(
     verify_batch(&receipt, &transaction)?;
     verify_leaf(&receipt, &statement)?;
     let log_key = certified(Signer::Checkpoint, &receipt.log.chain, bank_root_der, oid_base, posted_at)?;
+    let checkpoint_type = note_type(&log_key.spki).map_err(ReceiptRefusal::CheckpointSignatureInvalid)?;
+    if receipt.log.note_type.as_deref() != checkpoint_type.own_name() {
+        return Err(ReceiptRefusal::NoteTypeDiffers);
+    }
     let checkpoint = verify_log(&receipt.log, &log_key)?;
     let read = receipt.log.cosignatures.iter().take(COSIGNATURES_MAX + 1).map(CosignatureEvidence::read);
     let cosignatures = read.collect::<Result<Vec<_>, _>>()?;
@@ -274,6 +290,7 @@ pub fn verify_witnessed(
         checkpoint,
         transaction_signer: transaction.subject,
         checkpoint_signer: log_key.subject,
+        checkpoint_type,
     })
 }
 

@@ -29,9 +29,9 @@ pub enum Purpose {
     Agent,
     /// The agent host: custody statements only.
     HostIdentity,
-    /// The audit log's checkpoint notes (Ed25519).
+    /// The audit log's checkpoint notes.
     Checkpoint,
-    /// Cosignatures over another party's checkpoints (Ed25519).
+    /// Cosignatures over another party's checkpoints.
     Witness,
     /// The Merkle root of a batch of posted transactions.
     Transaction,
@@ -108,7 +108,8 @@ impl Purpose {
     /// Every algorithm that a key of this purpose may have. The first is made unless the configuration names another.
     ///
     /// Checkpoints and cosignatures are signed notes, which are Ed25519 (C2SP signed-note), and nothing else is: few
-    /// modules have it. TLS 1.3 and requests are ECDSA, tokens are ES256.
+    /// modules have it, so that P-256 does for them under a type of our own. TLS 1.3 and requests are ECDSA, tokens are
+    /// ES256.
     pub fn algorithms(self) -> &'static [Algorithm] {
         match self {
             Self::Root
@@ -120,7 +121,7 @@ impl Purpose {
             | Self::OcspResponder
             | Self::Manifest => Algorithm::OF_AUTHORITIES,
             Self::TlsServer | Self::TlsClient | Self::Agent | Self::Operator => &[Algorithm::P256, Algorithm::P384],
-            Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519],
+            Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519, Algorithm::P256],
             Self::Token | Self::TokenIdentity => &[Algorithm::P256],
             Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
         }

@@ -14,6 +14,6 @@ pub mod parties;
 pub mod payments;
 mod proofs;
 mod receipts;
-mod script;
+pub mod script;
 mod searches;
 mod tamper;

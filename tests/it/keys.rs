@@ -65,7 +65,8 @@ fn a_purpose_has_its_own_algorithms_and_no_others() {
     let running = RealToken::running("bank");
     let token = running.token();
     for (purpose, algorithm) in [
-        (Purpose::Checkpoint, Algorithm::P256),
+        (Purpose::Checkpoint, Algorithm::P384),
+        (Purpose::Witness, Algorithm::Rsa3072),
         (Purpose::TlsServer, Algorithm::Ed25519),
         (Purpose::Root, Algorithm::Ed25519),
         (Purpose::Transaction, Algorithm::Ed25519),
@@ -217,7 +218,7 @@ fn what_one_worker_does_to_a_key_the_others_see() {
 }
 
 /// Buys a sleeve through the bridge; answers the transaction.
-fn buy(bridge: &mut Bridge, key: &str) -> String {
+pub fn buy(bridge: &mut Bridge, key: &str) -> String {
     let mut call = |tool: &str, arguments: Value| {
         bridge.ask("tools/call", json!({ "name": tool, "arguments": arguments }))["structuredContent"].clone()
     };

@@ -33,6 +33,7 @@ mod mcp_server;
 mod modules;
 mod monitor;
 mod nodes;
+mod note_types;
 mod notify;
 mod oauth;
 mod orders;

@@ -13,6 +13,7 @@ use countersign::hsm::embedded::Embedded;
 use countersign::hsm::provision::{self, ModuleChange};
 use countersign::hsm::settings::{ExtraAttribute, HsmSettings, ObjectKind};
 use countersign::hsm::{HsmFault, KeyInfo, KeyOrder, Plaintext, Token};
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignedNote, cosignature_message};
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, TlsSide, signature_is_valid};
 use countersign::kernel::types::Sha256;
 use countersign::ops::failure::Failure;
@@ -141,8 +142,16 @@ fn input(purpose: Purpose) -> SignInput {
         Purpose::Transaction => {
             SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: br#"{"a":"1"}"#.to_vec() }
         }
+        Purpose::Checkpoint => SignInput::TreeHead { note: checkpoint().text().into_bytes() },
+        Purpose::Witness => {
+            SignInput::Cosignature { message: cosignature_message(1_795_234_840, &checkpoint().text()).into_bytes() }
+        }
         _ => SignInput::SelfTest { nonce: [7; 32] },
     }
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint { origin: "bank.example/log".into(), size: 7, root: Sha256([9; 32]) }
 }
 
 fn make(token: &Arc<dyn Token>, purpose: Purpose, algorithm: Algorithm) -> Result<KeyInfo, HsmFault> {
@@ -187,6 +196,8 @@ fn every_algorithm_that_the_module_has_signs_or_seals_and_the_others_are_named()
             (Purpose::Transaction, Algorithm::P384),
             (Purpose::Transaction, Algorithm::Rsa3072),
             (Purpose::Checkpoint, Algorithm::Ed25519),
+            (Purpose::Checkpoint, Algorithm::P256),
+            (Purpose::Witness, Algorithm::P256),
             (Purpose::VaultWrapping, Algorithm::Aes256),
         ] {
             let key = match make(&token, purpose, algorithm) {
@@ -207,12 +218,15 @@ fn every_algorithm_that_the_module_has_signs_or_seals_and_the_others_are_named()
                 assert_eq!(fault.name(), "not_sealed_here", "{}", subject.what);
                 continue;
             }
-            let input = match algorithm {
-                Algorithm::Ed25519 => SignInput::SelfTest { nonce: [1; 32] },
-                Algorithm::P256 | Algorithm::P384 | Algorithm::Rsa3072 | Algorithm::Aes256 => input(purpose),
-            };
+            let input = input(purpose);
             let signature = token.sign(key.id, input.clone()).unwrap();
             assert!(signature_is_valid(&key.spki, &input.message(), &signature), "{} {algorithm:?}", subject.what);
+            if purpose == Purpose::Checkpoint {
+                let (text, name) = (checkpoint().text(), "bank.example/log");
+                let line = NoteSignature::over_text(name, &key.spki, &signature).unwrap();
+                let note = SignedNote { text, signatures: vec![line] };
+                assert_eq!(note.verify(name, &key.spki), Ok(()), "{} {algorithm:?}", subject.what);
+            }
         }
         eprintln!("{} has {had:?}", subject.what);
         assert!(had.contains(&Algorithm::P256), "{}", subject.what);

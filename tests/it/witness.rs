@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::kernel::merkle::{consistency_path, leaf_hash, root};
-use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, key_id};
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, verifier_key};
 use countersign::kernel::sign::{Algorithm, spki_der};
 use countersign::kernel::types::Sha256;
 use countersign::kernel::witness::AddCheckpoint;
@@ -28,7 +28,7 @@ const QUICK: &str =
     "[breaker]\nprobe_successes = 2\nrecovered_ms = 0\nprobe_pause_ms = 100\nprobe_pause_max_ms = 500\n";
 
 /// Both daemons, the bank's log cosigned; money stops after so many seconds.
-fn cosigned(seconds: u32) -> Parties {
+pub fn cosigned(seconds: u32) -> Parties {
     let parties = Parties::new();
     let world = &parties.world;
     world.run("bank", &["stop"]);
@@ -52,7 +52,7 @@ fn witnessed(world: &World, lag: &str) {
     fs::write(&path, kept.join("\n").replace("[audit]", &wished)).unwrap();
 }
 
-fn ask(world: &World, party: &str, operator: &str, arguments: &[&str]) -> Value {
+pub fn ask(world: &World, party: &str, operator: &str, arguments: &[&str]) -> Value {
     let output = world.output(party, &[&["--json", "--operator", operator], arguments].concat());
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
@@ -63,7 +63,7 @@ fn status(world: &World, party: &str) -> Value {
 }
 
 /// Until every leaf that the bank has now has its cosignature; answers how many have.
-fn is_cosigned(world: &World) -> u64 {
+pub fn is_cosigned(world: &World) -> u64 {
     let log = ask(world, "bank", "auditor", &["audit", "check"]);
     let leaves = log["leaves"].as_u64().unwrap() + log["waiting"].as_u64().unwrap();
     until("a cosignature", || {
@@ -367,9 +367,7 @@ impl Log {
     }
 
     fn verifier_key(&self) -> String {
-        let id = hex::encode(key_id(SignatureType::Ed25519, ORIGIN, &self.spki()).unwrap());
-        let key = [&[1], self.pair.public_key().as_ref()].concat();
-        format!("{ORIGIN}+{id}+{}", STANDARD.encode(key))
+        verifier_key(SignatureType::Ed25519, ORIGIN, &self.spki()).unwrap()
     }
 
     fn checkpoint(&self, size: usize) -> Checkpoint {
@@ -379,7 +377,7 @@ impl Log {
     fn request(&self, old: usize, size: usize) -> AddCheckpoint {
         let text = self.checkpoint(size).text();
         let signature = self.pair.sign(text.as_bytes());
-        let line = NoteSignature::new(SignatureType::Ed25519, ORIGIN, &self.spki(), signature.as_ref()).unwrap();
+        let line = NoteSignature::over_text(ORIGIN, &self.spki(), signature.as_ref()).unwrap();
         let checkpoint = SignedNote { text, signatures: vec![line] }.compose();
         let proof = consistency_path(&self.leaves[..size], old as u64);
         AddCheckpoint { old_size: old as u64, proof, checkpoint }

@@ -69,7 +69,7 @@ fn pin(state: PinState) -> Value {
 
 fn mechanisms(services: &Services, info: &TokenInfo) -> Value {
     let present: BTreeSet<&str> = info.mechanisms.iter().map(String::as_str).collect();
-    let needed = services.setup.authority.needed_algorithms();
+    let needed = services.setup.authority.needed_algorithms(&info.mechanisms);
     let missing: Vec<String> = needed
         .iter()
         .flat_map(|algorithm| mechanism_names(*algorithm).map(|name| (algorithm, name)))

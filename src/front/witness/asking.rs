@@ -12,7 +12,7 @@ use crate::audit::cosigning::{Cosigning, Disagreement, SetUp};
 use crate::audit::{Log, cosigned_at};
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command};
-use crate::kernel::cosignature;
+use crate::kernel::cosignature::{self, Presented, SaidType};
 use crate::kernel::note::{Checkpoint, NoteSignature, SignedNote};
 use crate::kernel::notice::WITNESS_ALERT;
 use crate::kernel::receipt::Base64;
@@ -254,7 +254,7 @@ fn keep(
     let checkpoint = SignedNote::parse(note).and_then(|note| Checkpoint::parse(&note.text));
     let checkpoint = checkpoint.map_err(|refused| unusable(refused.to_string()))?;
     let der: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
-    let cosignatures = [(read, der)].into_iter();
+    let cosignatures = [Presented { line: read, chain: der, said: SaidType::Elsewhere }].into_iter();
     let oid_base = &services.setup.settings.pki.oid_base;
     cosignature::verify(&checkpoint, cosignatures, Some(&root), oid_base)
         .map_err(|refusal| unusable(format!("{}: {refusal}", refusal.name())))?;

@@ -6,14 +6,14 @@ use crate::audit::cosigned_at;
 use crate::ca::settings::PartyKind;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal};
-use crate::kernel::note::{NoteSignature, SignatureType, key_id};
+use crate::kernel::note::{NoteSignature, SignatureType, cosignature_type, verifier_key};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::UnixMillis;
 use crate::kernel::witness::{Head, WitnessedLog};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
-/// At a bank `{role: "log", origin, cosigning, cosignature}`, at a security company `{role: "witness", name, key, items}`.
+/// At a bank `{role: "log", origin, cosigning, cosignature}`, at a security company `{role: "witness", name, key, signature_type, items}`.
 ///
 /// # Errors
 /// `not_this_party`; the store's.
@@ -47,18 +47,14 @@ fn of_log(services: &Services) -> Result<Value, Failure> {
 fn of_witness(services: &Services) -> Result<Value, Failure> {
     let name = services.witness_name();
     let key = services.setup.authority.signing_role(Purpose::Witness).ok();
-    let key = key.and_then(|role| verifier_key(&name, &role.key.spki));
+    // In one word, as others' software takes it (C2SP signed-note; a P-256 key under our own type).
+    let kind = key.as_ref().and_then(|role| cosignature_type(&role.key.spki).ok());
+    let key = key.zip(kind).and_then(|(role, kind)| verifier_key(kind, &name, &role.key.spki).ok());
     let items: Vec<Value> = services.setup.store.witnessed()?.iter().map(of_witnessed).collect();
-    Ok(json!({ "role": "witness", "name": name, "key": key, "items": items, "next": null }))
-}
-
-/// The key of a witness in one word, as others' software takes it (C2SP signed-note, type 0x04).
-fn verifier_key(name: &str, spki: &[u8]) -> Option<String> {
-    use base64::Engine as _;
-    let id = key_id(SignatureType::CosignatureV1, name, spki).ok()?;
-    let (_, key) = crate::kernel::sign::raw_public_key(spki)?;
-    let encoded = base64::engine::general_purpose::STANDARD.encode([&[0x04], key].concat());
-    Some(format!("{name}+{}+{encoded}", hex::encode(id)))
+    Ok(json!({
+        "role": "witness", "name": name, "key": key, "signature_type": kind.map(SignatureType::name), "items": items,
+        "next": null,
+    }))
 }
 
 fn of_witnessed(log: &WitnessedLog) -> Value {

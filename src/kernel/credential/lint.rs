@@ -375,7 +375,7 @@ mod tests {
         let world = World::new();
         for profile in Profile::ALL {
             let spki = match profile.algorithms() {
-                [Algorithm::Ed25519] => ed25519_spki(),
+                [Algorithm::Ed25519, ..] => ed25519_spki(),
                 _ => Key::new().spki(),
             };
             let mut draft = match profile {

@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use countersign::kernel::canon::canonical;
 use countersign::kernel::merkle;
-use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, key_id};
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, key_id, verifier_key};
 use countersign::kernel::receipt::{commitment, leaf_entry};
 use countersign::kernel::sign::{Algorithm, DocumentTag, SignInput, spki_der};
 use countersign::kernel::types::Sha256;
@@ -39,8 +39,23 @@ fn example() -> Vec<String> {
     say("key id", hex::encode(key_id(SignatureType::Ed25519, ORIGIN, &spki).unwrap()));
     let text = Checkpoint { origin: ORIGIN.into(), size: 3, root }.text();
     let signature = pair.sign(text.as_bytes());
-    let line = NoteSignature::new(SignatureType::Ed25519, ORIGIN, &spki, signature.as_ref()).unwrap();
-    let note = SignedNote { text, signatures: vec![line] }.compose();
+    let line = NoteSignature::over_text(ORIGIN, &spki, signature.as_ref()).unwrap();
+    let note = SignedNote { text: text.clone(), signatures: vec![line] }.compose();
+
+    // The generator of the curve: the public key to the private scalar 1. The signature is one that was made once.
+    let point = hex::decode(
+        "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5",
+    );
+    let point = point.unwrap();
+    let spki = spki_der(Algorithm::P256, &point);
+    say("P-256 public key", hex::encode(&point));
+    say("P-256 key id", hex::encode(key_id(SignatureType::P256, ORIGIN, &spki).unwrap()));
+    let by_p256 = "\u{2014} bank.countersign.example/log vD+7SJoYdgEU58igY4EMxZglhcrtYnO8emhsc6IL8tnztaxK6pz8sGe5tIqG7tiJbn\
+                   aNEF9MbWD+W76jyHvxa80b228=";
+    let signed = SignedNote { text, signatures: vec![NoteSignature::parse(by_p256).unwrap()] };
+    assert_eq!(signed.verify(ORIGIN, &spki), Ok(()));
+    let own = verifier_key(SignatureType::P256, ORIGIN, &spki).unwrap();
 
     let statements: [&[u8]; 2] = [b"{\"a\":1}", b"{\"a\":2}"];
     let leaves = statements.map(merkle::leaf_hash);
@@ -55,7 +70,7 @@ fn example() -> Vec<String> {
     say("batch leaf 1", leaves[1].hex());
     say("SHA-256 of what is signed", Sha256::of(&[&message]).hex());
     lines.extend(note.trim_end().lines().map(str::to_owned));
-    lines.push(shown);
+    lines.extend([shown, by_p256.to_owned(), own]);
     lines
 }
 

@@ -9,6 +9,7 @@ use countersign::audit::export::{ExportCall, Format};
 use countersign::audit::prove::LeafChoice;
 use countersign::audit::search::SearchQuery;
 use countersign::kernel::note::SignedNote;
+use countersign::kernel::sign::Algorithm;
 use countersign::kernel::tile::{Tile, bundle as tile_bundle, unbundle};
 use countersign::kernel::types::Sha256;
 use countersign::kernel::{bundle, export_note, leaf_proof, receipt};
@@ -108,6 +109,21 @@ fn ten_thousand_changed_receipts_prove_nothing() {
         .map(|id| bank.log.receipt(id, Duration::ZERO).unwrap().to_bytes().unwrap())
         .into();
     tried(10_000, 0x5eed_0001, &receipts, |file| receipt::verify(file, &bank.kit.root, OID_BASE).is_ok());
+}
+
+#[test]
+fn ten_thousand_changed_receipts_under_p256_notes_prove_nothing() {
+    let (bank, paid) = Bank::with_payments_noted(Algorithm::P256);
+    let receipts: Vec<Vec<u8>> = [&paid.bought, &paid.approved]
+        .map(|id| bank.log.receipt(id, Duration::ZERO).unwrap().to_bytes().unwrap())
+        .into();
+    tried(10_000, 0x5eed_000d, &receipts, |file| receipt::verify(file, &bank.kit.root, OID_BASE).is_ok());
+    let proofs: Vec<Vec<u8>> =
+        [0, 5, 11].map(|index| bank.log.prove(&LeafChoice::Index(index)).unwrap().into_bytes()).into();
+    tried(2_000, 0x5eed_000f, &proofs, |file| leaf_proof::verify(file, &bank.kit.root, OID_BASE).is_ok());
+    let bundles: Vec<Vec<u8>> =
+        [&paid.bought, &paid.approved].map(|id| bank.log.bundle(id, Duration::ZERO).unwrap()).into();
+    tried(1_000, 0x5eed_0011, &bundles, |file| bundle::verify(file, &bank.kit.root, OID_BASE).is_ok());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign::hsm::{CertifiedKey, CustodyAttributes, HsmFault, KeyInfo, KeyState, Op, Reply, Token};
 use countersign::kernel::note::{Checkpoint, NoteSignature, cosignature_message};
-use countersign::kernel::sign::{Purpose, SignInput};
+use countersign::kernel::sign::{Algorithm, Purpose, SignInput};
 use countersign::kernel::types::Sha256;
 use countersign::store::Cosignature;
 use rcgen::{
@@ -69,6 +69,11 @@ pub struct Bank {
 
 impl Bank {
     pub fn new() -> Self {
+        Self::with_notes(Algorithm::Ed25519)
+    }
+
+    /// With keys of this algorithm for checkpoints and cosignatures.
+    pub fn with_notes(notes: Algorithm) -> Self {
         let root_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let issuing_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let root_params = ca_params("bank root", 1);
@@ -79,9 +84,10 @@ impl Bank {
         let issuer = Issuer::new(issuing_params, issuing_key);
         // The last one as its own witness's, where a test takes another of these for the security company.
         let keys = [Purpose::Transaction, Purpose::Checkpoint, Purpose::Witness].map(|purpose| {
-            let algorithm = if purpose == Purpose::Transaction { &PKCS_ECDSA_P256_SHA256 } else { &PKCS_ED25519 };
-            let pair = KeyPair::generate_for(algorithm).unwrap();
-            (info(purpose, pair.subject_public_key_info()), pair)
+            let algorithm = if purpose == Purpose::Transaction { Algorithm::P256 } else { notes };
+            let kind = if algorithm == Algorithm::P256 { &PKCS_ECDSA_P256_SHA256 } else { &PKCS_ED25519 };
+            let pair = KeyPair::generate_for(kind).unwrap();
+            (info(purpose, algorithm, pair.subject_public_key_info()), pair)
         });
         let keys = Keys { keys: keys.into(), down: AtomicBool::new(false), notes: Mutex::default() };
         Self { root, issuing, issuer, root_issuer, keys: std::sync::Arc::new(keys) }
@@ -168,14 +174,14 @@ fn dated_params(name: &str) -> CertificateParams {
     params
 }
 
-fn info(purpose: Purpose, spki: Vec<u8>) -> KeyInfo {
+fn info(purpose: Purpose, algorithm: Algorithm, spki: Vec<u8>) -> KeyInfo {
     KeyInfo {
         id: Sha256::of(&[&spki]),
         label: format!("bank-{}-v1", purpose.slug()),
         purpose,
         agent: None,
         version: 1,
-        algorithm: purpose.default_algorithm(),
+        algorithm,
         spki,
         custody: CustodyAttributes::SOUND,
         state: KeyState::Active,

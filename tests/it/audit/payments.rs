@@ -79,9 +79,15 @@ pub struct Paid {
 
 impl Bank {
     pub fn new() -> Self {
+        Self::with_notes(Algorithm::Ed25519)
+    }
+
+    /// With a key of this algorithm for checkpoints.
+    pub fn with_notes(notes: Algorithm) -> Self {
         let kit = Kit::new(Algorithm::P256);
         let key = |purpose: Purpose| {
-            let pair = Key::new(purpose.default_algorithm());
+            let algorithm = if purpose == Purpose::Checkpoint { notes } else { purpose.default_algorithm() };
+            let pair = Key::new(algorithm);
             let spki = pair.spki();
             let info = KeyInfo {
                 id: Sha256::of(&[&spki]),
@@ -89,7 +95,7 @@ impl Bank {
                 purpose,
                 agent: None,
                 version: 1,
-                algorithm: purpose.default_algorithm(),
+                algorithm,
                 spki,
                 custody: CustodyAttributes::SOUND,
                 state: KeyState::Active,
@@ -130,7 +136,12 @@ impl Bank {
 
     /// With its payments, all signed and in the log.
     pub fn with_payments() -> (Self, Paid) {
-        let bank = Self::new();
+        Self::with_payments_noted(Algorithm::Ed25519)
+    }
+
+    /// The same, with a key of this algorithm for checkpoints.
+    pub fn with_payments_noted(notes: Algorithm) -> (Self, Paid) {
+        let bank = Self::with_notes(notes);
         let paid = bank.pays();
         (bank, paid)
     }

@@ -7,12 +7,16 @@ use countersign::audit::{Log, LogRoles};
 use countersign::hsm::CertifiedKey;
 use countersign::kernel::canon::canonical;
 use countersign::kernel::cosignature::{Anchored, CosignatureEvidence};
-use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote};
+use countersign::kernel::leaf_proof::{self, LeafProof};
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignedNote};
 use countersign::kernel::receipt::{Base64, Receipt, Salt, verify, verify_witnessed};
-use countersign::kernel::sign::{DocumentTag, Purpose, SignInput};
+use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput};
+use countersign::kernel::tlog_proof::TlogProof;
 use countersign::kernel::types::Sha256;
 use countersign::store::{Cosignature, Store};
-use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, date_time_ymd,
+};
 use serde_json::json;
 
 use super::log::{advance_all, open};
@@ -33,7 +37,12 @@ fn issued() -> (Bank, Receipt) {
 
 /// The same, cosigned by a security company.
 pub fn cosigned() -> (Bank, Bank, Receipt) {
-    let (bank, secco, store) = (Bank::new(), Bank::new(), Arc::new(MemoryStore::default()));
+    cosigned_by(Algorithm::Ed25519, Algorithm::Ed25519)
+}
+
+/// The same, with keys of these algorithms for the log and for its witness.
+pub fn cosigned_by(log: Algorithm, witness: Algorithm) -> (Bank, Bank, Receipt) {
+    let (bank, secco, store) = (Bank::with_notes(log), Bank::with_notes(witness), Arc::new(MemoryStore::default()));
     store.add_leaves(9);
     let ids = store.post(&bank, 7, 5);
     let log = open(&bank, &store);
@@ -121,6 +130,97 @@ fn a_row_beside_a_checkpoint_is_nobodys_word_until_it_verifies() {
     }
     log.trust_witness(stranger.root.clone());
     assert_eq!((log.cosigned().unwrap(), words(&log)), (None, 0), "another root is trusted now");
+}
+
+#[test]
+fn a_receipt_says_of_which_type_its_notes_are_and_nothing_else_is_taken() {
+    use Algorithm::{Ed25519, P256};
+    let own = [Some("countersign/note-p256/v1".to_owned()), Some("countersign/cosignature-p256/v1".to_owned())];
+    for (log, witness) in [(Ed25519, Ed25519), (Ed25519, P256), (P256, Ed25519), (P256, P256)] {
+        let (bank, secco, receipt) = cosigned_by(log, witness);
+        let verified = |receipt: &Receipt| {
+            let bytes = receipt.to_bytes().unwrap();
+            verify_witnessed(&bytes, &bank.root, Some(&secco.root), OID_BASE)
+        };
+        let said = [receipt.log.note_type.clone(), receipt.log.cosignatures[0].note_type.clone()];
+        let expected = [own[0].clone().filter(|_| log == P256), own[1].clone().filter(|_| witness == P256)];
+        assert_eq!(said, expected);
+        let verdict = verified(&receipt).unwrap();
+        assert_eq!(
+            (verdict.checkpoint_type().algorithm(), verdict.cosigners()[0].signature_type().algorithm()),
+            (log, witness)
+        );
+        // The file says what is, or it is refused.
+        for other in [None, own[0].clone(), own[1].clone(), Some("ed25519".into()), Some("cosignature/v1".into())] {
+            let (mut by_log, mut by_witness) = (receipt.clone(), receipt.clone());
+            by_log.log.note_type.clone_from(&other);
+            by_witness.log.cosignatures[0].note_type.clone_from(&other);
+            for (changed, is_it) in [(by_log, other == expected[0]), (by_witness, other == expected[1])] {
+                let refused = verified(&changed).err().map(|refusal| refusal.name());
+                assert_eq!(refused, (!is_it).then_some("note_type_differs"), "{log:?} {witness:?} {other:?}");
+            }
+        }
+        // No line is turned into one of the other type.
+        let other = Bank::with_notes(if log == P256 { Ed25519 } else { P256 });
+        let mut foreign = receipt.clone();
+        foreign.log.chain =
+            chain(bank.chain_of_key(Purpose::Checkpoint, other.keys.key(Purpose::Checkpoint).1, |_| {}));
+        foreign.log.note_type = own[0].clone().filter(|_| log != P256);
+        assert_eq!(verified(&foreign).unwrap_err().name(), "checkpoint_signature_invalid");
+        let other = Bank::with_notes(if witness == P256 { Ed25519 } else { P256 });
+        let mut foreign = receipt.clone();
+        let evidence = &mut foreign.log.cosignatures[0];
+        evidence.chain = chain(secco.chain_of_key(Purpose::Witness, other.keys.key(Purpose::Witness).1, |_| {}));
+        evidence.note_type = own[1].clone().filter(|_| witness != P256);
+        assert_eq!(verified(&foreign).unwrap_err().name(), "cosignature_invalid");
+    }
+}
+
+#[test]
+fn a_proof_says_of_which_types_its_notes_are_as_soon_as_one_is_ours() {
+    use Algorithm::{Ed25519, P256};
+    let names = |log, witness| match (log, witness) {
+        (Ed25519, Ed25519) => vec![],
+        (log, witness) => vec![
+            if log == P256 { "countersign/note-p256/v1" } else { "ed25519" },
+            if witness == P256 { "countersign/cosignature-p256/v1" } else { "cosignature/v1" },
+        ],
+    };
+    for (log, witness) in [(Ed25519, Ed25519), (Ed25519, P256), (P256, Ed25519), (P256, P256)] {
+        let (bank, secco, receipt) = cosigned_by(log, witness);
+        // A proof of the same leaf, put together from the receipt's parts.
+        let mut checkpoint = SignedNote::parse(receipt.log.checkpoint.as_bytes()).unwrap();
+        let cosignature = &receipt.log.cosignatures[0];
+        checkpoint.signatures.push(NoteSignature::parse(&cosignature.line).unwrap());
+        let bytes = |chain: &[Base64]| chain.iter().map(|one| one.0.clone()).collect::<Vec<_>>();
+        let proof = LeafProof {
+            index: receipt.log.leaf_index,
+            salt: receipt.log.salt.0,
+            body: receipt.log.body.clone(),
+            path: receipt.log.path.clone(),
+            checkpoint,
+            chain: bytes(&receipt.log.chain),
+            witnesses: vec![bytes(&cosignature.chain)],
+        };
+        let file = proof.compose().unwrap();
+        let verified =
+            |file: &str| leaf_proof::verify_witnessed(file.as_bytes(), &bank.root, Some(&secco.root), OID_BASE);
+        assert_eq!(verified(&file).unwrap().checkpoint_type().algorithm(), log);
+        let mut parts = TlogProof::parse(&file).unwrap();
+        let mut extra: serde_json::Value = serde_json::from_slice(parts.extra.as_deref().unwrap()).unwrap();
+        let said = names(log, witness);
+        assert_eq!(extra.get("note_types").cloned().unwrap_or(json!([])), json!(said));
+        for other in [json!(["ed25519", "cosignature/v1"]), json!(["countersign/note-p256/v1"]), json!(null)] {
+            extra["note_types"] = other.clone();
+            if other.is_null() {
+                extra.as_object_mut().unwrap().remove("note_types");
+            }
+            parts.extra = Some(canonical(&extra).unwrap());
+            let refused = verified(&parts.compose()).err().map(|refusal| refusal.name());
+            let is_it = other.is_null() && said.is_empty();
+            assert_eq!(refused, (!is_it).then_some("note_type_differs"), "{log:?} {witness:?} {other}");
+        }
+    }
 }
 
 #[test]
@@ -321,13 +421,13 @@ fn each_broken_rule_has_its_name() {
             let text = Checkpoint { origin: "other.example".into(), size: 18, root }.text();
             let signature = bank.sign(Purpose::Checkpoint, SignInput::TreeHead { note: text.clone().into_bytes() });
             let spki = &bank.keys.key(Purpose::Checkpoint).0.spki;
-            let mut line = NoteSignature::new(SignatureType::Ed25519, "other.example", spki, &signature).unwrap();
+            let mut line = NoteSignature::over_text("other.example", spki, &signature).unwrap();
             line.name = "bank.countersign.example/log".into();
             receipt.log.checkpoint = SignedNote { text, signatures: vec![line] }.compose();
         }),
         ("a cosignature that is no line", "cosignature_malformed", |_, receipt| {
             let line = "\u{2014} w+ AAAAAAA=".into();
-            receipt.log.cosignatures.push(CosignatureEvidence { chain: vec![], line });
+            receipt.log.cosignatures.push(CosignatureEvidence::new(line, vec![]));
         }),
     ];
     let (bank, receipt) = issued();
@@ -457,8 +557,8 @@ fn a_checkpoint_key_may_be_younger_than_the_posting_but_not_expired_before_it() 
     assert_eq!(with(younger), None);
     let expired = bank.chain(Purpose::Checkpoint, |params| params.not_after = date_time_ymd(2026, 11, 21));
     assert_eq!(with(expired), Some("chain_not_valid_then"));
-    let p256 = KeyPair::generate().unwrap();
-    assert_eq!(with(bank.chain_of_key(Purpose::Checkpoint, &p256, |_| {})), Some("chain_key_type"));
+    let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+    assert_eq!(with(bank.chain_of_key(Purpose::Checkpoint, &p384, |_| {})), Some("chain_key_type"));
 }
 
 #[test]

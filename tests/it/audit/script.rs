@@ -2,16 +2,17 @@
 
 use super::commands::pem;
 use super::parties::{Bank, OID_BASE};
-use super::receipts::cosigned;
+use super::receipts::cosigned_by;
+use countersign::kernel::sign::Algorithm;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn script() -> PathBuf {
+pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verifying/receipt.py")
 }
 
 /// With the `cryptography` package, as `scripts/lib/httpsig.sh` installs it.
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/httpsig/python/bin/python");
     let is_there = python.is_file();
     assert!(is_there || std::env::var_os("COUNTERSIGN_TEST_ALL_TOOLS").is_none(), "{}", python.display());
@@ -49,8 +50,18 @@ print(tried)
 #[test]
 fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
     let Some(python) = python() else { return };
-    let (bank, secco, receipt) = cosigned();
+    for (log, witness) in [(Algorithm::Ed25519, Algorithm::P256), (Algorithm::P256, Algorithm::Ed25519)] {
+        takes_it_and_no_other(&python, log, witness);
+    }
+}
+
+fn takes_it_and_no_other(python: &Path, log: Algorithm, witness: Algorithm) {
+    let (bank, secco, receipt) = cosigned_by(log, witness);
     let transaction = serde_json::from_str::<serde_json::Value>(&receipt.statement).unwrap()["transaction_id"].clone();
+    let (mut by_log, mut by_witness) = (receipt.clone(), receipt.clone());
+    by_log.log.note_type = Some("countersign/note-p256/v2".into());
+    by_witness.log.cosignatures[0].note_type = Some("countersign/note-p256/v1".into());
+    let mistyped = [by_log, by_witness].map(|receipt| receipt.to_bytes().unwrap());
     let receipt = receipt.to_bytes().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);
@@ -58,7 +69,7 @@ fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
     std::fs::write(place("root.pem"), pem(&bank.root)).unwrap();
     std::fs::write(place("other.pem"), pem(&Bank::new().root)).unwrap();
     let run = |file: &str, root: &str| {
-        Command::new(&python).arg("-B").arg(script()).args([place(file), place(root)]).output().unwrap()
+        Command::new(python).arg("-B").arg(script()).args([place(file), place(root)]).output().unwrap()
     };
     let valid = run("receipt.json", "root.pem");
     assert!(valid.status.success(), "{}", text(&valid));
@@ -67,10 +78,17 @@ fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
         "{}",
         text(&valid)
     );
+    let signed = if log == Algorithm::P256 { "countersign/note-p256/v1" } else { "ed25519" };
+    assert!(text(&valid).contains(&format!("signed with {signed}")), "{}", text(&valid));
+    for changed in mistyped {
+        std::fs::write(place("other.json"), changed).unwrap();
+        let refused = run("other.json", "root.pem");
+        assert_eq!((refused.status.code(), text(&refused).trim()), (Some(3), "refused: note_type_differs"));
+    }
     assert!(text(&valid).contains("cosigned by secco.example/witness") && text(&valid).contains("not known"));
     std::fs::write(place("secco.pem"), pem(&secco.root)).unwrap();
     let witnessed = |root: &str| {
-        let mut run = Command::new(&python);
+        let mut run = Command::new(python);
         run.arg("-B").arg(script()).args([place("receipt.json"), place("root.pem")]).arg(OID_BASE).arg(place(root));
         run.output().unwrap()
     };
@@ -83,7 +101,7 @@ fn the_script_takes_a_receipt_and_no_file_that_differs_in_a_byte() {
     std::fs::write(place("cut.json"), &receipt[..receipt.len() - 1]).unwrap();
     let cut = run("cut.json", "root.pem");
     assert_eq!((cut.status.code(), text(&cut).trim()), (Some(3), "refused: receipt_not_canonical"));
-    let mut all = Command::new(&python);
+    let mut all = Command::new(python);
     all.args(["-B", "-c", EVERY_BYTE]).arg(script().parent().unwrap()).args([place("receipt.json"), place("root.pem")]);
     let tried = all.output().unwrap();
     assert!(tried.status.success(), "{}", text(&tried));

@@ -205,7 +205,7 @@ mod tests {
         let world = World::new();
         for profile in Profile::ALL {
             let spki = match profile.algorithms() {
-                [crate::kernel::sign::Algorithm::Ed25519] => ed25519_spki(),
+                [crate::kernel::sign::Algorithm::Ed25519, ..] => ed25519_spki(),
                 _ => Key::new().spki(),
             };
             let (signer, tbs) = match profile {
