@@ -2,6 +2,7 @@
 //! checkpoints, the batches of payments, and the book itself.
 
 mod book;
+mod cosigned;
 mod finding;
 mod keys;
 mod told;
@@ -33,7 +34,8 @@ pub struct CopyHead {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Examined {
     pub findings: Findings,
-    /// `{origin, leaves, signed_size, root, unsigned_leaves, waiting, erased, checkpoints, batches, transactions, postings}`
+    /// `{origin, leaves, signed_size, root, unsigned_leaves, waiting, erased, checkpoints, cosignatures, batches,
+    /// transactions, postings}`
     pub counted: Value,
 }
 
@@ -65,7 +67,7 @@ impl Log {
     }
 
     /// Rebuilds the tree from the stored leaves: each body and salt must give its commitment, each stored node be that of
-    /// the nodes below it, each checkpoint sign the root of its size. Then each batch must be signed over its statements,
+    /// the nodes below it, each checkpoint sign the root of its size, each cosignature be of its checkpoint. Then each batch must be signed over its statements,
     /// and each transaction be what its leaves say, and the reverse. A copy's head must be a beginning of this log.
     ///
     /// Reads every leaf and every transaction once, in order; memory grows by some 200 bytes a transaction. What comes in
@@ -74,6 +76,20 @@ impl Log {
     /// # Errors
     /// The store's. What is wrong is no error: it is among the findings.
     pub fn examine(&self, copy: Option<&CopyHead>, progress: &mut dyn FnMut(Value)) -> Result<Examined, Failure> {
+        self.examine_witnessed(copy, None, progress)
+    }
+
+    /// The same, where the roots are known (DER) of those whose witnesses may cosign: what leads to no such root is found,
+    /// too.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn examine_witnessed(
+        &self,
+        copy: Option<&CopyHead>,
+        witness_roots: Option<&[Vec<u8>]>,
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<Examined, Failure> {
         let store = &self.setup.store;
         // In this order: whatever is counted here has its checkpoint.
         let destroyed = store.destroyed_keys()?;
@@ -122,6 +138,8 @@ impl Log {
                 }
             }
         }
+        let cosigned = cosigned::verify(self, size, witness_roots, progress)?;
+        findings.join(cosigned.findings);
         let book = book::compare(self, told, size, book::Gone { erased: rebuilt.erased, destroyed }, progress)?;
         findings.join(book.findings);
         let waiting = store.unsequenced(PAGE_LEAVES)?.len();
@@ -134,6 +152,7 @@ impl Log {
             "waiting": waiting,
             "erased": rebuilt.erased,
             "checkpoints": rebuilt.checkpoints,
+            "cosignatures": cosigned.cosignatures,
             "batches": book.batches,
             "transactions": book.transactions,
             "postings": book.postings,

@@ -462,6 +462,14 @@ impl Authority {
         })
     }
 
+    /// The roots of all other parties that are trusted here, DER.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn trusted_roots(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        Ok(self.known_anchors()?.into_values().map(|anchors| anchors.root).collect())
+    }
+
     /// One question to the other party, by its root and with our own client certificate.
     fn ask_peer(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let peer = self.peer.get().ok_or_else(|| {

@@ -668,7 +668,9 @@ fn dispatch(
         }
         AdminCall::AuditShow { limit } => services.log()?.show(limit),
         AdminCall::AuditCheck { copy } => {
-            services.log()?.examine(copy.as_ref(), progress).map(|examined| examined.to_json())
+            let roots = services.setup.authority.trusted_roots()?;
+            let examined = services.log()?.examine_witnessed(copy.as_ref(), Some(&roots), progress);
+            examined.map(|examined| examined.to_json())
         }
         AdminCall::AuditProve { leaf } => services.log()?.prove(&leaf).map(|proof| json!({ "proof": proof })),
         AdminCall::AuditSearch(call) => services.log()?.search(&call).map(|page| page.to_json()),

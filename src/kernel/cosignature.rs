@@ -166,28 +166,60 @@ fn one(
     oid_base: &str,
 ) -> Result<Cosigner, CosignatureRefusal> {
     let Presented { line, chain, said } = presented;
-    // Nothing is believed of the time before the signature over it is verified; it only says which certificate fits.
-    let seconds = line.signature.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-    let millis = seconds.and_then(|seconds| i64::try_from(seconds.checked_mul(1000)?).ok());
-    let at = UnixMillis(millis.ok_or(CosignatureRefusal::Malformed)?);
-    let key = witness_key(&chain, oid_base, at).map_err(CosignatureRefusal::Chain)?;
-    let kind = cosignature_type(&key.spki).map_err(CosignatureRefusal::Invalid)?;
-    if !said.is(kind) {
+    let at = time_of(&line)?;
+    let key = WitnessKey::certified(&chain, oid_base, at)?;
+    if !said.is(key.kind) {
         return Err(CosignatureRefusal::TypeDiffers);
     }
     let name = line.name.clone();
-    let note = SignedNote { text: checkpoint.text(), signatures: vec![line] };
-    note.verify_cosignature(&name, &key.spki).map_err(CosignatureRefusal::Invalid)?;
+    key.has_cosigned(&checkpoint.text(), line)?;
     let anchored = if chain.last().copied() == witness_root { Anchored::Yes } else { Anchored::No };
-    Ok(Cosigner { name, subject: key.subject, at: at.rfc3339(), anchored, signature_type: kind })
+    Ok(Cosigner { name, subject: key.certified.subject, at: at.rfc3339(), anchored, signature_type: key.kind })
 }
 
-/// The key of a witness, by its chain, under whatever root that ends in.
-fn witness_key(chain: &[&[u8]], oid_base: &str, at: UnixMillis) -> Result<Certified, ChainRefusal> {
-    let own_root = chain.last().copied().unwrap_or_default();
-    let purpose = format!("{oid_base}.{WITNESS_ARC}");
-    let algorithms = Purpose::Witness.algorithms();
-    certified_key(chain, own_root, Role { purpose: &purpose, algorithms, made: Made::At(at) })
+/// When a line says that it was made. Nothing is believed of it before the signature over it is verified; it only says which
+/// certificate fits.
+///
+/// # Errors
+/// [`CosignatureRefusal::Malformed`]
+pub fn time_of(line: &NoteSignature) -> Result<UnixMillis, CosignatureRefusal> {
+    let seconds = line.signature.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+    let millis = seconds.and_then(|seconds| i64::try_from(seconds.checked_mul(1000)?).ok());
+    millis.map(UnixMillis).ok_or(CosignatureRefusal::Malformed)
+}
+
+/// The key of a witness whose chain was verified: only [`Self::certified`] makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WitnessKey {
+    certified: Certified,
+    kind: SignatureType,
+}
+
+impl WitnessKey {
+    /// By its chain at that time, under whatever root that ends in.
+    ///
+    /// # Errors
+    /// [`CosignatureRefusal::Chain`]
+    pub fn certified(chain: &[&[u8]], oid_base: &str, at: UnixMillis) -> Result<Self, CosignatureRefusal> {
+        let own_root = chain.last().copied().unwrap_or_default();
+        let purpose = format!("{oid_base}.{WITNESS_ARC}");
+        let algorithms = Purpose::Witness.algorithms();
+        let role = Role { purpose: &purpose, algorithms, made: Made::At(at) };
+        let certified = certified_key(chain, own_root, role).map_err(CosignatureRefusal::Chain)?;
+        let kind = cosignature_type(&certified.spki).map_err(CosignatureRefusal::Invalid)?;
+        Ok(Self { certified, kind })
+    }
+
+    /// Passes a line that this key has made over a checkpoint's text.
+    ///
+    /// # Errors
+    /// [`CosignatureRefusal::Invalid`]
+    pub fn has_cosigned(&self, text: &str, line: NoteSignature) -> Result<(), CosignatureRefusal> {
+        let name = line.name.clone();
+        let note = SignedNote { text: text.to_owned(), signatures: vec![line] };
+        let verified = note.verify_cosignature(&name, &self.certified.spki);
+        verified.map(drop).map_err(CosignatureRefusal::Invalid)
+    }
 }
 
 impl CosignatureEvidence {

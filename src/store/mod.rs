@@ -32,7 +32,7 @@ pub use status::{
 
 pub use sealing::{DestroyedKeys, KeyWork, Ring, StoreKey, SubjectLine, SubjectQuery};
 pub use turn::Turn;
-pub use witness::{Cosignature, CosignedCheckpoint};
+pub use witness::{Cosignature, CosignedCheckpoint, StoredCosignature};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -488,6 +488,10 @@ pub trait Store: Send + Sync {
     /// The newest checkpoint that a witness has cosigned.
     fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
         Ok(None)
+    }
+    /// Cosignatures of checkpoints of this size and above, in order, at most `limit`.
+    fn cosignatures(&self, _from_size: u64, _limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
+        Ok(vec![])
     }
     /// Every log of another party that is cosigned here, by its name.
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {

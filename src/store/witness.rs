@@ -17,3 +17,15 @@ pub struct CosignedCheckpoint {
     pub checkpoint: CheckpointRecord,
     pub cosignature: Cosignature,
 }
+
+/// A cosignature as its row has it, for the check of the log, which believes nothing of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredCosignature {
+    /// The checkpoint's.
+    pub size: u64,
+    pub line: String,
+    /// As [`Cosignature::chain`]. None: it is not there, or cannot be read.
+    pub chain: Option<Vec<Vec<u8>>>,
+    /// The text of the signed checkpoint of this size. None: there is no such one.
+    pub note: Option<Vec<u8>>,
+}

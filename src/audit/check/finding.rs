@@ -28,6 +28,11 @@ pub enum Wrong {
     CheckpointSignatureInvalid,
     CheckpointRootDiffers,
     LogTruncated,
+    // What witnesses have signed
+    CosignatureUnreadable,
+    CosignatureWithoutCheckpoint,
+    CosignatureInvalid,
+    CosignatureOfAnother,
     // A copy
     CopyForked,
     CopyLonger,
@@ -50,7 +55,7 @@ pub enum Wrong {
 }
 
 impl Wrong {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::LeafMissing,
         Self::LeafNotCommitted,
         Self::LeafMoved,
@@ -69,6 +74,10 @@ impl Wrong {
         Self::CheckpointSignatureInvalid,
         Self::CheckpointRootDiffers,
         Self::LogTruncated,
+        Self::CosignatureUnreadable,
+        Self::CosignatureWithoutCheckpoint,
+        Self::CosignatureInvalid,
+        Self::CosignatureOfAnother,
         Self::CopyForked,
         Self::CopyLonger,
         Self::BatchDocumentDiffers,
@@ -108,6 +117,10 @@ impl Wrong {
             Self::CheckpointSignatureInvalid => "checkpoint_signature_invalid",
             Self::CheckpointRootDiffers => "checkpoint_root_differs",
             Self::LogTruncated => "log_truncated",
+            Self::CosignatureUnreadable => "cosignature_unreadable",
+            Self::CosignatureWithoutCheckpoint => "cosignature_without_checkpoint",
+            Self::CosignatureInvalid => "cosignature_invalid",
+            Self::CosignatureOfAnother => "cosignature_of_another",
             Self::CopyForked => "copy_forked",
             Self::CopyLonger => "copy_longer",
             Self::BatchDocumentDiffers => "batch_document_differs",

@@ -74,8 +74,9 @@ fn shown(answer: &Value) -> String {
     lines.push(format!("  root: {}", count("root")));
     lines.push(format!("  waiting for a signature: {}, for a place: {}", count("unsigned_leaves"), count("waiting")));
     lines.push(format!(
-        "  compared: {} checkpoints, {} batches, {} transactions of which {} moved money",
+        "  compared: {} checkpoints, {} cosignatures, {} batches, {} transactions of which {} moved money",
         count("checkpoints"),
+        count("cosignatures"),
         count("batches"),
         count("transactions"),
         count("postings")
@@ -100,7 +101,7 @@ mod tests {
         let answer = json!({
             "origin": "bank/log", "sound": false, "findings_found": 1, "signed_size": 8, "root": "aa", "erased": 0,
             "findings": [{ "name": "leaf_not_committed", "on": "7", "message": "body and salt" }],
-            "unsigned_leaves": 0, "waiting": 0, "checkpoints": 1, "batches": 0, "transactions": 0, "postings": 0,
+            "unsigned_leaves": 0, "waiting": 0, "checkpoints": 1, "cosignatures": 1, "batches": 0, "transactions": 0, "postings": 0,
         });
         let text = shown(&answer);
         assert!(text.contains("is damaged, 1 findings"), "{text}");

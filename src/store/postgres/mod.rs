@@ -50,7 +50,7 @@ use super::{
     CheckpointRecord, Cosignature, CosignedCheckpoint, DestroyedKeys, FreezeView, KeyWork, LeafRecord, LedgerCheck,
     LinePlace, Listing, LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery,
     NoticeWork, RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault,
-    StoreKey, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
+    StoreKey, StoredCosignature, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -374,6 +374,10 @@ impl Store for PostgresStore {
 
     fn store_cosignature(&self, size: u64, cosignature: Cosignature) -> Result<(), StoreFault> {
         self.log.call(Work::Cosignature { size, cosignature }).map(|_| ())
+    }
+
+    fn cosignatures(&self, from_size: u64, limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
+        self.read_cosignatures(from_size, limit)
     }
 
     fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {

@@ -11,7 +11,7 @@ use crate::kernel::decide::RowFault;
 use crate::kernel::receipt::Base64;
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::kernel::witness::{Halt, HaltCause, Head, WitnessedLog};
-use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint};
+use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint, StoredCosignature};
 
 /// Every log, by its name.
 pub(super) const LOGS: &str =
@@ -109,4 +109,27 @@ impl PostgresStore {
             Ok(CosignedCheckpoint { checkpoint, cosignature: Cosignature { line: rows::get(row, 4)?, chain } })
         })
     }
+
+    /// Cosignatures from this size on, whatever has become of what they belong to.
+    pub(super) fn read_cosignatures(&self, from_size: u64, limit: u32) -> Reading<Vec<StoredCosignature>> {
+        let sql = "SELECT s.size, s.line, w.certificates, c.note FROM cosignatures s
+                   LEFT JOIN checkpoints c ON c.size = s.size AND c.signed IS NOT NULL
+                   LEFT JOIN witness_chains w ON w.name = s.chain
+                   WHERE s.size >= $1 ORDER BY s.size LIMIT $2";
+        let from = i64::try_from(from_size).unwrap_or(i64::MAX);
+        self.all(sql, vec![Box::new(from), Box::new(i64::from(limit))], |row| {
+            let certificates: Option<String> = rows::get(row, 2)?;
+            Ok(StoredCosignature {
+                size: rows::unsigned(row, 0)?,
+                line: rows::get(row, 1)?,
+                chain: certificates.and_then(|text| chain_of(&text)),
+                note: rows::get(row, 3)?,
+            })
+        })
+    }
+}
+
+fn chain_of(text: &str) -> Option<Vec<Vec<u8>>> {
+    let certificates: Vec<Base64> = serde_json::from_str(text).ok()?;
+    Some(certificates.into_iter().map(|certificate| certificate.0).collect())
 }

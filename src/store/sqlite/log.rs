@@ -12,7 +12,7 @@ use crate::store::{BatchRecord, Booking, CheckpointRecord, LogExtent, SequenceSt
 type Read<T> = rusqlite::Result<T>;
 
 /// The most rows one read answers, whatever was asked.
-const ROWS_MAX: u32 = 100_000;
+pub(super) const ROWS_MAX: u32 = 100_000;
 
 /// Leaves with the data keys that seal them.
 const LEAF: &str =

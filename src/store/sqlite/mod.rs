@@ -44,7 +44,7 @@ use super::{
     CheckpointRecord, Cosignature, CosignedCheckpoint, DestroyedKeys, FreezeView, KeyWork, LeafRecord, LedgerCheck,
     LinePlace, Listing, LogExtent, MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery,
     NoticeWork, RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault,
-    StoreKey, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
+    StoreKey, StoredCosignature, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
@@ -384,6 +384,10 @@ impl Store for SqliteStore {
 
     fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
         self.read(witness::newest)
+    }
+
+    fn cosignatures(&self, from_size: u64, limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
+        self.read(|connection| witness::stored(connection, from_size, limit))
     }
 
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {

@@ -3,13 +3,13 @@
 use rusqlite::{Connection, Row, params};
 
 use super::book::Commit;
-use super::log::one;
+use super::log::{ROWS_MAX, all, one};
 use super::rows;
 use crate::kernel::decide::RowFault;
 use crate::kernel::receipt::Base64;
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::kernel::witness::{Halt, HaltCause, Head, WitnessedLog};
-use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint};
+use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint, StoredCosignature};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -101,4 +101,27 @@ pub(super) fn newest(connection: &Connection) -> Read<Option<CosignedCheckpoint>
             },
         })
     })
+}
+
+/// Cosignatures from this size on, whatever has become of what they belong to.
+pub(super) fn stored(connection: &Connection, from_size: u64, limit: u32) -> Read<Vec<StoredCosignature>> {
+    let sql = "SELECT s.size, s.line, w.certificates, c.note FROM cosignatures s
+               LEFT JOIN checkpoints c ON c.size = s.size AND c.signed IS NOT NULL
+               LEFT JOIN witness_chains w ON w.name = s.chain
+               WHERE s.size >= ?1 ORDER BY s.size LIMIT ?2";
+    let from = i64::try_from(from_size).unwrap_or(i64::MAX);
+    all(connection, sql, params![from, limit.min(ROWS_MAX)], |row| {
+        let certificates: Option<String> = row.get(2)?;
+        Ok(StoredCosignature {
+            size: rows::unsigned(row, 0)?,
+            line: row.get(1)?,
+            chain: certificates.and_then(|text| chain_of(&text)),
+            note: row.get(3)?,
+        })
+    })
+}
+
+fn chain_of(text: &str) -> Option<Vec<Vec<u8>>> {
+    let certificates: Vec<Base64> = serde_json::from_str(text).ok()?;
+    Some(certificates.into_iter().map(|certificate| certificate.0).collect())
 }

@@ -15,7 +15,7 @@ use countersign::kernel::types::{ApprovalId, CaseId, Day, Sha256, SpiffeId, Tran
 use countersign::store::{
     ApprovalView, BatchRecord, Booking, CasePlace, CheckProgress, CheckpointRecord, Cosignature, CosignedCheckpoint,
     LeafContent, LeafRecord, LedgerCheck, Listing, LogExtent, RevokedEntry, SequenceStep, Statement, StatementQuery,
-    Store, StoreFault, TransactionQuery, TransactionRecord,
+    Store, StoreFault, StoredCosignature, TransactionQuery, TransactionRecord,
 };
 use serde_json::{Value, json};
 
@@ -308,6 +308,18 @@ impl Store for MemoryStore {
             checkpoint: rows.checkpoints[size].clone(),
             cosignature: cosignature.clone(),
         }))
+    }
+
+    fn cosignatures(&self, from_size: u64, limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
+        let rows = self.rows();
+        let found = rows.cosignatures.range(from_size..).take(limit as usize);
+        let stored = found.map(|(size, cosignature)| StoredCosignature {
+            size: *size,
+            line: cosignature.line.clone(),
+            chain: Some(cosignature.chain.clone()),
+            note: rows.checkpoints.get(size).filter(|record| record.signed.is_some()).map(|record| record.note.clone()),
+        });
+        Ok(stored.collect())
     }
 
     fn log_extent(&self) -> Result<Option<LogExtent>, StoreFault> {

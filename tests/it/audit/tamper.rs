@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use countersign::audit::copy::Copy;
 use countersign::audit::{CopyHead, Examined, Wrong};
+use countersign::kernel::note::Checkpoint;
+use countersign::kernel::sign::Algorithm;
 use countersign::kernel::tile::Tile;
 use countersign::store::LeafContent;
 use rusqlite::Connection;
@@ -30,7 +32,7 @@ fn examine(bank: &Bank) -> Examined {
     bank.log.examine(None, &mut |_| {}).unwrap()
 }
 
-fn names(examined: &Examined) -> Vec<Wrong> {
+pub fn names(examined: &Examined) -> Vec<Wrong> {
     examined.findings.told.iter().map(|finding| finding.name).collect()
 }
 
@@ -56,6 +58,14 @@ fn flipped(table: &str, column: &str, whose: &str, at: &str) -> String {
     )
 }
 
+/// A change of one letter of a text.
+fn letter(table: &str, column: &str, at: &str, whose: &str) -> String {
+    format!(
+        "UPDATE {table} SET {column} = substr({column}, 1, {at} - 1) || \
+         CASE substr({column}, {at}, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr({column}, {at} + 1) WHERE {whose}"
+    )
+}
+
 #[test]
 fn every_record_that_somebody_changes_is_named() {
     use Wrong::*;
@@ -64,6 +74,7 @@ fn every_record_that_somebody_changes_is_named() {
     let key_3 = "id = (SELECT data_key FROM leaves WHERE row = (SELECT row FROM places WHERE place = 3))";
     let newest = "size = (SELECT max(size) FROM checkpoints)";
     let paid = "state = 'executed' AND kind = 'purchase'";
+    let cosigned = "size = (SELECT max(size) FROM cosignatures)";
     let table: Vec<(&str, Vec<String>, Wrong)> = vec![
         ("a sealed leaf's salt", vec![flip("leaves", "body", leaf_3)], LeafNotCommitted),
         ("a sealed leaf's body", vec![flipped("leaves", "body", leaf_3, "100")], LeafNotCommitted),
@@ -142,6 +153,47 @@ fn every_record_that_somebody_changes_is_named() {
         ),
         ("the newest checkpoint removed", vec![format!("DELETE FROM checkpoints WHERE {newest}")], LeafBeyondCheckpoint),
         (
+            "a cosignature",
+            vec![letter("cosignatures", "line", "length(line) - 8", cosigned)],
+            CosignatureInvalid,
+        ),
+        (
+            "a cosignature's time",
+            vec![letter("cosignatures", "line", "38", cosigned)],
+            CosignatureInvalid,
+        ),
+        (
+            "a cosignature that is no line",
+            vec![format!("UPDATE cosignatures SET line = 'w ' || line WHERE {cosigned}")],
+            CosignatureUnreadable,
+        ),
+        (
+            "another checkpoint's cosignature",
+            vec![format!("UPDATE cosignatures SET line = (SELECT line FROM cosignatures ORDER BY size LIMIT 1) WHERE {cosigned}")],
+            CosignatureInvalid,
+        ),
+        (
+            "a witness's certificates",
+            vec![letter("witness_chains", "certificates", "400", "1")],
+            CosignatureInvalid,
+        ),
+        (
+            "certificates that are none",
+            vec!["UPDATE witness_chains SET certificates = substr(certificates, 9)".into()],
+            CosignatureUnreadable,
+        ),
+        (
+            "the newest checkpoint removed beneath its cosignature",
+            vec![format!("DELETE FROM checkpoints WHERE {newest}")],
+            CosignatureWithoutCheckpoint,
+        ),
+        ("a witness's certificates removed", vec!["DELETE FROM witness_chains".into()], CosignatureUnreadable),
+        (
+            "a cosigned checkpoint removed",
+            vec!["DELETE FROM checkpoints WHERE size = (SELECT min(size) FROM cosignatures)".into()],
+            CosignatureWithoutCheckpoint,
+        ),
+        (
             "the end cut off",
             vec![
                 "DELETE FROM places WHERE place > 17".into(),
@@ -207,6 +259,9 @@ fn every_record_that_somebody_changes_is_named() {
         ),
     ];
     let (bank, _) = Bank::with_payments();
+    let secco = witnessed(&bank);
+    let roots = [secco.root.clone()];
+    let examine = |bank: &Bank| bank.log.examine_witnessed(None, Some(&roots), &mut |_| {}).unwrap();
     assert_eq!(names(&examine(&bank)), []);
     // Nothing is written any more: one copy of the file is every row's beginning.
     let original = bank.directory().join("original.sqlite3");
@@ -223,12 +278,50 @@ fn every_record_that_somebody_changes_is_named() {
     assert_eq!(names(&examine(&bank)), []);
 }
 
+/// Every checkpoint cosigned by a security company, whose keys this answers.
+pub fn witnessed(bank: &Bank) -> BareBank {
+    let secco = BareBank::new();
+    for record in bank.store.checkpoints(0, 1_000).unwrap() {
+        let checkpoint = Checkpoint::parse(std::str::from_utf8(&record.note).unwrap()).unwrap();
+        bank.store.store_cosignature(record.size, secco.cosign(&checkpoint)).unwrap();
+    }
+    secco
+}
+
+#[test]
+fn a_cosignature_counts_under_the_root_of_somebody_who_is_trusted() {
+    for notes in [Algorithm::Ed25519, Algorithm::P256] {
+        let (bank, _) = Bank::with_payments();
+        let (secco, other) = (BareBank::with_notes(notes), BareBank::new());
+        let checkpoints = bank.store.checkpoints(0, 1_000).unwrap();
+        assert!(checkpoints.len() > 1);
+        for record in &checkpoints {
+            let checkpoint = Checkpoint::parse(std::str::from_utf8(&record.note).unwrap()).unwrap();
+            bank.store.store_cosignature(record.size, secco.cosign(&checkpoint)).unwrap();
+        }
+        let under = |roots: Option<&[Vec<u8>]>| {
+            let examined = bank.log.examine_witnessed(None, roots, &mut |_| {}).unwrap();
+            assert_eq!(examined.counted["cosignatures"], checkpoints.len());
+            names(&examined)
+        };
+        let of_another = vec![Wrong::CosignatureOfAnother; checkpoints.len()];
+        assert_eq!(under(None), []);
+        assert_eq!(under(Some(&[other.root.clone(), secco.root.clone()])), []);
+        assert_eq!(under(Some(&[other.root.clone()])), of_another);
+        assert_eq!(under(Some(&[])), of_another);
+        assert_eq!(bank.log.check().unwrap()["sound"], true);
+    }
+}
+
 /// Every table as it was.
 fn restore(bank: &Bank, original: &Path) {
     let mut connection = opened(bank);
     connection.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
     let back = connection.transaction().unwrap();
-    for table in ["leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions"] {
+    let tables = [
+        "leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions", "cosignatures", "witness_chains",
+    ];
+    for table in tables {
         back.execute_batch(&format!(
             "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM original.{table};"
         ))
@@ -272,7 +365,6 @@ fn one_wrong_record_is_one_finding() {
 fn rebuild_nodes(bank: &Bank) {
     use countersign::kernel::merkle::{Frontier, leaf_hash};
     use countersign::kernel::receipt::leaf_entry;
-    use countersign::store::Store;
     let connection = Connection::open(bank.database()).unwrap();
     connection.execute("DELETE FROM nodes", []).unwrap();
     let mut frontier = Frontier::empty();

@@ -152,6 +152,9 @@ impl Store for Faulty {
     fn cosigned_checkpoint(&self) -> Result<Option<CosignedCheckpoint>, StoreFault> {
         self.read(|| self.inner.cosigned_checkpoint())
     }
+    fn cosignatures(&self, from_size: u64, limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
+        self.read(|| self.inner.cosignatures(from_size, limit))
+    }
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
         self.read(|| self.inner.witnessed())
     }

@@ -143,5 +143,13 @@ sentences! {
         let newest = store.cosigned_checkpoint().unwrap().unwrap();
         assert_eq!((newest.checkpoint.size, newest.checkpoint.signed.as_deref()), (2, Some(&b"signed"[..])));
         assert_eq!(newest.cosignature, cosignature("second"));
+        let sizes = |from, limit| {
+            let found = store.cosignatures(from, limit).unwrap();
+            found.into_iter().map(|row| (row.size, row.line)).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(0, 9), [(1, "an older one".into()), (2, "second".into())]);
+        assert_eq!((sizes(0, 1), sizes(2, 9), sizes(3, 9)), (vec![(1, "an older one".into())], vec![(2, "second".into())], vec![]));
+        let stored = store.cosignatures(2, 1).unwrap().remove(0);
+        assert_eq!((stored.chain, stored.note), (Some(cosignature("second").chain), Some(newest.checkpoint.note)));
     };
 }
