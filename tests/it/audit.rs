@@ -16,4 +16,5 @@ mod proofs;
 mod receipts;
 pub mod script;
 mod searches;
+mod stores;
 mod tamper;

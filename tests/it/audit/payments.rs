@@ -30,6 +30,7 @@ use super::log::advance_all;
 use super::parties::OID_BASE;
 use crate::store::world::*;
 use crate::support::kit::{Key, Kit};
+use crate::support::postgres::Database;
 
 /// Keeps the names of later calls apart.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +56,7 @@ impl Token for Hsm {
 pub struct Bank {
     pub kit: Kit,
     pub hsm: Arc<Hsm>,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn Store>,
     pub log: Arc<Log>,
     directory: tempfile::TempDir,
     agent: AgentPrincipal,
@@ -84,6 +85,13 @@ impl Bank {
 
     /// With a key of this algorithm for checkpoints.
     pub fn with_notes(notes: Algorithm) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
+        Self::over(store, directory, notes)
+    }
+
+    /// Over this store, with a directory for files.
+    fn over(store: Arc<dyn Store>, directory: tempfile::TempDir, notes: Algorithm) -> Self {
         let kit = Kit::new(Algorithm::P256);
         let key = |purpose: Purpose| {
             let algorithm = if purpose == Purpose::Checkpoint { notes } else { purpose.default_algorithm() };
@@ -103,8 +111,6 @@ impl Bank {
             (info, pair)
         };
         let hsm = Arc::new(Hsm(vec![key(Purpose::Transaction), key(Purpose::Checkpoint)]));
-        let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("store/store.sqlite3")).unwrap();
         sealed(&*store).unwrap();
         let certified = |purpose: Purpose| {
             let (info, pair) = hsm.of(purpose);
@@ -112,7 +118,7 @@ impl Bank {
             CertifiedKey { key: info.clone(), chain: vec![own, kit.issuing.clone(), kit.root.clone()] }
         };
         let log = Log::open(LogSetup {
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: Arc::clone(&store),
             token: Arc::clone(&hsm) as Arc<dyn Token>,
             checkpoint: certified(Purpose::Checkpoint),
             transaction: Some(certified(Purpose::Transaction)),
@@ -142,6 +148,13 @@ impl Bank {
     /// The same, with a key of this algorithm for checkpoints.
     pub fn with_payments_noted(notes: Algorithm) -> (Self, Paid) {
         let bank = Self::with_notes(notes);
+        let paid = bank.pays();
+        (bank, paid)
+    }
+
+    /// The same on a database of PostgreSQL.
+    pub fn with_payments_on(database: &Database<'_>) -> (Self, Paid) {
+        let bank = Self::over(database.open(), tempfile::tempdir().unwrap(), Algorithm::Ed25519);
         let paid = bank.pays();
         (bank, paid)
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::log::{advance_all, open};
 use super::memory::MemoryStore;
 use super::parties::{Bank as BareBank, OID_BASE};
-use super::payments::Bank;
+use super::payments::{Bank, Paid};
 
 fn usd(text: &str) -> Money {
     Money::parse_positive(text, "USD".parse().unwrap()).unwrap()
@@ -37,6 +37,11 @@ fn places(log: &Log, query: &SearchQuery, order: Order, limit: u32) -> Vec<u64> 
 #[test]
 fn each_question_finds_its_leaves_and_no_others() {
     let (bank, paid) = Bank::with_payments();
+    each_question_finds_its_leaves(&bank, &paid);
+}
+
+/// Whatever the store is.
+pub fn each_question_finds_its_leaves(bank: &Bank, paid: &Paid) {
     let size = bank.log.state().unwrap().size;
     let all = places(&bank.log, &SearchQuery::default(), Order::OldestFirst, 1000);
     assert_eq!(all, (0..size).collect::<Vec<_>>());
