@@ -10,11 +10,15 @@ use countersign::hsm::uri::SlotUri;
 use countersign::hsm::wire::{self, FromWorker, ToWorker};
 use countersign::hsm::{CustodyAttributes, KeyInfo, KeyState};
 use countersign::kernel::export_note::{self, ExportNote};
-use countersign::kernel::note::{Checkpoint, SignedNote};
+use countersign::kernel::merkle;
+use countersign::kernel::note::{Checkpoint, SignedNote, VerifierKey};
 use countersign::kernel::sign::{DocumentTag, Purpose, SignInput, TlsSide};
 use countersign::kernel::tile::{self, Tile};
 use countersign::kernel::tlog_proof::TlogProof;
 use countersign::kernel::types::{Sha256, UnixMillis};
+use countersign::kernel::witness::{
+    self, AddCheckpoint, Claim, Halt, HaltCause, Head, Submission, Verdict, WitnessedLog,
+};
 use countersign::kernel::{bundle, leaf_proof, receipt};
 
 /// Frames of a front, as a worker reads them: what was read is written again and reads the same.
@@ -179,6 +183,76 @@ pub fn tile(bytes: &[u8]) {
     };
     if let Ok(entries) = tile::unbundle(rest, u16::from(*width)) {
         assert_eq!(tile::bundle(entries.into_iter()).as_deref(), Some(rest));
+    }
+}
+
+/// The verifier keys of a log, of either type; its heads are those of [`log_leaf`]s and no others.
+const LOG_KEYS: &str = include_str!("evidence/log.keys");
+/// Leaves that the log has.
+pub const LOG_LEAVES: u8 = 40;
+
+/// A leaf of that log.
+pub fn log_leaf(number: u8) -> Sha256 {
+    merkle::leaf_hash(&[number])
+}
+
+fn log_head(size: u64) -> Option<Head> {
+    let leaves: Vec<Sha256> = (0..LOG_LEAVES).map(log_leaf).collect();
+    let first = leaves.get(..usize::try_from(size).ok()?)?;
+    Some(Head { size, root: merkle::root(first) })
+}
+
+/// What is handed to a witness has one writing. Only what the log has signed is taken for signed, and whatever is cosigned
+/// goes on from what is remembered.
+pub fn add_checkpoint(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(request) = AddCheckpoint::parse(text) else {
+        return;
+    };
+    assert_eq!(request.compose(), text);
+    let Ok(note) = SignedNote::parse(request.checkpoint.as_bytes()) else {
+        return;
+    };
+    let Ok(checkpoint) = Checkpoint::parse(&note.text) else {
+        return;
+    };
+    let head = Head { size: checkpoint.size, root: checkpoint.root };
+    for word in LOG_KEYS.lines() {
+        let key = VerifierKey::parse(word).expect("a key of the log");
+        assert!(note.verify(&key.name, &key.spki).is_err() || log_head(head.size) == Some(head));
+    }
+    for party in [None, Some("bank".parse().expect("a name"))] {
+        for claim in [Claim::Nothing, Claim::NothingNewer] {
+            let AddCheckpoint { old_size, ref proof, .. } = request;
+            let origin = checkpoint.origin.clone();
+            let submission = Submission {
+                origin: origin.clone(),
+                party: party.clone(),
+                old_size,
+                proof: proof.clone(),
+                head,
+                claim,
+            };
+            for remembered in [0, 20].map(|size| log_head(size).expect("it has so many")) {
+                let known = WitnessedLog {
+                    origin: origin.clone(),
+                    party: party.clone(),
+                    head: remembered,
+                    cosigned_at: NOW,
+                    told_at: NOW,
+                    halt: None,
+                };
+                if let Ok(Verdict::Cosign(next, _)) = witness::judge(&[known.clone()], &submission, NOW) {
+                    assert_eq!(next.head, head);
+                    assert!(head.size > remembered.size || head == remembered, "one head for one size, and never back");
+                }
+                let halt = Some(Halt { cause: HaltCause::Forked, shown: head, at: NOW });
+                let halted = WitnessedLog { halt, ..known };
+                assert!(matches!(witness::judge(&[halted], &submission, NOW), Ok(Verdict::Halted(..))));
+            }
+        }
     }
 }
 

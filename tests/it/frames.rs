@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 6;
 
 type Check = fn(&[u8]);
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("worker_frame", checks::worker_frame),
     ("front_frame", checks::front_frame),
     ("supervisor_packet", checks::supervisor_packet),
@@ -49,6 +49,7 @@ const CHECKS: [(&str, Check); 12] = [
     ("receipt", checks::receipt),
     ("tile", checks::tile),
     ("bundle", checks::bundle),
+    ("add_checkpoint", checks::add_checkpoint),
 ];
 
 // Any bytes against everything that reads them

@@ -3,15 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use countersign::audit::export::{ExportCall, Format};
 use countersign::audit::prove::LeafChoice;
 use countersign::audit::search::SearchQuery;
+use countersign::kernel::note::{Checkpoint, NoteSignature, SignatureType, SignedNote, VerifierKey, verifier_key};
+use countersign::kernel::sign::{Algorithm, spki_der};
 use countersign::kernel::tile::{Tile, TileKind};
 use countersign::kernel::types::Sha256;
-use countersign::kernel::{bundle, leaf_proof, receipt};
+use countersign::kernel::witness::AddCheckpoint;
+use countersign::kernel::{bundle, leaf_proof, merkle, receipt};
 
 use super::parties::OID_BASE;
 use super::payments::Bank;
+use crate::support::kit::Key;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -69,5 +74,54 @@ fn makes_the_corpus_of_evidence_anew() {
         for (number, seed) in seeds.iter().enumerate() {
             std::fs::write(place.join(format!("seed-{number}")), seed).unwrap();
         }
+    }
+}
+
+const ORIGIN: &str = "other.example/log";
+
+/// What the log of the fuzz target hands to a witness, signed by a key of either type.
+fn request(old: u8, size: u8, line: impl FnOnce(&str) -> NoteSignature) -> AddCheckpoint {
+    let leaves: Vec<Sha256> = (0..size).map(|number| merkle::leaf_hash(&[number])).collect();
+    let text = Checkpoint { origin: ORIGIN.into(), size: size.into(), root: merkle::root(&leaves) }.text();
+    let proof = if old == 0 { vec![] } else { merkle::consistency_path(&leaves, old.into()) };
+    let signatures = vec![line(&text)];
+    AddCheckpoint { old_size: old.into(), proof, checkpoint: SignedNote { text, signatures }.compose() }
+}
+
+#[test]
+fn what_a_log_hands_in_in_the_corpus_is_signed_and_goes_on() {
+    let read = |path: &str| std::fs::read_to_string(fuzz().join(path)).unwrap();
+    let keys: Vec<VerifierKey> =
+        read("evidence/log.keys").lines().map(|word| VerifierKey::parse(word).unwrap()).collect();
+    for (seed, key) in [("seed-0", &keys[0]), ("seed-1", &keys[1])] {
+        let request = AddCheckpoint::parse(&read(&format!("corpus/add_checkpoint/{seed}"))).unwrap();
+        let note = SignedNote::parse(request.checkpoint.as_bytes()).unwrap();
+        note.verify(&key.name, &key.spki).unwrap();
+        let checkpoint = Checkpoint::parse(&note.text).unwrap();
+        let leaves: Vec<Sha256> = (0..20).map(|number| merkle::leaf_hash(&[number])).collect();
+        let (old, new) = (merkle::root(&leaves), checkpoint.root);
+        assert!(merkle::verify_consistency(20, checkpoint.size, &old, &new, &request.proof), "{seed}");
+    }
+}
+
+#[test]
+#[ignore = "makes the corpus of what is handed to a witness anew: to be run when its shape has changed"]
+fn makes_the_corpus_of_add_checkpoint_anew() {
+    let ed25519 = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let spki = spki_der(Algorithm::Ed25519, ed25519.public_key().as_ref());
+    let p256 = Key::new(Algorithm::P256);
+    let by_ed25519 =
+        |text: &str| NoteSignature::over_text(ORIGIN, &spki, ed25519.sign(text.as_bytes()).as_ref()).unwrap();
+    let by_p256 = |text: &str| NoteSignature::over_text(ORIGIN, &p256.spki(), &p256.sign(text.as_bytes())).unwrap();
+    let keys = [(SignatureType::Ed25519, spki.clone()), (SignatureType::P256, p256.spki())];
+    let words = keys.map(|(kind, spki)| verifier_key(kind, ORIGIN, &spki).unwrap() + "\n");
+    std::fs::write(fuzz().join("evidence/log.keys"), words.concat()).unwrap();
+    let (grown, first) = (request(20, 33, by_ed25519), request(0, 5, by_ed25519));
+    let forked = AddCheckpoint { proof: vec![Sha256([1; 32])], ..request(20, 33, by_p256) };
+    let unsigned = AddCheckpoint { checkpoint: grown.checkpoint.replace("\n33\n", "\n34\n"), ..grown.clone() };
+    let all = [grown, request(20, 33, by_p256), first, request(20, 20, by_ed25519), forked, unsigned];
+    std::fs::create_dir_all(fuzz().join("corpus/add_checkpoint")).unwrap();
+    for (number, seed) in all.iter().enumerate() {
+        std::fs::write(fuzz().join(format!("corpus/add_checkpoint/seed-{number}")), seed.compose()).unwrap();
     }
 }
