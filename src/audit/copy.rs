@@ -14,6 +14,7 @@ use crate::kernel::cosignature::Cosigner;
 use crate::kernel::leaf_proof::{self, VerifiedHead};
 use crate::kernel::merkle::{Frontier, NodeId, leaf_hash, node_hash, root};
 use crate::kernel::note::{Checkpoint, SignatureType, SignedNote};
+use crate::kernel::receipt::Base64;
 use crate::kernel::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind, grown, unbundle};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
@@ -26,6 +27,8 @@ const CHECKPOINT: &str = "checkpoint";
 const CERTIFICATES: &str = "checkpoint.certificates";
 /// The chains of the keys of witnesses that have cosigned, in the order of their lines, with an empty line between two.
 const WITNESSES: &str = "witness.certificates";
+/// In place of these three, in a directory that was fetched over HTTPS: all of it in one reading.
+const HEAD: &str = "head.json";
 /// Bytes of a file that are read at all: more than a full bundle of entries has.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -37,6 +40,15 @@ const TILES: &str = "tile/";
 /// A directory with a copy.
 #[derive(Clone, Debug)]
 pub struct Copy(PathBuf);
+
+/// What a directory says about its head. Nothing of it is verified.
+struct Signed {
+    /// The file that has the checkpoint.
+    name: &'static str,
+    note: String,
+    chain: Vec<Vec<u8>>,
+    witnesses: Vec<Vec<Vec<u8>>>,
+}
 
 /// What [`Copy::verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,21 +179,7 @@ impl Copy {
                 "run `countersign audit export` again",
             ));
         }
-        let note = self.text(CHECKPOINT)?;
-        let chain = self.chain(CERTIFICATES, &self.text(CERTIFICATES)?)?;
-        let witnesses = match self.read(WITNESSES)? {
-            Some(bytes) if !bytes.is_empty() => {
-                let text = String::from_utf8(bytes).map_err(|_| self.damaged(WITNESSES, "it is not text"))?;
-                // An empty line stands between two, and every line has its end.
-                let chains = text.split("\n\n").map(|chain| format!("{}\n", chain.trim_end_matches('\n')));
-                let chains: Vec<String> = chains.collect();
-                if chains.join("\n") != text {
-                    return Err(self.damaged(WITNESSES, "it is not base64, a line each"));
-                }
-                chains.iter().map(|chain| self.chain(WITNESSES, chain)).collect::<Result<Vec<_>, _>>()?
-            }
-            Some(_) | None => vec![],
-        };
+        let Signed { name, note, chain, witnesses } = self.signed()?;
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         let witnesses: Vec<Vec<&[u8]>> =
             witnesses.iter().map(|chain| chain.iter().map(Vec::as_slice).collect()).collect();
@@ -190,7 +188,7 @@ impl Copy {
             leaf_proof::verify_checkpoint(&note, &chain, &witnesses, roots, oid_base).map_err(|refusal| {
                 Failure::refused(
                     refusal.name(),
-                    format!("{} is not a checkpoint of this party: {refusal}", self.0.join(CHECKPOINT).display()),
+                    format!("{} is not a checkpoint of this party: {refusal}", self.0.join(name).display()),
                     "do not rely on the copy; check that --root is the party's own, and --witness-root the witness's",
                 )
             })?;
@@ -210,7 +208,7 @@ impl Copy {
             progress(compared, total);
         }
         if frontier.root() != checkpoint.root {
-            return Err(self.damaged(CHECKPOINT, "the entries do not give the root that it signs"));
+            return Err(self.damaged(name, "the entries do not give the root that it signs"));
         }
         for tile in tiles {
             let TileKind::Hashes { level: level @ 1.. } = tile.kind else { continue };
@@ -223,6 +221,39 @@ impl Copy {
             progress(compared, total);
         }
         Ok(VerifiedCopy { checkpoint, signer, checkpoint_type, cosigners, tiles: compared })
+    }
+
+    /// The checkpoint and the chains: three files as an export has them, or else one.
+    fn signed(&self) -> Result<Signed, Failure> {
+        if self.read(CHECKPOINT)?.is_none()
+            && let Some(bytes) = self.read(HEAD)?
+        {
+            let head = SignedHead::from_bytes(&bytes);
+            let head = head.ok_or_else(|| self.damaged(HEAD, "it is not the canonical JSON of a head"))?;
+            let bytes = |chain: Vec<Base64>| chain.into_iter().map(|one| one.0).collect::<Vec<_>>();
+            let said = SignedNote::parse(head.checkpoint.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
+            if !said.is_ok_and(|said| said.origin == head.origin && said.size == head.size) {
+                return Err(self.damaged(HEAD, "its checkpoint is of another log or size than it says"));
+            }
+            let witnesses = head.witnesses.into_iter().map(bytes).collect();
+            return Ok(Signed { name: HEAD, note: head.checkpoint, chain: bytes(head.chain), witnesses });
+        }
+        let note = self.text(CHECKPOINT)?;
+        let chain = self.chain(CERTIFICATES, &self.text(CERTIFICATES)?)?;
+        let witnesses = match self.read(WITNESSES)? {
+            Some(bytes) if !bytes.is_empty() => {
+                let text = String::from_utf8(bytes).map_err(|_| self.damaged(WITNESSES, "it is not text"))?;
+                // An empty line stands between two, and every line has its end.
+                let chains = text.split("\n\n").map(|chain| format!("{}\n", chain.trim_end_matches('\n')));
+                let chains: Vec<String> = chains.collect();
+                if chains.join("\n") != text {
+                    return Err(self.damaged(WITNESSES, "it is not base64, a line each"));
+                }
+                chains.iter().map(|chain| self.chain(WITNESSES, chain)).collect::<Result<Vec<_>, _>>()?
+            }
+            Some(_) | None => vec![],
+        };
+        Ok(Signed { name: CHECKPOINT, note, chain, witnesses })
     }
 
     /// Certificates, a line of base64 each.

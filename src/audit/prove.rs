@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{Log, damaged, known, read_checkpoint};
+use crate::kernel::canon::canonical;
 use crate::kernel::leaf_proof::{self, LeafProof};
 use crate::kernel::note::{NoteSignature, SignedNote};
 use crate::kernel::receipt::{Base64, leaf_entry};
@@ -25,6 +26,7 @@ pub enum LeafChoice {
 
 /// The head of a log, as it is handed out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SignedHead {
     pub origin: String,
     pub size: u64,
@@ -35,6 +37,23 @@ pub struct SignedHead {
     /// The same of each witness whose line stands behind the log's own, in their order.
     #[serde(default)]
     pub witnesses: Vec<Vec<Base64>>,
+}
+
+impl SignedHead {
+    /// `head.json`: canonical JSON and a newline.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        // A size beyond 2^53 has no canonical writing; no log gets there.
+        let mut bytes = canonical(&value).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] writes, and no other writing of it.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let head: Self = serde_json::from_slice(bytes).ok()?;
+        (head.to_bytes() == bytes).then_some(head)
+    }
 }
 
 impl Log {

@@ -1,6 +1,9 @@
 //! The log for those who keep a copy of it: its newest checkpoint and its tiles (C2SP tlog-tiles), read only, at the address
 //! of the pages.
 //!
+//! A head is one reading of the store: `head.json` has the checkpoint and the chains of the keys that signed it. The three
+//! names beside it are for software that knows them; between two of them a key may be rotated, or a witness sign.
+//!
 //! What is read here are hashes and signatures; what leaves say is in none of it. A tile never changes, so that anybody may
 //! keep it for ever; the checkpoint is asked for again.
 
@@ -41,6 +44,8 @@ pub struct LogDoor {
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Asked {
+    /// Checkpoint and chains together.
+    Head,
     Checkpoint,
     /// The chain of the key that signs checkpoints.
     Certificates,
@@ -52,6 +57,7 @@ enum Asked {
 impl Asked {
     fn of(path: &str) -> Option<Self> {
         match path.strip_prefix(PREFIX)? {
+            "head.json" => Some(Self::Head),
             "checkpoint" => Some(Self::Checkpoint),
             "checkpoint.certificates" => Some(Self::Certificates),
             "witness.certificates" => Some(Self::Witnesses),
@@ -135,6 +141,7 @@ impl LogDoor {
         };
         let (media, keep) = match asked {
             Asked::Tile(_) => ("application/octet-stream", format!("{whose}, max-age=31536000, immutable")),
+            Asked::Head => ("application/json", "no-store".to_owned()),
             Asked::Checkpoint | Asked::Certificates | Asked::Witnesses => {
                 ("text/plain; charset=utf-8", "no-store".to_owned())
             }
@@ -152,6 +159,7 @@ fn read(log: &Log, asked: Asked) -> Result<Vec<u8>, Failure> {
     let lines = |chain: &[Base64]| chain.iter().map(|one| STANDARD.encode(&one.0) + "\n").collect::<String>();
     Ok(match asked {
         Asked::Tile(tile) => log.tile(tile)?,
+        Asked::Head => log.head(COSIGNED_WITHIN)?.to_bytes(),
         Asked::Checkpoint => log.head(COSIGNED_WITHIN)?.checkpoint.into_bytes(),
         Asked::Certificates => lines(&log.head(Duration::ZERO)?.chain).into_bytes(),
         Asked::Witnesses => {
@@ -184,6 +192,8 @@ mod tests {
     fn only_what_a_copy_is_made_of_can_be_asked_for() {
         for (path, is_there) in [
             ("/log/checkpoint", true),
+            ("/log/head.json", true),
+            ("/log/head", false),
             ("/log/checkpoint.certificates", true),
             ("/log/witness.certificates", true),
             ("/log/tile/0/000", true),

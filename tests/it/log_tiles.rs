@@ -102,6 +102,13 @@ fn a_copy_that_was_fetched_verifies_and_only_readers_get_one() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, bytes).unwrap();
     };
+    // The three names of an export, and all of it in one reading.
+    let together = site.ask("GET", "/log/head.json", SECRET);
+    assert_eq!(together.status, 200, "{}", together.head);
+    assert!(together.head.contains("content-type: application/json"), "{}", together.head);
+    assert!(together.head.contains("cache-control: no-store"), "{}", together.head);
+    let read: serde_json::Value = serde_json::from_slice(&together.body).unwrap();
+    assert_eq!((&read["origin"], read["chain"].as_array().unwrap().len()), (&head.origin.clone().into(), 3));
     kept("checkpoint", &checkpoint.body);
     for path in ["checkpoint.certificates", "witness.certificates"] {
         let chain = site.ask("GET", &format!("/log/{path}"), SECRET);
@@ -122,6 +129,50 @@ fn a_copy_that_was_fetched_verifies_and_only_readers_get_one() {
         .run("nowhere", &["--json", "verify", "log", copy.to_str().unwrap(), "--root", root.to_str().unwrap()]);
     let verified: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(verified["size"].to_string().trim_matches('"'), head.size.to_string(), "{verified}");
+}
+
+#[test]
+fn a_head_that_was_fetched_in_one_reading_verifies_although_the_key_is_rotated_before_its_tiles() {
+    let site = Site::new("\n[audit.serve]\nto = \"anybody\"\n");
+    let fetched = site.ask("GET", "/log/head.json", "");
+    let head: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap();
+    let admin = ["--operator", "bank-admin", "--json", "key", "rotate", "checkpoint"];
+    site.world.run("bank", &admin);
+    let chain = head["chain"][0].as_str().unwrap();
+    // What the three names give by now does not belong to the checkpoint of before.
+    crate::crash::until("the next key's checkpoint", || {
+        let now = String::from_utf8(site.ask("GET", "/log/checkpoint.certificates", "").body).unwrap();
+        (now.lines().next() != Some(chain)).then_some(())
+    });
+    let copy = tempfile::tempdir().unwrap();
+    let kept = |path: &str, bytes: &[u8]| {
+        let file = copy.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, bytes).unwrap();
+    };
+    kept("head.json", &fetched.body);
+    for tile in grown(0, head["size"].as_u64().unwrap()) {
+        kept(&tile.to_string(), &site.ask("GET", &format!("/log/{tile}"), "").body);
+    }
+    let directory = copy.path().to_str().unwrap();
+    let root = site.world.state("bank").join("certs/root.pem");
+    let verify = ["--json", "verify", "log", directory, "--root", root.to_str().unwrap()];
+    let verified: serde_json::Value = serde_json::from_str(&site.world.run("bank", &verify)).unwrap();
+    assert_eq!(verified["size"], head["size"], "{verified}");
+    // Its one writing, and nothing else.
+    let text = String::from_utf8(fetched.body.clone()).unwrap();
+    let size = format!("\"size\":{}", head["size"]);
+    let chain_of_next = text.replace(chain, &chain.replacen('A', "B", 1));
+    for (other, name) in [
+        (text.replace("{\"chain\"", "{ \"chain\""), "copy_damaged"),
+        (text.replace(&size, "\"size\":1"), "copy_damaged"),
+        (text.replace("}\n", ",\"x\":1}\n"), "copy_damaged"),
+        (chain_of_next, "chain_"),
+    ] {
+        assert_ne!(other, text, "{name}");
+        kept("head.json", other.as_bytes());
+        assert!(site.world.refused("bank", &verify[1..]).1.starts_with(name), "{other}");
+    }
 }
 
 #[test]
