@@ -1,6 +1,6 @@
 //! The composition root: the only place that names adapters and puts the parts of a front together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::Outbox;
+use crate::ops::space::Space;
 use crate::store::keep::Keep;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -163,6 +164,7 @@ fn start(
         store: Arc::clone(&store),
     })?;
     if let Err(failure) = authority.tidy_up() {
+    let space = Arc::new(Space::new(store.places(state), config.store.reserved_free_mib));
         tracing::warn!(name = %failure.name, message = %failure.message, "half-written files stay where they are");
     }
     if let Some(place) = beyond.peer {
@@ -217,6 +219,7 @@ fn start(
     let mut ports = json!({});
     if doors == Doors::All {
         // Before any door is open: nobody is served without a lease.
+        space,
         if let Err(failure) = services.renew_lease() {
             tracing::warn!(name = %failure.name, "the lease of this node will be asked for again");
         }
@@ -693,3 +696,12 @@ impl StorePlace {
         })
     }
 }
+    /// Directories whose disks are this machine's: the state directory, and where the store's file is.
+    fn places(&self, state: &StateDir) -> Vec<PathBuf> {
+        let file = match self {
+            Self::Sqlite(path, _) => path.parent().map(Path::to_owned),
+            Self::Postgres(_) => None,
+        };
+        std::iter::once(state.root().to_owned()).chain(file).collect()
+    }
+

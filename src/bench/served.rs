@@ -22,6 +22,7 @@ use crate::kernel::sign::Purpose;
 use crate::monitor::settings::MonitorSettings;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::ops::space::Space;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
@@ -87,6 +88,7 @@ impl Served {
             core: None,
             notifier: None,
             confinement: Confinement::NotAvailable("a measurement".into()),
+            space: Arc::new(Space::new(vec![state.root().to_owned()], 0)),
         })?;
         services.begin()?;
         let (state, token_name, settings) = (state.clone(), party_settings.token.clone(), settings.clone());

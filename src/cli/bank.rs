@@ -54,8 +54,8 @@ enum Verb {
     #[command(after_help = "Examples:\n  countersign bank resume\n  countersign bank resume --cause hsm_down\n\n\
                             At a terminal it asks for one typed word; --yes leaves the question out.")]
     Resume {
-        /// operator (what a person stopped), anomalies, hsm_down, store_slow, core_failing or witness_lag; repeatable
-        /// for several. What still fails stops payments again.
+        /// operator (what a person stopped), anomalies, hsm_down, store_slow, core_failing, witness_lag or disk_low;
+        /// repeatable for several. What still fails stops payments again.
         #[arg(long, default_value = "operator")]
         cause: Vec<Cause>,
         /// Do not ask.

@@ -57,6 +57,7 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_store(services, &mut items);
     check_log(services, &mut items);
     check_sealing(services, &mut items);
+    check_space(services, &mut items);
     notices::check(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
@@ -239,6 +240,31 @@ fn check_store(services: &Services, items: &mut Vec<Value>) {
 
 fn check_log(services: &Services, items: &mut Vec<Value>) {
     match services.log().and_then(|log| log.state()) {
+/// What is left of the disk, against what is reserved of it.
+fn check_space(services: &Services, items: &mut Vec<Value>) {
+    let check = "free space";
+    let space = &services.setup.space;
+    let make_room = "make room on that disk, or lower [store] reserved_free_mib";
+    let free = match space.free() {
+        Ok(free) => free,
+        Err(failure) => return items.push(warn(check, failure.message, &failure.next_step)),
+    };
+    let (place, reserved) = (free.place.display(), space.reserved_mib());
+    let detail = format!("{} MiB at {place}, {reserved} MiB of it reserved", free.mib());
+    items.push(if reserved == 0 {
+        let next_step = "set [store] reserved_free_mib: a full disk takes no revocation either";
+        warn(check, format!("{} MiB at {place}, and nothing is reserved", free.mib()), next_step)
+    } else if free.mib() < reserved / 2 {
+        fail(check, format!("{detail}: agents are not served"), make_room)
+    } else if free.mib() < reserved {
+        fail(check, format!("{detail}: agents' payments are stopped"), make_room)
+    } else if free.mib() < 2 * reserved {
+        warn(check, detail, make_room)
+    } else {
+        ok(check, detail)
+    });
+}
+
         Ok(state) => {
             items.push(if state.lag == 0 {
                 ok("audit log", format!("{} leaves, all under a signed checkpoint", state.size))

@@ -43,6 +43,7 @@ use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::registry::{Calls, Connections, LiveStatus, ServingLimit};
 use crate::payment::{Payments, PaymentsSetup};
+use crate::ops::space::{Room, Space};
 use crate::store::Store;
 
 /// Between two looks at keys whose time may be over.
@@ -64,6 +65,8 @@ pub struct ServicesSetup {
 }
 
 /// The parts of the configuration that services read.
+    /// The disk that everything is written to, and its mark.
+    pub space: Arc<Space>,
 #[derive(Clone, Debug)]
 pub struct FrontSettings {
     pub policy: Option<crate::payment::settings::PolicySettings>,
@@ -467,6 +470,7 @@ impl Services {
         let _ = self.payments.set(payments);
         Ok(())
     }
+        payments.kept_on(Arc::clone(&setup.space));
 
     /// The keys whose tokens are taken, newest first.
     pub fn token_keys(&self) -> Arc<[TokenKey]> {
@@ -591,6 +595,10 @@ impl Services {
         agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
     }
 
+        // Reads are recorded, too: what is left belongs to revocations and people.
+        if self.setup.space.seen() == Room::Spent {
+            return Err("disk_reserved");
+        }
     /// Counts a handshake that ended without an accepted agent.
     pub fn count_refusal(&self, name: &str) -> String {
         for counts in [&self.refused, &self.refused_total] {

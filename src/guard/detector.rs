@@ -33,6 +33,8 @@ pub enum Seen {
     Alert(String),
     /// The audit log's witness: why it stops money now, if it does.
     Witness(Option<String>),
+    /// The reserved space of the disk: why no new work is taken now, if it is not.
+    Disk(Option<String>),
     /// What a probe of this cause came to.
     Probe(Cause, Reached),
 }
@@ -99,6 +101,8 @@ pub struct Detector {
     alerts: BTreeMap<String, i64>,
     /// Why the witness stops money, as last seen.
     witness: Option<String>,
+    /// The same of the disk.
+    disk: Option<String>,
     watches: BTreeMap<Cause, Watch>,
 }
 
@@ -112,6 +116,7 @@ impl Detector {
             silent: (BTreeSet::new(), 0),
             alerts: BTreeMap::new(),
             witness: None,
+            disk: None,
             watches: BTreeMap::new(),
         }
     }
@@ -137,6 +142,12 @@ impl Detector {
                     self.failed_again(Cause::WitnessLag);
                 }
                 self.witness = overdue;
+            }
+            Seen::Disk(low) => {
+                if low.is_some() {
+                    self.failed_again(Cause::DiskLow);
+                }
+                self.disk = low;
             }
             Seen::Probe(cause, reached) => self.probed(now_ms, cause, reached),
         }
@@ -292,6 +303,7 @@ impl Detector {
             }
             // Whoever measures it has the limits.
             Cause::WitnessLag => self.witness.clone(),
+            Cause::DiskLow => self.disk.clone(),
             Cause::Anomalies => {
                 let agents = self.alerts.len();
                 (agents >= settings.anomalous_agents as usize)
@@ -379,13 +391,14 @@ impl Detector {
             }
             Cause::Anomalies => self.alerts.clear(),
             Cause::WitnessLag => self.witness = None,
+            Cause::DiskLow => self.disk = None,
         }
     }
 }
 
 /// What a daemon opens.
-pub const AUTOMATIC: [Cause; 5] =
-    [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing, Cause::WitnessLag];
+pub const AUTOMATIC: [Cause; 6] =
+    [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing, Cause::WitnessLag, Cause::DiskLow];
 
 fn keep<T>(samples: &mut VecDeque<T>, sample: T) {
     if samples.len() == SAMPLES_MAX as usize {

@@ -26,11 +26,20 @@ pub enum Cause {
     CoreFailing,
     /// The audit log is without cosignatures for too long, or the witness has seen what this store has not.
     WitnessLag,
+    /// The disk of this node is down to what is reserved.
+    DiskLow,
 }
 
 impl Cause {
-    pub const ALL: [Self; 6] =
-        [Self::Operator, Self::Anomalies, Self::HsmDown, Self::StoreSlow, Self::CoreFailing, Self::WitnessLag];
+    pub const ALL: [Self; 7] = [
+        Self::Operator,
+        Self::Anomalies,
+        Self::HsmDown,
+        Self::StoreSlow,
+        Self::CoreFailing,
+        Self::WitnessLag,
+        Self::DiskLow,
+    ];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
@@ -41,6 +50,7 @@ impl Cause {
             Self::StoreSlow => "store_slow",
             Self::CoreFailing => "core_failing",
             Self::WitnessLag => "witness_lag",
+            Self::DiskLow => "disk_low",
         }
     }
 
@@ -49,7 +59,7 @@ impl Cause {
     pub fn reach(self) -> Reach {
         match self {
             Self::Operator | Self::Anomalies => Reach::Bank,
-            Self::HsmDown | Self::StoreSlow | Self::CoreFailing | Self::WitnessLag => Reach::Node,
+            Self::HsmDown | Self::StoreSlow | Self::CoreFailing | Self::WitnessLag | Self::DiskLow => Reach::Node,
         }
     }
 
@@ -64,6 +74,7 @@ impl Cause {
             Self::WitnessLag => {
                 "countersign witness status; it is lifted when the security company's daemon cosigns again"
             }
+            Self::DiskLow => "make room on the disk of the state directory; it is lifted when there is enough again",
         }
     }
 }
@@ -74,7 +85,7 @@ impl std::str::FromStr for Cause {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|cause| cause.name() == text).ok_or(crate::kernel::types::Malformed {
             what: "a cause",
-            expected: "operator, anomalies, hsm_down, store_slow, core_failing or witness_lag",
+            expected: "operator, anomalies, hsm_down, store_slow, core_failing, witness_lag or disk_low",
         })
     }
 }

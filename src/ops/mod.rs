@@ -8,4 +8,5 @@ pub mod log_line;
 pub mod paths;
 pub mod registry;
 pub mod secret;
+pub mod space;
 pub mod sync;

@@ -28,6 +28,9 @@ impl Payments {
         if let Some(cosigning) = self.cosigning.get() {
             self.guard.saw(Seen::Witness(cosigning.overdue(clock::boot_ms())));
         }
+        if let Some(space) = self.space.get() {
+            self.guard.saw(Seen::Disk(space.look()));
+        }
         // A store that cannot be read changes nothing that is known.
         let mut outcome = self.follow_the_bank();
         for order in self.guard.turn() {
@@ -151,6 +154,7 @@ impl Payments {
             Cause::WitnessLag => {
                 self.cosigning.get().is_none_or(|cosigning| cosigning.overdue(clock::boot_ms()).is_none())
             }
+            Cause::DiskLow => self.space.get().is_none_or(|space| space.has_recovered()),
             Cause::StoreSlow => return self.probe_store(),
             // Their evidence is here, or with people.
             Cause::Anomalies | Cause::Operator => false,

@@ -25,6 +25,7 @@ use crate::monitor::Watch;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::registry::ServingLimit;
+use crate::ops::space::Space;
 use crate::store::{BatchRecord, Store, StoreFault};
 
 /// Batches that one recovery signs before it looks again.
@@ -78,6 +79,8 @@ pub struct Payments {
     watch: OnceLock<Arc<Watch>>,
     /// How far the audit log's witness is, where there is one.
     pub(super) cosigning: OnceLock<Arc<Cosigning>>,
+    /// The disk that everything is written to, and its mark.
+    pub(super) space: OnceLock<Arc<Space>>,
 }
 
 impl fmt::Debug for Payments {
@@ -131,6 +134,7 @@ impl Payments {
             silent: Mutex::default(),
             watch: OnceLock::new(),
             cosigning: OnceLock::new(),
+            space: OnceLock::new(),
         })
     }
 
@@ -161,6 +165,11 @@ impl Payments {
     /// From here on money stops when the audit log's witness lags too far.
     pub fn cosigned_by(&self, cosigning: Arc<Cosigning>) {
         let _ = self.cosigning.set(cosigning);
+    }
+
+    /// From here on money stops when the disk is down to what is reserved.
+    pub fn kept_on(&self, space: Arc<Space>) {
+        let _ = self.space.set(space);
     }
 
     /// The whole story of one call. The nonce of its proof makes its request single-use: it is taken in the commit of the

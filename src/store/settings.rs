@@ -14,6 +14,9 @@ pub struct StoreSettings {
     /// How long an idempotency key is known: its repetition within these days answers the same, later it is a new
     /// request. 7 to 36500.
     pub idempotency_days: u32,
+    /// So much of the disk of the state directory is kept for revocations and people, MiB: below it agents' money stops,
+    /// below half of it agents are not served. 0: nothing. Of a database server's disk nothing is known.
+    pub reserved_free_mib: u32,
     /// PostgreSQL: a file that holds the password, mode 0600. None: the server asks for none.
     pub password_file: Option<PathBuf>,
     /// PostgreSQL: connections for reading, 1 to 64. Besides there are two that write, one for what is told to people, and
@@ -35,6 +38,7 @@ impl Default for StoreSettings {
         Self {
             url: "sqlite:store/store.sqlite3".into(),
             idempotency_days: keep::IDEMPOTENCY_DAYS,
+            reserved_free_mib: 256,
             password_file: None,
             connections: 8,
             connect_timeout_ms: 5_000,
@@ -54,6 +58,9 @@ impl StoreSettings {
         let days = keep::IDEMPOTENCY_DAYS_MIN..=keep::IDEMPOTENCY_DAYS_MAX;
         if !days.contains(&self.idempotency_days) {
             return Err(format!("store idempotency_days must be {} to {}", days.start(), days.end()));
+        }
+        if self.reserved_free_mib > 1 << 20 {
+            return Err("store reserved_free_mib must be 0 to 1048576".into());
         }
         if !(1..=64).contains(&self.connections) {
             return Err("store connections must be 1 to 64".into());

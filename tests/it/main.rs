@@ -47,6 +47,7 @@ mod publication;
 mod refusals;
 mod report;
 mod revocation;
+mod reserve;
 mod rollover;
 mod sdks;
 mod store;

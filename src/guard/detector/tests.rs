@@ -109,6 +109,9 @@ fn each_cause_stands_on_its_own_evidence_and_no_earlier() {
         ("three agents", alerts(&["a", "b", "c"]), 1, &[]),
         ("one agent again and again", alerts(&["a", "a", "a", "a", "a", "a"]), 1, &[]),
         ("four agents", alerts(&["a", "b", "c", "d"]), 1, &["anomalies"]),
+        ("a disk with room", vec![(0, Seen::Disk(None))], 100_000, &[]),
+        ("a disk at its reserve", vec![(0, Seen::Disk(Some("little".into())))], 0, &["disk_low"]),
+        ("room again", vec![(0, Seen::Disk(Some("little".into()))), (1, Seen::Disk(None))], 1, &[]),
         ("four agents, long ago", alerts(&["a", "b", "c", "d"]), 10_001, &[]),
         (
             "two at once",
@@ -336,6 +339,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..4_i64, reached()).prop_map(|(number, reached)| Step::See(Seen::Core { order: order(number), reached })),
         2 => (0..6_u8).prop_map(|agent| Step::See(Seen::Alert(agent.to_string()))),
         1 => prop::option::of(Just("no cosignature".to_owned())).prop_map(|why| Step::See(Seen::Witness(why))),
+        1 => prop::option::of(Just("no room".to_owned())).prop_map(|why| Step::See(Seen::Disk(why))),
         1 => (cause(), reached()).prop_map(|(cause, reached)| Step::See(Seen::Probe(cause, reached))),
         6 => (prop::bool::weighted(0.8), prop::bool::weighted(0.6))
             .prop_map(|(recorded, probe)| Step::Turn { recorded, probe }),
@@ -377,12 +381,16 @@ proptest! {
                         Seen::Witness(Some(_)) => {
                             if let Some((_, good)) = model.get_mut(&Cause::WitnessLag) { good.clear() }
                         }
+                        Seen::Disk(Some(_)) => {
+                            if let Some((_, good)) = model.get_mut(&Cause::DiskLow) { good.clear() }
+                        }
                         // Whether one counts against the probes is another test's; it never counts for them.
                         Seen::Hsm(Reached::Yes)
                         | Seen::Core { .. }
                         | Seen::Commit { .. }
                         | Seen::Alert(_)
-                        | Seen::Witness(None) => {}
+                        | Seen::Witness(None)
+                        | Seen::Disk(None) => {}
                     }
                     detector.see(now, seen);
                 }

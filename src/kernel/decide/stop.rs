@@ -31,7 +31,12 @@ fn permitted(actor: &Actor, cause: Cause, reason: Option<&str>) -> Result<String
     match (actor, cause) {
         (
             Actor::System { component },
-            Cause::Anomalies | Cause::HsmDown | Cause::StoreSlow | Cause::CoreFailing | Cause::WitnessLag,
+            Cause::Anomalies
+            | Cause::HsmDown
+            | Cause::StoreSlow
+            | Cause::CoreFailing
+            | Cause::WitnessLag
+            | Cause::DiskLow,
         ) if component == COMPONENT => Ok(actor.name()),
         (Actor::Operator(_), Cause::Operator) => operator(actor, &ROLES),
         (Actor::Operator(_), _) if reason.is_none() => operator(actor, &ROLES),

@@ -86,8 +86,14 @@ sentences! {
         w.bank();
         let set = |cause, reason: Option<&str>| Act::SetBreaker { cause, reason: reason.map(str::to_owned), node: None };
         let breaker = || system(COMPONENT);
-        let by_people =
-            [Cause::Anomalies, Cause::HsmDown, Cause::StoreSlow, Cause::CoreFailing, Cause::WitnessLag];
+        let by_people = [
+            Cause::Anomalies,
+            Cause::HsmDown,
+            Cause::StoreSlow,
+            Cause::CoreFailing,
+            Cause::WitnessLag,
+            Cause::DiskLow,
+        ];
         let mut rows = vec![
             (breaker(), set(Cause::Operator, Some("x"))),
             (breaker(), set(Cause::Operator, None)),
