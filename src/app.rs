@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit;
+use crate::audit::archive::{self, Archive};
 use crate::audit::settings::PeerLease;
 use crate::banking::{self, CoreBanking};
 use crate::ca::settings::PartyKind;
@@ -42,8 +43,8 @@ use crate::notify::{self, Notifier};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::payment::Outbox;
 use crate::ops::space::Space;
+use crate::payment::Outbox;
 use crate::store::keep::Keep;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -94,15 +95,23 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let group = AdminGroup::find(&config.admin);
     // Nobody waits for mail: a receiver without an address closes its channel, and nothing else.
     let told = notify::Outside::read(&config.notify, state, Unresolved::Tolerated);
+    // Nobody waits for an archive either.
+    let archive = config.audit.archive.as_ref();
+    let archive = archive.map(|archive| archive::Outside::read(archive, state, Unresolved::Tolerated)).transpose();
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
     // Before any thread starts: threads inherit the confinement.
-    let confinement = confine::confine_front(state);
+    let confinement = {
+        let archived = archive.as_ref().ok().and_then(Option::as_ref).and_then(archive::Outside::directory);
+        confine::confine_front(state, archived)
+    };
     let (_, _, hsm_settings) = config.hosted();
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
-    let found = outside
-        .and_then(|core| Ok((Beyond { core, peer: peer?, followed: followed?, group: group?, told: told? }, store?)));
+    let found = outside.and_then(|core| {
+        let (peer, followed, group, told, archive) = (peer?, followed?, group?, told?, archive?);
+        Ok((Beyond { core, peer, followed, group, told, archive }, store?))
+    });
     let (beyond, store) = match found {
         Ok(found) => found,
         // The pool is still there: without it the supervisor could not be told.
@@ -131,6 +140,8 @@ struct Beyond {
     group: Option<AdminGroup>,
     /// Who is told of what was decided.
     told: notify::Outside,
+    /// Where the log is archived.
+    archive: Option<archive::Outside>,
 }
 
 struct Front {
@@ -151,6 +162,7 @@ fn start(
     doors: Doors,
 ) -> Result<Front, Failure> {
     let (party, party_settings, hsm_settings) = config.hosted();
+    let space = Arc::new(Space::new(store.places(state), config.store.reserved_free_mib));
     let store = store.open()?;
     // Before anything is recorded.
     audit::sealing::begin(&*store, &(Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>), party.as_str(), &config.audit)?;
@@ -164,7 +176,6 @@ fn start(
         store: Arc::clone(&store),
     })?;
     if let Err(failure) = authority.tidy_up() {
-    let space = Arc::new(Space::new(store.places(state), config.store.reserved_free_mib));
         tracing::warn!(name = %failure.name, message = %failure.message, "half-written files stay where they are");
     }
     if let Some(place) = beyond.peer {
@@ -180,6 +191,7 @@ fn start(
         .map_err(|error| Failure::fault("runtime_failed", error.to_string(), "check the process limits"))?;
     let _entered = runtime.enter();
     let notifier = Notifier::new(Arc::clone(&store), party.clone(), config.notify.clone(), beyond.told);
+    let archive = beyond.archive.map(|outside| Archive::new(outside, state));
     let services = Services::open(ServicesSetup {
         party: party.clone(),
         kind: party_settings.kind,
@@ -200,7 +212,9 @@ fn start(
         authority,
         core: core.map(|core| core as Arc<dyn CoreBanking>),
         notifier: Some(Arc::clone(&notifier)),
+        archive: archive.clone(),
         confinement,
+        space,
     })?;
 
     if doors == Doors::All {
@@ -219,7 +233,6 @@ fn start(
     let mut ports = json!({});
     if doors == Doors::All {
         // Before any door is open: nobody is served without a lease.
-        space,
         if let Err(failure) = services.renew_lease() {
             tracing::warn!(name = %failure.name, "the lease of this node will be asked for again");
         }
@@ -229,6 +242,9 @@ fn start(
             tracing::warn!(%fault, "people are told of what is decided from the first look at the log on");
         }
         tasks.extend(notifier.start(&stop));
+        if let Some(archive) = archive {
+            tasks.push(runtime.spawn(archive_log(Arc::clone(&services), archive, stop.clone())));
+        }
         if party_settings.kind == PartyKind::Bank {
             tasks.push(runtime.spawn(watching::watch(Arc::clone(&services), stop.clone())));
             tasks.push(runtime.spawn(guard_payments(Arc::clone(&services), stop.clone())));
@@ -610,6 +626,25 @@ fn guard_turn(services: &Services) -> Result<(), Failure> {
     })
 }
 
+/// Copies the log to where it cannot be changed, round by round. A task of its own, and nobody waits for it.
+async fn archive_log(services: Arc<Services>, archive: Arc<Archive>, stop: CancellationToken) {
+    let mut failed = 0_u32;
+    loop {
+        if let Ok(log) = services.log() {
+            let round = tokio::select! {
+                round = archive.round(log, |_, _| {}) => round,
+                // What it has written is compared when it is written again.
+                () = stop.cancelled() => return,
+            };
+            failed = if round.is_ok() { 0 } else { failed.saturating_add(1) };
+        }
+        tokio::select! {
+            () = tokio::time::sleep(archive.pause(failed)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Every connection is a descriptor, and the usual soft limit is 1,024: takes what the hard limit allows.
 pub fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -655,6 +690,8 @@ pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     config.peer.as_ref().map(|peer| PeerPlace::find(peer, refused)).transpose()?;
     follow::source(&config.pki, refused)?;
     notify::Outside::read(&config.notify, state, refused)?;
+    let archive = config.audit.archive.as_ref();
+    archive.map(|archive| archive::Outside::read(archive, state, refused)).transpose()?;
     AdminGroup::find(&config.admin)?;
     Ok(())
 }
@@ -682,6 +719,15 @@ impl StorePlace {
         })
     }
 
+    /// Directories whose disks are this machine's: the state directory, and where the store's file is.
+    fn places(&self, state: &StateDir) -> Vec<PathBuf> {
+        let file = match self {
+            Self::Sqlite(path, _) => path.parent().map(Path::to_owned),
+            Self::Postgres(_) => None,
+        };
+        std::iter::once(state.root().to_owned()).chain(file).collect()
+    }
+
     fn schema(&self) -> Result<Schema, Failure> {
         Ok(match self {
             Self::Sqlite(path, _) => SqliteStore::schema(path)?,
@@ -696,12 +742,3 @@ impl StorePlace {
         })
     }
 }
-    /// Directories whose disks are this machine's: the state directory, and where the store's file is.
-    fn places(&self, state: &StateDir) -> Vec<PathBuf> {
-        let file = match self {
-            Self::Sqlite(path, _) => path.parent().map(Path::to_owned),
-            Self::Postgres(_) => None,
-        };
-        std::iter::once(state.root().to_owned()).chain(file).collect()
-    }
-

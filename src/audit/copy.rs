@@ -419,10 +419,10 @@ fn forked(message: String) -> Failure {
     )
 }
 
-fn lines_of<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> String {
+pub(super) fn lines_of<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> String {
     certificates.map(|der| STANDARD.encode(der) + "\n").collect()
 }
 
-fn bytes_of(line: &str) -> Option<Vec<u8>> {
+pub(super) fn bytes_of(line: &str) -> Option<Vec<u8>> {
     STANDARD.decode(line).ok()
 }

@@ -3,6 +3,7 @@
 //! The store is the only truth. The sequencer keeps no state of its own, so the live path and recovery after a
 //! crash are the same function, [`Log::advance`].
 
+pub mod archive;
 mod bundle;
 mod check;
 pub mod copy;

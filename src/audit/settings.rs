@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::settings::ArchiveSettings;
 use crate::kernel::note::{VerifierKey, is_key_name};
 use crate::kernel::types::Sha256;
 
@@ -85,6 +86,9 @@ pub struct AuditSettings {
     pub sealing: Sealing,
     /// What leaves of a month say is erased so many days after the month, unless their subject is held. None: never.
     pub retention_days: Option<u32>,
+    /// Where the log is copied to, written once. None: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveSettings>,
 }
 
 /// `[audit.serve]`
@@ -128,6 +132,7 @@ impl Default for AuditSettings {
             serve: ServeSettings::default(),
             sealing: Sealing::On,
             retention_days: None,
+            archive: None,
         }
     }
 }
@@ -144,6 +149,7 @@ impl AuditSettings {
         if !(100..=60_000).contains(&self.witness_interval_ms) {
             return Err("audit witness_interval_ms must be 100 to 60000".into());
         }
+        self.archive.as_ref().map_or(Ok(()), ArchiveSettings::check)?;
         let readers = &self.serve.reader;
         if (self.serve.to == ServeTo::Readers) == readers.is_empty() {
             return Err(

@@ -87,6 +87,7 @@ impl Served {
             authority: Arc::clone(&authority),
             core: None,
             notifier: None,
+            archive: None,
             confinement: Confinement::NotAvailable("a measurement".into()),
             space: Arc::new(Space::new(vec![state.root().to_owned()], 0)),
         })?;

@@ -1,6 +1,7 @@
 //! `countersign audit`: read the audit log, and rebuild it to see that nothing was changed. What is erased of it is in
 //! `audit_subjects`.
 
+mod archive;
 mod check;
 pub(super) mod search;
 
@@ -55,6 +56,7 @@ enum Verb {
     #[command(after_help = "Examples:
   countersign audit check
   countersign audit check --tiles /srv/auditor/bank-log
+  countersign audit check --archive
   countersign audit check --json")]
     Check(check::Args),
     /// Find leaves by agent, tool, decision, amount, time, payment, account; or write them all into a signed file
@@ -113,6 +115,12 @@ enum Verb {
     },
     #[command(flatten)]
     Subjects(audit_subjects::Verb),
+    /// The write-once copy that the daemon itself keeps ([audit.archive]): how far it is, and fetch it back
+    #[command(after_help = "Examples:
+  countersign audit archive status
+  countersign audit archive now
+  countersign audit archive fetch /srv/auditor/from-archive")]
+    Archive(archive::Args),
 }
 
 fn leaf_choice(text: &str) -> Result<LeafChoice, String> {
@@ -140,6 +148,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Prove { leaf, out } => prove(context, leaf, out.as_deref())?,
         Verb::Export { directory } => export(context, &directory)?,
         Verb::Subjects(verb) => audit_subjects::run(verb, context)?,
+        Verb::Archive(args) => archive::run(args, context)?,
     }
     Ok(())
 }

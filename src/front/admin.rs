@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::audit::CopyHead;
+use crate::audit::archive::ArchiveCall;
 use crate::audit::export::ExportCall;
 use crate::audit::prove::LeafChoice;
 use crate::audit::search::SearchCall;
@@ -355,6 +356,7 @@ pub enum AdminCall {
     AuditTiles {
         tiles: Vec<String>,
     },
+    AuditArchive(ArchiveCall),
 
     // report
     ReportCompliance(ReportWish),
@@ -413,12 +415,12 @@ fn only_shows(call: &AdminCall) -> bool {
         return call.only_shows();
     }
     use AdminCall::{
-        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditBundle, AuditCheck, AuditExport, AuditHead,
-        AuditProve, AuditSearch, AuditShow, AuditSignExport, AuditTiles, CertApprovals, CertList, CertPending,
-        CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor, FreezeList, GrantList,
-        HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow, MerchantList, MonitorAlerts,
-        MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList, Receipt, ReportCompliance, Status,
-        WitnessStatus,
+        AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditArchive, AuditBundle, AuditCheck,
+        AuditExport, AuditHead, AuditProve, AuditSearch, AuditShow, AuditSignExport, AuditTiles, CertApprovals,
+        CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor,
+        FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow,
+        MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList,
+        Receipt, ReportCompliance, Status, WitnessStatus,
     };
     matches!(
         call,
@@ -465,6 +467,7 @@ fn only_shows(call: &AdminCall) -> bool {
             | AuditBundle { .. }
             | AuditHead {}
             | AuditTiles { .. }
+            | AuditArchive(_)
             | ReportCompliance(_)
     )
 }
@@ -684,6 +687,14 @@ fn dispatch(
         }
         AdminCall::AuditHead {} => services.log()?.head(COSIGNATURE_WAIT).map(|head| json!(head)),
         AdminCall::AuditTiles { tiles } => audit_tiles(services, &tiles),
+        AdminCall::AuditArchive(call) => match &services.setup.archive {
+            Some(archive) => archive.answer(services.log()?, call, progress),
+            None => Err(Failure::usage(
+                "archive_off",
+                "this log is archived nowhere",
+                "add [audit.archive] to countersign.toml and start the daemon again: docs/ARCHIVE.md",
+            )),
+        },
 
         AdminCall::ReportCompliance(wish) => compliance::report(services, operator, wish),
     }

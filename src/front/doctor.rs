@@ -1,5 +1,6 @@
 //! `status` and `doctor`: what the daemon is, and whether it is well.
 
+mod archive;
 mod certificates;
 mod notices;
 mod parties;
@@ -55,9 +56,10 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_guards(services, &mut items);
     parties::check(services, &mut items);
     check_store(services, &mut items);
+    check_space(services, &mut items);
     check_log(services, &mut items);
     check_sealing(services, &mut items);
-    check_space(services, &mut items);
+    archive::check(services, &mut items);
     notices::check(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
@@ -238,8 +240,6 @@ fn check_store(services: &Services, items: &mut Vec<Value>) {
     });
 }
 
-fn check_log(services: &Services, items: &mut Vec<Value>) {
-    match services.log().and_then(|log| log.state()) {
 /// What is left of the disk, against what is reserved of it.
 fn check_space(services: &Services, items: &mut Vec<Value>) {
     let check = "free space";
@@ -265,6 +265,8 @@ fn check_space(services: &Services, items: &mut Vec<Value>) {
     });
 }
 
+fn check_log(services: &Services, items: &mut Vec<Value>) {
+    match services.log().and_then(|log| log.state()) {
         Ok(state) => {
             items.push(if state.lag == 0 {
                 ok("audit log", format!("{} leaves, all under a signed checkpoint", state.size))

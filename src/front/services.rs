@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
+use crate::audit::archive::Archive;
 use crate::audit::cosigning::Cosigning;
 use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
@@ -42,8 +43,8 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::registry::{Calls, Connections, LiveStatus, ServingLimit};
-use crate::payment::{Payments, PaymentsSetup};
 use crate::ops::space::{Room, Space};
+use crate::payment::{Payments, PaymentsSetup};
 use crate::store::Store;
 
 /// Between two looks at keys whose time may be over.
@@ -61,12 +62,14 @@ pub struct ServicesSetup {
     pub authority: Arc<Authority>,
     pub core: Option<Arc<dyn CoreBanking>>,
     pub notifier: Option<Arc<Notifier>>,
+    /// Where the log is archived, if it is.
+    pub archive: Option<Arc<Archive>>,
     pub confinement: Confinement,
+    /// The disk that everything is written to, and its mark.
+    pub space: Arc<Space>,
 }
 
 /// The parts of the configuration that services read.
-    /// The disk that everything is written to, and its mark.
-    pub space: Arc<Space>,
 #[derive(Clone, Debug)]
 pub struct FrontSettings {
     pub policy: Option<crate::payment::settings::PolicySettings>,
@@ -467,10 +470,10 @@ impl Services {
         if let Some(cosigning) = &self.cosigning {
             payments.cosigned_by(Arc::clone(cosigning));
         }
+        payments.kept_on(Arc::clone(&setup.space));
         let _ = self.payments.set(payments);
         Ok(())
     }
-        payments.kept_on(Arc::clone(&setup.space));
 
     /// The keys whose tokens are taken, newest first.
     pub fn token_keys(&self) -> Arc<[TokenKey]> {
@@ -592,13 +595,13 @@ impl Services {
         if let Some(disagreement) = self.cosigning.as_ref().and_then(|cosigning| cosigning.disagreement()) {
             return Err(disagreement.name());
         }
-        agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
-    }
-
         // Reads are recorded, too: what is left belongs to revocations and people.
         if self.setup.space.seen() == Room::Spent {
             return Err("disk_reserved");
         }
+        agent.still_acceptable(&self.live.current(), clock::now()).map_err(|refusal| refusal.name())
+    }
+
     /// Counts a handshake that ended without an accepted agent.
     pub fn count_refusal(&self, name: &str) -> String {
         for counts in [&self.refused, &self.refused_total] {

@@ -46,9 +46,9 @@ const SYSTEM_PLACES: [(&str, BitFlags<AccessFs>); 5] = [
 const KNOWN: ABI = ABI::V6;
 
 /// Confines the front. Configuration and lock must be open already. Missing places of the state directory are made
-/// (mode 0700), since only what exists can be granted.
-pub fn confine_front(state: &StateDir) -> Confinement {
-    match keep_memory_in().and_then(|()| restrict(state)) {
+/// (mode 0700), since only what exists can be granted. `outside` is a directory that it writes to as well.
+pub fn confine_front(state: &StateDir, outside: Option<&std::path::Path>) -> Confinement {
+    match keep_memory_in().and_then(|()| restrict(state, outside)) {
         Ok(RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced) => Confinement::Applied,
         Ok(RulesetStatus::NotEnforced) => Confinement::NotAvailable("this kernel does not enforce Landlock".into()),
         Err(reason) => Confinement::NotAvailable(reason),
@@ -64,7 +64,7 @@ fn keep_memory_in() -> Result<(), String> {
         .map_err(|error| format!("core dumps cannot be switched off: {error}"))
 }
 
-fn restrict(state: &StateDir) -> Result<RulesetStatus, String> {
+fn restrict(state: &StateDir, outside: Option<&std::path::Path>) -> Result<RulesetStatus, String> {
     let unbuilt = |error: RulesetError| format!("the Landlock rules could not be built: {error}");
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -78,6 +78,10 @@ fn restrict(state: &StateDir) -> Result<RulesetStatus, String> {
         let open = PathFd::new(&path).map_err(|error| error.to_string())?;
         let access = if place == SOCKETS { KEEPS | AccessFs::MakeSock } else { KEEPS };
         ruleset = ruleset.add_rule(PathBeneath::new(open, access)).map_err(unbuilt)?;
+    }
+    if let Some(path) = outside {
+        let open = PathFd::new(path).map_err(|error| error.to_string())?;
+        ruleset = ruleset.add_rule(PathBeneath::new(open, KEEPS)).map_err(unbuilt)?;
     }
     for (place, access) in SYSTEM_PLACES {
         // Not every system has every one of them; what cannot be opened is not granted.
@@ -109,7 +113,7 @@ mod tests {
         std::fs::write(state.resolve("pins/a.pin"), "secret").unwrap();
         let inside = state.clone();
         let outcome = std::thread::spawn(move || {
-            let status = restrict(&inside);
+            let status = restrict(&inside, None);
             let pin = std::fs::read(inside.resolve("pins/a.pin")).is_ok();
             let store = std::fs::write(inside.resolve("store/x"), "y").is_ok();
             (status, pin, store)

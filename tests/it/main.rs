@@ -2,6 +2,7 @@
 
 mod agent_line;
 mod agent_model;
+mod archive;
 mod audit;
 mod bank_desk;
 mod bench;
@@ -46,8 +47,8 @@ mod profiles;
 mod publication;
 mod refusals;
 mod report;
-mod revocation;
 mod reserve;
+mod revocation;
 mod rollover;
 mod sdks;
 mod store;

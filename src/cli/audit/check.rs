@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::archive::Fetched;
 use crate::audit::CopyHead;
 use crate::audit::copy::{Copy, VerifiedCopy};
 use crate::cli::context::Context;
@@ -18,8 +19,11 @@ pub struct Args {
     /// A copy that `audit export` made: every file is checked, and the log must begin with what it holds
     #[arg(long, value_name = "DIR")]
     tiles: Option<PathBuf>,
-    /// For --tiles: the party's root certificate, PEM [default: certs/root.pem of the state directory]
-    #[arg(long, value_name = "PEM", requires = "tiles")]
+    /// The same with the copy of [audit.archive], fetched for it
+    #[arg(long, conflicts_with = "tiles")]
+    archive: bool,
+    /// For --tiles and --archive: the party's root certificate, PEM [default: certs/root.pem of the state directory]
+    #[arg(long, value_name = "PEM")]
     root: Option<PathBuf>,
 }
 
@@ -28,7 +32,9 @@ pub struct Args {
 /// # Errors
 /// `log_damaged` when the check found something; the names of [`Copy::verify`]; the daemon's.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Args { tiles, root } = args;
+    let Args { tiles, archive, root } = args;
+    let fetched = if archive { Some(Fetched::new(context)?) } else { None };
+    let tiles = tiles.or_else(|| fetched.as_ref().map(|fetched| fetched.directory().to_owned()));
     let copy = match &tiles {
         Some(directory) => {
             let (root, oid_base) = trusted(context, root, None)?;
@@ -44,7 +50,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     };
     let mut answer = context.call(AdminCall::AuditCheck { copy: head })?;
     if let (Some(directory), Some(Ok(found))) = (&tiles, &copy) {
-        answer["copy"] = json!({ "directory": directory, "size": found.checkpoint.size, "tiles": found.tiles });
+        answer["copy"] =
+            json!({ "directory": directory, "archive": archive, "size": found.checkpoint.size, "tiles": found.tiles });
     }
     context.print(&answer, shown);
     if answer["sound"] != true {
@@ -87,7 +94,8 @@ fn shown(answer: &Value) -> String {
     }
     if let Some(copy) = answer["copy"].as_object() {
         let (directory, size) = (cell(&copy["directory"]), cell(&copy["size"]));
-        lines.push(format!("  the copy in {directory} is whole, and the log begins with its {size} leaves"));
+        let what = if copy["archive"] == true { "the archive".to_owned() } else { format!("the copy in {directory}") };
+        lines.push(format!("  {what} is whole, and the log begins with its {size} leaves"));
     }
     lines.join("\n")
 }

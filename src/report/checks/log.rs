@@ -97,6 +97,26 @@ pub fn kept(facts: &Facts) -> Found {
         .with("leaves under the checkpoint of this report", facts.head.size, SHOW)
 }
 
+/// A lock that a server holds is one thing; files that the machine's own root can replace are another.
+pub fn archived(facts: &Facts) -> Found {
+    let at = facts.doctor.at;
+    let lines = match &facts.doctor.value {
+        Ok(lines) => lines,
+        Err(why) => return Found::unread(at, why, DOCTOR),
+    };
+    let Some(line) = lines.iter().find(|line| line.check == "log archive") else {
+        return Found::new(Outcome::NotApplicable, at, "this party's log is not archived, and need not be");
+    };
+    let is_locked = line.detail.contains(" locked (");
+    let (outcome, says) = match (line.result.as_str(), is_locked) {
+        ("ok", true) => (Outcome::Met, "it is, and the server said until when it holds the newest copy"),
+        ("ok", false) => (Outcome::Partly, "it is written once; no object lock keeps others from deleting it"),
+        ("warn", _) if !line.detail.starts_with("off") => (Outcome::Partly, "it is, and is behind"),
+        _ => (Outcome::NotMet, "the log is copied nowhere by itself"),
+    };
+    Found::new(outcome, at, says).with("archive", format!("{}: {}", line.result, line.detail), DOCTOR)
+}
+
 pub fn names(facts: &Facts) -> Found {
     let at = facts.newest.at;
     let leaves = match &facts.newest.value {
