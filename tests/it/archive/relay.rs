@@ -32,7 +32,7 @@ impl Relay {
                 if way.is_cut {
                     continue;
                 }
-                let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     std::thread::spawn(move || pass(from, to));

@@ -52,12 +52,14 @@ def answer(asked):
             items = []
             for one in found:
                 item = {"key": one["Key"], "version": one["VersionId"], "latest": one["IsLatest"]}
+                asked = {"Bucket": bucket, "Key": one["Key"], "VersionId": one["VersionId"]}
                 try:
-                    held = s3.get_object_retention(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
-                    item["mode"] = held["Retention"]["Mode"]
-                    item["until"] = held["Retention"]["RetainUntilDate"].isoformat()
+                    held = s3.head_object(**asked)
                 except ClientError:
-                    item["mode"] = None
+                    held = {}
+                item["mode"] = held.get("ObjectLockMode")
+                until = held.get("ObjectLockRetainUntilDate")
+                item["until"] = until.isoformat() if until else None
                 items.append(item)
             return {"items": items}
         if do == "delete":
