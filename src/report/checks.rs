@@ -204,7 +204,9 @@ impl Check {
             Self::OperatorKeys => "Do those who decide sign with keys in tokens of their own?",
             Self::DutiesSeparated => "Does nobody hold rights that should be apart?",
             Self::RolesNarrow => "May each role of agents call only what both parties signed and the policy permits?",
-            Self::HumanGate => "From which amounts does a payment wait for a human, and does only a signed word count?",
+            Self::HumanGate => {
+                "From which amounts does an agent's payment wait for a human, and does only a signed word count?"
+            }
             Self::TwoPeople => "Do two people decide about payments that wait?",
             Self::OwnerConsent => "Does the account's owner consent to payments that wait?",
             Self::HardCeiling => "Is there an amount above which nothing is paid, whoever approves?",

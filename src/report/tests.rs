@@ -188,7 +188,9 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         (Check::TwoPeople, |_| {}, Met),
         (Check::TwoPeople, |facts| rule(facts).gates = vec![GateRule::one_approver()], NotMet),
         (Check::TwoPeople, |facts| rule(facts).gates.clear(), NotMet),
-        (Check::TwoPeople, |facts| rule(facts).gates = vec![GateRule::Owner {}, GateRule::one_approver()], Met),
+        // A reversal asks no owner: one person of the bank lets it go on.
+        (Check::TwoPeople, |facts| rule(facts).gates = vec![GateRule::Owner {}, GateRule::one_approver()], Partly),
+        (Check::TwoPeople, |facts| rule(facts).gates.push(GateRule::Owner {}), Met),
         (
             Check::TwoPeople,
             |facts| {
@@ -268,6 +270,30 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         assert!(cases.iter().any(|(of, _, _)| *of == check), "{check:?} has no case");
         assert_eq!(serde_json::to_value(check).unwrap(), check.name());
     }
+}
+
+#[test]
+fn what_a_gate_does_not_ask_is_said_with_it() {
+    let told = |check: Check, change: fn(&mut Facts)| {
+        let mut facts = sound();
+        change(&mut facts);
+        let found = check.look(&facts);
+        let items = found.items.iter().map(|item| format!("{}: {}", item.what, item.value));
+        [found.says.clone()].into_iter().chain(items).collect::<Vec<_>>().join("\n")
+    };
+    // An officer books a fee from anybody's account, alone: the sentence is about agents, and the people are named.
+    let human = told(Check::HumanGate, |_| {});
+    assert!(human.contains("no agent's payment is made without") && !human.contains("nothing moves"), "{human}");
+    assert!(human.contains("book fees of any amount, alone and without a signature: dora, root"), "{human}");
+    let unread = told(Check::HumanGate, |facts| facts.people.value = Err("store_down".into()));
+    assert!(unread.contains("not known: store_down"), "{unread}");
+    // Reversals drop the owner's gate.
+    let consent = told(Check::OwnerConsent, |facts| rule(facts).gates = vec![GateRule::Owner {}]);
+    assert!(consent.contains("a reversal, which pays back, needs the bank's people alone"), "{consent}");
+    assert!(consent.contains("gates of reversals: 1 of the bank (approver)"), "{consent}");
+    // Bodies are the store's word until the log is checked.
+    let names = told(Check::LogNames, |_| {});
+    assert!(names.contains("as the store has them"), "{names}");
 }
 
 /// One rule that asks for two people above an amount.

@@ -130,7 +130,11 @@ pub fn names(facts: &Facts) -> Found {
     }
     let (outcome, says) = match (leaves.is_empty(), nameless) {
         (true, _) => (Outcome::NotMet, "there is no leaf yet"),
-        (false, 0) => (Outcome::Met, "each of the leaves that were looked at names its actor and its time"),
+        (false, 0) => (
+            Outcome::Met,
+            "each of the leaves that were looked at names its actor and its time, as the store has them: \
+             whether they are what was signed is what `countersign audit check` says",
+        ),
         (false, _) => (Outcome::Partly, "of some leaves the body is not readable any more: erased, or not JSON"),
     };
     let place = leaves.first().zip(leaves.last()).map(|(first, last)| format!("{} to {}", first.index, last.index));

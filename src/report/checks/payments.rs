@@ -5,12 +5,13 @@ use crate::kernel::command::Rules;
 use crate::kernel::mask::Sensitivity;
 use crate::kernel::monitor::Mode;
 use crate::kernel::policy::transaction::TransactionRule;
-use crate::kernel::quorum::GateRule;
+use crate::kernel::quorum::{GateRule, Side};
 use crate::kernel::types::UnixMillis;
-use crate::report::facts::{BankFacts, Facts, Switch};
+use crate::report::facts::{BankFacts, Facts, Person, Switch};
 
 const RULES: &str = "countersign policy show, [policy] and [payment] in force";
 const STATUS: &str = "countersign bank status";
+const OPERATORS: &str = "[[operator]] in the configuration in force";
 
 /// The bank's rules, or what is said of a party that has none.
 fn bank(facts: &Facts) -> Result<(UnixMillis, &BankFacts), Found> {
@@ -29,9 +30,13 @@ pub fn human_gate(facts: &Facts) -> Found {
     let (outcome, says) = if rules.unsigned_approvals && rules.gates.is_empty() {
         (Outcome::Partly, "a human decides, and a word that no key signed counts where no rule names gates")
     } else {
-        (Outcome::Met, "above these amounts nothing moves without a person's signature over exactly this payment")
+        (
+            Outcome::Met,
+            "above these amounts no agent's payment is made without a person's signature over exactly this payment",
+        )
     };
     let found = Found::new(outcome, at, says)
+        .with("book fees of any amount, alone and without a signature", who_books_fees(facts), OPERATORS)
         .with("unattended up to, a payment", rules.unattended_per_transaction, RULES)
         .with("unattended up to, a day", rules.unattended_per_day, RULES)
         .with("gates where no rule names others", gates(&standing(rules)), RULES)
@@ -45,16 +50,24 @@ pub fn human_gate(facts: &Facts) -> Found {
 pub fn two_people(facts: &Facts) -> Found {
     let says = [
         "every payment that waits needs two people besides the agent that asked",
-        "some rules ask for two people, and not every payment that waits",
+        "some rules ask for two people, and not every payment or reversal that waits",
         "one person's word lets a payment go on: no rule asks for two",
     ];
-    gated(facts, says, |gates| gates.iter().map(GateRule::people).sum::<u32>() >= 2)
+    let are_two = |gates: &[GateRule]| gates.iter().map(GateRule::people).sum::<u32>() >= 2;
+    let found = gated(facts, says, are_two);
+    // An owner who is one of the two is not asked about a reversal.
+    let alone = facts.bank.as_ref().and_then(|bank| bank.value.as_ref().ok());
+    match (found.outcome, alone.is_some_and(|bank| !are_two(&of_reversals(&bank.rules)))) {
+        (Outcome::Met, true) => Found { outcome: Outcome::Partly, says: says[1].into(), ..found },
+        (Outcome::Met, false) | (Outcome::Partly | Outcome::NotMet | Outcome::NotApplicable, true | false) => found,
+    }
 }
 
 pub fn owner_consent(facts: &Facts) -> Found {
     let says = [
-        "every payment that waits needs the owner's consent, signed over payee and amount",
-        "some rules ask for the owner's consent, and not every payment that waits",
+        "every payment that waits needs the owner's consent, signed over payee and amount; a reversal, which pays back, \
+         needs the bank's people alone",
+        "some rules ask for the owner's consent, and not every payment that waits; no reversal does",
         "no rule asks for the owner's consent",
     ];
     gated(facts, says, |gates| gates.iter().any(|gate| matches!(gate, GateRule::Owner {})))
@@ -76,11 +89,10 @@ fn gated(facts: &Facts, says: [&str; 3], is_such: impl Fn(&[GateRule]) -> bool) 
         (false, false) => (Outcome::Partly, says[1]),
         (false, true) => (Outcome::NotMet, says[2]),
     };
-    Found::new(outcome, at, says).with("gates where no rule names others", gates(&standing), RULES).with(
-        "rules that ask for it above an amount",
-        listed(&such),
-        RULES,
-    )
+    Found::new(outcome, at, says)
+        .with("gates where no rule names others", gates(&standing), RULES)
+        .with("gates of reversals", gates(&of_reversals(rules)), RULES)
+        .with("rules that ask for it above an amount", listed(&such), RULES)
 }
 
 pub fn hard_ceiling(facts: &Facts) -> Found {
@@ -235,6 +247,23 @@ fn word(class: Sensitivity) -> &'static str {
 /// The gates of a payment that waits and for which no rule names others.
 fn standing(rules: &Rules) -> Vec<GateRule> {
     if rules.gates.is_empty() { vec![GateRule::one_approver()] } else { rules.gates.clone() }
+}
+
+/// The gates of a reversal: nobody is asked to consent that money comes back from them.
+fn of_reversals(rules: &Rules) -> Vec<GateRule> {
+    let bank: Vec<GateRule> = rules.gates.iter().filter(|gate| gate.side() == Side::Bank).cloned().collect();
+    if bank.is_empty() { vec![GateRule::one_approver()] } else { bank }
+}
+
+/// Officers and administrators book fees at the admin socket, known by user id: no ceiling and no gate is asked there.
+fn who_books_fees(facts: &Facts) -> String {
+    match &facts.people.value {
+        Ok(people) => {
+            let may = |person: &&Person| person.roles.iter().any(|role| role == "officer" || role == "administrator");
+            listed(people.configured.iter().filter(may).map(|person| person.name.as_str()))
+        }
+        Err(why) => format!("not known: {why}"),
+    }
 }
 
 fn thresholds(rules: &Rules) -> Vec<(&TransactionRule, &[GateRule])> {
