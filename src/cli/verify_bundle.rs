@@ -60,7 +60,10 @@ fn shown(verdict: &BundleVerdict) -> Value {
                 "is_signed": word.evidence.is_some(),
             })
         };
-        json!({ "approval_id": part.approval_id, "words": part.words.iter().map(word).collect::<Vec<_>>() })
+        json!({
+            "approval_id": part.approval_id, "gates": part.terms.gates, "gates_are_signed": part.gates_are_signed(),
+            "words": part.words.iter().map(word).collect::<Vec<_>>(),
+        })
     };
     let mandate = |part: &bundle::MandatePart| json!({ "mandate_id": part.id, "owner": part.owner, "key": part.key, "claims": part.claims });
     let members = verdict.members().iter().map(|(name, sha256)| json!({ "name": name, "sha256": sha256 }));
@@ -124,6 +127,12 @@ fn told(file: &Path, shown: &Value) -> String {
             word(&said["role"]),
             word(&said["at"])
         ));
+    }
+    if shown["approval"]["gates_are_signed"] == false {
+        lines.push(
+            "  no key signed whom the bank had to ask; that these words were enough is the bank's record alone"
+                .to_owned(),
+        );
     }
     let mandate = &shown["mandate"];
     if !mandate.is_null() {

@@ -6,6 +6,7 @@
 
 pub mod tar;
 
+mod heard;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -122,6 +123,12 @@ impl ApprovalPart {
     /// The schema that [`verify`] reads.
     pub fn schema() -> String {
         APPROVAL_SCHEMA.into()
+    }
+
+    /// Whether somebody's key signed the terms, and with them the gates. If not, who had to decide is the word of whoever
+    /// composed the bundle, as far as it fits what the log says of each word.
+    pub fn gates_are_signed(&self) -> bool {
+        self.words.iter().any(|word| word.evidence.is_some())
     }
 
     /// The member: canonical JSON and a newline.
@@ -283,7 +290,7 @@ pub fn verify_witnessed(
     }
     let authorization = parts.authorization(&receipt)?;
     let agent = parts.agent(statement, authorization.as_ref())?;
-    let approval = parts.approval(statement)?;
+    let approval = parts.approval(&receipt, authorization.as_ref())?;
     let mandate = parts.mandate(statement, authorization.as_ref())?;
     parts.nothing_else(statement, approval.as_ref())?;
     let members = members.into_iter().map(|(name, bytes)| (name, Sha256::of(&[&bytes]))).collect();

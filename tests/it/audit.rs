@@ -1,5 +1,6 @@
 //! The audit log from outside: crashes, a token that goes away, tampering, and receipts with one byte wrong.
 
+mod approvals;
 mod archive;
 mod bundles;
 mod commands;

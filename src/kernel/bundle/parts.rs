@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use super::heard::{Recorded, completes};
 use super::{
     AGENT, APPROVAL, APPROVAL_SCHEMA, AUTHORIZATION, ApprovalPart, BundleRefusal, MANDATE, MANDATE_ENTERED,
     MANDATE_OWNER, Parts, WordPart, differs, text, word,
@@ -87,12 +88,17 @@ impl Parts<'_> {
                 is(&["result", "status"], "approved") || is(&["result", "status"], "requires_approval"),
                 "it authorizes nothing",
             ),
+            (
+                is(&["result", "status"], "requires_approval") == statement.approval_id.is_some(),
+                "people were asked about the payment, or nobody was, and the receipt says otherwise",
+            ),
+            (body["result"]["approval_id"] == json!(statement.approval_id), "another approval than the payment's"),
             (is(&["actor", "spiffe_id"], &agent.to_string()), "another agent"),
             (is(&["actor", "key"], &key.hex()), "another key of the agent"),
             (is(&["policy_version"], &statement.policy_version), "another policy"),
             (is(&["catalogue_version"], &statement.catalogue_version), "another catalogue"),
             (asked_for(body, statement), "other terms than the ones that were paid"),
-            (at_of(AUTHORIZATION, body)?.rfc3339() <= statement.posted_at, "it is later than the payment"),
+            (leaf.index() < receipt.leaf_index(), "it is later than the payment"),
         ];
         match same.into_iter().find(|(same, _)| !same) {
             Some((_, what)) => Err(differs(AUTHORIZATION, what)),
@@ -128,8 +134,14 @@ impl Parts<'_> {
         Ok(Some(AgentPart { agent: agent.clone(), key, serial: facts.serial, endorsement_sha256: bound, request }))
     }
 
-    /// What people were asked, and each word with its leaf, its signature and its signer's certificate.
-    pub(super) fn approval(&self, statement: &TransactionStatement) -> Result<Option<ApprovalPart>, BundleRefusal> {
+    /// What people were asked, and each word with its leaf, its signature and its signer's certificate: all that was needed
+    /// before the money moved.
+    pub(super) fn approval(
+        &self,
+        receipt: &ReceiptVerdict,
+        authorization: Option<&LeafVerdict>,
+    ) -> Result<Option<ApprovalPart>, BundleRefusal> {
+        let statement = receipt.statement();
         let Some(id) = &statement.approval_id else {
             return Ok(None);
         };
@@ -152,24 +164,34 @@ impl Parts<'_> {
             (terms.kind == statement.kind, "another kind of payment"),
             (terms.agent == statement.agent, "another agent"),
             (terms.agent_key == statement.agent_key, "another key of the agent"),
+            (
+                statement.agent.as_ref().is_none_or(|agent| terms.maker == agent.to_string()),
+                "somebody else asked for it than the agent",
+            ),
             (terms.merchant == statement.merchant, "another merchant"),
             (terms.product_id == statement.product_id, "another product"),
             (terms.original_transaction_id == statement.original_transaction_id, "another original"),
             (part.policy_version == statement.policy_version, "another policy"),
-            (part.words.iter().any(|word| word.answer == Answer::Yes), "nobody said yes"),
         ];
         if let Some((_, what)) = same.into_iter().find(|(same, _)| !same) {
             return Err(differs(APPROVAL, what));
         }
         let hash = terms.hash().ok_or_else(malformed)?;
+        let mut words = Vec::with_capacity(part.words.len());
         for (number, said) in (1..).zip(&part.words) {
             let gate = usize::try_from(said.gate).ok().and_then(|gate| terms.gates.get(gate));
             let side = gate.map(GateRule::side).ok_or_else(|| differs(APPROVAL, "a word is at no gate"))?;
             if let Some(evidence) = &said.evidence {
                 self.signed(&part, said, side, hash, evidence)?;
             }
-            self.word(&part, said, side, &word(number))?;
+            let leaf = self.word(&part, said, side, &word(number))?;
+            if leaf.checkpoint().origin != receipt.checkpoint().origin {
+                return Err(differs(&word(number), "it is of another log than the receipt"));
+            }
+            words.push(Recorded { said, side, leaf });
         }
+        completes(&part, &words, authorization.map(LeafVerdict::index), receipt.leaf_index())
+            .map_err(|what| differs(APPROVAL, what))?;
         Ok(Some(part))
     }
 
@@ -209,7 +231,7 @@ impl Parts<'_> {
     }
 
     /// The leaf of that word.
-    fn word(&self, part: &ApprovalPart, said: &WordPart, side: Side, name: &str) -> Result<(), BundleRefusal> {
+    fn word(&self, part: &ApprovalPart, said: &WordPart, side: Side, name: &str) -> Result<LeafVerdict, BundleRefusal> {
         let leaf = self.leaf(name)?;
         let body = leaf.body();
         let evidence = said.evidence.as_ref().map(Evidence::hash);
@@ -228,7 +250,7 @@ impl Parts<'_> {
         ];
         match same.into_iter().find(|(same, _)| !same) {
             Some((_, what)) => Err(differs(name, what)),
-            None => Ok(()),
+            None => Ok(leaf),
         }
     }
 

@@ -340,17 +340,66 @@ impl Bank {
     }
 
     fn say(&self, w: &World<'_>, approval: &ApprovalId, transaction: &TransactionId, verdict: Verdict) {
+        let with = (&self.alice, self.alice_certificate.as_slice());
+        self.says(w, "alice", Some(with), (approval, transaction), verdict);
+    }
+
+    /// An approver's word, signed with a key of their own, or known by user id.
+    fn says(
+        &self,
+        w: &World<'_>,
+        name: &str,
+        with: Option<(&Key, &[u8])>,
+        (approval, transaction): (&ApprovalId, &TransactionId),
+        verdict: Verdict,
+    ) {
         let transaction = self.store.transaction(transaction).unwrap().unwrap();
-        let alice = OperatorPrincipal { asserted: false, ..operator("alice", &["approver"]) };
-        let document = ApprovalDocument::asked(&transaction, &alice.name, Side::Bank, verdict).unwrap();
-        let evidence = Evidence {
-            signature: BASE64_STANDARD.encode(self.alice.sign(&document.sign_input().unwrap().message())),
-            document: String::from_utf8(document.canonical().unwrap()).unwrap(),
-            certificate: BASE64_STANDARD.encode(&self.alice_certificate),
-        };
-        let (approval, evidence) = (approval.clone(), Some(Box::new(evidence)));
+        let person = OperatorPrincipal { asserted: false, ..operator(name, &["approver"]) };
+        let document = ApprovalDocument::asked(&transaction, &person.name, Side::Bank, verdict).unwrap();
+        let evidence = with.map(|(key, certificate)| {
+            Box::new(Evidence {
+                signature: BASE64_STANDARD.encode(key.sign(&document.sign_input().unwrap().message())),
+                document: String::from_utf8(document.canonical().unwrap()).unwrap(),
+                certificate: BASE64_STANDARD.encode(certificate),
+            })
+        });
+        let approval = approval.clone();
         let act = Act::DecideApproval { approval, side: Side::Bank, verdict, note: "looked at".into(), evidence };
-        w.decision(Actor::Operator(alice), act).outcome.unwrap();
+        w.decision(Actor::Operator(person), act).outcome.unwrap();
+    }
+
+    /// A transfer of 2100 that waits for people, at a bank whose rules name these gates; none: words that no key signed
+    /// count.
+    pub fn waits(&self, gates: Vec<GateRule>) -> (ApprovalId, TransactionId) {
+        let rules = Arc::new(Rules { unsigned_approvals: gates.is_empty(), gates, ..rules() });
+        let w = &World { rules, ..self.world(1) };
+        match w.call_as(&self.agent, transfer("2100", "waits")).unwrap() {
+            Effect::RequiresApproval { approval_id, transaction_id, .. } => (approval_id, transaction_id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A yes of somebody; with a key of their own that is certified now, or unsigned.
+    pub fn hears(&self, name: &str, asked: (&ApprovalId, &TransactionId), signs: bool) {
+        let key = Key::new(Algorithm::P256);
+        let certificate = self.kit.certificate_of(name, Profile::Operator, &key);
+        let with = signs.then_some((&key, certificate.as_slice()));
+        let number = 2 + u64::from(name.bytes().next().unwrap());
+        self.says(&self.world(number), name, with, asked, Verdict::Approve);
+    }
+
+    /// What [`Self::waits`] asked for is made, signed and in the log.
+    pub fn makes(&self, transaction: &TransactionId) {
+        self.world(1000).call_as(&self.agent, execute_transfer(transaction, "SAV_001", "2100")).unwrap();
+        self.settle();
+    }
+
+    /// Now, with ids that no other number has.
+    fn world(&self, number: u64) -> World<'_> {
+        let w = World::new(&*self.store);
+        w.now.set(clock::now().0);
+        w.ids.set(3_000_000 + 1_000 * number);
+        w
     }
 }
 

@@ -89,7 +89,12 @@ impl Kit {
 
     /// A certificate over this key.
     pub fn certificate(&self, profile: Profile, key: &Key) -> Vec<u8> {
-        let tbs = self.tbs_over(profile, key);
+        self.certificate_of("alice", profile, key)
+    }
+
+    /// The same; `person` is whose it is, where it is a person's.
+    pub fn certificate_of(&self, person: &str, profile: Profile, key: &Key) -> Vec<u8> {
+        let tbs = self.tbs_over(person, profile, key);
         let signer = match profile.table().issuer {
             IssuedBy::Itself | IssuedBy::Root => &self.root_key,
             IssuedBy::Issuing => &self.issuing_key,
@@ -100,10 +105,10 @@ impl Kit {
 
     /// What is signed, over a fresh key of the profile's first algorithm.
     pub fn tbs(&self, profile: Profile) -> Vec<u8> {
-        self.tbs_over(profile, &Key::new(profile.algorithms()[0]))
+        self.tbs_over("alice", profile, &Key::new(profile.algorithms()[0]))
     }
 
-    fn tbs_over(&self, profile: Profile, key: &Key) -> Vec<u8> {
+    fn tbs_over(&self, person: &str, profile: Profile, key: &Key) -> Vec<u8> {
         let mut serial = clock::random::<16>();
         serial[0] = (serial[0] & 0x3f) | 0x40;
         let now = clock::now();
@@ -122,7 +127,7 @@ impl Kit {
                 bound_to,
             }),
             operator: (profile == Profile::Operator)
-                .then(|| OperatorPlan { trust_domain: "countersign.example".into(), name: "alice".parse().unwrap() }),
+                .then(|| OperatorPlan { trust_domain: "countersign.example".into(), name: person.parse().unwrap() }),
             server_names: match profile {
                 Profile::TlsServer => vec!["bank.countersign.example".into(), "127.0.0.1".into(), "::1".into()],
                 _ => vec![],
