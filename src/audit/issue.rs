@@ -9,6 +9,7 @@ use crate::kernel::cosignature::CosignatureEvidence;
 use crate::kernel::merkle::inclusion_path;
 use crate::kernel::note::{SignatureType, SignedNote, note_type};
 use crate::kernel::receipt::{Base64, BatchEvidence, LogEvidence, RECEIPT_SCHEMA, Receipt, Salt, verify_witnessed};
+use crate::kernel::sign::with_low_s;
 use crate::kernel::types::TransactionId;
 use crate::ops::failure::Failure;
 use crate::store::{BatchRecord, CheckpointRecord, Cosignature, CosignedCheckpoint, LeafRecord};
@@ -140,7 +141,8 @@ impl Log {
                 index,
                 count: batch.leaves.len() as u64,
                 path: inclusion_path(&batch.leaves, index),
-                signature: Base64(batch_signature),
+                // A token of before wrote it as it came.
+                signature: Base64(with_low_s(&role.key.spki, &batch_signature)),
                 chain: chain_of(role),
             },
             log: LogEvidence {

@@ -4,7 +4,9 @@
 //! the bank's transaction key signed before it answered. The *log*: the leaf of the decision, its place under a
 //! checkpoint that the log's key signed. Both keys have certificates that lead to the bank's root, so that this one
 //! root is all a reader must have from elsewhere. The file is exactly its canonical JSON and a newline: every byte
-//! is covered by a signature, by a hash, or by there being only one way to write it.
+//! is covered by a signature, by a hash, or by there being only one way to write it. What is left, and proves the same
+//! however it is written, is in docs/FORMATS.md: an ECDSA signature has a second writing ([`LOW_S`]), and a cosignature's
+//! name is signed by nobody.
 
 mod chain;
 
@@ -22,7 +24,7 @@ use crate::kernel::cosignature::{self, COSIGNATURES_MAX, CosignatureEvidence, Co
 use crate::kernel::leaf_proof::{NotInLog, checkpoint_key, leaf_under};
 use crate::kernel::merkle::{self, leaf_hash, verify_inclusion};
 use crate::kernel::note::{Checkpoint, SignatureType, note_type};
-use crate::kernel::sign::{DocumentTag, Purpose, SignInput, signature_is_valid};
+use crate::kernel::sign::{DocumentTag, Purpose, SignInput, has_low_s, signature_is_valid};
 use crate::kernel::types::{Sha256, UnixMillis};
 
 /// The only schema there is.
@@ -30,6 +32,10 @@ pub const RECEIPT_SCHEMA: &str = "countersign/receipt/v1";
 
 /// Schema of the batch documents that are understood.
 const BATCH_SCHEMA: &str = "countersign/batch/v1";
+
+/// What a batch document says of its own ECDSA signature: it has the smaller s, and no other writing of it is the one that
+/// was made. Documents from before say nothing.
+pub const LOW_S: &str = "low-s";
 
 /// Below the base of the private OIDs: the use of transaction keys.
 const TRANSACTION_ARC: &str = "2.3";
@@ -348,13 +354,15 @@ fn certified(
 
 fn verify_batch(receipt: &Receipt, key: &Certified) -> Result<(), ReceiptRefusal> {
     let batch = &receipt.batch;
-    let (count, root) = parse_batch_document(&batch.document).ok_or(ReceiptRefusal::BatchDocumentMalformed)?;
+    let document = parse_batch_document(&batch.document).ok_or(ReceiptRefusal::BatchDocumentMalformed)?;
+    let BatchDocument { count, root, is_low_s } = document;
     if count != batch.count {
         return Err(ReceiptRefusal::BatchCountDiffers);
     }
     let canonical_json = batch.document.clone().into_bytes();
     let message = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json }.message();
-    if !signature_is_valid(&key.spki, &message, &batch.signature.0) {
+    let is_written_so = !is_low_s || has_low_s(&key.spki, &batch.signature.0);
+    if !is_written_so || !signature_is_valid(&key.spki, &message, &batch.signature.0) {
         return Err(ReceiptRefusal::BatchSignatureInvalid);
     }
     let leaf = leaf_hash(receipt.statement.as_bytes());
@@ -364,7 +372,6 @@ fn verify_batch(receipt: &Receipt, key: &Certified) -> Result<(), ReceiptRefusal
     Ok(())
 }
 
-/// Count and root. Other members are the bank's business: they are signed, and say nothing about this statement.
 /// True when this is the document of a batch of this number over these statements' hashes, in their order: what the
 /// transaction key signs is nothing else.
 #[must_use]
@@ -379,7 +386,15 @@ pub fn batch_fits(batch: i64, document: &[u8], statements: &[Sha256]) -> bool {
         && said["root"].as_str() == Some(merkle::root(statements).hex().as_str())
 }
 
-fn parse_batch_document(text: &str) -> Option<(u64, Sha256)> {
+struct BatchDocument {
+    count: u64,
+    root: Sha256,
+    /// [`LOW_S`]
+    is_low_s: bool,
+}
+
+/// Other members are the bank's business: they are signed, and say nothing about this statement.
+fn parse_batch_document(text: &str) -> Option<BatchDocument> {
     if !is_canonical(text.as_bytes()) {
         return None;
     }
@@ -389,7 +404,12 @@ fn parse_batch_document(text: &str) -> Option<(u64, Sha256)> {
     }
     let count = document.get("count")?.as_u64()?;
     let root = Sha256::from_hex(document.get("root")?.as_str()?).ok()?;
-    Some((count, root))
+    let is_low_s = match document.get("signature") {
+        None => false,
+        Some(said) if said == LOW_S => true,
+        Some(_) => return None,
+    };
+    Some(BatchDocument { count, root, is_low_s })
 }
 
 fn verify_leaf(receipt: &Receipt, statement: &TransactionStatement) -> Result<(), ReceiptRefusal> {

@@ -4,12 +4,16 @@
 //! hands over typed input, never a digest; a key has one [`Purpose`], fixed when it is generated; each kind of
 //! input is separated from every other by its structure (DER, TLS 1.3 context, signed note) or by a tag.
 
+mod low_s;
+
 use aws_lc_rs::digest::{self, Digest, SHA256, SHA384};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
 };
 use serde::{Deserialize, Serialize};
+
+pub use low_s::{has_low_s, lower_s, with_low_s};
 
 use crate::kernel::credential::der::Reader;
 
@@ -640,7 +644,7 @@ mod tests {
     }
 
     /// A key pair of each kind, made by another library.
-    fn signed(algorithm: Algorithm, message: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub(super) fn signed(algorithm: Algorithm, message: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         use aws_lc_rs::rand::SystemRandom;
         use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
         let random = SystemRandom::new();

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::sealing;
 use crate::hsm::{KeyInfo, Plaintext};
-use crate::kernel::sign::{Algorithm, SignInput, ecdsa_der, signature_is_valid};
+use crate::kernel::sign::{Algorithm, SignInput, ecdsa_der, lower_s, signature_is_valid};
 use crate::ops::clock;
 
 /// Why there is no signature.
@@ -80,7 +80,7 @@ impl Sampler {
 
 /// Signs input that passed the lint. Messages are hashed here: only plain CKM_ECDSA and CKM_RSA_PKCS are common to all
 /// modules, and they sign a digest of any length, so none is ever taken from outside. What was verified and does not
-/// verify is not released.
+/// verify is not released. Of the two writings of an ECDSA signature it is the one with the smaller s.
 pub fn sign(
     session: &Session,
     key: &KeyInfo,
@@ -93,11 +93,13 @@ pub fn sign(
         |mechanism: &Mechanism<'_>, data: &[u8]| session.sign(mechanism, private, data).map_err(SigningFault::Module);
     let signature = match key.algorithm {
         Algorithm::P256 => {
-            let raw = with(&Mechanism::Ecdsa, digest(&SHA256, &message).as_ref())?;
+            let mut raw = with(&Mechanism::Ecdsa, digest(&SHA256, &message).as_ref())?;
+            lower_s(key.algorithm, &mut raw);
             ecdsa_der(&raw, 32).ok_or(SigningFault::Unverified)?
         }
         Algorithm::P384 => {
-            let raw = with(&Mechanism::Ecdsa, digest(&SHA384, &message).as_ref())?;
+            let mut raw = with(&Mechanism::Ecdsa, digest(&SHA384, &message).as_ref())?;
+            lower_s(key.algorithm, &mut raw);
             ecdsa_der(&raw, 48).ok_or(SigningFault::Unverified)?
         }
         Algorithm::Ed25519 => with(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519)), &message)?,

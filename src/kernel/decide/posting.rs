@@ -242,6 +242,7 @@ pub(super) fn within_day(book: &dyn Book, account: &Account, total: Money, at: U
 pub fn batch_document(batch: i64, statements: &[Sha256], at: UnixMillis) -> Result<Vec<u8>, CanonRefused> {
     canonical_of(&json!({
         "schema": "countersign/batch/v1",
+        "signature": crate::kernel::receipt::LOW_S,
         "batch": batch,
         "count": statements.len(),
         "root": crate::kernel::merkle::root(statements).hex(),

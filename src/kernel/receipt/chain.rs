@@ -2,7 +2,7 @@
 //!
 //! Narrow on purpose. The chain has exactly this shape, the root is the one the reader trusts byte for byte, CAs
 //! sign with one of three algorithms, and each certificate is the one encoding of what its issuer signed, so no byte of a
-//! chain can be changed unseen.
+//! chain can be changed unseen but by the second writing of an ECDSA signature (`kernel/sign/low_s.rs`).
 
 use x509_parser::prelude::*;
 

@@ -61,7 +61,7 @@ fn example() -> Vec<String> {
     let leaves = statements.map(merkle::leaf_hash);
     let document = json!({
         "schema": "countersign/batch/v1", "batch": 7, "count": 2, "root": merkle::root(&leaves),
-        "at": "2026-11-21T04:20:37.125Z",
+        "at": "2026-11-21T04:20:37.125Z", "signature": "low-s",
     });
     let canonical_json = canonical(&document).unwrap();
     let shown = String::from_utf8(canonical_json.clone()).unwrap();

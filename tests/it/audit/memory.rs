@@ -98,6 +98,7 @@ impl MemoryStore {
         }
         let document = json!({
             "batch": batch, "count": count, "root": merkle::root(&leaves), "schema": "countersign/batch/v1",
+            "signature": "low-s",
         });
         let document = canonical(&document).unwrap();
         self.rows().batches.insert(batch, BatchRecord { batch, document, leaves, signature: None, key: None });
