@@ -20,3 +20,4 @@ pub mod script;
 mod searches;
 mod stores;
 mod tamper;
+mod writings;
