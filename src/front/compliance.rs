@@ -97,6 +97,7 @@ fn facts(services: &Services, operator: &OperatorPrincipal, deep: bool) -> Resul
         log: Read::now(|| log.state()),
         newest: Read::now(|| leaves(&log.show(NEWEST)?)),
         first: Read::now(|| first(services)),
+        retention_days: setup.settings.audit.retention_days,
         checked,
         status: Read::now(|| Ok(setup.store.status()?)),
         doctor: Read::now(|| lines(&doctor::report(services)?)),

@@ -112,7 +112,7 @@ pub enum Check {
 }
 
 impl Check {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::KeysInToken,
         Self::KeysStrong,
         Self::KeyVersions,

@@ -172,6 +172,8 @@ pub struct Facts {
     /// The newest leaves, oldest first.
     pub newest: Read<Vec<LeafLine>>,
     pub first: Read<Option<LeafLine>>,
+    /// So long what leaves of a month say is kept after it, in days. None: until two people have it erased.
+    pub retention_days: Option<u32>,
     /// What `audit check` says, when it was asked for.
     pub checked: Option<Read<Value>>,
     pub status: Read<StatusSnapshot>,

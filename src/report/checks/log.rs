@@ -10,6 +10,7 @@ use crate::report::facts::{Facts, Whose};
 const STATUS: &str = "countersign status";
 const SHOW: &str = "countersign audit show";
 const CHECK: &str = "countersign audit check";
+const RETENTION: &str = "[audit] retention_days in force";
 
 pub fn signed(facts: &Facts) -> Found {
     let at = facts.log.at;
@@ -92,7 +93,15 @@ pub fn kept(facts: &Facts) -> Found {
         return Found::new(Outcome::NotMet, at, "the first leaf is not there");
     };
     let since = first.at.clone().unwrap_or_else(|| "its body is not readable any more".to_owned());
-    Found::new(Outcome::Met, at, "leaves are never removed: no command and no task of this program deletes one")
+    // A leaf stays, as a hash and its place; what it says may go.
+    let (outcome, says) = match (facts.retention_days, first.at.is_some()) {
+        (Some(_), true | false) => (Outcome::Partly, "no leaf is removed, and what it says is erased after a time"),
+        (None, false) => (Outcome::Partly, "no leaf is removed, and what the first one says cannot be read any more"),
+        (None, true) => (Outcome::Met, "no leaf is removed, and what one says is erased only by two people on purpose"),
+    };
+    let days = facts.retention_days.map_or_else(|| "no end".to_owned(), |days| format!("{days} days after its month"));
+    Found::new(outcome, at, says)
+        .with("what a leaf says is kept", days, RETENTION)
         .with("first leaf", format!("0, {since}"), SHOW)
         .with("leaves under the checkpoint of this report", facts.head.size, SHOW)
 }
