@@ -6,7 +6,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Log, read_checkpoint};
-use crate::kernel::cosignature;
+use crate::kernel::cosignature::{self, Presented, SaidType};
 use crate::kernel::note::{NoteSignature, SignedNote};
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::ops::failure::Failure;
@@ -83,7 +83,8 @@ impl Log {
         }
         let line = NoteSignature::parse(line).map_err(|refused| refused.to_string())?;
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-        cosignature::verify(&checkpoint, [(line, chain)].into_iter(), Some(root), &self.setup.oid_base)
+        let presented = Presented { line, chain, said: SaidType::Elsewhere };
+        cosignature::verify(&checkpoint, [presented].into_iter(), Some(root), &self.setup.oid_base)
             .map(drop)
             .map_err(|refusal| format!("{}: {refusal}", refusal.name()))
     }

@@ -8,7 +8,6 @@ use countersign::kernel::bundle::{self, tar, verify};
 use countersign::kernel::canon::canonical;
 use countersign::kernel::quorum::GateRule;
 use countersign::kernel::types::{ApprovalId, TransactionId, UnixMillis};
-use countersign::store::Store;
 use serde_json::{Value, json};
 
 use super::parties::OID_BASE;

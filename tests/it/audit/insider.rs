@@ -4,7 +4,6 @@ use countersign::audit::Wrong;
 use countersign::kernel::command::Effect;
 use countersign::kernel::note::Checkpoint;
 use countersign::kernel::types::{Sha256, TransactionId};
-use countersign::store::Store;
 use rusqlite::Connection;
 
 use super::payments::Bank;

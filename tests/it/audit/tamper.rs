@@ -318,9 +318,8 @@ fn restore(bank: &Bank, original: &Path) {
     let mut connection = opened(bank);
     connection.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
     let back = connection.transaction().unwrap();
-    let tables = [
-        "leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions", "cosignatures", "witness_chains",
-    ];
+    let tables =
+        ["leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions", "cosignatures", "witness_chains"];
     for table in tables {
         back.execute_batch(&format!(
             "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM original.{table};"
