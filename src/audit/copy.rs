@@ -15,7 +15,7 @@ use crate::kernel::leaf_proof::{self, VerifiedHead};
 use crate::kernel::merkle::{Frontier, NodeId, leaf_hash, node_hash, root};
 use crate::kernel::note::{Checkpoint, SignatureType, SignedNote};
 use crate::kernel::receipt::Base64;
-use crate::kernel::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind, grown, unbundle};
+use crate::kernel::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileKind, grown, grown_count, unbundle};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
 
@@ -81,15 +81,17 @@ impl Copy {
         note.map(Some).map_err(|refused| self.damaged(CHECKPOINT, &refused.to_string()))
     }
 
-    /// Brings the copy up to `head` with the tiles that `fetch` answers, as many at a time as it likes; `progress` hears
+    /// Brings the copy up to `head`, whose signature must lead to the root of the head that was copied first, with the tiles that `fetch` answers, as many at a time as it likes; `progress` hears
     /// how many of how many are there. Answers how many were written. Repeated after a crash it begins anew.
     ///
     /// # Errors
     /// `log_rolled_back` when the copy has more than the log; `log_forked` when what was copied is not what the log has
-    /// now, and the copy stays as it was. `copy_unreadable`, `copy_unwritable`, `copy_damaged`; those of `fetch`.
+    /// now, and the copy stays as it was; so it does when the head is not signed by the party that the copy is of, by the
+    /// names of [`leaf_proof::LeafProofRefusal`]. `copy_unreadable`, `copy_unwritable`, `copy_damaged`; those of `fetch`.
     pub fn update(
         &self,
         head: &SignedHead,
+        oid_base: &str,
         mut fetch: impl FnMut(&[Tile]) -> Result<Vec<Vec<u8>>, Failure>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<u64, Failure> {
@@ -112,11 +114,17 @@ impl Copy {
         if now.size != head.size || now.origin != head.origin {
             return Err(forked("the log's checkpoint is of another tree than its tiles".into()));
         }
-        let tiles: Vec<Tile> = grown(old_size, head.size).collect();
-        let total = tiles.len() as u64;
+        self.signed_by_its_party(head, oid_base)?;
+        // One page at a time: whatever size a head names, no more is held than what came for it.
+        let total = grown_count(old_size, head.size);
         self.begin_anew()?;
-        for (page, done) in tiles.chunks(Self::PAGE).zip((0_u64..).step_by(Self::PAGE)) {
-            let bytes = fetch(page)?;
+        let mut tiles = grown(old_size, head.size);
+        for done in (0_u64..).step_by(Self::PAGE) {
+            let page: Vec<Tile> = tiles.by_ref().take(Self::PAGE).collect();
+            if page.is_empty() {
+                break;
+            }
+            let bytes = fetch(&page)?;
             if bytes.len() != page.len() {
                 return Err(Failure::fault(
                     "answer_unreadable",
@@ -135,7 +143,7 @@ impl Copy {
                 return Err(forked(format!("the first {} leaves are not those that were signed", known.size)));
             }
         }
-        for tile in &tiles {
+        for tile in grown(old_size, head.size) {
             let path = tile.to_string();
             self.settle(&path)?;
         }
@@ -154,6 +162,30 @@ impl Copy {
         }
         self.begin_anew()?;
         Ok(total)
+    }
+
+    /// The copy keeps its own head, which is evidence, until the next one has proven itself under the same root. The first
+    /// one brings the root: whether it is the party's is asked when the copy is verified.
+    fn signed_by_its_party(&self, head: &SignedHead, oid_base: &str) -> Result<(), Failure> {
+        let known = match self.read(CERTIFICATES)? {
+            Some(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| self.damaged(CERTIFICATES, "it is not text"))?;
+                self.chain(CERTIFICATES, &text)?.pop()
+            }
+            None => None,
+        };
+        let chain: Vec<&[u8]> = head.chain.iter().map(|one| one.0.as_slice()).collect();
+        let root = known.as_deref().or_else(|| chain.last().copied()).unwrap_or_default();
+        let witnesses: Vec<Vec<&[u8]>> =
+            head.witnesses.iter().map(|chain| chain.iter().map(|one| one.0.as_slice()).collect()).collect();
+        let verified = leaf_proof::verify_checkpoint(&head.checkpoint, &chain, &witnesses, (root, None), oid_base);
+        verified.map(drop).map_err(|refusal| {
+            Failure::refused(
+                refusal.name(),
+                format!("the log's checkpoint is not signed by the party that this copy is of: {refusal}"),
+                "keep the copy, which stays as it was; ask whose checkpoint this is, and make another copy elsewhere",
+            )
+        })
     }
 
     /// Tiles of one call.
@@ -194,15 +226,14 @@ impl Copy {
             })?;
         let size = checkpoint.size;
         let mut frontier = Frontier::empty();
-        let tiles: Vec<Tile> = grown(0, size).collect();
-        let total = tiles.len() as u64;
+        let total = grown_count(0, size);
         let mut compared = 0;
-        for tile in tiles.iter().filter(|tile| tile.kind == TileKind::Entries) {
+        for tile in grown(0, size).filter(|tile| tile.kind == TileKind::Entries) {
             let path = tile.to_string();
             let bytes = self.read(&path)?.ok_or_else(|| self.missing(&path))?;
             let entries = unbundle(&bytes, tile.width).map_err(|refused| self.damaged(&path, &refused.to_string()))?;
             let hashes: Vec<Sha256> = entries.into_iter().map(leaf_hash).collect();
-            self.compare(Tile { kind: TileKind::Hashes { level: 0 }, ..*tile }, &hashes)?;
+            self.compare(Tile { kind: TileKind::Hashes { level: 0 }, ..tile }, &hashes)?;
             hashes.into_iter().for_each(|hash| frontier.append(hash, |_, _, _| {}));
             compared += 2;
             progress(compared, total);
@@ -210,7 +241,7 @@ impl Copy {
         if frontier.root() != checkpoint.root {
             return Err(self.damaged(name, "the entries do not give the root that it signs"));
         }
-        for tile in tiles {
+        for tile in grown(0, size) {
             let TileKind::Hashes { level: level @ 1.. } = tile.kind else { continue };
             let below =
                 |offset: u64| Tile { kind: TileKind::Hashes { level: level - 1 }, index: offset, width: TILE_WIDTH };

@@ -17,6 +17,7 @@ use crate::cli::audit_subjects;
 use crate::cli::context::Context;
 use crate::cli::documents;
 use crate::cli::progress::Progress;
+use crate::cli::verify::oid_base_of_state;
 use crate::front::admin::AdminCall;
 use crate::kernel::receipt::Base64;
 use crate::kernel::text::visible;
@@ -203,7 +204,7 @@ fn export(context: &Context, directory: &Path) -> Result<(), Failure> {
     };
     let mut progress = Progress::new(context);
     let say = |done, total| progress.say(|| format!("{done} of {total} tiles"));
-    let written = Copy::at(directory).update(&head, fetch, say)?;
+    let written = Copy::at(directory).update(&head, &oid_base_of_state(context), fetch, say)?;
     let said = json!({ "directory": directory, "origin": head.origin, "size": head.size, "tiles": written });
     context.print(&said, |_| {
         let place = directory.display();

@@ -116,6 +116,17 @@ pub fn grown(old_size: u64, size: u64) -> impl Iterator<Item = Tile> {
     entries.chain(hashes)
 }
 
+/// How many [`grown`] are.
+pub fn grown_count(old_size: u64, size: u64) -> u64 {
+    let at_level = |covered: &dyn Fn(u64) -> u64| {
+        let (old, new) = (covered(old_size), covered(size));
+        if new > old { new.div_ceil(u64::from(TILE_WIDTH)) - old / u64::from(TILE_WIDTH) } else { 0 }
+    };
+    let hashes = (0..LEVELS)
+        .map(|level| at_level(&|leaves| leaves.checked_shr(u32::from(level) * u32::from(TILE_HEIGHT)).unwrap_or(0)));
+    at_level(&|leaves| leaves).saturating_add(hashes.sum())
+}
+
 /// Index and width of the tiles of a level that grew from `old` hashes to `new`.
 fn at_level(old: u64, new: u64) -> impl Iterator<Item = (u64, u16)> {
     let width = u64::from(TILE_WIDTH);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use countersign::audit::Log;
 use countersign::audit::copy::Copy;
-use countersign::audit::prove::LeafChoice;
+use countersign::audit::prove::{LeafChoice, SignedHead};
 use countersign::kernel::leaf_proof::verify;
-use countersign::kernel::tile::{Tile, TileKind};
+use countersign::kernel::tile::{Tile, TileKind, grown, grown_count};
 use countersign::ops::failure::{Failure, Kind};
 use serde_json::json;
 
@@ -40,7 +40,7 @@ impl Growing {
 
     fn copy_to(&self, directory: &Path) -> Result<u64, Failure> {
         let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| self.log.tile(*tile)).collect();
-        Copy::at(directory).update(&self.log.head(Duration::ZERO)?, fetch, |_, _| {})
+        Copy::at(directory).update(&self.log.head(Duration::ZERO)?, OID_BASE, fetch, |_, _| {})
     }
 
     fn verify(&self, directory: &Path) -> Result<u64, Failure> {
@@ -93,6 +93,52 @@ fn a_copy_grows_with_the_log_and_verifies_alone_at_every_size() {
 fn put(path: &Path, bytes: &[u8]) {
     std::fs::remove_file(path).ok();
     std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_head_that_its_party_has_not_signed_leaves_the_copy_as_it_was() {
+    let (log, stranger) = (Growing::new(), Growing::new());
+    log.grow(5, "a");
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    log.copy_to(place).unwrap();
+    let before: Vec<(PathBuf, Vec<u8>)> =
+        files(place).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    log.grow(3, "a");
+    stranger.grow(5, "a");
+    stranger.grow(3, "a");
+    let head = log.log.head(Duration::ZERO).unwrap();
+    let of_stranger = stranger.log.head(Duration::ZERO).unwrap();
+    let signature = head.checkpoint.rsplit_once(' ').unwrap().1.to_owned();
+    let other = of_stranger.checkpoint.rsplit_once(' ').unwrap().1.to_owned();
+    let table = [
+        (
+            "another's signature",
+            "checkpoint_signature_invalid",
+            SignedHead { checkpoint: head.checkpoint.replace(&signature, &other), ..head.clone() },
+        ),
+        ("another party's head of the same leaves", "chain_root", of_stranger),
+        ("no certificates", "chain_length", SignedHead { chain: vec![], ..head.clone() }),
+    ];
+    let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| log.log.tile(*tile)).collect();
+    for (what, name, head) in table {
+        let failure = Copy::at(place).update(&head, OID_BASE, fetch, |_, _| {}).expect_err(what);
+        assert!(failure.name == name || failure.name.starts_with("chain_"), "{what}: {failure:?}");
+        let now: Vec<(PathBuf, Vec<u8>)> =
+            files(place).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        assert_eq!(now, before, "{what}");
+    }
+    Copy::at(place).update(&head, OID_BASE, fetch, |_, _| {}).unwrap();
+    assert_eq!(log.verify(place).unwrap(), 8);
+}
+
+#[test]
+fn as_many_tiles_are_named_as_a_log_grew_by() {
+    for size in [0, 1, 255, 256, 257, 511, 512, 700, 65_535, 65_536, 65_537, 131_073] {
+        for old in [0, 1, 255, 256, 700, 65_536, 131_072, 200_000] {
+            assert_eq!(grown_count(old, size), grown(old, size).count() as u64, "{old} to {size}");
+        }
+    }
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn a_thousand_changed_copies_are_none() {
     let place = bank.directory().join("copy");
     let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| bank.log.tile(*tile)).collect();
     let head = bank.log.head(Duration::ZERO).unwrap();
-    Copy::at(&place).update(&head, fetch, |_, _| {}).unwrap();
+    Copy::at(&place).update(&head, OID_BASE, fetch, |_, _| {}).unwrap();
     let mut dice = Dice(0x5eed_000b);
     let names =
         [format!("tile/0/000.p/{}", head.size), format!("tile/entries/000.p/{}", head.size), "checkpoint".into()];

@@ -442,7 +442,7 @@ fn an_erasure_is_sound_and_whoever_undoes_it_is_named() {
 fn copied(bank: &Bank) -> std::path::PathBuf {
     let place = bank.directory().join("copy");
     let fetch = |tiles: &[Tile]| tiles.iter().map(|tile| bank.log.tile(*tile)).collect();
-    Copy::at(&place).update(&bank.log.head(Duration::ZERO).unwrap(), fetch, |_, _| {}).unwrap();
+    Copy::at(&place).update(&bank.log.head(Duration::ZERO).unwrap(), OID_BASE, fetch, |_, _| {}).unwrap();
     place
 }
 
