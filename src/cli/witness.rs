@@ -30,8 +30,9 @@ enum Verb {
     /// Security company: cosign a log again that was halted, after both parties have looked
     ///
     /// Without --size it goes on from what was cosigned last: the log that came with less, or with another
-    /// history, was a mistake. With --size and --root it forgets what it has seen and goes on from there: the
-    /// bank has lost what came after, revocations too, and enters them again.
+    /// history, was a mistake. With --size and --root it forgets what it has seen and goes on from what was
+    /// handed in instead: the bank has lost what came after, revocations too, and enters them again. Two people
+    /// say so, each with this command.
     #[command(after_help = "Examples:
   countersign witness accept bank.countersign.example/log --reason \"the newest store is back\"
   countersign witness accept LOG --size 4711 --reason \"lost with the data centre\" \\
@@ -55,7 +56,8 @@ enum Verb {
 /// Asks the daemon and prints its answer.
 ///
 /// # Errors
-/// The daemon's: `not_this_party`, `operator_not_permitted`, `unknown_log`.
+/// The daemon's: `not_this_party`, `operator_not_permitted`, `unknown_log`, `log_not_halted`, `head_not_shown`,
+/// `maker_is_checker`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.verb {
         Verb::Status => {
@@ -67,10 +69,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let answer = context.call(AdminCall::WitnessAccept { origin: log, head, reason })?;
             context.print(&answer, |answer| {
                 let log = text(answer, "origin");
-                if answer["changed"] == true {
-                    format!("{log} is cosigned again")
-                } else {
-                    format!("{log} was not halted: nothing has changed")
+                match (answer["changed"] == true, answer["accepted"] == true) {
+                    (true, true) => format!("{log} is cosigned again"),
+                    (true, false) => {
+                        format!("recorded; {log} stays halted until another officer or administrator says the same")
+                    }
+                    (false, _) => format!("{log} was not halted: nothing has changed"),
                 }
             });
         }
@@ -130,6 +134,10 @@ fn witness_text(answer: &Value) -> String {
                 shown["size"],
                 text(shown, "root")
             ));
+            if let Some(person) = halted["accept_asked_by"].as_str() {
+                lines
+                    .push(format!("  {person} asks to go on from there: another person does it with `witness accept`"));
+            }
         }
     }
     lines.join("\n")

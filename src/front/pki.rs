@@ -1,7 +1,8 @@
 //! What anybody may know, over plain HTTP: revocation lists, CA certificates, answers about certificates.
 //!
 //! Everything here is signed, so that the channel need not be. Nothing a stranger sends reaches further than the store's
-//! reading side and one signature; what is asked often is answered from memory (RFC 5019).
+//! reading side and one signature; what is asked often is answered from memory (RFC 5019). At a witness's open door there is
+//! a commit besides, for each head that a configured log has signed: one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ca::{Authority, OcspAnswer, Responder};
 use crate::front::services::Services;
-use crate::front::witness::open;
+use crate::front::witness::open::OpenDoor;
 use crate::kernel::credential::ocsp::NoAnswer;
 use crate::kernel::types::{Sha256, UnixMillis};
 use crate::kernel::witness::ADD_CHECKPOINT_BYTES_MAX;
@@ -31,6 +32,8 @@ use crate::ops::failure::Failure;
 const CONNECTIONS_MAX: u32 = 1_024;
 /// Signatures for strangers at once: the HSM is for those who pay. More are told to try later.
 const SIGNING_MAX: usize = 8;
+/// Checkpoints for strangers at once: apart from the above, so that they take no answer's place.
+const COSIGNING_MAX: usize = 1;
 /// Headers with the address: a question in an address is at most 255 bytes (RFC 5019, 5), we take somewhat more.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// 64 certificates with SHA-256 names are some 8 KiB.
@@ -50,18 +53,21 @@ pub struct Publication {
     authority: Arc<Authority>,
     responder: Arc<Responder>,
     /// A security company's that cosigns logs of others than its banks.
-    witness: Option<Arc<Services>>,
+    witness: Option<Arc<OpenDoor>>,
     signing: Arc<Semaphore>,
+    /// Who waits for it waits in turn, no longer than a request may take.
+    cosigning: Arc<Semaphore>,
 }
 
 impl Publication {
     pub fn new(authority: Arc<Authority>, responder: Arc<Responder>) -> Self {
-        Self { authority, responder, witness: None, signing: Arc::new(Semaphore::new(SIGNING_MAX)) }
+        let (signing, cosigning) = (Semaphore::new(SIGNING_MAX), Semaphore::new(COSIGNING_MAX));
+        Self { authority, responder, witness: None, signing: Arc::new(signing), cosigning: Arc::new(cosigning) }
     }
 
     /// With the open door of its witness.
     pub fn cosigning(self, services: Arc<Services>) -> Self {
-        Self { witness: Some(services), ..self }
+        Self { witness: Some(Arc::new(OpenDoor::new(services))), ..self }
     }
 
     /// Answers one request.
@@ -109,8 +115,8 @@ impl Publication {
             (Some("witness"), Some("add-checkpoint"), None) => match (&self.witness, parts.method == Method::POST) {
                 (None, _) => refused(StatusCode::NOT_FOUND, "unknown_path"),
                 (Some(_), false) => not_allowed("POST"),
-                (Some(services), true) => match Limited::new(body, ADD_CHECKPOINT_BYTES_MAX).collect().await {
-                    Ok(asked) => self.cosigned(services, asked.to_bytes()).await,
+                (Some(door), true) => match Limited::new(body, ADD_CHECKPOINT_BYTES_MAX).collect().await {
+                    Ok(asked) => self.cosigned(door, asked.to_bytes()).await,
                     Err(error) if error.is::<LengthLimitError>() => {
                         closing(refused(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long"))
                     }
@@ -143,13 +149,13 @@ impl Publication {
         }
     }
 
-    async fn cosigned(&self, services: &Arc<Services>, asked: Bytes) -> Answer {
-        let Ok(slot) = Arc::clone(&self.signing).try_acquire_owned() else {
+    async fn cosigned(&self, door: &Arc<OpenDoor>, asked: Bytes) -> Answer {
+        let Ok(slot) = Arc::clone(&self.cosigning).acquire_owned().await else {
             return refused(StatusCode::SERVICE_UNAVAILABLE, "busy");
         };
-        let services = Arc::clone(services);
+        let door = Arc::clone(door);
         let answered = tokio::task::spawn_blocking(move || {
-            let answer = open::add_checkpoint(&services, &asked);
+            let answer = door.add_checkpoint(&asked);
             drop(slot);
             answer
         });

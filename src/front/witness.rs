@@ -25,6 +25,20 @@ pub struct Question {
     /// The checkpoint key's certificate, issuing CA, root.
     pub chain: Vec<Base64>,
     pub claim: Claim,
+    /// The newest cosignature that the bank holds: a witness whose store is older than that finds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned: Option<Cosigned>,
+}
+
+/// What the witness has said before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cosigned {
+    /// The three lines of the checkpoint.
+    pub checkpoint: String,
+    /// The witness's line over them, and its key's certificate, issuing CA, root.
+    pub line: String,
+    pub chain: Vec<Base64>,
 }
 
 /// What became of it. What is refused is a failure with its name.

@@ -699,7 +699,8 @@ pub enum Act {
     /// Another party's checkpoint, its signature verified by the caller: what is remembered of its log is durable before
     /// it is cosigned. Repeating it changes nothing.
     Witness(Box<Submission>),
-    /// A person has looked at a log that is not cosigned any more: it is again, from `head` on if one is named.
+    /// A person has looked at a log that is not cosigned any more: it is again; from `head` on, which halted it, once two
+    /// people have said so.
     AcceptLog {
         origin: String,
         head: Option<Head>,
@@ -823,19 +824,23 @@ pub enum Effect {
     CrlNumber(u64),
     /// What became of a checkpoint that was handed in.
     Witnessed(Box<WitnessVerdict>),
+    /// People go on with another party's log from a head that they name: one has said so, or both.
+    LogAccepted {
+        by: Thaw,
+    },
     /// Done; nothing to tell. `changed` is false when a repeat found everything in place.
     Done {
         changed: bool,
     },
 }
 
-/// How far a freeze is lifted.
+/// How far two people are with what one alone may not do: a freeze that is lifted, a history that is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Thaw {
     /// One person has asked for it.
     OneOfTwo,
-    /// Two have: the agent is served again.
+    /// Two have: it is done.
     Both,
 }
 

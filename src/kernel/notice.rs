@@ -252,7 +252,7 @@ fn permitted(leaf: &Leaf<'_>) -> Option<(NoticeKind, What)> {
             let lines = vec![
                 format!("log: {}", people(&parameters["origin"], 120)),
                 format!("cosigned before: {} leaves", people(&result["remembered"]["size"], 20)),
-                format!("handed in now: {} leaves", people(&parameters["head"]["size"], 20)),
+                format!("shown now: {} leaves", people(&result["shown"]["size"], 20)),
             ];
             let next = "countersign witness status; ask its owner; countersign witness accept when both agree";
             Some((NoticeKind::WitnessAlert, What::new(people(&result["cause"], 60), lines, next)))
@@ -317,7 +317,7 @@ const SECURITY_ACTS: &[(&str, &str)] = &[
     ("add_mandate", "an owner's mandate is in force"),
     ("revoke_mandate", "an owner's mandate is taken back"),
     ("set_account_status", "an account's status is changed"),
-    ("accept_log", "a log that was halted is cosigned again"),
+    ("accept_log", "a log that was halted is to be cosigned again"),
     ("add_merchant", "a merchant is registered"),
     ("reverse_transaction", "a payment is reversed by a person"),
 ];

@@ -131,6 +131,9 @@ refusals! {
     LogRenamed = "log_renamed", "this party's log has another name here: under a new one it could begin a second history", "set audit.origin back: a log keeps its name for ever";
     TooManyLogs = "too_many_logs", "the witness remembers as many logs as it can", "ask the witness's people to look at the logs that it remembers";
     UnknownLog = "unknown_log", "no log of this name was cosigned here", "see `countersign witness status`";
+    LogNotHalted = "log_not_halted", "the log is cosigned: there is nothing to go on from but what is remembered", "see `countersign witness status`";
+    HeadNotShown = "head_not_shown", "this is not the head that halted the log", "name size and root of what was handed in, as `countersign witness status` shows them; without --size it goes on from what was cosigned last";
+    SizeTooLarge = "size_too_large", "no log has so many leaves", "send the checkpoint of a log of fewer than 2^63 leaves";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
 }
 

@@ -358,6 +358,7 @@ fn told(decided: Decided) -> Result<Outlook, String> {
             | Effect::CaseWorked { .. }
             | Effect::Certificate(_)
             | Effect::CrlNumber(_)
+            | Effect::LogAccepted { .. }
             | Effect::Witnessed(_)
             | Effect::Done { .. },
         ) => return Err("the decision of a payment came to something else: report this as a defect".to_owned()),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::merkle;
 use crate::kernel::types::{PartyName, Sha256, UnixMillis};
 
-pub use judge::{Told, Verdict, accepted, judge};
+pub use judge::{Accepted, Told, Verdict, accepted, judge};
 
 /// Lines of a consistency proof at most (C2SP tlog-witness, "add-checkpoint").
 const PROOF_MAX: usize = 63;
@@ -71,6 +71,9 @@ impl AddCheckpoint {
     }
 }
 
+/// Leaves of a log that is remembered, at most: what a store's column holds.
+pub const SIZE_MAX: u64 = i64::MAX as u64;
+
 /// How long a log is, and the root of its tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,16 +98,20 @@ pub enum HaltCause {
     /// Its owner has less than was seen, and says that this is all.
     #[serde(rename = "log_rolled_back")]
     RolledBack,
+    /// The witness itself remembers less than it has cosigned: its store was put back from an old copy.
+    #[serde(rename = "witness_older_than_cosigned")]
+    WitnessOlder,
 }
 
 impl HaltCause {
-    pub const ALL: [Self; 2] = [Self::Forked, Self::RolledBack];
+    pub const ALL: [Self; 3] = [Self::Forked, Self::RolledBack, Self::WitnessOlder];
 
     /// The stable name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forked => "log_forked",
             Self::RolledBack => "log_rolled_back",
+            Self::WitnessOlder => "witness_older_than_cosigned",
         }
     }
 
@@ -113,6 +120,7 @@ impl HaltCause {
         match self {
             Self::Forked => "the log has another history than the one that was cosigned",
             Self::RolledBack => "the log has lost leaves that were cosigned",
+            Self::WitnessOlder => "the witness has cosigned more of the log than it remembers: its store is an old one",
         }
     }
 }
@@ -122,9 +130,13 @@ impl HaltCause {
 #[serde(deny_unknown_fields)]
 pub struct Halt {
     pub cause: HaltCause,
-    /// What its owner has signed instead.
+    /// What its owner has signed instead; of [`HaltCause::WitnessOlder`] what the witness has.
     pub shown: Head,
+    /// The signed note of it, as evidence. None: of before notes were kept.
+    pub note: Option<String>,
     pub at: UnixMillis,
+    /// Who has asked to go on from `shown`: a second person does it.
+    pub accept_asked_by: Option<String>,
 }
 
 /// A log as its witness has seen it.
@@ -161,7 +173,18 @@ pub struct Submission {
     pub old_size: u64,
     pub proof: Vec<Sha256>,
     pub head: Head,
+    /// The signed note of `head`.
+    pub note: String,
     pub claim: Claim,
+    /// The newest cosignature of this witness's own that the sender holds, verified.
+    pub cosigned: Option<Shown>,
+}
+
+/// A head and the note that vouches for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shown {
+    pub head: Head,
+    pub note: String,
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::LogAccepted { .. }
         | Effect::Witnessed(_)
         | Effect::Done { .. } => Err(unexpected().into()),
     }

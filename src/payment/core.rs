@@ -64,6 +64,7 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::LogAccepted { .. }
         | Effect::Witnessed(_)
         | Effect::Done { .. } => There::Nothing,
     }

@@ -225,6 +225,7 @@ impl Payments {
             | Effect::Certificate(_)
             | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
+            | Effect::LogAccepted { .. }
             | Effect::Witnessed(_) => Err(unexpected()),
         }
     }

@@ -504,6 +504,7 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::LogAccepted { .. }
         | Effect::Witnessed(_)
         | Effect::QueuedManual { .. }
         | Effect::CaseWorked { .. }

@@ -291,9 +291,45 @@ fn another_history_is_refused_and_both_parties_can_agree_to_go_on_from_it() {
     // What was seen before is lost for ever: both agree on what there is.
     let shown = &halted["halted"]["shown"];
     let (leaves, hash) = (shown["size"].to_string(), shown["root"].as_str().unwrap().to_owned());
-    let accept = ["witness", "accept", "bank.countersign.example/log", "--size", &leaves, "--root", &hash];
-    ask(world, "secco", "secco-officer", &[&accept[..], &["--reason", "lost for ever"]].concat());
+    assert!(halted["halted"]["note"].as_str().unwrap().contains("bank.countersign.example/log\n"), "{halted}");
+    let origin = "bank.countersign.example/log";
+    let accept = ["witness", "accept", origin, "--reason", "lost for ever", "--size", &leaves, "--root", &hash];
+    let other = ["witness", "accept", origin, "--reason", "x", "--size", "1", "--root", &hash];
+    let by = |person: &str, words: &[&str]| world.refused("secco", &[&["--operator", person], words].concat()).1;
+    assert_eq!(by("secco-officer", &other), "head_not_shown");
+    // What was seen is forgotten by two people.
+    assert_eq!(ask(world, "secco", "secco-officer", &accept)["accepted"], false);
+    assert_eq!(remembered(world)["halted"]["accept_asked_by"], "secco-officer");
+    assert_eq!(by("secco-officer", &accept), "maker_is_checker");
+    assert_eq!(ask(world, "secco", "secco-admin", &accept)["accepted"], true);
+    assert_eq!(by("secco-officer", &other), "log_not_halted");
     world.serve("bank");
+    is_cosigned(world);
+}
+
+#[test]
+fn a_witness_whose_own_store_is_an_old_one_finds_out_and_cosigns_no_second_history() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    leaf(world);
+    let size = is_cosigned(world);
+    let older: (i64, Vec<u8>) = store(world)
+        .query_one("SELECT size, root FROM checkpoints ORDER BY size LIMIT 1", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    let path = world.state("secco").join("store/store.sqlite3");
+    let witness = rusqlite::Connection::open(path).unwrap();
+    assert_eq!(witness.execute("UPDATE witnessed SET size = ?1, root = ?2", older).unwrap(), 1);
+    leaf(world);
+    until("the witness says no", || {
+        (status(world, "bank")["cosigning"]["fault"]["name"] == "witness_older_than_cosigned").then_some(())
+    });
+    let (result, detail) = doctor(world, "secco");
+    assert!(result == "fail" && detail.contains("witness_older_than_cosigned"), "{detail}");
+    let halted = remembered(world);
+    assert!(halted["halted"]["shown"]["size"].as_u64().unwrap() >= size, "{halted}");
+    // Its own signature says from where it goes on: nothing is forgotten, so one person is enough.
+    let accept = ["witness", "accept", "bank.countersign.example/log", "--reason", "an old store was put back"];
+    assert_eq!(ask(world, "secco", "secco-officer", &accept)["accepted"], true);
     is_cosigned(world);
 }
 
@@ -439,7 +475,13 @@ fn other_logs_are_cosigned_over_the_protocol_that_others_speak() {
         SignedNote { text: log.checkpoint(size).text(), signatures }.verify_cosignature(name, &spki).unwrap();
     };
     cosigns(&ours, 0, 5);
-    cosigns(&ours, 5, 5);
+    let at = status(&world, "secco")["items"].clone();
+    let line = add(&ours.request(5, 5)).2;
+    for _ in 0..20 {
+        cosigns(&ours, 5, 5);
+        assert_eq!(add(&ours.request(5, 5)).2, line, "it is signed once");
+    }
+    assert_eq!(status(&world, "secco")["items"], at, "and remembered once");
     cosigns(&ours, 5, 17);
     assert_eq!(add(&ours.request(5, 20)), (409, "text/x.tlog.size".into(), "17\n".into()));
     assert_eq!(add(&ours.request(5, 5)).2, "17\n", "an older one is late");

@@ -70,7 +70,7 @@ fn of_witnessed(log: &WitnessedLog) -> Value {
         Some(halt) => fail(
             CHECK,
             format!(
-                "{}: {} at {}: {} ({} leaves then, {size} before)",
+                "{}: {} at {}: {} ({} leaves shown, {size} remembered)",
                 log.origin,
                 halt.cause.name(),
                 halt.at.rfc3339(),
@@ -112,7 +112,13 @@ mod tests {
             halt: None,
         };
         assert_eq!(of_witnessed(&log)["result"], "ok");
-        log.halt = Some(Halt { cause: HaltCause::Forked, shown: Head::empty(), at: UnixMillis(0) });
+        log.halt = Some(Halt {
+            cause: HaltCause::Forked,
+            shown: Head::empty(),
+            note: None,
+            at: UnixMillis(0),
+            accept_asked_by: None,
+        });
         let told = of_witnessed(&log);
         assert!(told["result"] == "fail" && told["detail"].as_str().unwrap().contains("log_forked"), "{told}");
     }

@@ -2,16 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Question, Remembered, RememberedLog};
+use super::{Answer, Cosigned, Question, Remembered, RememberedLog};
 use crate::ca::settings::PartyKind;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command, Effect};
+use crate::kernel::cosignature;
 use crate::kernel::leaf_proof::verify_checkpoint;
 use crate::kernel::note::{Checkpoint, NoteSignature, SignedNote, cosignature_message};
 use crate::kernel::receipt::Base64;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::PartyName;
-use crate::kernel::witness::{AddCheckpoint, Head, Submission, Told, Verdict, WitnessedLog};
+use crate::kernel::witness::{AddCheckpoint, Head, Shown, Submission, Told, Verdict, WitnessedLog};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
 
@@ -34,7 +35,7 @@ pub fn remembered(services: &Services, party: &PartyName) -> Result<Value, Failu
 ///
 /// # Errors
 /// `not_this_party`, `request_malformed`; what is wrong with the checkpoint; `log_forked`, `log_rolled_back`,
-/// `log_of_another`, `log_renamed`, `too_many_logs`, `log_inconsistent`, `old_size_beyond`; the store's and the HSM's.
+/// `witness_older_than_cosigned`, `size_too_large`, `log_of_another`, `log_renamed`, `too_many_logs`, `log_inconsistent`, `old_size_beyond`; the store's and the HSM's.
 pub fn answer(services: &Services, party: &PartyName, question: &Value) -> Result<Value, Failure> {
     only_a_witness(services)?;
     let malformed = |why: String| Failure::usage("request_malformed", why, "see /v1/openapi.json");
@@ -46,14 +47,17 @@ pub fn answer(services: &Services, party: &PartyName, question: &Value) -> Resul
             record(services, &actor, failure);
         }
     })?;
-    let AddCheckpoint { old_size, proof, .. } = request;
+    let cosigned = question.cosigned.map(|own| said_before(services, own, &checkpoint.origin)).transpose()?.flatten();
+    let AddCheckpoint { old_size, proof, checkpoint: note } = request;
     let submission = Submission {
         origin: checkpoint.origin.clone(),
         party: Some(party.clone()),
         old_size,
         proof,
         head: Head { size: checkpoint.size, root: checkpoint.root },
+        note,
         claim: question.claim,
+        cosigned,
     };
     let answer = match judged(services, actor, submission)? {
         Verdict::Cosign(..) => {
@@ -116,6 +120,28 @@ pub(super) fn cosign(services: &Services, checkpoint: &Checkpoint) -> Result<(No
         )
     })?;
     Ok((line, role.chain))
+}
+
+/// What this witness has cosigned of a log, by its own signature. What is not its own says nothing.
+///
+/// # Errors
+/// The certificates of the witness's own role.
+fn said_before(services: &Services, own: Cosigned, origin: &str) -> Result<Option<Shown>, Failure> {
+    let role = services.setup.authority.signing_role(Purpose::Witness)?;
+    let root = role.chain.last().map(Vec::as_slice).unwrap_or_default();
+    let Cosigned { checkpoint: text, line, chain } = own;
+    let read = Checkpoint::parse(&text).and_then(|checkpoint| Ok((checkpoint, NoteSignature::parse(&line)?)));
+    let Ok((checkpoint, signature)) = read else {
+        return Ok(None);
+    };
+    let chain: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
+    let oid_base = &services.setup.settings.pki.oid_base;
+    let verified = cosignature::verify(&checkpoint, [(signature, chain)].into_iter(), Some(root), oid_base);
+    let is_own = verified.is_ok() && checkpoint.origin == origin;
+    Ok(is_own.then(|| Shown {
+        head: Head { size: checkpoint.size, root: checkpoint.root },
+        note: format!("{text}\n{line}\n"),
+    }))
 }
 
 fn halted(log: &WitnessedLog) -> Failure {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Question, Remembered};
+use super::{Answer, Cosigned, Question, Remembered};
 use crate::audit::cosigning::{Cosigning, Disagreement, SetUp};
 use crate::audit::{Log, cosigned_at};
 use crate::front::services::Services;
@@ -19,7 +19,7 @@ use crate::kernel::receipt::Base64;
 use crate::kernel::witness::{AddCheckpoint, Claim, Head};
 use crate::ops::clock;
 use crate::ops::failure::{Failure, Kind};
-use crate::store::{CheckpointRecord, Cosignature};
+use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint};
 
 /// After a question that a rule refused: people have to do something first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
@@ -228,9 +228,18 @@ fn ask(
     let (note, chain) = log.signed(signed)?;
     let proof = log.consistency(old_size, signed.size)?;
     let request = AddCheckpoint { old_size, proof, checkpoint: note.compose() }.compose();
-    let question = Question { request, chain: chain.into_iter().map(Base64).collect(), claim };
+    let question = Question { request, chain: base64(chain), claim, cosigned: log.cosigned()?.map(cosigned) };
     let answer = services.setup.authority.ask_witness(Some(&json!(question)))?;
     serde_json::from_value(answer).map_err(|error| not_understood(&error))
+}
+
+fn cosigned(newest: CosignedCheckpoint) -> Cosigned {
+    let CosignedCheckpoint { checkpoint, cosignature: Cosignature { line, chain } } = newest;
+    Cosigned { checkpoint: String::from_utf8_lossy(&checkpoint.note).into_owned(), line, chain: base64(chain) }
+}
+
+fn base64(chain: Vec<Vec<u8>>) -> Vec<Base64> {
+    chain.into_iter().map(Base64).collect()
 }
 
 /// Verifies the witness's word and keeps it beside the checkpoint.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::audit::cosigned_at;
 use crate::ca::settings::PartyKind;
 use crate::front::services::Services;
-use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal};
+use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, Thaw};
 use crate::kernel::note::{NoteSignature, SignatureType, cosignature_type, verifier_key};
 use crate::kernel::sign::Purpose;
 use crate::kernel::types::UnixMillis;
@@ -59,7 +59,10 @@ fn of_witness(services: &Services) -> Result<Value, Failure> {
 
 fn of_witnessed(log: &WitnessedLog) -> Value {
     let halted = log.halt.as_ref().map(|halt| {
-        json!({ "cause": halt.cause, "why": halt.cause.message(), "shown": halt.shown, "at": halt.at.rfc3339() })
+        json!({
+            "cause": halt.cause, "why": halt.cause.message(), "shown": halt.shown, "note": halt.note,
+            "at": halt.at.rfc3339(), "accept_asked_by": halt.accept_asked_by,
+        })
     });
     json!({
         "origin": log.origin, "party": log.party, "head": log.head, "cosigned_at": log.cosigned_at.rfc3339(),
@@ -67,10 +70,12 @@ fn of_witnessed(log: &WitnessedLog) -> Value {
     })
 }
 
-/// Goes on with a log that was halted; from `head` on, if one is named.
+/// Goes on with a log that was halted; from `head` on, if one is named and a second person says so. Answers
+/// `{origin, changed, accepted}`.
 ///
 /// # Errors
-/// `not_this_party`, `operator_not_permitted`, `unknown_log`; the store's.
+/// `not_this_party`, `operator_not_permitted`, `unknown_log`, `log_not_halted`, `head_not_shown`, `maker_is_checker`; the
+/// store's.
 pub fn accept(
     services: &Services,
     operator: &OperatorPrincipal,
@@ -90,7 +95,10 @@ pub fn accept(
     let command = Command { stamp: clock::stamp(clock::fresh_request_id()), actor, act };
     let decision = services.setup.store.apply(vec![command])?.pop();
     match decision.map(|decision| decision.outcome) {
-        Some(Ok(Effect::Done { changed })) => Ok(json!({ "origin": origin, "changed": changed })),
+        Some(Ok(Effect::Done { changed })) => Ok(json!({ "origin": origin, "changed": changed, "accepted": true })),
+        Some(Ok(Effect::LogAccepted { by })) => {
+            Ok(json!({ "origin": origin, "changed": true, "accepted": by == Thaw::Both }))
+        }
         Some(Err(refusal)) => Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step())),
         Some(Ok(_)) | None => {
             let why = "the store answered with something else";

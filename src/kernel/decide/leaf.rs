@@ -240,9 +240,10 @@ fn named<'a>(act: &'a Act, outcome: &Result<Effect, Refusal>) -> (&'static str, 
         ),
         Act::NextCrlNumber { issuer } => ("act", "next_crl_number", json!({ "issuer": issuer })),
         Act::Witness(submission) => {
-            let Submission { origin, party, old_size, head, claim, proof: _ } = &**submission;
+            let Submission { origin, party, old_size, head, claim, cosigned, note: _, proof: _ } = &**submission;
             let said = json!({
                 "origin": origin, "party": party, "old_size": old_size.to_string(), "head": head_said(head), "claim": claim,
+                "cosigned": cosigned.as_ref().map(|own| head_said(&own.head)),
             });
             ("act", "witness", said)
         }
@@ -337,6 +338,8 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
         Effect::Witnessed(verdict) => witnessed(verdict),
+        Effect::LogAccepted { by: by @ Thaw::OneOfTwo } => json!({ "status": "accept_asked", "by": by }),
+        Effect::LogAccepted { by: by @ Thaw::Both } => json!({ "status": "accepted", "by": by }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     })
 }
@@ -362,6 +365,7 @@ fn witnessed(verdict: &WitnessVerdict) -> Value {
         WitnessVerdict::Inconsistent => json!({ "status": "inconsistent" }),
         WitnessVerdict::Halted(log, _) => json!({
             "status": "halted", "cause": log.halt.as_ref().map(|halt| halt.cause), "remembered": head_said(&log.head),
+            "shown": log.halt.as_ref().map(|halt| head_said(&halt.shown)),
         }),
     }
 }

@@ -201,6 +201,9 @@ impl Refused {
             | Refusal::LogRenamed
             | Refusal::TooManyLogs
             | Refusal::UnknownLog
+            | Refusal::LogNotHalted
+            | Refusal::HeadNotShown
+            | Refusal::SizeTooLarge
             | Refusal::StaleCrl => Self::Forbidden,
         }
     }

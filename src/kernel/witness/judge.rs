@@ -1,6 +1,6 @@
 //! Whether a checkpoint goes on from the one that was cosigned, and what is remembered then.
 
-use super::{Claim, Halt, HaltCause, Head, LOGS_MAX, Submission, WitnessedLog};
+use super::{Claim, Halt, HaltCause, Head, LOGS_MAX, SIZE_MAX, Shown, Submission, WitnessedLog};
 use crate::kernel::merkle::verify_consistency;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::UnixMillis;
@@ -44,12 +44,16 @@ impl Verdict {
 
 /// Whether a checkpoint whose signature by the log has been verified goes on from what is `known`.
 ///
-/// Order: whose log it is → whether it is halted → what proves two histories → the protocol's own rules.
+/// Order: whether it can be kept → whose log it is → whether it is halted → what the witness itself has signed → what proves
+/// two histories → the protocol's own rules.
 ///
 /// # Errors
-/// [`Refusal::LogOfAnother`], [`Refusal::LogRenamed`], [`Refusal::TooManyLogs`]
+/// [`Refusal::SizeTooLarge`], [`Refusal::LogOfAnother`], [`Refusal::LogRenamed`], [`Refusal::TooManyLogs`]
 pub fn judge(known: &[WitnessedLog], submission: &Submission, now: UnixMillis) -> Result<Verdict, Refusal> {
-    let Submission { origin, party, head: new, .. } = submission;
+    let Submission { origin, party, head: new, cosigned, .. } = submission;
+    if new.size.max(cosigned.as_ref().map_or(0, |own| own.head.size)) > SIZE_MAX {
+        return Err(Refusal::SizeTooLarge);
+    }
     let log = known.iter().find(|log| log.origin == *origin);
     if log.is_some_and(|log| log.party != *party) {
         return Err(Refusal::LogOfAnother);
@@ -64,11 +68,28 @@ pub fn judge(known: &[WitnessedLog], submission: &Submission, now: UnixMillis) -
     if let Some(halted) = log.filter(|log| log.halt.is_some()) {
         return Ok(Verdict::Halted(halted.clone(), Told::Before));
     }
-    let halted = |log: &WitnessedLog, cause| {
-        let halt = Some(Halt { cause, shown: *new, at: now });
-        Ok(Verdict::Halted(WitnessedLog { told_at: now, halt, ..log.clone() }, Told::Now))
+    let halted_by = |log: &WitnessedLog, cause, shown: Head, note: &str| {
+        let halt = Halt { cause, shown, note: Some(note.to_owned()), at: now, accept_asked_by: None };
+        Ok(Verdict::Halted(WitnessedLog { told_at: now, halt: Some(halt), ..log.clone() }, Told::Now))
     };
+    let halted = |log: &WitnessedLog, cause| halted_by(log, cause, *new, &submission.note);
     let remembered = log.map_or(Head::empty(), |log| log.head);
+    if let Some(Shown { head: own, note }) = cosigned {
+        let nothing = WitnessedLog {
+            origin: origin.clone(),
+            party: party.clone(),
+            head: remembered,
+            cosigned_at: now,
+            told_at: now,
+            halt: None,
+        };
+        if own.size > remembered.size {
+            return halted_by(log.unwrap_or(&nothing), HaltCause::WitnessOlder, *own, note);
+        }
+        if own.size == remembered.size && own.root != remembered.root {
+            return halted_by(log.unwrap_or(&nothing), HaltCause::Forked, *own, note);
+        }
+    }
     if let Some(log) = log {
         // Signed twice by the log's own key, whoever brings it.
         if remembered.size == new.size && remembered.root != new.root {
@@ -110,19 +131,55 @@ pub fn judge(known: &[WitnessedLog], submission: &Submission, now: UnixMillis) -
     Ok(Verdict::Cosign(next, told))
 }
 
-/// What is remembered once a person has looked at a log: with `head` it goes on from there and what was seen beyond is
-/// forgotten, without from where it was.
+/// What comes of a person's word on a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Accepted {
+    /// It runs, from where they say.
+    Before,
+    /// One of two people has said so; it is still halted.
+    OneOfTwo(WitnessedLog),
+    /// It goes on.
+    GoesOn(WitnessedLog),
+}
+
+/// What is remembered once people have looked at a log that is halted. Without `head` it goes on from what was cosigned last:
+/// one person is enough, nothing is forgotten. With `head`, which must be the one that halted it, what was seen beyond is
+/// forgotten: two people say so.
 ///
 /// # Errors
-/// [`Refusal::UnknownLog`]
+/// [`Refusal::UnknownLog`], [`Refusal::LogNotHalted`], [`Refusal::HeadNotShown`], [`Refusal::MakerIsChecker`]
 pub fn accepted(
     known: &[WitnessedLog],
     origin: &str,
     head: Option<Head>,
+    person: &str,
     now: UnixMillis,
-) -> Result<WitnessedLog, Refusal> {
+) -> Result<Accepted, Refusal> {
     let log = known.iter().find(|log| log.origin == origin).ok_or(Refusal::UnknownLog)?;
-    Ok(WitnessedLog { head: head.unwrap_or(log.head), told_at: now, halt: None, ..log.clone() })
+    let Some(halt) = &log.halt else {
+        let is_there = head.is_none_or(|head| head == log.head);
+        return if is_there { Ok(Accepted::Before) } else { Err(Refusal::LogNotHalted) };
+    };
+    let goes_on = |head| Accepted::GoesOn(WitnessedLog { head, told_at: now, halt: None, ..log.clone() });
+    let Some(head) = head else {
+        return Ok(goes_on(match halt.cause {
+            HaltCause::Forked | HaltCause::RolledBack => log.head,
+            // By the witness's own signature.
+            HaltCause::WitnessOlder => halt.shown,
+        }));
+    };
+    if head != halt.shown {
+        return Err(Refusal::HeadNotShown);
+    }
+    match halt.accept_asked_by.as_deref() {
+        None => {
+            let halt = Halt { accept_asked_by: Some(person.to_owned()), ..halt.clone() };
+            Ok(Accepted::OneOfTwo(WitnessedLog { halt: Some(halt), ..log.clone() }))
+        }
+        Some(first) if first == person => Err(Refusal::MakerIsChecker),
+        Some(_) => Ok(goes_on(head)),
+    }
 }
 
 #[cfg(test)]
@@ -158,8 +215,15 @@ mod tests {
             old_size: old as u64,
             proof: consistency_path(all, old as u64),
             head: head(all),
+            note: format!("note of {}", all.len()),
             claim: Claim::Nothing,
+            cosigned: None,
         }
+    }
+
+    /// What the witness has signed before, as the sender shows it.
+    fn own(leaves: &[Sha256]) -> Option<Shown> {
+        Some(Shown { head: head(leaves), note: "own".into() })
     }
 
     /// What became of it, in a word.
@@ -180,10 +244,17 @@ mod tests {
         let known = [seen(head(&ours[..12]))];
         let grown = submission(12, &ours);
         let all = Claim::NothingNewer;
+        let huge = Submission { head: Head { size: SIZE_MAX + 1, root: root(&theirs) }, ..grown.clone() };
         let stranger = |submission: Submission| Submission { party: None, ..submission };
         let open = [WitnessedLog { party: None, ..seen(head(&ours[..12])) }];
         let halted = [WitnessedLog {
-            halt: Some(Halt { cause: HaltCause::RolledBack, shown: head(&ours[..3]), at: NOW }),
+            halt: Some(Halt {
+                cause: HaltCause::RolledBack,
+                shown: head(&ours[..3]),
+                note: None,
+                at: NOW,
+                accept_asked_by: None,
+            }),
             ..known[0].clone()
         }];
         let full: Vec<WitnessedLog> = (0..LOGS_MAX)
@@ -230,6 +301,39 @@ mod tests {
             ("another of the size over the open door", &open, stranger(submission(12, &theirs[..12])), "log_forked"),
             ("another of the size, whatever it grew from", &known, submission(3, &theirs[..12]), "log_forked"),
             ("another history", &known, submission(12, &theirs), "log_forked"),
+            ("a size that nobody can keep", &known, huge.clone(), "size_too_large"),
+            ("a size that nobody can keep, of nobody", &[], huge, "size_too_large"),
+            (
+                "with a cosignature of before",
+                &known,
+                Submission { cosigned: own(&ours[..12]), ..grown.clone() },
+                "cosigned",
+            ),
+            ("with an older one", &known, Submission { cosigned: own(&theirs[..9]), ..grown.clone() }, "cosigned"),
+            (
+                "with a cosignature that the witness has forgotten",
+                &known,
+                Submission { cosigned: own(&ours[..13]), ..grown.clone() },
+                "witness_older_than_cosigned",
+            ),
+            (
+                "with a cosignature, and the witness has forgotten all",
+                &[],
+                Submission { cosigned: own(&ours[..3]), ..submission(0, &ours) },
+                "witness_older_than_cosigned",
+            ),
+            (
+                "with a cosignature over another history",
+                &known,
+                Submission { cosigned: own(&theirs[..12]), ..grown.clone() },
+                "log_forked",
+            ),
+            (
+                "halted before, whatever is shown",
+                &halted,
+                Submission { cosigned: own(&ours), ..grown.clone() },
+                "log_rolled_back",
+            ),
             ("another's proof", &known, Submission { head: head(&ours), ..submission(12, &theirs) }, "log_forked"),
             ("no proof", &known, Submission { proof: vec![], ..grown.clone() }, "log_forked"),
             (
@@ -272,11 +376,45 @@ mod tests {
         let again = judge(std::slice::from_ref(&halted), &submission(12, &ours), NOW);
         assert_eq!(again, Ok(Verdict::Halted(halted.clone(), Told::Before)));
 
-        let on = accepted(std::slice::from_ref(&halted), "log", None, NOW).unwrap();
+        assert_eq!(halted.halt.as_ref().unwrap().note.as_deref(), Some("note of 12"));
+        let Ok(Accepted::GoesOn(on)) = accepted(&[halted], "log", None, "ada", NOW) else { panic!("it goes on") };
         assert_eq!(word(&judge(&[on], &submission(12, &ours), NOW)), "cosigned");
-        let back = accepted(std::slice::from_ref(&halted), "log", Some(head(&theirs[..7])), NOW).unwrap();
-        assert_eq!(word(&judge(&[back], &submission(7, &theirs), NOW)), "cosigned");
-        assert_eq!(accepted(&[halted], "another", None, NOW), Err(Refusal::UnknownLog));
+    }
+
+    #[test]
+    fn a_history_is_forgotten_by_two_people_and_only_for_what_halted_it() {
+        let (ours, theirs) = (leaves(20, 1), leaves(20, 2));
+        let running = [seen(head(&ours[..12]))];
+        let shown = head(&theirs[..7]);
+        let halt = Halt { cause: HaltCause::RolledBack, shown, note: None, at: NOW, accept_asked_by: None };
+        let halted = WitnessedLog { halt: Some(halt.clone()), ..running[0].clone() };
+        let asked = WitnessedLog {
+            halt: Some(Halt { accept_asked_by: Some("ada".into()), ..halt.clone() }),
+            ..running[0].clone()
+        };
+        let on = |head| Ok(Accepted::GoesOn(seen(head)));
+        let older = WitnessedLog {
+            halt: Some(Halt { cause: HaltCause::WitnessOlder, shown: head(&ours), ..halt }),
+            ..running[0].clone()
+        };
+        let table = [
+            ("a log that runs", &running[0], Some(shown), "ada", Err(Refusal::LogNotHalted)),
+            ("a log that runs from there", &running[0], Some(head(&ours[..12])), "ada", Ok(Accepted::Before)),
+            ("a log that runs, from where it is", &running[0], None, "ada", Ok(Accepted::Before)),
+            ("a head that was not shown", &halted, Some(head(&theirs[..8])), "ada", Err(Refusal::HeadNotShown)),
+            ("the size with another root", &halted, Some(head(&ours[..7])), "ada", Err(Refusal::HeadNotShown)),
+            ("what is remembered", &halted, Some(head(&ours[..12])), "ada", Err(Refusal::HeadNotShown)),
+            ("one person", &halted, Some(shown), "ada", Ok(Accepted::OneOfTwo(asked.clone()))),
+            ("the same person again", &asked, Some(shown), "ada", Err(Refusal::MakerIsChecker)),
+            ("another head by another person", &asked, Some(head(&theirs[..6])), "bob", Err(Refusal::HeadNotShown)),
+            ("another person", &asked, Some(shown), "bob", on(shown)),
+            ("one person, from what was cosigned", &asked, None, "ada", on(head(&ours[..12]))),
+            ("what the witness has forgotten itself", &older, None, "ada", on(head(&ours))),
+        ];
+        for (what, log, head, person, expected) in table {
+            assert_eq!(accepted(std::slice::from_ref(log), "log", head, person, NOW), expected, "{what}");
+        }
+        assert_eq!(accepted(&[halted], "another", None, "ada", NOW), Err(Refusal::UnknownLog));
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl Payments {
             | Effect::Certificate(_)
             | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
+            | Effect::LogAccepted { .. }
             | Effect::Witnessed(_)
             | Effect::Done { .. } => return Err(unexpected()),
         };

@@ -46,6 +46,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("who signed a mandate, and those of one account", SIGNERS),
     ("what a witness remembers, and what one has cosigned", WITNESS),
     ("what leaves say, sealed under a key of each subject and month", SEALED),
+    ("what halted a witnessed log, and who asks to go on from it", WITNESS_ACCEPTED),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -467,6 +468,12 @@ CREATE TABLE subject_marks (
 CREATE TABLE key_changes (count bigint NOT NULL);
 INSERT INTO key_changes (count) VALUES (0);
 ALTER TABLE leaves ADD COLUMN data_key bigint;
+";
+
+/// The signed note that halted a log, and the first of two people who go on from it.
+const WITNESS_ACCEPTED: &str = "
+ALTER TABLE witnessed ADD COLUMN shown_note text;
+ALTER TABLE witnessed ADD COLUMN accept_asked_by text COLLATE \"C\";
 ";
 
 /// Whether the table of versions is there.

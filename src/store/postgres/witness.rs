@@ -15,7 +15,8 @@ use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint, StoredCosi
 
 /// Every log, by its name.
 pub(super) const LOGS: &str =
-    "SELECT origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at
+    "SELECT origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at, shown_note,
+    accept_asked_by
     FROM witnessed ORDER BY origin";
 
 pub(super) fn log(row: &Row) -> Read<WitnessedLog> {
@@ -24,7 +25,9 @@ pub(super) fn log(row: &Row) -> Read<WitnessedLog> {
         Some(_) => Some(Halt {
             cause: rows::named(row, 6, &HaltCause::ALL, HaltCause::name)?,
             shown: Head { size: rows::unsigned(row, 7)?, root: rows::sha256(row, 8)? },
+            note: rows::get(row, 10)?,
             at: UnixMillis(rows::get(row, 9)?),
+            accept_asked_by: rows::get(row, 11)?,
         }),
     };
     Ok(WitnessedLog {
@@ -44,11 +47,13 @@ pub(super) fn log(row: &Row) -> Read<WitnessedLog> {
 pub(super) fn put(log: &WitnessedLog) -> Result<Call<'_>, RowFault> {
     let halt = log.halt.as_ref();
     Ok(Call {
-        sql: "INSERT INTO witnessed (origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        sql: "INSERT INTO witnessed (origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at,
+               shown_note, accept_asked_by)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
               ON CONFLICT (origin) DO UPDATE SET size = excluded.size, root = excluded.root,
               cosigned_at = excluded.cosigned_at, told_at = excluded.told_at, halted = excluded.halted,
-              shown_size = excluded.shown_size, shown_root = excluded.shown_root, halted_at = excluded.halted_at"
+              shown_size = excluded.shown_size, shown_root = excluded.shown_root, halted_at = excluded.halted_at,
+              shown_note = excluded.shown_note, accept_asked_by = excluded.accept_asked_by"
             .into(),
         parameters: vec![
             Box::new(log.origin.as_str()),
@@ -61,6 +66,8 @@ pub(super) fn put(log: &WitnessedLog) -> Result<Call<'_>, RowFault> {
             Box::new(halt.map(|halt| i64::try_from(halt.shown.size)).transpose()?),
             Box::new(halt.map(|halt| halt.shown.root.0.as_slice())),
             Box::new(halt.map(|halt| halt.at.0)),
+            Box::new(halt.and_then(|halt| halt.note.as_deref())),
+            Box::new(halt.and_then(|halt| halt.accept_asked_by.as_deref())),
         ],
     })
 }

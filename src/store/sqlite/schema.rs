@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("what a witness remembers, and what one has cosigned", WITNESS),
     ("what leaves say, sealed under a key of each subject and month", SEALED),
     ("places of leaves beside them: a leaf is written once", PLACES),
+    ("what halted a witnessed log, and who asks to go on from it", WITNESS_ACCEPTED),
 ];
 
 const INITIAL: &str = "
@@ -500,6 +501,12 @@ INSERT INTO places (place, row) SELECT place, row FROM leaves WHERE place IS NOT
 DROP INDEX leaves_placed;
 DROP INDEX leaves_waiting;
 ALTER TABLE leaves DROP COLUMN place;
+";
+
+/// The signed note that halted a log, and the first of two people who go on from it.
+const WITNESS_ACCEPTED: &str = "
+ALTER TABLE witnessed ADD COLUMN shown_note TEXT;
+ALTER TABLE witnessed ADD COLUMN accept_asked_by TEXT;
 ";
 
 /// How far the schema of this file is.

@@ -15,7 +15,8 @@ type Read<T> = rusqlite::Result<T>;
 
 /// Every log, by its name.
 pub(super) const LOGS: &str =
-    "SELECT origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at
+    "SELECT origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at, shown_note,
+    accept_asked_by
     FROM witnessed ORDER BY origin";
 
 pub(super) fn log(row: &Row<'_>) -> Read<WitnessedLog> {
@@ -24,7 +25,9 @@ pub(super) fn log(row: &Row<'_>) -> Read<WitnessedLog> {
         Some(_) => Some(Halt {
             cause: rows::named(row, 6, &HaltCause::ALL, HaltCause::name)?,
             shown: Head { size: rows::unsigned(row, 7)?, root: rows::sha256(row, 8)? },
+            note: row.get(10)?,
             at: UnixMillis(row.get(9)?),
+            accept_asked_by: row.get(11)?,
         }),
     };
     Ok(WitnessedLog {
@@ -43,10 +46,11 @@ pub(super) fn logs(connection: &Connection) -> Read<Vec<WitnessedLog>> {
 
 /// A log as it is now, new or not.
 pub(super) fn put(commit: &Commit<'_>, log: &WitnessedLog) -> Result<(), RowFault> {
-    let sql = "INSERT INTO witnessed (origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    let sql = "INSERT INTO witnessed (origin, party, size, root, cosigned_at, told_at, halted, shown_size, shown_root, halted_at,
+               shown_note, accept_asked_by)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                ON CONFLICT (origin) DO UPDATE SET size = ?3, root = ?4, cosigned_at = ?5, told_at = ?6, halted = ?7,
-               shown_size = ?8, shown_root = ?9, halted_at = ?10";
+               shown_size = ?8, shown_root = ?9, halted_at = ?10, shown_note = ?11, accept_asked_by = ?12";
     let halt = log.halt.as_ref();
     commit.run(
         sql,
@@ -61,6 +65,8 @@ pub(super) fn put(commit: &Commit<'_>, log: &WitnessedLog) -> Result<(), RowFaul
             halt.map(|halt| i64::try_from(halt.shown.size)).transpose()?,
             halt.map(|halt| halt.shown.root.0),
             halt.map(|halt| halt.at.0),
+            halt.and_then(|halt| halt.note.as_deref()),
+            halt.and_then(|halt| halt.accept_asked_by.as_deref()),
         ],
     )?;
     Ok(())

@@ -140,6 +140,7 @@ fn word(effect: &Effect) -> Word {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::LogAccepted { .. }
         | Effect::Witnessed(_)
         | Effect::Spread { .. }
         | Effect::MandateRevoked { .. }

@@ -20,13 +20,16 @@ const ROWS_MIN: usize = 150;
 
 /// Names that other decisions give, about certificates, revocation lists and a witness's logs (`tests/it/store/witness.rs`);
 /// and one that no request reaches: what is executed was held when it was authorized (`kernel/ledger` has its row).
-const OF_OTHERS: [Refusal; 7] = [
+const OF_OTHERS: [Refusal; 10] = [
     Refusal::SerialTaken,
     Refusal::StaleCrl,
     Refusal::LogOfAnother,
     Refusal::LogRenamed,
     Refusal::TooManyLogs,
     Refusal::UnknownLog,
+    Refusal::LogNotHalted,
+    Refusal::HeadNotShown,
+    Refusal::SizeTooLarge,
     Refusal::HoldMissing,
 ];
 

@@ -24,7 +24,9 @@ fn submission(party: Option<&str>, origin: &str, old: usize, all: &[Sha256]) -> 
         old_size: old as u64,
         proof: consistency_path(all, old as u64),
         head: head(all),
+        note: "a signed note".into(),
         claim: Claim::Nothing,
+        cosigned: None,
     }
 }
 
@@ -65,12 +67,25 @@ sentences! {
         assert_eq!((verdict(late), has_leaf), (Verdict::Stale(head(&ours[..9])), false));
         assert_eq!(w.store.witnessed().unwrap(), [known(9, None)]);
 
+        // The same again is cosigned again, and nothing is written.
+        let before = w.store.witnessed().unwrap();
+        w.now.set(w.now.get() + 1_000);
+        let (same, has_leaf) = hand_in(w, submission(Some("bank"), "bank/log", 9, &ours[..9]));
+        assert!(matches!(verdict(same), Verdict::Cosign(_, Told::Before)) && !has_leaf);
+        assert_eq!(w.store.witnessed().unwrap(), before);
+        w.now.set(w.now.get() - 1_000);
+        // A size that no column holds is refused by its name, with a leaf.
+        let huge = Head { size: u64::MAX, root: root(&theirs) };
+        let huge = Submission { head: huge, ..submission(Some("bank"), "bank/log", 9, &ours) };
+        assert_eq!(hand_in(w, huge), (Err(Refusal::SizeTooLarge), true));
+
         let (forked, has_leaf) = hand_in(w, submission(Some("bank"), "bank/log", 9, &theirs));
         let Verdict::Halted(log, Told::Now) = verdict(forked) else { panic!("a fork") };
         assert!(has_leaf && log.head == head(&ours[..9]));
         assert_eq!(w.store.witnessed().unwrap(), std::slice::from_ref(&log));
         let halt = log.halt.unwrap();
         assert_eq!((halt.cause, halt.shown), (HaltCause::Forked, head(&theirs)));
+        assert_eq!((halt.note.as_deref(), halt.accept_asked_by), (Some("a signed note"), None));
         let (still, has_leaf) = hand_in(w, submission(Some("bank"), "bank/log", 9, &ours));
         assert!(matches!(verdict(still), Verdict::Halted(_, Told::Before)) && !has_leaf);
 
@@ -81,8 +96,18 @@ sentences! {
         let rolled = Submission { claim: Claim::NothingNewer, ..submission(Some("bank"), "bank/log", 3, &ours[..4]) };
         let Verdict::Halted(log, Told::Now) = verdict(hand_in(w, rolled).0) else { panic!("a rollback") };
         assert_eq!(log.halt.unwrap().cause, HaltCause::RolledBack);
-        // Both parties agree to go on from there.
-        assert_eq!(w.admin(accept("bank/log", Some(head(&ours[..4])))), Ok(Effect::Done { changed: true }));
+        // Both parties agree to go on from there: two people, and from nowhere else.
+        let by = |name: &str, head: Head| {
+            w.decision(Actor::Operator(operator(name, &["officer"])), accept("bank/log", Some(head))).outcome
+        };
+        assert_eq!(by("ada", head(&ours[..3])), Err(Refusal::HeadNotShown));
+        assert_eq!(by("ada", head(&ours[..4])), Ok(Effect::LogAccepted { by: Thaw::OneOfTwo }));
+        let asked = w.store.witnessed().unwrap().remove(0).halt.unwrap();
+        assert_eq!(asked.accept_asked_by.as_deref(), Some("ada"));
+        assert_eq!(by("ada", head(&ours[..4])), Err(Refusal::MakerIsChecker));
+        assert_eq!(by("bob", head(&ours[..4])), Ok(Effect::LogAccepted { by: Thaw::Both }));
+        assert_eq!(by("bob", head(&ours[..4])), Ok(Effect::Done { changed: false }));
+        assert_eq!(by("bob", head(&ours[..3])), Err(Refusal::LogNotHalted));
         let (on, _) = hand_in(w, submission(Some("bank"), "bank/log", 4, &ours[..6]));
         assert!(matches!(verdict(on), Verdict::Cosign(..)));
         assert_eq!(w.store.witnessed().unwrap(), [known(6, None)]);
