@@ -233,7 +233,9 @@ pub fn add_checkpoint(bytes: &[u8]) {
                 old_size,
                 proof: proof.clone(),
                 head,
+                note: request.checkpoint.clone(),
                 claim,
+                cosigned: None,
             };
             for remembered in [0, 20].map(|size| log_head(size).expect("it has so many")) {
                 let known = WitnessedLog {
@@ -248,7 +250,8 @@ pub fn add_checkpoint(bytes: &[u8]) {
                     assert_eq!(next.head, head);
                     assert!(head.size > remembered.size || head == remembered, "one head for one size, and never back");
                 }
-                let halt = Some(Halt { cause: HaltCause::Forked, shown: head, at: NOW });
+                let halt =
+                    Some(Halt { cause: HaltCause::Forked, shown: head, note: None, at: NOW, accept_asked_by: None });
                 let halted = WitnessedLog { halt, ..known };
                 assert!(matches!(witness::judge(&[halted], &submission, NOW), Ok(Verdict::Halted(..))));
             }

@@ -299,6 +299,7 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::Witnessed(_)
+        | Effect::LogAccepted { .. }
         | Effect::Done { .. } => None,
     }
 }

@@ -267,6 +267,7 @@ fn effect_told(effect: &Effect) -> Value {
         }
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
         Effect::Witnessed(_) => json!({ "status": "witnessed" }),
+        Effect::LogAccepted { by } => json!({ "status": "accepted", "by": by }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),
     }
 }

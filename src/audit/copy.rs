@@ -81,8 +81,9 @@ impl Copy {
         note.map(Some).map_err(|refused| self.damaged(CHECKPOINT, &refused.to_string()))
     }
 
-    /// Brings the copy up to `head`, whose signature must lead to the root of the head that was copied first, with the tiles that `fetch` answers, as many at a time as it likes; `progress` hears
-    /// how many of how many are there. Answers how many were written. Repeated after a crash it begins anew.
+    /// Brings the copy up to `head`, whose signature must lead to the root of the head that was copied first, with the
+    /// tiles that `fetch` answers, as many at a time as it likes; `progress` hears how many of how many are there. Answers
+    /// how many were written. Repeated after a crash it begins anew.
     ///
     /// # Errors
     /// `log_rolled_back` when the copy has more than the log; `log_forked` when what was copied is not what the log has

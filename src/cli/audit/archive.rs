@@ -11,6 +11,7 @@ use crate::audit::prove::SignedHead;
 use crate::cli::context::Context;
 use crate::cli::progress::Progress;
 use crate::cli::table::cell;
+use crate::cli::verify::oid_base_of_state;
 use crate::front::admin::AdminCall;
 use crate::kernel::receipt::Base64;
 use crate::kernel::tile::Tile;
@@ -94,7 +95,7 @@ fn fetch(context: &Context, directory: &Path, size: Option<u64>) -> Result<(Sign
     };
     let mut progress = Progress::new(context);
     let say = |done, total| progress.say(|| format!("{done} of {total} tiles"));
-    let written = Copy::at(directory).update(&head, get, say)?;
+    let written = Copy::at(directory).update(&head, &oid_base_of_state(context), get, say)?;
     Ok((head, written))
 }
 

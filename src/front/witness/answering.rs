@@ -6,7 +6,7 @@ use super::{Answer, Cosigned, Question, Remembered, RememberedLog};
 use crate::ca::settings::PartyKind;
 use crate::front::services::Services;
 use crate::kernel::command::{Act, Actor, Command, Effect};
-use crate::kernel::cosignature;
+use crate::kernel::cosignature::{self, Presented, SaidType};
 use crate::kernel::leaf_proof::verify_checkpoint;
 use crate::kernel::note::{Checkpoint, NoteSignature, SignedNote, cosignature_message};
 use crate::kernel::receipt::Base64;
@@ -136,7 +136,8 @@ fn said_before(services: &Services, own: Cosigned, origin: &str) -> Result<Optio
     };
     let chain: Vec<&[u8]> = chain.iter().map(|certificate| certificate.0.as_slice()).collect();
     let oid_base = &services.setup.settings.pki.oid_base;
-    let verified = cosignature::verify(&checkpoint, [(signature, chain)].into_iter(), Some(root), oid_base);
+    let presented = Presented { line: signature, chain, said: SaidType::Elsewhere };
+    let verified = cosignature::verify(&checkpoint, [presented].into_iter(), Some(root), oid_base);
     let is_own = verified.is_ok() && checkpoint.origin == origin;
     Ok(is_own.then(|| Shown {
         head: Head { size: checkpoint.size, root: checkpoint.root },

@@ -112,7 +112,7 @@ fn rounds_write_what_is_new_and_every_checkpoint_stays_under_its_size() {
             Ok(items.into_iter().map(|bytes| bytes.0).collect())
         };
         let back = tempfile::tempdir().unwrap();
-        Copy::at(back.path()).update(&head, fetch, |_, _| {}).unwrap();
+        Copy::at(back.path()).update(&head, OID_BASE, fetch, |_, _| {}).unwrap();
         let verified = Copy::at(back.path()).verify(&stage.bank.root, None, OID_BASE, |_, _| {}).unwrap();
         assert_eq!(verified.checkpoint.size, size);
     }
