@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer};
 use super::{NoteRefused, check_key_name};
 use crate::kernel::credential::certificate::Certificate;
 use crate::kernel::sign::{
-    Algorithm, from_wire, public_key_is_sound, raw_public_key, signature_is_valid, spki_der, to_wire,
+    Algorithm, from_wire, has_low_s, lower_s, public_key_is_sound, raw_public_key, signature_is_valid, spki_der,
+    to_wire,
 };
 use crate::kernel::types::Sha256;
 
@@ -93,14 +94,17 @@ impl SignatureType {
         key.map(|(_, key)| key).ok_or(NoteRefused::KeyName)
     }
 
-    /// A signature as the token makes it, as a line has it.
+    /// A signature as the token makes it, as a line has it: of two writings that with the smaller s.
     pub(super) fn to_line(self, signature: &[u8]) -> Result<Vec<u8>, NoteRefused> {
-        to_wire(self.algorithm(), signature).ok_or(NoteRefused::SignatureInvalid)
+        let mut of_line = to_wire(self.algorithm(), signature).ok_or(NoteRefused::SignatureInvalid)?;
+        lower_s(self.algorithm(), &mut of_line);
+        Ok(of_line)
     }
 
     /// True when a line's signature over `message` is by this key.
     pub(super) fn is_by(self, spki: &[u8], message: &[u8], of_line: &[u8]) -> bool {
-        from_wire(self.algorithm(), of_line).is_some_and(|signature| signature_is_valid(spki, message, &signature))
+        from_wire(self.algorithm(), of_line)
+            .is_some_and(|signature| has_low_s(spki, &signature) && signature_is_valid(spki, message, &signature))
     }
 }
 

@@ -198,7 +198,7 @@ fn a_signature_of_one_type_is_none_of_another() {
     let mut collision = other.signed().signatures.remove(0);
     collision.key_id = note.signatures[0].key_id;
     type Row<'a> = (&'a str, &'a dyn Fn(&mut NoteSignature), Result<(), NoteRefused>);
-    let table: [Row<'_>; 12] = [
+    let table: [Row<'_>; 13] = [
         ("nothing", &|_| {}, Ok(())),
         ("the id of Ed25519", &|line| line.key_id = id(&[1], &point), Err(NoteRefused::NoSuchSignature)),
         ("the id of C2SP's ECDSA byte", &|line| line.key_id = id(&[2], &point), Err(NoteRefused::NoSuchSignature)),
@@ -220,6 +220,7 @@ fn a_signature_of_one_type_is_none_of_another() {
         ),
         ("another key with the same id", &|line| *line = collision.clone(), Err(NoteRefused::SignatureInvalid)),
         ("DER", &|line| line.signature = der.clone(), Err(NoteRefused::SignatureInvalid)),
+        ("n - s, the other writing", &|line| negate(&mut line.signature[32..]), Err(NoteRefused::SignatureInvalid)),
         ("a byte too few", &|line| line.signature.truncate(63), Err(NoteRefused::SignatureInvalid)),
         ("a byte too many", &|line| line.signature.push(0), Err(NoteRefused::SignatureInvalid)),
         ("nothing but zeros", &|line| line.signature = vec![0; 64], Err(NoteRefused::SignatureInvalid)),
@@ -282,5 +283,15 @@ fn types_have_names_and_only_ours_are_said_in_evidence() {
         let of = (SignatureType::of_note(algorithm), SignatureType::of_cosignature(algorithm));
         let fits = |kind: Option<SignatureType>| kind.is_none_or(|kind| kind.algorithm() == algorithm);
         assert!(fits(of.0) && fits(of.1) && of.0.is_some() == of.1.is_some(), "{algorithm:?}");
+    }
+}
+
+/// n − s of the group of P-256.
+fn negate(s: &mut [u8]) {
+    let order = hex::decode("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551").unwrap();
+    let mut borrowed = 0;
+    for (digit, order) in s.iter_mut().zip(order).rev() {
+        let left = 256 + i32::from(order) - i32::from(*digit) - borrowed;
+        (*digit, borrowed) = (u8::try_from(left % 256).unwrap(), 1 - left / 256);
     }
 }

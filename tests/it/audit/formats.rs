@@ -51,8 +51,8 @@ fn example() -> Vec<String> {
     let spki = spki_der(Algorithm::P256, &point);
     say("P-256 public key", hex::encode(&point));
     say("P-256 key id", hex::encode(key_id(SignatureType::P256, ORIGIN, &spki).unwrap()));
-    let by_p256 = "\u{2014} bank.countersign.example/log vD+7SJoYdgEU58igY4EMxZglhcrtYnO8emhsc6IL8tnztaxK6pz8sGe5tIqG7tiJbn\
-                   aNEF9MbWD+W76jyHvxa80b228=";
+    let by_p256 = "\u{2014} bank.countersign.example/log vD+7SJoYdgEU58igY4EMxZglhcrtYnO8emhsc6IL8tnztaxKFWMDTphGS3Z5ESd2kY\
+                   ly712ajUyou9/hKz3ZVy9HSeI=";
     let signed = SignedNote { text, signatures: vec![NoteSignature::parse(by_p256).unwrap()] };
     assert_eq!(signed.verify(ORIGIN, &spki), Ok(()));
     let own = verifier_key(SignatureType::P256, ORIGIN, &spki).unwrap();
