@@ -245,7 +245,7 @@ fn effect_told(effect: &Effect) -> Value {
             json!({ "status": "case_worked", "case_id": case_id, "step": step.status() })
         }
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
-        Effect::Decided { approval_id, transaction_id, verdict, pending: _ } => json!({
+        Effect::Decided { approval_id, transaction_id, verdict, pending: _, posted: _ } => json!({
             "status": "decided", "approval_id": approval_id, "transaction_id": transaction_id, "verdict": verdict,
         }),
         Effect::Swept { released } => json!({ "status": "swept", "released": released }),

@@ -768,6 +768,8 @@ pub enum Effect {
         verdict: Verdict,
         /// The gates that are still open: empty when this word decided it.
         pending: Vec<String>,
+        /// The posting that this word let: of a reversal, which waits for nothing else.
+        posted: Option<Posted>,
     },
     Swept {
         released: u32,

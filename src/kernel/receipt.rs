@@ -424,7 +424,8 @@ fn verify_leaf(receipt: &Receipt, statement: &TransactionStatement) -> Result<()
     }
     // An authorization names the same transaction, and so does a repeated call: neither moved anything.
     let statement_sha256 = Sha256::of(&[receipt.statement.as_bytes()]).hex();
-    let posted_it = result["status"] == "executed"
+    // A reversal is posted by the word of the last person who let it.
+    let posted_it = (result["status"] == "executed" || result["status"] == "approved")
         && result["repeated"] == false
         && result["statement_sha256"].as_str() == Some(statement_sha256.as_str());
     if !posted_it {

@@ -39,7 +39,9 @@ impl Payments {
         let (signed, evidence) = (evidence.is_some(), evidence.map(Box::new));
         let note = if note.trim().is_empty() { String::new() } else { stated(note)? };
         let act = Act::DecideApproval { approval, side, verdict, note, evidence };
-        let Effect::Decided { approval_id, transaction_id, verdict, pending } = self.operate(operator, act)? else {
+        let Effect::Decided { approval_id, transaction_id, verdict, pending, posted: _ } =
+            self.operate(operator, act)?
+        else {
             return Err(unexpected());
         };
         let status = match verdict {

@@ -58,6 +58,15 @@ pub(super) struct Line {
     pub ended: Option<Ended>,
 }
 
+impl Line {
+    fn posting(&mut self, row: i64, place: u64, said: &ResultOf<'_>) {
+        let number = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| text.parse().ok());
+        let times = self.posted.as_ref().map_or(0, |posted| posted.times) + 1;
+        let (batch, index_in_batch) = (number(&said.batch), number(&said.index_in_batch));
+        self.posted = Some(PostedLeaf { row, place, batch, index_in_batch, statement: said.statement_sha256, times });
+    }
+}
+
 /// Who authorized what towards whom, as a hash each: there are as many as transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Terms {
@@ -234,19 +243,14 @@ impl Told {
                 line.terms = asked.as_ref().map(Asked::terms);
                 line.amount = asked.and_then(Asked::money);
             }
-            Some("approved") if body.act.as_deref() == Some("decide_approval") => line.approved = true,
-            Some("executed") if result.repeated == Some(false) => {
-                let number = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(|text| text.parse().ok());
-                let times = line.posted.as_ref().map_or(0, |posted| posted.times) + 1;
-                line.posted = Some(PostedLeaf {
-                    row: leaf.row,
-                    place,
-                    batch: number(&result.batch),
-                    index_in_batch: number(&result.index_in_batch),
-                    statement: result.statement_sha256,
-                    times,
-                });
+            Some("approved") if body.act.as_deref() == Some("decide_approval") => {
+                line.approved = true;
+                // Of a reversal, which is posted by this word.
+                if result.repeated == Some(false) {
+                    line.posting(leaf.row, place, result);
+                }
             }
+            Some("executed") if result.repeated == Some(false) => line.posting(leaf.row, place, result),
             Some("cancelled") => line.ended = Some(Ended::Cancelled),
             Some("denied") if body.act.as_deref() == Some("decide_approval") => line.ended = Some(Ended::Denied),
             Some("rejected" | "paid_elsewhere") => line.ended = Some(Ended::Denied),

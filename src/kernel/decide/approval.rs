@@ -10,7 +10,9 @@ use super::bank::permitted;
 use super::posting::both_active;
 use super::{Book, Change, Grant, Orders, Ruled, core, existing, freezes_of, mandate, marks_of, release, settle};
 use crate::kernel::approval::{ApprovalDocument, Evidence, SignedBy};
-use crate::kernel::command::{Actor, AgentPrincipal, Command, Effect, OperatorPrincipal, Settlement, Stamp, Verdict};
+use crate::kernel::command::{
+    Actor, AgentPrincipal, Command, Effect, OperatorPrincipal, Posted, Settlement, Stamp, Verdict,
+};
 use crate::kernel::decide::Mark;
 use crate::kernel::ledger::{
     AccountKind, Approval, ApprovalDecided, Funds, Inconsistent, Transaction, TransactionKind, TransactionState,
@@ -49,28 +51,29 @@ pub(super) fn decide(book: &dyn Book, command: &Command, id: &ApprovalId, said: 
     if let Some(evidence) = said.evidence {
         proven(book, &transaction, person, &said, evidence, at)?;
     }
-    let effect = |pending| Effect::Decided {
+    let effect = |pending, posted| Effect::Decided {
         approval_id: id.clone(),
         transaction_id: heard.transaction_id.clone(),
         verdict: said.verdict,
         pending,
+        posted,
     };
     let quorum = &question(&heard)?.asked.quorum;
     match quorum.standing() {
         Standing::Denied => {
             let account = existing(book, &heard.debit)?;
-            Ok((effect(vec![]), release(&account, &heard, TransactionState::Denied, at.wall)?))
+            Ok((effect(vec![], None), release(&account, &heard, TransactionState::Denied, at.wall)?))
         }
         Standing::Open => {
             stands(book, &heard, at)?;
-            let effect = effect(quorum.pending());
+            let effect = effect(quorum.pending(), None);
             Ok((effect, vec![Change::UpdateTransaction(heard)]))
         }
         Standing::Complete => {
             stands(book, &heard, at)?;
             all_unrevoked(book, &transaction, at)?;
-            let effect = effect(vec![]);
-            Ok((effect, approved(book, heard, at)?))
+            let (posted, changes) = approved(book, heard.clone(), at)?;
+            Ok((effect(vec![], posted), changes))
         }
     }
 }
@@ -240,12 +243,12 @@ fn all_unrevoked(book: &dyn Book, transaction: &Transaction, at: &Stamp) -> Rule
     Ok(())
 }
 
-fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<Change>> {
+fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<(Option<Posted>, Vec<Change>)> {
     let state = TransactionState::Approved;
     let expires = at.wall.plus_ms(transaction.authorization_ttl_ms);
     let transaction = Transaction { state, expires, ..transaction };
     if transaction.kind.holds_funds() {
-        return Ok(vec![Change::UpdateTransaction(transaction)]);
+        return Ok((None, vec![Change::UpdateTransaction(transaction)]));
     }
     let mut changes = vec![Change::UpdateTransaction(transaction.clone())];
     let debit = existing(book, &transaction.debit)?;
@@ -254,8 +257,9 @@ fn approved(book: &dyn Book, transaction: Transaction, at: &Stamp) -> Ruled<Vec<
         both_active(&debit, &credit)?;
         changes.push(Change::UpdateAccount(debit.hold(transaction.total())?));
         changes.extend(core::submit(book, &transaction, at.wall)?.1);
-        return Ok(changes);
+        return Ok((None, changes));
     }
-    changes.extend(settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?.1);
-    Ok(changes)
+    let (posted, posting) = settle(book, &transaction, &debit, &credit, Funds::Available, at.wall)?;
+    changes.extend(posting);
+    Ok((Some(posted), changes))
 }

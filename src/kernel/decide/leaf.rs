@@ -312,14 +312,23 @@ fn result(effect: &Effect) -> Outcome<'_> {
             said
         }
         Effect::Cancelled { transaction_id } => json!({ "status": "cancelled", "transaction_id": transaction_id }),
-        Effect::Decided { approval_id, transaction_id, verdict, pending } => json!({
-            "status": match verdict {
-                Verdict::Approve if !pending.is_empty() => "counted",
-                Verdict::Approve => "approved",
-                Verdict::Deny => "denied",
-            },
-            "approval_id": approval_id, "transaction_id": transaction_id, "pending": pending,
-        }),
+        Effect::Decided { approval_id, transaction_id, verdict, pending, posted } => {
+            let mut said = json!({
+                "status": match verdict {
+                    Verdict::Approve if !pending.is_empty() => "counted",
+                    Verdict::Approve => "approved",
+                    Verdict::Deny => "denied",
+                },
+                "approval_id": approval_id, "transaction_id": transaction_id, "pending": pending,
+            });
+            if let Some(posted) = posted {
+                said["batch"] = json!(posted.batch.to_string());
+                said["index_in_batch"] = json!(posted.index_in_batch.to_string());
+                said["repeated"] = json!(posted.repeated);
+                said["statement_sha256"] = json!(Sha256::of(&[&posted.statement]));
+            }
+            said
+        }
         Effect::Swept { released } => json!({ "status": "swept", "released": released }),
         Effect::Revoked { certificates, authorizations, already } => json!({
             "status": "revoked", "certificates": certificates, "authorizations": authorizations,

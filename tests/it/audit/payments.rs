@@ -253,6 +253,19 @@ impl Bank {
         Ok(self.store.apply(vec![w.tool_command(&self.agent, call)])?.pop().unwrap().outcome)
     }
 
+    /// The agent asks for its money back, and alice lets it.
+    pub fn reverses(&self, original: &TransactionId) -> TransactionId {
+        let (transaction_id, idempotency_key) = (original.clone(), "back".parse().unwrap());
+        let asked = self.calls(ToolCall::RequestReversal { transaction_id, amount: None, idempotency_key }).unwrap();
+        let Ok(Effect::RequiresApproval { approval_id, transaction_id, .. }) = asked else { panic!("{asked:?}") };
+        let w = World::new(&*self.store);
+        w.now.set(clock::now().0);
+        w.ids.set(7_000_000);
+        self.say(&w, &approval_id, &transaction_id, Verdict::Approve);
+        self.settle();
+        transaction_id
+    }
+
     /// A call in a request that this key has signed.
     fn asks(&self, w: &World<'_>, call: ToolCall, key: Option<&Key>) -> Outcome {
         let mut command = w.tool_command(&self.agent, call);

@@ -96,6 +96,16 @@ fn a_witness_is_told_by_its_root() {
 }
 
 #[test]
+fn a_reversal_that_a_person_let_has_a_receipt() {
+    let (bank, paid) = super::payments::Bank::with_payments();
+    let back = bank.reverses(&paid.bought);
+    let receipt = bank.log.receipt(&back, Duration::ZERO).unwrap();
+    let verdict = verify(&receipt.to_bytes().unwrap(), &bank.kit.root, OID_BASE).unwrap();
+    assert_eq!((verdict.statement().kind.as_str(), &verdict.statement().transaction_id), ("reversal", &back));
+    assert_eq!(bank.log.check().unwrap()["sound"], true);
+}
+
+#[test]
 fn a_row_beside_a_checkpoint_is_nobodys_word_until_it_verifies() {
     let (bank, secco, stranger) = (Bank::new(), Bank::new(), Bank::new());
     let store = Arc::new(MemoryStore::default());
