@@ -277,7 +277,8 @@ def verify(data, root, oid_base, witness_root=None):
     must(is_canonical(log["body"]), "body_malformed")
     must(result["transaction_id"] == statement["transaction_id"], "body_names_another")
     this = sha256(receipt["statement"].encode()).hex()
-    posted = result["status"] in ("executed", "approved") and result["repeated"] is False
+    is_word = body.get("act") == "decide_approval" and result["status"] == "approved"
+    posted = (result["status"] == "executed" or is_word) and result["repeated"] is False
     must(posted and result["statement_sha256"] == this, "body_not_this_posting")
     commitment = sha256(unhex(log["salt"]), log["body"].encode())
     must(commitment.hex() == log["commitment"], "commitment_differs")

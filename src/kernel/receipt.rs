@@ -425,7 +425,8 @@ fn verify_leaf(receipt: &Receipt, statement: &TransactionStatement) -> Result<()
     // An authorization names the same transaction, and so does a repeated call: neither moved anything.
     let statement_sha256 = Sha256::of(&[receipt.statement.as_bytes()]).hex();
     // A reversal is posted by the word of the last person who let it.
-    let posted_it = (result["status"] == "executed" || result["status"] == "approved")
+    let is_word = body["act"] == "decide_approval" && result["status"] == "approved";
+    let posted_it = (result["status"] == "executed" || is_word)
         && result["repeated"] == false
         && result["statement_sha256"].as_str() == Some(statement_sha256.as_str());
     if !posted_it {

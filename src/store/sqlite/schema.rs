@@ -499,7 +499,6 @@ CREATE TABLE places (
 ) STRICT;
 INSERT INTO places (place, row) SELECT place, row FROM leaves WHERE place IS NOT NULL ORDER BY place;
 DROP INDEX leaves_placed;
-DROP INDEX leaves_waiting;
 ALTER TABLE leaves DROP COLUMN place;
 ";
 

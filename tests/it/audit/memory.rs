@@ -86,7 +86,7 @@ impl MemoryStore {
             let id: TransactionId = format!("txn_{:026}", batch * 1_000_000 + i64::from(index)).parse().unwrap();
             let statement = statement(&id);
             leaves.push(merkle::leaf_hash(&statement));
-            let body = json!({ "tool": "execute_purchase", "result": {
+            let body = json!({ "at": POSTED_AT, "tool": "execute_purchase", "result": {
                 "status": "executed", "transaction_id": id, "repeated": false,
                 "statement_sha256": Sha256::of(&[&statement]),
             }});

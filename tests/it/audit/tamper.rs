@@ -113,8 +113,8 @@ fn every_record_that_somebody_changes_is_named() {
         (
             "a leaf replaced by a copy of another",
             vec![
-                "UPDATE leaves SET (body, data_key, commitment) = (SELECT body, data_key, commitment FROM leaves WHERE row = (SELECT row FROM places WHERE row = (SELECT row FROM places WHERE place = 5)))
-                 WHERE place = 3"
+                "UPDATE leaves SET (body, data_key, commitment) = (SELECT body, data_key, commitment FROM leaves
+                 WHERE row = (SELECT row FROM places WHERE place = 5)) WHERE row = (SELECT row FROM places WHERE place = 3)"
                     .into(),
             ],
             LeafMoved,
@@ -318,8 +318,17 @@ fn restore(bank: &Bank, original: &Path) {
     let mut connection = opened(bank);
     connection.execute("ATTACH ?1 AS original", [original.to_str().unwrap()]).unwrap();
     let back = connection.transaction().unwrap();
-    let tables =
-        ["leaves", "data_keys", "nodes", "checkpoints", "batches", "transactions", "cosignatures", "witness_chains"];
+    let tables = [
+        "leaves",
+        "places",
+        "data_keys",
+        "nodes",
+        "checkpoints",
+        "batches",
+        "transactions",
+        "cosignatures",
+        "witness_chains",
+    ];
     for table in tables {
         back.execute_batch(&format!(
             "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM original.{table};"
