@@ -246,7 +246,7 @@ pub fn add_checkpoint(bytes: &[u8]) {
                     told_at: NOW,
                     halt: None,
                 };
-                if let Ok(Verdict::Cosign(next, _)) = witness::judge(&[known.clone()], &submission, NOW) {
+                if let Ok(Verdict::Cosign(next, _)) = witness::judge(std::slice::from_ref(&known), &submission, NOW) {
                     assert_eq!(next.head, head);
                     assert!(head.size > remembered.size || head == remembered, "one head for one size, and never back");
                 }

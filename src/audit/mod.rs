@@ -150,7 +150,8 @@ impl Log {
     /// store holds a log of another name; `log_damaged` when the newest checkpoint is unreadable.
     pub fn open(setup: LogSetup) -> Result<Arc<Self>, Failure> {
         let origin = &setup.settings.origin;
-        if !is_key_name(origin) || note_type(&setup.checkpoint.key.spki).is_err() {
+        let key = &setup.checkpoint.key;
+        if !is_key_name(origin) || key.purpose != Purpose::Checkpoint || note_type(&key.spki).is_err() {
             return Err(Failure::usage(
                 "log_key_unfit",
                 format!("the checkpoint key signs no notes, or the log's name {origin:?} cannot name a key"),

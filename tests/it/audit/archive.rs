@@ -142,7 +142,8 @@ fn what_was_changed_in_the_archive_is_never_written_over() {
     let stage = Stage::new();
     let (log, _) = stage.log(300, "a");
     stage.round(&stage.archive(), &log).unwrap();
-    let rows: [(&str, fn(&mut Vec<u8>), &str); 4] = [
+    type Change = fn(&mut Vec<u8>);
+    let rows: [(&str, Change, &str); 4] = [
         ("tile/0/000", |bytes| bytes[7] ^= 1, "archive_differs"),
         ("tile/entries/001.p/44", |bytes| bytes.truncate(9), "archive_differs"),
         ("checkpoints/00000000000000000300/checkpoint", |bytes| bytes[0] ^= 1, "archive_differs"),

@@ -141,7 +141,8 @@ fn the_verbs_of_the_check_answer_by_place_and_in_pages_on_both_stores() {
         }
         let kinds: Vec<(String, String)> =
             bookings.iter().map(|booking| (booking.kind.clone(), booking.state.clone())).collect();
-        (sizes, batches, kinds, levels)
+        // The number of a batch is its commit's, which each store counts in its own way.
+        (sizes, batches.len(), kinds, levels)
     };
     assert_eq!(answers(&on_postgres), answers(&on_sqlite));
 }

@@ -307,7 +307,7 @@ fn a_cosignature_counts_under_the_root_of_somebody_who_is_trusted() {
         let of_another = vec![Wrong::CosignatureOfAnother; checkpoints.len()];
         assert_eq!(under(None), []);
         assert_eq!(under(Some(&[other.root.clone(), secco.root.clone()])), []);
-        assert_eq!(under(Some(&[other.root.clone()])), of_another);
+        assert_eq!(under(Some(std::slice::from_ref(&other.root))), of_another);
         assert_eq!(under(Some(&[])), of_another);
         assert_eq!(bank.log.check().unwrap()["sound"], true);
     }
