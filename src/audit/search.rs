@@ -187,19 +187,19 @@ impl Log {
     /// The places between which every leaf of the query's time is, and not much else.
     pub(super) fn span_of(&self, query: &SearchQuery, size: u64) -> Result<Span, Failure> {
         let from = match query.since {
-            Some(since) => self.first_place(size, |at| at.plus_ms(DISORDER_MAX_MS) >= since)?,
+            Some(since) => self.first_place(size, Timeless::After, |at| at.plus_ms(DISORDER_MAX_MS) >= since)?,
             None => 0,
         };
         let end = match query.until {
-            Some(until) => self.first_place(size, |at| at > until.plus_ms(DISORDER_MAX_MS))?,
+            Some(until) => self.first_place(size, Timeless::Before, |at| at > until.plus_ms(DISORDER_MAX_MS))?,
             None => size,
         };
         Ok(Span { from: from.min(end), end })
     }
 
-    /// The first place whose leaf passes, where all that pass come after all that do not; or a place before it when leaves
-    /// have no time to go by.
-    fn first_place(&self, size: u64, passes: impl Fn(UnixMillis) -> bool) -> Result<u64, Failure> {
+    /// The first place whose leaf passes, where all that pass come after all that do not. Where many leaves in a row have
+    /// no time to go by, erased ones for example, it may be a place on the side that leaves nothing out.
+    fn first_place(&self, size: u64, timeless: Timeless, passes: impl Fn(UnixMillis) -> bool) -> Result<u64, Failure> {
         let (mut low, mut high) = (0, size);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -208,11 +208,19 @@ impl Log {
             let timed = leaves.iter().find_map(|leaf| Some((leaf.index?, time_of(leaf)?)));
             match timed {
                 Some((place, at)) if place < high && !passes(at) => low = place + 1,
+                None if timeless == Timeless::Before => low = middle + u64::from(width.max(1)),
                 Some(_) | None => high = middle,
             }
         }
         Ok(low)
     }
+}
+
+/// On which side of the place that is looked for leaves without a time are taken to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Timeless {
+    Before,
+    After,
 }
 
 /// When a leaf's request arrived, as its body says.

@@ -144,6 +144,11 @@ fn rule(facts: &mut Facts) -> &mut Rules {
 /// One change of what is seen, and what it makes of one check.
 type Case = (Check, fn(&mut Facts), Outcome);
 
+fn archived(facts: &mut Facts, result: &str, detail: &str) {
+    let told = DoctorLine { detail: detail.into(), ..line("log archive", result) };
+    facts.doctor.value.as_mut().unwrap().push(told);
+}
+
 #[test]
 fn each_check_turns_when_what_it_looks_at_turns() {
     use Outcome::{Met, NotApplicable, NotMet, Partly};
@@ -226,6 +231,13 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         (Check::LogKept, |facts| facts.first.value = Ok(None), NotMet),
         (Check::LogKept, |facts| facts.first.value.as_mut().unwrap().as_mut().unwrap().at = None, Partly),
         (Check::LogKept, |facts| facts.retention_days = Some(30), Partly),
+        (Check::LogArchived, |_| {}, NotApplicable),
+        (Check::LogArchived, |facts| archived(facts, "ok", "18 leaves, locked (compliance) until 2033"), Met),
+        (Check::LogArchived, |facts| archived(facts, "ok", "18 leaves, written once"), Partly),
+        (Check::LogArchived, |facts| archived(facts, "warn", "3 leaves behind"), Partly),
+        (Check::LogArchived, |facts| archived(facts, "warn", "off: the log is copied nowhere"), NotMet),
+        (Check::LogArchived, |facts| archived(facts, "fail", "archive_not_locked"), NotMet),
+        (Check::LogArchived, |facts| facts.doctor.value = Err("gone".into()), NotMet),
         (Check::LogNames, |_| {}, Met),
         (Check::LogNames, |facts| facts.newest.value.as_mut().unwrap()[0].actor = None, Partly),
         (Check::LeavesSealed, |_| {}, Met),

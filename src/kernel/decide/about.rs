@@ -26,6 +26,13 @@ pub fn about(book: &dyn Book, command: &Command, decided: &Decided) -> Result<Da
 }
 
 fn subject(book: &dyn Book, command: &Command, decided: &Decided) -> Ruled<DataSubject> {
+    // Whoever asks chooses the account: without its owner's grant the leaf is the agent's, whatever came of it.
+    if let (Act::Tool { call, .. }, Actor::Agent(agent)) = (&command.act, &command.actor)
+        && let Some(account) = account_of(call)
+        && book.grant(&agent.spiffe_id, account)?.is_none()
+    {
+        return Ok(DataSubject::Agent(agent.spiffe_id.clone()));
+    }
     if is_about_one_payment(&command.act) {
         for account in touched(&decided.changes) {
             if let Some(owner) = owner(book, account)? {

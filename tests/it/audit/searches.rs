@@ -8,6 +8,7 @@ use countersign::audit::export::{ExportCall, Format};
 use countersign::audit::search::{DISORDER_MAX_MS, Order, SearchCall, SearchQuery, Span};
 use countersign::kernel::export_note;
 use countersign::kernel::types::{Money, Sha256, UnixMillis};
+use countersign::store::LeafContent;
 use serde_json::json;
 
 use super::log::{advance_all, open};
@@ -32,6 +33,21 @@ fn places(log: &Log, query: &SearchQuery, order: Order, limit: u32) -> Vec<u64> 
             return found;
         }
     }
+}
+
+#[test]
+fn what_is_behind_many_erased_leaves_is_found() {
+    let (bank, store) = (BareBank::new(), Arc::new(MemoryStore::default()));
+    store.add_leaves(150);
+    store.post(&bank, 7, 3);
+    let log = open(&bank, &store);
+    advance_all(&log);
+    for leaf in 0..150 {
+        store.rows().leaves[leaf].content = LeafContent::Erased;
+    }
+    let query = SearchQuery { until: Some(UnixMillis(1_795_234_837_125)), ..SearchQuery::default() };
+    assert_eq!(places(&log, &query, Order::OldestFirst, 10), [150, 151, 152]);
+    assert_eq!(places(&log, &query, Order::NewestFirst, 2), [152, 151, 150]);
 }
 
 #[test]

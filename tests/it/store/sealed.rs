@@ -80,6 +80,13 @@ sentences! {
         assert_eq!(refused.outcome, Err(Refusal::AccountNotGranted));
         is_about(w, &refused, &DataSubject::Agent(shopper().spiffe_id));
     };
+    what_is_refused_before_a_grant_is_looked_at_is_about_the_agent_that_asked: |w| {
+        w.bank();
+        w.revoke_shopper().unwrap();
+        let refused = tool(w, balance_of("CHK_002"));
+        assert_eq!(refused.outcome, Err(Refusal::AgentRevoked));
+        is_about(w, &refused, &DataSubject::Agent(shopper().spiffe_id));
+    };
     what_people_do_is_about_them_unless_it_names_somebody: |w| {
         w.bank();
         let product = w.decision(Actor::Operator(operator("ada", &["administrator"])), add_product("amazon.com", "X", "1"));
