@@ -292,6 +292,11 @@ impl Authority {
     fn destructible(&self, label: &str) -> Result<KeyInfo, Failure> {
         let key = self.key_by_label(label)?;
         match key.state {
+            KeyState::VerifyOnly if self.seals_store_keys(&key)? => Err(Failure::refused(
+                "key_still_seals",
+                format!("a key of the store lies under {label}: what leaves say could not be read any more"),
+                "run `countersign key rotate data-wrapping` again while the token answers: it seals the store's keys anew",
+            )),
             KeyState::VerifyOnly => Ok(key),
             KeyState::Active => Err(Failure::refused(
                 "key_still_active",
@@ -302,6 +307,11 @@ impl Authority {
                 Err(Failure::refused("key_destroyed", format!("{label} was destroyed"), "nothing is left to do"))
             }
         }
+    }
+
+    fn seals_store_keys(&self, key: &KeyInfo) -> Result<bool, Failure> {
+        let of_data = key.purpose == Purpose::DataWrapping;
+        Ok(of_data && self.store.store_keys()?.iter().any(|kept| kept.wrapping_key == key.id))
     }
 
     fn announcement(&self) -> std::path::PathBuf {

@@ -13,9 +13,6 @@ const ROLES: [&str; 2] = ["officer", "administrator"];
 /// `Subject`. Holding and releasing take one person, erasing two; a repeat changes nothing.
 pub(super) fn act(book: &dyn Book, command: &Command, subject: &DataSubject, step: &SubjectStep) -> Ruled<Orders> {
     let by = operator(&command.actor, &ROLES)?;
-    if *subject == DataSubject::System {
-        return Err(Refusal::SubjectNotErasable.into());
-    }
     let known = book.subject(subject)?;
     let at = command.stamp.wall;
     let (effect, change) = match step {
@@ -28,6 +25,7 @@ pub(super) fn act(book: &dyn Book, command: &Command, subject: &DataSubject, ste
         SubjectStep::Release { .. } => {
             (Effect::Done { changed: true }, Some(Change::ReleaseSubject { subject: subject.clone() }))
         }
+        SubjectStep::Erase { .. } if *subject == DataSubject::System => return Err(Refusal::SubjectNotErasable.into()),
         SubjectStep::Erase { .. } if known.held => return Err(Refusal::UnderLegalHold.into()),
         SubjectStep::Erase { pseudonym, .. } => match known.erasure_asked_by {
             None if known.keys.is_empty() => (Effect::Erased { keys: 0 }, None),

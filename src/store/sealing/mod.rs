@@ -24,6 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 use super::{LeafContent, LeafRecord, Store, StoreFault};
+use crate::kernel::receipt::commitment;
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 use crate::ops::clock;
@@ -129,8 +130,13 @@ pub fn begin(store: &dyn Store, wrapping: Arc<dyn Wrapping>) -> Result<(), Failu
         Failure::fault("store_key_missing", "the store key that was just kept is not there", "report this as a defect")
     })?;
     for earlier in kept.into_iter().filter(|earlier| earlier.wrapping_key != active) {
-        // One whose wrapping key is gone stays as it is: what it sealed is damaged for whoever looks, and says so.
-        let Ok(key) = opened(&*wrapping, &earlier) else { continue };
+        let key = match opened(&*wrapping, &earlier) {
+            Ok(key) => key,
+            // One whose wrapping key is gone stays as it is: what it sealed is damaged for whoever looks, and says so.
+            Err(failure) if failure.name == "store_key_locked" => continue,
+            // A token that is away says nothing about it: passed over, its wrapping key could be destroyed after this.
+            Err(failure) => return Err(failure),
+        };
         let wrapped = wrapping.wrap(active, &StoreKey::context(earlier.id), &key)?;
         store.work_keys(KeyWork::Rewrap(StoreKey { wrapping_key: active, wrapped, ..earlier }))?;
     }
@@ -237,9 +243,13 @@ pub(super) fn open(
         .collect()
 }
 
+/// Nobody has authenticated it: what it commits to is all that it is known by.
 fn clear(leaf: &LeafRow) -> LeafContent {
     match leaf.salt.as_slice().try_into() {
-        Ok(salt) => LeafContent::Known { salt, body: leaf.body.clone() },
+        Ok(salt) if commitment(&salt, &leaf.body) == leaf.commitment => {
+            LeafContent::Known { salt, body: leaf.body.clone() }
+        }
+        Ok(_) => LeafContent::Damaged("salt and body are not what it commits to".into()),
         Err(_) => LeafContent::Damaged("it is not sealed and has no salt".into()),
     }
 }

@@ -45,7 +45,7 @@ fn what_is_behind_many_erased_leaves_is_found() {
     for leaf in 0..150 {
         store.rows().leaves[leaf].content = LeafContent::Erased;
     }
-    let query = SearchQuery { until: Some(UnixMillis(1_795_234_837_125)), ..SearchQuery::default() };
+    let query = SearchQuery { until: Some(UnixMillis(1_795_234_837_126)), ..SearchQuery::default() };
     assert_eq!(places(&log, &query, Order::OldestFirst, 10), [150, 151, 152]);
     assert_eq!(places(&log, &query, Order::NewestFirst, 2), [152, 151, 150]);
 }
