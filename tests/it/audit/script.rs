@@ -115,7 +115,9 @@ fn takes_it_and_no_other(python: &Path, log: Algorithm, witness: Algorithm) {
     all.args(["-B", "-c", EVERY_BYTE]).arg(script().parent().unwrap()).args([place("receipt.json"), place("root.pem")]);
     let tried = all.output().unwrap();
     assert!(tried.status.success(), "{}", text(&tried));
-    assert!(text(&tried).trim().parse::<usize>().unwrap() > 1_000, "{}", text(&tried));
+    // A certificate with a bit exchanged may be one that the package warns of.
+    let count = String::from_utf8_lossy(&tried.stdout).trim().parse::<usize>();
+    assert!(count.is_ok_and(|count| count > 1_000), "{}", text(&tried));
 }
 
 /// What the command refuses the script refuses, too: each row is a file, most of them one that nearly verifies.
