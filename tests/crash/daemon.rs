@@ -288,17 +288,29 @@ fn killed_under_payments(name: &str, victims: &[&str]) {
 
 /// The checker has no token: what leaves say is opened for it, and it judges by itself whether that is what they commit to.
 fn say_in_the_clear(state: &Path) {
+    said_in_the_clear(state, &state.join("store/store.sqlite3"));
+}
+
+/// The same in a copy; the store stays as it is.
+pub fn copy_in_the_clear(state: &Path, copy: &Path) {
+    let suffixes = ["", "-wal"].map(|suffix| (state.join(format!("store/store.sqlite3{suffix}")), suffix));
+    for (file, suffix) in suffixes.into_iter().filter(|(file, _)| file.exists()) {
+        std::fs::copy(file, format!("{}{suffix}", copy.display())).unwrap();
+    }
+    said_in_the_clear(state, copy);
+}
+
+fn said_in_the_clear(state: &Path, path: &Path) {
     let state = StateDir::new(state);
     let config = Config::load(&state).unwrap();
     let (party, party_settings, settings) = config.hosted();
     let token = Embedded::start(PathBuf::from(PROGRAM), &state, &party_settings.token, settings).unwrap();
-    let path = state.resolve("store/store.sqlite3");
-    let store = SqliteStore::open(&path).unwrap();
+    let store = SqliteStore::open(path).unwrap();
     let wrapping = token.pool() as Arc<dyn Token>;
     until("the token", || sealing::begin(&*store, &wrapping, party.as_str(), &config.audit).ok());
     let leaves: Vec<LeafRecord> = (1..).map_while(|row| store.leaf(row).unwrap()).collect();
     drop(store);
-    let connection = rusqlite::Connection::open(&path).unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
     for LeafRecord { row, content, .. } in leaves {
         let LeafContent::Known { salt, body } = content else { panic!("leaf {row} does not open: {content:?}") };
         let sql = "UPDATE leaves SET salt = ?2, body = ?3, data_key = NULL WHERE row = ?1";

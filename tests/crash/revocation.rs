@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::checker::{Found, check};
-use crate::daemon::{PROGRAM, Stage};
+use crate::daemon::{PROGRAM, Stage, copy_in_the_clear, until};
 use crate::injected::most_of_a_thread;
 use crate::seed::{Chance, runs, seed};
 use crate::trace::WRITE_CLASS;
@@ -105,10 +105,6 @@ impl Scene {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn store(&self) -> String {
-        format!("sqlite:{}", self.stage.state("bank").join("store/store.sqlite3").display())
-    }
-
     /// Whether the bank gives the agent's program what it asks for.
     fn serves_the_agent(&self) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -158,6 +154,10 @@ impl Scene {
         let watching = Strace::kills_at(front, call, number).expect("it could be watched");
         let told = self.command(form.words, form.operator);
         drop(watching);
+        // Its connections are closed before it is gone.
+        if String::from_utf8_lossy(&told.stderr).contains("daemon_hung_up") {
+            until("the front's end", || (!is_alive(front)).then_some(()));
+        }
         let is_killed = !is_alive(front);
         let answer: Option<Value> = told.status.success().then(|| serde_json::from_slice(&told.stdout).unwrap());
         if answer.is_none() && !is_killed {
@@ -172,7 +172,10 @@ impl Scene {
             return Err("the agent was served again".into());
         }
         self.asked(&["stop"], OFFICER);
-        match check(&self.store(), Path::new("/dev/null")) {
+        let copy = tempfile::tempdir().unwrap();
+        let store = copy.path().join("store.sqlite3");
+        copy_in_the_clear(&self.stage.state("bank"), &store);
+        match check(&format!("sqlite:{}", store.display()), Path::new("/dev/null")) {
             Found::Sound(_) => Ok(is_killed),
             Found::Differences(_, told) => Err(told),
         }
