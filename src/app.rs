@@ -45,6 +45,8 @@ use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::ops::space::Space;
 use crate::payment::Outbox;
+use crate::signing;
+use crate::signing::settings::SigningSettings;
 use crate::store::keep::Keep;
 use crate::store::postgres::{Endpoint, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -52,9 +54,12 @@ use crate::store::{Schema, Store};
 use crate::tls::ClientIdentity;
 use crate::tls::asking::{Place, Unresolved};
 use crate::tls::peer::{PeerClient, PeerPlace};
+use crate::vault::{Feed, Vault, VaultSetup};
 
 /// How often expired holds go back and refused handshakes are written down.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a credential that was rotated is used.
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether a list is due.
 const PUBLICATION_INTERVAL: Duration = Duration::from_secs(1);
 /// Set-up may complete while the daemon runs: how soon the listener notices.
@@ -100,6 +105,7 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let archive = archive.map(|archive| archive::Outside::read(archive, state, Unresolved::Tolerated)).transpose();
     // What it takes from files and name servers is out of reach afterwards.
     let store = StorePlace::find(state, &config);
+    let signing = if doors == Doors::All { signing::Socket::open(&config.signing, state) } else { Ok(None) };
     // Before any thread starts: threads inherit the confinement.
     let confinement = {
         let archived = archive.as_ref().ok().and_then(Option::as_ref).and_then(archive::Outside::directory);
@@ -109,8 +115,9 @@ pub fn run_front(state: &StateDir, doors: Doors) -> Result<(), Failure> {
     let deadline = Duration::from_millis(hsm_settings.deadline_ms);
     let (hsm, control) = WorkerPool::attach(control, hsm_settings.workers, deadline)?;
     let found = outside.and_then(|core| {
-        let (peer, followed, group, told, archive) = (peer?, followed?, group?, told?, archive?);
-        Ok((Beyond { core, peer, followed, group, told, archive }, store?))
+        let (peer, followed, group, told) = (peer?, followed?, group?, told?);
+        let (archive, signing) = (archive?, signing?);
+        Ok((Beyond { core, peer, followed, group, told, archive, signing }, store?))
     });
     let (beyond, store) = match found {
         Ok(found) => found,
@@ -142,6 +149,8 @@ struct Beyond {
     told: notify::Outside,
     /// Where the log is archived.
     archive: Option<archive::Outside>,
+    /// Where other programs have things signed, and who they are.
+    signing: Option<signing::Socket>,
 }
 
 struct Front {
@@ -182,6 +191,16 @@ fn start(
         authority.reach(PeerClient::start(place)?);
     }
     let as_client = Arc::clone(&authority) as Arc<dyn ClientIdentity>;
+    let vault = Arc::new(Vault::new(VaultSetup {
+        store: Arc::clone(&store),
+        token: Arc::clone(&hsm) as Arc<dyn crate::hsm::Token>,
+        party: party.clone(),
+        trust_domain: config.pki.trust_domain.clone(),
+        algorithm: hsm_settings.algorithms.get(&Purpose::VaultWrapping).copied(),
+    }));
+    let slots = beyond.told.secrets().into_iter().chain(beyond.core.as_ref().and_then(banking::Outside::secret));
+    let slots = slots.chain(beyond.archive.as_ref().and_then(archive::Outside::secret));
+    let feed = Arc::new(Feed::new(Arc::clone(&vault), slots));
     let core = beyond.core.map(|outside| banking::HttpCore::start_as(outside, Some(as_client))).transpose()?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -205,6 +224,7 @@ fn start(
             witness: config.witness.clone(),
             pki: config.pki.clone(),
             agents: config.agents,
+            signing: config.signing.clone(),
         },
         operators: Operators::new(config.operator.clone(), config.demo.clone()).of_group(beyond.group),
         hsm,
@@ -213,15 +233,25 @@ fn start(
         core: core.map(|core| core as Arc<dyn CoreBanking>),
         notifier: Some(Arc::clone(&notifier)),
         archive: archive.clone(),
+        vault,
+        feed,
         confinement,
         space,
     })?;
 
-    if doors == Doors::All {
-        // A store that is older than what others have seen does nothing: no order, no mail, no checkpoint, no answer.
-        witness::asking::at_start(&services)?;
+    // A store that is older than what others have seen does nothing: no order, no mail, no checkpoint, no answer. One command
+    // is let in all the same, to find out why; what it records is not signed here.
+    let purpose = match doors {
+        Doors::All => witness::asking::Purpose::Serving,
+        Doors::AdminOnly => witness::asking::Purpose::Command,
+    };
+    match (doors, witness::asking::at_start(&services, purpose)) {
+        (_, Ok(())) => services.begin()?,
+        (Doors::All, Err(failure)) => return Err(failure),
+        (Doors::AdminOnly, Err(failure)) => {
+            tracing::warn!(name = %failure.name, message = %failure.message, "nothing is signed");
+        }
     }
-    services.begin()?;
     let stop = CancellationToken::new();
     let mut tasks = Vec::new();
 
@@ -238,6 +268,11 @@ fn start(
         }
         tasks.push(runtime.spawn(renew_lease(Arc::clone(&services), stop.clone())));
         tasks.push(runtime.spawn(maintain(Arc::clone(&services), stop.clone())));
+        if !services.setup.feed.is_empty() {
+            // Before anything is sent or asked; what stays sealed now is read when the HSM answers.
+            services.feed();
+            tasks.push(runtime.spawn(feed_credentials(Arc::clone(&services), stop.clone())));
+        }
         if let Err(fault) = notifier.begin() {
             tracing::warn!(%fault, "people are told of what is decided from the first look at the log on");
         }
@@ -272,6 +307,11 @@ fn start(
             let keys = Arc::new(AgentKeysGate::new(Arc::clone(&services)));
             let socket = admin_socket::bind(&state.agent_socket())?;
             tasks.push(runtime.spawn(agent_socket::serve(socket, keys, stop.clone())));
+        }
+        if let Some(socket) = beyond.signing {
+            let desk = signing_desk(&services, &config.signing, socket.callers);
+            tasks.push(runtime.spawn(signing::serve(socket.listener, Arc::clone(&desk), stop.clone())));
+            tasks.push(runtime.spawn(desk.tend(stop.clone())));
         }
         if party_settings.kind.certifies() {
             tasks.push(runtime.spawn(publish(Arc::clone(&services), stop.clone())));
@@ -321,6 +361,25 @@ fn start(
     }
     drop(_entered);
     Ok(Front { runtime, services, stop, tasks, ports })
+}
+
+/// The signing service of this daemon.
+fn signing_desk(services: &Arc<Services>, settings: &SigningSettings, callers: signing::Callers) -> Arc<signing::Desk> {
+    let (logged, asked) = (Arc::clone(services), Arc::clone(&services.setup.hsm));
+    signing::Desk::new(signing::DeskSetup {
+        settings: settings.clone(),
+        callers,
+        store: Arc::clone(&services.setup.store),
+        token: services.token(),
+        recorded: Box::new(move || {
+            if let Ok(log) = logged.log() {
+                log.notify();
+            }
+        }),
+        hsm_is_up: Box::new(move || asked.health().state != HsmState::Down),
+        // A bank forgets its payments' keys, and these with them.
+        forgets: services.setup.kind != PartyKind::Bank,
+    })
 }
 
 /// Listens on an address; answers which one it is.
@@ -502,6 +561,20 @@ async fn maintain(services: Arc<Services>, stop: CancellationToken) {
         }
         if stop.is_cancelled() {
             return;
+        }
+    }
+}
+
+/// Looks at the vault for what the daemon itself needs. A task of its own: the HSM may be slow.
+async fn feed_credentials(services: Arc<Services>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FEED_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+        let turn = Arc::clone(&services);
+        if tokio::task::spawn_blocking(move || turn.feed()).await.is_err() {
+            tracing::error!("reading credentials met a defect");
         }
     }
 }
@@ -693,6 +766,7 @@ pub fn check_places(state: &StateDir, config: &Config) -> Result<(), Failure> {
     let archive = config.audit.archive.as_ref();
     archive.map(|archive| archive::Outside::read(archive, state, refused)).transpose()?;
     AdminGroup::find(&config.admin)?;
+    signing::Callers::find(&config.signing)?;
     Ok(())
 }
 

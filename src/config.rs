@@ -20,6 +20,7 @@ use crate::notify::settings::NotifySettings;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
 use crate::payment::settings::{PaymentSettings, PolicySettings};
+use crate::signing::settings::SigningSettings;
 use crate::store::settings::StoreSettings;
 use crate::tls::peer::PeerSettings;
 
@@ -63,6 +64,9 @@ pub struct Config {
     /// Needed by an agent host's bridge.
     #[serde(default)]
     pub upstream: Option<UpstreamSettings>,
+    /// What other programs of this machine have signed.
+    #[serde(default)]
+    pub signing: SigningSettings,
     /// What an agent host signs for its agents.
     #[serde(default)]
     pub agents: AgentSettings,
@@ -248,6 +252,7 @@ impl Config {
                 PartyKind::Bank | PartyKind::SecurityCompany => {}
             }
         }
+        self.signing.check()?;
         self.audit.check()?;
         self.witness_fits(party.kind)?;
         self.monitor.check()?;

@@ -26,8 +26,10 @@ pub mod notify;
 pub mod ops;
 pub mod payment;
 pub mod report;
+pub mod signing;
 pub mod store;
 pub mod tls;
+pub mod vault;
 
 // For verification elsewhere (docs/VERIFYING.md): a pure function and what it speaks of.
 pub use kernel::credential::pair::{PairQuestion, VerifiedAgent, VerifyRefusal, verify_pair};

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Verifies a receipt of a bank with nothing of Countersign's: this file, the `cryptography` package, the bank's root.
 
-    python3 receipt.py receipt.json bank-root.pem [OID-BASE] [WITNESS-ROOT.pem]
+    python3 receipt.py receipt.json bank-root.pem [--witness-root secco-root.pem] [--oid-base OID]
 
 The exact bytes are in docs/FORMATS.md. It prints what the receipt proves, or `refused: <name>` and exits with 3. With the
 root of a witness, the security company, the witness must have cosigned.
 """
+import argparse
 import base64
 import hashlib
 import json
@@ -81,7 +82,10 @@ def canonical(value):
 
 
 def is_canonical(text):
-    return canonical(read(text)) == text.encode()
+    try:
+        return canonical(read(text)) == text.encode()
+    except ValueError:
+        return False
 
 
 def included(leaf, index, size, path, root):
@@ -245,24 +249,30 @@ def cosigned(cosignatures, text, witness_root, oid_base):
     return names
 
 
+def part(text, name):
+    """What a text in the receipt says, which has one writing."""
+    must(is_canonical(text), name)
+    return read(text)
+
+
 def verify(data, root, oid_base, witness_root=None):
     must(len(data) <= 1 << 20, "receipt_too_large")
     try:
         receipt = read(data)
         shaped(receipt, RECEIPT)
-        statement, batch, log = read(receipt["statement"]), receipt["batch"], receipt["log"]
+        batch, log = receipt["batch"], receipt["log"]
         shaped(batch, BATCH)
         shaped(log, LOG)
-        document, body = read(batch["document"]), read(log["body"])
     except (ValueError, KeyError, TypeError):
         raise Refused("receipt_malformed")
     must(canonical(receipt) + b"\n" == data, "receipt_not_canonical")
     must(receipt["schema"] == "countersign/receipt/v1", "receipt_unknown_schema")
-    must(is_canonical(receipt["statement"]), "statement_not_canonical")
+    statement = part(receipt["statement"], "statement_not_canonical")
     at = datetime.fromisoformat(statement["posted_at"].replace("Z", "+00:00")).astimezone(timezone.utc)
 
     key = certified(batch["chain"], root, f"{oid_base}.2.3", at, True, IDENTIFIERS)
-    must(is_canonical(batch["document"]) and document["schema"] == "countersign/batch/v1", "batch_document_malformed")
+    document = part(batch["document"], "batch_document_malformed")
+    must(document["schema"] == "countersign/batch/v1", "batch_document_malformed")
     is_known = document.get("signature", "low-s") == "low-s" and type(document["count"]) is int
     must(is_known, "batch_document_malformed")
     must(document["count"] == batch["count"], "batch_count_differs")
@@ -273,8 +283,8 @@ def verify(data, root, oid_base, witness_root=None):
     batch_root = unhex(document["root"])
     must(included(leaf, batch["index"], batch["count"], batch["path"], batch_root), "statement_not_in_batch")
 
+    body = part(log["body"], "body_malformed")
     result = body["result"]
-    must(is_canonical(log["body"]), "body_malformed")
     must(result["transaction_id"] == statement["transaction_id"], "body_names_another")
     this = sha256(receipt["statement"].encode()).hex()
     is_word = body.get("act") == "decide_approval" and result["status"] == "approved"
@@ -299,13 +309,18 @@ def verify(data, root, oid_base, witness_root=None):
 
 
 def main():
-    data = open(sys.argv[1], "rb").read((1 << 20) + 1)
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("receipt", type=argparse.FileType("rb"))
+    asked.add_argument("root", type=argparse.FileType("rb"))
+    asked.add_argument("--witness-root", type=argparse.FileType("rb"))
+    asked.add_argument("--oid-base", default="1.3.6.1.4.1.32473")
+    asked = asked.parse_args()
 
     def root_in(file):
-        return x509.load_pem_x509_certificate(open(file, "rb").read()).public_bytes(Encoding.DER)
+        return x509.load_pem_x509_certificate(file.read()).public_bytes(Encoding.DER)
 
-    root, witness_root = root_in(sys.argv[2]), root_in(sys.argv[4]) if len(sys.argv) > 4 else None
-    oid_base = sys.argv[3] if len(sys.argv) > 3 else "1.3.6.1.4.1.32473"
+    data, oid_base = asked.receipt.read((1 << 20) + 1), asked.oid_base
+    root, witness_root = root_in(asked.root), asked.witness_root and root_in(asked.witness_root)
     try:
         statement, index, origin, size, signature_type, witnesses = verify(data, root, oid_base, witness_root)
     except Refused as refused:

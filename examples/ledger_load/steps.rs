@@ -298,6 +298,8 @@ fn transaction_of(effect: &Effect) -> Option<&TransactionId> {
         | Effect::Certificate(_)
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
+        | Effect::Vault(_)
+        | Effect::Signing { .. }
         | Effect::Witnessed(_)
         | Effect::LogAccepted { .. }
         | Effect::Done { .. } => None,

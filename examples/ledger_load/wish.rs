@@ -258,7 +258,7 @@ fn effect_told(effect: &Effect) -> Value {
         Effect::Spread { agents, .. } => json!({ "status": "spread", "agents": agents }),
         Effect::Frozen { already } => json!({ "status": "frozen", "already": already }),
         Effect::ErasureAsked { keys } => json!({ "status": "erasure_asked", "keys": keys }),
-        Effect::Erased { keys } => json!({ "status": "erased", "keys": keys }),
+        Effect::Erased { keys, .. } => json!({ "status": "erased", "keys": keys }),
         Effect::Lapsed { keys } => json!({ "status": "lapsed", "keys": keys }),
         Effect::Unfrozen { by } => json!({ "status": "unfrozen", "by": by }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id }),
@@ -266,6 +266,8 @@ fn effect_told(effect: &Effect) -> Value {
             json!({ "status": "policy_in_force", "version": version, "changed": changed })
         }
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number }),
+        Effect::Vault(_) => json!({ "status": "vault" }),
+        Effect::Signing { .. } => json!({ "status": "ordered" }),
         Effect::Witnessed(_) => json!({ "status": "witnessed" }),
         Effect::LogAccepted { by } => json!({ "status": "accepted", "by": by }),
         Effect::Done { changed } => json!({ "status": "done", "changed": changed }),

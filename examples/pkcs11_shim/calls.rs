@@ -69,7 +69,6 @@ functions! {
         C_CreateObject(session: Session, template: CK_ATTRIBUTE_PTR, count: CK_ULONG, object: CK_OBJECT_HANDLE_PTR);
         C_CopyObject(session: Session, from: Object, template: CK_ATTRIBUTE_PTR, count: CK_ULONG, object: CK_OBJECT_HANDLE_PTR);
         C_GetAttributeValue(session: Session, object: Object, template: CK_ATTRIBUTE_PTR, count: CK_ULONG);
-        C_FindObjectsInit(session: Session, template: CK_ATTRIBUTE_PTR, count: CK_ULONG);
         C_FindObjectsFinal(session: Session);
         C_EncryptInit(session: Session, mechanism: CK_MECHANISM_PTR, key: Object);
         C_Encrypt(session: Session, data: CK_BYTE_PTR, length: CK_ULONG, out: CK_BYTE_PTR, out_length: CK_ULONG_PTR);
@@ -87,7 +86,7 @@ functions! {
     }
     own {
         C_Initialize, C_Finalize, C_GetSlotList, C_OpenSession, C_CloseSession, C_CloseAllSessions, C_Login,
-        C_FindObjects, C_SetAttributeValue, C_DestroyObject, C_SignInit, C_Sign,
+        C_FindObjectsInit, C_FindObjects, C_SetAttributeValue, C_DestroyObject, C_SignInit, C_Sign,
     }
 }
 
@@ -183,6 +182,20 @@ unsafe extern "C" fn C_Login(session: Session, user: CK_USER_TYPE, pin: CK_UTF8C
     code
 }
 
+unsafe extern "C" fn C_FindObjectsInit(session: Session, template: CK_ATTRIBUTE_PTR, count: CK_ULONG) -> CK_RV {
+    through("C_FindObjectsInit", |device| {
+        let wanted = if template.is_null() {
+            &[]
+        } else {
+            // SAFETY: the caller's attributes of the stated number.
+            unsafe { std::slice::from_raw_parts(template, count as usize) }
+        };
+        device.begins_searching(&device.orders(), session, wanted);
+        // SAFETY: the caller's arguments, unchanged.
+        unsafe { real!(C_FindObjectsInit)(session, template, count) }
+    })
+}
+
 unsafe extern "C" fn C_FindObjects(
     session: Session,
     found: CK_OBJECT_HANDLE_PTR,
@@ -190,7 +203,7 @@ unsafe extern "C" fn C_FindObjects(
     count: CK_ULONG_PTR,
 ) -> CK_RV {
     through("C_FindObjects", |device| {
-        if device.sees_no_token() && !count.is_null() {
+        if (device.sees_no_token() || device.is_blind(session)) && !count.is_null() {
             // SAFETY: the caller's place for the count.
             unsafe { *count = 0 };
             return CKR_OK;

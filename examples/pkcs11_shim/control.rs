@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::counters::{CALLS, SEEN, WORDS};
-use super::orders::{Fault, Orders};
+use super::orders::{Blindness, Fault, Orders};
 use super::stop;
 
 /// Tells one version of the orders file from the next.
@@ -59,8 +59,17 @@ impl Control {
 
     /// True when this call is one that the fault is for.
     pub fn strikes(&self, fault: &Fault) -> bool {
-        let seen = self.counters[SEEN + fault.counter].fetch_add(1, Ordering::Relaxed);
-        seen.checked_sub(fault.skip).is_some_and(|later| later < fault.take)
+        self.is_its_turn(fault.counter, fault.skip, fault.take)
+    }
+
+    /// True when this search is one that is to find nothing.
+    pub fn blinds(&self, blindness: &Blindness) -> bool {
+        self.is_its_turn(blindness.counter, blindness.skip, blindness.take)
+    }
+
+    fn is_its_turn(&self, counter: usize, skip: u64, take: u64) -> bool {
+        let seen = self.counters[SEEN + counter].fetch_add(1, Ordering::Relaxed);
+        seen.checked_sub(skip).is_some_and(|later| later < take)
     }
 
     pub fn word(&self, place: usize) -> &AtomicU64 {

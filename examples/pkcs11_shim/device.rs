@@ -41,6 +41,8 @@ struct State {
     /// The key of each session's current operation.
     signing: BTreeMap<CK_SESSION_HANDLE, CK_OBJECT_HANDLE>,
     ids: BTreeMap<CK_OBJECT_HANDLE, Vec<u8>>,
+    /// Sessions whose search is to find nothing.
+    blind: BTreeSet<CK_SESSION_HANDLE>,
 }
 
 /// How a call ended before it reached the real module.
@@ -282,6 +284,26 @@ impl Device {
         state.signing.insert(session, key);
     }
 
+    /// Decides whether this session's search finds what is there.
+    pub fn begins_searching(&self, orders: &Orders, session: CK_SESSION_HANDLE, wanted: &[CK_ATTRIBUTE]) {
+        let value = |kind| wanted.iter().find(|attribute| attribute.type_ == kind).map(bytes_of).unwrap_or_default();
+        let class = value(CKA_CLASS);
+        let is_key = [CKO_PRIVATE_KEY, CKO_SECRET_KEY].iter().any(|kind| class == kind.to_ne_bytes());
+        let id = hex::encode(value(CKA_ID));
+        let mut for_it = orders.blind.iter().filter(|blindness| is_key && blindness.id == id);
+        let is_blind = for_it.any(|blindness| self.control.blinds(blindness));
+        let mut state = self.state();
+        if is_blind {
+            state.blind.insert(session);
+        } else {
+            state.blind.remove(&session);
+        }
+    }
+
+    pub fn is_blind(&self, session: CK_SESSION_HANDLE) -> bool {
+        self.state().blind.contains(&session)
+    }
+
     /// CKA_ID may change: it is read again.
     pub fn forget_ids(&self) {
         self.state().ids.clear();
@@ -316,6 +338,14 @@ impl Device {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bytes_of(attribute: &CK_ATTRIBUTE) -> &[u8] {
+    if attribute.pValue.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's value of the stated length.
+    unsafe { std::slice::from_raw_parts(attribute.pValue.cast(), attribute.ulValueLen as usize) }
 }
 
 /// Microseconds that C_Sign is to take, less what it took already.

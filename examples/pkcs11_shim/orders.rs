@@ -15,12 +15,14 @@
 //! token removed                            CKR_DEVICE_REMOVED; heals with new sessions
 //! environment SOFTHSM2_CONF /other.conf    set at the next C_Initialize: a swapped token
 //! fault 3 before C_Sign fail CKR_DEVICE_ERROR skip 2 take 1
+//! blind 4 9f86d081…                        searches for the private or secret key of this CKA_ID find nothing
 //! ```
 //!
 //! A fault names its counter (0 to 511, a new one for each), whether it strikes before or after the real call, the
 //! function, what happens, and which calls: `skip` the first, `take` so many, all processes counted together.
 //! What happens: `fail <code>`, `hang` (for ever), `stall` (until the order is withdrawn), `abort`, `segfault`,
-//! `sleep <microseconds>`, `flip` (one bit of the signature; after C_Sign only).
+//! `sleep <microseconds>`, `flip` (one bit of the signature; after C_Sign only). Blindness has a counter, too, and says
+//! `skip` and `take` in the same way, of the searches it is for.
 
 use std::fmt;
 
@@ -58,6 +60,16 @@ pub struct Fault {
     pub take: u64,
 }
 
+/// Searches that find nothing although the key is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blindness {
+    pub counter: usize,
+    /// CKA_ID in hexadecimal.
+    pub id: String,
+    pub skip: u64,
+    pub take: u64,
+}
+
 /// Where the token is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Presence {
@@ -82,6 +94,7 @@ pub struct Orders {
     pub presence: Presence,
     pub environment: Vec<(String, String)>,
     pub faults: Vec<Fault>,
+    pub blind: Vec<Blindness>,
 }
 
 /// A line that is no order.
@@ -129,6 +142,11 @@ impl Orders {
             ["fault", counter, moment, function, rest @ ..] => {
                 self.faults.push(fault(counter, moment, function, rest)?);
             }
+            ["blind", counter, id, rest @ ..] => {
+                let counter = counter.parse().ok().filter(|counter| *counter < FAULTS)?;
+                let (skip, take) = calls(rest)?;
+                self.blind.push(Blindness { counter, id: (*id).into(), skip, take });
+            }
             _ => return None,
         }
         Some(())
@@ -142,7 +160,7 @@ fn fault(counter: &str, moment: &str, function: &str, rest: &[&str]) -> Option<F
         "after" => Moment::After,
         _ => return None,
     };
-    let (action, mut rest) = match rest {
+    let (action, rest) = match rest {
         ["fail", code, rest @ ..] => (Action::Fail(codes::value(code)?), rest),
         ["hang", rest @ ..] => (Action::Hang, rest),
         ["stall", rest @ ..] => (Action::Stall, rest),
@@ -152,6 +170,12 @@ fn fault(counter: &str, moment: &str, function: &str, rest: &[&str]) -> Option<F
         ["flip", rest @ ..] if moment == Moment::After && function == "C_Sign" => (Action::Flip, rest),
         _ => return None,
     };
+    let (skip, take) = calls(rest)?;
+    Some(Fault { counter, moment, function: place_of(function)?, action, skip, take })
+}
+
+/// Which calls: `skip` and `take`.
+fn calls(mut rest: &[&str]) -> Option<(u64, u64)> {
     let (mut skip, mut take) = (0, u64::MAX);
     while let [word, number, others @ ..] = rest {
         match *word {
@@ -161,5 +185,5 @@ fn fault(counter: &str, moment: &str, function: &str, rest: &[&str]) -> Option<F
         }
         rest = others;
     }
-    rest.is_empty().then_some(Fault { counter, moment, function: place_of(function)?, action, skip, take })
+    rest.is_empty().then_some((skip, take))
 }

@@ -1,5 +1,5 @@
 //! Rebuilds the log from its leaves and compares everything that was stored or signed with the result: the tree, the
-//! checkpoints, the batches of payments, and the book itself.
+//! checkpoints, the batches of payments, the book itself, and the vault.
 
 mod book;
 mod cosigned;
@@ -7,6 +7,7 @@ mod finding;
 mod keys;
 mod told;
 mod tree;
+mod vault;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ pub use finding::{Finding, Findings, Wrong};
 use super::{Log, damaged};
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
-use crate::store::LeafRecord;
+use crate::store::{LeafContent, LeafRecord};
 use told::Told;
 
 /// Leaves that are read at once.
@@ -140,16 +141,21 @@ impl Log {
         }
         let cosigned = cosigned::verify(self, size, witness_roots, progress)?;
         findings.join(cosigned.findings);
-        let book = book::compare(self, told, size, book::Gone { erased: rebuilt.erased, destroyed }, progress)?;
+        let gone = book::Gone { erased: rebuilt.erased, destroyed };
+        findings.join(vault::compare(self, told.vault(), size, &gone, progress)?);
+        let book = book::compare(self, told, size, gone, progress)?;
         findings.join(book.findings);
-        let waiting = store.unsequenced(PAGE_LEAVES)?.len();
+        let waiting = store.unsequenced(PAGE_LEAVES)?;
+        for leaf in waiting.iter().filter(|leaf| leaf.content == LeafContent::Unsealed) {
+            findings.add(Wrong::LeafInTheClear, format!("row {}", leaf.row), tree::IN_THE_CLEAR);
+        }
         let counted = json!({
             "origin": self.setup.settings.origin,
             "leaves": size,
             "signed_size": signed_size,
             "root": rebuilt.root.hex(),
             "unsigned_leaves": size.saturating_sub(signed_size),
-            "waiting": waiting,
+            "waiting": waiting.len(),
             "erased": rebuilt.erased,
             "checkpoints": rebuilt.checkpoints,
             "cosignatures": cosigned.cosignatures,

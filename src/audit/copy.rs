@@ -101,7 +101,11 @@ impl Copy {
         if let Some(known) = &before
             && known.origin != head.origin
         {
-            return Err(forked(format!("the copy is of the log {}, this is {}", known.origin, head.origin)));
+            return Err(Failure::usage(
+                "copy_of_another_log",
+                format!("the copy is of the log {}, this is {}", known.origin, head.origin),
+                "name the directory of this log's own copy, or an empty one",
+            ));
         }
         if old_size > head.size {
             return Err(Failure::refused(

@@ -86,6 +86,8 @@ struct Seen {
     remembered: Option<Head>,
     fault: Option<Failure>,
     disagreement: Option<Disagreement>,
+    /// The witness has agreed since this process began.
+    has_agreed: bool,
     /// This process has served, or could have: from then on leaves wait, whatever is missing later.
     was_set_up: SetUp,
 }
@@ -108,6 +110,7 @@ impl Cosigning {
             remembered: None,
             fault: None,
             disagreement: None,
+            has_agreed: false,
             was_set_up: SetUp::NotYet,
         };
         Self { max, seen: Mutex::new(seen) }
@@ -149,7 +152,14 @@ impl Cosigning {
     pub fn agreed(&self, remembered: Head) -> Option<Disagreement> {
         let mut seen = self.seen();
         seen.remembered = Some(remembered);
+        seen.has_agreed = true;
         seen.disagreement.take()
+    }
+
+    /// Whether the witness has said since this process began that it remembers what this store has, and nothing else later.
+    pub fn has_agreed(&self) -> bool {
+        let seen = self.seen();
+        seen.has_agreed && seen.disagreement.is_none()
     }
 
     /// The witness has said what it remembers, and this store has not. Answers whether that is news.

@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use super::search::{Found, ITEMS_MAX, Order, SearchCall, SearchQuery, Span};
 use super::{Log, damaged, read_checkpoint};
+use crate::hsm::CertifiedKey;
 use crate::kernel::canon::{canonical, canonical_of};
 use crate::kernel::export_note::ExportNote;
+use crate::kernel::merkle::{Frontier, leaf_hash};
 use crate::kernel::note::{NoteSignature, SignedNote};
+use crate::kernel::receipt::{commitment, leaf_entry};
 use crate::kernel::sign::SignInput;
 use crate::kernel::text::visible;
 use crate::kernel::types::Sha256;
 use crate::ops::failure::Failure;
-use crate::store::{CheckpointRecord, LeafContent};
+use crate::store::{CheckpointRecord, LeafContent, LeafRecord};
 
 /// How records are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub struct ExportPage {
     pub text: String,
     pub records: u64,
     pub scanned: u64,
+    /// Leaves that could not be judged, because they are erased or damaged.
+    pub unread: u64,
     pub next: Option<Span>,
     pub size: u64,
 }
@@ -86,6 +91,15 @@ impl Log {
     /// # Errors
     /// `log_empty`; `unknown_checkpoint` for a size that has no signed one; the store's.
     pub fn export(&self, call: &ExportCall) -> Result<ExportPage, Failure> {
+        self.export_heeded(call, &mut |_| Ok(()))
+    }
+
+    /// The same; `heed` sees every leaf that is looked at, whether it is found or not.
+    fn export_heeded(
+        &self,
+        call: &ExportCall,
+        heed: &mut dyn FnMut(&LeafRecord) -> Result<(), Failure>,
+    ) -> Result<ExportPage, Failure> {
         let size = match call.size {
             Some(size) => self.signed_at(size)?.size,
             None => self.newest_signed()?,
@@ -98,21 +112,21 @@ impl Log {
         };
         let search =
             SearchCall { query: call.query.clone(), order: Order::OldestFirst, span: Some(span), limit: ITEMS_MAX };
-        let page = self.search(&search)?;
+        let page = self.search_heeded(&search, heed)?;
         let mut text = if is_first && call.format == Format::Csv { header() } else { String::new() };
         for found in &page.found {
             text.push_str(&record(found, call.format)?);
         }
         let records = page.found.len() as u64;
-        Ok(ExportPage { text, records, scanned: page.scanned, next: page.next, size })
+        Ok(ExportPage { text, records, scanned: page.scanned, unread: page.unread, next: page.next, size })
     }
 
     /// The signed note of the file that [`Self::export`] has written up to its end under this checkpoint, when it has these
     /// bytes.
     ///
     /// # Errors
-    /// `export_changed` when the file is another one; `signing_key_replaced`, `export_signature_wrong`; the HSM's, the
-    /// store's.
+    /// `export_changed` when the file is another one; `log_damaged` when a leaf that the checkpoint covers is missing, does not
+    /// open or is not the one that was signed; `signing_key_replaced`, `export_signature_wrong`; the HSM's, the store's.
     pub fn sign_export(
         &self,
         call: &ExportCall,
@@ -123,18 +137,26 @@ impl Log {
         (call.span, call.size) = (None, Some(call.size.map_or_else(|| self.newest_signed(), Ok)?));
         let record = self.signed_at(call.size.unwrap_or_default())?;
         let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let (mut bytes, mut records, mut scanned) = (0_u64, 0_u64, 0_u64);
+        let (mut bytes, mut records, mut scanned, mut unread) = (0_u64, 0_u64, 0_u64, 0_u64);
+        let mut tree = Frontier::empty();
         loop {
-            let page = self.export(&call)?;
+            let page = self.export_heeded(&call, &mut |leaf| grown(&mut tree, leaf))?;
             hash.update(page.text.as_bytes());
             bytes += page.text.len() as u64;
             records += page.records;
             scanned += page.scanned;
+            unread += page.unread;
             progress(json!({ "rows": scanned, "of": "leaves" }));
             call.span = page.next;
             if call.span.is_none() {
                 break;
             }
+        }
+        if tree.size() != record.size || tree.root() != record.root {
+            return Err(damaged(format!(
+                "the leaves are not those that the checkpoint of {} leaves covers",
+                record.size
+            )));
         }
         let found: [u8; 32] = hash.finish().as_ref().try_into().unwrap_or_default();
         if Sha256(found) != claimed {
@@ -146,6 +168,14 @@ impl Log {
         }
         let checkpoint = read_checkpoint(&record)?;
         let roles = self.roles();
+        let signed = SignedNote::parse(record.signed.as_deref().unwrap_or_default());
+        let is_own = |note: &SignedNote| {
+            let by = |role: &CertifiedKey| note.verify(&checkpoint.origin, &role.key.spki).is_ok();
+            note.text == checkpoint.text() && roles.checkpoints().any(by)
+        };
+        if !signed.is_ok_and(|note| is_own(&note)) {
+            return Err(damaged(format!("no key of this party has signed the checkpoint of {} leaves", record.size)));
+        }
         let role = &roles.checkpoint;
         let query = canonical_of(&call.query).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let note = ExportNote {
@@ -153,6 +183,7 @@ impl Log {
             sha256: claimed,
             bytes,
             records,
+            unread,
             format: call.format.name().to_owned(),
             query: query.ok_or_else(|| damaged("the question has no one writing".into()))?,
             size: checkpoint.size,
@@ -194,6 +225,26 @@ impl Log {
     }
 }
 
+/// What is vouched for is what was signed: the next leaf of the tree, which can be read or was erased lawfully.
+fn grown(tree: &mut Frontier, leaf: &LeafRecord) -> Result<(), Failure> {
+    let place = tree.size();
+    if leaf.index != Some(place) {
+        return Err(damaged(format!("leaf {place} is not in the store")));
+    }
+    match &leaf.content {
+        LeafContent::Known { salt, body } if commitment(salt, body) != leaf.commitment => {
+            return Err(damaged(format!("leaf {place} is not what it commits to")));
+        }
+        LeafContent::Known { .. } | LeafContent::Erased => {}
+        LeafContent::Unsealed => {
+            return Err(damaged(format!("leaf {place} lies in the clear, and leaves before it are sealed")));
+        }
+        LeafContent::Damaged(why) => return Err(damaged(format!("leaf {place} does not open: {why}"))),
+    }
+    tree.append(leaf_hash(&leaf_entry(&leaf.commitment)), |_, _, _| {});
+    Ok(())
+}
+
 fn header() -> String {
     format!("{}\r\n", COLUMNS.join(","))
 }
@@ -231,8 +282,10 @@ fn value(found: &Found, column: &str) -> String {
     let Some(body) = &found.body else {
         return match &leaf.content {
             LeafContent::Erased if column == "status" => "erased".to_owned(),
-            LeafContent::Damaged(_) if column == "status" => "damaged".to_owned(),
-            LeafContent::Known { .. } | LeafContent::Erased | LeafContent::Damaged(_) => String::new(),
+            LeafContent::Unsealed | LeafContent::Damaged(_) if column == "status" => "damaged".to_owned(),
+            LeafContent::Known { .. } | LeafContent::Erased | LeafContent::Unsealed | LeafContent::Damaged(_) => {
+                String::new()
+            }
         };
     };
     let (parameters, result) = (&body["parameters"], &body["result"]);
@@ -278,7 +331,6 @@ mod corpus;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::LeafRecord;
 
     fn found(body: &Value) -> Found {
         let bytes = body.to_string().into_bytes();

@@ -11,6 +11,7 @@ pub mod cosigning;
 pub mod export;
 mod issue;
 pub mod prove;
+pub mod retention;
 pub mod sealing;
 pub mod search;
 mod sequencer;
@@ -229,8 +230,12 @@ impl Log {
         let mut shared = self.lock();
         shared.notified = shared.notified.saturating_add(1);
         shared.progressed += 1;
+        // What the sequencer waits for: anything at all, or enough for a checkpoint. It is not woken to count.
+        let awaited = [1, self.setup.settings.checkpoint_leaves].contains(&shared.notified);
         drop(shared);
-        self.work.notify_all();
+        if awaited {
+            self.work.notify_all();
+        }
         self.progress.notify_all();
     }
 
@@ -347,6 +352,7 @@ fn known(content: LeafContent, what: impl Fn() -> String) -> Result<([u8; 32], V
             format!("what {} said was erased with the key of its subject; only its place is proven", what()),
             "use a receipt or a proof that was handed out before, or `countersign verify log` for the log as a whole",
         )),
+        LeafContent::Unsealed => Err(damaged(format!("{} lies in the clear, and leaves before it are sealed", what()))),
         LeafContent::Damaged(why) => Err(damaged(format!("{} does not open: {why}", what()))),
     }
 }

@@ -106,17 +106,19 @@ pub struct SearchPage {
     /// Where to go on; none when all was looked at.
     pub next: Option<Span>,
     pub scanned: u64,
+    /// Of these, leaves that nobody can read any more, and whether they fit the question nobody can say: erased, or damaged.
+    pub unread: u64,
     pub size: u64,
     pub signed_size: u64,
 }
 
 impl SearchPage {
-    /// `{items: [{index, commitment, signed, content, body}], next, scanned, size, signed_size}`, leaves as [`Log::show`] has
+    /// `{items: [{index, commitment, signed, content, body}], next, scanned, unread, size, signed_size}`, leaves as [`Log::show`] has
     /// them.
     pub fn to_json(&self) -> Value {
         json!({
             "items": self.found.iter().map(|found| found.to_json(self.signed_size)).collect::<Vec<_>>(),
-            "next": self.next, "scanned": self.scanned, "size": self.size, "signed_size": self.signed_size,
+            "next": self.next, "scanned": self.scanned, "unread": self.unread, "size": self.size, "signed_size": self.signed_size,
         })
     }
 }
@@ -133,13 +135,28 @@ impl Log {
     /// # Errors
     /// The store's.
     pub fn search(&self, call: &SearchCall) -> Result<SearchPage, Failure> {
+        self.search_heeded(call, &mut |_| Ok(()))
+    }
+
+    /// The same; `heed` sees every leaf that is looked at, in the order of the search.
+    pub(super) fn search_heeded(
+        &self,
+        call: &SearchCall,
+        heed: &mut dyn FnMut(&LeafRecord) -> Result<(), Failure>,
+    ) -> Result<SearchPage, Failure> {
         let state = self.state()?;
         let mut span = match call.span {
             Some(span) => Span { end: span.end.min(state.size), ..span },
             None => self.span_of(&call.query, state.size)?,
         };
-        let mut page =
-            SearchPage { found: vec![], next: None, scanned: 0, size: state.size, signed_size: state.signed_size };
+        let mut page = SearchPage {
+            found: vec![],
+            next: None,
+            scanned: 0,
+            unread: 0,
+            size: state.size,
+            signed_size: state.signed_size,
+        };
         let limit = call.limit.clamp(1, ITEMS_MAX) as usize;
         let store = &*self.setup.store;
         let mut matching = Matching { query: &call.query, store, known: HashMap::new() };
@@ -170,9 +187,13 @@ impl Log {
                     };
                     break;
                 }
+                let is_unread = leaf.body().is_none();
+                heed(&leaf)?;
                 if let Some(found) = matching.fits(leaf)? {
                     bytes += found.leaf.body().map_or(0, <[u8]>::len) + 256;
                     page.found.push(found);
+                } else if is_unread {
+                    page.unread += 1;
                 }
             }
             page.scanned += looked_at.end - looked_at.from;
@@ -224,7 +245,7 @@ enum Timeless {
 }
 
 /// When a leaf's request arrived, as its body says.
-fn time_of(leaf: &LeafRecord) -> Option<UnixMillis> {
+pub(super) fn time_of(leaf: &LeafRecord) -> Option<UnixMillis> {
     #[derive(Deserialize)]
     struct Timed<'a> {
         at: &'a str,

@@ -44,6 +44,13 @@ impl Log {
         if leaves.is_empty() {
             return Ok(Advance::Idle);
         }
+        // Whoever can write rows and has no key of the store must not have them signed.
+        if let Some(leaf) = leaves.iter().find(|leaf| leaf.unsealed) {
+            return Err(damaged(format!(
+                "the leaf in row {} lies in the clear, and leaves before it are sealed",
+                leaf.row
+            )));
+        }
 
         let size_before = newest.as_ref().map_or(0, |record| record.size);
         let mut frontier = self.of_nodes(|read| Frontier::load(size_before, read))?;
@@ -51,8 +58,8 @@ impl Log {
             return Err(damaged(format!("the stored tree of {size_before} leaves has not the root that was signed")));
         }
         let mut nodes = Vec::with_capacity(2 * leaves.len());
-        for (_, commitment) in &leaves {
-            let hash = leaf_hash(&leaf_entry(commitment));
+        for leaf in &leaves {
+            let hash = leaf_hash(&leaf_entry(&leaf.commitment));
             frontier.append(hash, |level, index, hash| nodes.push((level, index, hash)));
         }
 
@@ -60,7 +67,7 @@ impl Log {
         let checkpoint = Checkpoint { origin, size: frontier.size(), root: frontier.root() };
         let note = checkpoint.text().into_bytes();
         let record = CheckpointRecord { size: checkpoint.size, root: checkpoint.root, note, signed: None };
-        let rows = leaves.iter().map(|(row, _)| *row).collect();
+        let rows = leaves.iter().map(|leaf| leaf.row).collect();
         self.setup.store.sequence(SequenceStep { size_before, rows, nodes, checkpoint: record.clone() })?;
         self.sign(&record)
     }
@@ -79,6 +86,26 @@ impl Log {
                 "the unsigned checkpoint {} does not go on from the signed one of {size} leaves",
                 record.size
             )));
+        }
+        Ok(())
+    }
+
+    /// Whether the newest signed checkpoint is the log's own word on the tree that is stored, and what is journalled goes on from
+    /// it. Looked at once at the start, before anything is signed that was found in the store.
+    ///
+    /// # Errors
+    /// `log_damaged`, `log_key_unknown`; the store's.
+    pub fn is_whole(&self) -> Result<(), Failure> {
+        if let Some(newest) = self.setup.store.newest_checkpoint()?
+            && newest.signed.is_none()
+        {
+            self.is_own(&newest)?;
+        }
+        let Some(signed) = self.setup.store.signed_checkpoint()? else { return Ok(()) };
+        let text = read_checkpoint(&signed)?.text();
+        let (note, _) = self.signed(&signed)?;
+        if note.text != text || self.root_at(signed.size)? != signed.root {
+            return Err(damaged(format!("the signed checkpoint {} is not of the stored tree", signed.size)));
         }
         Ok(())
     }

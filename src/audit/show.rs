@@ -34,7 +34,7 @@ pub(super) fn item(leaf: &LeafRecord, signed_size: u64) -> Value {
     let (content, body) = match &leaf.content {
         LeafContent::Known { body, .. } => ("known", as_json(body)),
         LeafContent::Erased => ("erased", Value::Null),
-        LeafContent::Damaged(_) => ("damaged", Value::Null),
+        LeafContent::Unsealed | LeafContent::Damaged(_) => ("damaged", Value::Null),
     };
     json!({
         "index": leaf.index,

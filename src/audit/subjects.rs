@@ -1,14 +1,14 @@
-//! What people decide about all that leaves say of one subject: holding it, erasing it; and the end of its time.
+//! What people decide about all that leaves say of one subject: holding it, erasing it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::audit::settings::AuditSettings;
 use crate::kernel::command::{Act, Actor, Command, Effect, OperatorPrincipal, SubjectStep};
+use crate::kernel::decide::ASKED_MS;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::subject::{DataSubject, Period};
+use crate::kernel::subject::DataSubject;
 use crate::kernel::text::{self, Limit};
-use crate::kernel::types::{Sha256, UnixMillis};
+use crate::kernel::types::Sha256;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::store::{Store, SubjectLine, SubjectQuery};
@@ -17,10 +17,6 @@ use crate::store::{Store, SubjectLine, SubjectQuery};
 const PAGE_MAX: u32 = 1_000;
 /// In bytes: it is kept in a leaf that outlives the subject.
 const REASON_BYTES_MAX: usize = 500;
-/// Data keys that one commit destroys, and such commits in one turn: payments come between them.
-const LAPSED_KEYS: u32 = 200;
-const LAPSED_COMMITS: u32 = 50;
-const DAY_MS: i64 = 86_400_000;
 
 /// What is asked about subjects.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,13 +39,17 @@ pub enum SubjectCall {
         subject: DataSubject,
         reason: String,
     },
+    /// One subject alone, before somebody confirms what cannot be undone.
+    Show {
+        subject: DataSubject,
+    },
 }
 
 impl SubjectCall {
     /// True when it changes nothing.
     pub fn only_shows(&self) -> bool {
         match self {
-            Self::List { .. } => true,
+            Self::List { .. } | Self::Show { .. } => true,
             Self::Hold { .. } | Self::Release { .. } | Self::Erase { .. } => false,
         }
     }
@@ -71,6 +71,7 @@ pub fn desk(store: &dyn Store, operator: &OperatorPrincipal, call: SubjectCall) 
             marked(&subject, "released", &effect)
         }
         SubjectCall::Erase { subject, reason } => erase(store, operator, &subject, &reason),
+        SubjectCall::Show { subject } => show(store, operator, &subject),
     }
 }
 
@@ -89,16 +90,27 @@ fn erase(
     if let Effect::ErasureAsked { keys } = effect {
         return Ok(json!({ "subject": subject, "status": "erasure_asked", "keys": keys, "changed": true }));
     }
-    let Effect::Erased { keys } = effect else {
+    let Effect::Erased { keys, trail } = effect else {
         return Err(unexpected(&effect));
     };
-    if keys == 0 {
+    let Some(trail) = trail.filter(|_| keys > 0) else {
         return Ok(json!({ "subject": subject, "status": "erased", "keys": 0, "changed": false }));
-    }
+    };
     Ok(json!({
         "subject": subject, "status": "erased", "keys": keys, "changed": true,
+        "erasure_asked": { "by": trail.asked_by, "at": trail.asked_at.rfc3339() },
+        "released": trail.released.map(|(by, at)| json!({ "by": by, "at": at.rfc3339() })),
         "pseudonym": pseudonym, "salt": salt, "leaves_in_the_clear": store.leaves_in_the_clear()?,
     }))
+}
+
+/// One subject, as a list has it; one that no leaf is about has no keys.
+fn show(store: &dyn Store, operator: &OperatorPrincipal, subject: &DataSubject) -> Result<Value, Failure> {
+    if operator.roles.is_empty() {
+        return Err(refused(Refusal::OperatorNotPermitted));
+    }
+    let found = store.subjects(&SubjectQuery { named: Some(subject.clone()), after: None, limit: 1 })?.pop();
+    Ok(found.map_or_else(|| json!({ "subject": subject, "keys": 0 }), |found| line(&found)))
 }
 
 fn list(store: &dyn Store, operator: &OperatorPrincipal, after: Option<String>, limit: u32) -> Result<Value, Failure> {
@@ -120,7 +132,10 @@ fn line(line: &SubjectLine) -> Value {
     json!({
         "subject": line.subject, "keys": line.keys, "first_month": line.first, "last_month": line.last,
         "held": hold.map(|(by, at, reason)| json!({ "by": by, "since": at.rfc3339(), "reason": reason })),
-        "erasure_asked": asked.map(|(by, at)| json!({ "by": by, "at": at.rfc3339() })),
+        "erasure_asked": asked.map(|(by, at, reason)| json!({
+            "by": by, "at": at.rfc3339(), "until": at.plus_ms(ASKED_MS).rfc3339(), "reason": reason,
+        })),
+        "released": line.released.as_ref().map(|(by, at)| json!({ "by": by, "at": at.rfc3339() })),
     })
 }
 
@@ -140,42 +155,13 @@ fn decided(
     applied(store, Actor::Operator(operator.clone()), Act::Subject { subject: subject.clone(), step })
 }
 
-fn applied(store: &dyn Store, actor: Actor, act: Act) -> Result<Effect, Failure> {
+pub(super) fn applied(store: &dyn Store, actor: Actor, act: Act) -> Result<Effect, Failure> {
     let stamp = clock::stamp(clock::fresh_request_id());
     let decision = store.apply(vec![Command { stamp, actor, act }])?.pop();
     let decision = decision.ok_or_else(|| {
         Failure::fault("store_answer_unexpected", "the store answered nothing", "report this as a defect")
     })?;
     decision.outcome.map_err(refused)
-}
-
-/// Destroys data keys whose time is over (`[audit] retention_days`), in small commits, each with a leaf that counts them.
-/// What is left for the next turn is done then; a clock that somebody set destroys nothing.
-///
-/// # Errors
-/// The store's.
-pub fn lapse(store: &dyn Store, settings: &AuditSettings, now: UnixMillis) -> Result<u32, Failure> {
-    let Some(days) = settings.retention_days else {
-        return Ok(0);
-    };
-    if !clock::wall_is_steady() {
-        return Ok(0);
-    }
-    // A month ends before the first day that is kept: no leaf goes before its time.
-    let before = Period::of(now.plus_ms(-DAY_MS * i64::from(days)));
-    let mut lapsed = 0_u32;
-    for _ in 0..LAPSED_COMMITS {
-        let act = Act::LapseKeys { before, limit: LAPSED_KEYS };
-        let effect = applied(store, Actor::System { component: "retention".into() }, act)?;
-        let Effect::Lapsed { keys } = effect else {
-            return Err(unexpected(&effect));
-        };
-        lapsed = lapsed.saturating_add(keys);
-        if keys < LAPSED_KEYS {
-            break;
-        }
-    }
-    Ok(lapsed)
 }
 
 /// What a human says about it, without what is not seen.
@@ -196,6 +182,6 @@ fn refused(refusal: Refusal) -> Failure {
     Failure::refused(refusal.name(), refusal.message(), refusal.next_step())
 }
 
-fn unexpected(effect: &Effect) -> Failure {
+pub(super) fn unexpected(effect: &Effect) -> Failure {
     Failure::fault("store_answer_unexpected", format!("the store answered with {effect:?}"), "report this as a defect")
 }

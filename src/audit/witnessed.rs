@@ -109,6 +109,5 @@ fn digest(found: &CosignedCheckpoint) -> Sha256 {
 /// When a witness has signed, by its own clock. Nothing is verified here.
 pub fn cosigned_at(cosignature: &Cosignature) -> Option<UnixMillis> {
     let line = NoteSignature::parse(&cosignature.line).ok()?;
-    let seconds = u64::from_be_bytes(*line.signature.first_chunk::<8>()?);
-    i64::try_from(seconds.checked_mul(1_000)?).ok().map(UnixMillis)
+    cosignature::time_of(&line).ok()
 }

@@ -3,23 +3,26 @@
 //! What the front may not do once it is confined (read files outside its places, look up names) is done before, in
 //! [`Outside`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use super::settings::BankingSettings;
 use super::{CoreAnswer, CoreBanking, CoreState, Order};
 use crate::kernel::command::CoreVerb;
-use crate::kernel::types::TransactionId;
+use crate::kernel::types::{CredentialName, Malformed, TransactionId};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::ops::secret;
+use crate::ops::secret::{self, SecretSlot, Wanted};
 use crate::tls::asking::{self, Place, Unresolved, cause};
 use crate::tls::{self, ClientIdentity};
 
+/// As whom it reads its secret from the vault.
+pub const SERVICE: &str = "core-banking";
 /// The most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The longest name of a refusal that is kept.
@@ -29,7 +32,7 @@ const NAME_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Outside {
     settings: BankingSettings,
-    secret: Option<SecretString>,
+    secret: Option<SecretSlot>,
     root: Option<Vec<u8>>,
     place: Place,
 }
@@ -43,13 +46,23 @@ impl Outside {
         let invalid = |message: String| Failure::usage("config_invalid", message, "correct countersign.toml");
         let url = reqwest::Url::parse(&settings.url).map_err(|error| invalid(error.to_string()))?;
         let place = Place::find(&url, "[banking] url", "core_unresolvable", unresolved)?;
-        let secret = settings
-            .secret_file
-            .as_ref()
-            .map(|path| secret::from_file(&state.resolve(path), "[banking] secret_file"))
-            .transpose()?;
+        let read = |path: &PathBuf| secret::from_file(&state.resolve(path), "[banking] secret_file");
+        let from_file = settings.secret_file.as_ref().map(read).transpose()?.map(SecretSlot::fixed);
+        let service = || SERVICE.parse().map_err(|malformed: Malformed| invalid(malformed.to_string()));
+        let vaulted = |name: &CredentialName| -> Result<SecretSlot, Failure> {
+            Ok(SecretSlot::vaulted(Wanted::newest(service()?, name.clone())))
+        };
+        let secret = match &settings.secret_vault {
+            Some(name) => Some(vaulted(name)?),
+            None => from_file,
+        };
         let root = settings.root_file.as_ref().map(|path| root_of(&state.resolve(path))).transpose()?;
         Ok(Self { settings: settings.clone(), secret, root, place })
+    }
+
+    /// The secret, which the vault may have to hand in.
+    pub fn secret(&self) -> Option<SecretSlot> {
+        self.secret.clone()
     }
 }
 
@@ -69,7 +82,7 @@ fn root_of(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
 /// A core banking system behind HTTP.
 pub struct HttpCore {
     place: Place,
-    secret: Option<SecretString>,
+    secret: Option<SecretSlot>,
     client: reqwest::Client,
     /// The calls are blocking for our callers; the connections live here. None only while it is dropped.
     runtime: Option<Runtime>,
@@ -171,7 +184,12 @@ impl HttpCore {
             return Heard::NotSent("the adapter has ended".into());
         };
         let request = match &self.secret {
-            Some(secret) => request.bearer_auth(secret.expose_secret()),
+            Some(slot) => match slot.value() {
+                Some(secret) => request.bearer_auth(secret.expose_secret()),
+                None => {
+                    return Heard::NotSent("the core's secret is sealed in the vault: see `countersign doctor`".into());
+                }
+            },
             None => request,
         };
         runtime.handle().block_on(async {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::types::CredentialName;
+
 /// The bank's core banking system. Without this section the embedded ledger is the bank's book.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,9 @@ pub struct BankingSettings {
     /// A file (mode 0600) with the bearer secret; relative paths start at the state directory.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// A credential of the vault with it instead; it is read again when it is rotated.
+    #[serde(default)]
+    pub secret_vault: Option<CredentialName>,
     /// The root certificate (PEM) under which the core's TLS certificate must lie.
     #[serde(default)]
     pub root_file: Option<PathBuf>,
@@ -50,6 +55,9 @@ impl BankingSettings {
             "http" => return Err("[banking] url: plain http is for the loopback only".into()),
             _ => return Err("[banking] url: https://… is expected".into()),
         }
+        if self.secret_file.is_some() && self.secret_vault.is_some() {
+            return Err("[banking]: give one of secret_file and secret_vault".into());
+        }
         if !(10..=60_000).contains(&self.timeout_ms) {
             return Err("[banking] timeout_ms must be 10 to 60000".into());
         }
@@ -66,6 +74,7 @@ mod tests {
         let settings = |url: &str, root: Option<&str>, timeout_ms| BankingSettings {
             url: url.into(),
             secret_file: None,
+            secret_vault: None,
             root_file: root.map(Into::into),
             client_certificate: false,
             timeout_ms,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde::Serialize;
 use serde_json::json;
 
@@ -32,8 +33,6 @@ use crate::store::sqlite::SqliteStore;
 
 /// Leaves of one checkpoint.
 const BATCH: u32 = 1024;
-/// Bytes of a body, as those of payments are.
-const BODY_BYTES: usize = 700;
 /// Proofs that are timed.
 const PROOFS: u64 = 1_000;
 
@@ -137,15 +136,63 @@ fn record(store: &dyn Store, leaves: u32) -> Result<(), Failure> {
     let mut left = leaves;
     while left > 0 {
         let commit = left.min(BATCH);
-        let commands = (0..commit).map(|_| Command {
+        let commands = (0..commit).map(|place| Command {
             stamp: clock::stamp(clock::fresh_request_id()),
             actor: Actor::System { component: "bench".into() },
-            act: Act::Record { tool: "bench".into(), decision: json!({ "filler": "x".repeat(BODY_BYTES / 2) }) },
+            act: Act::Record { tool: "execute_transfer".into(), decision: transfer(left - place) },
         });
         store.apply(commands.collect())?;
         left -= commit;
     }
     Ok(())
+}
+
+/// What the leaf of an agent's transfer says, with hashes, signature and names of its own: as long as those are, and as
+/// hard to make smaller.
+fn transfer(number: u32) -> serde_json::Value {
+    let digest = |what: &str, of: u32| Sha256::of(&[what.as_bytes(), &of.to_be_bytes()]);
+    let own = |what: &str, bytes: usize| digest(what, number).hex()[..2 * bytes].to_owned();
+    // An agent's: the same in each of its leaves.
+    let agent = number % 64;
+    let of_agent = |what: &str, bytes: usize| digest(what, agent).hex()[..2 * bytes].to_owned();
+    let signature = BASE64_URL_SAFE_NO_PAD.encode([digest("r", number).0, digest("s", number).0].concat());
+    let transaction = format!("txn_{}", own("transaction", 13).to_uppercase());
+    json!({
+        "actor": {
+            "bank_issuer": of_agent("bank", 20),
+            "bank_serial": of_agent("serial", 16),
+            "company_issuer": of_agent("company", 20),
+            "company_serial": of_agent("s", 16),
+            "key": of_agent("key", 32),
+            "kind": "agent",
+            "not_after": 1_795_484_041_000_u64,
+            "spiffe_id": format!("spiffe://bank.example/agent/purchaser/agent-{agent}"),
+        },
+        "catalogue_version": "1",
+        "parameters": {
+            "amount": { "amount": format!("{}.{:02}", number % 5_000, number % 100), "currency": "USD" },
+            "from_account": format!("CHK_{:06}", number % 10_000),
+            "to_account": format!("SAV_{:06}", number % 10_000),
+            "transaction_id": transaction,
+        },
+        "policy_version": "2a0add0e12c68631",
+        "request_base_digest": own("base", 32),
+        "request_created": "2026-11-23T01:34:01.000Z",
+        "request_id": format!("req_{}", own("request", 13).to_uppercase()),
+        "request_signature": signature,
+        "result": {
+            "batch": number.to_string(),
+            "index_in_batch": "0",
+            "repeated": false,
+            "statement_sha256": own("statement", 32),
+            "status": "executed",
+            "transaction_id": transaction,
+        },
+        "risk": {
+            "asks": "allow", "from": "0", "mode": "enforce", "rules": "8d890538c74d3c23", "score": 0,
+            "seen": number.to_string(),
+        },
+    })
 }
 
 /// Hashes and entries of each checkpoint's leaves as files, every one synced, with a checkpoint after them.

@@ -19,10 +19,12 @@ pub mod report;
 pub mod revocation;
 pub mod sealed;
 mod served;
+pub mod signing;
 mod site;
 mod stop;
 mod subject;
 mod synthetic;
+pub mod vault;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -25,6 +25,7 @@ use crate::ops::paths::StateDir;
 use crate::ops::space::Space;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::vault::{Feed, Vault, VaultSetup};
 
 /// One party inside this process. Its worker processes end after everything that calls them.
 pub(super) struct Served {
@@ -66,6 +67,14 @@ impl Served {
         let wrapping = token.pool() as Arc<dyn crate::hsm::Token>;
         audit::sealing::begin(&*store, &wrapping, party.as_str(), &config.audit)?;
         let authority = authority(&config, state, token.pool(), Arc::clone(&store))?;
+        let vault = Arc::new(Vault::new(VaultSetup {
+            store: Arc::clone(&store),
+            token: Arc::clone(&wrapping),
+            party: party.clone(),
+            trust_domain: config.pki.trust_domain.clone(),
+            algorithm: settings.algorithms.get(&Purpose::VaultWrapping).copied(),
+        }));
+        let feed = Arc::new(Feed::new(Arc::clone(&vault), []));
         let services = Services::open(ServicesSetup {
             party: party.clone(),
             kind: party_settings.kind,
@@ -80,6 +89,7 @@ impl Served {
                 monitor: MonitorSettings { mode: Mode::Observe, ..MonitorSettings::default() },
                 pki: config.pki.clone(),
                 agents: config.agents,
+                signing: config.signing.clone(),
             },
             operators: Operators::new(config.operator.clone(), config.demo.clone()),
             hsm: token.pool(),
@@ -88,6 +98,8 @@ impl Served {
             core: None,
             notifier: None,
             archive: None,
+            vault,
+            feed,
             confinement: Confinement::NotAvailable("a measurement".into()),
             space: Arc::new(Space::new(vec![state.root().to_owned()], 0)),
         })?;
@@ -158,6 +170,17 @@ pub(super) fn authority(
 /// `bench_failed`, with its line, when it did not become ready.
 pub(super) fn start_s(program: &Path, state: &StateDir) -> Result<f64, Failure> {
     let begun = Instant::now();
+    let mut daemon = started(program, state)?;
+    let elapsed = begun.elapsed().as_secs_f64();
+    stop(&mut daemon)?;
+    Ok(elapsed)
+}
+
+/// `countersign serve` on this state directory, ready. It goes on until it is stopped.
+///
+/// # Errors
+/// `bench_failed`, with its line, when it did not become ready.
+pub(super) fn started(program: &Path, state: &StateDir) -> Result<Child, Failure> {
     let mut child = Command::new(program)
         .args(["serve", "--state"])
         .arg(state.root())
@@ -168,15 +191,17 @@ pub(super) fn start_s(program: &Path, state: &StateDir) -> Result<f64, Failure> 
         .map_err(|error| failed(&error))?;
     let mut line = String::new();
     let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
-    let elapsed = begun.elapsed().as_secs_f64();
-    stop(&mut child)?;
     match read {
-        Some(Ok(_)) if line.contains("\"ready\":true") => Ok(elapsed),
-        _ => Err(failed(&format!("countersign serve: {line}"))),
+        Some(Ok(_)) if line.contains("\"ready\":true") => Ok(child),
+        _ => {
+            stop(&mut child)?;
+            Err(failed(&format!("countersign serve: {line}")))
+        }
     }
 }
 
-fn stop(child: &mut Child) -> Result<(), Failure> {
+/// Asks it to end, and waits until it has.
+pub(super) fn stop(child: &mut Child) -> Result<(), Failure> {
     let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
         // One that has ended already is waited for all the same.

@@ -233,6 +233,6 @@ fn money(text: &str) -> Result<Money, Failure> {
 fn principal() -> OperatorPrincipal {
     match operator("olga") {
         Actor::Operator(operator) => operator,
-        Actor::Agent(_) | Actor::System { .. } => unreachable!("`operator` makes an operator"),
+        Actor::Agent(_) | Actor::Program(_) | Actor::System { .. } => unreachable!("`operator` makes an operator"),
     }
 }

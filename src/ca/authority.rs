@@ -11,7 +11,7 @@ use crate::ca::files;
 use crate::ca::making::{Making, Turn};
 use crate::ca::revoke::Acted;
 use crate::ca::settings::{PartyKind, PkiSettings};
-use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token, mechanism_names};
+use crate::hsm::{KeyInfo, KeyOrder, KeyState, Token, mechanism_names_of};
 use crate::kernel::command::{Act, Actor, Command, Effect};
 use crate::kernel::credential::oid::OidBase;
 use crate::kernel::credential::profile::{self, Profile};
@@ -178,7 +178,7 @@ impl Authority {
         let permitted = match actor {
             Actor::Operator(operator) => operator.roles.iter().any(|role| roles.contains(&role.as_str())),
             Actor::System { .. } => true,
-            Actor::Agent(_) => false,
+            Actor::Agent(_) | Actor::Program(_) => false,
         };
         if permitted { Ok(()) } else { Err(refused(Refusal::OperatorNotPermitted)) }
     }
@@ -263,21 +263,22 @@ impl Authority {
     }
 
     /// What a new key of this purpose will be on a module with these mechanisms. Notes are signed with Ed25519 unless the
-    /// configuration names something else; few modules have it, and P-256 does where they have not.
+    /// configuration names something else; few modules have it, and P-256 does where they have not. So it is with the
+    /// vault's keys, AES and RSA.
     pub(super) fn algorithm_of(&self, purpose: Purpose, mechanisms: &[String]) -> Algorithm {
         if let Some(named) = self.algorithms.get(&purpose) {
             return *named;
         }
         let is_there = |algorithm: Algorithm| {
-            mechanism_names(algorithm).iter().all(|name| mechanisms.iter().any(|one| one == name))
+            mechanism_names_of(purpose, algorithm).iter().all(|name| mechanisms.iter().any(|one| one == name))
         };
-        let mut choice = purpose.algorithms().iter().copied().filter(|_| signs_notes(purpose));
+        let mut choice = purpose.algorithms().iter().copied().filter(|_| goes_by_module(purpose));
         choice.find(|algorithm| is_there(*algorithm)).unwrap_or(purpose.default_algorithm())
     }
 
-    /// A new version, of the algorithm that the configuration names for the purpose, or that its module has for notes.
+    /// A new version, of the algorithm that the configuration names for the purpose, or that its module has.
     pub(super) fn new_key(&self, purpose: Purpose, agent: Option<&str>) -> Result<KeyInfo, Failure> {
-        let mechanisms = if signs_notes(purpose) { self.token.describe()?.mechanisms } else { vec![] };
+        let mechanisms = if goes_by_module(purpose) { self.token.describe()?.mechanisms } else { vec![] };
         let algorithm = self.algorithm_of(purpose, &mechanisms);
         let (party, agent) = (self.party.to_string(), agent.map(str::to_owned));
         Ok(self.token.make(KeyOrder { party, purpose, agent, algorithm })?)
@@ -301,6 +302,11 @@ fn is_server_name(name: &str) -> bool {
 /// True when keys of this purpose sign notes of logs.
 pub(super) fn signs_notes(purpose: Purpose) -> bool {
     matches!(purpose, Purpose::Checkpoint | Purpose::Witness)
+}
+
+/// Keys of these purposes are of the first of their algorithms that the module has.
+fn goes_by_module(purpose: Purpose) -> bool {
+    signs_notes(purpose) || purpose == Purpose::VaultWrapping
 }
 
 /// Passes a key that was born in its token and never could leave it.

@@ -14,9 +14,11 @@ use crate::ca::authority::{ADMINISTRATOR, Authority, ensure_sound};
 use crate::ca::files;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::{DAY_MS, bare_roles, roles};
-use crate::hsm::{KeyInfo, KeyState};
+use crate::hsm::{KeyInfo, KeyOrder, KeyState};
 use crate::kernel::command::Actor;
 use crate::kernel::credential::certificate::Certificate;
+use crate::kernel::credential::pem;
+use crate::kernel::external::PublicKey;
 use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 use crate::ops::clock;
@@ -135,8 +137,47 @@ impl Authority {
             }
             KeyState::Destroyed => json!([]),
         };
+        if !key.spki.is_empty() {
+            shown["public_key"] = json!({
+                "pem": pem::encode(pem::Kind::PublicKey, &key.spki),
+                "jwk": PublicKey::from_spki(&key.spki).ok().map(|key| key.jwk()),
+            });
+        }
         shown["certificates"] = json!(self.certificates_of(&key)?);
         Ok(shown)
+    }
+
+    /// Makes a key that other programs may use at the signing service, or the next version of one, which is used from then
+    /// on; the version before stays active until it is retired.
+    ///
+    /// Answers the key as [`Self::key_show`] does.
+    ///
+    /// # Errors
+    /// `operator_not_permitted`, `key_not_generated`, `input_malformed`, `algorithm_not_permitted`; the token's.
+    pub fn key_generate(
+        &self,
+        actor: &Actor,
+        purpose: Purpose,
+        name: &str,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Value, Failure> {
+        let made = self.recorded(actor, "key_generate", &json!({ "purpose": purpose, "name": name }), || {
+            self.permit(actor, &[ADMINISTRATOR])?;
+            if purpose != Purpose::External {
+                return Err(Failure::refused(
+                    "key_not_generated",
+                    format!("{} keys are made where they are set up, not one by one", purpose.slug()),
+                    "`countersign init` makes a party's keys and `countersign key rotate` their next versions; with \
+                     --purpose external this verb makes keys for other programs",
+                ));
+            }
+            let algorithm = algorithm.unwrap_or_else(|| self.algorithm_of(purpose, &[]));
+            let (party, agent) = (self.party.to_string(), Some(name.to_owned()));
+            let key = self.token.make(KeyOrder { party, purpose, agent, algorithm })?;
+            ensure_sound(&key)?;
+            Ok(listed(&key))
+        })?;
+        self.key_show(actor, made["label"].as_str().unwrap_or_default())
     }
 
     /// Makes the next version of a role's key the one that signs. `in_use` has everything that signs look up its key
@@ -249,7 +290,8 @@ impl Authority {
                     "restart the daemon: it serves with the newest key and retires the one before by itself",
                 ));
             }
-            let is_needed = !matches!(key.purpose, Purpose::Agent | Purpose::TokenIdentity);
+            // Without its newest key the signing service refuses, and nothing of ours stands still: that is how it is stopped.
+            let is_needed = !matches!(key.purpose, Purpose::Agent | Purpose::TokenIdentity | Purpose::External);
             if is_needed && newest.is_some_and(|newest| newest.id == key.id) {
                 return Err(Failure::refused(
                     "key_in_use",
@@ -272,8 +314,8 @@ impl Authority {
     /// Answers `{key, lost: [sentence], confirm, until}`, or the key.
     ///
     /// # Errors
-    /// `operator_not_permitted`, `unknown_key`, `key_still_active`, `key_destroyed`, `confirmation_wrong`; the
-    /// token's.
+    /// `operator_not_permitted`, `unknown_key`, `key_still_active`, `key_destroyed`, `confirmation_wrong`,
+    /// `key_in_use`; the token's.
     pub fn key_destroy(&self, actor: &Actor, label: &str, confirm: Option<&str>) -> Result<Value, Failure> {
         let Some(confirm) = confirm else {
             return self.refusal_recorded(actor, "key_destroy", &json!({ "key": label }), || {
@@ -297,7 +339,7 @@ impl Authority {
                 format!("a key of the store lies under {label}: what leaves say could not be read any more"),
                 "run `countersign key rotate data-wrapping` again while the token answers: it seals the store's keys anew",
             )),
-            KeyState::VerifyOnly => Ok(key),
+            KeyState::VerifyOnly => self.ensure_seals_nothing(&key).map(|()| key),
             KeyState::Active => Err(Failure::refused(
                 "key_still_active",
                 format!("{label} still signs or seals"),
@@ -312,6 +354,22 @@ impl Authority {
     fn seals_store_keys(&self, key: &KeyInfo) -> Result<bool, Failure> {
         let of_data = key.purpose == Purpose::DataWrapping;
         Ok(of_data && self.store.store_keys()?.iter().any(|kept| kept.wrapping_key == key.id))
+    }
+
+    /// A credential must not become unreadable because somebody forgot to seal it anew.
+    fn ensure_seals_nothing(&self, key: &KeyInfo) -> Result<(), Failure> {
+        if key.purpose != Purpose::VaultWrapping {
+            return Ok(());
+        }
+        let sealed = self.store.credential_keys()?.into_iter().find(|(under, _)| *under == key.id);
+        match sealed {
+            None => Ok(()),
+            Some((_, versions)) => Err(Failure::refused(
+                "key_in_use",
+                format!("{versions} versions of the vault's credentials are sealed under {}", key.label),
+                "seal them anew with `countersign vault rewrap`, or remove them; then destroy the key",
+            )),
+        }
     }
 
     fn announcement(&self) -> std::path::PathBuf {
@@ -428,6 +486,7 @@ impl Authority {
             Purpose::TokenIdentity => "the identity key recognises the token for its whole life: make a new token",
             Purpose::Operator => "enrol the operator again with a new token, then revoke the certificate before",
             Purpose::Agent => "revoke the agent and request a certificate pair under another name",
+            Purpose::External => "make the next one with `countersign key generate --purpose external --name NAME`",
             Purpose::HostIdentity if self.kind == PartyKind::AgentHost => return Ok(()),
             Purpose::Checkpoint if !self.kind.certifies() => return Ok(()),
             Purpose::VaultWrapping | Purpose::DataWrapping => return Ok(()),
@@ -462,7 +521,7 @@ fn after_rotation(purpose: Purpose) -> Value {
             json!("have it enrolled by the other parties: `countersign host show`, there `countersign host enrol`")
         }
         Purpose::VaultWrapping => {
-            json!("what is sealed under the old key still opens; seal it anew before that key is destroyed")
+            json!("what is sealed under the old key still opens; `countersign vault rewrap` seals it under the new one")
         }
         Purpose::DataWrapping => {
             json!("what the old key sealed is sealed anew; once no backup needs it, it may be destroyed")
@@ -480,6 +539,7 @@ fn after_rotation(purpose: Purpose) -> Value {
         | Purpose::Manifest
         | Purpose::Token
         | Purpose::Operator
+        | Purpose::External
         | Purpose::TokenIdentity => Value::Null,
     }
 }
@@ -551,7 +611,8 @@ pub(super) fn may(purpose: Purpose) -> &'static [&'static str] {
         Purpose::Token => &["sign access tokens of agents", "sign what clients carry between two calls"],
         Purpose::Operator => &["sign what a person decided"],
         Purpose::TokenIdentity => &["sign random self-tests"],
-        Purpose::VaultWrapping => &["seal and open the vault's keys"],
+        Purpose::External => &["sign what other programs hand in at the signing service"],
+        Purpose::VaultWrapping => &["seal and open credentials of the vault"],
         Purpose::DataWrapping => &["seal and open data keys"],
     }
 }

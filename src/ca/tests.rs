@@ -329,6 +329,7 @@ impl Token for LintingToken {
                 | SignInput::HttpRequest { .. }
                 | SignInput::Jwt { .. }
                 | SignInput::Mandate { .. }
+                | SignInput::External { .. }
                 | SignInput::SelfTest { .. } => {}
             }
         }

@@ -26,10 +26,11 @@ pub enum Verb {
         limit: u32,
     },
     /// Legal hold: nothing of a subject is erased until it is released (officer or administrator)
-    #[command(after_help = "Example:
-  countersign audit hold owner:OWN_001 --reason \"court order 17/2026\"")]
+    #[command(after_help = "Examples:
+  countersign audit hold owner:OWN_001 --reason \"court order 17/2026\"
+  countersign audit hold all --reason \"inquiry 4/2026: nothing is to be destroyed\"")]
     Hold {
-        /// owner:ID, agent:SPIFFE-ID or operator:NAME
+        /// owner:ID, agent:SPIFFE-ID, operator:NAME, program:UID, system, or all of them
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]
@@ -39,7 +40,7 @@ pub enum Verb {
     #[command(after_help = "Example:
   countersign audit release owner:OWN_001 --reason \"the case is closed\"")]
     Release {
-        /// owner:ID, agent:SPIFFE-ID or operator:NAME
+        /// owner:ID, agent:SPIFFE-ID, operator:NAME, program:UID, system, or all of them
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]
@@ -47,7 +48,8 @@ pub enum Verb {
     },
     /// Erase for ever what leaves say of a subject; every proof stays. Takes two people
     ///
-    /// The first call is kept; the second one, by another officer or administrator, destroys the subject's data keys.
+    /// The first call is kept for 30 days; the second one, by another officer or administrator, destroys the subject's
+    /// data keys. Who ended the subject's last legal hold is neither of the two.
     /// The book, which the law has a bank keep, stays as it is, and so do receipts that were handed out.
     #[command(after_help = "Examples, run by two people under their own user ids:
   countersign audit erase owner:OWN_001 --reason \"request 2026-31, art. 17\" --yes
@@ -55,7 +57,7 @@ pub enum Verb {
 At a terminal it asks for one typed word; --yes leaves the question out. Name nobody in the
 reason: it stays when the subject is gone. docs/RETENTION.md says what is erased and what is not.")]
     Erase {
-        /// owner:ID, agent:SPIFFE-ID or operator:NAME
+        /// owner:ID, agent:SPIFFE-ID, operator:NAME or program:UID
         subject: DataSubject,
         /// Why: kept in the audit log
         #[arg(long)]
@@ -89,7 +91,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
             });
         }
         Verb::Erase { subject, reason, yes } => {
-            confirmed(yes, &subject)?;
+            confirmed(context, yes, &subject)?;
             let answer = ask(context, SubjectCall::Erase { subject, reason })?;
             context.print(&answer, erased_text);
         }
@@ -101,24 +103,40 @@ fn ask(context: &Context, call: SubjectCall) -> Result<Value, Failure> {
     context.call(AdminCall::Subjects(call))
 }
 
-/// One typed word between a slip of the hand and what cannot be undone.
-fn confirmed(yes: bool, subject: &DataSubject) -> Result<(), Failure> {
+/// One typed word between a slip of the hand and what cannot be undone; whoever is the second of two people sees before
+/// it that they are, and what the first one said.
+fn confirmed(context: &Context, yes: bool, subject: &DataSubject) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
+    let standing = standing(&ask(context, SubjectCall::Show { subject: subject.clone() })?);
     let mut typed = String::new();
     if std::io::stdin().is_terminal() {
-        eprint!(
-            "What the audit log says of {subject} is lost for ever once two people have asked.\nType erase to go on: "
-        );
+        let lost = format!("What the audit log says of {subject} is lost for ever once two people have asked.");
+        eprint!("{lost}\n{}\nType erase to go on: ", standing.join("\n"));
         // Nothing typed is another word.
         let _ = std::io::stdin().read_line(&mut typed);
     }
     if typed.trim() == "erase" {
         return Ok(());
     }
-    let next = "type erase at a terminal, or add --yes";
-    Err(Failure::usage("not_confirmed", "nothing was changed: nobody confirmed it", next))
+    let message = format!("nothing was changed: nobody confirmed it. {}", standing.join(" "));
+    Err(Failure::usage("not_confirmed", message, "type erase at a terminal, or add --yes"))
+}
+
+/// Who has asked before, and who ended a hold, a sentence each.
+fn standing(line: &Value) -> Vec<String> {
+    let (asked, released) = (&line["erasure_asked"], &line["released"]);
+    let first = if asked.is_null() {
+        "Nobody has asked yet: this is the first of two calls.".to_owned()
+    } else {
+        let [by, at, until] = ["by", "at", "until"].map(|member| cell(&asked[member]));
+        let (why, keys) = (cell(&asked["reason"]), cell(&line["keys"]));
+        format!("{by} has asked on {at} ({why}): until {until} this is the second call, and destroys {keys} data keys.")
+    };
+    let ended =
+        |released: &Value| format!("{} ended a legal hold on {}.", cell(&released["by"]), cell(&released["at"]));
+    std::iter::once(first).chain(released.is_object().then(|| ended(released))).collect()
 }
 
 fn list_text(answer: &Value, limit: u32) -> String {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::context::Context;
 use crate::bench::chart::{self, Chart};
 use crate::bench::mcp::Part;
-use crate::bench::{self, Kind, Plan, audit, issuance, ledger, mcp, monitor, policy, revocation};
+use crate::bench::{self, Kind, Plan, audit, issuance, ledger, mcp, monitor, policy, revocation, signing, vault};
 use crate::config::Config;
 use crate::front::settings::LimitSettings;
 use crate::hsm::supervisor;
@@ -104,9 +104,48 @@ enum Verb {
   countersign bench audit  # a minute, a table
   countersign bench audit --leaves 1000000 --json")]
     Audit(AuditArgs),
+    /// Credentials read from sealed storage, against the module opening texts in a bare loop.
+    ///
+    /// Makes a bank in a temporary directory, as `countersign init` does, and removes it. Each reading is a decision with
+    /// its leaf, durable before the HSM opens the value.
+    /// A goal that is missed is a result like any other: the exit code is 0.
+    #[command(after_help = "Examples:
+  countersign bench vault  # half a minute, a table
+  countersign bench vault --callers 8 --bytes 4096 --json")]
+    Vault(VaultArgs),
+    /// The signing service: its socket against the bare token, and Merkle batches with a slow HSM.
+    #[command(after_help = "Examples:
+  countersign bench signing  # half a minute, a table
+  countersign bench signing --delay-module target/release/examples/libpkcs11_shim.so --json")]
+    Signing(SigningArgs),
     /// The clients of many connections: `bench mcp` starts it.
     #[command(hide = true)]
     Dial,
+}
+
+#[derive(Debug, ClapArgs)]
+struct VaultArgs {
+    /// Parts of a daemon that read at once.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
+    callers: u32,
+    /// Credentials that they read in turns.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    credentials: u32,
+    /// Bytes of each.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    bytes: u32,
+    /// How often it is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds of each measurement, 0.1 to 60.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// PKCS#11 module of the temporary token.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// Where the files go: their file system is measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -114,6 +153,28 @@ struct AuditArgs {
     /// Leaves of the log.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=50_000_000))]
     leaves: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+struct SigningArgs {
+    /// Callers at once, each with a connection of its own.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=512))]
+    callers: u32,
+    /// How often each is measured; the table shows medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that one measurement takes, 0.1 to 60.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Items of one Merkle request.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    items: u32,
+    /// PKCS#11 module of the temporary token.
+    #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
+    module: PathBuf,
+    /// The fault shim (examples/pkcs11_shim) as an HSM of 100 signatures a second.
+    #[arg(long, value_name = "PATH")]
+    delay_module: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -330,6 +391,13 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&value(&report)?, |_| report.text());
             Ok(())
         }
+        Verb::Signing(SigningArgs { callers, rounds, seconds, items, module, delay_module }) => {
+            let program = supervisor::own_program();
+            let plan = signing::Plan { program, module, delay_module, callers, rounds, seconds, items };
+            let report = signing::run(&plan, &tell)?;
+            context.print(&value(&report)?, |_| report.text());
+            Ok(())
+        }
         Verb::Issuance(issuance) => {
             let report = issuance::run(&issuance.plan(), &tell)?;
             context.print(&value(&report)?, |_| report.text());
@@ -355,6 +423,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&value(&report)?, |_| audit::text(&report));
             Ok(())
         }
+        Verb::Vault(vault) => {
+            let report = vault::run(&vault.plan(), &tell)?;
+            context.print(&value(&report)?, |_| vault::text(&report));
+            Ok(())
+        }
         Verb::Dial => mcp::dial::run(),
         Verb::Ledger(ledger) => {
             let out = ledger.out.clone();
@@ -378,6 +451,21 @@ impl McpArgs {
             rate: self.rate,
             crowd: self.crowd,
             room: self.room,
+            directory: self.dir.unwrap_or_else(std::env::temp_dir),
+        }
+    }
+}
+
+impl VaultArgs {
+    fn plan(self) -> vault::Plan {
+        vault::Plan {
+            program: supervisor::own_program(),
+            module: self.module,
+            callers: self.callers,
+            credentials: self.credentials,
+            bytes: self.bytes,
+            rounds: self.rounds,
+            seconds: self.seconds.clamp(0.1, 60.0),
             directory: self.dir.unwrap_or_else(std::env::temp_dir),
         }
     }

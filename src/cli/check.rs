@@ -10,6 +10,7 @@ use crate::front::settings::Rate;
 use crate::kernel::monitor::Mode;
 use crate::kernel::quorum::GateRule;
 use crate::ops::failure::Failure;
+use crate::signing::settings::SigningKeySettings;
 
 /// Check a configuration file without starting anything.
 #[derive(Debug, clap::Args)]
@@ -65,6 +66,14 @@ fn told(config: &Config) -> String {
     if let Some(upstream) = &config.upstream {
         let place = upstream.ports_file.as_ref().map(|path| path.display().to_string());
         lines.push(format!("agents reach the bank at {}", upstream.url.clone().or(place).unwrap_or_default()));
+    }
+    if config.signing.is_on() {
+        let of_key = |key: &SigningKeySettings| {
+            let kinds: Vec<&str> = key.kinds.iter().map(|kind| kind.slug()).collect();
+            format!("{} ({} for {})", key.name, kinds.join(", "), key.callers.join(", "))
+        };
+        let keys: Vec<String> = config.signing.key.iter().map(of_key).collect();
+        lines.push(format!("signs for other programs at {}: {}", config.signing.socket.display(), keys.join("; ")));
     }
     if let Some(policy) = &config.policy {
         lines.push(format!(

@@ -1,11 +1,13 @@
 //! What every verb has: the state directory, the output form, the way to the daemon.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::progress::Progress;
 use super::table::cell;
@@ -13,10 +15,14 @@ use crate::config::Config;
 use crate::front::admin::{AdminAnswer, AdminCall, AdminRequest};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::ops::secret::Growing;
+use crate::vault::Released;
 
 /// A daemon that another command started for itself is gone by then.
 const DAEMON_WAIT: Duration = Duration::from_secs(10);
 const DAEMON_POLL: Duration = Duration::from_millis(20);
+/// What is read of an answer at a time.
+const BUFFER_BYTES: usize = 8 * 1024;
 /// Between two looks at whether there is something to say while the daemon works.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// What a command meets while another one's daemon starts or ends.
@@ -39,6 +45,26 @@ impl Context {
     /// # Errors
     /// The daemon's own [`Failure`], or `daemon_unreachable`, `daemon_did_not_start`.
     pub fn call(&self, call: AdminCall) -> Result<Value, Failure> {
+        match self.ask(call)? {
+            AdminAnswer::Ok(value) => Ok(value),
+            AdminAnswer::Secret(_) | AdminAnswer::Progress(_) => Err(unexpected()),
+            AdminAnswer::Error(failure) => Err(failure),
+        }
+    }
+
+    /// The same for a value of the vault.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn released(&self, call: AdminCall) -> Result<Released, Failure> {
+        match self.ask(call)? {
+            AdminAnswer::Secret(released) => Ok(released),
+            AdminAnswer::Ok(_) | AdminAnswer::Progress(_) => Err(unexpected()),
+            AdminAnswer::Error(failure) => Err(failure),
+        }
+    }
+
+    fn ask(&self, call: AdminCall) -> Result<AdminAnswer, Failure> {
         let request = AdminRequest { operator: self.operator.clone(), call };
         let deadline = Instant::now() + DAEMON_WAIT;
         loop {
@@ -52,7 +78,7 @@ impl Context {
         }
     }
 
-    fn attempt(&self, request: &AdminRequest) -> Result<Value, Failure> {
+    fn attempt(&self, request: &AdminRequest) -> Result<AdminAnswer, Failure> {
         match UnixStream::connect(self.state.admin_socket()) {
             Ok(stream) => return exchange(stream, request, Progress::new(self)),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(not_let_through(&self.state)),
@@ -116,12 +142,20 @@ fn hung_up() -> Failure {
     )
 }
 
-fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) -> Result<Value, Failure> {
-    let text = serde_json::to_string(request)
+fn unexpected() -> Failure {
+    let next = "check that CLI and daemon are the same version";
+    Failure::fault("answer_unreadable", "the daemon answered another question", next)
+}
+
+/// The answer, which is no word on the way to one.
+fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) -> Result<AdminAnswer, Failure> {
+    let mut text = Growing::default();
+    serde_json::to_writer(&mut text, request)
         .map_err(|error| Failure::fault("request_unwritable", error.to_string(), "report this as a defect"))?;
-    let mut reader = BufReader::new(&stream);
-    let sent = (&stream).write_all(format!("{text}\n").as_bytes());
-    let (mut line, read) = patiently(&stream, &mut reader, &mut progress);
+    text.extend(b"\n");
+    let mut reader = Lines::new(&stream);
+    let sent = (&stream).write_all(text.as_slice());
+    let (mut line, read) = patiently(&mut reader, &mut progress);
     if line.is_empty() {
         // A daemon that turns callers away answers before it is asked: what it said counts more than a failed write.
         sent.and(read).map_err(|error| unreachable_(&error))?;
@@ -132,16 +166,15 @@ fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) 
     while let Ok(AdminAnswer::Progress(at)) = serde_json::from_str(&line) {
         progress.say(|| format!("{} {} so far", cell(&at["rows"]), cell(&at["of"])));
         let read;
-        (line, read) = patiently(&stream, &mut reader, &mut progress);
+        (line, read) = patiently(&mut reader, &mut progress);
         read.map_err(|_| hung_up())?;
         if line.is_empty() {
             return Err(hung_up());
         }
     }
     match serde_json::from_str(&line) {
-        Ok(AdminAnswer::Ok(value)) => Ok(value),
-        Ok(AdminAnswer::Progress(_)) => Err(hung_up()),
         Ok(AdminAnswer::Error(failure)) => Err(failure),
+        Ok(answer) => Ok(answer),
         Err(error) => Err(Failure::fault(
             "answer_unreadable",
             format!("the daemon's answer was not understood: {error}"),
@@ -151,16 +184,12 @@ fn exchange(stream: UnixStream, request: &AdminRequest, mut progress: Progress) 
 }
 
 /// One line of the daemon's, with a word now and then while it takes its time.
-fn patiently(
-    stream: &UnixStream,
-    reader: &mut BufReader<&UnixStream>,
-    progress: &mut Progress,
-) -> (String, std::io::Result<()>) {
-    let mut line = Vec::new();
-    let read = stream.set_read_timeout(Some(LOOK_INTERVAL)).and_then(|()| {
+fn patiently(reader: &mut Lines<'_>, progress: &mut Progress) -> (Zeroizing<String>, std::io::Result<()>) {
+    let mut line = Growing::default();
+    let read = reader.stream.set_read_timeout(Some(LOOK_INTERVAL)).and_then(|()| {
         loop {
-            match reader.read_until(b'\n', &mut line) {
-                Ok(_) => return Ok(()),
+            match reader.read_into(&mut line) {
+                Ok(()) => return Ok(()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     progress.say(|| "the daemon is still at it".to_owned());
                 }
@@ -169,7 +198,42 @@ fn patiently(
             }
         }
     });
-    (String::from_utf8_lossy(&line).into_owned(), read)
+    (Zeroizing::new(String::from_utf8_lossy(line.as_slice()).into_owned()), read)
+}
+
+/// Lines of the daemon's. What was read is wiped with the buffer it was read into.
+struct Lines<'a> {
+    stream: &'a UnixStream,
+    buffer: Zeroizing<Vec<u8>>,
+    /// What of the buffer was read and not taken.
+    rest: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(stream: &'a UnixStream) -> Self {
+        Self { stream, buffer: Zeroizing::new(vec![0; BUFFER_BYTES]), rest: 0..0 }
+    }
+
+    /// Adds what there is until the end of the line, or of everything. What an error cuts off goes on with the next call.
+    fn read_into(&mut self, line: &mut Growing) -> std::io::Result<()> {
+        loop {
+            if self.rest.is_empty() {
+                let count = self.stream.read(&mut self.buffer)?;
+                self.rest = 0..count;
+                if count == 0 {
+                    return Ok(());
+                }
+            }
+            let there = &self.buffer[self.rest.clone()];
+            let end = there.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+            let taken = end.unwrap_or(there.len());
+            line.extend(&there[..taken]);
+            self.rest.start += taken;
+            if end.is_some() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// A daemon without listeners, for one command.

@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::documents::text;
 use crate::cli::table::{cell, table};
 use crate::front::admin::AdminCall;
-use crate::kernel::sign::Purpose;
+use crate::kernel::sign::{Algorithm, Purpose};
 use crate::ops::failure::Failure;
 
 /// List, show, rotate, retire and destroy the keys in the token.
@@ -36,6 +36,35 @@ enum Verb {
     Show {
         /// The key's label.
         label: String,
+    },
+    /// Make a key for other programs at the signing service, or its next version.
+    #[command(after_help = "\
+Examples:
+  countersign key generate --purpose external --name invoices
+  countersign key generate --purpose external --name releases --algorithm ed25519
+What may be signed with it, and by whom: [[signing.key]] of the configuration.")]
+    Generate {
+        /// The purpose: external.
+        #[arg(long, value_parser = purpose)]
+        purpose: Purpose,
+        /// Its name: lower-case letters, digits or '-'.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// p256, p384 or ed25519. Without it: as [hsm.<token>] algorithms says, else p256.
+        #[arg(long, value_parser = algorithm, value_name = "ALGORITHM")]
+        algorithm: Option<Algorithm>,
+    },
+    /// The public half of a key, for whoever verifies what it signed.
+    #[command(after_help = "\
+Examples:
+  countersign key export bank-external.invoices-v1 > invoices.pem
+  countersign key export bank-external.invoices-v1 --format jwk")]
+    Export {
+        /// The key's label.
+        label: String,
+        /// pem (SubjectPublicKeyInfo) or jwk (RFC 7517).
+        #[arg(long, value_enum, default_value_t = PublicForm::Pem)]
+        format: PublicForm,
     },
     /// Make the next version of a purpose's key, certify it, use it, and retire the one before.
     #[command(after_help = "\
@@ -87,6 +116,25 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&list, |list| table(list, COLUMNS, "the token has no keys"));
         }
         Verb::Show { label } => context.print(&context.call(AdminCall::KeyShow { label })?, shown),
+        Verb::Generate { purpose, name, algorithm } => {
+            context.print(&context.call(AdminCall::KeyGenerate { purpose, name, algorithm })?, shown);
+        }
+        Verb::Export { label, format } => {
+            let key = context.call(AdminCall::KeyShow { label: label.clone() })?;
+            let public = &key["public_key"];
+            let wanted = match format {
+                PublicForm::Pem => &public["pem"],
+                PublicForm::Jwk => &public["jwk"],
+            };
+            if wanted.is_null() {
+                return Err(Failure::refused(
+                    "no_public_key",
+                    format!("{label} has no public half in this form"),
+                    "AES keys have none, and a JWK is of P-256, P-384 or Ed25519: try --format pem",
+                ));
+            }
+            context.print(public, |_| wanted.as_str().map_or_else(|| format!("{wanted:#}"), str::to_owned));
+        }
         Verb::Rotate { purpose, put_to_use } => {
             let call = match (purpose, put_to_use) {
                 (Purpose::Issuing, true) => AdminCall::IssuingUse {},
@@ -111,6 +159,20 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// How a public key is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum PublicForm {
+    Pem,
+    Jwk,
+}
+
+fn algorithm(word: &str) -> Result<Algorithm, String> {
+    Algorithm::ALL.into_iter().find(|algorithm| algorithm.slug() == word).ok_or_else(|| {
+        let known = Purpose::External.algorithms().iter().map(|algorithm| algorithm.slug());
+        format!("an algorithm is one of {}", known.collect::<Vec<_>>().join(", "))
+    })
 }
 
 const COLUMNS: &[(&str, &str)] =

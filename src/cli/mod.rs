@@ -27,6 +27,7 @@ pub mod front;
 pub mod grant;
 pub mod host;
 pub mod hsm_worker;
+mod http;
 pub mod init;
 mod install;
 mod judging;
@@ -49,16 +50,19 @@ mod report;
 pub mod revoke;
 pub mod sandbox;
 mod serve;
+mod sign;
 pub mod statement;
 mod status;
 pub mod stop;
 mod table;
 pub mod transaction;
 pub mod trust;
+mod vault;
 pub mod verify;
 pub mod verify_approval;
 mod verify_bundle;
 pub mod verify_log;
+mod verify_signature;
 pub mod witness;
 mod x509;
 
@@ -122,6 +126,8 @@ enum Verb {
     X509(x509::Args),
     Crl(crl::Args),
     Key(key::Args),
+    Sign(sign::Args),
+    Http(http::Args),
     Custody(custody::Args),
     Revoke(revoke::Args),
     Freeze(freeze::Args),
@@ -140,6 +146,7 @@ enum Verb {
     Ledger(ledger::Args),
     Migrate(migrate::Args),
     Notify(notify::Args),
+    Vault(vault::Args),
     Receipt(receipt::Args),
     Witness(witness::Args),
     Audit(audit::Args),
@@ -206,6 +213,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::X509(args) => x509::run(args),
         Verb::Crl(args) => crl::run(args, context),
         Verb::Key(args) => key::run(args, context),
+        Verb::Sign(args) => sign::run(args, context),
+        Verb::Http(args) => http::run(args, context),
         Verb::Custody(args) => custody::run(args, context),
         Verb::Revoke(args) => revoke::run(args, context),
         Verb::Freeze(args) => freeze::run(args, context),
@@ -224,6 +233,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Ledger(args) => ledger::run(args, context),
         Verb::Migrate(args) => migrate::run(args, context),
         Verb::Notify(args) => notify::run(args, context),
+        Verb::Vault(args) => vault::run(args, context),
         Verb::Receipt(args) => receipt::run(args, context),
         Verb::Witness(args) => witness::run(args, context),
         Verb::Audit(args) => audit::run(args, context),

@@ -27,13 +27,17 @@ enum Verb {
     /// Print a receipt, or write it to a file, byte for byte as `verify receipt` wants it
     #[command(after_help = "Examples:
   countersign receipt show txn_01JD0000000000000000000000
-  countersign receipt show txn_01JD0000000000000000000000 --out receipt.json")]
+  countersign receipt show txn_01JD0000000000000000000000 --out receipt.json
+  countersign receipt show txn_01JD0000000000000000000000 --text --out receipt.txt")]
     Show {
         /// The transaction, as `execute_…` answered it
         transaction: TransactionId,
         /// Write the receipt here instead of printing it; an existing file is replaced
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// As compact text: a C2SP tlog-proof that `verify receipt` reads like the JSON
+        #[arg(long)]
+        text: bool,
     },
 }
 
@@ -42,8 +46,8 @@ enum Verb {
 /// # Errors
 /// The daemon's, among them `unknown_transaction` and `receipt_pending`; `file_not_written`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Verb::Show { transaction, out } = args.verb;
-    let bytes = receipt_bytes(context.call(AdminCall::Receipt { transaction: transaction.clone() })?)?;
+    let Verb::Show { transaction, out, text } = args.verb;
+    let bytes = receipt_bytes(context.call(AdminCall::Receipt { transaction: transaction.clone() })?, text)?;
     match out {
         None => {
             // A reader that went away is no failure of ours.
@@ -59,10 +63,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 /// The daemon answers the receipt as JSON; the file is its canonical form, so nothing is lost on the way.
-fn receipt_bytes(answer: Value) -> Result<Vec<u8>, Failure> {
+fn receipt_bytes(answer: Value, text: bool) -> Result<Vec<u8>, Failure> {
     let unreadable = |message: String| {
         Failure::fault("answer_unreadable", message, "check that CLI and daemon are the same version")
     };
     let receipt: Receipt = serde_json::from_value(answer).map_err(|error| unreadable(error.to_string()))?;
-    receipt.to_bytes().map_err(|refusal| unreadable(refusal.to_string()))
+    let bytes = if text { receipt.to_text().map(String::into_bytes) } else { receipt.to_bytes() };
+    bytes.map_err(|refusal| unreadable(refusal.to_string()))
 }

@@ -11,6 +11,7 @@ use crate::cli::documents;
 use crate::cli::verify_approval;
 use crate::cli::verify_bundle;
 use crate::cli::verify_log;
+use crate::cli::verify_signature;
 use crate::config::Config;
 use crate::kernel::cosignature::{Anchored, Cosigner};
 use crate::kernel::credential::custody::EnrolledHost;
@@ -31,6 +32,7 @@ use crate::ops::failure::Failure;
   countersign verify custody-report custody.json --root bank-root.pem
   countersign verify log bank-log --root bank-root.pem
   countersign verify proof leaf-42.tlog-proof --root bank-root.pem
+  countersign verify signature app.tar.gz.jws --key releases.pem --file app.tar.gz
   countersign verify revocation revocation-01K….json --root bank-root.pem")]
 pub struct Args {
     #[command(subcommand)]
@@ -45,7 +47,7 @@ enum Verb {
   countersign verify receipt receipt.json --root bank-root.pem --witness-root secco-root.pem
   countersign verify receipt receipt.json --json")]
     Receipt {
-        /// The receipt, as `receipt show --out` wrote it
+        /// The receipt, as `receipt show --out` wrote it, JSON or text
         file: PathBuf,
         /// The bank's root certificate, PEM [default: certs/root.pem or anchors/bank-root.pem of the state directory]
         #[arg(long, value_name = "PEM")]
@@ -90,6 +92,21 @@ enum Verb {
         /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
         #[arg(long, value_name = "OID")]
         oid_base: Option<String>,
+    },
+    /// Verify what the signing service signed, with the public key alone: exit code 3 when a rule refuses it
+    #[command(after_help = "Examples:
+  countersign key export bank-external.releases-v1 > releases.pem
+  countersign verify signature app.tar.gz.jws --key releases.pem --file app.tar.gz
+  countersign verify signature proofs/app.deb.proof.json --key releases.pem --file app.deb")]
+    Signature {
+        /// The JWS, the proof of an item of a Merkle tree, or what `sign --json` answered
+        signature: PathBuf,
+        /// The public key: PEM, a certificate over it, a JWK or a set of them
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The file that was signed, to be compared
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Verify a file that `audit search --out` wrote, with the signed note beside it
     #[command(after_help = "Examples:
@@ -182,6 +199,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Verb::Bundle { file, root, witness_root, oid_base } => {
             verify_bundle::bundle(context, &file, root, witness_root.as_deref(), oid_base)
         }
+        Verb::Signature { signature, key, file } => verify_signature::run(&signature, &key, file.as_ref(), context),
         Verb::Export { file, note, root, oid_base } => verify_bundle::export(context, &file, note, root, oid_base),
         Verb::Revocation { file, root, oid_base } => revocation(context, &file, root, oid_base),
         Verb::CustodyReport { file, root, host, oid_base } => custody_report(context, &file, root, host, oid_base),
@@ -317,7 +335,7 @@ fn verdict_text(file: &Path, verdict: &ReceiptVerdict, root: &[u8]) -> String {
     let statement = verdict.statement();
     let (transaction_signer, checkpoint_signer) = verdict.signers();
     let mut lines = vec![
-        "ok  file: exactly the canonical JSON of a receipt, nothing added or left out".to_owned(),
+        "ok  file: exactly the one writing of a receipt, nothing added or left out".to_owned(),
         format!(
             "ok  transaction key: certified for transactions under your root, valid at posting ({transaction_signer})"
         ),
@@ -427,7 +445,7 @@ pub(super) fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Fai
         Err(error) => Err(Failure::usage(
             "file_unreadable",
             format!("{} cannot be read: {error}", path.display()),
-            "check the path: receipts are what `countersign receipt show --out` wrote, or in a party's receipts/",
+            "check the path; what an answer wrote, and a note beside it (FILE.note), belong together",
         )),
     }
 }

@@ -188,12 +188,13 @@ pub(super) fn export(
     let query: Value = serde_json::from_str(&said.query).unwrap_or_default();
     let shown = json!({
         "valid": true, "origin": said.origin, "sha256": said.sha256, "bytes": said.bytes, "records": said.records,
+        "unread": said.unread,
         "format": said.format, "query": query, "size": said.size, "root": said.root, "signer": verdict.signer(),
     });
     context.print(&shown, |_| {
         format!(
             "{} is valid: {} records of {}, signed by {}.\n  question    {}\n  checkpoint  {} leaves, root {}\n\
-             It proves that the party says to have found these, and no others, among the leaves that the checkpoint covers.",
+             It proves that the party says to have found these, and no others, among the leaves that the checkpoint covers{}.",
             file.display(),
             said.records,
             said.origin,
@@ -201,6 +202,10 @@ pub(super) fn export(
             said.query,
             said.size,
             said.root,
+            match said.unread {
+                0 => String::new(),
+                unread => format!("; {unread} of these are erased or damaged, and could not be judged"),
+            },
         )
     });
     Ok(())

@@ -25,7 +25,7 @@ use crate::kernel::credential::reading::SignedReading;
 use crate::kernel::quorum::Side;
 use crate::kernel::receipt::Base64;
 use crate::kernel::refusal::Refusal;
-use crate::kernel::sign::Purpose;
+use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::text::OnHostile;
 use crate::kernel::tile::Tile;
 use crate::kernel::types::{
@@ -38,6 +38,7 @@ use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::payment::{DeskCall, PolicyCall};
 use crate::store::Listing;
+use crate::vault::{Released, VaultCall};
 
 /// How long `receipt show` waits for the log's next checkpoint.
 const RECEIPT_WAIT: Duration = Duration::from_secs(10);
@@ -55,13 +56,15 @@ pub struct AdminRequest {
     pub call: AdminCall,
 }
 
-/// A line of the answer: any number of `{"progress": …}`, then `{"ok": …}` or `{"error": …}`.
+/// A line of the answer: any number of `{"progress": …}`, then `{"ok": …}`, `{"secret": …}` or `{"error": …}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminAnswer {
     /// How far a long call is.
     Progress(Value),
     Ok(Value),
+    /// A value of the vault: never part of a tree.
+    Secret(Released),
     Error(Failure),
 }
 
@@ -190,6 +193,12 @@ pub enum AdminCall {
     KeyShow {
         label: String,
     },
+    /// Makes a key for other programs, or its next version.
+    KeyGenerate {
+        purpose: Purpose,
+        name: String,
+        algorithm: Option<Algorithm>,
+    },
     KeyRotate {
         purpose: Purpose,
     },
@@ -313,6 +322,9 @@ pub enum AdminCall {
     /// Messages to people.
     Notify(NotifyCall),
 
+    /// Credentials of the systems behind us.
+    Vault(VaultCall),
+
     // the witness
     WitnessStatus {},
     WitnessAccept {
@@ -387,16 +399,25 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
         }
         Ok(operator)
     });
-    let answer = operator.and_then(|operator| dispatch(services, &operator, request.call, progress));
+    let operator = operator.and_then(|operator| match services.disagreement() {
+        Some(disagreement) if !goes_on_disagreeing(&request.call, only_shows) => Err(disagreement.failure()),
+        Some(_) | None => Ok(operator),
+    });
+    let answer = operator.and_then(|operator| match request.call {
+        AdminCall::Vault(VaultCall::Get { name, version }) => {
+            services.setup.vault.release(&operator, &name, version).map(AdminAnswer::Secret)
+        }
+        call => dispatch(services, &operator, call, progress).map(AdminAnswer::Ok),
+    });
     if let Ok(log) = services.log() {
         log.notify();
     }
     match answer {
-        Ok(value) => {
+        Ok(answer) => {
             if !only_shows {
                 services.changes.tell();
             }
-            AdminAnswer::Ok(value)
+            answer
         }
         Err(failure) => {
             let request_id = failure.request_id.clone().unwrap_or_else(|| clock::fresh_request_id().to_string());
@@ -404,6 +425,18 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
             AdminAnswer::Error(failure.with_request(&request_id))
         }
     }
+}
+
+/// What is answered although the witness has seen another history of this log, or a longer one: what only shows, without
+/// a signature and without a leaf that the next one is built on; and what stops agents, which nobody is to wait with.
+fn goes_on_disagreeing(call: &AdminCall, only_shows: bool) -> bool {
+    let is_signed_or_kept = matches!(
+        call,
+        AdminCall::AuditSignExport { .. } | AdminCall::AuditArchive(ArchiveCall::Now {}) | AdminCall::Vault(_)
+    );
+    let stops =
+        matches!(call, AdminCall::Revoke(_) | AdminCall::Freeze { .. } | AdminCall::Desk(DeskCall::BankStop { .. }));
+    stops || (only_shows && !is_signed_or_kept)
 }
 
 /// What changes nothing that an agent sees: those who listen need not look.
@@ -414,13 +447,16 @@ fn only_shows(call: &AdminCall) -> bool {
     if let AdminCall::Subjects(call) = call {
         return call.only_shows();
     }
+    if let AdminCall::Desk(call) = call {
+        return call.only_shows();
+    }
     use AdminCall::{
         AccountList, ApprovalsList, ApprovalsQuestion, ApprovalsShow, AuditArchive, AuditBundle, AuditCheck,
         AuditExport, AuditHead, AuditProve, AuditSearch, AuditShow, AuditSignExport, AuditTiles, CertApprovals,
         CertList, CertPending, CertShow, ConsentList, ConsentShow, CrlCheck, CrlExport, CustodyReport, Doctor,
         FreezeList, GrantList, HostList, HostShow, KeyList, KeyShow, LedgerCheck, MandateList, MandateShow,
         MerchantList, MonitorAlerts, MonitorReplay, MonitorShow, OperatorList, OperatorShow, Policy, ProductList,
-        Receipt, ReportCompliance, Status, WitnessStatus,
+        Receipt, ReportCompliance, Status, Vault, WitnessStatus,
     };
     matches!(
         call,
@@ -469,6 +505,7 @@ fn only_shows(call: &AdminCall) -> bool {
             | AuditTiles { .. }
             | AuditArchive(_)
             | ReportCompliance(_)
+            | Vault(_)
     )
 }
 
@@ -489,6 +526,10 @@ fn is_for_owners(call: &AdminCall) -> bool {
 
 /// As it is called on the socket.
 fn verb_of(call: &AdminCall) -> String {
+    // No tree is ever made of a value.
+    if let AdminCall::Vault(_) = call {
+        return "vault".to_owned();
+    }
     let told = serde_json::to_value(call).unwrap_or_default();
     told["verb"].as_str().unwrap_or_default().to_owned()
 }
@@ -600,6 +641,9 @@ fn dispatch(
 
         AdminCall::KeyList {} => authority.key_list(&actor),
         AdminCall::KeyShow { label } => authority.key_show(&actor, &label),
+        AdminCall::KeyGenerate { purpose, name, algorithm } => {
+            authority.key_generate(&actor, purpose, &name, algorithm)
+        }
         AdminCall::KeyRotate { purpose } => services.rotate_key(&actor, purpose),
         AdminCall::IssuingUse {} => services.use_issuing(&actor),
         AdminCall::KeyRetire { label } => authority.key_retire(&actor, &label),
@@ -659,6 +703,8 @@ fn dispatch(
             Some(notifier) => notifier.desk(operator, call),
             None => Err(Failure::usage("no_notifier", "this daemon tells nobody of anything", "ask a party's daemon")),
         },
+
+        AdminCall::Vault(call) => services.setup.vault.desk(operator, call, progress),
 
         AdminCall::WitnessStatus {} => witness::status(services),
         AdminCall::WitnessAccept { origin, head, reason } => witness::accept(services, operator, origin, head, reason),

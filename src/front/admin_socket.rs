@@ -5,21 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::front::admin::{self, AdminAnswer, AdminRequest};
 use crate::front::admin_group::SOCKET_MODE;
 use crate::front::services::Services;
 use crate::ops::accepting::{self, Slot, Slots};
 use crate::ops::failure::Failure;
+use crate::ops::secret::Growing;
 
 /// One request, a certificate request with its custody statement included, is far below it.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
 /// Operators are few; more than this at once is a mistake.
 const CONNECTIONS_MAX: u32 = 64;
+const READ_BYTES: usize = 8 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Binds a local socket, mode 0660 inside the state directory, which is the daemon's own: who connects is told by peer
@@ -80,15 +83,14 @@ fn turn_away(stream: &UnixStream) {
 async fn converse(stream: UnixStream, services: Arc<Services>, slot: Slot) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
-    let mut line = Vec::new();
-    let mut reader = BufReader::new(read.take(REQUEST_BYTES_MAX));
-    tokio::time::timeout(READ_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
+    let line = tokio::time::timeout(READ_TIMEOUT, read_line(read)).await??;
+    let line = line.as_slice();
     if line.is_empty() {
         return Ok(());
     }
     // A reader that is slow misses some of it.
     let (teller, mut told) = tokio::sync::mpsc::channel(1);
-    let answer = match serde_json::from_slice::<AdminRequest>(&line) {
+    let answer = match serde_json::from_slice::<AdminRequest>(line) {
         Err(_) if line.len() as u64 >= REQUEST_BYTES_MAX => AdminAnswer::Error(Failure::usage(
             "request_too_long",
             format!("the request is longer than {REQUEST_BYTES_MAX} bytes"),
@@ -116,10 +118,27 @@ async fn converse(stream: UnixStream, services: Arc<Services>, slot: Slot) -> st
     write.shutdown().await
 }
 
+/// A line without a copy of it left anywhere: it may carry a credential.
+async fn read_line(mut read: OwnedReadHalf) -> std::io::Result<Growing> {
+    let mut line = Growing::default();
+    let mut piece = Zeroizing::new([0; READ_BYTES]);
+    loop {
+        let room = usize::try_from(REQUEST_BYTES_MAX).unwrap_or(usize::MAX).saturating_sub(line.as_slice().len());
+        let length = room.min(READ_BYTES);
+        let count = read.read(&mut piece[..length]).await?;
+        let end = piece[..count].iter().position(|byte| *byte == b'\n');
+        line.extend(&piece[..end.map_or(count, |end| end + 1)]);
+        if count == 0 || end.is_some() {
+            return Ok(line);
+        }
+    }
+}
+
 async fn write_line(write: &mut OwnedWriteHalf, answer: &AdminAnswer) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(answer)?;
-    text.push(b'\n');
-    write.write_all(&text).await
+    let mut text = Growing::default();
+    serde_json::to_writer(&mut text, answer)?;
+    text.extend(b"\n");
+    write.write_all(text.as_slice()).await
 }
 
 fn defect() -> Failure {

@@ -133,7 +133,7 @@ async fn write_answers(mut write: OwnedWriteHalf, mut waiting: mpsc::Receiver<An
         let mut places = vec![place];
         // What is ready goes with it.
         while let Ok((said, place)) = waiting.try_recv() {
-            frames.extend(ipc::frame(&said)?);
+            frames.extend_from_slice(&ipc::frame(&said)?);
             places.push(place);
         }
         tokio::time::timeout(WRITE_TIMEOUT, write.write_all(&frames)).await??;

@@ -24,6 +24,7 @@ use crate::report::facts::{
 };
 use crate::report::framework::Framework;
 use crate::report::{Format, Report};
+use crate::store::LeafContent;
 
 /// How long the witness's word about what is there now is waited for: a report without it is tied to less.
 const COSIGNATURE_WAIT: Duration = Duration::from_secs(5);
@@ -155,19 +156,21 @@ fn first(services: &Services) -> Result<Option<LeafLine>, Failure> {
     let leaf = services.setup.store.leaves(0, 1)?.pop();
     Ok(leaf.and_then(|leaf| {
         let body: Value = leaf.body().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-        leaf.index.map(|index| line(index, &body))
+        leaf.index.map(|index| line(index, &body, leaf.content == LeafContent::Erased))
     }))
 }
 
 fn leaves(shown: &Value) -> Result<Vec<LeafLine>, Failure> {
     let items = shown["items"].as_array().into_iter().flatten();
-    Ok(items.filter_map(|item| item["index"].as_u64().map(|index| line(index, &item["body"]))).collect())
+    Ok(items
+        .filter_map(|item| item["index"].as_u64().map(|index| line(index, &item["body"], item["content"] == "erased")))
+        .collect())
 }
 
 /// Who and when, nothing else of a leaf.
-fn line(index: u64, body: &Value) -> LeafLine {
+fn line(index: u64, body: &Value, is_erased: bool) -> LeafLine {
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    LeafLine { index, at: text(&body["at"]), actor: text(&body["actor"]["kind"]) }
+    LeafLine { index, at: text(&body["at"]), actor: text(&body["actor"]["kind"]), is_erased }
 }
 
 fn lines(told: &Value) -> Result<Vec<DoctorLine>, Failure> {

@@ -4,7 +4,9 @@ mod archive;
 mod certificates;
 mod notices;
 mod parties;
+mod signing;
 mod token;
+mod vault;
 mod witness;
 
 use std::os::unix::fs::PermissionsExt;
@@ -61,6 +63,8 @@ pub fn report(services: &Services) -> Result<Value, Failure> {
     check_sealing(services, &mut items);
     archive::check(services, &mut items);
     notices::check(services, &mut items);
+    vault::check(services, &mut items);
+    signing::check(services, &mut items);
     if services.setup.kind == PartyKind::Bank {
         check_bank(services, &mut items);
         certificates::catalogue(services, &mut items);
@@ -303,6 +307,17 @@ fn check_sealing(services: &Services, items: &mut Vec<Value>) {
         }
         None => ok("retention", "what leaves say has no end: it is erased on request of two people alone"),
     });
+    let check = "retention clock";
+    match services.retention_time() {
+        Ok(None) => {}
+        Ok(Some(Ok(time))) => items.push(ok(check, format!("retention goes by {}", time.rfc3339()))),
+        Ok(Some(Err(doubt))) => {
+            let next_step =
+                "look at the clock of this machine; when it is right, start the daemon again (docs/RETENTION.md)";
+            items.push(warn(check, format!("nothing is erased for its age: {doubt}"), next_step));
+        }
+        Err(failure) => items.push(fail(check, failure.message, "see the daemon's log and the store")),
+    }
 }
 
 /// The core banking system, where there is one: whether it hears us, and what it was not known to have heard.

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use serde_json::{Value, json};
 
 use crate::audit::archive::Archive;
-use crate::audit::cosigning::Cosigning;
+use crate::audit::cosigning::{Cosigning, Disagreement};
+use crate::audit::retention::{self, Doubt, Start};
 use crate::audit::settings::PeerLease;
 use crate::audit::{Log, LogRoles, LogSetup};
 use crate::banking::CoreBanking;
@@ -26,7 +27,7 @@ use crate::front::peer_lease::Lender;
 use crate::front::peer_lease::holder::Heard;
 use crate::front::watching::Changes;
 use crate::guard::Guard;
-use crate::hsm::client::WorkerPool;
+use crate::hsm::client::{HsmState, WorkerPool};
 use crate::hsm::confine::Confinement;
 use crate::hsm::{CertifiedKey, Token};
 use crate::kernel::catalogue::VerifiedCatalogue;
@@ -46,6 +47,7 @@ use crate::ops::registry::{Calls, Connections, LiveStatus, ServingLimit};
 use crate::ops::space::{Room, Space};
 use crate::payment::{Payments, PaymentsSetup};
 use crate::store::Store;
+use crate::vault::{Feed, HsmReached, Vault};
 
 /// Between two looks at keys whose time may be over.
 const LAPSE_PAUSE_MS: i64 = 3_600_000;
@@ -64,6 +66,9 @@ pub struct ServicesSetup {
     pub notifier: Option<Arc<Notifier>>,
     /// Where the log is archived, if it is.
     pub archive: Option<Arc<Archive>>,
+    pub vault: Arc<Vault>,
+    /// What the daemon itself takes from the vault.
+    pub feed: Arc<Feed>,
     pub confinement: Confinement,
     /// The disk that everything is written to, and its mark.
     pub space: Arc<Space>,
@@ -80,6 +85,7 @@ pub struct FrontSettings {
     pub witness: crate::audit::settings::WitnessSettings,
     pub pki: crate::ca::settings::PkiSettings,
     pub agents: crate::front::settings::AgentSettings,
+    pub signing: crate::signing::settings::SigningSettings,
 }
 
 /// What a node knows of the role policy.
@@ -110,6 +116,8 @@ pub struct Services {
     log: OnceLock<Arc<Log>>,
     /// Set once the log may go on.
     goes_on: OnceLock<()>,
+    /// Whether the log was found whole, once that was looked at.
+    found_whole: OnceLock<bool>,
     payments: OnceLock<Arc<Payments>>,
     /// At a bank: who scores agents' calls, unless it is off.
     watch: Option<Arc<Watch>>,
@@ -131,6 +139,8 @@ pub struct Services {
     pub manifests: Manifests,
     /// When it is looked next whether what leaves say has had its time: boot clock, milliseconds.
     lapse_at: AtomicI64,
+    /// Where what leaves say has an end: what the clock is compared with.
+    start: Option<Start>,
     /// The address of the pages for people, `https://host:port`, once they are served.
     pages: OnceLock<String>,
 }
@@ -156,6 +166,9 @@ impl Services {
         let signatures = AgentSignatures::new(setup.settings.agents);
         let is_bank = setup.kind == PartyKind::Bank;
         let watch = if is_bank { Watch::new(&setup.settings.monitor)?.map(Arc::new) } else { None };
+        // Before anything is recorded.
+        let has_end = setup.settings.audit.retention_days.is_some();
+        let start = has_end.then(|| Start::look(&*setup.store)).transpose()?;
         let services = Arc::new(Self {
             setup,
             lease,
@@ -170,6 +183,7 @@ impl Services {
             connections: Arc::default(),
             log: OnceLock::new(),
             goes_on: OnceLock::new(),
+            found_whole: OnceLock::new(),
             payments: OnceLock::new(),
             watch,
             acceptance: RwLock::new(None),
@@ -183,6 +197,7 @@ impl Services {
             changes: Changes::default(),
             manifests: Manifests::default(),
             lapse_at: AtomicI64::new(0),
+            start,
             pages: OnceLock::new(),
         });
         // Weak: the authority is part of the services and must not keep them alive.
@@ -345,7 +360,33 @@ impl Services {
     /// `thread_failed`
     pub fn begin(&self) -> Result<(), Failure> {
         self.goes_on.get_or_init(|| ());
-        self.log.get().map_or(Ok(()), Log::start)
+        // Looked at before the sequencer changes anything.
+        let found = self.sign_found();
+        self.log.get().map_or(Ok(()), Log::start)?;
+        found
+    }
+
+    /// Has signed what an earlier run left unsigned: once the log goes on, was found whole, and the witness has agreed, where
+    /// there is one.
+    fn sign_found(&self) -> Result<(), Failure> {
+        let (Some(()), Some(payments), Some(log)) = (self.goes_on.get(), self.payments.get(), self.log.get()) else {
+            return Ok(());
+        };
+        if !payments.keeps_found() || self.cosigning.as_ref().is_some_and(|cosigning| !cosigning.has_agreed()) {
+            return Ok(());
+        }
+        let is_whole = *self.found_whole.get_or_init(|| {
+            let found = log.is_whole();
+            if let Err(Failure { name, message, .. }) = &found {
+                tracing::error!(%name, %message, "the log is not whole: what an earlier run left is not signed");
+            }
+            found.is_ok()
+        });
+        if is_whole {
+            payments.sign_found();
+            payments.recover()?;
+        }
+        Ok(())
     }
 
     /// The log's keys as they are now, with those from before each rotation.
@@ -463,7 +504,7 @@ impl Services {
             limit: Arc::clone(&self.limit),
             guard: Guard::new(setup.settings.breaker.clone(), self.lease.node().clone()),
         });
-        payments.recover()?;
+        payments.keep_found();
         if let Some(watch) = &self.watch {
             payments.watched_by(Arc::clone(watch));
         }
@@ -472,7 +513,8 @@ impl Services {
         }
         payments.kept_on(Arc::clone(&setup.space));
         let _ = self.payments.set(payments);
-        Ok(())
+        // Set up while the daemon runs.
+        self.sign_found()
     }
 
     /// The keys whose tokens are taken, newest first.
@@ -549,6 +591,11 @@ impl Services {
         self.cosigning.as_ref()
     }
 
+    /// What the witness has seen that this store has not: then nothing is decided here.
+    pub fn disagreement(&self) -> Option<Disagreement> {
+        self.cosigning.as_ref().and_then(|cosigning| cosigning.disagreement())
+    }
+
     /// The name in every cosignature that is made here.
     pub fn witness_name(&self) -> String {
         let FrontSettings { witness, pki, .. } = &self.setup.settings;
@@ -592,7 +639,7 @@ impl Services {
         if !self.lease.holds() || !self.limit.holds() {
             return Err("lease_expired");
         }
-        if let Some(disagreement) = self.cosigning.as_ref().and_then(|cosigning| cosigning.disagreement()) {
+        if let Some(disagreement) = self.disagreement() {
             return Err(disagreement.name());
         }
         // Reads are recorded, too: what is left belongs to revocations and people.
@@ -624,6 +671,7 @@ impl Services {
         }
         if let Some(payments) = self.payments.get() {
             self.refresh_policy()?;
+            self.sign_found()?;
             payments.recover_left()?;
             payments.sweep()?;
             payments.forget_keys()?;
@@ -642,19 +690,53 @@ impl Services {
         Ok(())
     }
 
+    /// Up to when what leaves say may have had its time, or why no clock is believed; none where nothing has an end.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn retention_time(&self) -> Result<Option<Result<UnixMillis, Doubt>>, Failure> {
+        let Some(start) = &self.start else { return Ok(None) };
+        match (&self.cosigning, self.log.get()) {
+            (Some(_), None) => Ok(Some(Err(Doubt::NotCosigned))),
+            (Some(_), Some(log)) => start.time(Some(log)).map(Some),
+            (None, _) => start.time(None).map(Some),
+        }
+    }
+
     /// Once an hour: destroys data keys whose time is over.
     fn lapse(&self) -> Result<(), Failure> {
         let now = clock::boot_ms();
         if now < self.lapse_at.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let lapsed = crate::audit::subjects::lapse(&*self.setup.store, &self.setup.settings.audit, clock::now())?;
+        let lapsed = match self.retention_time()? {
+            Some(Ok(time)) => retention::lapse(&*self.setup.store, &self.setup.settings.audit, time)?,
+            // `doctor` says it as long as it lasts.
+            Some(Err(doubt)) => {
+                tracing::warn!(%doubt, "no data key is destroyed, although the time of some may be over");
+                0
+            }
+            None => 0,
+        };
         self.lapse_at.store(now.saturating_add(LAPSE_PAUSE_MS), Ordering::Relaxed);
         if lapsed > 0 {
             tracing::info!(keys = lapsed, "data keys whose time was over are destroyed");
             self.log()?.notify();
         }
         Ok(())
+    }
+
+    /// Hands the daemon's own parts credentials that are new, or could not be opened before.
+    pub fn feed(&self) {
+        let hsm = match self.setup.hsm.health().state {
+            HsmState::Up | HsmState::Degraded => HsmReached::Yes,
+            HsmState::Down | HsmState::Probing => HsmReached::No,
+        };
+        if self.setup.feed.turn(hsm)
+            && let Some(log) = self.log.get()
+        {
+            log.notify();
+        }
     }
 
     /// Signs the lists that are due, and gives every agent of an unfinished revocation of everyone its own marks.

@@ -1,9 +1,10 @@
 //! The front's end: a [`Token`] whose calls travel to a worker process, with a deadline on each.
 //!
-//! Callers send their calls themselves, or leave them to whoever is sending already. Three kinds of thread, all owned
-//! here and joined on drop: one hears the supervisor, one watches deadlines (and sends what is too large for a
-//! caller to wait for), one a connection reads answers and sends what waited for them. Callers block on a channel of
-//! their own, never on a lock that is held across I/O.
+//! Threads that call send their calls themselves, or leave them to whoever is sending already; tasks always leave them to
+//! the watching thread, since no task may wait for a worker's socket. Three kinds of thread, all owned here and joined on
+//! drop: one hears the supervisor, one watches deadlines (and sends what is a task's, or too large for a caller to wait
+//! for), one a connection reads answers and sends what waited for them. Callers wait on a channel of their own, never on a
+//! lock that is held across I/O.
 
 use std::io;
 use std::net::Shutdown;
@@ -15,12 +16,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
 use super::channel::Channel;
-use super::flow::{Flow, Link, Outgoing};
+use super::flow::{Answer, Flow, Link, Outgoing};
 pub use super::flow::{HsmHealth, HsmState};
 use super::messages::{self, FrontMessage, SupervisorMessage};
 use super::wire::{self, FromWorker, Request, ToWorker};
-use super::{HsmFault, Op, Reply, Token, lint};
+use super::{Asking, HsmFault, Op, Reply, Token, lint};
 use crate::ops::failure::Failure;
 
 /// Frames that a caller writes before it looks after its own answer.
@@ -63,6 +67,10 @@ struct Shared {
     changed: Condvar,
     /// The watching thread rests: no call is under way.
     resting: AtomicBool,
+    /// The watching thread waits: a task that leaves a call to it wakes it. Set under the lock of `flow`.
+    idle: AtomicBool,
+    /// Calls were left to the watching thread since it last sent some. Set under the lock of `flow`.
+    left: AtomicBool,
     control: Channel,
     deadline: Duration,
     stop: Mutex<Option<StopReason>>,
@@ -93,6 +101,8 @@ impl WorkerPool {
             flow: Mutex::new(Flow::new(usize::try_from(workers).unwrap_or(1))),
             changed: Condvar::new(),
             resting: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             control: Channel::from(control),
             deadline,
             stop: Mutex::new(None),
@@ -133,6 +143,22 @@ impl Token for WorkerPool {
                 receiver.try_recv().unwrap_or_else(|_| Err(flow.deadline_fault(&op, abandoned)))
             }
         }
+    }
+
+    fn ask(self: Arc<Self>, op: Op) -> Asking {
+        Box::pin(async move {
+            lint::lint_size(&op)?;
+            let op = Arc::new(op);
+            let deadline = Instant::now() + self.shared.deadline;
+            let (answer, mut receiver) = oneshot::channel();
+            let id = self.shared.leave_to_watcher(Arc::clone(&op), deadline, answer)?;
+            if let Ok(Ok(outcome)) = timeout_at(deadline.into(), &mut receiver).await {
+                return outcome;
+            }
+            let mut flow = self.shared.flow();
+            let abandoned = flow.abandon(id);
+            receiver.try_recv().unwrap_or_else(|_| Err(flow.deadline_fault(&op, abandoned)))
+        })
     }
 }
 
@@ -200,6 +226,27 @@ impl Shared {
     fn end(&self, reason: StopReason) {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.stopped.notify_all();
+    }
+
+    /// Queues a task's call and sees that the watching thread sends it.
+    fn leave_to_watcher(
+        &self,
+        op: Arc<Op>,
+        deadline: Instant,
+        answer: oneshot::Sender<Answer>,
+    ) -> Result<u64, HsmFault> {
+        let mut flow = self.flow();
+        let id = flow.submit(op, deadline, answer)?;
+        // Whoever hears from a busy worker next sends it what waits.
+        let wakes = flow.has_room() && {
+            self.left.store(true, Ordering::Relaxed);
+            self.idle.swap(false, Ordering::Relaxed)
+        };
+        drop(flow);
+        if wakes {
+            self.changed.notify_all();
+        }
+        Ok(id)
     }
 
     /// Sends what waits to workers that can use it, in at most so many frames; wakes the watching thread for the rest.
@@ -319,12 +366,18 @@ fn watch(shared: &Arc<Shared>) {
         if flow.is_stopping() {
             return;
         }
+        // What was left while it was sending.
+        if shared.left.swap(false, Ordering::Relaxed) {
+            continue;
+        }
+        shared.idle.store(true, Ordering::Relaxed);
         flow = if flow.is_watched() {
             shared.changed.wait_timeout(flow, tick).unwrap_or_else(PoisonError::into_inner).0
         } else {
             shared.resting.store(true, Ordering::Relaxed);
             shared.changed.wait(flow).unwrap_or_else(PoisonError::into_inner)
         };
+        shared.idle.store(false, Ordering::Relaxed);
     }
 }
 

@@ -8,11 +8,46 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::{HsmFault, KEY_FAILED, Op, Reply, lint};
 use crate::kernel::types::KeyId;
 use crate::ops::failure::Failure;
 
 pub type Answer = Result<Reply, HsmFault>;
+
+/// The way back to a caller: a thread that waits, or a task.
+#[derive(Debug)]
+pub enum Caller {
+    Thread(SyncSender<Answer>),
+    Task(oneshot::Sender<Answer>),
+}
+
+impl Caller {
+    /// The caller may have left; then nobody needs it.
+    fn tell(self, answer: Answer) {
+        match self {
+            Self::Thread(thread) => {
+                let _ = thread.try_send(answer);
+            }
+            Self::Task(task) => {
+                let _ = task.send(answer);
+            }
+        }
+    }
+}
+
+impl From<SyncSender<Answer>> for Caller {
+    fn from(thread: SyncSender<Answer>) -> Self {
+        Self::Thread(thread)
+    }
+}
+
+impl From<oneshot::Sender<Answer>> for Caller {
+    fn from(task: oneshot::Sender<Answer>) -> Self {
+        Self::Task(task)
+    }
+}
 
 /// Calls that wait for a worker. One more is `Busy`.
 pub const QUEUE_MAX: usize = 1024;
@@ -39,7 +74,7 @@ struct Job {
     lost: u8,
     /// The worker that could not do it: another one is asked, if there is one.
     avoided: Option<u64>,
-    answer: SyncSender<Answer>,
+    caller: Caller,
 }
 
 /// A call that a worker has.
@@ -76,6 +111,12 @@ struct Linked<S> {
     sending: bool,
     /// Its last answer, or the moment when it got its first call.
     progress: Instant,
+}
+
+impl<S> Linked<S> {
+    fn has_room(&self) -> bool {
+        !self.sending && self.in_flight <= self.hands * REFILL
+    }
 }
 
 /// Readiness of a token, for `doctor`, metrics and the breaker.
@@ -161,7 +202,7 @@ impl<S: Clone> Flow<S> {
     ///
     /// # Errors
     /// `PinRefused` when latched, `Busy` when the queue is full, `Unavailable` (`hsm_stopping`) at shutdown.
-    pub fn submit(&mut self, op: Arc<Op>, deadline: Instant, answer: SyncSender<Answer>) -> Result<u64, HsmFault> {
+    pub fn submit(&mut self, op: Arc<Op>, deadline: Instant, caller: impl Into<Caller>) -> Result<u64, HsmFault> {
         if let Some(fault) = self.latched() {
             return Err(fault);
         }
@@ -172,7 +213,7 @@ impl<S: Clone> Flow<S> {
             return Err(HsmFault::Busy);
         }
         self.last_id += 1;
-        self.queue.push_back((self.last_id, Job { op, deadline, lost: 0, avoided: None, answer }));
+        self.queue.push_back((self.last_id, Job { op, deadline, lost: 0, avoided: None, caller: caller.into() }));
         Ok(self.last_id)
     }
 
@@ -191,8 +232,7 @@ impl<S: Clone> Flow<S> {
                 .position(|(_, job)| (!changing || repeatable(&job.op)) && (alone || job.avoided != Some(worker)))
         };
         let usable = |linked: &&mut Linked<S>| {
-            let is_free = !linked.sending && linked.in_flight <= linked.hands * REFILL;
-            is_free && place_of_next(&self.queue, linked.link.worker, changing).is_some()
+            linked.has_room() && place_of_next(&self.queue, linked.link.worker, changing).is_some()
         };
         let linked = self.links.iter_mut().filter(usable).min_by_key(|linked| linked.in_flight)?;
         let room = fair_share.max(linked.in_flight + 1).min((linked.hands * HELD).max(HELD_MIN));
@@ -264,8 +304,7 @@ impl<S: Clone> Flow<S> {
                 self.queue.push_front((id, job));
                 return;
             }
-            // The caller may have left; then nobody needs it.
-            let _ = job.answer.try_send(outcome);
+            job.caller.tell(outcome);
         }
     }
 
@@ -289,6 +328,11 @@ impl<S: Clone> Flow<S> {
                     || oldest().min().is_some_and(|sent| now.duration_since(sent) >= limit * 2))
         };
         self.links.iter().find(silent).map(|linked| linked.link.clone())
+    }
+
+    /// True when a worker can use a call now, and nobody is writing to it.
+    pub fn has_room(&self) -> bool {
+        self.links.iter().any(|linked| linked.has_room())
     }
 
     /// True when the next call that waits is larger than this.
@@ -334,7 +378,7 @@ impl<S: Clone> Flow<S> {
         for (id, Held { mut job, .. }) in held.into_iter().rev() {
             if job.lost >= LOSSES_MAX || !repeatable(&job.op) {
                 let maybe = unavailable("worker_lost", "the HSM worker ended during the call", leaves_traces(&job.op));
-                let _ = job.answer.try_send(Err(maybe));
+                job.caller.tell(Err(maybe));
                 continue;
             }
             if job.deadline > now {
@@ -416,7 +460,7 @@ impl<S: Clone> Flow<S> {
         let waiting = std::mem::take(&mut self.queue).into_iter().map(|(_, job)| job);
         let held = std::mem::take(&mut self.in_flight).into_values().map(|held| held.job);
         for job in waiting.chain(held) {
-            let _ = job.answer.try_send(Err(fault.clone()));
+            job.caller.tell(Err(fault.clone()));
         }
         for linked in &mut self.links {
             linked.in_flight = 0;
@@ -634,10 +678,13 @@ mod tests {
         let (mut flow, now) = (Flow::new(1), Instant::now());
         flow.connected(link(1), Sha256([1; 32]), 8, now).unwrap();
         let _first = submitted(&mut flow, sign(), now);
+        assert!(flow.has_room());
         assert!(flow.take_batch(now, usize::MAX).is_some());
+        assert!(!flow.has_room());
         let _second = submitted(&mut flow, sign(), now);
         assert!(flow.take_batch(now, usize::MAX).is_none());
         flow.sent(1);
+        assert!(flow.has_room());
         assert!(flow.take_batch(now, usize::MAX).is_some());
     }
 

@@ -1,4 +1,4 @@
-//! Key labels: `<party>-<purpose>[.<agent>]-v<N>`.
+//! Key labels: `<party>-<purpose>[.<name>]-v<N>`.
 //!
 //! The label carries a key's purpose, so it is parsed strictly: what does not read back to the same text is no
 //! key of ours and is never used.
@@ -13,7 +13,7 @@ use crate::kernel::types::{AgentName, PartyName};
 pub struct KeyLabel {
     pub party: PartyName,
     pub purpose: Purpose,
-    /// Present exactly for keys of purpose `agent`.
+    /// The agent's name, or the name of an `external` key: present exactly for keys of these purposes.
     pub agent: Option<AgentName>,
     pub version: u32,
 }
@@ -32,7 +32,7 @@ impl KeyLabel {
             Some((party.parse().ok()?, purpose))
         })?;
         let label = Self { party, purpose, agent, version };
-        let agent_fits = label.agent.is_some() == (label.purpose == Purpose::Agent);
+        let agent_fits = label.agent.is_some() == label.purpose.is_named();
         (agent_fits && version > 0 && label.to_string() == text).then_some(label)
     }
 
@@ -60,7 +60,7 @@ mod tests {
     fn labels_read_back_to_the_same_text() {
         for purpose in Purpose::ALL {
             for party in ["bank", "agent-host", "root-issuing"] {
-                let agent = (purpose == Purpose::Agent).then(|| "shop-v2".parse().unwrap());
+                let agent = purpose.is_named().then(|| "shop-v2".parse().unwrap());
                 let label = KeyLabel { party: party.parse().unwrap(), purpose, agent, version: 12 };
                 assert_eq!(KeyLabel::parse(&label.to_string()), Some(label));
             }
@@ -87,6 +87,8 @@ mod tests {
             "bank-agent.-v1",
             "bank-agent.a.b-v1",
             "bank-root.shopper-v1",
+            "bank-external-v1",
+            "bank-external.a.b-v1",
         ] {
             assert_eq!(KeyLabel::parse(bad), None, "{bad}");
         }

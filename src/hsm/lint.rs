@@ -10,6 +10,7 @@ use crate::kernel::canon;
 use crate::kernel::credential::lint::{self as credential, LintRefusal};
 use crate::kernel::credential::profile::Profile;
 use crate::kernel::export_note::{EXPORT_NOTE_BYTES_MAX, ExportNote};
+use crate::kernel::external::{self, FormRefusal};
 use crate::kernel::httpsig::{self, BaseRefusal, SignatureRefusal};
 use crate::kernel::jwt::{self, TokenRefusal};
 use crate::kernel::mandate::{self, MandateRefusal};
@@ -30,6 +31,7 @@ pub fn bytes_max(input: &SignInput) -> usize {
         SignInput::HttpRequest { .. } => 16 * 1024,
         SignInput::Jwt { .. } => jwt::TOKEN_BYTES_MAX,
         SignInput::Mandate { .. } => mandate::MANDATE_BYTES_MAX,
+        SignInput::External { .. } => external::EXTERNAL_BYTES_MAX,
     }
 }
 
@@ -49,6 +51,7 @@ pub fn bytes(input: &SignInput) -> usize {
         SignInput::Mandate { signing_input, disclosures } => {
             signing_input.len() + disclosures.iter().map(|disclosure| disclosure.len() + 1).sum::<usize>()
         }
+        SignInput::External { bytes, .. } => bytes.len(),
         SignInput::SelfTest { nonce } => nonce.len(),
     }
 }
@@ -94,6 +97,15 @@ const NAME_BYTES_MAX: usize = 256;
 pub fn lint(key: &KeyInfo, input: &SignInput, now: UnixMillis) -> Result<(), HsmFault> {
     lint_for(key.purpose, key.id, input, now)?;
     credential::lint_names_responder(input, &key.spki).map_err(linted)?;
+    if let SignInput::External { form, bytes } = input {
+        let of_name = external::lint_name(*form, key.agent.as_deref().unwrap_or_default());
+        let fits = of_name.and_then(|()| external::lint(*form, bytes, key.id, key.algorithm));
+        return fits.map_err(|refusal| match refusal {
+            FormRefusal::AnotherKey => linted(LintRefusal::AnotherKey),
+            FormRefusal::NotOfName => refused("input_not_for_key", format!("{}: {refusal}", input.kind())),
+            FormRefusal::NotOfForm(why) => refused("input_malformed", format!("{}: {why}", input.kind())),
+        });
+    }
     credential::lint_names_algorithm(input, key.algorithm).map_err(linted)
 }
 
@@ -121,6 +133,7 @@ pub fn lint_subject_key(
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }
+        | SignInput::External { .. }
         | SignInput::SelfTest { .. } => Ok(()),
     }
 }
@@ -174,7 +187,8 @@ fn lint_for(purpose: Purpose, signer: KeyId, input: &SignInput, now: UnixMillis)
                 if another_key { linted(LintRefusal::AnotherKey) } else { malformed(refusal.to_string()) }
             })
         }
-        SignInput::SelfTest { .. } => Ok(()),
+        // Its form depends on the key's algorithm: `lint` asks.
+        SignInput::External { .. } | SignInput::SelfTest { .. } => Ok(()),
     }
 }
 

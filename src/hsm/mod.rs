@@ -26,6 +26,8 @@ pub mod worker;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -65,8 +67,8 @@ impl CustodyAttributes {
 pub enum KeyState {
     /// Signs, or seals.
     Active,
-    /// Signs nothing any more (CKA_SIGN is false, so the token itself refuses); what it signed still verifies. An AES
-    /// key opens what it sealed and seals nothing new (CKA_ENCRYPT is false).
+    /// Signs nothing any more (CKA_SIGN is false, so the token itself refuses); what it signed still verifies. A wrapping
+    /// key opens what it sealed and seals nothing new (CKA_ENCRYPT is false, for RSA of its public half).
     VerifyOnly,
     /// The private or secret key is gone. Its public half stays in the token, or for AES a mark: its label and version
     /// are never given again.
@@ -89,10 +91,10 @@ impl KeyState {
 pub struct KeyInfo {
     /// SHA-256 of `spki`, for AES 32 random bytes; the CKA_ID of its objects.
     pub id: KeyId,
-    /// `<party>-<purpose>[.<agent>]-v<N>`
+    /// `<party>-<purpose>[.<name>]-v<N>`
     pub label: String,
     pub purpose: Purpose,
-    /// The agent's name for keys of purpose `agent`.
+    /// The agent's name for keys of purpose `agent`, the key's own for keys of purpose `external`.
     pub agent: Option<String>,
     pub version: u32,
     pub algorithm: Algorithm,
@@ -153,13 +155,23 @@ pub enum PinState {
 pub struct KeyOrder {
     pub party: String,
     pub purpose: Purpose,
-    /// Named exactly by keys of purpose `agent`.
+    /// The name of keys of purposes `agent` and `external`, and of no others.
     pub agent: Option<String>,
     /// One of the purpose's algorithms.
     pub algorithm: Algorithm,
 }
 
-/// What a key of this algorithm needs of a module: to be made, to be used.
+/// What a key of this purpose and algorithm needs of a module: to be made, to be used.
+pub fn mechanism_names_of(purpose: Purpose, algorithm: Algorithm) -> [&'static str; 2] {
+    match algorithm {
+        Algorithm::Rsa3072 if purpose.seals() => ["CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS_OAEP"],
+        Algorithm::P256 | Algorithm::P384 | Algorithm::Ed25519 | Algorithm::Rsa3072 | Algorithm::Aes256 => {
+            mechanism_names(algorithm)
+        }
+    }
+}
+
+/// What a key of this algorithm that signs, or an AES key, needs of a module: to be made, to be used.
 pub fn mechanism_names(algorithm: Algorithm) -> [&'static str; 2] {
     match algorithm {
         Algorithm::P256 | Algorithm::P384 => ["CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA"],
@@ -179,12 +191,12 @@ impl fmt::Debug for Plaintext {
     }
 }
 
-/// Most bytes that one call seals: keys and credentials, not documents.
-pub const PLAINTEXT_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes that one call seals: keys and credentials, with the certificates that some come with.
+pub const PLAINTEXT_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a context.
 pub const CONTEXT_BYTES_MAX: usize = 1024;
-/// A nonce before and a tag after the text.
-pub const SEALED_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 12 + 16;
+/// A nonce before and a tag after the text; under an RSA key its header, a signature and the data key, too.
+pub const SEALED_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 12 + 16 + 512;
 
 /// One typed operation of a worker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -195,9 +207,11 @@ pub enum Op {
     ListKeys,
     /// Makes a key in the token with the next free version → [`Reply::Key`].
     Generate(KeyOrder),
-    /// Type check, lint, hash and sign; what others keep is verified before release → [`Reply::Signature`].
+    /// Type check, lint, hash and sign; what others keep is verified before release, but for other programs' inputs,
+    /// which whoever asks verifies → [`Reply::Signature`].
     Sign { key: KeyId, input: SignInput },
-    /// AES-256-GCM under a wrapping key, with a fresh nonce; the context is authenticated, not kept → [`Reply::Sealed`].
+    /// AES-256-GCM under a wrapping key, or under a data key that an RSA key wraps, with a fresh nonce; the context is
+    /// authenticated, not kept → [`Reply::Sealed`].
     Seal { key: KeyId, context: Vec<u8>, plaintext: Plaintext },
     /// The reverse; needs the same context → [`Reply::Opened`].
     Unseal { key: KeyId, context: Vec<u8>, sealed: Vec<u8> },
@@ -215,7 +229,7 @@ pub enum Reply {
     Key(KeyInfo),
     /// ECDSA: DER `ECDSA-Sig-Value`; Ed25519: 64 bytes; RSA: 384 bytes.
     Signature(Vec<u8>),
-    /// Nonce (12 bytes), ciphertext, tag (16 bytes).
+    /// Nonce (12 bytes), ciphertext, tag (16 bytes); under an RSA key what `docs/VAULT.md` says.
     Sealed(Vec<u8>),
     Opened(Plaintext),
 }
@@ -272,8 +286,9 @@ impl From<HsmFault> for Failure {
 
 /// A token, as the rest of the product uses it. Blocking; every call ends by its deadline.
 ///
-/// Contract: a signature that is returned was verified against the key (of proofs of possession, which the peer
-/// verifies at once and nobody keeps, only a sample); an `Err` may still have signed when
+/// Contract: a signature that is returned was verified against the key (only a sample of proofs of possession, which the
+/// peer verifies at once and nobody keeps, and of [`SignInput::External`], which the signing service verifies before it
+/// keeps or releases it: [`signature_unverified`]); an `Err` may still have signed when
 /// `maybe_signed` says so, and repeating the *same* input is always harmless. Safe to share between threads.
 pub trait Token: Send + Sync {
     /// Carries one operation to a worker and waits for the reply.
@@ -281,12 +296,41 @@ pub trait Token: Send + Sync {
     /// # Errors
     /// [`HsmFault`] by name.
     fn call(&self, op: Op) -> Result<Reply, HsmFault>;
+
+    /// The same for a task: no thread waits for the reply. To be awaited in a tokio runtime; once it was polled, the
+    /// operation may be carried out although the task goes away.
+    fn ask(self: Arc<Self>, op: Op) -> Asking
+    where
+        Self: 'static,
+    {
+        Box::pin(async move {
+            let called = tokio::task::spawn_blocking(move || self.call(op)).await;
+            called.unwrap_or_else(|_| Err(mismatched()))
+        })
+    }
+}
+
+/// A call under way.
+pub type Asking = Pin<Box<dyn Future<Output = Result<Reply, HsmFault>> + Send>>;
+
+/// The fault of a module whose signature does not verify. It is not released.
+pub fn signature_unverified(label: &str) -> HsmFault {
+    let message = format!("the signature of {label} does not verify; it was not released");
+    HsmFault::Unavailable { name: "signature_unverified".into(), message, maybe_signed: true }
 }
 
 impl dyn Token {
     /// Signs typed input with a key of the fitting purpose.
     pub fn sign(&self, key: KeyId, input: SignInput) -> Result<Vec<u8>, HsmFault> {
         let Reply::Signature(signature) = self.call(Op::Sign { key, input })? else {
+            return Err(mismatched());
+        };
+        Ok(signature)
+    }
+
+    /// [`Token::ask`] for a signature.
+    pub async fn signature(self: Arc<Self>, key: KeyId, input: SignInput) -> Result<Vec<u8>, HsmFault> {
+        let Reply::Signature(signature) = self.ask(Op::Sign { key, input }).await? else {
             return Err(mismatched());
         };
         Ok(signature)

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::kernel::approval::Evidence;
 use crate::kernel::breaker::Cause;
+use crate::kernel::external::{SigningOrder, SigningRow};
 use crate::kernel::ledger::{AccountStatus, FeeRule};
 use crate::kernel::mandate::VerifiedMandate;
 use crate::kernel::monitor::Assessment;
@@ -25,6 +26,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, NodeId, OperatorName,
     OwnerId, ProductId, RequestId, RoleName, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::vault::{VaultAct, VaultEffect};
 use crate::kernel::witness::{Head, Submission, Verdict as WitnessVerdict};
 use crate::kernel::zone::Zone;
 
@@ -34,6 +36,8 @@ use crate::kernel::zone::Zone;
 pub enum Actor {
     Agent(AgentPrincipal),
     Operator(OperatorPrincipal),
+    /// Another program of this machine, at the signing service.
+    Program(ProgramPrincipal),
     /// The daemon itself: sweeper, sequencer, set-up.
     System {
         component: String,
@@ -41,11 +45,12 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// The agent's SPIFFE ID, the operator's name, or `system:` and the component.
+    /// The agent's SPIFFE ID, the operator's name, `program:` and its user, or `system:` and the component.
     pub fn name(&self) -> String {
         match self {
             Self::Agent(agent) => agent.spiffe_id.to_string(),
             Self::Operator(operator) => operator.name.to_string(),
+            Self::Program(program) => format!("program:{}", program.user_or_uid()),
             Self::System { component } => format!("system:{component}"),
         }
     }
@@ -110,6 +115,23 @@ pub struct RequestProof {
     pub nonce: Option<Sha256>,
     /// None: nobody signed it, which happens only inside this process.
     pub signature: Option<RequestSignature>,
+}
+
+/// A program as the kernel of this machine names it: the credentials of its end of a local socket.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct ProgramPrincipal {
+    pub uid: u32,
+    pub gid: u32,
+    /// The name that the machine had for the user when the daemon started, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+impl ProgramPrincipal {
+    /// The user's name, or the number where it has none.
+    pub fn user_or_uid(&self) -> String {
+        self.user.clone().unwrap_or_else(|| self.uid.to_string())
+    }
 }
 
 /// What every command carries besides its act.
@@ -679,6 +701,9 @@ pub enum Act {
         issuer: String,
     },
 
+    /// A credential of the systems behind us: kept, let read, removed, sealed anew.
+    Vault(VaultAct),
+
     // The audit log and signatures over batches
     /// What people decide about all that leaves say of one subject.
     Subject {
@@ -706,6 +731,14 @@ pub enum Act {
         head: Option<Head>,
         reason: String,
     },
+    /// Signatures for another program, by a key of purpose `external`; it may have them. Recorded before they are made.
+    /// With an idempotency key the same request answers the same, and another one under it is refused.
+    SignExternal(Box<SigningOrder>),
+    /// Keeps the signatures that were made for such an order. The first stored ones stand, and are the answer.
+    KeepSignatures {
+        scope: Sha256,
+        signatures: Vec<u8>,
+    },
     /// A decision that has no state of its own but needs a leaf: enrolment steps, refusals before a commit.
     Record {
         tool: String,
@@ -717,7 +750,8 @@ pub enum Act {
 #[derive(Clone, Debug)]
 pub struct Decision {
     pub outcome: Result<Effect, Refusal>,
-    /// The leaf of this decision; `None` only for acts that write no leaf (`SignBatch`, an empty `Sweep`).
+    /// The leaf of this decision; `None` only for acts that write no leaf (`SignBatch`,
+    /// `KeepSignatures`, an empty `Sweep`).
     pub leaf: Option<LeafRef>,
 }
 
@@ -813,9 +847,10 @@ pub enum Effect {
     ErasureAsked {
         keys: u32,
     },
-    /// What was sealed under so many data keys is erased; 0: there was nothing.
+    /// What was sealed under so many data keys is erased; 0: there was nothing, and nobody had asked.
     Erased {
         keys: u32,
+        trail: Option<Box<ErasureTrail>>,
     },
     /// So many data keys were destroyed because their time was over.
     Lapsed {
@@ -824,11 +859,19 @@ pub enum Effect {
     /// A certificate as it stands: `der` is the released one.
     Certificate(CertificateRecord),
     CrlNumber(u64),
+    /// What came of an act on a credential.
+    Vault(Box<VaultEffect>),
     /// What became of a checkpoint that was handed in.
     Witnessed(Box<WitnessVerdict>),
     /// People go on with another party's log from a head that they name: one has said so, or both.
     LogAccepted {
         by: Thaw,
+    },
+    /// An order for signatures, as it is known with an idempotency key; `repeated`: it, or what was to be kept of it, was
+    /// there before.
+    Signing {
+        known: Option<Box<SigningRow>>,
+        repeated: bool,
     },
     /// Done; nothing to tell. `changed` is false when a repeat found everything in place.
     Done {
@@ -844,6 +887,16 @@ pub enum Thaw {
     OneOfTwo,
     /// Two have: it is done.
     Both,
+}
+
+/// Who else had a part in an erasure. The leaves about it went with the subject; these words stay in the one that does not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErasureTrail {
+    /// The first of the two people.
+    pub asked_by: String,
+    pub asked_at: UnixMillis,
+    /// Who ended the last legal hold, and when.
+    pub released: Option<(String, UnixMillis)>,
 }
 
 /// A posted transaction and its place in the batch whose root is signed.

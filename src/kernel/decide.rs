@@ -23,18 +23,21 @@ mod registry;
 mod reversal;
 mod revocation;
 mod rows;
+mod signing;
 mod stop;
 mod transfer;
+mod vault;
 mod witness;
 
 pub use about::about;
 pub use core::{COMPONENT as CORE_COMPONENT, HOLD_NOT_CONFIRMED};
+pub use erasure::ASKED_MS;
 pub use leaf::leaf_body;
 pub use posting::{batch_document, bound_parameters};
 pub use revocation::SERIALS_MAX;
 pub use rows::{
     Binding, Book, CaseState, Change, CoreRefusal, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant,
-    Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Proposal, Signed, SubjectRow, Taken,
+    Offer, OutboxRow, Place, PolicyLine, PolicyRecord, Proposal, Said, Signed, SubjectRow, Taken,
 };
 
 use arguments::{Found, effective};
@@ -63,11 +66,11 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// True when the decision is recorded as a leaf: all but `SignBatch`, a sweep or a lapse that found nothing, and what a
-    /// witness has said before.
+    /// True when the decision is recorded as a leaf: all but `SignBatch`, `KeepSignatures`, a sweep or a lapse that found
+    /// nothing, and what a witness has said before.
     pub fn has_leaf(&self, act: &Act) -> bool {
         match act {
-            Act::SignBatch { .. } => false,
+            Act::SignBatch { .. } | Act::KeepSignatures { .. } => false,
             Act::Sweep { .. } => !matches!(self.outcome, Ok(Effect::Swept { released: 0 })),
             Act::LapseKeys { .. } => !matches!(self.outcome, Ok(Effect::Lapsed { keys: 0 })),
             Act::SpreadRevocation { .. } => !matches!(self.outcome, Ok(Effect::Spread { agents: 0, .. })),
@@ -100,6 +103,8 @@ impl Decided {
             | Act::NextCrlNumber { .. }
             | Act::AcceptLog { .. }
             | Act::Subject { .. }
+            | Act::Vault(_)
+            | Act::SignExternal(_)
             | Act::Record { .. } => true,
         }
     }
@@ -258,6 +263,9 @@ fn ruled(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         Act::AcceptLog { origin, head, .. } => witness::accept(book, command, origin, *head),
         Act::Subject { subject, step } => erasure::act(book, command, subject, step),
         Act::LapseKeys { before, limit } => erasure::lapse(book, command, *before, *limit),
+        Act::Vault(act) => vault::act(book, command, act),
+        Act::SignExternal(order) => signing::order(book, command, order),
+        Act::KeepSignatures { scope, signatures } => signing::keep(book, command, scope, signatures),
         Act::Record { .. } => Ok((Effect::Done { changed: true }, vec![])),
     }
 }

@@ -30,6 +30,8 @@ pub struct ExportNote {
     pub bytes: u64,
     /// Leaves that were found.
     pub records: u64,
+    /// Leaves of which nobody can say whether they answer the question: erased, or damaged.
+    pub unread: u64,
     /// `jsonl` or `csv`.
     pub format: String,
     /// The question, canonical JSON.
@@ -44,10 +46,11 @@ pub struct ExportNote {
 impl ExportNote {
     /// The lines that are signed.
     pub fn text(&self) -> String {
-        let Self { origin, sha256, bytes, records, format, query, size, root, chain } = self;
+        let Self { origin, sha256, bytes, records, unread, format, query, size, root, chain } = self;
+        let unread = if *unread == 0 { String::new() } else { format!("unread {unread}\n") };
         let chain: String = chain.iter().map(|der| format!("certificate {}\n", STANDARD.encode(der))).collect();
         format!(
-            "{HEADER}\nlog {origin}\nfile {sha256} {bytes} {format}\nrecords {records}\nquery {query}\n\
+            "{HEADER}\nlog {origin}\nfile {sha256} {bytes} {format}\nrecords {records}\n{unread}query {query}\n\
              checkpoint {size} {}\n{chain}",
             STANDARD.encode(root.0)
         )
@@ -58,12 +61,17 @@ impl ExportNote {
         if text.len() > EXPORT_NOTE_BYTES_MAX {
             return None;
         }
-        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let mut lines = text.strip_suffix('\n')?.split('\n').peekable();
         lines.next().filter(|first| *first == HEADER)?;
-        let mut line = |word: &str| lines.next()?.strip_prefix(word)?.strip_prefix(' ').map(str::to_owned);
+        let mut line = |word: &str| {
+            let of_word = |line: &&str| line.strip_prefix(word).is_some_and(|rest| rest.starts_with(' '));
+            lines.next_if(of_word).map(|line| line[word.len() + 1..].to_owned())
+        };
         let origin = line("log")?;
         let file = line("file")?;
         let records = line("records")?.parse().ok()?;
+        // Left out when there is none.
+        let unread = line("unread").map_or(Ok(0), |count| count.parse()).ok()?;
         let query = line("query")?;
         let checkpoint = line("checkpoint")?;
         let chain: Option<Vec<Vec<u8>>> =
@@ -76,6 +84,7 @@ impl ExportNote {
             bytes: file.next()?.parse().ok()?,
             format: file.next()?.to_owned(),
             records,
+            unread,
             query,
             size: size.parse().ok()?,
             root: Sha256(STANDARD.decode(root).ok()?.try_into().ok()?),
@@ -174,6 +183,7 @@ mod tests {
             sha256: Sha256([1; 32]),
             bytes: 77,
             records: 3,
+            unread: 0,
             format: "csv".into(),
             query: "{\"tool\":\"execute_transfer\"}".into(),
             size: 12,
@@ -186,6 +196,10 @@ mod tests {
     fn a_note_is_the_one_writing_of_what_it_says_and_no_checkpoint() {
         let text = note().text();
         assert_eq!(ExportNote::parse(&text), Some(note()));
+        let with_unread = ExportNote { unread: 5, ..note() };
+        assert!(with_unread.text().contains("\nrecords 3\nunread 5\nquery "));
+        assert_eq!(ExportNote::parse(&with_unread.text()), Some(with_unread));
+        assert_eq!(ExportNote::parse(&text.replace("\nquery", "\nunread 0\nquery")), None);
         assert!(Checkpoint::parse(&text).is_err());
         assert!(text.lines().nth(1).unwrap().parse::<u64>().is_err(), "no reader takes it for a checkpoint");
         for (from, to) in [

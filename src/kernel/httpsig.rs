@@ -13,9 +13,16 @@ use crate::kernel::types::{KeyId, Sha256, UnixMillis};
 
 mod base;
 mod fields;
+mod message;
 mod refusal;
 
-pub use base::{BaseRefusal, Components, Draft, Parameters, SignatureHeaders, content_digest, lint_base};
+pub use base::{
+    BaseRefusal, Components, Draft, Parameters, SignatureHeaders, content_digest, content_digest_of, lint_base,
+};
+pub use message::{
+    COMPONENTS_MAX, ExpectedMessage, MESSAGE_BASE_BYTES_MAX, Message, MessageDraft, MessageParameters, MessageRefusal,
+    VerifiedMessage, is_label, lint_message_base, verify_message,
+};
 pub use refusal::SignatureRefusal;
 
 /// Tells our signatures from others on the same request, and from what the key signs elsewhere.

@@ -318,6 +318,9 @@ const SECURITY_ACTS: &[(&str, &str)] = &[
     ("revoke_mandate", "an owner's mandate is taken back"),
     ("set_account_status", "an account's status is changed"),
     ("accept_log", "a log that was halted is to be cosigned again"),
+    ("vault_put", "a credential of another system is kept"),
+    ("vault_rotate", "a credential of another system is replaced"),
+    ("vault_rm", "a credential of another system is removed"),
     ("add_merchant", "a merchant is registered"),
     ("reverse_transaction", "a payment is reversed by a person"),
 ];

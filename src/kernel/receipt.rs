@@ -9,6 +9,7 @@
 //! name is signed by nobody.
 
 mod chain;
+mod text;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use chain::ChainRefusal;
 pub(super) use chain::{Certified, Made, Role, certified_key};
+pub use text::RECEIPT_TEXT_SCHEMA;
 
 use crate::kernel::canon::{canonical, is_canonical};
 use crate::kernel::command::TransactionStatement;
@@ -104,6 +106,14 @@ impl Receipt {
         let mut bytes = canonical(&value).map_err(|_| ReceiptRefusal::NotCanonical)?;
         bytes.push(b'\n');
         Ok(bytes)
+    }
+
+    /// The same receipt as compact text: a C2SP `tlog-proof` whose `extra` has the rest.
+    ///
+    /// # Errors
+    /// As [`Self::to_bytes`].
+    pub fn to_text(&self) -> Result<String, ReceiptRefusal> {
+        text::compose(self).ok_or(ReceiptRefusal::NotCanonical)
     }
 }
 
@@ -303,6 +313,10 @@ pub fn verify_witnessed(
 fn parse(bytes: &[u8]) -> Result<Receipt, ReceiptRefusal> {
     if bytes.len() > RECEIPT_BYTES_MAX {
         return Err(ReceiptRefusal::TooLarge);
+    }
+    if bytes.starts_with(text::BEGINNING) {
+        let why = "it is not the compact text of one";
+        return text::read(bytes).ok_or_else(|| ReceiptRefusal::Malformed(why.into()));
     }
     // Unknown and duplicate fields are refused by the derived reader.
     let receipt: Receipt =

@@ -126,6 +126,16 @@ refusals! {
     ReversalExceedsOriginal = "reversal_exceeds_original", "reversals may not exceed the original", "lower the amount";
     UnderLegalHold = "under_legal_hold", "the subject is under a legal hold: nothing of it is erased", "release it with `countersign audit release` when the hold is over";
     SubjectNotErasable = "subject_not_erasable", "what the daemon recorded about its own work is nobody's to erase", "name an owner, an agent or an operator: see `countersign audit subjects`";
+    UnknownCredential = "unknown_credential", "the vault has no credential of this name", "see `countersign vault list`";
+    UnknownCredentialVersion = "unknown_credential_version", "the credential has no version of this number", "see `countersign vault list`";
+    CredentialExists = "credential_exists", "the vault has a credential of this name", "give it its next version with `countersign vault rotate`, or choose another name";
+    CredentialChanged = "credential_changed", "somebody else changed the credential meanwhile", "look at it with `countersign vault list`, then try again";
+    CredentialNotReadable = "credential_not_readable", "this credential is not for whoever asked", "have an administrator name the reader with `countersign vault rotate --reader`";
+    CredentialExpired = "credential_expired", "the credential's time is over", "have an administrator give it its next version with `countersign vault rotate`";
+    CredentialDamaged = "credential_damaged", "what is kept of the credential is not what was put there", "find out who changed the store, then give it its next version with `countersign vault rotate`";
+    NewestVersionStays = "newest_version_stays", "the newest version is the one that is read", "rotate first, or remove the whole credential";
+    TooManyCredentials = "too_many_credentials", "the vault has 10000 credentials, or has had 100000 names", "remove those that are no longer wanted, or use a name again";
+    TooManyCredentialVersions = "too_many_credential_versions", "the credential has 100 versions", "remove old ones with `countersign vault rm --version`";
     SerialTaken = "serial_taken", "the issuer has given this serial number before", "issue it again with a fresh one";
     LogOfAnother = "log_of_another", "another party's log has this name", "set audit.origin back to the name of your own log";
     LogRenamed = "log_renamed", "this party's log has another name here: under a new one it could begin a second history", "set audit.origin back: a log keeps its name for ever";
@@ -134,6 +144,8 @@ refusals! {
     LogNotHalted = "log_not_halted", "the log is cosigned: there is nothing to go on from but what is remembered", "see `countersign witness status`";
     HeadNotShown = "head_not_shown", "this is not the head that halted the log", "name size and root of what was handed in, as `countersign witness status` shows them; without --size it goes on from what was cosigned last";
     SizeTooLarge = "size_too_large", "no log has so many leaves", "send the checkpoint of a log of fewer than 2^63 leaves";
+    IdempotencyMismatch = "idempotency_mismatch", "the idempotency key was used for another request to this key", "use a fresh key for another request, or repeat the first one to the byte";
+    UnknownSigning = "unknown_signing", "the order of these signatures was forgotten before they were made", "ask for them again";
     StaleCrl = "stale_crl", "the CRL is older than the one in force", "import the newest CRL";
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use low_s::{has_low_s, lower_s, with_low_s};
 
 use crate::kernel::credential::der::Reader;
+use crate::kernel::external::ExternalForm;
 
 /// What a key is for. Part of the key's label, which is fixed in the token at generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -53,14 +54,16 @@ pub enum Purpose {
     Operator,
     /// Recognises the token; signs self-tests only.
     TokenIdentity,
-    /// AES: wraps the keys of the credential vault. Signs nothing.
+    /// Seals the credentials of the vault: AES, or RSA where the module has no AES-GCM. Signs nothing.
     VaultWrapping,
     /// AES: wraps the data keys of the store's subjects. Signs nothing.
     DataWrapping,
+    /// For other programs on the machine: what they hand in, and nothing of this product (`kernel::external`).
+    External,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Root,
         Self::Issuing,
         Self::TlsServer,
@@ -77,11 +80,12 @@ impl Purpose {
         Self::Token,
         Self::Operator,
         Self::TokenIdentity,
+        Self::External,
         Self::VaultWrapping,
         Self::DataWrapping,
     ];
 
-    /// The word in a key's label: `<party>-<purpose>[.<agent>]-v<N>`.
+    /// The word in a key's label: `<party>-<purpose>[.<name>]-v<N>`.
     pub fn slug(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -100,6 +104,7 @@ impl Purpose {
             Self::Token => "token",
             Self::Operator => "operator",
             Self::TokenIdentity => "token-identity",
+            Self::External => "external",
             Self::VaultWrapping => "vault-wrapping",
             Self::DataWrapping => "data-wrapping",
         }
@@ -127,13 +132,21 @@ impl Purpose {
             Self::TlsServer | Self::TlsClient | Self::Agent | Self::Operator => &[Algorithm::P256, Algorithm::P384],
             Self::Checkpoint | Self::Witness => &[Algorithm::Ed25519, Algorithm::P256],
             Self::Token | Self::TokenIdentity => &[Algorithm::P256],
-            Self::VaultWrapping | Self::DataWrapping => &[Algorithm::Aes256],
+            Self::External => &[Algorithm::P256, Algorithm::P384, Algorithm::Ed25519],
+            Self::VaultWrapping => &[Algorithm::Aes256, Algorithm::Rsa3072],
+            Self::DataWrapping => &[Algorithm::Aes256],
         }
     }
 
     /// What a key of this purpose is unless the configuration names something else.
     pub fn default_algorithm(self) -> Algorithm {
         self.algorithms()[0]
+    }
+
+    /// True when a party has several keys of this purpose at once, told apart by a name: the agent's, or the one that the
+    /// configuration of the signing service has for it.
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::Agent | Self::External)
     }
 
     /// True when keys of this purpose seal and open data, and sign nothing.
@@ -169,6 +182,7 @@ impl Purpose {
             SignInput::Cosignature { .. } => self == Self::Witness,
             SignInput::Jwt { .. } => self == Self::Token,
             SignInput::Mandate { .. } => self == Self::Operator,
+            SignInput::External { .. } => self == Self::External,
             SignInput::SelfTest { .. } => !self.seals(),
         }
     }
@@ -185,7 +199,8 @@ pub enum Algorithm {
     P384,
     /// Ed25519 over the message (RFC 8032, pure).
     Ed25519,
-    /// RSA with 3072 bits and exponent 65537, PKCS #1 v1.5 over SHA-256 of the message (RFC 8017, 8.2).
+    /// RSA with 3072 bits and exponent 65537: PKCS #1 v1.5 over SHA-256 of the message (RFC 8017, 8.2), or OAEP for a key
+    /// that seals (7.1).
     Rsa3072,
     /// AES-256-GCM; no public key, no signatures.
     Aes256,
@@ -234,7 +249,7 @@ impl Algorithm {
     }
 
     /// Bytes of r and of s, when it is ECDSA.
-    fn scalar_bytes(self) -> Option<usize> {
+    pub fn scalar_bytes(self) -> Option<usize> {
         match self {
             Self::P256 => Some(32),
             Self::P384 => Some(48),
@@ -319,6 +334,9 @@ pub enum SignInput {
     AuditExport { note: Vec<u8> },
     /// 32 random bytes of the worker's own: shows that a key signs and that it is the key its id says.
     SelfTest { nonce: [u8; 32] },
+    /// What another program wants signed, in one of the forms of `kernel::external`. A digest is signed as it is, which no
+    /// other kind of input and no key of another purpose ever does. Linted by the worker.
+    External { form: ExternalForm, bytes: Vec<u8> },
 }
 
 impl SignInput {
@@ -338,11 +356,13 @@ impl SignInput {
             Self::HttpRequest { .. } => "http-request",
             Self::Jwt { .. } => "jwt",
             Self::Mandate { .. } => "mandate",
+            Self::External { form, .. } => form.name(),
             Self::SelfTest { .. } => "self-test",
         }
     }
 
-    /// The exact message that is signed (ECDSA and RSA: hashed first, as the algorithm says; Ed25519: as it is).
+    /// The exact message that is signed (ECDSA and RSA: hashed first, as the algorithm says, unless it
+    /// [is a digest](Self::is_digest) already; Ed25519: as it is).
     pub fn message(&self) -> Vec<u8> {
         match self {
             Self::Certificate { tbs } | Self::Crl { tbs } => tbs.clone(),
@@ -361,8 +381,14 @@ impl SignInput {
             Self::Cosignature { message } => message.clone(),
             Self::HttpRequest { base } => base.clone(),
             Self::Jwt { signing_input } | Self::Mandate { signing_input, .. } => signing_input.clone(),
+            Self::External { bytes, .. } => bytes.clone(),
             Self::SelfTest { nonce } => [b"countersign/self-test/v1\0".as_slice(), nonce].concat(),
         }
+    }
+
+    /// True when the message is a digest that another program made: it is not hashed again.
+    pub fn is_digest(&self) -> bool {
+        matches!(self, Self::External { form: ExternalForm::Digest, .. })
     }
 
     /// Takes rustls's CertificateVerify message apart, so that the worker composes it anew.
@@ -561,6 +587,7 @@ mod tests {
             SignInput::HttpRequest { base: vec![] },
             SignInput::Jwt { signing_input: vec![] },
             SignInput::Mandate { signing_input: vec![], disclosures: vec![] },
+            SignInput::External { form: ExternalForm::Digest, bytes: vec![] },
         ];
         for tag in [
             DocumentTag::CustodyStatement,
@@ -601,6 +628,7 @@ mod tests {
                 (Purpose::Token, 1),
                 (Purpose::Operator, 2),
                 (Purpose::TokenIdentity, 0),
+                (Purpose::External, 1),
                 (Purpose::VaultWrapping, 0),
                 (Purpose::DataWrapping, 0),
             ]
@@ -612,7 +640,7 @@ mod tests {
         for purpose in Purpose::ALL {
             assert_eq!(Purpose::from_slug(purpose.slug()), Some(purpose));
         }
-        assert_eq!(Purpose::from_slug("external"), None);
+        assert_eq!(Purpose::from_slug("extern"), None);
     }
 
     #[test]
@@ -631,7 +659,7 @@ mod tests {
     #[test]
     fn purposes_and_algorithms_fit_each_other() {
         for purpose in Purpose::ALL {
-            assert_eq!(purpose.seals(), purpose.algorithms() == [Algorithm::Aes256], "{purpose:?}");
+            assert_eq!(purpose.seals(), purpose.default_algorithm() == Algorithm::Aes256, "{purpose:?}");
             assert_eq!(purpose.permits(&SignInput::SelfTest { nonce: [0; 32] }), !purpose.seals());
         }
         for algorithm in Algorithm::ALL {
@@ -692,6 +720,23 @@ mod tests {
             assert_eq!(raw_public_key(&spki[..spki.len() - 1]), None);
             assert_eq!(raw_public_key(&[spki.as_slice(), &[0]].concat()), None);
         }
+    }
+
+    #[test]
+    fn a_signature_over_a_digest_is_one_over_what_was_hashed() {
+        for (algorithm, digest) in [
+            (Algorithm::P256, aws_lc_rs::digest::digest(&SHA256, b"message")),
+            (Algorithm::P384, aws_lc_rs::digest::digest(&SHA384, b"message")),
+        ] {
+            let (spki, signature) = signed(algorithm, b"message").unwrap();
+            assert!(digest_is_signed(&spki, digest.as_ref(), &signature));
+            assert!(!digest_is_signed(&spki, &digest.as_ref()[1..], &signature));
+            assert!(!digest_is_signed(&spki, &[7; 32], &signature));
+            assert!(!digest_is_signed(&spki, &[7; 48], &signature));
+            assert!(!digest_is_signed(&spki[1..], digest.as_ref(), &signature));
+        }
+        let (spki, signature) = signed(Algorithm::Ed25519, &[7; 32]).unwrap();
+        assert!(!digest_is_signed(&spki, &[7; 32], &signature), "Ed25519 signs messages");
     }
 
     #[test]

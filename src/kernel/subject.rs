@@ -20,13 +20,19 @@ pub enum DataSubject {
     Agent(SpiffeId),
     /// One of the party's own people.
     Operator(OperatorName),
+    /// A user of this machine whose programs have something signed, by number.
+    Program(u32),
     /// Nobody: sums, the daemon's own work. Never erased on request.
     System,
+    /// All of them at once: to be held, and never what a leaf is about.
+    All,
 }
 
 /// A text that names no subject.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a subject is owner:<id>, agent:<SPIFFE ID> or operator:<name>")]
+#[error(
+    "a subject is owner:<id>, agent:<SPIFFE ID>, operator:<name> or program:<user id>; to be held also system, or all"
+)]
 pub struct NoSubject;
 
 impl fmt::Display for DataSubject {
@@ -35,7 +41,9 @@ impl fmt::Display for DataSubject {
             Self::Owner(owner) => write!(f, "owner:{owner}"),
             Self::Agent(agent) => write!(f, "agent:{agent}"),
             Self::Operator(name) => write!(f, "operator:{name}"),
+            Self::Program(uid) => write!(f, "program:{uid}"),
             Self::System => f.write_str("system"),
+            Self::All => f.write_str("all"),
         }
     }
 }
@@ -48,7 +56,12 @@ impl FromStr for DataSubject {
             Some(("owner", owner)) => owner.parse().map(Self::Owner).map_err(|_| NoSubject),
             Some(("agent", agent)) => agent.parse().map(Self::Agent).map_err(|_| NoSubject),
             Some(("operator", name)) => name.parse().map(Self::Operator).map_err(|_| NoSubject),
+            Some(("program", uid)) => {
+                let number = uid.parse().ok().filter(|number: &u32| number.to_string() == uid);
+                number.map(Self::Program).ok_or(NoSubject)
+            }
             None if text == "system" => Ok(Self::System),
+            None if text == "all" => Ok(Self::All),
             Some(_) | None => Err(NoSubject),
         }
     }
@@ -116,12 +129,33 @@ mod tests {
 
     #[test]
     fn a_subject_is_read_back_as_it_was_written_and_nothing_else_is_one() {
-        for text in
-            ["owner:OWN_001", "agent:spiffe://countersign.example/agent/purchaser/shopper", "operator:ada", "system"]
-        {
+        for text in [
+            "owner:OWN_001",
+            "agent:spiffe://countersign.example/agent/purchaser/shopper",
+            "operator:ada",
+            "program:0",
+            "program:1001",
+            "system",
+            "all",
+        ] {
             assert_eq!(text.parse::<DataSubject>().unwrap().to_string(), text);
         }
-        for text in ["", "owner:", "owner", "OWN_001", "agent:shopper", "system:sweeper", "erased:00", "owner:a b"] {
+        for text in [
+            "",
+            "owner:",
+            "owner",
+            "OWN_001",
+            "agent:shopper",
+            "program:",
+            "program:01",
+            "program:+1",
+            "program:billing",
+            "program:4294967296",
+            "system:sweeper",
+            "all:",
+            "erased:00",
+            "owner:a b",
+        ] {
             assert_eq!(text.parse::<DataSubject>(), Err(NoSubject), "{text:?}");
         }
     }

@@ -342,9 +342,26 @@ name_type!(
     PartyName, "party name", "1 to 63 lower-case letters, digits or '-', not at either end", lower_name
 );
 name_type!(
+    /// A credential of the vault, such as `notify/mail`.
+    CredentialName, "credential name", "1 to 128 of a-z, 0-9, '.', '_', '/' and '-', the first one a letter or a digit",
+    |text| word_of(text, 128, b"._/-")
+);
+name_type!(
+    /// A part of the daemon that reads credentials, such as `notify.mail` or `core-banking`.
+    ServiceName, "service name", "1 to 64 of a-z, 0-9, '.', '_' and '-', the first one a letter or a digit",
+    |text| word_of(text, 64, b"._-")
+);
+name_type!(
     /// The caller's own key for one intent; the same key never moves money twice.
     IdempotencyKey, "idempotency key", "1 to 64 letters, digits, '_', '-', '.' or ':'", |text| visible(text, 64, "_-.:")
 );
+
+/// Lower-case letters and digits, and these besides, but not at the beginning.
+fn word_of(text: &str, bytes_max: usize, also: &[u8]) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=bytes_max).contains(&text.len())
+        && text.bytes().enumerate().all(|(place, byte)| plain(byte) || (place > 0 && also.contains(&byte)))
+}
 
 fn ulid_with(prefix: &str, text: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {

@@ -359,6 +359,8 @@ fn told(decided: Decided) -> Result<Outlook, String> {
             | Effect::Certificate(_)
             | Effect::CrlNumber(_)
             | Effect::LogAccepted { .. }
+            | Effect::Vault(_)
+            | Effect::Signing { .. }
             | Effect::Witnessed(_)
             | Effect::Done { .. },
         ) => return Err("the decision of a payment came to something else: report this as a defect".to_owned()),

@@ -17,11 +17,13 @@ use rmcp::model::{
     LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
     ReadResourceResponse, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, SubscriptionContext, SubscriptionSink};
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+
+use super::standing::{Stands, ground};
 
 pub(super) use hop::Hop;
 
@@ -58,18 +60,21 @@ const TOOLS: [(&str, &str); 20] = [
 ];
 const CAPABILITIES_TOOL: &str = "test_input_required_result_capabilities";
 
+/// How often the lists have changed: of tools, of prompts.
+type Changes = (u64, u64);
+
 /// The suite's server.
 #[derive(Clone)]
 pub(super) struct Fixtures {
     key: Arc<hmac::Key>,
-    subscriptions: Arc<Mutex<Vec<SubscriptionSink>>>,
+    changes: Arc<watch::Sender<Changes>>,
     tasks: tasks::Tasks,
 }
 
 impl Fixtures {
     pub(super) fn new() -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &crate::ops::clock::random::<32>());
-        Self { key: Arc::new(key), subscriptions: Arc::default(), tasks: tasks::Tasks::default() }
+        Self { key: Arc::new(key), changes: Arc::default(), tasks: tasks::Tasks::default() }
     }
 
     fn seal(&self, state: &str) -> String {
@@ -132,16 +137,6 @@ impl Fixtures {
                 if requests.is_empty() { text("Nothing can be asked") } else { asking(requests, None) }
             }
         })
-    }
-
-    async fn told(&self, tool: bool) {
-        for subscription in self.subscriptions.lock().await.iter() {
-            // Those that have ended hear nothing.
-            let _ = match tool {
-                true => subscription.notify_tool_list_changed().await,
-                false => subscription.notify_prompt_list_changed().await,
-            };
-        }
     }
 }
 
@@ -319,11 +314,11 @@ impl ServerHandler for Fixtures {
                 asking([("streaming_elicitation".to_owned(), elicitation("Provide a value", "value"))], None)
             }
             "test_trigger_tool_change" => {
-                self.told(true).await;
+                self.changes.send_modify(|(tools, _)| *tools += 1);
                 text("The tools have changed")
             }
             "test_trigger_prompt_change" => {
-                self.told(false).await;
+                self.changes.send_modify(|(_, prompts)| *prompts += 1);
                 text("The prompts have changed")
             }
             "json_schema_2020_12_tool" | "test_x_mcp_header" => text("Hello, world!"),
@@ -479,9 +474,31 @@ impl ServerHandler for Fixtures {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        self.subscriptions.lock().await.push(context.sink().clone());
-        context.cancelled().await;
-        self.subscriptions.lock().await.retain(|sink| sink.id() != context.sink().id());
-        Ok(())
+        let (mut before, mut changes) = ground::<(Changes, watch::Receiver<Changes>)>(&context)?;
+        loop {
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = context.cancelled() => return Ok(()),
+            }
+            let now = *changes.borrow_and_update();
+            // Those that have ended hear nothing.
+            if now.0 != before.0 {
+                let _ = context.sink().notify_tool_list_changed().await;
+            }
+            if now.1 != before.1 {
+                let _ = context.sink().notify_prompt_list_changed().await;
+            }
+            before = now;
+        }
+    }
+}
+
+impl Stands for Fixtures {
+    type Ground = (Changes, watch::Receiver<Changes>);
+
+    async fn stand(&self, _: &SubscriptionFilter, _: &http::Extensions) -> Result<Self::Ground, ErrorData> {
+        let changes = self.changes.subscribe();
+        let now = *changes.borrow();
+        Ok((now, changes))
     }
 }

@@ -8,3 +8,4 @@ mod fixtures;
 pub mod server;
 mod shapes;
 pub mod signed_http;
+mod standing;

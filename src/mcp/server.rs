@@ -40,6 +40,7 @@ pub use gate::{
 pub use tools::{TOOLS_VERSION, tool_definitions, tool_names};
 
 use answers::{failed, refused, replayed};
+use listening::Watch;
 use narrowed::Narrowed;
 use places::Places;
 pub use resources::MANIFEST as MANIFEST_URI;
@@ -51,6 +52,7 @@ use crate::kernel::command::{AgentPrincipal, AuthorizationRef, RequestProof, Req
 use crate::kernel::credential::pair::VerifiedAgent;
 use crate::kernel::types::{ApprovalId, Currency, Sha256};
 use crate::mcp::shapes;
+use crate::mcp::standing::{Stands, ground, with_ground};
 use crate::ops::clock;
 use crate::ops::failure::MayHaveHappened;
 
@@ -74,11 +76,14 @@ const SUBSCRIPTIONS: (usize, usize) = (8, 4096);
 /// The endpoint behind the HTTP edge.
 pub struct Endpoint {
     service: StreamableHttpService<Handler, NeverSessionManager>,
+    /// For what is asked before the service is.
+    handler: Handler,
     /// Tools that do something.
     acting: Vec<Cow<'static, str>>,
     /// What is served in place of the bank, when the endpoint itself is judged.
     #[cfg(feature = "conformance")]
-    fixtures: StreamableHttpService<crate::mcp::fixtures::Fixtures, NeverSessionManager>,
+    fixtures:
+        (StreamableHttpService<crate::mcp::fixtures::Fixtures, NeverSessionManager>, crate::mcp::fixtures::Fixtures),
     #[cfg(feature = "conformance")]
     hop: Option<crate::mcp::fixtures::Hop>,
 }
@@ -102,12 +107,16 @@ impl Endpoint {
         #[cfg(feature = "conformance")]
         let fixtures = {
             let (fixtures, sessions) = (crate::mcp::fixtures::Fixtures::new(), NeverSessionManager::default());
-            StreamableHttpService::new(move || Ok(fixtures.clone()), Arc::new(sessions), config.clone())
+            let served = fixtures.clone();
+            let service = StreamableHttpService::new(move || Ok(served.clone()), Arc::new(sessions), config.clone());
+            (service, fixtures)
         };
-        let service =
-            StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(NeverSessionManager::default()), config);
+        let sessions = Arc::new(NeverSessionManager::default());
+        let served = handler.clone();
+        let service = StreamableHttpService::new(move || Ok(served.clone()), sessions, config);
         Self {
             service,
+            handler,
             acting,
             #[cfg(feature = "conformance")]
             fixtures,
@@ -137,8 +146,10 @@ impl Endpoint {
             if let Some((hop, url)) = self.hop.as_ref().and_then(|hop| Some((hop, hop.server()?))) {
                 return hop.pass_on(&url, request).await;
             }
-            return self.fixtures.handle(request).await.map(|body| body.boxed_unsync());
+            let (service, fixtures) = &self.fixtures;
+            return service.handle(with_ground(fixtures, request).await).await.map(|body| body.boxed_unsync());
         }
+        let request = with_ground(&self.handler, request).await;
         self.service.handle(request).await.map(|body| body.boxed_unsync())
     }
 }
@@ -156,7 +167,11 @@ impl Handler {
     /// The gate as the token of the request leaves it.
     fn gate(&self, context: &RequestContext<RoleServer>) -> Result<Arc<dyn ToolGate>, ErrorData> {
         let parts = context.extensions.get::<http::request::Parts>();
-        let access = parts.and_then(|parts| parts.extensions.get::<Arc<Access>>()).cloned();
+        self.narrowed(&parts.ok_or_else(|| ErrorData::internal_error("no token", None))?.extensions)
+    }
+
+    fn narrowed(&self, extensions: &http::Extensions) -> Result<Arc<dyn ToolGate>, ErrorData> {
+        let access = extensions.get::<Arc<Access>>().cloned();
         let access = access.ok_or_else(|| ErrorData::internal_error("no token", None))?;
         Ok(Arc::new(Narrowed { gate: Arc::clone(&self.gate), access }))
     }
@@ -530,12 +545,21 @@ impl ServerHandler for Handler {
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let agent = Arc::clone(Self::verified(subscription.request_context())?);
-        let gate = self.gate(subscription.request_context())?;
-        let Some(_place) = self.subscriptions.take(agent.principal().key) else {
+        ground::<Watch>(&subscription)?.tell(subscription).await
+    }
+}
+
+impl Stands for Handler {
+    type Ground = Watch;
+
+    async fn stand(&self, requested: &SubscriptionFilter, extensions: &http::Extensions) -> Result<Watch, ErrorData> {
+        let agent =
+            extensions.get::<Arc<VerifiedAgent>>().ok_or_else(|| ErrorData::internal_error("no agent", None))?;
+        let gate = self.narrowed(extensions)?;
+        let Some(place) = self.subscriptions.take(agent.principal().key) else {
             let message = "this agent has as many subscriptions as it may; end those that are not needed";
             return Err(ErrorData::invalid_request(message, Some(json!({ "reason": "too_many_subscriptions" }))));
         };
-        listening::tell(gate, agent, subscription).await
+        Ok(Watch::begin(gate, Arc::clone(agent), requested, place).await)
     }
 }

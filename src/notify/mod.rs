@@ -18,6 +18,7 @@ mod webhook;
 pub use desk::{NotifyCall, Reached};
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +27,10 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::kernel::notice::gather::Content;
-use crate::kernel::types::{PartyName, UnixMillis};
+use crate::kernel::types::{CredentialName, PartyName, UnixMillis};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::ops::secret;
+use crate::ops::secret::{self, SecretSlot, Wanted, Which};
 use crate::store::{Store, StoreFault};
 use crate::tls::asking::Unresolved;
 use settings::{ChannelSettings, NotifySettings};
@@ -107,6 +108,8 @@ pub trait Channel: Send + Sync {
     fn send<'a>(&'a self, message: &'a Outgoing) -> Sending<'a>;
     /// Whether its server can be connected to now; nothing is said there.
     fn reach(&self) -> Sending<'_, ()>;
+    /// Its secrets, those that the vault hands in among them.
+    fn secrets(&self) -> Vec<SecretSlot>;
 }
 
 /// Channels with everything that they take from outside the front's places: secrets, roots, addresses.
@@ -136,19 +139,57 @@ impl Outside {
         };
         Ok(Self { channels: settings.channel.iter().map(open).collect::<Result<_, _>>()? })
     }
+
+    /// Every secret of every channel.
+    pub fn secrets(&self) -> Vec<SecretSlot> {
+        self.channels.iter().flat_map(|channel| channel.secrets()).collect()
+    }
 }
 
-/// A secret from its file or its systemd credential; none when neither is named.
-fn secret_of(
-    state: &StateDir,
-    setting: &str,
-    file: Option<&std::path::PathBuf>,
-    credential: Option<&String>,
-) -> Result<Option<SecretString>, Failure> {
-    if let Some(path) = file {
-        return secret::from_file(&state.resolve(path), &format!("{setting}_file")).map(Some);
+/// Where a channel's secret is: at most one of them.
+struct Source<'a> {
+    channel: &'a str,
+    /// As the setting is called, without `_file`, `_credential`, `_vault`.
+    what: &'a str,
+    file: Option<&'a PathBuf>,
+    credential: Option<&'a String>,
+    vault: Option<&'a CredentialName>,
+}
+
+impl Source<'_> {
+    /// None when no place is named.
+    fn slot(&self, state: &StateDir) -> Result<Option<SecretSlot>, Failure> {
+        let setting = |kind: &str| format!("[[notify.channel]] {} {}_{kind}", self.channel, self.what);
+        if let Some(path) = self.file {
+            return Ok(Some(SecretSlot::fixed(secret::from_file(&state.resolve(path), &setting("file"))?)));
+        }
+        if let Some(name) = self.credential {
+            return Ok(Some(SecretSlot::fixed(secret::from_credential(name, &setting("credential"))?)));
+        }
+        let vaulted = |name: &CredentialName| -> Result<SecretSlot, Failure> {
+            let service = format!("notify.{}", self.channel).parse().map_err(|malformed| {
+                let message = format!("{}: {malformed}", setting("vault"));
+                Failure::usage("config_invalid", message, "correct the channel's name in countersign.toml")
+            })?;
+            Ok(SecretSlot::vaulted(Wanted::newest(service, name.clone())))
+        };
+        self.vault.map(vaulted).transpose()
     }
-    credential.map(|name| secret::from_credential(name, &format!("{setting}_credential"))).transpose()
+}
+
+/// The version before that of a slot, should there be one and the vault have it.
+fn before(slot: &SecretSlot, overlap_ms: i64) -> Option<SecretSlot> {
+    let wanted = slot.wanted().filter(|_| overlap_ms > 0)?;
+    Some(SecretSlot::vaulted(Wanted { which: Which::Before { overlap_ms }, ..wanted.clone() }))
+}
+
+/// A secret as it is now. One that the vault has not handed in yet is asked for again later.
+fn known(slot: &SecretSlot) -> Result<Arc<SecretString>, Undelivered> {
+    slot.value().ok_or_else(|| {
+        let name = slot.wanted().map(|wanted| wanted.name.as_str()).unwrap_or_default();
+        let why = format!("credential {name} of the vault is not to be had: see `countersign doctor`");
+        Undelivered::new("secret_sealed", why, Again::Later)
+    })
 }
 
 /// Everything that tells people.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::notice::NoticeKind;
+use crate::kernel::types::CredentialName;
 
 /// Who is told of what, and how. Without a channel nobody is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ pub struct SmtpSettings {
     pub password_file: Option<PathBuf>,
     #[serde(default)]
     pub password_credential: Option<String>,
+    /// A credential of the vault; it is read again when it is rotated.
+    #[serde(default)]
+    pub password_vault: Option<CredentialName>,
     pub from: String,
     pub to: Vec<String>,
     /// For a whole message.
@@ -118,9 +122,15 @@ pub struct WebhookSettings {
     pub secret_file: Option<PathBuf>,
     #[serde(default)]
     pub secret_credential: Option<String>,
+    /// A credential of the vault; it is read again when it is rotated.
+    #[serde(default)]
+    pub secret_vault: Option<CredentialName>,
     /// The secret before it: both sign until receivers know the new one.
     #[serde(default)]
     pub previous_secret_file: Option<PathBuf>,
+    /// The same for `secret_vault`: so many seconds after a rotation the version before signs, too. 0: never.
+    #[serde(default = "overlap_default")]
+    pub overlap_s: u32,
     #[serde(default)]
     pub root_file: Option<PathBuf>,
     /// Needed for loopback and private addresses, which are mistakes elsewhere.
@@ -156,6 +166,9 @@ pub struct SmsSettings {
     pub auth_file: Option<PathBuf>,
     #[serde(default)]
     pub auth_credential: Option<String>,
+    /// A credential of the vault; it is read again when it is rotated.
+    #[serde(default)]
+    pub auth_vault: Option<CredentialName>,
     /// Answers that mean that the gateway has it.
     #[serde(default = "ok_default")]
     pub ok: Vec<u16>,
@@ -172,6 +185,9 @@ pub struct SmsSettings {
 
 fn timeout_default() -> u64 {
     10_000
+}
+fn overlap_default() -> u32 {
+    86_400
 }
 fn auth_header_default() -> String {
     "Authorization".into()
@@ -281,14 +297,17 @@ impl ChannelSettings {
             }
             Self::Webhook(webhook) => {
                 checked_url(&webhook.url, webhook.allow_private)?;
-                one_of("secret", &webhook.secret_file, &webhook.secret_credential)?
+                one_of("secret", &webhook.secret_file, &webhook.secret_credential, &webhook.secret_vault)?
                     .then_some(())
-                    .ok_or("give secret_file or secret_credential: a webhook that is not signed can be forged")?;
+                    .ok_or("give secret_vault, secret_file or secret_credential: a webhook that is not signed can be forged")?;
+                if webhook.overlap_s > OVERLAP_MAX_S {
+                    return Err(format!("overlap_s must be 0 to {OVERLAP_MAX_S}"));
+                }
                 webhook.timeout_ms
             }
             Self::Sms(sms) => {
                 checked_url(&sms.url, sms.allow_private)?;
-                one_of("auth", &sms.auth_file, &sms.auth_credential)?;
+                one_of("auth", &sms.auth_file, &sms.auth_credential, &sms.auth_vault)?;
                 if !sms.fields.values().any(|value| value.contains("{text}")) {
                     return Err("fields: one of them must contain {text}".into());
                 }
@@ -317,9 +336,11 @@ impl SmtpSettings {
         if self.tls == SmtpTls::None && !loopback {
             return Err("tls = \"none\" is for the loopback only".into());
         }
-        let has_password = one_of("password", &self.password_file, &self.password_credential)?;
+        let has_password = one_of("password", &self.password_file, &self.password_credential, &self.password_vault)?;
         if self.user.is_some() != has_password {
-            return Err("give user and password_file (or password_credential) together, or neither".into());
+            return Err(
+                "give user and password_file (or password_vault, password_credential) together, or neither".into()
+            );
         }
         if self.to.is_empty() || self.to.len() > 20 {
             return Err("to: 1 to 20 addresses".into());
@@ -335,12 +356,20 @@ impl SmtpSettings {
     }
 }
 
-/// Whether one of two sources is given; both are one too many.
-fn one_of(what: &str, file: &Option<PathBuf>, credential: &Option<String>) -> Result<bool, String> {
-    match (file, credential) {
-        (Some(_), Some(_)) => Err(format!("give one of {what}_file and {what}_credential")),
-        (Some(_), None) | (None, Some(_)) => Ok(true),
-        (None, None) => Ok(false),
+/// Thirty days: a secret that is not needed any more is one that can be lost.
+const OVERLAP_MAX_S: u32 = 30 * 86_400;
+
+/// Whether one of the sources is given; two are one too many.
+fn one_of(
+    what: &str,
+    file: &Option<PathBuf>,
+    credential: &Option<String>,
+    vault: &Option<CredentialName>,
+) -> Result<bool, String> {
+    match [file.is_some(), credential.is_some(), vault.is_some()].into_iter().filter(|given| *given).count() {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(format!("give one of {what}_file, {what}_credential and {what}_vault")),
     }
 }
 
@@ -431,6 +460,9 @@ mod tests {
             ("kind = \"sms\"", "kind = \"sms\"\nchars_max = 10", "chars_max"),
             ("kind = \"sms\"", "kind = \"sms\"\nauth_header = \"a b\"", "auth_header"),
             ("kind = \"sms\"", "kind = \"sms\"\nauth_file = \"a\"\nauth_credential = \"b\"", "one of auth_file"),
+            ("user = \"bank\"", "user = \"bank\"\npassword_vault = \"mail\"", "one of password_file"),
+            ("secret_file = \"secrets/hook\"", "secret_vault = \"Not A Name\"", "credential name"),
+            ("kind = \"sms\"", "kind = \"sms\"\nauth_vault = \"a\"\nauth_credential = \"b\"", "one of auth_file"),
             ("kind = \"sms\"", "kind = \"sms\"\nbody = \"xml\"", "unknown variant"),
             ("[\"mail\", \"hook\", \"sms\"]", "[\"pager\"]", "no [[notify.channel]] named \"pager\""),
             ("[\"mail\", \"hook\", \"sms\"]", "[]", "at least one channel"),

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::http::{Names, Poster, Target};
 use super::settings::{BodyForm, SmsSettings};
-use super::{Channel, Outgoing, Sending, secret_of};
+use super::{Again, Channel, Outgoing, Sending, Source, Undelivered, known};
 use crate::kernel::notice::text::shortened;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::ops::secret::SecretSlot;
 use crate::tls::asking::Unresolved;
 
 const NAMES: Names = Names {
@@ -24,26 +25,38 @@ const NAMES: Names = Names {
 pub(super) struct Sms {
     settings: SmsSettings,
     poster: Poster,
-    /// Name and value, marked so that no log shows it.
-    auth: Option<(HeaderName, HeaderValue)>,
+    /// The value of the header that lets us in.
+    auth: Option<SecretSlot>,
+}
+
+/// Name and value, marked so that no log shows it.
+fn header(name: &str, secret: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    let mut value = HeaderValue::from_str(secret.expose_secret()).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 impl Sms {
     /// # Errors
     /// `sms_auth_unusable`; the secret's and the place's.
     pub(super) fn open(settings: &SmsSettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
-        let setting = format!("[[notify.channel]] {} auth", settings.name);
-        let secret = secret_of(state, &setting, settings.auth_file.as_ref(), settings.auth_credential.as_ref())?;
-        let header = |secret: secrecy::SecretString| -> Result<_, Failure> {
-            let name = HeaderName::from_bytes(settings.auth_header.as_bytes()).ok();
-            let value = HeaderValue::from_str(secret.expose_secret()).ok();
-            let (name, mut value) = name.zip(value).ok_or_else(|| {
-                let message = format!("{setting}: its text cannot stand in a header");
-                Failure::usage("sms_auth_unusable", message, "write the header's whole value, `Bearer …` for most")
-            })?;
-            value.set_sensitive(true);
-            Ok((name, value))
+        let source = Source {
+            channel: &settings.name,
+            what: "auth",
+            file: settings.auth_file.as_ref(),
+            credential: settings.auth_credential.as_ref(),
+            vault: settings.auth_vault.as_ref(),
         };
+        let auth = source.slot(state)?;
+        // What is known already is looked at now; what the vault hands in, when it is used.
+        if let Some(secret) = auth.as_ref().and_then(SecretSlot::value)
+            && header(&settings.auth_header, &secret).is_none()
+        {
+            let message = format!("[[notify.channel]] {} auth: its text cannot stand in a header", settings.name);
+            let next_step = "write the header's whole value, `Bearer …` for most";
+            return Err(Failure::usage("sms_auth_unusable", message, next_step));
+        }
         let target = Target {
             channel: &settings.name,
             url: &settings.url,
@@ -52,7 +65,7 @@ impl Sms {
             timeout_ms: settings.timeout_ms,
         };
         let poster = Poster::open(&target, NAMES, unresolved)?;
-        Ok(Self { settings: settings.clone(), poster, auth: secret.map(header).transpose()? })
+        Ok(Self { settings: settings.clone(), poster, auth })
     }
 
     fn body(&self, message: &Outgoing) -> (Vec<u8>, &'static str) {
@@ -110,8 +123,12 @@ impl Channel for Sms {
             if let Ok(id) = HeaderValue::from_str(&message.id) {
                 headers.insert(HeaderName::from_static("idempotency-key"), id);
             }
-            if let Some((name, value)) = &self.auth {
-                headers.insert(name, value.clone());
+            if let Some(auth) = &self.auth {
+                let (name, value) = header(&self.settings.auth_header, &*known(auth)?).ok_or_else(|| {
+                    let why = "the credential cannot stand in a header: rotate it in the vault";
+                    Undelivered::new("sms_auth_unusable", why, Again::Later)
+                })?;
+                headers.insert(name, value);
             }
             self.poster.post(headers, body, |status| self.settings.ok.contains(&status)).await
         })
@@ -119,5 +136,9 @@ impl Channel for Sms {
 
     fn reach(&self) -> Sending<'_, ()> {
         Box::pin(self.poster.reach())
+    }
+
+    fn secrets(&self) -> Vec<SecretSlot> {
+        self.auth.iter().cloned().collect()
     }
 }

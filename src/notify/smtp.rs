@@ -20,16 +20,17 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::place::{self, Place, Private};
 use super::settings::{SmtpSettings, SmtpTls};
-use super::{Again, Channel, Outgoing, Sending, Taken, Undelivered, connect, secret_of, within};
+use super::{Again, Channel, Outgoing, Sending, Source, Taken, Undelivered, connect, known, within};
 use crate::kernel::notice::text;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::ops::secret::SecretSlot;
 use crate::tls::asking::Unresolved;
 
 /// The most that a server may say in one connection.
@@ -48,7 +49,7 @@ pub(super) struct Smtp {
     place: Place,
     from: Mailbox,
     to: Vec<Mailbox>,
-    password: Option<SecretString>,
+    password: Option<SecretSlot>,
     /// None: in clear.
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
@@ -62,9 +63,14 @@ impl Smtp {
     /// The secret's and the place's.
     pub(super) fn open(settings: &SmtpSettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
         let name = &settings.name;
-        let setting = format!("[[notify.channel]] {name} password");
-        let password =
-            secret_of(state, &setting, settings.password_file.as_ref(), settings.password_credential.as_ref())?;
+        let source = Source {
+            channel: name,
+            what: "password",
+            file: settings.password_file.as_ref(),
+            credential: settings.password_credential.as_ref(),
+            vault: settings.password_vault.as_ref(),
+        };
+        let password = source.slot(state)?;
         let root = settings.root_file.as_ref().map(|path| state.resolve(path));
         let tls = match settings.tls {
             SmtpTls::Starttls | SmtpTls::Implicit => Some(Arc::new(place::tls(name, root.as_deref())?)),
@@ -126,10 +132,11 @@ impl Smtp {
     /// `smtp_deferred` when an address is put off, whoever else got it: the next attempt names only those who did not.
     async fn deliver(&self, message: &Outgoing) -> Result<(AsyncSmtpConnection, Taken), Undelivered> {
         let mail = self.message(message)?;
+        let password = self.password.as_ref().map(known).transpose()?;
         let hello = ClientId::Domain(self.from.email.domain().to_owned());
         let stream = self.stream(&hello).await?;
         let mut connection = AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(failed)?;
-        if let (Some(user), Some(password)) = (&self.settings.user, &self.password) {
+        if let (Some(user), Some(password)) = (&self.settings.user, &password) {
             let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
             connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|error| match error
                 .status()
@@ -243,6 +250,10 @@ impl Channel for Smtp {
         Box::pin(within(self.timeout, "smtp_timeout", async {
             connect(&self.place, "smtp_unreachable").await.map(drop)
         }))
+    }
+
+    fn secrets(&self) -> Vec<SecretSlot> {
+        self.password.iter().cloned().collect()
     }
 }
 

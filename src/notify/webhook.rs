@@ -14,10 +14,10 @@ use serde_json::json;
 
 use super::http::{Names, Poster, Target};
 use super::settings::WebhookSettings;
-use super::{Again, Channel, Outgoing, Sending, Undelivered, secret_of};
+use super::{Again, Channel, Outgoing, Sending, Source, Undelivered, before, known};
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::ops::secret;
+use crate::ops::secret::{self, SecretSlot};
 use crate::tls::asking::Unresolved;
 
 /// Secrets of the specification: so many bytes at least and at most.
@@ -35,16 +35,22 @@ const NAMES: Names = Names {
 pub(super) struct Webhook {
     name: String,
     poster: Poster,
-    /// The current one, then the one before.
-    keys: Vec<hmac::Key>,
+    secret: SecretSlot,
+    /// Those before it that sign, too, when there are any now.
+    previous: Vec<SecretSlot>,
 }
 
 impl Webhook {
     /// # Errors
     /// `webhook_secret_unusable`; the secret's and the place's.
     pub(super) fn open(settings: &WebhookSettings, state: &StateDir, unresolved: Unresolved) -> Result<Self, Failure> {
-        let setting = format!("[[notify.channel]] {} secret", settings.name);
-        let current = secret_of(state, &setting, settings.secret_file.as_ref(), settings.secret_credential.as_ref())?;
+        let source = Source {
+            channel: &settings.name,
+            what: "secret",
+            file: settings.secret_file.as_ref(),
+            credential: settings.secret_credential.as_ref(),
+            vault: settings.secret_vault.as_ref(),
+        };
         let previous = settings.previous_secret_file.as_ref();
         let previous = previous.map(|path| {
             secret::from_file(
@@ -52,8 +58,15 @@ impl Webhook {
                 &format!("[[notify.channel]] {} previous_secret_file", settings.name),
             )
         });
-        let secrets = current.into_iter().chain(previous.transpose()?);
-        let keys = secrets.map(|secret| key(&secret, &settings.name)).collect::<Result<Vec<_>, _>>()?;
+        let secret = source.slot(state)?.ok_or_else(|| {
+            let message = format!("[[notify.channel]] {}: a webhook has a secret", settings.name);
+            Failure::usage("config_invalid", message, "give secret_vault, secret_file or secret_credential")
+        })?;
+        let vaulted = before(&secret, i64::from(settings.overlap_s) * 1_000);
+        let previous: Vec<_> = previous.transpose()?.map(SecretSlot::fixed).into_iter().chain(vaulted).collect();
+        // What is known already is looked at now; what the vault hands in, when it is used.
+        let fits = |slot: &SecretSlot| slot.value().map_or(Ok(()), |secret| key(&secret, &settings.name).map(drop));
+        previous.iter().chain([&secret]).try_for_each(fits)?;
         let target = Target {
             channel: &settings.name,
             url: &settings.url,
@@ -61,7 +74,18 @@ impl Webhook {
             allow_private: settings.allow_private,
             timeout_ms: settings.timeout_ms,
         };
-        Ok(Self { name: settings.name.clone(), poster: Poster::open(&target, NAMES, unresolved)?, keys })
+        Ok(Self { name: settings.name.clone(), poster: Poster::open(&target, NAMES, unresolved)?, secret, previous })
+    }
+
+    fn keys(&self) -> Result<Vec<hmac::Key>, Undelivered> {
+        let unusable = |_| {
+            let why = "the secret is not whsec_ and 24 to 64 bytes in base64: rotate it in the vault";
+            Undelivered::new("webhook_secret_unusable", why, Again::Later)
+        };
+        let current = key(&*known(&self.secret)?, &self.name).map_err(unusable)?;
+        // One before it that is of no use keeps no message from being signed with the new one.
+        let previous = self.previous.iter().filter_map(SecretSlot::value).filter_map(|old| key(&old, &self.name).ok());
+        Ok([current].into_iter().chain(previous).collect())
     }
 }
 
@@ -133,7 +157,7 @@ impl Channel for Webhook {
             let body = body(message);
             let (id, seconds) = (format!("ntc_{}", message.id), message.now.seconds());
             let mut headers = HeaderMap::new();
-            let signature = signatures(&self.keys, &id, seconds, &body);
+            let signature = signatures(&self.keys()?, &id, seconds, &body);
             for (name, value) in [
                 ("webhook-id", id),
                 ("webhook-timestamp", seconds.to_string()),
@@ -152,6 +176,10 @@ impl Channel for Webhook {
 
     fn reach(&self) -> Sending<'_, ()> {
         Box::pin(self.poster.reach())
+    }
+
+    fn secrets(&self) -> Vec<SecretSlot> {
+        [&self.secret].into_iter().chain(&self.previous).cloned().collect()
     }
 }
 

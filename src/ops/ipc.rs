@@ -1,12 +1,16 @@
 //! Frames between processes of one installation: `u32 BE length | u16 BE version | postcard body`.
 //!
-//! Both ends are the same binary, so the version only has to catch a half-replaced installation.
+//! Both ends are the same binary, so the version only has to catch a half-replaced installation. Frames may carry what is
+//! sealed and opened: their bytes are wiped.
 
 use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use zeroize::Zeroizing;
+
+use super::secret::Growing;
 
 /// Changes whenever a frame's shape does.
 const VERSION: u16 = 5;
@@ -19,11 +23,12 @@ pub fn write_frame<T: Serialize>(stream: &mut impl Write, body: &T) -> io::Resul
     stream.write_all(&frame(body)?)
 }
 
-/// One frame, as it is written.
-pub fn frame<T: Serialize>(body: &T) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 4];
-    frame.extend_from_slice(&VERSION.to_be_bytes());
-    let mut frame = postcard::to_extend(body, frame).map_err(io::Error::other)?;
+/// One frame, as it is written. It grows without leaving copies of what it carries behind.
+pub fn frame<T: Serialize>(body: &T) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut frame = Growing::default();
+    frame.extend(&[0; 4]);
+    frame.extend(&VERSION.to_be_bytes());
+    let mut frame = postcard::to_extend(body, frame).map_err(io::Error::other)?.into_secret().0;
     let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length as usize <= FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the frame is too long"))?;
     frame[..4].copy_from_slice(&length.to_be_bytes());
@@ -37,7 +42,7 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Opt
         0 => return Ok(None),
         _ => stream.read_exact(&mut length[1..])?,
     }
-    let mut frame = vec![0; bounded(length, FRAME_BYTES_MAX)?];
+    let mut frame = Zeroizing::new(vec![0; bounded(length, FRAME_BYTES_MAX)?]);
     stream.read_exact(&mut frame)?;
     body(&frame).map(Some)
 }
@@ -53,7 +58,7 @@ pub async fn next_frame<T: DeserializeOwned>(
         0 => return Ok(None),
         _ => stream.read_exact(&mut length[1..]).await?,
     };
-    let mut frame = vec![0; bounded(length, bytes_max)?];
+    let mut frame = Zeroizing::new(vec![0; bounded(length, bytes_max)?]);
     stream.read_exact(&mut frame).await?;
     body(&frame).map(Some)
 }

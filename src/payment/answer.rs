@@ -95,6 +95,8 @@ pub(super) fn permitted(effect: Effect, receipt: Option<Receipt>) -> Result<Valu
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::LogAccepted { .. }
+        | Effect::Vault(_)
+        | Effect::Signing { .. }
         | Effect::Witnessed(_)
         | Effect::Done { .. } => Err(unexpected().into()),
     }

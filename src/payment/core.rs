@@ -65,6 +65,8 @@ pub(super) fn asked_there(effect: &Effect) -> There<'_> {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::LogAccepted { .. }
+        | Effect::Vault(_)
+        | Effect::Signing { .. }
         | Effect::Witnessed(_)
         | Effect::Done { .. } => There::Nothing,
     }

@@ -93,6 +93,28 @@ pub enum DeskCall {
     },
 }
 
+impl DeskCall {
+    /// Whether it changes nothing.
+    pub fn only_shows(&self) -> bool {
+        match self {
+            Self::AccountShow { .. }
+            | Self::AccountStatement { .. }
+            | Self::TransactionList { .. }
+            | Self::TransactionShow { .. }
+            | Self::CaseList { .. }
+            | Self::CaseShow { .. }
+            | Self::BankStatus {} => true,
+            Self::AccountStatus { .. }
+            | Self::AccountCharge { .. }
+            | Self::TransactionReverse { .. }
+            | Self::CaseTake { .. }
+            | Self::CaseResolve { .. }
+            | Self::BankStop { .. }
+            | Self::BankResume { .. } => false,
+        }
+    }
+}
+
 impl Payments {
     /// Does what was asked; the role rules are part of each decision, reads need any role.
     ///

@@ -226,6 +226,8 @@ impl Payments {
             | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
             | Effect::LogAccepted { .. }
+            | Effect::Vault(_)
+            | Effect::Signing { .. }
             | Effect::Witnessed(_) => Err(unexpected()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -70,6 +71,8 @@ pub struct Payments {
     flights: Mutex<BTreeMap<i64, Arc<Flight>>>,
     /// Batches without a signature when they were last looked for.
     unsigned: Mutex<BTreeSet<i64>>,
+    /// What this process has found in the store is not signed yet.
+    found_waits: AtomicBool,
     pub(super) core: Option<Arc<dyn CoreBanking>>,
     limit: Arc<ServingLimit>,
     pub(super) guard: Arc<Guard>,
@@ -128,6 +131,7 @@ impl Payments {
             rules: RwLock::new(setup.rules),
             flights: Mutex::default(),
             unsigned: Mutex::default(),
+            found_waits: AtomicBool::new(false),
             core: setup.core,
             limit: setup.limit,
             guard: setup.guard,
@@ -252,6 +256,33 @@ impl Payments {
         }
     }
 
+    /// Batches that this process finds in the store wait from here on: until it is known that the store is no older copy and
+    /// its log is whole.
+    pub fn keep_found(&self) {
+        self.found_waits.store(true, Ordering::Release);
+    }
+
+    /// From here on batches are signed that this process has found in the store.
+    pub fn sign_found(&self) {
+        self.found_waits.store(false, Ordering::Release);
+    }
+
+    /// True while what this process finds in the store is not signed.
+    pub fn keeps_found(&self) -> bool {
+        self.found_waits.load(Ordering::Acquire)
+    }
+
+    fn may_sign_found(&self) -> Result<(), Failure> {
+        if !self.keeps_found() {
+            return Ok(());
+        }
+        Err(Failure::busy(
+            "store_not_compared",
+            "what an earlier run left unsigned waits until the log was found whole and the witness, where there is one, agreed",
+            "see `countersign witness status` and `countersign audit check`",
+        ))
+    }
+
     /// Signs every batch that waits, by the same function as live calls. Answers how many still wait.
     ///
     /// # Errors
@@ -259,7 +290,7 @@ impl Payments {
     pub fn recover(&self) -> Result<usize, Failure> {
         loop {
             let waiting = self.store.unsigned_batches(RECOVERY_BATCHES)?;
-            let pending = waiting.iter().filter(|batch| self.settle_found(batch.batch) == Receipt::Pending).count();
+            let pending = waiting.iter().filter(|batch| self.settle(batch.batch) == Receipt::Pending).count();
             if pending > 0 || waiting.len() < RECOVERY_BATCHES as usize {
                 return Ok(pending);
             }
@@ -277,7 +308,7 @@ impl Payments {
             BTreeSet::clone(&waiting),
         );
         for batch in waiting.intersection(&before) {
-            let _ = self.settle_found(*batch);
+            let _ = self.settle(*batch);
         }
         Ok(())
     }
@@ -358,15 +389,6 @@ impl Payments {
 
     /// Sees to the signature of a durable batch. Callers of one batch share one signing and its outcome.
     pub(super) fn settle(&self, batch: i64) -> Receipt {
-        self.settle_as(batch, Origin::Committed)
-    }
-
-    /// The same for a batch that was found without its signature.
-    fn settle_found(&self, batch: i64) -> Receipt {
-        self.settle_as(batch, Origin::Found)
-    }
-
-    fn settle_as(&self, batch: i64, origin: Origin) -> Receipt {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&batch).map(Arc::clone) {
             drop(flights);
@@ -377,7 +399,7 @@ impl Payments {
         drop(flights);
 
         let mut landing = Landing { payments: self, batch, flight: &flight, receipt: Receipt::Pending };
-        match self.sign(batch, origin) {
+        match self.sign(batch) {
             Ok(()) => landing.receipt = Receipt::Signed,
             Err(failure) => {
                 let (name, message) = (&failure.name, &failure.message);
@@ -387,13 +409,14 @@ impl Payments {
         landing.receipt
     }
 
-    /// A row among the batches alone, whoever wrote it, is no posting: its document must be that of its statements, and
-    /// where it was found those of the transactions that say they are in it.
-    fn is_explained(&self, record: &BatchRecord, origin: Origin) -> Result<(), Failure> {
+    /// A row among the batches alone, whoever wrote it, is no posting: its document must be that of its statements; what this
+    /// process has committed, to the byte; and what it has found, that of the transactions that say they are in it.
+    fn is_explained(&self, record: &BatchRecord) -> Result<(), Failure> {
         let BatchRecord { batch, document, leaves, .. } = record;
-        let is_of_transactions = match origin {
-            Origin::Committed => true,
-            Origin::Found => {
+        let is_of_transactions = match self.store.committed_document(*batch) {
+            Some(committed) => Sha256::of(&[document]) == committed,
+            None => {
+                self.may_sign_found()?;
                 let statements = self.store.batch_statements(*batch)?;
                 let places = statements.iter().map(|(place, _)| u64::from(*place));
                 places.eq(0..leaves.len() as u64)
@@ -411,14 +434,14 @@ impl Payments {
     }
 
     /// Signs the journalled document, verifies, and keeps the first signature.
-    fn sign(&self, batch: i64, origin: Origin) -> Result<(), Failure> {
+    fn sign(&self, batch: i64) -> Result<(), Failure> {
         let Some(record) = self.store.batch(batch)? else {
             return Err(unexpected());
         };
         if record.signature.is_some() {
             return Ok(());
         }
-        self.is_explained(&record, origin)?;
+        self.is_explained(&record)?;
         let document = record.document;
         let key = self.transaction_key();
         let input = SignInput::Document { tag: DocumentTag::BatchRoot, canonical_json: document };
@@ -439,15 +462,6 @@ impl Payments {
             Err(refusal) => Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step())),
         }
     }
-}
-
-/// Where a batch that is to be signed comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Origin {
-    /// This process has just committed it.
-    Committed,
-    /// It was in the store, without a signature.
-    Found,
 }
 
 /// Tells everyone who waits how a signing ended, also when it ended by a panic.
@@ -505,6 +519,8 @@ fn batch_of(effect: &Effect) -> Option<i64> {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::LogAccepted { .. }
+        | Effect::Vault(_)
+        | Effect::Signing { .. }
         | Effect::Witnessed(_)
         | Effect::QueuedManual { .. }
         | Effect::CaseWorked { .. }

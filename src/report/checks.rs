@@ -80,6 +80,8 @@ pub enum Check {
     TokenCertified,
     TokenSound,
     CertificatesCurrent,
+    CredentialsSealed,
+    ProgramsNamed,
     OperatorsKnown,
     OperatorKeys,
     DutiesSeparated,
@@ -112,13 +114,15 @@ pub enum Check {
 }
 
 impl Check {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::KeysInToken,
         Self::KeysStrong,
         Self::KeyVersions,
         Self::TokenCertified,
         Self::TokenSound,
         Self::CertificatesCurrent,
+        Self::CredentialsSealed,
+        Self::ProgramsNamed,
         Self::OperatorsKnown,
         Self::OperatorKeys,
         Self::DutiesSeparated,
@@ -159,6 +163,8 @@ impl Check {
             Self::TokenCertified => "token_certified",
             Self::TokenSound => "token_sound",
             Self::CertificatesCurrent => "certificates_current",
+            Self::CredentialsSealed => "credentials_sealed",
+            Self::ProgramsNamed => "programs_named",
             Self::OperatorsKnown => "operators_known",
             Self::OperatorKeys => "operator_keys",
             Self::DutiesSeparated => "duties_separated",
@@ -200,6 +206,12 @@ impl Check {
             Self::TokenCertified => "Are the keys in certified hardware?",
             Self::TokenSound => "Does the token answer, and has nobody tried wrong PINs?",
             Self::CertificatesCurrent => "Are the party's certificates in force, none about to end?",
+            Self::CredentialsSealed => {
+                "Are stored credentials of other systems sealed under a key of the token, and in force?"
+            }
+            Self::ProgramsNamed => {
+                "Do programs have signed only what is named for them, by keys of the token made for that?"
+            }
             Self::OperatorsKnown => "Is each operator known as a person, rather than by saying so?",
             Self::OperatorKeys => "Do those who decide sign with keys in tokens of their own?",
             Self::DutiesSeparated => "Does nobody hold rights that should be apart?",
@@ -247,6 +259,8 @@ impl Check {
             Self::TokenCertified => keys::certified(facts),
             Self::TokenSound => keys::sound(facts),
             Self::CertificatesCurrent => keys::certificates(facts),
+            Self::CredentialsSealed => keys::credentials(facts),
+            Self::ProgramsNamed => keys::programs(facts),
             Self::OperatorsKnown => people::known(facts),
             Self::OperatorKeys => people::keys(facts),
             Self::DutiesSeparated => people::separated(facts),

@@ -120,6 +120,8 @@ pub struct LeafLine {
     pub at: Option<String>,
     /// `agent`, `operator` or `system`.
     pub actor: Option<String>,
+    /// Its body was erased: who and when is not to be read any more.
+    pub is_erased: bool,
 }
 
 /// Messages to people.

@@ -70,8 +70,12 @@ fn sound() -> Facts {
     };
     let ok = ["hsm", "pin", "store", "clock", "state directory", "configuration", "peer lease", "other parties"];
     let more = ["sealing", "role certificate", "endorsement status", "witness", "front confinement", "peer"];
-    let leaf =
-        |index, actor: &str| LeafLine { index, at: Some("2026-11-22T10:00:00.000Z".into()), actor: Some(actor.into()) };
+    let leaf = |index, actor: &str| LeafLine {
+        index,
+        at: Some("2026-11-22T10:00:00.000Z".into()),
+        actor: Some(actor.into()),
+        is_erased: false,
+    };
     Facts {
         party: "bank".parse().unwrap(),
         whose: Whose::Bank,
@@ -240,6 +244,34 @@ fn each_check_turns_when_what_it_looks_at_turns() {
         (Check::LogArchived, |facts| facts.doctor.value = Err("gone".into()), NotMet),
         (Check::LogNames, |_| {}, Met),
         (Check::LogNames, |facts| facts.newest.value.as_mut().unwrap()[0].actor = None, Partly),
+        (
+            Check::LogNames,
+            |facts| {
+                let leaf = &mut facts.newest.value.as_mut().unwrap()[0];
+                (leaf.actor, leaf.at, leaf.is_erased) = (None, None, true);
+            },
+            Met,
+        ),
+        (Check::ProgramsNamed, |_| {}, NotApplicable),
+        (Check::ProgramsNamed, |facts| facts.doctor.value.as_mut().unwrap().push(line("signing service", "ok")), Met),
+        (
+            Check::ProgramsNamed,
+            |facts| facts.doctor.value.as_mut().unwrap().push(line("signing service", "warn")),
+            Partly,
+        ),
+        (
+            Check::ProgramsNamed,
+            |facts| facts.doctor.value.as_mut().unwrap().push(line("signing service", "fail")),
+            NotMet,
+        ),
+        (Check::CredentialsSealed, |_| {}, NotApplicable),
+        (Check::CredentialsSealed, |facts| facts.doctor.value.as_mut().unwrap().push(line("vault", "ok")), Met),
+        (
+            Check::CredentialsSealed,
+            |facts| facts.doctor.value.as_mut().unwrap().push(line("vault reader", "warn")),
+            Partly,
+        ),
+        (Check::CredentialsSealed, |facts| facts.doctor.value.as_mut().unwrap().push(line("vault", "fail")), NotMet),
         (Check::LeavesSealed, |_| {}, Met),
         (Check::LeavesSealed, |facts| facts.doctor.value.as_mut().unwrap().push(line("sealing", "warn")), NotMet),
         (Check::LeavesSealed, |facts| facts.doctor.value.as_mut().unwrap().clear(), NotMet),

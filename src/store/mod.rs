@@ -1,6 +1,7 @@
 //! Durable state: one trait of domain verbs, each one atomic unit; implemented on SQLite and on PostgreSQL.
 
 mod check;
+mod committed;
 mod evidence;
 pub mod keep;
 mod mandates;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod sqlite;
 mod status;
 mod turn;
+mod vault;
 pub mod views;
 mod witness;
 
@@ -32,6 +34,7 @@ pub use status::{
 
 pub use sealing::{DestroyedKeys, KeyWork, Ring, StoreKey, SubjectLine, SubjectQuery};
 pub use turn::Turn;
+pub use vault::{CredentialLine, CredentialPlace, KnownCredential, VaultRow};
 pub use witness::{Cosignature, CosignedCheckpoint, StoredCosignature};
 
 use std::sync::Arc;
@@ -42,13 +45,16 @@ use serde_json::Value;
 
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Transaction, TransactionState};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::merkle::NodeId;
 use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, CredentialName, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId,
+    UnixMillis,
 };
+use crate::kernel::vault::SealedCredential;
 use crate::kernel::witness::WitnessedLog;
 use crate::ops::failure::Failure;
 
@@ -142,6 +148,8 @@ pub enum LeafContent {
     Known { salt: [u8; 32], body: Vec<u8> },
     /// The key under which it was sealed was destroyed, on purpose and for ever (`docs/RETENTION.md`).
     Erased,
+    /// It lies in the clear where every leaf is sealed: whoever wrote it has not got the store's keys.
+    Unsealed,
     /// It does not open: the row, what is sealed in it or its key is not what was written. Says which.
     Damaged(String),
 }
@@ -151,9 +159,18 @@ impl LeafRecord {
     pub fn body(&self) -> Option<&[u8]> {
         match &self.content {
             LeafContent::Known { body, .. } => Some(body),
-            LeafContent::Erased | LeafContent::Damaged(_) => None,
+            LeafContent::Erased | LeafContent::Unsealed | LeafContent::Damaged(_) => None,
         }
     }
+}
+
+/// A leaf that waits for its place in the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitingLeaf {
+    pub row: i64,
+    pub commitment: Sha256,
+    /// It is [`LeafContent::Unsealed`].
+    pub unsealed: bool,
 }
 
 /// A batch of posted transactions and the signature over its root.
@@ -414,6 +431,11 @@ pub trait Store: Send + Sync {
     fn outbox(&self, of: Option<&TransactionId>, limit: u32) -> Result<Vec<OutboxRow>, StoreFault>;
 
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault>;
+    /// SHA-256 of the document of a batch that this process has committed lately, as it was made, whatever the database says
+    /// now. `None`: others committed it, or too many came after it.
+    fn committed_document(&self, _batch: i64) -> Option<Sha256> {
+        None
+    }
     /// Statements of postings and orders that say they are in this batch, with their places, in order. Looks at every
     /// transaction: meant for batches that nobody in this process has just made.
     fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault>;
@@ -435,8 +457,11 @@ pub trait Store: Send + Sync {
         0
     }
     /// Rows and commitments of those: all that the sequencer needs.
-    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
-        Ok(self.unsequenced(limit)?.into_iter().map(|leaf| (leaf.row, leaf.commitment)).collect())
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<WaitingLeaf>, StoreFault> {
+        let waiting = self.unsequenced(limit)?.into_iter().map(|LeafRecord { row, commitment, content, .. }| {
+            WaitingLeaf { row, commitment, unsealed: content == LeafContent::Unsealed }
+        });
+        Ok(waiting.collect())
     }
     /// Leaves by tree index, in order.
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault>;
@@ -493,8 +518,38 @@ pub trait Store: Send + Sync {
     fn cosignatures(&self, _from_size: u64, _limit: u32) -> Result<Vec<StoredCosignature>, StoreFault> {
         Ok(vec![])
     }
+    /// What is known of an order for signatures of another program, by its scope.
+    fn signing(&self, _scope: &Sha256) -> Result<Option<SigningRow>, StoreFault> {
+        Ok(None)
+    }
     /// Every log of another party that is cosigned here, by its name.
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
+        Ok(vec![])
+    }
+
+    /// What is known of a credential's name, and its newest version, sealed.
+    fn credential(&self, _name: &CredentialName) -> Result<Option<KnownCredential>, StoreFault> {
+        Ok(None)
+    }
+    /// Versions of credentials by name and number, from behind `after` on. One that is damaged stops no other.
+    fn credential_lines(
+        &self,
+        _after: Option<&CredentialPlace>,
+        _limit: u32,
+    ) -> Result<Vec<VaultRow<CredentialLine>>, StoreFault> {
+        Ok(vec![])
+    }
+    /// Under which wrapping keys credentials are sealed, and how many versions under each. Rows that name none are left out.
+    fn credential_keys(&self) -> Result<Vec<(KeyId, u64)>, StoreFault> {
+        Ok(vec![])
+    }
+    /// The same with what is sealed: all of them, or those under another wrapping key than this one.
+    fn sealed_credentials(
+        &self,
+        _not_under: Option<&KeyId>,
+        _after: Option<&CredentialPlace>,
+        _limit: u32,
+    ) -> Result<Vec<VaultRow<SealedCredential>>, StoreFault> {
         Ok(vec![])
     }
 
@@ -555,6 +610,10 @@ pub trait Store: Send + Sync {
     /// Seals every leaf from here on, and opens those that are read. A store that was sealed once records nothing
     /// without. See [`sealing::begin`].
     fn seal_with(&self, _ring: Arc<Ring>) -> Result<(), StoreFault> {
+        Err(sealing::no_keys())
+    }
+    /// The first row whose leaf is sealed, or the next one that will be.
+    fn first_sealed_row(&self) -> Result<i64, StoreFault> {
         Err(sealing::no_keys())
     }
     /// Subjects of leaves that have keys or are held, in order, those behind `after`; or the one that is named.

@@ -19,6 +19,9 @@ pub struct StoreSettings {
     pub reserved_free_mib: u32,
     /// PostgreSQL: a file that holds the password, mode 0600. None: the server asks for none.
     pub password_file: Option<PathBuf>,
+    /// Never: the vault is inside the store, and opens only after it. Here so that it is refused with a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_vault: Option<String>,
     /// PostgreSQL: connections for reading, 1 to 64. Besides there are two that write, one for what is told to people, and
     /// one for shared limits.
     pub connections: u32,
@@ -40,6 +43,7 @@ impl Default for StoreSettings {
             idempotency_days: keep::IDEMPOTENCY_DAYS,
             reserved_free_mib: 256,
             password_file: None,
+            password_vault: None,
             connections: 8,
             connect_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
@@ -61,6 +65,9 @@ impl StoreSettings {
         }
         if self.reserved_free_mib > 1 << 20 {
             return Err("store reserved_free_mib must be 0 to 1048576".into());
+        }
+        if self.password_vault.is_some() {
+            return Err("store password_vault: the vault is inside this very database; name store.password_file".into());
         }
         if !(1..=64).contains(&self.connections) {
             return Err("store connections must be 1 to 64".into());

@@ -53,7 +53,11 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Stage {
     pub fn new() -> Self {
         let stage = Self { scratch: tempfile::tempdir().unwrap(), started: vec![], planted: None };
-        let told = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(stage.scratch.path()).output().unwrap();
+        let told = Command::new(PROGRAM)
+            .args(["demo", "--no-witness", "--keep", "--dir"])
+            .arg(stage.scratch.path())
+            .output()
+            .unwrap();
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
         stage
     }

@@ -267,3 +267,22 @@ fn no_call_that_begins_when_a_revocation_is_effective_does_anything() {
     assert!(count("raced_calls") >= 500 && count("raced_effects") > 100 && count("late_calls") >= 20, "{report}");
     assert_eq!(count("late_effects"), 0);
 }
+
+#[test]
+fn the_signing_service_is_measured_with_the_token_and_with_a_slow_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let output = Command::new(program())
+        .args(["bench", "signing", "--json", "--callers", "4", "--rounds", "1", "--seconds", "0.3", "--items", "16"])
+        .arg("--delay-module")
+        .arg(crate::support::shim::library())
+        .env("TMPDIR", scratch.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for measured in ["raw_per_second", "kept_per_second", "plain_per_second", "merkle_per_second"] {
+        assert!(report[measured]["median"].as_f64().unwrap() > 0.0, "{measured} of {report}");
+    }
+    assert_eq!(report["goals"].as_array().unwrap().len(), 3);
+    assert!(is_empty(scratch.path()), "the temporary directories are gone");
+}

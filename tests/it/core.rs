@@ -38,6 +38,7 @@ fn settings(url: &str) -> BankingSettings {
     BankingSettings {
         url: url.into(),
         secret_file: None,
+        secret_vault: None,
         root_file: None,
         client_certificate: false,
         timeout_ms: TIMEOUT_MS,

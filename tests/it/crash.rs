@@ -250,7 +250,10 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let told = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(scratch.path().join("demo")).output();
+        let told = Command::new(PROGRAM)
+            .args(["demo", "--no-witness", "--keep", "--dir"])
+            .arg(scratch.path().join("demo"))
+            .output();
         let world = Self { scratch, runtime: tokio::runtime::Runtime::new().unwrap() };
         let told = told.unwrap();
         assert!(told.status.success(), "{}", text(&told));

@@ -29,11 +29,19 @@ fn the_demo_tells_the_whole_story_and_can_be_told_again() {
             "endorsement_missing",
             "live connection(s) cut",
             "one byte flipped",
+            "cosigned by secco.countersign.example/witness",
             "openssl verify against bank's root: OK",
             "openssl verify against secco's root: OK",
         ] {
             assert!(told.contains(expected), "missing {expected:?} in\n{told}");
         }
+        // What it prints to be tried works as printed, with nobody running.
+        let printed = told.lines().find(|line| line.contains(" verify receipt ")).expect("a command");
+        let words: Vec<&str> = printed.split_whitespace().collect();
+        assert!(words.contains(&"--witness-root"), "{printed}");
+        let verified = Command::new(words[0]).args(&words[1..]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stdout);
+        assert!(verified.status.success() && said.contains("certified under the root that you trust"), "{said}");
         for pin in ["secco", "bank", "agent"].map(|party| dir.join(party).join("pins")) {
             for file in std::fs::read_dir(pin).unwrap().map(|file| file.unwrap().path()) {
                 if file.extension().is_none_or(|extension| extension != "pin") {

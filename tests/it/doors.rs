@@ -364,7 +364,7 @@ impl World {
         let assistant = Agent::new(&root.join("bank"), &root.join("agent"), "assistant");
         let world = Self { root, assistant, _scratch: scratch };
         let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
-            .args(["demo", "--keep", "--dir"])
+            .args(["demo", "--no-witness", "--keep", "--dir"])
             .arg(&world.root)
             .output()
             .unwrap();

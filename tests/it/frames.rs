@@ -20,6 +20,7 @@ use countersign::hsm::{
     TokenInfo,
 };
 use countersign::kernel::credential::profile::Profile;
+use countersign::kernel::external::ExternalForm;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput};
 use countersign::kernel::types::Sha256;
 use proptest::prelude::*;
@@ -310,6 +311,7 @@ fn every_op() -> Vec<Request> {
         SignInput::Jwt { signing_input: b"e30.e30".to_vec() },
         SignInput::Mandate { signing_input: b"e30.e30".to_vec(), disclosures: vec!["W10".into()] },
         SignInput::AuditExport { note: b"countersign/audit-export/v1\n".to_vec() },
+        SignInput::External { form: ExternalForm::Digest, bytes: vec![7; 32] },
         SignInput::SelfTest { nonce: [7; 32] },
     ];
     let sign = inputs.into_iter().map(|input| Op::Sign { key: Sha256([9; 32]), input });

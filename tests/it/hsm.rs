@@ -26,7 +26,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn generate(token: &Arc<dyn Token>, purpose: Purpose) -> KeyInfo {
-    token.generate("bank", purpose, (purpose == Purpose::Agent).then_some("shopper")).unwrap()
+    token.generate("bank", purpose, purpose.is_named().then_some("shopper")).unwrap()
 }
 
 fn document(tag: DocumentTag) -> SignInput {
@@ -36,9 +36,12 @@ fn document(tag: DocumentTag) -> SignInput {
 /// One input that every purpose may sign, but for those whose inputs name the key: these sign self-tests here.
 fn input_for(purpose: Purpose) -> SignInput {
     match purpose {
-        Purpose::Root | Purpose::Issuing | Purpose::OcspResponder | Purpose::Token | Purpose::TokenIdentity => {
-            SignInput::SelfTest { nonce: [7; 32] }
-        }
+        Purpose::Root
+        | Purpose::Issuing
+        | Purpose::OcspResponder
+        | Purpose::Token
+        | Purpose::External
+        | Purpose::TokenIdentity => SignInput::SelfTest { nonce: [7; 32] },
         Purpose::TlsServer => SignInput::TlsCertificateVerify { side: TlsSide::Server, transcript_hash: vec![7; 32] },
         Purpose::Agent | Purpose::TlsClient => {
             SignInput::TlsCertificateVerify { side: TlsSide::Client, transcript_hash: vec![7; 48] }

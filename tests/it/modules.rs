@@ -16,6 +16,7 @@ use countersign::hsm::{HsmFault, KeyInfo, KeyOrder, Plaintext, Token};
 use countersign::kernel::note::{Checkpoint, NoteSignature, SignedNote, cosignature_message};
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, TlsSide, signature_is_valid};
 use countersign::kernel::types::Sha256;
+use countersign::kernel::vault::Way;
 use countersign::ops::failure::Failure;
 use countersign::ops::paths::StateDir;
 
@@ -199,6 +200,7 @@ fn every_algorithm_that_the_module_has_signs_or_seals_and_the_others_are_named()
             (Purpose::Checkpoint, Algorithm::P256),
             (Purpose::Witness, Algorithm::P256),
             (Purpose::VaultWrapping, Algorithm::Aes256),
+            (Purpose::VaultWrapping, Algorithm::Rsa3072),
         ] {
             let key = match make(&token, purpose, algorithm) {
                 Ok(key) => key,
@@ -216,6 +218,7 @@ fn every_algorithm_that_the_module_has_signs_or_seals_and_the_others_are_named()
                 assert!(token.unseal(key.id, b"context", sealed.clone()).unwrap() == secret, "{}", subject.what);
                 let fault = token.unseal(key.id, b"another", sealed).unwrap_err();
                 assert_eq!(fault.name(), "not_sealed_here", "{}", subject.what);
+                eprintln!("{} seals with {:?}", subject.what, Way::of(&token.seal(key.id, b"", secret).unwrap()));
                 continue;
             }
             let input = input(purpose);

@@ -12,6 +12,7 @@ use countersign::hsm::embedded::Embedded;
 use countersign::mcp::client::StdioClient;
 use countersign::ops::clock;
 use countersign::ops::paths::StateDir;
+use countersign::signing::client::{Answered, Client};
 use countersign::store::{LeafContent, LeafRecord, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -410,4 +411,48 @@ fn a_daemon_that_stands_still_is_waited_for_and_serves_nothing_when_it_goes_on(
     assert_eq!(nodes.executed(), before);
     assert!(!Program::start(nodes, "agent2", agent).is_ok_and(|program| program.balance().is_ok()));
     assert!(!Program::start(nodes, "agent", agent).is_ok_and(|program| program.balance().is_ok()));
+}
+
+#[test]
+fn two_daemons_that_are_asked_with_one_idempotency_key_give_one_answer() {
+    let nodes = Nodes::new(&[]);
+    for bank in ["bank", "bank2"] {
+        nodes.ask(bank, "", &["stop"]);
+    }
+    nodes.ask("bank", "bank-admin", &["key", "generate", "--purpose", "external", "--name", "papers"]);
+    let config = nodes.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let key = "[[signing.key]]\nname = \"papers\"\nkinds = [\"document\"]\ncallers = [\"0\"]\n\
+               per_second = 1000\nburst = 1000\n";
+    std::fs::write(&config, format!("{text}\n{key}")).unwrap();
+    // One token, as two daemons of one bank have it.
+    std::fs::remove_dir_all(nodes.state("bank2")).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(nodes.state("bank")).arg(nodes.state("bank2")).status();
+    assert!(copied.unwrap().success());
+    for bank in ["bank", "bank2"] {
+        nodes.serve(bank);
+    }
+    let ask = |bank: &str, key: &str, total: &str| {
+        let item = json!({ "kind": "document", "document": { "total": total } });
+        let body = json!({ "key": "papers", "idempotency_key": key, "item": item }).to_string();
+        let mut client = Client::connect(&nodes.state(bank).join("run/sign.sock")).unwrap();
+        client.ask("POST", "/v1/sign", body.as_bytes()).unwrap()
+    };
+    for round in 0..10 {
+        let key = format!("round-{round}");
+        let answers: Vec<Answered> = std::thread::scope(|scope| {
+            let asking: Vec<_> = ["bank", "bank2", "bank", "bank2"]
+                .map(|bank| scope.spawn(|| ask(bank, &key, "12.00")))
+                .into_iter()
+                .collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for answered in &answers {
+            assert_eq!(answered.status, 200, "{}", String::from_utf8_lossy(&answered.body));
+            assert_eq!(answered.body, answers[0].body, "{key}");
+        }
+        let other = ask(if round % 2 == 0 { "bank" } else { "bank2" }, &key, "13.00");
+        assert_eq!((other.status, other.value().unwrap_err().name.as_str()), (409, "idempotency_mismatch"));
+    }
+    assert_eq!(nodes.database.sql("SELECT count(*) FROM signings WHERE signatures IS NOT NULL").trim(), "10");
 }

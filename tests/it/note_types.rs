@@ -154,7 +154,7 @@ fn by_the_script(evidence: &Evidence<'_>, name: &str, kind: &str) {
     let run = |file: &str| {
         let mut run = Command::new(&python);
         run.arg("-B").arg(script()).args([evidence.place(file), evidence.root_of("bank")]);
-        run.arg(OID_BASE).arg(evidence.root_of("secco")).output().unwrap()
+        run.args(["--oid-base", OID_BASE, "--witness-root"]).arg(evidence.root_of("secco")).output().unwrap()
     };
     let valid = run(name);
     let said = String::from_utf8_lossy(&valid.stdout);

@@ -5,7 +5,7 @@
 mod channels;
 mod daemon;
 mod queue;
-mod receivers;
+pub mod receivers;
 
 use std::sync::Arc;
 

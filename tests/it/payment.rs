@@ -13,6 +13,7 @@ use countersign::kernel::breaker::Cause;
 use countersign::kernel::command::*;
 use countersign::kernel::decide::batch_document;
 use countersign::kernel::ledger::{FeeRule, TransactionKind};
+use countersign::kernel::merkle::leaf_hash;
 use countersign::kernel::quorum::Side;
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, signature_is_valid, spki_der};
@@ -315,6 +316,75 @@ fn a_batch_that_somebody_wrote_into_the_store_is_not_signed() {
     assert_eq!(bank.token.signed.load(Ordering::SeqCst), signed);
     other.execute(change, (own.0, own.1, number)).unwrap();
     bank.payments.recover_left().unwrap();
+    assert!(bank.signature(&transaction).is_some());
+}
+
+/// Whoever has the database exchanges statements, leaves and document alike, in the very commit that wrote them.
+#[test]
+fn a_batch_that_is_exchanged_between_its_commit_and_its_signature_is_not_signed() {
+    let bank = bank();
+    let other = rusqlite::Connection::open(bank._directory.path().join("store.sqlite3")).unwrap();
+    let before = bank.authorized("k0");
+    bank.execute(&before);
+    let number = bank.store.posted(&before).unwrap().unwrap().batch + 1;
+    let transaction = bank.authorized("k1");
+    let signed = bank.token.signed.load(Ordering::SeqCst);
+
+    let forged = br#"{"amount_minor":"1"}"#;
+    let leaf = leaf_hash(forged);
+    let document = batch_document(number, &[leaf], clock::now()).unwrap();
+    let trigger = format!(
+        "CREATE TABLE kept (statement, document, leaves);
+         CREATE TRIGGER forged AFTER INSERT ON batches BEGIN
+           INSERT INTO kept SELECT statement, NEW.document, NEW.leaves FROM transactions WHERE batch = NEW.batch;
+           UPDATE transactions SET statement = x'{}' WHERE batch = NEW.batch;
+           UPDATE batches SET document = x'{}', leaves = x'{}' WHERE batch = NEW.batch; END",
+        hex::encode(forged),
+        hex::encode(document),
+        leaf.hex(),
+    );
+    other.execute_batch(&trigger).unwrap();
+    let answer = bank.execute(&transaction);
+    assert_eq!((&answer["status"], &answer["receipt"]), (&"posted".into(), &"pending".into()));
+    assert_eq!(bank.payments.recover().unwrap(), 1);
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), signed);
+
+    let back = "DROP TRIGGER forged;
+        UPDATE transactions SET statement = (SELECT statement FROM kept) WHERE batch = (SELECT max(batch) FROM batches);
+        UPDATE batches SET (document, leaves) = (SELECT document, leaves FROM kept)
+          WHERE batch = (SELECT max(batch) FROM batches)";
+    other.execute_batch(back).unwrap();
+    assert_eq!(bank.payments.recover().unwrap(), 0);
+    assert!(bank.signature(&transaction).is_some());
+}
+
+#[test]
+fn what_an_earlier_run_left_is_signed_when_its_time_has_come_and_only_as_its_transactions_say() {
+    let bank = bank();
+    let transaction = bank.authorized("k1");
+    bank.token.mood(Mood::Down);
+    bank.execute(&transaction);
+    let bank = bank.restarted(None);
+    bank.token.mood(Mood::Well);
+    let signed = bank.token.signed.load(Ordering::SeqCst);
+    bank.payments.keep_found();
+    assert_eq!(bank.payments.recover().unwrap(), 1);
+    let again = bank.execute(&transaction);
+    assert_eq!((&again["status"], &again["receipt"]), (&"posted".into(), &"pending".into()));
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), signed);
+
+    bank.payments.sign_found();
+    let other = rusqlite::Connection::open(bank._directory.path().join("store.sqlite3")).unwrap();
+    let number = bank.store.posted(&transaction).unwrap().unwrap().batch;
+    let forged = batch_document(number, &[Sha256([7; 32])], clock::now()).unwrap();
+    let change = "UPDATE batches SET document = ?1, leaves = ?2 WHERE batch = ?3";
+    let whole = "SELECT document, leaves FROM batches WHERE batch = ?1";
+    let own: (Vec<u8>, Vec<u8>) = other.query_row(whole, [number], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    other.execute(change, (forged, [7_u8; 32], number)).unwrap();
+    assert_eq!(bank.payments.recover().unwrap(), 1);
+    assert_eq!(bank.token.signed.load(Ordering::SeqCst), signed);
+    other.execute(change, (own.0, own.1, number)).unwrap();
+    assert_eq!(bank.payments.recover().unwrap(), 0);
     assert!(bank.signature(&transaction).is_some());
 }
 

@@ -7,7 +7,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use countersign::hsm::{HsmFault, KeyInfo, Op, Reply, Token, lint};
 use countersign::kernel::credential::oid;
 use countersign::kernel::credential::profile::Profile;
-use countersign::kernel::sign::{Algorithm, DocumentTag, Purpose, SignInput, TlsSide, spki_der};
+use countersign::kernel::external::ExternalForm;
+use countersign::kernel::sign::{
+    Algorithm, DocumentTag, Purpose, SignInput, TlsSide, digest_is_signed, signature_is_valid, spki_der,
+};
 use countersign::kernel::types::Sha256;
 use countersign::ops::failure::Failure;
 
@@ -30,7 +33,9 @@ impl World {
         let token = running.token();
         let mut keys = token.keys().unwrap();
         for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::TokenIdentity) {
-            let agent = (purpose == Purpose::Agent).then_some("shopper");
+            // Of the two sorts of external keys the one that signs digests.
+            let name = if purpose == Purpose::External { "raw-shopper" } else { "shopper" };
+            let agent = purpose.is_named().then_some(name);
             keys.push(token.generate("bank", purpose, agent).unwrap());
         }
         let pin = pin_of(&running);
@@ -95,7 +100,8 @@ fn every_kind(body: &[u8]) -> Vec<SignInput> {
     ];
     let documents = tags.map(|tag| SignInput::Document { tag, canonical_json: body.to_vec() });
     let handshakes = sides.map(|side| SignInput::TlsCertificateVerify { side, transcript_hash: body.to_vec() });
-    plain.into_iter().chain(documents).chain(handshakes).collect()
+    let external = ExternalForm::ALL.map(|form| SignInput::External { form, bytes: body.to_vec() });
+    plain.into_iter().chain(documents).chain(handshakes).chain(external).collect()
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn a_key_signs_no_kind_of_input_that_its_purpose_does_not_permit() {
             refused += 1;
         }
     }
-    assert_eq!(refused, 18 * 20 - 23, "18 purposes, 20 kinds, 23 pairs that fit");
+    assert_eq!(refused, 19 * 24 - 27, "19 purposes, 24 kinds, 27 pairs that fit");
 }
 
 #[test]
@@ -121,10 +127,10 @@ fn a_key_that_the_token_does_not_have_is_unknown_whatever_it_is_to_sign() {
     }
 }
 
-/// There is no operation that takes a digest. What comes closest is 32 bytes in the place of each kind's content:
-/// refused, or, for a handshake, signed as a part of a message that is no digest.
+/// No input but one takes a digest, and that one is for keys which sign nothing of ours. What comes closest is 32 bytes in
+/// the place of each kind's content: refused, or, for a handshake, signed as a part of a message that is no digest.
 #[test]
-fn a_digest_is_never_signed_as_it_is() {
+fn a_digest_is_signed_as_it_is_by_external_keys_alone() {
     let world = World::new();
     let digest = Sha256::of(&[MARK.as_bytes()]).0;
     for key in &world.keys {
@@ -134,10 +140,35 @@ fn a_digest_is_never_signed_as_it_is() {
                 (Ok(Reply::Signature(_)), SignInput::TlsCertificateVerify { .. }) => {
                     assert!(message.starts_with(&[0x20; 64]) && message.len() == 64 + 34 + 32);
                 }
+                (Ok(Reply::Signature(signature)), SignInput::External { form: ExternalForm::Digest, .. }) => {
+                    assert_eq!(key.purpose, Purpose::External);
+                    assert!(digest_is_signed(&key.spki, &digest, &signature));
+                    assert!(
+                        signature_is_valid(&key.spki, MARK.as_bytes(), &signature),
+                        "it is one over what was hashed"
+                    );
+                }
                 (Err(HsmFault::Refused { .. }), _) => {}
                 (other, input) => panic!("{} over {}: {other:?}", key.label, input.kind()),
             }
         }
+    }
+}
+
+/// What a key may have signed is told by its name, which is a part of its label: nothing that a front asks changes it.
+#[test]
+fn an_external_key_signs_raw_for_ever_or_never() {
+    let world = World::new();
+    let papers = world.running.token().generate("bank", Purpose::External, Some("papers")).unwrap();
+    let digest = Sha256::of(&[MARK.as_bytes()]).0.to_vec();
+    for form in [ExternalForm::Digest, ExternalForm::Message] {
+        let input = SignInput::External { form, bytes: digest.clone() };
+        world.refuses("a key of documents", papers.id, input, "input_not_for_key");
+    }
+    let raw = world.key(Purpose::External).id;
+    for form in [ExternalForm::Jws, ExternalForm::Request] {
+        let input = SignInput::External { form, bytes: digest.clone() };
+        world.refuses("a key of digests", raw, input, "input_not_for_key");
     }
 }
 

@@ -32,9 +32,11 @@ mod random;
 mod revocation;
 mod sealed;
 mod signers;
+mod signing;
 mod statements;
 mod stopped;
 mod together;
+pub mod vault;
 mod witness;
 pub mod world;
 

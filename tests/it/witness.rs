@@ -260,6 +260,80 @@ fn a_store_from_a_backup_is_refused_at_the_start_and_the_witness_goes_on_when_pe
     assert_eq!((halts, acts.iter().filter(|body| body["act"] == "accept_log").count()), (1, 3));
 }
 
+/// Takes the signature of the newest batch away, as if the daemon had been killed before it was made.
+fn unsigned(world: &World) -> impl Fn() -> bool {
+    let taken = "UPDATE batches SET signature = NULL, key = NULL WHERE batch = (SELECT max(batch) FROM batches)";
+    let batches = store(world);
+    assert_eq!(batches.execute(taken, []).unwrap(), 1);
+    move || {
+        let waiting = "SELECT count(*) FROM batches WHERE signature IS NULL";
+        batches.query_one(waiting, [], |row| row.get::<_, i64>(0)).unwrap() > 0
+    }
+}
+
+#[test]
+fn what_an_earlier_run_left_is_signed_once_the_witness_has_agreed() {
+    let parties = cosigned(60);
+    let world = &parties.world;
+    let copies = tempfile::tempdir().unwrap();
+    let old = copies.path().join("old");
+    backed_up(world, &old);
+    world.run("secco", &["stop"]);
+    let waits = unsigned(world);
+    // One that is started for a command, and one that serves: nobody has said whether this store is the newest.
+    leaf(world);
+    assert!(waits());
+    world.serve("bank");
+    assert!(waits());
+    leaf(world);
+    assert!(waits());
+    world.serve("secco");
+    until("the signature", || (!waits()).then_some(()));
+
+    // One command may look at an older store. Nothing of it is signed.
+    leaf(world);
+    is_cosigned(world);
+    world.run("bank", &["stop"]);
+    drop(waits);
+    put_back(world, &old);
+    let (signed, waits) = (newest_checkpoint(world), unsigned(world));
+    let looked = world.output("bank", &["--operator", "auditor", "audit", "check"]);
+    assert!(String::from_utf8_lossy(&looked.stderr).contains("store_older_than_witnessed"), "{looked:?}");
+    assert_eq!((newest_checkpoint(world), waits()), (signed, true));
+    // Nor is anything recorded in it, signed for somebody or archived; only what stops an agent is.
+    let export = copies.path().join("leaves.jsonl");
+    let rows: [&[&str]; 4] = [
+        &[
+            "--operator",
+            "bank-admin",
+            "account",
+            "incoming",
+            "CHK_001",
+            "--amount",
+            "9",
+            "--currency",
+            "USD",
+            "--reference",
+            "x",
+        ],
+        &["--operator", "bank-officer", "grant", "revoke", "shopper", "CHK_001"],
+        &["--operator", "auditor", "audit", "search", "--out", export.to_str().unwrap()],
+        &["--operator", "auditor", "audit", "archive", "now"],
+    ];
+    let leaves = || store(world).query_one("SELECT count(*) FROM leaves", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = leaves();
+    for row in rows {
+        let output = world.output("bank", &[&["--json"], row].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{row:?}: {said}");
+        assert!(said.contains("\"name\": \"store_older_than_witnessed\""), "{row:?}: {said}");
+    }
+    assert_eq!((leaves(), newest_checkpoint(world), export.exists()), (before, signed, false));
+    assert_eq!(doctor(world, "bank").0, "fail");
+    assert_eq!(serve_refused(world), (3, "store_older_than_witnessed".into()));
+    assert_eq!((newest_checkpoint(world), waits()), (signed, true));
+}
+
 #[test]
 fn another_history_is_refused_and_both_parties_can_agree_to_go_on_from_it() {
     let parties = cosigned(60);

@@ -21,13 +21,14 @@ use serde_json::{Value, json};
 use super::Log;
 use super::copy::{bytes_of, lines_of};
 use super::prove::SignedHead;
-use crate::kernel::note::{Checkpoint, SignedNote};
+use crate::kernel::note::{Checkpoint, NoteRefused, SignedNote};
 use crate::kernel::receipt::Base64;
 use crate::kernel::tile::{Tile, grown};
 use crate::kernel::types::Sha256;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::ops::secret::SecretSlot;
 use crate::tls::asking::Unresolved;
 use settings::ArchiveSettings;
 use shelf::{Created, Shelf};
@@ -110,6 +111,11 @@ impl Outside {
         Ok(Self { shelf: Shelf::open(settings, state, unresolved)?, settings: settings.clone() })
     }
 
+    /// The secret, which the vault may have to hand in.
+    pub fn secret(&self) -> Option<SecretSlot> {
+        self.shelf.secret()
+    }
+
     /// A directory that the confined front has to be let through to.
     pub fn directory(&self) -> Option<&Path> {
         self.shelf.directory()
@@ -184,20 +190,26 @@ impl Archive {
     }
 
     async fn brought(&self, log: &Arc<Log>, mut progress: impl FnMut(u64, u64)) -> Result<u64, Failure> {
+        // First: whoever else writes it has it from this same store.
+        let archived = self.newest().await?;
         let head = match blocking(log, |log| log.head(COSIGNED_WITHIN)).await {
-            Err(failure) if failure.name == "log_empty" => return Ok(0),
+            Err(failure) if failure.name == "log_empty" && archived.is_none() => return Ok(0),
             head => head?,
         };
-        let now = SignedNote::parse(head.checkpoint.as_bytes()).and_then(|note| Checkpoint::parse(&note.text));
-        let now = now.map_err(|refused| super::damaged(format!("the newest checkpoint is unreadable: {refused}")))?;
+        let now = checkpoint_of(head.checkpoint.as_bytes())
+            .map_err(|refused| super::damaged(format!("the newest checkpoint is unreadable: {refused}")))?;
         self.known(&head.origin).await?;
         let before = self.told().reached.clone();
         let old_size = before.as_ref().map_or(0, |reached| reached.size);
         if let Some(reached) = &before {
-            still_begins_so(log, reached, &now).await?;
-            if reached.size == now.size {
-                return Ok(0);
-            }
+            still_begins_so(log, &reached.origin, reached.size, reached.root, &now).await?;
+        }
+        // The place comes back with a store that is put back; what was archived does not.
+        if let Some(archived) = &archived {
+            still_begins_so(log, &archived.origin, archived.size, archived.root, &now).await?;
+        }
+        if old_size == now.size {
+            return Ok(0);
         }
         let tiles: Vec<Tile> = grown(old_size, now.size).collect();
         let total = tiles.len() as u64;
@@ -218,6 +230,14 @@ impl Archive {
         self.keep(&reached)?;
         self.told().reached = Some(reached);
         Ok(total)
+    }
+
+    /// The newest checkpoint that is there. None: the archive is empty.
+    async fn newest(&self) -> Result<Option<Checkpoint>, Failure> {
+        let Some(note) = self.shelf.read(CHECKPOINT).await? else {
+            return Ok(None);
+        };
+        checkpoint_of(&note).map(Some).map_err(|_| damaged(CHECKPOINT))
     }
 
     /// The archive is this log's, and replaces nothing: asked once.
@@ -379,8 +399,7 @@ impl Archive {
             )
         })?;
         let unreadable = || damaged(&name);
-        let checkpoint = SignedNote::parse(&note).and_then(|note| Checkpoint::parse(&note.text));
-        let checkpoint = checkpoint.map_err(|_| unreadable())?;
+        let checkpoint = checkpoint_of(&note).map_err(|_| unreadable())?;
         let own = chains_of(&self.shelf.read(&place(CERTIFICATES)).await?.unwrap_or_default());
         let chain = own.and_then(|chains| chains.into_iter().next()).ok_or_else(|| damaged(&place(CERTIFICATES)))?;
         let witnesses = chains_of(&self.shelf.read(&place(WITNESSES)).await?.unwrap_or_default());
@@ -413,22 +432,33 @@ impl Archive {
     }
 }
 
-/// The log still begins with what was archived last.
-async fn still_begins_so(log: &Arc<Log>, reached: &Reached, now: &Checkpoint) -> Result<(), Failure> {
-    if reached.size > now.size {
+fn checkpoint_of(note: &[u8]) -> Result<Checkpoint, NoteRefused> {
+    SignedNote::parse(note).and_then(|note| Checkpoint::parse(&note.text))
+}
+
+/// The log still begins with what was archived: so many leaves under this root.
+async fn still_begins_so(
+    log: &Arc<Log>,
+    origin: &str,
+    size: u64,
+    known: Sha256,
+    now: &Checkpoint,
+) -> Result<(), Failure> {
+    if size > now.size {
         return Err(Failure::refused(
             "log_rolled_back",
-            format!("{} leaves are archived, the log's newest signed checkpoint has {}", reached.size, now.size),
-            "the log has lost what was signed: keep the archive as evidence and put the newest store back",
+            format!("{size} leaves are archived, the log's newest signed checkpoint has {}", now.size),
+            "the log has lost what was signed: keep the archive as evidence and put the newest store back; when that is lost \
+             for ever, name another prefix in [audit.archive] url",
         ));
     }
-    let size = reached.size;
     let root = blocking(log, move |log| log.root_at(size)).await?;
-    if root != reached.root || reached.origin != now.origin {
+    if root != known || origin != now.origin {
         return Err(Failure::refused(
             "log_forked",
             format!("the first {size} leaves are not those that were archived"),
-            "keep the archive as evidence: the two are proof that the log was rewritten",
+            "keep the archive as evidence: the two are proof that the log was rewritten; go on with another prefix in \
+             [audit.archive] url",
         ));
     }
     Ok(())

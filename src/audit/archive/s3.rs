@@ -15,7 +15,9 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService,
 };
+use secrecy::ExposeSecret;
 
+use crate::ops::secret::SecretSlot;
 use crate::tls::asking;
 
 /// The longest answer: an object, or an error's text.
@@ -37,7 +39,9 @@ pub(super) struct Lock {
 /// One server and who asks there.
 pub(super) struct Door {
     client: reqwest::Client,
-    credential: AwsCredential,
+    key_id: String,
+    /// Looked at for each request: the vault may hand in another one.
+    secret: SecretSlot,
     region: String,
 }
 
@@ -48,8 +52,8 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    pub(super) fn new(client: reqwest::Client, credential: AwsCredential, region: String) -> Arc<Self> {
-        Arc::new(Self { client, credential, region })
+    pub(super) fn new(client: reqwest::Client, key_id: String, secret: SecretSlot, region: String) -> Arc<Self> {
+        Arc::new(Self { client, key_id, secret, region })
     }
 
     /// Signs and sends.
@@ -64,7 +68,13 @@ impl Door {
             parts.headers.insert(ALGORITHM, HeaderValue::from_static("SHA256"));
         }
         let mut request = HttpRequest::from_parts(parts, HttpRequestBody::from(bytes.clone()));
-        AwsAuthorizer::new(&self.credential, "s3", &self.region)
+        let secret = self.secret.value().ok_or_else(|| {
+            let sealed = "the secret key is not to be had from the vault: see `countersign doctor`";
+            HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(sealed))
+        })?;
+        let secret_key = secret.expose_secret().to_owned();
+        let credential = AwsCredential { key_id: self.key_id.clone(), secret_key, token: None };
+        AwsAuthorizer::new(&credential, "s3", &self.region)
             .try_authorize(&mut request, None)
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let (parts, _) = request.into_parts();

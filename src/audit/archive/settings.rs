@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::types::CredentialName;
+
 /// Where the log is archived, and for how long nobody may delete it there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,8 @@ pub struct ArchiveSettings {
     pub access_key_id: Option<String>,
     pub secret_key_file: Option<PathBuf>,
     pub secret_key_credential: Option<String>,
+    /// A credential of the vault; it is read again when it is rotated.
+    pub secret_key_vault: Option<CredentialName>,
     /// The only roots that are trusted (PEM); none: the system's.
     pub root_file: Option<PathBuf>,
     /// For one object.
@@ -64,6 +68,7 @@ impl Default for ArchiveSettings {
             access_key_id: None,
             secret_key_file: None,
             secret_key_credential: None,
+            secret_key_vault: None,
             root_file: None,
             timeout_ms: 10_000,
             lock: None,
@@ -146,7 +151,8 @@ impl ArchiveSettings {
         if self.lock.is_some_and(|lock| !(1..=36_500).contains(&lock.days)) {
             return Err("audit archive lock: days must be 1 to 36500".into());
         }
-        let secrets = [self.secret_key_file.is_some(), self.secret_key_credential.is_some()];
+        let secrets =
+            [self.secret_key_file.is_some(), self.secret_key_credential.is_some(), self.secret_key_vault.is_some()];
         let secrets = secrets.into_iter().filter(|given| *given).count();
         match self.target()? {
             Target::Directory(_) => {
@@ -161,7 +167,7 @@ impl ArchiveSettings {
             Target::Bucket { .. } => {
                 self.server()?;
                 if self.access_key_id.as_deref().is_none_or(str::is_empty) || secrets != 1 {
-                    let keys = "access_key_id, and one of secret_key_file and secret_key_credential";
+                    let keys = "access_key_id, and one of secret_key_vault, secret_key_file and secret_key_credential";
                     return Err(format!("audit archive: an s3:// url needs {keys}"));
                 }
                 let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -203,8 +209,9 @@ mod tests {
             ("https://s3.bank.example", "not a url", "endpoint:"),
             ("\"eu-1\"", "\"\"", "region"),
             ("access_key_id = \"AKIA\"\n", "", "needs access_key_id"),
-            ("secret_key_file = \"secrets/s3\"\n", "", "one of secret_key_file and"),
-            ("region", "secret_key_credential = \"s3\"\nregion", "one of secret_key_file and"),
+            ("secret_key_file = \"secrets/s3\"\n", "", "one of secret_key_vault"),
+            ("region", "secret_key_credential = \"s3\"\nregion", "one of secret_key_vault"),
+            ("region", "secret_key_vault = \"audit/s3\"\nregion", "one of secret_key_vault"),
             ("days = 2555", "days = 0", "days must be 1 to 36500"),
             ("compliance", "forever", "unknown variant"),
             ("region", "colour = 1\nregion", "unknown field"),

@@ -18,7 +18,6 @@ use object_store::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use secrecy::ExposeSecret;
 
 use super::s3::{Door, Lock, MODE, UNTIL, Way};
 use super::settings::{ArchiveSettings, LockSettings, Target};
@@ -26,12 +25,14 @@ use crate::kernel::types::UnixMillis;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
-use crate::ops::secret;
+use crate::ops::secret::{self, SecretSlot, Wanted};
 use crate::tls::asking::{Place, Unresolved};
 
 /// Longer than any object of an archive.
 const OBJECT_BYTES_MAX: u64 = 1 << 20;
 const DAY_MS: i64 = 86_400_000;
+/// As which the archive reads the vault.
+const SERVICE: &str = "audit.archive";
 /// A request is repeated so often before the round is given up, which is repeated itself.
 const RETRIES: usize = 2;
 
@@ -66,6 +67,7 @@ enum Stands {
         /// Without a slash at the end.
         base: String,
         prefix: String,
+        secret: SecretSlot,
     },
 }
 
@@ -91,28 +93,24 @@ impl Shelf {
                 (Box::new(objects), Stands::Directory(path))
             }
             Target::Bucket { bucket, prefix } => {
-                let credential = || -> Result<AwsCredential, Failure> {
-                    Ok(AwsCredential {
-                        key_id: settings.access_key_id.clone().unwrap_or_default(),
-                        secret_key: secret_key(settings, state)?,
-                        token: None,
-                    })
-                };
+                let key_id = settings.access_key_id.clone().unwrap_or_default();
+                let secret = secret_key(settings, state)?;
                 let url = settings.server().map_err(invalid)?;
                 let place = Place::find(&url, "[audit.archive] endpoint", "archive_unresolvable", unresolved)?;
                 let client = place.client(tls(settings, state)?, Duration::from_millis(settings.timeout_ms))?;
-                let door = Door::new(client, credential()?, settings.region.clone());
+                let door = Door::new(client, key_id.clone(), secret.clone(), settings.region.clone());
                 let retry = RetryConfig {
                     backoff: BackoffConfig::default(),
                     max_retries: RETRIES,
                     retry_timeout: Duration::from_secs(60),
                 };
+                let unused = AwsCredential { key_id, secret_key: String::new(), token: None };
                 let objects = AmazonS3Builder::new()
                     .with_endpoint(place.base())
                     .with_region(&settings.region)
                     .with_bucket_name(&bucket)
-                    .with_credentials(Arc::new(StaticCredentialProvider::new(credential()?)))
-                    // The door signs, when the lock is in.
+                    // The door signs, when the lock is in; nobody else has the key.
+                    .with_credentials(Arc::new(StaticCredentialProvider::new(unused)))
                     .with_skip_signature(true)
                     .with_checksum_algorithm(Checksum::SHA256)
                     .with_allow_http(true)
@@ -121,10 +119,18 @@ impl Shelf {
                     .build()
                     .map_err(defect)?;
                 let base = format!("{}/{bucket}", place.base());
-                (Box::new(objects), Stands::Bucket { door, base, prefix })
+                (Box::new(objects), Stands::Bucket { door, base, prefix, secret })
             }
         };
         Ok(Self { objects, stands, lock: settings.lock })
+    }
+
+    /// The secret key, which the vault may have to hand in.
+    pub(super) fn secret(&self) -> Option<SecretSlot> {
+        match &self.stands {
+            Stands::Directory(_) => None,
+            Stands::Bucket { secret, .. } => Some(secret.clone()),
+        }
     }
 
     /// The directory, when it is one: the front must be let through to it.
@@ -228,16 +234,24 @@ fn lock_until(lock: LockSettings, now: UnixMillis) -> Lock {
     Lock { mode: HeaderValue::from_static(lock.mode.name()), until }
 }
 
-fn secret_key(settings: &ArchiveSettings, state: &StateDir) -> Result<String, Failure> {
-    let secret = match (&settings.secret_key_file, &settings.secret_key_credential) {
-        (Some(path), _) => secret::from_file(&state.resolve(path), "[audit.archive] secret_key_file")?,
-        (None, Some(name)) => secret::from_credential(name, "[audit.archive] secret_key_credential")?,
-        (None, None) => {
-            let message = "[audit.archive] has neither secret_key_file nor secret_key_credential";
-            return Err(Failure::usage("config_invalid", message, "correct countersign.toml"));
+fn secret_key(settings: &ArchiveSettings, state: &StateDir) -> Result<SecretSlot, Failure> {
+    let ArchiveSettings { secret_key_file, secret_key_credential, secret_key_vault, .. } = settings;
+    match (secret_key_file, secret_key_credential, secret_key_vault) {
+        (Some(path), _, _) => {
+            secret::from_file(&state.resolve(path), "[audit.archive] secret_key_file").map(SecretSlot::fixed)
         }
-    };
-    Ok(secret.expose_secret().to_owned())
+        (None, Some(name), _) => {
+            secret::from_credential(name, "[audit.archive] secret_key_credential").map(SecretSlot::fixed)
+        }
+        (None, None, Some(name)) => {
+            let service = SERVICE.parse().expect("it is a service's name");
+            Ok(SecretSlot::vaulted(Wanted::newest(service, name.clone())))
+        }
+        (None, None, None) => {
+            let message = "[audit.archive] has none of secret_key_vault, secret_key_file and secret_key_credential";
+            Err(Failure::usage("config_invalid", message, "correct countersign.toml"))
+        }
+    }
 }
 
 /// These roots alone, or the system's.

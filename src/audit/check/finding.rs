@@ -12,6 +12,7 @@ pub enum Wrong {
     // The log
     LeafMissing,
     LeafNotCommitted,
+    LeafInTheClear,
     LeafMoved,
     LeafNotInTree,
     LeafBeyondCheckpoint,
@@ -52,12 +53,15 @@ pub enum Wrong {
     TermsDiffer,
     PostingWithoutApproval,
     StatusDiffers,
+    // The vault against the log
+    VaultRowDiffers,
 }
 
 impl Wrong {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::LeafMissing,
         Self::LeafNotCommitted,
+        Self::LeafInTheClear,
         Self::LeafMoved,
         Self::LeafNotInTree,
         Self::LeafBeyondCheckpoint,
@@ -94,6 +98,7 @@ impl Wrong {
         Self::TermsDiffer,
         Self::PostingWithoutApproval,
         Self::StatusDiffers,
+        Self::VaultRowDiffers,
     ];
 
     /// The stable name, as it is written in JSON.
@@ -101,6 +106,7 @@ impl Wrong {
         match self {
             Self::LeafMissing => "leaf_missing",
             Self::LeafNotCommitted => "leaf_not_committed",
+            Self::LeafInTheClear => "leaf_in_the_clear",
             Self::LeafMoved => "leaf_moved",
             Self::LeafNotInTree => "leaf_not_in_tree",
             Self::LeafBeyondCheckpoint => "leaf_beyond_checkpoint",
@@ -137,6 +143,7 @@ impl Wrong {
             Self::TermsDiffer => "terms_differ",
             Self::PostingWithoutApproval => "posting_without_approval",
             Self::StatusDiffers => "status_differs",
+            Self::VaultRowDiffers => "vault_row_differs",
         }
     }
 }

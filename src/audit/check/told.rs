@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::vault::Kept;
 use crate::kernel::receipt::parse_time;
 use crate::kernel::subject::Period;
 use crate::kernel::types::{Currency, Money, Sha256, UnixMillis};
@@ -23,6 +24,7 @@ pub(super) fn ulid_of(name: &str, prefix: &str) -> Option<Ulid> {
 pub(super) struct Told {
     lines: HashMap<Ulid, Line>,
     destructions: Vec<Destruction>,
+    vault: Kept,
 }
 
 /// A decision that destroyed data keys, as its leaf says.
@@ -209,6 +211,11 @@ impl Told {
         self.lines.remove(ulid)
     }
 
+    /// What was kept in the vault.
+    pub(super) fn vault(&self) -> &Kept {
+        &self.vault
+    }
+
     /// What was destroyed, in the order of the log.
     pub(super) fn destructions(&mut self) -> Vec<Destruction> {
         std::mem::take(&mut self.destructions)
@@ -230,6 +237,10 @@ impl Told {
             if let Some("erased" | "lapsed") = result.status.as_deref() {
                 self.destructions.extend(result.keys.as_ref().and_then(|keys| destruction(bytes, keys)));
             }
+            return;
+        }
+        if let Some("vault_put" | "vault_rotate" | "vault_rewrap" | "vault_rm") = body.act.as_deref() {
+            self.vault.heed(bytes);
             return;
         }
         let Some(ulid) = result.transaction_id.as_deref().and_then(|name| ulid_of(name, "txn_")) else { return };

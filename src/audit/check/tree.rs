@@ -19,6 +19,9 @@ use crate::store::{CheckpointRecord, LeafContent, LeafRecord};
 /// Pages that wait for the thread that judges them.
 const PAGES_WAITING: usize = 4;
 
+pub(super) const IN_THE_CLEAR: &str =
+    "it lies in the clear, and leaves before it are sealed: whoever wrote it has not got the store's keys";
+
 /// What was found out about the tree.
 pub(super) struct Rebuilt {
     pub findings: Findings,
@@ -177,12 +180,17 @@ impl<H: FnMut(&LeafRecord)> Judge<'_, H> {
                 self.rebuilt.erased += 1;
                 true
             }
-            LeafContent::Damaged(_) => false,
+            LeafContent::Unsealed | LeafContent::Damaged(_) => false,
         };
-        if let LeafContent::Damaged(why) = &leaf.content {
-            findings.add(Wrong::LeafNotCommitted, place, format!("what the leaf commits to does not open: {why}"));
-        } else if !is_committed {
-            findings.add(Wrong::LeafNotCommitted, place, "body and salt are not those that the leaf commits to");
+        match &leaf.content {
+            LeafContent::Unsealed => findings.add(Wrong::LeafInTheClear, place, IN_THE_CLEAR),
+            LeafContent::Damaged(why) => {
+                findings.add(Wrong::LeafNotCommitted, place, format!("what the leaf commits to does not open: {why}"));
+            }
+            LeafContent::Known { .. } | LeafContent::Erased if !is_committed => {
+                findings.add(Wrong::LeafNotCommitted, place, "body and salt are not those that the leaf commits to");
+            }
+            LeafContent::Known { .. } | LeafContent::Erased => {}
         }
         let Some(stored) = stored else {
             findings.add(Wrong::NodeMissing, format!("0/{place}"), "it is not in the store");

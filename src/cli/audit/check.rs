@@ -92,9 +92,15 @@ fn shown(answer: &Value) -> String {
         lines
             .push(format!("  erased: {} leaves, whose places are proven and whose bodies nobody has", count("erased")));
     }
-    if let Some(copy) = answer["copy"].as_object() {
+    let findings = || answer["findings"].as_array().into_iter().flatten();
+    let copy_is_told = findings().any(|finding| cell(&finding["name"]).starts_with("copy_"));
+    if let Some(copy) = answer["copy"].as_object().filter(|_| !copy_is_told) {
         let (directory, size) = (cell(&copy["directory"]), cell(&copy["size"]));
-        let what = if copy["archive"] == true { "the archive".to_owned() } else { format!("the copy in {directory}") };
+        let what = if copy.get("archive").is_some_and(|is| *is == true) {
+            "the archive".to_owned()
+        } else {
+            format!("the copy in {directory}")
+        };
         lines.push(format!("  {what} is whole, and the log begins with its {size} leaves"));
     }
     lines.join("\n")
@@ -114,5 +120,10 @@ mod tests {
         let text = shown(&answer);
         assert!(text.contains("is damaged, 1 findings"), "{text}");
         assert!(text.contains("  leaf_not_committed on 7: body and salt"), "{text}");
+        let mut answer = answer;
+        answer["copy"] = json!({ "directory": "there", "size": 6 });
+        assert!(shown(&answer).contains("the copy in there is whole"));
+        answer["findings"][0]["name"] = "copy_forked".into();
+        assert!(!shown(&answer).contains("is whole"), "{}", shown(&answer));
     }
 }

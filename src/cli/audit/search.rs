@@ -67,6 +67,12 @@ impl Wanted {
             });
             bound.transpose()
         };
+        if let Some((since, until)) = since.zip(until)
+            && since >= until
+        {
+            let message = format!("nothing is from {} on and before {}", since.rfc3339(), until.rfc3339());
+            return Err(Failure::usage("span_empty", message, "give --until a later time than --since"));
+        }
         Ok(SearchQuery {
             account,
             agent,
@@ -94,9 +100,9 @@ pub struct SearchArgs {
     /// Write all that is found to this file, and beside it FILE.note, signed by the log's key
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// How --out is written: jsonl or csv
-    #[arg(long, value_name = "FORMAT", default_value = "jsonl", requires = "out", value_parser = format)]
-    format: Format,
+    /// How --out is written: jsonl or csv; without it as the file's name ends, else jsonl
+    #[arg(long, value_name = "FORMAT", requires = "out", value_parser = format)]
+    format: Option<Format>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -129,17 +135,19 @@ fn format(text: &str) -> Result<Format, String> {
 }
 
 /// # Errors
-/// `amount_malformed`, `file_not_written`; the daemon's.
+/// `amount_malformed`, `span_empty`, `file_not_written`; the daemon's.
 pub fn search(args: SearchArgs, context: &Context) -> Result<(), Failure> {
     let SearchArgs { wanted, oldest_first, limit, out, format } = args;
     let query = wanted.query()?;
     let _up = context.kept_up()?;
     if let Some(file) = out {
+        let is_csv = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+        let format = format.unwrap_or(if is_csv { Format::Csv } else { Format::Jsonl });
         return export(context, query, format, &file);
     }
     let order = if oldest_first { Order::OldestFirst } else { Order::NewestFirst };
     let mut progress = Progress::new(context);
-    let (mut items, mut scanned, mut span) = (vec![], 0, None);
+    let (mut items, mut scanned, mut unread, mut span) = (vec![], 0, 0, None);
     let (size, signed) = loop {
         let left = limit - u32::try_from(items.len()).unwrap_or(limit).min(limit);
         let call = SearchCall { query: query.clone(), order, span, limit: left.clamp(1, ITEMS_MAX) };
@@ -148,20 +156,29 @@ pub fn search(args: SearchArgs, context: &Context) -> Result<(), Failure> {
             items.extend(found);
         }
         scanned += page["scanned"].as_u64().unwrap_or(0);
+        unread += page["unread"].as_u64().unwrap_or(0);
         span = next_of(&page)?;
         if span.is_none() || items.len() >= limit as usize {
             break (page["size"].take(), page["signed_size"].take());
         }
         progress.say(|| format!("{scanned} leaves looked at, {} found", items.len()));
     };
-    let answer = json!({ "items": items, "next": span, "scanned": scanned, "size": size, "signed_size": signed });
+    let answer = json!({
+        "items": items, "next": span, "scanned": scanned, "unread": unread, "size": size, "signed_size": signed,
+    });
     context.print(&answer, |answer| {
         let mut lines: Vec<String> = answer["items"].as_array().into_iter().flatten().map(leaf_line).collect();
         let more = if answer["next"].is_null() { "" } else { "; there may be more: give a larger --limit" };
-        lines.push(format!("{} found in {scanned} of {size} leaves{more}", items_of(answer)));
+        let unread = unjudged(unread);
+        lines.push(format!("{} found in {scanned} of {size} leaves{unread}{more}", items_of(answer)));
         lines.join("\n")
     });
     Ok(())
+}
+
+/// What nobody can read any more is told: it may be what was looked for.
+fn unjudged(unread: u64) -> String {
+    if unread == 0 { String::new() } else { format!("; {unread} erased or damaged leaves could not be judged") }
 }
 
 fn items_of(answer: &Value) -> usize {
@@ -181,13 +198,14 @@ fn unreadable(error: &serde_json::Error) -> Failure {
 fn export(context: &Context, query: SearchQuery, format: Format, file: &Path) -> Result<(), Failure> {
     let mut progress = Progress::new(context);
     let mut call = ExportCall { query, format, size: None, span: None };
-    let (mut text, mut records, mut scanned) = (String::new(), 0, 0);
+    let (mut text, mut records, mut scanned, mut unread) = (String::new(), 0, 0, 0);
     loop {
         let page = context.call(AdminCall::AuditExport(call.clone()))?;
         let page: ExportPage = serde_json::from_value(page).map_err(|error| unreadable(&error))?;
         text.push_str(&page.text);
         records += page.records;
         scanned += page.scanned;
+        unread += page.unread;
         (call.size, call.span) = (Some(page.size), page.next);
         if call.span.is_none() {
             break;
@@ -201,13 +219,15 @@ fn export(context: &Context, query: SearchQuery, format: Format, file: &Path) ->
     documents::write_whole(file, text.as_bytes())?;
     documents::write_whole(&beside, note.as_bytes())?;
     let said = json!({
-        "file": file, "note": beside, "records": records, "bytes": text.len(), "sha256": sha256, "size": size,
+        "file": file, "note": beside, "records": records, "unread": unread, "bytes": text.len(),
+        "sha256": sha256, "size": size,
     });
     context.print(&said, |_| {
         format!(
-            "{records} records in {}, signed in {}\nverify with: countersign verify export {} --root ROOT.pem",
+            "{records} records in {}, signed in {}{}\nverify with: countersign verify export {} --root ROOT.pem",
             file.display(),
             beside.display(),
+            unjudged(unread),
             file.display()
         )
     });

@@ -6,6 +6,7 @@
 mod agent;
 mod stage;
 mod story;
+mod witness;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Leave the daemons running, with a second agent ready to be used.
     #[arg(long)]
     keep: bool,
+    /// The bank's log without a witness: the daemons are then not connected with each other.
+    #[arg(long)]
+    no_witness: bool,
     /// PKCS#11 module.
     #[arg(long, default_value = "/usr/lib/softhsm/libsofthsm2.so")]
     module: PathBuf,
@@ -32,7 +36,8 @@ pub struct Args {
 
 pub fn run(args: Args, _: &Context) -> Result<(), Failure> {
     let mut stage = stage::Stage::set(&args.dir, &args.module)?;
-    let told = story::tell(&mut stage, args.keep);
+    let line = if args.no_witness { None } else { Some(witness::Line::lay()?) };
+    let told = story::tell(&mut stage, line, args.keep);
     if told.is_err() || !args.keep {
         stage.stop_all();
     }

@@ -8,24 +8,29 @@ use serde_json::{Value, json};
 
 use super::agent::{self, Agent};
 use super::stage::{OFFICERS, PARTIES, PEOPLE, Stage};
+use super::witness::{self, Line};
 use crate::ops::failure::Failure;
 
 const BANK_FIXTURE: &str = include_str!("../../../scripts/demo-bank.toml");
 const CATALOGUE: &str = include_str!("../../../certs/catalogue.json");
 
-/// Tells it all. With `keep` the daemons are running when it returns.
-pub fn tell(stage: &mut Stage, keep: bool) -> Result<(), Failure> {
-    set_up(stage)?;
+/// Tells it all, with the security company as the bank's witness where there is a line to it. With `keep` the daemons are
+/// running when it returns.
+pub fn tell(stage: &mut Stage, mut line: Option<Line>, keep: bool) -> Result<(), Failure> {
+    set_up(stage, line.as_mut())?;
     open_the_bank(stage)?;
     enrol(stage, "shopper", Telling::Aloud)?;
     let mut shopper = Agent::connect(stage, "shopper")?;
-    let receipt = scenarios(stage, &mut shopper)?;
+    let receipt = scenarios(stage, &mut shopper, line.as_ref())?;
     refusals(stage, &mut shopper)?;
     revoke_while_connected(stage, shopper)?;
     stage.stop_all();
-    prove_offline(stage, &receipt)?;
+    if let Some(line) = &mut line {
+        line.hold();
+    }
+    prove_offline(stage, &receipt, line.as_ref())?;
     if keep {
-        keep_running(stage)?;
+        keep_running(stage, line.as_mut())?;
     }
     let seconds = stage.started.elapsed().as_secs();
     let transcript = stage.root.join("transcript.txt");
@@ -42,19 +47,22 @@ enum Telling {
     Quietly,
 }
 
-fn set_up(stage: &mut Stage) -> Result<(), Failure> {
+fn set_up(stage: &mut Stage, mut line: Option<&mut Line>) -> Result<(), Failure> {
     stage.say("1. Three parties, each with its own daemon, state directory, token and PIN");
     let module = stage.module.display().to_string();
     for (party, kind) in PARTIES {
         let mut args = vec!["init", "--demo", "--kind", kind, "--module", &module];
         let ports = stage.state("bank").join("run/ports.json").display().to_string();
-        match party {
-            "agent" => args.extend(["--bank-ports-file", &ports]),
-            "bank" => args.extend(["--port", "0"]),
+        let (listens_at, url) = line.as_ref().map(|line| (line.listens_at(), line.url())).unzip();
+        match (party, &listens_at, &url) {
+            ("agent", _, _) => args.extend(["--bank-ports-file", &ports]),
+            ("bank", _, Some(url)) => args.extend(["--port", "0", "--peer-url", url]),
+            ("bank", _, None) => args.extend(["--port", "0"]),
+            ("secco", Some(address), _) => args.extend(["--peer-listen", address]),
             _ => {}
         }
         let made = stage.ask(party, Some(administrator(party)), &args)?;
-        stage.start(party)?;
+        start(stage, party, line.as_deref_mut())?;
         let keys = made["keys"].as_array().map_or(0, Vec::len);
         stage.say(format!(
             "   {party:<6} token `{}`: {keys} keys born in it, custody checked; {} certificates",
@@ -87,7 +95,17 @@ fn set_up(stage: &mut Stage) -> Result<(), Failure> {
         "   carol (secco), dora (bank), olivia (owner OWN_001): a key in a token of their own, enrolled in person",
     );
     stage.say("   trust exchanged; role catalogue v1 signed by both parties' HSM keys; company CRL imported");
+    if line.is_some() {
+        stage.say("   secco's daemon is the witness of the bank's log: it cosigns each new head with its own HSM");
+    }
     Ok(())
+}
+
+fn start(stage: &mut Stage, party: &str, line: Option<&mut Line>) -> Result<Value, Failure> {
+    match line {
+        Some(line) if party == "secco" => line.start(stage),
+        Some(_) | None => stage.start(party),
+    }
 }
 
 /// The security company's word on what it revoked travels as a file.
@@ -168,7 +186,7 @@ fn enrol(stage: &mut Stage, name: &str, telling: Telling) -> Result<(), Failure>
 }
 
 /// The three scenarios; answers the purchase's receipt file.
-fn scenarios(stage: &mut Stage, shopper: &mut Agent) -> Result<PathBuf, Failure> {
+fn scenarios(stage: &mut Stage, shopper: &mut Agent, line: Option<&Line>) -> Result<PathBuf, Failure> {
     let tools = shopper.tools(stage)?;
     stage.say(format!(
         "4. An MCP client → `countersign connect` (stdio) → TLS 1.3, key in the HSM → bank: {tools} tools"
@@ -237,7 +255,12 @@ fn scenarios(stage: &mut Stage, shopper: &mut Agent) -> Result<PathBuf, Failure>
 
     let transaction = text(&authorized["transaction_id"]).to_owned();
     let file = stage.root.join("receipt.json");
-    stage.ask("bank", Some("auditor"), &["receipt", "show", &transaction, "--out", &path(file.clone())])?;
+    match line {
+        Some(_) => witness::cosigned_receipt(stage, &transaction, &path(file.clone()))?,
+        None => {
+            stage.ask("bank", Some("auditor"), &["receipt", "show", &transaction, "--out", &path(file.clone())])?;
+        }
+    }
     Ok(file)
 }
 
@@ -336,11 +359,17 @@ fn revoke_while_connected(stage: &mut Stage, mut shopper: Agent) -> Result<(), F
     Ok(())
 }
 
-fn prove_offline(stage: &mut Stage, receipt: &PathBuf) -> Result<(), Failure> {
-    stage.say("7. All daemons are stopped; the receipt proves itself with the bank's root certificate alone");
-    let root = path(stage.state("bank").join("certs/root.pem"));
+fn prove_offline(stage: &mut Stage, receipt: &PathBuf, line: Option<&Line>) -> Result<(), Failure> {
+    let whose =
+        if line.is_some() { "the root certificates of bank and witness" } else { "the bank's root certificate" };
+    stage.say(format!("7. All daemons are stopped; the receipt proves itself with {whose} alone"));
+    let [root, witness_root] = ["bank", "secco"].map(|party| path(stage.state(party).join("certs/root.pem")));
     let file = path(receipt.clone());
-    let verdict = stage.ask("bank", None, &["verify", "receipt", &file, "--root", &root])?;
+    let mut verify = vec!["verify", "receipt", &file, "--root", &root];
+    if line.is_some() {
+        verify.extend(["--witness-root", &witness_root]);
+    }
+    let verdict = stage.ask("bank", None, &verify)?;
     let (statement, log) = (&verdict["statement"], &verdict["log"]);
     stage.say(format!(
         "   valid: {} {}, {} minor units {} from {}, by {}",
@@ -357,6 +386,12 @@ fn prove_offline(stage: &mut Stage, receipt: &PathBuf) -> Result<(), Failure> {
         log["size"],
         text(&log["origin"]),
     ));
+    for cosignature in verdict["cosignatures"].as_array().into_iter().flatten() {
+        let (name, at) = (text(&cosignature["name"]), text(&cosignature["at"]));
+        stage.say(format!("   cosigned by {name} at {at}: neither party alone can change it any more"));
+    }
+    let program = stage.program.display().to_string();
+    stage.say(format!("   {program} {}", verify.join(" ")));
     let mut bytes =
         fs::read(receipt).map_err(|error| Failure::fault("demo_receipt", error.to_string(), "see .demo"))?;
     let middle = bytes.len() / 2;
@@ -373,9 +408,9 @@ fn prove_offline(stage: &mut Stage, receipt: &PathBuf) -> Result<(), Failure> {
 }
 
 /// Starts the daemons again with an agent that is not revoked, and says how to use it.
-fn keep_running(stage: &mut Stage) -> Result<(), Failure> {
+fn keep_running(stage: &mut Stage, mut line: Option<&mut Line>) -> Result<(), Failure> {
     for (party, _) in PARTIES {
-        stage.start(party)?;
+        start(stage, party, line.as_deref_mut())?;
     }
     share_crl(stage)?;
     enrol(stage, "assistant", Telling::Quietly)?;

@@ -25,6 +25,8 @@ use crate::store::{CheckpointRecord, Cosignature, CosignedCheckpoint};
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// At the start the witness is waited for so long; what it has to say later counts then.
 const START_WAIT: Duration = Duration::from_secs(10);
+/// So long by a daemon that was started for one command.
+const COMMAND_WAIT: Duration = Duration::from_secs(2);
 /// Another node of this bank may have asked meanwhile, so often in a row.
 const STALE_MAX: u32 = 3;
 
@@ -36,12 +38,20 @@ enum When {
     Serving,
 }
 
+/// What a daemon starts for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    Serving,
+    /// One command of the person who waits for it.
+    Command,
+}
+
 /// Before any door is open and before the log goes on: whether the witness has seen what this store has not. What waits
 /// here for its cosignature is handed in at once.
 ///
 /// # Errors
 /// `store_older_than_witnessed`, `log_forked`; the store's. A witness that cannot be asked now is no reason not to start.
-pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
+pub fn at_start(services: &Arc<Services>, purpose: Purpose) -> Result<(), Failure> {
     let Some(cosigning) = services.cosigning() else {
         return Ok(());
     };
@@ -60,12 +70,21 @@ pub fn at_start(services: &Arc<Services>) -> Result<(), Failure> {
     }
     let late =
         || Failure::busy("witness_slow", "the witness takes long to answer", "see the security company's daemon");
-    let asked = told.recv_timeout(START_WAIT).unwrap_or_else(|_| Err(late()));
+    let wait = match purpose {
+        Purpose::Serving => START_WAIT,
+        Purpose::Command => COMMAND_WAIT,
+    };
+    let asked = told.recv_timeout(wait).unwrap_or_else(|_| Err(late()));
     if let Some(disagreement) = cosigning.disagreement() {
         return Err(disagreement.failure());
     }
     if let Err(Failure { name, message, .. }) = asked {
-        tracing::warn!(%name, %message, "the witness has not said yet what it has seen of this log");
+        let what = "the witness has not said yet what it has seen of this log";
+        match purpose {
+            Purpose::Serving => tracing::warn!(%name, %message, "{what}"),
+            // Theirs is another question, and what waits goes on waiting.
+            Purpose::Command => tracing::debug!(%name, %message, "{what}"),
+        }
     }
     let newest = log.cosigned()?;
     look(services, &log, cosigning)?;

@@ -136,6 +136,29 @@ pub fn custody_and_state(session: &Session, object: ObjectHandle) -> Result<(Cus
     Ok((custody, state))
 }
 
+/// Whether a public key says that it encrypts. None: it does not say.
+pub fn encrypts(session: &Session, object: ObjectHandle) -> Result<Option<bool>, Error> {
+    let attributes = session.get_attributes(object, &[AttributeType::Encrypt])?;
+    Ok(attributes.into_iter().find_map(|attribute| match attribute {
+        Attribute::Encrypt(value) => Some(value),
+        _ => None,
+    }))
+}
+
+/// True for a private key that decrypts and, as far as it says, does nothing else.
+pub fn only_decrypts(session: &Session, object: ObjectHandle) -> Result<bool, Error> {
+    let (mut decrypts, mut does_more) = (false, false);
+    let wanted = [AttributeType::Decrypt, AttributeType::Sign, AttributeType::Unwrap];
+    for attribute in session.get_attributes(object, &wanted)? {
+        match attribute {
+            Attribute::Decrypt(value) => decrypts = value,
+            Attribute::Sign(value) | Attribute::Unwrap(value) => does_more |= value,
+            _ => {}
+        }
+    }
+    Ok(decrypts && !does_more)
+}
+
 /// The 32 bytes of a mark that a destroyed AES key left (CKA_VALUE of a data object).
 pub fn mark_value(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, Error> {
     let attributes = session.get_attributes(object, &[AttributeType::Value])?;

@@ -3,10 +3,14 @@
 //! A look-up costs time in proportion to the number of objects; a handle costs nothing. What is not exactly a key
 //! of ours (label, CKA_ID, type) is left out and logged. Other workers of the token make, retire and destroy keys
 //! too, so what is kept here is looked up anew when the token contradicts it. An empty find is no proof that a key
-//! is gone (a token that went away shows nothing): only one that shows the identity key to the same session is.
+//! is gone: a token that went away shows nothing, and SoftHSM2 2.6.1 shows nothing of an object while another thread reads
+//! its file anew (it discards the attributes first) or another process writes it (it empties the file first, and unlocks it
+//! before it has written). So a key is gone when the same session sees the identity key and not this one, looked at
+//! several times while no other thread is in the module.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
@@ -22,6 +26,11 @@ use crate::kernel::types::{KeyId, Sha256};
 
 /// CKA_APPLICATION of the data object that holds the place of a destroyed AES key.
 pub const MARK: &[u8] = b"countersign destroyed key";
+
+/// A key whose public half alone is seen is looked for so often, with so much time between for who is writing it, before
+/// it counts as destroyed.
+const LOOKS: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// One key and its handle, valid for any session of this login.
 #[derive(Clone, Debug)]
@@ -68,6 +77,8 @@ impl Looked {
 #[derive(Debug, Default)]
 pub struct Keyring {
     keys: RwLock<BTreeMap<KeyId, Arc<LoadedKey>>>,
+    /// Keys that this login has found destroyed, not just in one look. One that is seen after all is none of them.
+    gone: RwLock<BTreeMap<KeyId, KeyInfo>>,
     /// Held while a key is made or changed, so that no version is given twice.
     changing: Mutex<()>,
 }
@@ -83,7 +94,7 @@ impl Keyring {
         let keys = keyring.read_anew(session, &Publics::read(session)?)?;
         keyring.replace(&BTreeMap::new(), keys);
         if let Some(identity) = keyring.identity() {
-            match signing::self_test(session, &identity.info, identity.private) {
+            match signing::self_test(session, &identity, None) {
                 Ok(()) => {}
                 Err(SigningFault::Module(error)) => return Err(error),
                 Err(SigningFault::Unverified) => {
@@ -107,7 +118,58 @@ impl Keyring {
         identities.min_by_key(|key| key.info.version).cloned()
     }
 
-    /// Looks the key up in the token by its CKA_ID, whatever is remembered of it.
+    /// A key that this login has found destroyed.
+    pub fn gone(&self, id: KeyId) -> Option<KeyInfo> {
+        self.gone.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// What became of a key, as far as that can be known. To be asked while no other thread is in the module.
+    ///
+    /// # Errors
+    /// The module's; CKR_TOKEN_NOT_PRESENT when neither it nor the identity key is seen.
+    pub fn presence(&self, session: &Session, id: KeyId) -> Result<Presence, Error> {
+        for _ in 1..LOOKS {
+            match self.reload_key(session, id)? {
+                Presence::Destroyed(_) => std::thread::sleep(LOOK_PAUSE),
+                seen @ (Presence::Here(_) | Presence::Unknown) => return Ok(seen),
+            }
+        }
+        let seen = self.reload_key(session, id)?;
+        if let Presence::Destroyed(info) = &seen {
+            self.remember_gone(info.clone());
+        }
+        Ok(seen)
+    }
+
+    /// [`Self::list`], as far as it can be known which keys are destroyed. To be asked while no other thread is in the module.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn list_surely(&self, session: &Session) -> Result<Vec<KeyInfo>, Error> {
+        for _ in 1..LOOKS {
+            let keys = self.list(session)?;
+            if self.are_sure(&keys) {
+                return Ok(keys);
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        let keys = self.list(session)?;
+        let gone = keys.iter().filter(|key| key.state == KeyState::Destroyed);
+        gone.for_each(|key| self.remember_gone(key.clone()));
+        Ok(keys)
+    }
+
+    /// Every key that is listed as destroyed was found so, not just in one look.
+    pub fn are_sure(&self, keys: &[KeyInfo]) -> bool {
+        keys.iter().all(|key| key.state != KeyState::Destroyed || self.gone(key.id).is_some())
+    }
+
+    fn remember_gone(&self, info: KeyInfo) {
+        self.gone.write().unwrap_or_else(PoisonError::into_inner).insert(info.id, info);
+    }
+
+    /// Looks the key up in the token by its CKA_ID, whatever is remembered of it. That it is not seen is no proof while
+    /// other threads are in the module: [`Self::presence`].
     ///
     /// # Errors
     /// The module's; CKR_TOKEN_NOT_PRESENT when neither it nor the identity key is seen.
@@ -134,7 +196,7 @@ impl Keyring {
     }
 
     /// Every key, ordered by label, with custody attributes and state read now; what other workers made or destroyed
-    /// included.
+    /// included. What is listed as destroyed may be so only in this look: [`Self::list_surely`].
     ///
     /// # Errors
     /// The module's; CKR_TOKEN_NOT_PRESENT when the identity key is not seen: a token that went away shows no keys,
@@ -160,6 +222,7 @@ impl Keyring {
             let key = match remembered.filter(|key| key.private == private && key.info.label == label) {
                 Some(key) => {
                     let (custody, state) = attributes::custody_and_state(session, private)?;
+                    let state = publics.state_of(&key.info, state);
                     Some(LoadedKey { info: KeyInfo { custody, state, ..key.info.clone() }, private })
                 }
                 None => admit(session, &id, &label, private, publics)?,
@@ -178,6 +241,7 @@ impl Keyring {
 
     /// Remembers what was read. A key that came in meanwhile stays; one of `before` that was not read goes.
     fn replace(&self, before: &BTreeMap<KeyId, Arc<LoadedKey>>, read: BTreeMap<KeyId, Arc<LoadedKey>>) {
+        self.gone.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !read.contains_key(id));
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         keys.retain(|id, _| !before.contains_key(id));
         keys.extend(read);
@@ -203,6 +267,7 @@ impl Keyring {
 
     pub fn insert(&self, key: LoadedKey) -> Arc<LoadedKey> {
         let key = Arc::new(key);
+        self.gone.write().unwrap_or_else(PoisonError::into_inner).remove(&key.info.id);
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(key.info.id, Arc::clone(&key));
         key
     }
@@ -270,6 +335,8 @@ struct PublicKey {
     id: Vec<u8>,
     label: String,
     key: Option<(Algorithm, Vec<u8>)>,
+    /// Of a key that seals.
+    encrypts: Option<bool>,
 }
 
 impl Publics {
@@ -284,9 +351,22 @@ impl Publics {
         for (object, _) in objects.iter().filter(|(_, class)| *class == ObjectClass::PUBLIC_KEY) {
             let (id, label) = attributes::id_and_label(session, *object)?;
             let key = attributes::public_key(session, *object)?;
-            keys.insert(id.clone(), PublicKey { id, label, key });
+            let seals = KeyLabel::parse(&label).is_some_and(|label| label.purpose.seals());
+            let encrypts = if seals { attributes::encrypts(session, *object)? } else { None };
+            keys.insert(id.clone(), PublicKey { id, label, key, encrypts });
         }
         Ok(Self { keys })
+    }
+
+    /// The state of a key whose private or secret half says this: an RSA key that seals does so with its public half.
+    fn state_of(&self, key: &KeyInfo, state: KeyState) -> KeyState {
+        if !key.purpose.seals() || key.algorithm == Algorithm::Aes256 {
+            return state;
+        }
+        match self.keys.get(key.id.0.as_slice()).and_then(|public| public.encrypts) {
+            Some(false) => KeyState::VerifyOnly,
+            Some(true) | None => KeyState::Active,
+        }
     }
 }
 
@@ -330,6 +410,15 @@ fn privates(session: &Session) -> Result<Vec<(Vec<u8>, String, ObjectHandle)>, E
     Ok(all)
 }
 
+/// The public half of a key.
+///
+/// # Errors
+/// The module's; CKR_OBJECT_HANDLE_INVALID when there is none.
+pub fn public_half(session: &Session, id: KeyId) -> Result<ObjectHandle, Error> {
+    let found = with_id(session, id)?.into_iter().find(|(_, class)| *class == ObjectClass::PUBLIC_KEY);
+    found.map(|(object, _)| object).ok_or(Error::Pkcs11(RvError::ObjectHandleInvalid, Function::FindObjects))
+}
+
 /// The keys with this CKA_ID, with their class.
 fn with_id(session: &Session, id: KeyId) -> Result<Vec<(ObjectHandle, ObjectClass)>, Error> {
     let mut all = Vec::new();
@@ -369,10 +458,7 @@ pub fn accepted(
     publics: &Publics,
 ) -> Result<LoadedKey, NotAccepted> {
     let label = KeyLabel::parse(label).ok_or("its label is not one of ours")?;
-    let (algorithm, spki, key_id) = if label.purpose.seals() {
-        if !attributes::is_aes256(session, private)? {
-            return Err(NotAccepted::Because("it is not of the type its purpose needs"));
-        }
+    let (algorithm, spki, key_id) = if label.purpose.seals() && attributes::is_aes256(session, private)? {
         let id = <[u8; 32]>::try_from(id).map_err(|_| "its id has not 32 bytes")?;
         (Algorithm::Aes256, Vec::new(), Sha256(id))
     } else {
@@ -387,8 +473,13 @@ pub fn accepted(
     if !label.purpose.algorithms().contains(&algorithm) {
         return Err(NotAccepted::Because("its public key is not of a type its purpose may have"));
     }
+    if label.purpose.seals() && algorithm != Algorithm::Aes256 && !attributes::only_decrypts(session, private)? {
+        return Err(NotAccepted::Because("it may do something else than decrypt"));
+    }
     let (custody, state) = attributes::custody_and_state(session, private)?;
-    Ok(LoadedKey { info: info_of(label, key_id, algorithm, spki, custody, state), private })
+    let mut info = info_of(label, key_id, algorithm, spki, custody, state);
+    info.state = publics.state_of(&info, state);
+    Ok(LoadedKey { info, private })
 }
 
 fn info_of(

@@ -1,4 +1,7 @@
-//! The life of a key in the token: made, retired, destroyed. Each needs a read-write session.
+//! The life of a key in the token: made, retired, destroyed. Each needs a read-write session. Retiring and destroying go by
+//! what the token shows: no other thread may be in the module.
+
+use std::sync::Arc;
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -12,7 +15,7 @@ use super::signing;
 use super::token::OpenToken;
 use crate::hsm::label::KeyLabel;
 use crate::hsm::settings::{ExtraAttribute, ObjectKind};
-use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, mechanism_names};
+use crate::hsm::{CustodyAttributes, HsmFault, KeyInfo, KeyOrder, KeyState, mechanism_names_of};
 use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::types::{KeyId, Sha256};
 use crate::ops::clock;
@@ -53,15 +56,12 @@ fn refused(name: &'static str, message: impl Into<String>) -> KeyFault {
     KeyFault::Refused(name, message.into())
 }
 
-/// The key with this id, remembered or found in the token: another worker may have made it.
+/// The key, if there is one.
 ///
 /// # Errors
-/// `unknown_key`, `key_destroyed`; the module's.
-pub fn look_up(keyring: &Keyring, session: &Session, id: KeyId) -> Result<std::sync::Arc<LoadedKey>, KeyFault> {
-    if let Some(key) = keyring.find(id) {
-        return Ok(key);
-    }
-    match keyring.reload_key(session, id)? {
+/// `unknown_key`, `key_destroyed`.
+pub fn present(id: KeyId, presence: Presence) -> Result<Arc<LoadedKey>, KeyFault> {
+    match presence {
         Presence::Here(key) => Ok(key),
         Presence::Destroyed(info) => Err(refused("key_destroyed", format!("{} was destroyed", info.label))),
         Presence::Unknown => Err(refused("unknown_key", format!("the token has no usable key {id}"))),
@@ -125,8 +125,8 @@ pub fn generate(
     let party = order.party.parse().map_err(|error| malformed(format!("{error}")))?;
     let agent = order.agent.as_deref().map(str::parse).transpose().map_err(|error| malformed(format!("{error}")))?;
     let (purpose, algorithm) = (order.purpose, order.algorithm);
-    if agent.is_some() != (purpose == Purpose::Agent) {
-        return Err(malformed("keys of purpose agent, and only they, name an agent".into()));
+    if agent.is_some() != purpose.is_named() {
+        return Err(malformed("keys of purposes agent and external, and only they, have a name".into()));
     }
     if !purpose.algorithms().contains(&algorithm) {
         let permitted: Vec<&str> = purpose.algorithms().iter().map(|algorithm| algorithm.slug()).collect();
@@ -137,15 +137,15 @@ pub fn generate(
         return Err(refused("identity_exists", "a token has one identity key for its whole life"));
     }
     let present: Vec<String> = token.mechanisms()?.iter().map(ToString::to_string).collect();
-    let missing = mechanism_names(algorithm).into_iter().find(|needed| !present.iter().any(|name| name == needed));
-    if let Some(missing) = missing {
+    let needed = mechanism_names_of(purpose, algorithm);
+    if let Some(missing) = needed.into_iter().find(|needed| !present.iter().any(|name| name == needed)) {
         return Err(mechanism_missing(algorithm, missing));
     }
     let turn = keyring.change();
     let mut label = KeyLabel { party, purpose, agent, version: 1 };
     label.version = next_version(session, &label)?;
     let made = Made::new(session, &label, algorithm, extra)?;
-    let outcome = made.finish(session, &label).and_then(|key| {
+    let outcome = made.finish(session, &label, keyring.identity().as_deref()).and_then(|key| {
         // Another worker may have taken the version at the same moment.
         if with_label(session, &label)? > made.objects().len() {
             return Err(refused("version_taken", format!("{label} is being made by another worker; try again")));
@@ -170,7 +170,7 @@ pub fn generate(
     }
 }
 
-/// Makes a key verify-only, by the token's own means: CKA_SIGN, or for AES CKA_ENCRYPT, goes off.
+/// Makes a key verify-only, by the token's own means: CKA_SIGN, or for keys that seal CKA_ENCRYPT, goes off.
 ///
 /// # Errors
 /// `identity_not_retired`, `unknown_key`, `key_destroyed`, `retire_not_supported`; the module's.
@@ -183,8 +183,14 @@ pub fn retire(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInfo
     if key.info.state == KeyState::VerifyOnly {
         return Ok(key.info.clone());
     }
-    let off = if key.info.purpose.seals() { Attribute::Encrypt(false) } else { Attribute::Sign(false) };
-    match session.update_attributes(key.private, &[off]) {
+    let (half, off) = match (key.info.purpose.seals(), key.info.algorithm) {
+        (false, _) => (key.private, Attribute::Sign(false)),
+        (true, Algorithm::Aes256) => (key.private, Attribute::Encrypt(false)),
+        (true, Algorithm::P256 | Algorithm::P384 | Algorithm::Ed25519 | Algorithm::Rsa3072) => {
+            (keyring::public_half(session, id)?, Attribute::Encrypt(false))
+        }
+    };
+    match session.update_attributes(half, &[off]) {
         Ok(()) => {}
         Err(Error::Pkcs11(error, _)) if is_about_the_attribute(error) => {
             let message = format!("the module does not let {} be retired ({error:?})", key.info.label);
@@ -206,7 +212,7 @@ pub fn retire(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInfo
 /// `key_still_active`, `unknown_key`; the module's.
 pub fn destroy(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInfo, KeyFault> {
     let _turn = keyring.change();
-    let key = match keyring.reload_key(session, id)? {
+    let key = match keyring.presence(session, id)? {
         Presence::Here(key) => key,
         Presence::Destroyed(info) => return Ok(info),
         Presence::Unknown => return Err(refused("unknown_key", format!("the token has no key {id}"))),
@@ -215,7 +221,7 @@ pub fn destroy(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInf
         let message = format!("{} still signs or seals; only a retired key is destroyed", key.info.label);
         return Err(refused("key_still_active", message));
     }
-    if key.info.purpose.seals() {
+    if key.info.algorithm == Algorithm::Aes256 {
         let mark = [
             Attribute::Class(ObjectClass::DATA),
             Attribute::Token(true),
@@ -227,7 +233,7 @@ pub fn destroy(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInf
         session.create_object(&mark)?;
     }
     session.destroy_object(key.private)?;
-    match keyring.reload_key(session, id)? {
+    match keyring.presence(session, id)? {
         Presence::Destroyed(info) => Ok(info),
         Presence::Here(_) | Presence::Unknown => {
             Err(refused("key_not_destroyed", format!("the token still shows {}", key.info.label)))
@@ -235,9 +241,8 @@ pub fn destroy(keyring: &Keyring, session: &Session, id: KeyId) -> Result<KeyInf
     }
 }
 
-fn fresh(keyring: &Keyring, session: &Session, id: KeyId) -> Result<std::sync::Arc<LoadedKey>, KeyFault> {
-    keyring.reload_key(session, id)?;
-    look_up(keyring, session, id)
+fn fresh(keyring: &Keyring, session: &Session, id: KeyId) -> Result<Arc<LoadedKey>, KeyFault> {
+    present(id, keyring.presence(session, id)?)
 }
 
 /// CKR codes with which modules refuse a change of one attribute. Others mean that the module is not well.
@@ -322,13 +327,18 @@ impl Made {
             }
         };
         let mut public = common(false);
-        public.push(Attribute::Verify(true));
+        let mut private = common(true);
+        if label.purpose.seals() {
+            public.extend([Attribute::Encrypt(true), Attribute::Verify(false), Attribute::Wrap(false)]);
+            private.extend([Attribute::Decrypt(true), Attribute::Sign(false), Attribute::Unwrap(false)]);
+        } else {
+            public.push(Attribute::Verify(true));
+            private.push(Attribute::Sign(true));
+        }
         public.extend(parameters);
         public.extend(extra(ObjectKind::Public));
-        let mut private = common(true);
         private.push(Attribute::Class(ObjectClass::PRIVATE_KEY));
         private.extend(guarded);
-        private.push(Attribute::Sign(true));
         private.extend(extra(ObjectKind::Private));
         let made = session.generate_key_pair(&mechanism, &public, &private);
         made.map(|(public, private)| Self::Pair { public, private }).map_err(|error| unless_mechanism(error, algorithm))
@@ -343,7 +353,7 @@ impl Made {
     }
 
     /// Gives a new pair its id and checks the key like any loaded one; then it has to work once.
-    fn finish(&self, session: &Session, label: &KeyLabel) -> Result<LoadedKey, KeyFault> {
+    fn finish(&self, session: &Session, label: &KeyLabel, identity: Option<&LoadedKey>) -> Result<LoadedKey, KeyFault> {
         let (id, publics, private) = match self {
             Self::Pair { public, private } => {
                 let (_, spki) = attributes::public_key(session, *public)?.ok_or(KeyFault::Unverified)?;
@@ -370,7 +380,7 @@ impl Made {
                 return Err(KeyFault::Unverified);
             }
         };
-        signing::self_test(session, &key.info, key.private).map_err(|fault| {
+        signing::self_test(session, &key, identity).map_err(|fault| {
             tracing::error!(?fault, %label, "a new key does not work");
             KeyFault::Unverified
         })?;
@@ -400,13 +410,9 @@ fn unless_mechanism(error: Error, algorithm: Algorithm) -> KeyFault {
 }
 
 /// Why this key itself does not work any more, when that is so: another worker may have retired or destroyed it.
-///
-/// # Errors
-/// The module's: then nothing is known of the key.
-pub fn why_not(keyring: &Keyring, session: &Session, id: KeyId, rule: CustodyRule) -> Result<Option<HsmFault>, Error> {
-    Ok(match keyring.reload_key(session, id)? {
-        Presence::Here(key) => ensure_active(&key.info, rule).err(),
-        Presence::Destroyed(info) => ensure_active(&info, rule).err(),
-        Presence::Unknown => Some(refused("unknown_key", format!("the token has no usable key {id}")).into()),
-    })
+pub fn why_not(id: KeyId, presence: Presence, rule: CustodyRule) -> Option<HsmFault> {
+    match present(id, presence) {
+        Ok(key) => ensure_active(&key.info, rule).err(),
+        Err(fault) => Some(fault.into()),
+    }
 }

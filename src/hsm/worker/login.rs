@@ -181,6 +181,31 @@ impl Access {
         outcome.map_err(|error| (login.epoch, error))
     }
 
+    /// Runs a piece of work that must not be done twice while no other thread is in the module, on a fresh session where the
+    /// module gives one. Waits for all calls that are in it.
+    ///
+    /// # Errors
+    /// Its failure and the epoch it happened in.
+    pub fn alone<T, E: From<Error>>(
+        &self,
+        place: usize,
+        work: impl FnOnce(&Session, &Login) -> Result<T, E>,
+    ) -> Result<T, (u64, E)> {
+        let _alone = locked(&self.recovery);
+        let mut places: Vec<MutexGuard<'_, Seat>> = self.places.iter().map(locked).collect();
+        let login = self.current();
+        let session = match login.token.open_session() {
+            Ok(fresh) => Ok(fresh),
+            // The module allows no more. The last session is not closed for it: the login would end with it.
+            Err(error) => {
+                let own = places[place].session.take();
+                own.or_else(|| places.iter_mut().find_map(|seat| seat.session.take())).ok_or(error)
+            }
+        };
+        let outcome = session.map_err(E::from).and_then(|session| work(places[place].session.insert(session), &login));
+        outcome.map_err(|error| (login.epoch, error))
+    }
+
     /// Gives up this thread's session: it may be in the middle of an operation.
     pub fn discard(&self, place: usize) {
         locked(&self.places[place]).session = None;

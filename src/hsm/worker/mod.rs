@@ -9,6 +9,7 @@ mod desk;
 mod keyring;
 mod keys;
 mod login;
+mod oaep;
 mod provision;
 mod raw;
 mod reserved;

@@ -1,14 +1,16 @@
-//! The module's own speed: sessions that sign one digest after the other with nothing in between.
+//! The module's own speed: sessions that sign one digest, or open one sealed text, after the other with nothing in between.
 //!
-//! What `countersign bench hsm` compares us with, in a process like ours and through the same binding. It signs the
-//! hash of a self-test message, which proves nothing to anybody else.
+//! What `countersign bench hsm` and `bench vault` compare us with, in a process like ours and through the same binding. It
+//! signs the hash of a self-test message, which proves nothing to anybody else, and opens random bytes that it sealed.
 
 use std::time::{Duration, Instant};
 
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
+use cryptoki::types::Ulong;
 use secrecy::SecretString;
 
 use super::orphan;
@@ -28,6 +30,10 @@ const MILLIS_MAX: u64 = 60_000;
 const THREADS_MAX: u32 = 256;
 /// Signatures before the clock starts: the first of a session loads the key.
 const WARM_UP: u32 = 20;
+/// Of a text that nobody keeps, under a token's key of a measurement.
+const NONCE: [u8; 12] = *b"raw measured";
+const CONTEXT: &[u8] = &[7; 160];
+const TAG_BITS: Ulong = Ulong::new(128);
 
 /// Logs in with the PIN that the other end hands over, then carries out its orders until it goes away.
 ///
@@ -50,17 +56,27 @@ fn log_in(token: &OpenToken, channel: &Channel) -> Result<Session, Failure> {
 }
 
 fn obey(token: &OpenToken, session: &Session, key: KeyId, channel: &Channel) -> Result<(), Failure> {
-    let wanted = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true), Attribute::Id(key.0.to_vec())];
-    let found = session.find_objects(&wanted).map_err(|error| module_failed(&error))?;
-    let private = found.first().copied().ok_or_else(|| {
-        Failure::fault("key_missing", format!("the token has no private key {key}"), "measure a token that has it")
-    })?;
+    let of = |class: ObjectClass| -> Result<Option<ObjectHandle>, Failure> {
+        let wanted = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(key.0.to_vec())];
+        let found = session.find_objects(&wanted).map_err(|error| module_failed(&error))?;
+        Ok(found.first().copied())
+    };
+    let work = match (of(ObjectClass::PRIVATE_KEY)?, of(ObjectClass::SECRET_KEY)?) {
+        (Some(private), _) => Work::Sign { private, digest: digest() },
+        (None, Some(secret)) => {
+            Work::Open { secret, sealed: seal(session, secret).map_err(|error| module_failed(&error))? }
+        }
+        (None, None) => {
+            let message = format!("the token has no private or secret key {key}");
+            return Err(Failure::fault("key_missing", message, "measure a token that has it"));
+        }
+    };
     while let Ok(Some(packet)) = channel.receive() {
         let (order, _) = messages::parse(packet).map_err(|_| orphan())?;
         match order {
             RawOrder::Sign { threads, millis } => {
                 let limit = Duration::from_millis(millis.min(MILLIS_MAX));
-                let speed = sign_for(token, private, threads.clamp(1, THREADS_MAX), limit);
+                let speed = work_for(token, &work, threads.clamp(1, THREADS_MAX), limit);
                 report(channel, &WorkerReport::Measured(speed.map_err(|error| module_failed(&error))?))?;
             }
             RawOrder::Fill { keys, first_version } => {
@@ -74,10 +90,38 @@ fn obey(token: &OpenToken, session: &Session, key: KeyId, channel: &Channel) -> 
     Ok(())
 }
 
-/// Signs on `threads` sessions at once until the time is over.
-fn sign_for(token: &OpenToken, private: ObjectHandle, threads: u32, limit: Duration) -> Result<RawSpeed, Error> {
-    let digest = Sha256::of(&[&SignInput::SelfTest { nonce: clock::random() }.message()]);
-    let sign = |session: &Session| session.sign(&Mechanism::Ecdsa, private, &digest.0);
+/// One call of the module, made again and again.
+enum Work {
+    Sign { private: ObjectHandle, digest: Sha256 },
+    Open { secret: ObjectHandle, sealed: Vec<u8> },
+}
+
+impl Work {
+    fn once(&self, session: &Session) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Sign { private, digest } => session.sign(&Mechanism::Ecdsa, *private, &digest.0),
+            Self::Open { secret, sealed } => {
+                let mut nonce = NONCE;
+                session.decrypt(&Mechanism::AesGcm(GcmParams::new(&mut nonce, CONTEXT, TAG_BITS)?), *secret, sealed)
+            }
+        }
+    }
+}
+
+fn digest() -> Sha256 {
+    Sha256::of(&[&SignInput::SelfTest { nonce: clock::random() }.message()])
+}
+
+/// Random bytes as long as most credentials are.
+fn seal(session: &Session, secret: ObjectHandle) -> Result<Vec<u8>, Error> {
+    let mut nonce = NONCE;
+    let mechanism = Mechanism::AesGcm(GcmParams::new(&mut nonce, CONTEXT, TAG_BITS)?);
+    session.encrypt(&mechanism, secret, &clock::random::<32>())
+}
+
+/// Works on `threads` sessions at once until the time is over.
+fn work_for(token: &OpenToken, work: &Work, threads: u32, limit: Duration) -> Result<RawSpeed, Error> {
+    let sign = |session: &Session| work.once(session);
     let mut sessions = Vec::new();
     for _ in 0..threads {
         let session = token.open_session()?;

@@ -17,7 +17,7 @@ use cryptoki::session::Session;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::desk::{Desk, Turn};
-use super::keyring::LoadedKey;
+use super::keyring::{Keyring, LoadedKey, Presence};
 use super::keys::{self, CustodyRule, KeyFault};
 use super::login::{Access, Login};
 use super::sealing;
@@ -27,7 +27,7 @@ use super::token::{may_have_signed, module_failed};
 use crate::hsm::messages::{WorkerOrders, WorkerReport};
 use crate::hsm::settings::ExtraAttribute;
 use crate::hsm::wire::{self, FromWorker, Hello, Request, Response, ToWorker};
-use crate::hsm::{HsmFault, KEY_FAILED, KeyInfo, Op, Plaintext, Reply, lint};
+use crate::hsm::{HsmFault, KEY_FAILED, KeyInfo, Op, Plaintext, Reply, lint, mechanism_names_of, signature_unverified};
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::KeyId;
 use crate::ops::clock;
@@ -193,15 +193,24 @@ fn processor_time() -> Duration {
 fn perform(shared: &Shared, place: usize, op: Op) -> Result<Reply, HsmFault> {
     match op {
         Op::Describe => shared.asked(place, |login| login.token.describe()).map(Reply::Token),
-        Op::ListKeys => shared.read_only(place, |session, login| login.keyring.list(session)).map(Reply::Keys),
-        Op::Generate(order) => changing(shared, place, |session, login| {
-            keys::generate(&login.keyring, &login.token, session, &order, &shared.attributes)
-        }),
+        Op::ListKeys => shared.read_only(place, || listed(shared, place)).map(Reply::Keys),
+        Op::Generate(order) => {
+            let made = shared.access.once(place, |session, login| {
+                keys::generate(&login.keyring, &login.token, session, &order, &shared.attributes)
+            });
+            changed(shared, place, made)
+        }
         Op::Sign { key, input } => sign(shared, place, key, &input).map(Reply::Signature),
         Op::Seal { key, context, plaintext } => seal(shared, place, key, &context, &plaintext).map(Reply::Sealed),
         Op::Unseal { key, context, sealed } => unseal(shared, place, key, &context, &sealed).map(Reply::Opened),
-        Op::Retire { key } => changing(shared, place, |session, login| keys::retire(&login.keyring, session, key)),
-        Op::Destroy { key } => changing(shared, place, |session, login| keys::destroy(&login.keyring, session, key)),
+        Op::Retire { key } => {
+            let retired = shared.access.alone(place, |session, login| keys::retire(&login.keyring, session, key));
+            changed(shared, place, retired)
+        }
+        Op::Destroy { key } => {
+            let destroyed = shared.access.alone(place, |session, login| keys::destroy(&login.keyring, session, key));
+            changed(shared, place, destroyed)
+        }
     }
 }
 
@@ -212,11 +221,10 @@ fn sign(shared: &Shared, place: usize, id: KeyId, input: &SignInput) -> Result<V
     keys::ensure_active(&key.info, shared.rule)?;
     let check = shared.sampler.check(input);
     let signed =
-        with_key(shared, place, &key, |session, key| signing::sign(session, &key.info, key.private, input, check))?;
+        with_key(shared, place, &key, |session, key, _| signing::sign(session, &key.info, key.private, input, check))?;
     signed.ok_or_else(|| {
         shared.sampler.distrust();
-        let message = format!("the signature of {} does not verify; it was not released", key.info.label);
-        unavailable("signature_unverified", &message, true)
+        signature_unverified(&key.info.label)
     })
 }
 
@@ -247,18 +255,53 @@ fn key(shared: &Shared, place: usize, id: KeyId) -> Result<Arc<LoadedKey>, HsmFa
     if let Some(key) = shared.access.current().keyring.find(id) {
         return Ok(key);
     }
-    let found = shared.read_only(place, |session, login| match keys::look_up(&login.keyring, session, id) {
-        Err(KeyFault::Module(error)) => Err(error),
-        decided => Ok(decided),
-    });
-    found?.map_err(HsmFault::from)
+    let presence = shared.read_only(place, || presence(shared, place, id))?;
+    Ok(keys::present(id, presence)?)
+}
+
+/// What became of a key. One that is not seen is looked for while no other thread is in the module.
+fn presence(shared: &Shared, place: usize, id: KeyId) -> Result<Presence, (u64, Error)> {
+    if let Some(info) = shared.access.current().keyring.gone(id) {
+        return Ok(Presence::Destroyed(info));
+    }
+    match shared.access.attempt(place, |session, login| login.keyring.reload_key(session, id))? {
+        seen @ Presence::Here(_) => Ok(seen),
+        Presence::Destroyed(_) | Presence::Unknown => {
+            shared.access.alone(place, |session, login| login.keyring.presence(session, id))
+        }
+    }
+}
+
+/// Every key. One that is listed as destroyed is looked for again while no other thread is in the module.
+fn listed(shared: &Shared, place: usize) -> Result<Vec<KeyInfo>, (u64, Error)> {
+    let keys = shared.access.attempt(place, |session, login| login.keyring.list(session))?;
+    if shared.access.current().keyring.are_sure(&keys) {
+        return Ok(keys);
+    }
+    shared.access.alone(place, |session, login| login.keyring.list_surely(session))
 }
 
 fn seal(shared: &Shared, place: usize, id: KeyId, context: &[u8], plaintext: &Plaintext) -> Result<Vec<u8>, HsmFault> {
     let key = wrapping_key(shared, place, id)?;
     keys::ensure_active(&key.info, shared.rule)?;
-    with_key(shared, place, &key, |session, key| sealing::seal(session, &key.info, key.private, context, plaintext))?
-        .ok_or_else(|| unavailable(KEY_FAILED, &format!("{} does not seal as it should", key.info.label), false))
+    let sealed = with_key(shared, place, &key, |session, key, keyring| {
+        sealing::seal(session, key, keyring.identity().as_deref(), context, plaintext)
+    });
+    match sealed {
+        Ok(sealed) => sealed
+            .ok_or_else(|| unavailable(KEY_FAILED, &format!("{} does not seal as it should", key.info.label), false)),
+        Err(fault) => Err(lacking(shared, place, &key.info).unwrap_or(fault)),
+    }
+}
+
+/// The refusal of a key whose mechanism the module has not, or no longer.
+fn lacking(shared: &Shared, place: usize, key: &KeyInfo) -> Option<HsmFault> {
+    let there = shared.asked(place, |login| login.token.describe()).ok()?.mechanisms;
+    let [_, used] = mechanism_names_of(key.purpose, key.algorithm);
+    (!there.iter().any(|name| name == used)).then(|| HsmFault::Refused {
+        name: "mechanism_missing".into(),
+        message: format!("{} works with {used}, which the module does not have", key.label),
+    })
 }
 
 fn unseal(shared: &Shared, place: usize, id: KeyId, context: &[u8], sealed: &[u8]) -> Result<Plaintext, HsmFault> {
@@ -267,12 +310,14 @@ fn unseal(shared: &Shared, place: usize, id: KeyId, context: &[u8], sealed: &[u8
         let message = format!("the text was not sealed under {} with this context", key.info.label);
         HsmFault::Refused { name: "not_sealed_here".into(), message }
     };
-    match with_key(shared, place, &key, |session, key| {
-        sealing::unseal(session, &key.info, key.private, context, sealed)
+    match with_key(shared, place, &key, |session, key, keyring| {
+        sealing::unseal(session, key, keyring.identity().as_deref(), context, sealed)
     }) {
         Ok(opened) => opened.ok_or_else(not_sealed_here),
         // Modules have no common code for a tag that does not fit; every other key works.
-        Err(fault) if fault.name() == KEY_FAILED => Err(not_sealed_here()),
+        Err(fault) if fault.name() == KEY_FAILED => {
+            Err(lacking(shared, place, &key.info).unwrap_or_else(not_sealed_here))
+        }
         Err(fault) => Err(fault),
     }
 }
@@ -294,33 +339,36 @@ fn with_key<T>(
     shared: &Shared,
     place: usize,
     key: &LoadedKey,
-    work: impl Fn(&Session, &LoadedKey) -> Result<T, SigningFault>,
+    work: impl Fn(&Session, &LoadedKey, &Keyring) -> Result<T, SigningFault>,
 ) -> Result<Option<T>, HsmFault> {
     let id = key.info.id;
     let mut recovered = false;
     loop {
         let outcome = shared.access.attempt(place, |session, login| {
             // The handle of the login that the session is of.
-            let known = login.keyring.find(id).map_or_else(|| keys::look_up(&login.keyring, session, id), Ok);
-            match known {
-                Ok(known) => match work(session, &known) {
-                    Ok(done) => Ok(Ok(Some(done))),
-                    Err(SigningFault::Unverified) => Ok(Ok(None)),
-                    Err(SigningFault::Module(error)) => Err(error),
-                },
-                Err(KeyFault::Module(error)) => Err(error),
-                Err(refused) => Ok(Err(HsmFault::from(refused))),
+            let Some(known) = login.keyring.find(id) else {
+                return Ok(None);
+            };
+            match work(session, &known, &login.keyring) {
+                Ok(done) => Ok(Some(Some(done))),
+                Err(SigningFault::Unverified) => Ok(Some(None)),
+                Err(SigningFault::Module(error)) => Err(error),
             }
         });
         let (epoch, error) = match outcome {
-            Ok(decided) => return decided,
+            Ok(Some(done)) => return Ok(done),
+            // A login that was made meanwhile, or another thread's look, has not seen it: the token is asked again.
+            Ok(None) => {
+                self::key(shared, place, id)?;
+                continue;
+            }
             Err(failed) => failed,
         };
         tracing::debug!(%error, epoch, label = key.info.label, "a key did not work");
         let maybe_signed = may_have_signed(&error);
-        let why =
-            shared.access.attempt(place, |session, login| keys::why_not(&login.keyring, session, id, shared.rule));
-        if let Ok(Some(refusal)) = why {
+        if let Ok(presence) = presence(shared, place, id)
+            && let Some(refusal) = keys::why_not(id, presence, shared.rule)
+        {
             return Err(refusal);
         }
         if key.info.purpose != Purpose::TokenIdentity && identity_signs(shared, place) {
@@ -358,13 +406,9 @@ fn identity_signs(shared: &Shared, place: usize) -> bool {
     probe.unwrap_or(false)
 }
 
-/// Makes or changes a key. What failed is not tried again by itself, but the next call finds a module that works.
-fn changing(
-    shared: &Shared,
-    place: usize,
-    change: impl FnOnce(&Session, &Login) -> Result<KeyInfo, KeyFault>,
-) -> Result<Reply, HsmFault> {
-    let (epoch, fault) = match shared.access.once(place, change) {
+/// A key was made or changed, or not. What failed is not tried again by itself, but the next call finds a module that works.
+fn changed(shared: &Shared, place: usize, outcome: Result<KeyInfo, (u64, KeyFault)>) -> Result<Reply, HsmFault> {
+    let (epoch, fault) = match outcome {
         Ok(key) => return Ok(Reply::Key(key)),
         Err(failed) => failed,
     };
@@ -389,13 +433,13 @@ impl Shared {
     }
 
     /// A question to the keys of the token, after one recovery if it must be.
-    fn read_only<T>(&self, place: usize, work: impl Fn(&Session, &Login) -> Result<T, Error>) -> Result<T, HsmFault> {
-        let (epoch, _) = match self.access.attempt(place, &work) {
+    fn read_only<T>(&self, place: usize, work: impl Fn() -> Result<T, (u64, Error)>) -> Result<T, HsmFault> {
+        let (epoch, _) = match work() {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
         self.access.recover(place, epoch).map_err(|failure| self.doom(failure, false))?;
-        self.access.attempt(place, &work).map_err(|(_, error)| self.doom(module_failed(&error), false))
+        work().map_err(|(_, error)| self.doom(module_failed(&error), false))
     }
 
     /// A question to the module and the slot, after one recovery if it must be.

@@ -182,6 +182,7 @@ fn profile_of(signer: Purpose, tbs: &Tbs<'_>) -> Result<(Profile, OidBase), Lint
         | Purpose::Token
         | Purpose::Operator
         | Purpose::TokenIdentity
+        | Purpose::External
         | Purpose::VaultWrapping
         | Purpose::DataWrapping => Err(LintRefusal::PurposeSignsNoCertificates),
     }
@@ -217,6 +218,7 @@ pub fn lint_names_signer(input: &SignInput, signer: KeyId) -> Result<(), LintRef
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }
+        | SignInput::External { .. }
         | SignInput::SelfTest { .. } => true,
     };
     if fits { Ok(()) } else { Err(LintRefusal::AnotherKey) }
@@ -241,6 +243,7 @@ pub fn lint_names_algorithm(input: &SignInput, signer: Algorithm) -> Result<(), 
         | SignInput::HttpRequest { .. }
         | SignInput::Jwt { .. }
         | SignInput::Mandate { .. }
+        | SignInput::External { .. }
         | SignInput::SelfTest { .. } => return Ok(()),
     };
     if signer.signature_identifier() == Some(named) { Ok(()) } else { Err(LintRefusal::AnotherAlgorithm) }

@@ -15,6 +15,7 @@ pub enum Kind {
     Certificate,
     Request,
     Crl,
+    PublicKey,
 }
 
 impl Kind {
@@ -23,6 +24,7 @@ impl Kind {
             Self::Certificate => "CERTIFICATE",
             Self::Request => "CERTIFICATE REQUEST",
             Self::Crl => "X509 CRL",
+            Self::PublicKey => "PUBLIC KEY",
         }
     }
 
@@ -31,6 +33,7 @@ impl Kind {
             Self::Certificate => SectionKind::Certificate,
             Self::Request => SectionKind::Csr,
             Self::Crl => SectionKind::Crl,
+            Self::PublicKey => SectionKind::PublicKey,
         }
     }
 }

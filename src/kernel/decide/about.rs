@@ -1,15 +1,16 @@
 //! Who a leaf is about: the rule by which its contents are sealed, and can be erased, together with others.
 //!
-//! In this order: the customer whose account the decision touched, the one who pays before the one who is paid; whoever
-//! the act itself names; the agent or the person who asked; nobody. An account that was asked for without a grant says
-//! nothing about its owner: such a leaf is about the agent.
+//! An account that an agent asked for without a grant says nothing about its owner: such a leaf is about the agent. Else,
+//! in this order: the customer whose account the decision touched, the one who pays before the one who is paid; whoever
+//! the act itself names, and the payer of a payment of the agent's own that it speaks of; the agent, the person or
+//! the program's user who asked; nobody.
 
 use super::{Book, Change, Decided, RowFault, Ruled, Stop};
 use crate::kernel::command::{Act, Actor, Command, Effect, RevocationTarget, SubjectStep, ToolCall, Whom};
 use crate::kernel::ledger::{AccountKind, Inconsistent};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::subject::DataSubject;
-use crate::kernel::types::{AccountId, SpiffeId};
+use crate::kernel::types::{AccountId, SpiffeId, TransactionId};
 
 /// The subject of the leaf of a decision.
 ///
@@ -43,9 +44,19 @@ fn subject(book: &dyn Book, command: &Command, decided: &Decided) -> Ruled<DataS
     if let Some(named) = named(book, &command.act, &decided.outcome)? {
         return Ok(named);
     }
+    if let (Act::Tool { call, .. }, Actor::Agent(agent)) = (&command.act, &command.actor)
+        && let Some(id) = payment_of(call)
+        && let Some(payment) = book.transaction(id)?
+        && let Actor::Agent(maker) = &payment.maker
+        && maker.spiffe_id == agent.spiffe_id
+        && let Some(owner) = owner(book, &payment.debit)?
+    {
+        return Ok(owner);
+    }
     Ok(match &command.actor {
         Actor::Agent(agent) => DataSubject::Agent(agent.spiffe_id.clone()),
         Actor::Operator(operator) => DataSubject::Operator(operator.name.clone()),
+        Actor::Program(program) => DataSubject::Program(program.uid),
         Actor::System { .. } => DataSubject::System,
     })
 }
@@ -86,6 +97,9 @@ fn is_about_one_payment(act: &Act) -> bool {
         | Act::AcceptLog { .. }
         | Act::Subject { .. }
         | Act::LapseKeys { .. }
+        | Act::Vault(_)
+        | Act::SignExternal(_)
+        | Act::KeepSignatures { .. }
         | Act::Record { .. } => false,
     }
 }
@@ -132,6 +146,7 @@ fn named(book: &dyn Book, act: &Act, outcome: &Result<Effect, Refusal>) -> Ruled
         // What was erased is not named by the leaf that says so, and that leaf is nobody's: without it the keys would be
         // destroyed and nothing would say by whom.
         Act::Subject { step: SubjectStep::Erase { .. }, .. } if is_erased(outcome) => Some(DataSubject::System),
+        Act::Subject { subject: DataSubject::All, .. } => Some(DataSubject::System),
         Act::Subject { subject, .. } => Some(subject.clone()),
         Act::Tool { .. }
         | Act::Transfer { .. }
@@ -158,6 +173,9 @@ fn named(book: &dyn Book, act: &Act, outcome: &Result<Effect, Refusal>) -> Ruled
         | Act::Witness(_)
         | Act::AcceptLog { .. }
         | Act::LapseKeys { .. }
+        | Act::Vault(_)
+        | Act::SignExternal(_)
+        | Act::KeepSignatures { .. }
         | Act::Record { .. } => None,
     })
 }
@@ -165,6 +183,24 @@ fn named(book: &dyn Book, act: &Act, outcome: &Result<Effect, Refusal>) -> Ruled
 /// Whether the keys of the subject are gone with this decision.
 pub(super) fn is_erased(outcome: &Result<Effect, Refusal>) -> bool {
     matches!(outcome, Ok(Effect::Erased { .. }))
+}
+
+/// The payment that a call speaks of, where it names no account.
+fn payment_of(call: &ToolCall) -> Option<&TransactionId> {
+    match call {
+        ToolCall::ExecutePurchase { transaction_id, .. }
+        | ToolCall::ExecuteTransfer { transaction_id, .. }
+        | ToolCall::GetTransaction { transaction_id }
+        | ToolCall::RequestReversal { transaction_id, .. } => Some(transaction_id),
+        ToolCall::ListAccounts {}
+        | ToolCall::GetAccountBalance { .. }
+        | ToolCall::ListTransactions { .. }
+        | ToolCall::SearchProducts { .. }
+        | ToolCall::AuthorizePurchase { .. }
+        | ToolCall::AuthorizeTransfer { .. }
+        | ToolCall::CancelAuthorization { .. }
+        | ToolCall::GetApprovalStatus { .. } => None,
+    }
 }
 
 /// The account that a call names as its own.

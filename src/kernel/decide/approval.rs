@@ -113,7 +113,9 @@ fn is_maker(book: &dyn Book, transaction: &Transaction, person: &OperatorPrincip
             let grant = grant_of(book, transaction, agent)?;
             Ok(grant.is_some_and(|grant| grant.entered_by == person.name.as_str()))
         }
-        (Actor::Agent(_), Side::Owner) | (Actor::System { .. }, Side::Bank | Side::Owner) => Ok(false),
+        (Actor::Agent(_), Side::Owner) | (Actor::Program(_) | Actor::System { .. }, Side::Bank | Side::Owner) => {
+            Ok(false)
+        }
     }
 }
 

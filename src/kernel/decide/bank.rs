@@ -147,9 +147,12 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::NextCrlNumber { .. }
         | Act::SignBatch { .. }
         | Act::Witness(_)
+        | Act::Vault(_)
         | Act::AcceptLog { .. }
         | Act::Subject { .. }
         | Act::LapseKeys { .. }
+        | Act::SignExternal(_)
+        | Act::KeepSignatures { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }
@@ -197,7 +200,7 @@ pub(super) fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool),
             Ok((operator.name.to_string(), operator.asserted))
         }
         Actor::System { component } => Ok((format!("system:{component}"), false)),
-        Actor::Operator(_) | Actor::Agent(_) => Err(Refusal::OperatorNotPermitted),
+        Actor::Operator(_) | Actor::Agent(_) | Actor::Program(_) => Err(Refusal::OperatorNotPermitted),
     }
 }
 
@@ -205,7 +208,7 @@ pub(super) fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool),
 pub(super) fn operator(actor: &Actor, roles: &[&str]) -> Result<String, Refusal> {
     match actor {
         Actor::Operator(_) => permitted(actor, roles).map(|(name, _)| name),
-        Actor::Agent(_) | Actor::System { .. } => Err(Refusal::OperatorNotPermitted),
+        Actor::Agent(_) | Actor::Program(_) | Actor::System { .. } => Err(Refusal::OperatorNotPermitted),
     }
 }
 
@@ -265,7 +268,7 @@ fn set_status(account: Account, status: AccountStatus, actor: &Actor) -> Ruled<O
     let by = actor.name();
     let by_nobody = match actor {
         Actor::System { .. } => true,
-        Actor::Operator(_) | Actor::Agent(_) => false,
+        Actor::Operator(_) | Actor::Agent(_) | Actor::Program(_) => false,
     };
     let thawed_by_freezer = account.status_by.as_ref() == Some(&by);
     let status_by = match (account.status, status) {

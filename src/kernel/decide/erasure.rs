@@ -3,14 +3,20 @@
 //! Only keys are destroyed. The leaf, its place and every proof stay; so does the book, which the law has the bank keep.
 
 use super::bank::operator;
-use super::{Book, Change, Orders, Ruled};
-use crate::kernel::command::{Actor, Command, Effect, SubjectStep};
+use super::{Book, Change, Orders, Ruled, Said, SubjectRow};
+use crate::kernel::command::{Actor, Command, Effect, ErasureTrail, SubjectStep};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::subject::{DataSubject, Period};
+use crate::kernel::types::UnixMillis;
 
 const ROLES: [&str; 2] = ["officer", "administrator"];
 
-/// `Subject`. Holding and releasing take one person, erasing two; a repeat changes nothing.
+/// So long an asking stands, in milliseconds. Afterwards it is asked anew: whoever comes then does not know that a word of
+/// theirs is the last.
+pub const ASKED_MS: i64 = 30 * 86_400_000;
+
+/// `Subject`. Holding and releasing take one person, erasing two others than the one who released; a repeat changes
+/// nothing.
 pub(super) fn act(book: &dyn Book, command: &Command, subject: &DataSubject, step: &SubjectStep) -> Ruled<Orders> {
     let by = operator(&command.actor, &ROLES)?;
     let known = book.subject(subject)?;
@@ -23,26 +29,34 @@ pub(super) fn act(book: &dyn Book, command: &Command, subject: &DataSubject, ste
         }
         SubjectStep::Release { .. } if !known.held => (Effect::Done { changed: false }, None),
         SubjectStep::Release { .. } => {
-            (Effect::Done { changed: true }, Some(Change::ReleaseSubject { subject: subject.clone() }))
+            (Effect::Done { changed: true }, Some(Change::ReleaseSubject { subject: subject.clone(), by, at }))
         }
-        SubjectStep::Erase { .. } if *subject == DataSubject::System => return Err(Refusal::SubjectNotErasable.into()),
-        SubjectStep::Erase { .. } if known.held => return Err(Refusal::UnderLegalHold.into()),
-        SubjectStep::Erase { pseudonym, .. } => match known.erasure_asked_by {
-            None if known.keys.is_empty() => (Effect::Erased { keys: 0 }, None),
+        SubjectStep::Erase { .. } if matches!(subject, DataSubject::System | DataSubject::All) => {
+            return Err(Refusal::SubjectNotErasable.into());
+        }
+        SubjectStep::Erase { .. } if known.held || known.all_held => return Err(Refusal::UnderLegalHold.into()),
+        SubjectStep::Erase { pseudonym, reason } => match standing(&known, at).cloned() {
+            None if known.keys.is_empty() => (Effect::Erased { keys: 0, trail: None }, None),
+            first if first.as_ref().is_some_and(|first| first.by == by) => return Err(Refusal::MakerIsChecker.into()),
+            _ if known.released.as_ref().is_some_and(|last| last.by == by) => {
+                return Err(Refusal::MakerIsChecker.into());
+            }
             None => {
-                let asked = Change::AskErasure { subject: subject.clone(), by, at };
+                let reason = reason.clone();
+                let asked = Change::AskErasure { subject: subject.clone(), by, at, reason };
                 (Effect::ErasureAsked { keys: count(&known.keys) }, Some(asked))
             }
-            Some(first) if first == by => return Err(Refusal::MakerIsChecker.into()),
-            Some(_) => {
+            Some(first) => {
                 let keys = count(&known.keys);
+                let released = known.released.map(|last| (last.by, last.at));
+                let trail = ErasureTrail { asked_by: first.by, asked_at: first.at, released };
                 let erase = Change::DestroyKeys {
                     keys: known.keys,
                     left: format!("erased:{pseudonym}"),
                     forget: Some(subject.clone()),
                     at,
                 };
-                (Effect::Erased { keys }, Some(erase))
+                (Effect::Erased { keys, trail: Some(Box::new(trail)) }, Some(erase))
             }
         },
     };
@@ -61,6 +75,12 @@ pub(super) fn lapse(book: &dyn Book, command: &Command, before: Period, limit: u
     }
     let destroy = Change::DestroyKeys { keys, left: "lapsed".into(), forget: None, at: command.stamp.wall };
     Ok((effect, vec![destroy]))
+}
+
+/// Who has asked for the erasure, unless that is too long ago, or that person has ended a hold since.
+fn standing(known: &SubjectRow, now: UnixMillis) -> Option<&Said> {
+    let released_by = known.released.as_ref().map(|last| &last.by);
+    known.erasure_asked.as_ref().filter(|first| now < first.at.plus_ms(ASKED_MS) && Some(&first.by) != released_by)
 }
 
 fn count(keys: &[i64]) -> u32 {

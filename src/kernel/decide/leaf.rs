@@ -6,8 +6,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::about::is_erased;
+use super::vault;
 use crate::kernel::canon::{CanonRefused, canonical_of};
-use crate::kernel::command::{Act, Actor, CaseStep, Command, Effect, Posted, SubjectStep, Thaw, ToolCall, Verdict};
+use crate::kernel::command::{
+    Act, Actor, CaseStep, Command, Effect, ErasureTrail, Posted, SubjectStep, Thaw, ToolCall, Verdict,
+};
+use crate::kernel::external::SigningOrder;
 use crate::kernel::monitor::Assessment;
 use crate::kernel::policy::transaction::Why;
 use crate::kernel::refusal::Refusal;
@@ -28,7 +32,7 @@ pub fn leaf_body(
 ) -> Result<Vec<u8>, CanonRefused> {
     let asserted = match &command.actor {
         Actor::Operator(operator) => operator.asserted,
-        Actor::Agent(_) | Actor::System { .. } => false,
+        Actor::Agent(_) | Actor::Program(_) | Actor::System { .. } => false,
     };
     let (kind, name, parameters) = named(&command.act, outcome);
     let rules = if let Act::Tool { rules, .. }
@@ -251,6 +255,7 @@ fn named<'a>(act: &'a Act, outcome: &Result<Effect, Refusal>) -> (&'static str, 
             let said = json!({ "origin": origin, "head": head.as_ref().map(head_said), "reason": reason });
             ("act", "accept_log", said)
         }
+        Act::Vault(act) => ("act", act.act(), vault::said(act)),
         Act::Subject { subject, step } => match step {
             SubjectStep::Hold { reason } => ("act", "hold_subject", json!({ "subject": subject, "reason": reason })),
             SubjectStep::Release { reason } => {
@@ -266,6 +271,10 @@ fn named<'a>(act: &'a Act, outcome: &Result<Effect, Refusal>) -> (&'static str, 
         Act::LapseKeys { before, limit } => {
             ("act", "lapse_keys", json!({ "before": before.to_string(), "limit": limit }))
         }
+        Act::SignExternal(order) => ("act", "sign", ordered(order)),
+        Act::KeepSignatures { scope, signatures } => {
+            ("act", "keep_signatures", json!({ "scope": scope, "signatures_sha256": Sha256::of(&[signatures]) }))
+        }
         Act::SignBatch { batch, signature, key } => (
             "act",
             "sign_batch",
@@ -273,6 +282,22 @@ fn named<'a>(act: &'a Act, outcome: &Result<Effect, Refusal>) -> (&'static str, 
         ),
     };
     (kind, name, Parameters::Other(parameters))
+}
+
+/// An order for signatures: by which key, over what. Never what was signed itself.
+fn ordered(order: &SigningOrder) -> Value {
+    let SigningOrder { name, key, label, kind, purpose, count, digest, mark } = order;
+    let mut said = json!({
+        "key": name, "key_id": key, "label": label, "kind": kind, "count": count.to_string(), "digest": digest,
+    });
+    if let Some(purpose) = purpose {
+        said["purpose"] = json!(purpose);
+    }
+    if let Some(mark) = mark {
+        said["idempotency_key"] = json!(mark.idempotency_key);
+        said["request_sha256"] = json!(mark.request);
+    }
+    said
 }
 
 /// Whoever let a text pass that looks hostile has said so.
@@ -342,10 +367,20 @@ fn result(effect: &Effect) -> Outcome<'_> {
         Effect::Unfrozen { by: by @ Thaw::OneOfTwo } => json!({ "status": "thaw_asked", "by": by }),
         Effect::Unfrozen { by: by @ Thaw::Both } => json!({ "status": "unfrozen", "by": by }),
         Effect::ErasureAsked { keys } => json!({ "status": "erasure_asked", "keys": keys }),
-        Effect::Erased { keys } => json!({ "status": "erased", "keys": keys }),
+        Effect::Erased { keys, trail: None } => json!({ "status": "erased", "keys": keys }),
+        Effect::Erased { keys, trail: Some(trail) } => {
+            let ErasureTrail { asked_by, asked_at, released } = &**trail;
+            let (released_by, released_at) = released.as_ref().map(|(by, at)| (by, at.rfc3339())).unzip();
+            json!({
+                "status": "erased", "keys": keys, "asked_by": asked_by, "asked_at": asked_at.rfc3339(),
+                "released_by": released_by, "released_at": released_at,
+            })
+        }
         Effect::Lapsed { keys } => json!({ "status": "lapsed", "keys": keys }),
         Effect::Certificate(record) => json!({ "status": "certificate", "id": record.id, "serial": record.serial }),
         Effect::CrlNumber(number) => json!({ "status": "crl_number", "number": number.to_string() }),
+        Effect::Vault(effect) => vault::told(effect),
+        Effect::Signing { known: _, repeated } => json!({ "status": "ordered", "repeated": repeated }),
         Effect::Witnessed(verdict) => witnessed(verdict),
         Effect::LogAccepted { by: by @ Thaw::OneOfTwo } => json!({ "status": "accept_asked", "by": by }),
         Effect::LogAccepted { by: by @ Thaw::Both } => json!({ "status": "accepted", "by": by }),

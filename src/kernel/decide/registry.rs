@@ -69,9 +69,12 @@ pub(super) fn act(book: &dyn Book, command: &Command) -> Ruled<Orders> {
         | Act::DecideApproval { .. }
         | Act::Sweep { .. }
         | Act::Witness(_)
+        | Act::Vault(_)
         | Act::AcceptLog { .. }
         | Act::Subject { .. }
         | Act::LapseKeys { .. }
+        | Act::SignExternal(_)
+        | Act::KeepSignatures { .. }
         | Act::Record { .. } => Err(Refusal::OperatorNotPermitted.into()),
     }
 }

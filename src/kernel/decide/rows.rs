@@ -8,15 +8,17 @@ use serde_json::Value;
 use super::Ruled;
 use crate::kernel::breaker::{Breaker, Cause, Stop};
 use crate::kernel::command::{CaseVerdict, CertificateRecord, CoreVerb, Posted, Verb, Whom};
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Entry, Transaction, TransactionState};
 use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId, ProductId, Serial,
-    Sha256, SpiffeId, TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, CredentialName, Currency, Day, KeyId, MandateId, MerchantId, Money, OwnerId,
+    ProductId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::vault::{CredentialCount, CredentialHead, SealedCredential};
 use crate::kernel::witness::WitnessedLog;
 
 /// What an owner lets an agent do with an account.
@@ -291,6 +293,18 @@ pub trait Book {
     fn crl_number(&self, issuer: &str) -> Ruled<u64>;
     /// The newest version of the role policy.
     fn policy(&self) -> Ruled<Option<PolicyLine>>;
+    /// What is known of a name, also once it was removed.
+    fn credential(&self, _name: &CredentialName) -> Ruled<Option<CredentialHead>> {
+        Ok(None)
+    }
+    fn credential_version(&self, _name: &CredentialName, _version: u64) -> Ruled<Option<SealedCredential>> {
+        Ok(None)
+    }
+    fn credentials(&self) -> Ruled<CredentialCount> {
+        Ok(CredentialCount::default())
+    }
+    /// What is known of an order for signatures, by its scope.
+    fn signing(&self, scope: &Sha256) -> Ruled<Option<SigningRow>>;
     /// Every log that was cosigned here, by origin.
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>>;
     /// What is known of a subject of leaves. Asked only by acts about subjects.
@@ -309,8 +323,19 @@ pub struct SubjectRow {
     /// Its data keys that are not destroyed.
     pub keys: Vec<i64>,
     pub held: bool,
+    /// Everything is held ([`DataSubject::All`]).
+    pub all_held: bool,
     /// The first of the two people who want it erased.
-    pub erasure_asked_by: Option<String>,
+    pub erasure_asked: Option<Said>,
+    /// Who released it from a hold last.
+    pub released: Option<Said>,
+}
+
+/// Whose word it was, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    pub by: String,
+    pub at: UnixMillis,
 }
 
 /// Whether a batch has its signature.
@@ -381,6 +406,13 @@ pub enum Change {
     OpenBreaker(Stop),
     LiftBreaker(Cause),
     PutPolicy(Box<PolicyRecord>),
+    /// A version of a credential as it is now, new or sealed anew.
+    PutCredential(Box<SealedCredential>),
+    /// One version, or (none) all of them; what is known of the name stays.
+    RemoveCredential {
+        name: CredentialName,
+        version: Option<u64>,
+    },
     /// A log that is cosigned here as it is now, new or not.
     PutWitnessed(Box<WitnessedLog>),
     /// Keeps what the core banking system refused, and its own name for why.
@@ -431,12 +463,15 @@ pub enum Change {
     },
     ReleaseSubject {
         subject: DataSubject,
+        by: String,
+        at: UnixMillis,
     },
     /// Keeps who was the first to ask that a subject be erased.
     AskErasure {
         subject: DataSubject,
         by: String,
         at: UnixMillis,
+        reason: String,
     },
     /// Destroys these data keys for ever. `left` stands where the subject's name was; `forget`: what is kept of the
     /// subject besides goes too. Nothing is sealed under them any more, by any daemon.
@@ -445,6 +480,13 @@ pub enum Change {
         left: String,
         forget: Option<DataSubject>,
         at: UnixMillis,
+    },
+    /// An order for signatures that is new.
+    PutSigning(Box<SigningRow>),
+    /// Signatures of an order that has none.
+    KeepSignatures {
+        scope: Sha256,
+        signatures: Vec<u8>,
     },
     /// Every open transaction of what was revoked so far is released.
     RevocationsSwept,

@@ -40,7 +40,9 @@ fn permitted(actor: &Actor, cause: Cause, reason: Option<&str>) -> Result<String
         ) if component == COMPONENT => Ok(actor.name()),
         (Actor::Operator(_), Cause::Operator) => operator(actor, &ROLES),
         (Actor::Operator(_), _) if reason.is_none() => operator(actor, &ROLES),
-        (Actor::Operator(_) | Actor::Agent(_) | Actor::System { .. }, _) => Err(Refusal::OperatorNotPermitted),
+        (Actor::Operator(_) | Actor::Agent(_) | Actor::Program(_) | Actor::System { .. }, _) => {
+            Err(Refusal::OperatorNotPermitted)
+        }
     }
 }
 

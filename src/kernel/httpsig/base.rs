@@ -106,7 +106,12 @@ pub(super) fn signature_base(lines: &[(&str, &str)], parameters: &str) -> Vec<u8
 
 /// The value of Content-Digest for a body: its SHA-256.
 pub fn content_digest(body: &[u8]) -> String {
-    format!("sha-256=:{}:", STANDARD.encode(Sha256::of(&[body]).0))
+    content_digest_of(&Sha256::of(&[body]))
+}
+
+/// The same, of a body whose SHA-256 is known.
+pub fn content_digest_of(body: &Sha256) -> String {
+    format!("sha-256=:{}:", STANDARD.encode(body.0))
 }
 
 /// The SHA-256 that a Content-Digest names.

@@ -207,7 +207,7 @@ impl Transaction {
     pub fn agent(&self) -> Option<&AgentPrincipal> {
         match &self.maker {
             Actor::Agent(agent) => Some(agent),
-            Actor::Operator(_) | Actor::System { .. } => None,
+            Actor::Operator(_) | Actor::Program(_) | Actor::System { .. } => None,
         }
     }
 }

@@ -196,6 +196,16 @@ impl Refused {
             | Refusal::UnknownCase
             | Refusal::CaseTaken
             | Refusal::SecondPersonNeeded
+            | Refusal::UnknownCredential
+            | Refusal::UnknownCredentialVersion
+            | Refusal::CredentialExists
+            | Refusal::CredentialChanged
+            | Refusal::CredentialNotReadable
+            | Refusal::CredentialExpired
+            | Refusal::CredentialDamaged
+            | Refusal::NewestVersionStays
+            | Refusal::TooManyCredentials
+            | Refusal::TooManyCredentialVersions
             | Refusal::SerialTaken
             | Refusal::LogOfAnother
             | Refusal::LogRenamed
@@ -204,6 +214,8 @@ impl Refused {
             | Refusal::LogNotHalted
             | Refusal::HeadNotShown
             | Refusal::SizeTooLarge
+            | Refusal::IdempotencyMismatch
+            | Refusal::UnknownSigning
             | Refusal::StaleCrl => Self::Forbidden,
         }
     }

@@ -39,6 +39,10 @@ impl Leaf<'_> {
         match actor["kind"].as_str() {
             Some("agent") => format!("agent {}", people(&actor["spiffe_id"], 128)),
             Some("operator") => format!("operator {}", people(&actor["name"], 63)),
+            Some("program") => match actor["user"].as_str() {
+                Some(user) => format!("a program of the user {}", text::cleaned(user, 63)),
+                None => format!("a program of the user {}", shown(&actor["uid"])),
+            },
             _ => format!("the daemon ({})", people(&actor["component"], 63)),
         }
     }

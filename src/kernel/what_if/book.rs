@@ -13,6 +13,7 @@ use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine, Ruled,
     Signed,
 };
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, AccountKind, Transaction};
 use crate::kernel::mandate::{self, HeldMandate, Mandate, Signer, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
@@ -324,6 +325,10 @@ impl Book for Supposed {
     }
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
+        Ok(None)
+    }
+
+    fn signing(&self, _scope: &Sha256) -> Ruled<Option<SigningRow>> {
         Ok(None)
     }
 

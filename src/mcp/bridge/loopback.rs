@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bridge, Dial};
 use crate::kernel::json;
+use crate::mcp::standing::with_ground;
 use crate::ops::accepting::{self, Slots};
 use crate::ops::failure::Failure;
 
@@ -43,6 +44,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 struct Shared {
     service: StreamableHttpService<Bridge, LocalSessionManager>,
+    /// For what is asked before the service is.
+    bridge: Bridge,
     secret: SecretString,
 }
 
@@ -57,8 +60,9 @@ pub async fn serve_loopback(dial: Arc<dyn Dial>, listener: TcpListener, secret: 
         .with_json_response(true)
         .with_max_request_body_bytes(BODY_BYTES_MAX)
         .with_cancellation_token(stop.clone());
+    let own = bridge.clone();
     let service = StreamableHttpService::new(move || Ok(bridge.for_another()), Arc::default(), config);
-    let shared = Arc::new(Shared { service, secret });
+    let shared = Arc::new(Shared { service, bridge: own, secret });
     let slots = Slots::new(CONNECTIONS_MAX);
     accepting::accept(&listener, &slots, &stop, |stream, _, slot| {
         let Some(slot) = slot else {
@@ -128,7 +132,8 @@ impl Shared {
             let body = super::stdio::answer(&body, &wrong);
             return said(StatusCode::BAD_REQUEST, body);
         }
-        let response = self.service.handle(Request::from_parts(parts, Full::new(body))).await;
+        let request = with_ground(&self.bridge, Request::from_parts(parts, Full::new(body))).await;
+        let response = self.service.handle(request).await;
         response.map(|body| body.boxed_unsync())
     }
 

@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kernel::tool_manifest::VerifiedManifest;
 use crate::mcp::signed_http::SignedHttp;
+use crate::mcp::standing::Standing;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use failures::{answer_unreadable, told};
@@ -85,7 +86,7 @@ pub async fn serve_lines(
     let failed = |message: String| Failure::fault("stdio_failed", message, "start it again from the MCP client");
     let bridge = Bridge::new(dial);
     let Stdio { read, write, written } = stdio::strict(input, output);
-    let serving = bridge.serve((read, write)).await;
+    let serving = Standing(bridge).serve((read, write)).await;
     let running = match serving {
         Ok(running) => running,
         // The client went away before it said anything.

@@ -4,15 +4,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rmcp::RoleServer;
 use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerCapabilities, SubscriptionFilter};
 use rmcp::service::{Peer, SubscriptionContext};
-use serde_json::{Map, Value, json};
+use rmcp::{RoleServer, ServerHandler};
+use serde_json::{Map, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::Backoff;
-use super::upstream::{Hearing, Question, Unanswered, Upstream};
-use super::{Bridge, DISCOVERY, failures, meta, with_meta};
+use super::upstream::{Followed, Hearing, Question, Unanswered, Upstream};
+use super::{Bridge, DISCOVERY, failures, meta};
+use crate::mcp::standing::{LISTEN, Stands, ground};
 use crate::ops::clock;
 
 /// Errors that pass: as many subscriptions as the agent may have, of a bridge that is gone; a defect of this moment.
@@ -24,13 +25,29 @@ const PASSING_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Lists(Mutex<Option<AbortOnDropHandle<()>>>);
 
+impl Stands for Bridge {
+    /// `None`: the bank is away. It is asked until it is there, and what was missed is told then.
+    type Ground = Option<Followed>;
+
+    async fn stand(&self, requested: &SubscriptionFilter, _: &http::Extensions) -> Result<Option<Followed>, ErrorData> {
+        let filter = requested.supported_by(&ServerHandler::get_info(self).capabilities);
+        let id = RequestId::String(clock::fresh_id("listen_").into());
+        let following = self.upstream.follow(listen(&id, &filter));
+        match tokio::time::timeout(DISCOVERY, following).await {
+            Ok(Ok(followed)) => Ok(Some(followed)),
+            Ok(Err(unanswered)) => refused(unanswered).map_or(Ok(None), Err),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
 impl Bridge {
     /// Keeps a subscription at the bank for as long as the client keeps its own.
     pub(super) async fn subscribed(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
-        let request = context.request_context();
-        let params = with_meta(json!({ "notifications": context.accepted() }), request)?;
-        let hearing = |again| Hearing::Subscription { sink: context.sink(), again };
-        Err(kept(&self.upstream, &request.id, params, hearing).await)
+        let followed = ground::<Option<Followed>>(context)?;
+        let hearing = Hearing::Subscription { sink: context.sink(), accepted: context.accepted() };
+        let was_missed = followed.is_none();
+        Err(kept(&self.upstream, context.accepted(), &hearing, followed, was_missed).await)
     }
 
     /// Tells a client of the generation before, from now on, which of the lists that were announced to it change.
@@ -40,11 +57,9 @@ impl Bridge {
         };
         let upstream = Arc::clone(&self.upstream);
         let following = tokio::spawn(async move {
-            let id = RequestId::String(clock::fresh_id("lists_").into());
-            let params = Map::from_iter([("notifications".to_owned(), json!(filter))]);
-            let hearing = |again| Hearing::Lists { peer: &peer, filter: &filter, again };
+            let hearing = Hearing::Lists { peer: &peer, filter: &filter };
             loop {
-                let refused = kept(&upstream, &id, meta(params.clone(), json!({})), hearing).await;
+                let refused = kept(&upstream, &filter, &hearing, None, false).await;
                 tracing::warn!(why = %refused.message, "the client is not told when the bank's lists change");
                 if !PASSING.contains(&refused.code) {
                     return;
@@ -70,31 +85,58 @@ fn announced(capabilities: &ServerCapabilities) -> Option<SubscriptionFilter> {
     (tools || prompts || resources).then_some(filter)
 }
 
-/// Asks for a subscription again and again, until it is refused: answers why. `hearing`: who is told, and whether it was
-/// broken before.
-async fn kept<'a>(
+/// Follows a subscription, and asks for it again and again until it is refused: answers why. `was_missed`: what has
+/// changed until there is one nobody was told.
+async fn kept(
     upstream: &Upstream,
-    id: &RequestId,
-    params: Map<String, Value>,
-    hearing: impl Fn(bool) -> Hearing<'a>,
+    filter: &SubscriptionFilter,
+    hearing: &Hearing<'_>,
+    mut standing: Option<Followed>,
+    mut was_missed: bool,
 ) -> ErrorData {
     let mut backoff = Backoff::default();
-    let mut again = false;
     loop {
-        let question = Question { id, method: "subscriptions/listen", params: params.clone(), headers: vec![] };
         let begun = Instant::now();
-        match upstream.follow(question, hearing(again)).await {
-            Err(Unanswered::Error(error)) => return error,
-            // Refused by name: asking again changes nothing.
-            Err(Unanswered::Failed(error)) if !failures::may_retry(&error) => return error,
-            // The bank has stopped, or the connection has: it goes on when there is one again.
-            Ok(_) | Err(Unanswered::Away(_) | Unanswered::Failed(_)) => {}
+        let followed = match standing.take() {
+            Some(followed) => Ok(followed),
+            None => {
+                let id = RequestId::String(clock::fresh_id("listen_").into());
+                upstream.follow(listen(&id, filter)).await
+            }
+        };
+        let ended = match followed {
+            Ok(followed) => {
+                if was_missed {
+                    hearing.missed().await;
+                }
+                upstream.hear(followed, hearing).await
+            }
+            Err(unanswered) => Err(unanswered),
+        };
+        if let Some(error) = ended.err().and_then(refused) {
+            return error;
         }
         if begun.elapsed() > DISCOVERY {
             backoff.succeeded();
         }
         let [jitter] = clock::random();
         tokio::time::sleep(backoff.failed(Instant::now(), jitter)).await;
-        again = true;
+        was_missed = true;
+    }
+}
+
+fn listen<'a>(id: &'a RequestId, filter: &SubscriptionFilter) -> Question<'a> {
+    let params = Map::from_iter([("notifications".to_owned(), json!(filter))]);
+    Question { id, method: LISTEN, params: meta(params, json!({})), headers: vec![] }
+}
+
+/// Why asking again changes nothing. `None`: the bank has stopped, or the connection has, and it goes on when there is
+/// one again.
+fn refused(unanswered: Unanswered) -> Option<ErrorData> {
+    match unanswered {
+        Unanswered::Error(error) => Some(error),
+        // Refused by name.
+        Unanswered::Failed(error) if !failures::may_retry(&error) => Some(error),
+        Unanswered::Away(_) | Unanswered::Failed(_) => None,
     }
 }

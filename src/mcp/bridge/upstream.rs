@@ -15,10 +15,10 @@ use rmcp::model::{
 use rmcp::service::{Peer, SubscriptionSink};
 use rmcp::{RoleServer, model::JsonRpcMessage};
 use serde_json::{Map, Value, json};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::Dial;
-use super::answer::{self, Answer, Unread};
+use super::answer::{self, Answer, Events, Unread};
 use super::backoff::Backoff;
 use super::failures::{self, Ended, told};
 use crate::mcp::signed_http::{Message, SignedHttp, Unsent};
@@ -28,6 +28,7 @@ use crate::ops::failure::{Failure, Kind};
 /// The one revision that is spoken to the bank.
 pub(super) const VERSION: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 const VERSION_TEXT: &str = "2026-07-28";
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 /// Longer than the bank's own limit for a request; begins anew with each sign of life.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -49,18 +50,29 @@ pub(super) struct Question<'a> {
 /// Who hears what the bank says before its answer.
 pub(super) enum Hearing<'a> {
     Caller(&'a Peer<RoleServer>),
-    /// `again`: the subscription was broken, and what changed meanwhile nobody has heard.
     Subscription {
         sink: &'a SubscriptionSink,
-        again: bool,
+        accepted: &'a SubscriptionFilter,
     },
     /// A client that hears of changed lists outside of any subscription.
     Lists {
         peer: &'a Peer<RoleServer>,
         filter: &'a SubscriptionFilter,
-        again: bool,
     },
     Nobody,
+}
+
+/// A subscription that the bank has acknowledged.
+pub(super) struct Followed {
+    link: Arc<Link>,
+    events: Events,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// The head of an answer, or all of it.
+enum Begun {
+    Whole(Value),
+    Events(Events),
 }
 
 /// What came of a question.
@@ -86,7 +98,7 @@ pub(super) struct Upstream {
     dial: Arc<dyn Dial>,
     current: Mutex<Current>,
     calls: Semaphore,
-    subscriptions: Semaphore,
+    subscriptions: Arc<Semaphore>,
 }
 
 /// The lock is held while a client is made, so that a crowd makes one.
@@ -111,34 +123,55 @@ impl Upstream {
             dial,
             current: Mutex::default(),
             calls: Semaphore::new(CALLS_MAX),
-            subscriptions: Semaphore::new(SUBSCRIPTIONS_MAX),
+            subscriptions: Arc::new(Semaphore::new(SUBSCRIPTIONS_MAX)),
         }
     }
 
     /// Asks, and waits for the answer.
     pub(super) async fn ask(&self, question: Question<'_>, hearing: Hearing<'_>) -> Result<Value, Unanswered> {
         let _turn = self.calls.acquire().await.expect("the semaphore is never closed");
-        self.exchange(question, hearing, Some(SILENCE_MAX)).await
+        let (link, begun) = self.begun(question).await?;
+        match begun {
+            Begun::Whole(message) => last(message).unwrap_or_else(|| Err(unreadable("no answer in it"))),
+            Begun::Events(events) => self.heard(&link, events, &hearing, Some(SILENCE_MAX)).await,
+        }
     }
 
-    /// Asks for what has no end of its own: however long it is silent, it is waited for.
-    pub(super) async fn follow(&self, question: Question<'_>, hearing: Hearing<'_>) -> Result<Value, Unanswered> {
-        let Ok(_turn) = self.subscriptions.try_acquire() else {
+    /// Asks for a subscription, and waits until the bank has acknowledged it.
+    pub(super) async fn follow(&self, question: Question<'_>) -> Result<Followed, Unanswered> {
+        let Ok(turn) = Arc::clone(&self.subscriptions).try_acquire_owned() else {
             return Err(Unanswered::Error(told(&Failure::busy(
                 "too_many_subscriptions",
                 format!("{SUBSCRIPTIONS_MAX} subscriptions are open already"),
                 "end those that are not needed",
             ))));
         };
-        self.exchange(question, hearing, None).await
+        let (link, begun) = self.begun(question).await?;
+        let mut events = match begun {
+            Begun::Whole(message) => return Err(refused(message)),
+            Begun::Events(events) => events,
+        };
+        loop {
+            match events.next(Some(SILENCE_MAX)).await {
+                Ok(Some(message)) if message["method"] == ACKNOWLEDGED => {
+                    return Ok(Followed { link, events, _turn: turn });
+                }
+                // Nothing is said before it (MCP 2026-07-28, subscriptions).
+                Ok(Some(message)) if message.get("method").is_some() => {}
+                Ok(Some(message)) => return Err(refused(message)),
+                Ok(None) => return Err(self.lost(&link, "the stream ended before it was acknowledged").await),
+                Err(unread) => return Err(self.unread(&link, unread).await),
+            }
+        }
     }
 
-    async fn exchange(
-        &self,
-        question: Question<'_>,
-        hearing: Hearing<'_>,
-        silence: Option<Duration>,
-    ) -> Result<Value, Unanswered> {
+    /// Hands on what a subscription says until it ends. It has no end of its own: however long it is silent, it is
+    /// waited for.
+    pub(super) async fn hear(&self, followed: Followed, hearing: &Hearing<'_>) -> Result<Value, Unanswered> {
+        self.heard(&followed.link, followed.events, hearing, None).await
+    }
+
+    async fn begun(&self, question: Question<'_>) -> Result<(Arc<Link>, Begun), Unanswered> {
         let link = self.link().await?;
         let message = message(question);
         let posted = tokio::time::timeout(SILENCE_MAX, link.http.post(&link.url, message)).await;
@@ -152,11 +185,20 @@ impl Upstream {
             Ok(read) => read,
             Err(_) => Err(Unread::Lost("its answer does not end".into())),
         };
-        let mut events = match read {
-            Ok(Answer::Whole(message)) => return last(message).unwrap_or_else(|| Err(unreadable("no answer in it"))),
-            Ok(Answer::Events(events)) => events,
-            Err(unread) => return Err(self.unread(&link, unread).await),
-        };
+        match read {
+            Ok(Answer::Whole(message)) => Ok((link, Begun::Whole(message))),
+            Ok(Answer::Events(events)) => Ok((link, Begun::Events(events))),
+            Err(unread) => Err(self.unread(&link, unread).await),
+        }
+    }
+
+    async fn heard(
+        &self,
+        link: &Arc<Link>,
+        mut events: Events,
+        hearing: &Hearing<'_>,
+        silence: Option<Duration>,
+    ) -> Result<Value, Unanswered> {
         loop {
             match events.next(silence).await {
                 Ok(Some(message)) if message.get("method").is_some() => hearing.tell(message).await,
@@ -165,8 +207,8 @@ impl Upstream {
                         return answer;
                     }
                 }
-                Ok(None) => return Err(self.lost(&link, "the stream ended before the answer").await),
-                Err(unread) => return Err(self.unread(&link, unread).await),
+                Ok(None) => return Err(self.lost(link, "the stream ended before the answer").await),
+                Err(unread) => return Err(self.unread(link, unread).await),
             }
         }
     }
@@ -266,6 +308,14 @@ fn unreadable(reason: &str) -> Unanswered {
     Unanswered::Failed(told(&failures::answer_unreadable(reason)))
 }
 
+/// Why there is no subscription: the bank's own words, or an end where there should be a beginning.
+fn refused(message: Value) -> Unanswered {
+    match last(message) {
+        Some(Err(unanswered)) => unanswered,
+        Some(Ok(_)) | None => unreadable("no acknowledgment in it"),
+    }
+}
+
 /// The answer in a message; `None` when it is none.
 fn last(mut message: Value) -> Option<Result<Value, Unanswered>> {
     if let Some(result) = message.get_mut("result") {
@@ -319,36 +369,48 @@ impl Hearing<'_> {
                 // Whoever does not listen any more misses it.
                 let _ = peer.send_notification(heard).await;
             }
-            Self::Subscription { sink, again } => match heard {
-                // It was acknowledged here already. What was missed may be anything.
-                ServerNotification::SubscriptionsAcknowledgedNotification(_) => {
-                    if *again {
-                        let _ = sink.notify_tool_list_changed().await;
-                        let _ = sink.notify_prompt_list_changed().await;
-                        let _ = sink.notify_resource_list_changed().await;
-                    }
-                }
-                heard => {
-                    let _ = sink.send(heard).await;
-                }
-            },
-            Self::Lists { peer, filter, again } => {
-                let was_missed =
-                    matches!(heard, ServerNotification::SubscriptionsAcknowledgedNotification(_)) && *again;
-                let tools = was_missed && filter.tools_list_changed == Some(true);
-                if tools || matches!(heard, ServerNotification::ToolListChangedNotification(_)) {
+            Self::Subscription { sink, .. } => {
+                let _ = sink.send(heard).await;
+            }
+            Self::Lists { peer, .. } => {
+                if matches!(heard, ServerNotification::ToolListChangedNotification(_)) {
                     let _ = peer.notify_tool_list_changed().await;
                 }
-                let prompts = was_missed && filter.prompts_list_changed == Some(true);
-                if prompts || matches!(heard, ServerNotification::PromptListChangedNotification(_)) {
+                if matches!(heard, ServerNotification::PromptListChangedNotification(_)) {
                     let _ = peer.notify_prompt_list_changed().await;
                 }
-                let resources = was_missed && filter.resources_list_changed == Some(true);
-                if resources || matches!(heard, ServerNotification::ResourceListChangedNotification(_)) {
+                if matches!(heard, ServerNotification::ResourceListChangedNotification(_)) {
                     let _ = peer.notify_resource_list_changed().await;
                 }
             }
             Self::Nobody => {}
+        }
+    }
+
+    /// Says that everything that is followed may have changed: nobody knows what did, meanwhile.
+    pub(super) async fn missed(&self) {
+        match self {
+            Self::Subscription { sink, accepted } => {
+                // The library leaves what was not asked for.
+                let _ = sink.notify_tool_list_changed().await;
+                let _ = sink.notify_prompt_list_changed().await;
+                let _ = sink.notify_resource_list_changed().await;
+                for uri in accepted.resource_subscriptions.iter().flatten() {
+                    let _ = sink.notify_resource_updated(uri).await;
+                }
+            }
+            Self::Lists { peer, filter } => {
+                if filter.tools_list_changed == Some(true) {
+                    let _ = peer.notify_tool_list_changed().await;
+                }
+                if filter.prompts_list_changed == Some(true) {
+                    let _ = peer.notify_prompt_list_changed().await;
+                }
+                if filter.resources_list_changed == Some(true) {
+                    let _ = peer.notify_resource_list_changed().await;
+                }
+            }
+            Self::Caller(_) | Self::Nobody => {}
         }
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use rmcp::ErrorData;
 use rmcp::model::SubscriptionFilter;
 use rmcp::service::SubscriptionContext;
+use tokio::sync::watch;
 
+use super::places::Place;
 use super::resources::{self, Named};
 use super::{Look, Seen, ToolGate};
 use crate::kernel::credential::pair::VerifiedAgent;
-use crate::kernel::types::ApprovalId;
+use crate::kernel::types::{ApprovalId, UnixMillis};
 use crate::ops::clock;
 
 /// So often it is seen to that the agent may still be served, and that nothing has come to its end: without the store.
@@ -46,48 +48,84 @@ fn approval_of(uri: &str) -> Option<ApprovalId> {
     }
 }
 
-/// Tells changes until the client is gone or the agent may not be served any more.
-pub(super) async fn tell(
+/// What a subscription rests on: what was seen before it was acknowledged.
+pub(super) struct Watch {
     gate: Arc<dyn ToolGate>,
     agent: Arc<VerifiedAgent>,
-    subscription: SubscriptionContext,
-) -> Result<(), ErrorData> {
-    let approvals: Arc<[ApprovalId]> = {
-        let followed = subscription.accepted().resource_subscriptions.iter().flatten();
-        followed.filter_map(|uri| approval_of(uri)).collect()
-    };
-    let mut changes = gate.changes();
-    let mut last: Option<Seen> = None;
-    loop {
-        changes.mark_unchanged();
-        let (look, who, followed) = (Arc::clone(&gate), Arc::clone(&agent), Arc::clone(&approvals));
-        let seen = tokio::task::spawn_blocking(move || look.seen_by(&who, &followed)).await;
-        let until = match seen {
-            Ok(Look::Seen(now)) => {
-                let before = last.get_or_insert_with(|| now.clone());
-                if !say(&subscription, before, &now, &approvals).await {
-                    return Ok(());
-                }
-                last.insert(now).until
+    approvals: Arc<[ApprovalId]>,
+    changes: watch::Receiver<u64>,
+    last: Option<Seen>,
+    /// When there is something to be seen without a change.
+    until: Option<UnixMillis>,
+    _place: Place,
+}
+
+impl Watch {
+    /// Begins to watch. `requested` is the filter, of which more is asked for than is served.
+    pub(super) async fn begin(
+        gate: Arc<dyn ToolGate>,
+        agent: Arc<VerifiedAgent>,
+        requested: &SubscriptionFilter,
+        place: Place,
+    ) -> Self {
+        let accepted = accepted(requested);
+        let followed = accepted.resource_subscriptions.iter().flatten();
+        let approvals = followed.filter_map(|uri| approval_of(uri)).collect();
+        let changes = gate.changes();
+        let mut watch = Self { gate, agent, approvals, changes, last: None, until: None, _place: place };
+        match watch.look().await {
+            Look::Seen(now) => {
+                watch.until = now.until;
+                watch.last = Some(now);
             }
             // The next look says.
-            Ok(Look::Unknown) | Err(_) => Some(clock::now()),
-            Ok(Look::Refused) => return Ok(()),
-        };
-        // Nothing that was seen becomes another thing before one of these.
-        loop {
-            tokio::select! {
-                _ = changes.changed() => break,
-                () = tokio::time::sleep(GLANCE) => {}
-                () = subscription.cancelled() => return Ok(()),
-            }
-            if !gate.may_be_served(&agent) {
-                return Ok(());
-            }
-            if until.is_some_and(|until| clock::now() >= until) {
-                break;
+            Look::Unknown | Look::Refused => watch.until = Some(clock::now()),
+        }
+        watch
+    }
+
+    /// Tells changes until the client is gone or the agent may not be served any more.
+    pub(super) async fn tell(mut self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        while self.may_have_changed(&subscription).await {
+            self.changes.mark_unchanged();
+            match self.look().await {
+                Look::Seen(now) => {
+                    let before = self.last.get_or_insert_with(|| now.clone());
+                    if !say(&subscription, before, &now, &self.approvals).await {
+                        return Ok(());
+                    }
+                    self.until = now.until;
+                    self.last = Some(now);
+                }
+                Look::Unknown => self.until = Some(clock::now()),
+                Look::Refused => return Ok(()),
             }
         }
+        Ok(())
+    }
+
+    /// Waits until there may be something new. False: there is nobody to be told any more.
+    async fn may_have_changed(&mut self, subscription: &SubscriptionContext) -> bool {
+        // Nothing that was seen becomes another thing before one of these.
+        loop {
+            let is_changed = tokio::select! {
+                _ = self.changes.changed() => true,
+                () = tokio::time::sleep(GLANCE) => false,
+                () = subscription.cancelled() => return false,
+            };
+            if !self.gate.may_be_served(&self.agent) {
+                return false;
+            }
+            if is_changed || self.until.is_some_and(|until| clock::now() >= until) {
+                return true;
+            }
+        }
+    }
+
+    async fn look(&self) -> Look {
+        let (gate, agent, approvals) = (Arc::clone(&self.gate), Arc::clone(&self.agent), Arc::clone(&self.approvals));
+        let seen = tokio::task::spawn_blocking(move || gate.seen_by(&agent, &approvals)).await;
+        seen.unwrap_or(Look::Unknown)
     }
 }
 

@@ -184,6 +184,8 @@ impl Payments {
             | Effect::PolicyInForce { .. }
             | Effect::CrlNumber(_)
             | Effect::LogAccepted { .. }
+            | Effect::Vault(_)
+            | Effect::Signing { .. }
             | Effect::Witnessed(_)
             | Effect::Done { .. } => return Err(unexpected()),
         };

@@ -112,3 +112,27 @@ pub fn certificates(facts: &Facts) -> Found {
         found.with(format!("{}, until", role.label), until, "countersign key show")
     })
 }
+
+pub fn credentials(facts: &Facts) -> Found {
+    by_doctor(
+        facts,
+        &["vault", "vault reader"],
+        [
+            "each value is sealed under the newest key of the token, for named readers, and read through the audit log alone",
+            "all are sealed; some have ended, wait to be sealed anew or are not to be had",
+            "some cannot be opened with this token, or the store was changed",
+        ],
+    )
+}
+
+pub fn programs(facts: &Facts) -> Found {
+    by_doctor(
+        facts,
+        &["signing service"],
+        [
+            "each key signs the kinds and for the callers that the configuration names, each order in the log before its signature",
+            "all are named; some keys sign for nobody, cannot sign now, or sign what nobody can tell the purpose of",
+            "the keys cannot be read",
+        ],
+    )
+}

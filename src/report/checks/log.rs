@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{DOCTOR, Found, Outcome, by_doctor, listed};
-use crate::report::facts::{Facts, Whose};
+use crate::report::facts::{Facts, LeafLine, Whose};
 
 const STATUS: &str = "countersign status";
 const SHOW: &str = "countersign audit show";
@@ -132,7 +132,9 @@ pub fn names(facts: &Facts) -> Found {
         Ok(leaves) => leaves,
         Err(why) => return Found::unread(at, why, SHOW),
     };
-    let nameless = leaves.iter().filter(|leaf| leaf.actor.is_none() || leaf.at.is_none()).count();
+    // What was erased as it may be is no leaf that says nobody's name.
+    let (erased, readable): (Vec<&LeafLine>, Vec<&LeafLine>) = leaves.iter().partition(|leaf| leaf.is_erased);
+    let nameless = readable.iter().filter(|leaf| leaf.actor.is_none() || leaf.at.is_none()).count();
     let mut by: BTreeMap<&str, u64> = BTreeMap::new();
     for actor in leaves.iter().filter_map(|leaf| leaf.actor.as_deref()) {
         *by.entry(actor).or_default() += 1;
@@ -141,15 +143,18 @@ pub fn names(facts: &Facts) -> Found {
         (true, _) => (Outcome::NotMet, "there is no leaf yet"),
         (false, 0) => (
             Outcome::Met,
-            "each of the leaves that were looked at names its actor and its time, as the store has them: \
+            "each of the leaves that were looked at and are not erased names its actor and its time, as the store has them: \
              whether they are what was signed is what `countersign audit check` says",
         ),
-        (false, _) => (Outcome::Partly, "of some leaves the body is not readable any more: erased, or not JSON"),
+        (false, _) => {
+            (Outcome::Partly, "some leaves name nobody or no time, and are not erased: they are damaged, or not JSON")
+        }
     };
     let place = leaves.first().zip(leaves.last()).map(|(first, last)| format!("{} to {}", first.index, last.index));
     Found::new(outcome, at, says)
         .with("leaves looked at", place.unwrap_or_else(|| "none".into()), SHOW)
         .with("by actor", listed(by.iter().map(|(actor, count)| format!("{actor} {count}"))), SHOW)
+        .with("erased", erased.len(), SHOW)
         .with("without a name or a time", nameless, SHOW)
 }
 

@@ -1,8 +1,9 @@
 //! Carrying out a decision's orders on the sheet, with its leaf.
 
-use super::sheet::{AccountRow, EntryRow, LeafRow, NonceRow, Revoked, Sheet, TransactionRow, Written};
+use super::sheet::{AccountRow, EntryRow, LeafRow, NonceRow, Revoked, Sheet, SigningSlot, TransactionRow, Written};
 use crate::kernel::command::{Command, Decision, LeafRef, Posted};
 use crate::kernel::decide::{Change, Decided, RowFault, leaf_body};
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Entry, Inconsistent, Transaction, TransactionState};
 use crate::kernel::merkle;
 use crate::kernel::receipt::commitment;
@@ -127,6 +128,18 @@ impl Sheet {
                 row.binding = None;
                 row.changed = true;
             }
+            Change::PutSigning(row) => {
+                let scope = row.scope.0;
+                self.signings.insert(scope, SigningSlot { row: Some(*row), written: Written::New });
+            }
+            Change::KeepSignatures { scope, signatures } => {
+                let slot = self.signings.get_mut(&scope.0);
+                let row = slot.as_ref().and_then(|slot| slot.row.as_ref());
+                let kept = row.map(|row| SigningRow { signatures: Some(signatures), ..row.clone() });
+                let unread = || Inconsistent(format!("the order {} is changed but not there", scope.hex()));
+                let (slot, kept) = slot.zip(kept).ok_or_else(unread)?;
+                *slot = SigningSlot { row: Some(kept), written: slot.written.changed() };
+            }
             Change::UseNonce { nonce, at } => {
                 self.nonces.insert(nonce.0, NonceRow::TakenNow(Day::utc(at).0));
             }
@@ -190,6 +203,8 @@ impl Sheet {
             Change::PutMerchant(_)
             | Change::PutCase(_)
             | Change::PutPolicy(_)
+            | Change::PutCredential(_)
+            | Change::RemoveCredential { .. }
             | Change::PutWitnessed(_)
             | Change::KeepRefusal(_)
             | Change::JournalCertificate(_)

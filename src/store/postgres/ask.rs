@@ -11,6 +11,7 @@ use super::policies;
 use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use super::sheet::Question;
+use super::vault;
 use super::witness;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord};
 use crate::kernel::decide::{HistoryLine, ManualCase, Marking, Merchant, Offer, PolicyLine, Signed, marks_of};
@@ -162,6 +163,9 @@ pub(super) async fn ask(session: &mut Session, question: &Question) -> Read<Answ
             let found: Vec<WitnessedLog> = all(session, witness::LOGS, vec![], witness::log).await?;
             Box::new(found)
         }
+        Question::Credential(name) => Box::new(vault::head(session, name).await?),
+        Question::CredentialVersion { name, version } => Box::new(vault::version(session, name, *version).await?),
+        Question::Credentials => Box::new(vault::count(session).await?),
         Question::Subject(subject) => Box::new(keys::subject(session, subject).await?),
         Question::LapsedKeys { before, limit } => Box::new(keys::keys_before(session, *before, *limit).await?),
         Question::CrlNumber(issuer) => {

@@ -96,12 +96,13 @@ pub(super) async fn commit(
     let footprints = footprints(next);
     let prepared = async {
         let mut calls = sheet.pending()?;
-        calls.extend(sheet.batch()?);
+        let (batch, document) = sheet.batch()?.unzip();
+        calls.extend(batch);
         let written = session.prepared(calls).await?;
         let beginning = if next.is_empty() { None } else { Some(Beginning::of(session, &footprints).await?) };
-        Ok((written, beginning))
+        Ok((written, beginning, document.map(|document| (sheet.batch, document))))
     };
-    let (written, beginning) = match prepared.await {
+    let (written, beginning, made) = match prepared.await {
         Ok(prepared) => prepared,
         Err(stopped) => {
             ended(Err(undo(session, stopped).await));
@@ -145,6 +146,9 @@ pub(super) async fn commit(
         };
         let is_lost = matches!(committed, Err(Failed::Unknown(_) | Failed::NotBegun(_)));
         let is_committed = committed.is_ok();
+        if let Some((batch, document)) = made.filter(|_| is_committed) {
+            session.committed.remember(batch, document);
+        }
         ended(committed);
         if is_lost {
             return None;

@@ -14,6 +14,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use super::tls::Tls;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
+use crate::store::committed::Committed;
 use crate::store::sealing::Slot;
 use crate::store::settings::StoreSettings;
 
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub(super) settings: StoreSettings,
     /// What seals leaves, shared by all connections of one store.
     pub(super) sealing: Slot,
+    /// What was committed over them to be signed.
+    pub(super) committed: Committed,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -91,7 +94,7 @@ impl Endpoint {
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES)
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
-        Ok(Self { config, tls, settings: settings.clone(), sealing: Slot::default() })
+        Ok(Self { config, tls, settings: settings.clone(), sealing: Slot::default(), committed: Committed::default() })
     }
 }
 

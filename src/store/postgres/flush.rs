@@ -14,7 +14,7 @@ use crate::kernel::command::{Actor, Posted};
 use crate::kernel::decide::{Binding, Change, RowFault, batch_document};
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::policy::transaction::Pace;
-use crate::kernel::types::{ApprovalId, CaseId, TransactionId, UnixMillis};
+use crate::kernel::types::{ApprovalId, CaseId, Sha256, TransactionId, UnixMillis};
 
 /// A column of a statement's rows.
 fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Parameter<'a>
@@ -51,6 +51,7 @@ impl Sheet {
         self.paces(&mut calls);
         self.single_use(&mut calls);
         self.data_keys(&mut calls);
+        self.signings(&mut calls);
         self.leaves(&mut calls);
         for change in &self.rare {
             rare::calls(change, &mut calls)?;
@@ -67,16 +68,17 @@ impl Sheet {
         Ok(calls)
     }
 
-    /// The batch of this commit's statements, if it has any: written last.
-    pub(super) fn batch(&self) -> Result<Option<Call<'_>>, RowFault> {
+    /// The batch of this commit's statements, if it has any, which is written last, and the hash of what is to be signed.
+    pub(super) fn batch(&self) -> Result<Option<(Call<'_>, Sha256)>, RowFault> {
         if self.statements.is_empty() {
             return Ok(None);
         }
         let document = batch_document(self.batch, &self.statements, UnixMillis(self.at_ms))?;
+        let hash = Sha256::of(&[&document]);
         let leaves: Vec<u8> = self.statements.iter().flat_map(|leaf| leaf.0).collect();
         let sql = "INSERT INTO batches (batch, document, leaves) VALUES ($1, $2, $3)";
         let parameters: Vec<Parameter<'_>> = vec![Box::new(self.batch), Box::new(document), Box::new(leaves)];
-        Ok(Some(Call { sql: sql.into(), parameters }))
+        Ok(Some((Call { sql: sql.into(), parameters }, hash)))
     }
 
     /// Everything that was pending is in the database now.
@@ -102,6 +104,9 @@ impl Sheet {
             if let NonceRow::TakenNow(_) = nonce {
                 *nonce = NonceRow::Taken;
             }
+        }
+        for slot in self.signings.values_mut() {
+            slot.written = Written::Same;
         }
         self.entries.clear();
         self.leaves.clear();

@@ -14,6 +14,7 @@ use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine, Ruled,
     Signed, decide, marks_of_signer,
 };
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey, PaymentKind};
@@ -22,6 +23,7 @@ use crate::kernel::types::{
     AccountId, ApprovalId, CaseId, Currency, Day, KeyId, MandateId, MerchantId, Money, ProductId, Serial, Sha256,
     SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::vault::VaultAct;
 use crate::kernel::witness::WitnessedLog;
 
 /// Rows to fetch, each once.
@@ -142,6 +144,8 @@ impl Footprint {
             // No other commit seals under a key while it is destroyed.
             | Act::Subject { .. }
             | Act::LapseKeys { .. }
+            // Of two versions of one number that daemons keep at the same moment, one is refused.
+            | Act::Vault(VaultAct::Keep { .. } | VaultAct::Remove { .. } | VaultAct::Rewrap { .. })
             | Act::Sweep { .. } => {
                 self.alone = true;
             }
@@ -152,6 +156,10 @@ impl Footprint {
             | Act::ReleaseCertificate { .. }
             | Act::NextCrlNumber { .. }
             | Act::SignBatch { .. }
+            | Act::Vault(VaultAct::Read { .. })
+            // Their one row is found by scouting.
+            | Act::SignExternal(_)
+            | Act::KeepSignatures { .. }
             | Act::Record { .. } => {}
         }
     }
@@ -409,6 +417,10 @@ impl Book for Scout {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         Ok(None)
+    }
+
+    fn signing(&self, scope: &Sha256) -> Ruled<Option<SigningRow>> {
+        self.note(Key::Signing(*scope), None)
     }
 
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {

@@ -10,10 +10,10 @@ use super::reads::Ask;
 use super::rows::{self, Read};
 use super::session::{Parameter, Session};
 use super::sheet::Sheet;
-use crate::kernel::decide::{Change, RowFault, SubjectRow};
+use crate::kernel::decide::{Change, RowFault, Said, SubjectRow};
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::UnixMillis;
-use crate::store::sealing::{DESTROYED, DataKey, DataKeyRow, KeysClosed, LeafRow, open};
+use crate::store::sealing::{ALL_HELD, DESTROYED, DataKey, DataKeyRow, FORGET_MARKS, KeysClosed, LeafRow, open};
 use crate::store::{DestroyedKeys, KeyWork, LeafRecord, StoreFault, StoreKey, SubjectLine, SubjectQuery};
 
 /// Subjects whose key of this month a session remembers: about a kilobyte each.
@@ -39,6 +39,7 @@ impl Remembered {
     pub(super) fn as_of(&mut self, changes: i64) {
         if self.changes != changes || self.known.len() > REMEMBERED_MAX {
             self.known.clear();
+            self.was_sealed = None;
             self.changes = changes;
         }
     }
@@ -105,11 +106,12 @@ async fn was_sealed(session: &mut Session) -> Read<bool> {
 pub(super) async fn work(session: &mut Session, work: &KeyWork) -> Read<()> {
     let (sql, key) = match work {
         KeyWork::Keep(key) => (
-            "INSERT INTO store_keys (id, wrapping_key, wrapped, made) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO store_keys (id, wrapping_key, wrapped, made, first_row) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (id) DO NOTHING",
             key,
         ),
         KeyWork::Rewrap(key) => {
-            ("UPDATE store_keys SET wrapping_key = $2, wrapped = $3 WHERE id = $1 AND made = $4", key)
+            ("UPDATE store_keys SET wrapping_key = $2, wrapped = $3, first_row = $5 WHERE id = $1 AND made = $4", key)
         }
     };
     let parameters: Vec<Parameter<'_>> = vec![
@@ -117,8 +119,12 @@ pub(super) async fn work(session: &mut Session, work: &KeyWork) -> Read<()> {
         Box::new(key.wrapping_key.0.as_slice()),
         Box::new(key.wrapped.as_slice()),
         Box::new(key.made.0),
+        Box::new(key.first_row),
     ];
     session.query(&Call { sql: sql.into(), parameters }).await?;
+    // A daemon that seals nothing yet finds out before its next leaf.
+    let tell = "UPDATE key_changes SET count = count + 1";
+    session.query(&Call { sql: tell.into(), parameters: vec![] }).await?;
     Ok(())
 }
 
@@ -128,19 +134,25 @@ pub(super) async fn subject(session: &mut Session, subject: &DataSubject) -> Rea
     let keys = "SELECT id FROM data_keys WHERE subject = $1 AND wrapped IS NOT NULL ORDER BY id";
     let keys = session.query(&Call { sql: keys.into(), parameters: name() }).await?;
     let keys = keys.iter().map(|row| rows::get(row, 0)).collect::<Read<Vec<i64>>>()?;
-    let marks = "SELECT hold_at IS NOT NULL, erasure_by FROM subject_marks WHERE subject = $1";
+    let all_held = session.query(&Call { sql: ALL_HELD.into(), parameters: vec![] }).await?;
+    let all_held = all_held.first().map_or(Ok(false), |row| rows::get(row, 0))?;
+    let marks = "SELECT hold_at IS NOT NULL, erasure_by, erasure_at, released_by, released_at
+                 FROM subject_marks WHERE subject = $1";
     let marks = session.query(&Call { sql: marks.into(), parameters: name() }).await?;
-    let (held, erasure_asked_by) = match marks.first() {
-        Some(row) => (rows::get(row, 0)?, rows::get(row, 1)?),
-        None => (false, None),
+    let Some(row) = marks.first() else {
+        return Ok(SubjectRow { keys, all_held, ..SubjectRow::default() });
     };
-    Ok(SubjectRow { keys, held, erasure_asked_by })
+    let said = |by: usize| -> Read<Option<Said>> {
+        let at = rows::get::<Option<i64>>(row, by + 1)?.map(UnixMillis);
+        Ok(rows::get::<Option<String>>(row, by)?.zip(at).map(|(by, at)| Said { by, at }))
+    };
+    Ok(SubjectRow { keys, held: rows::get(row, 0)?, all_held, erasure_asked: said(1)?, released: said(3)? })
 }
 
 /// Data keys of months before this one, but for those of subjects that are held.
 pub(super) async fn keys_before(session: &mut Session, before: Period, limit: u32) -> Read<Vec<i64>> {
     let sql = "SELECT k.id FROM data_keys k WHERE k.period < $1 AND k.wrapped IS NOT NULL AND NOT EXISTS
-                   (SELECT 1 FROM subject_marks m WHERE m.subject = k.subject AND m.hold_at IS NOT NULL)
+                   (SELECT 1 FROM subject_marks m WHERE m.subject IN (k.subject, 'all') AND m.hold_at IS NOT NULL)
                ORDER BY k.period, k.id LIMIT $2";
     let parameters: Vec<Parameter<'_>> = vec![Box::new(before.0), Box::new(i64::from(limit))];
     let keys = session.query(&Call { sql: sql.into(), parameters }).await?;
@@ -157,20 +169,22 @@ pub(super) fn hold<'a>(subject: &DataSubject, by: &'a str, at: UnixMillis, reaso
     }
 }
 
-pub(super) fn release<'a>(subject: &DataSubject) -> [Call<'a>; 2] {
-    let of = |sql: &'static str| Call { sql: sql.into(), parameters: vec![Box::new(subject.to_string())] };
-    [
-        of("UPDATE subject_marks SET hold_by = NULL, hold_at = NULL, hold_reason = NULL WHERE subject = $1"),
-        of("DELETE FROM subject_marks WHERE subject = $1 AND hold_at IS NULL AND erasure_at IS NULL"),
-    ]
-}
-
-pub(super) fn ask_erasure<'a>(subject: &DataSubject, by: &'a str, at: UnixMillis) -> Call<'a> {
+pub(super) fn release<'a>(subject: &DataSubject, by: &'a str, at: UnixMillis) -> Call<'a> {
     Call {
-        sql: "INSERT INTO subject_marks (subject, erasure_by, erasure_at) VALUES ($1, $2, $3)
-              ON CONFLICT (subject) DO UPDATE SET erasure_by = excluded.erasure_by, erasure_at = excluded.erasure_at"
+        sql: "UPDATE subject_marks SET hold_by = NULL, hold_at = NULL, hold_reason = NULL, released_by = $2,
+              released_at = $3 WHERE subject = $1"
             .into(),
         parameters: vec![Box::new(subject.to_string()), Box::new(by), Box::new(at.0)],
+    }
+}
+
+pub(super) fn ask_erasure<'a>(subject: &DataSubject, by: &'a str, at: UnixMillis, reason: &'a str) -> Call<'a> {
+    Call {
+        sql: "INSERT INTO subject_marks (subject, erasure_by, erasure_at, erasure_reason) VALUES ($1, $2, $3, $4)
+              ON CONFLICT (subject) DO UPDATE SET erasure_by = excluded.erasure_by, erasure_at = excluded.erasure_at,
+              erasure_reason = excluded.erasure_reason"
+            .into(),
+        parameters: vec![Box::new(subject.to_string()), Box::new(by), Box::new(at.0), Box::new(reason)],
     }
 }
 
@@ -190,7 +204,8 @@ pub(super) fn destroy<'a>(
         sql: "DELETE FROM subject_marks WHERE subject = $1".into(),
         parameters: vec![Box::new(subject.to_string())],
     });
-    [destroy, tell].into_iter().chain(forget)
+    let nobodys = Call { sql: FORGET_MARKS.into(), parameters: vec![] };
+    [destroy, tell].into_iter().chain(forget).chain([nobodys])
 }
 
 impl PostgresStore {
@@ -203,23 +218,33 @@ impl PostgresStore {
     }
 
     pub(super) fn read_store_keys(&self) -> Result<Vec<StoreKey>, StoreFault> {
-        let sql = "SELECT id, wrapping_key, wrapped, made FROM store_keys ORDER BY id";
+        let sql = "SELECT id, wrapping_key, wrapped, made, first_row FROM store_keys ORDER BY id";
         self.all(sql, vec![], |row| {
-            let wrapping_key = rows::sha256(row, 1)?;
+            let (wrapping_key, first_row) = (rows::sha256(row, 1)?, rows::get(row, 4)?);
             let (id, made) = (rows::get(row, 0)?, UnixMillis(rows::get(row, 3)?));
-            Ok(StoreKey { id, wrapping_key, wrapped: rows::get(row, 2)?, made })
+            Ok(StoreKey { id, wrapping_key, first_row, wrapped: rows::get(row, 2)?, made })
         })
+    }
+
+    /// The first row that is sealed, or the next one.
+    pub(super) fn read_first_sealed_row(&self) -> Result<i64, StoreFault> {
+        // Without data keys nothing is sealed, and nobody reads all leaves to find that out.
+        let sql = "SELECT coalesce(
+                       (SELECT row FROM leaves WHERE data_key IS NOT NULL AND EXISTS (SELECT 1 FROM data_keys)
+                        ORDER BY row LIMIT 1),
+                       (SELECT max(row) + 1 FROM leaves), 1)";
+        Ok(self.one(sql, vec![], |row| rows::get(row, 0))?.unwrap_or(1))
     }
 
     pub(super) fn read_subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {
         let sql = "SELECT n.subject, count(k.id), min(k.period), max(k.period), m.hold_by, m.hold_at, m.hold_reason,
-                          m.erasure_by, m.erasure_at
+                          m.erasure_by, m.erasure_at, m.erasure_reason, m.released_by, m.released_at
                    FROM (SELECT subject FROM data_keys WHERE wrapped IS NOT NULL AND ($1::text IS NULL OR subject = $1)
                          UNION SELECT subject FROM subject_marks WHERE $1::text IS NULL OR subject = $1) n
                    LEFT JOIN data_keys k ON k.subject = n.subject AND k.wrapped IS NOT NULL
                    LEFT JOIN subject_marks m ON m.subject = n.subject
                    WHERE n.subject > $2
-                   GROUP BY n.subject, m.hold_by, m.hold_at, m.hold_reason, m.erasure_by, m.erasure_at
+                   GROUP BY n.subject, m.subject
                    ORDER BY n.subject LIMIT $3";
         let parameters: Vec<Parameter<'static>> = vec![
             Box::new(query.named.as_ref().map(ToString::to_string)),
@@ -232,13 +257,15 @@ impl PostgresStore {
             };
             let at = |column| Ok::<_, RowFault>(rows::get::<Option<i64>>(row, column)?.map(UnixMillis));
             let by = |column| rows::get::<Option<String>>(row, column);
+            let why = by(9)?.unwrap_or_default();
             Ok(SubjectLine {
                 subject: rows::text(row, 0)?,
                 keys: u32::try_from(rows::get::<i64>(row, 1)?)?,
                 first: month(2)?,
                 last: month(3)?,
                 hold: by(4)?.zip(at(5)?).zip(by(6)?).map(|((by, at), why)| (by, at, why)),
-                erasure_asked: by(7)?.zip(at(8)?),
+                erasure_asked: by(7)?.zip(at(8)?).map(|(by, at)| (by, at, why)),
+                released: by(10)?.zip(at(11)?),
             })
         })
     }

@@ -22,7 +22,7 @@ use crate::store::mandates::MandateRow;
 use crate::store::sealing::LeafRow;
 use crate::store::{
     ApprovalView, BatchRecord, Before, Booking, CasePlace, CheckpointRecord, Listing, LogExtent, MandateQuery,
-    Statement, StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, views,
+    Statement, StatementLine, StatementQuery, StoreFault, TransactionQuery, TransactionRecord, WaitingLeaf, views,
 };
 
 /// Rows of a list that operators read: one more than a page has, which tells that it goes on.
@@ -386,11 +386,14 @@ impl PostgresStore {
         self.all(sql, vec![Box::new(after), Box::new(i64::from(limit.min(ROWS_MAX)))], rows::leaf)
     }
 
-    pub(super) fn read_unsequenced_entries(&self, limit: u32) -> Reading<Vec<(i64, Sha256)>> {
-        let sql = "SELECT l.row, l.commitment FROM leaves_waiting w JOIN leaves l ON l.row = w.row
-                   ORDER BY w.row LIMIT $1";
-        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], |row| {
-            Ok((rows::get(row, 0)?, rows::sha256(row, 1)?))
+    pub(super) fn read_unsequenced_entries(&self, limit: u32) -> Reading<Vec<WaitingLeaf>> {
+        let sql = "SELECT l.row, l.commitment, l.data_key IS NULL FROM leaves_waiting w
+                   JOIN leaves l ON l.row = w.row ORDER BY w.row LIMIT $1";
+        let ring = self.sealing.ring();
+        self.all(sql, vec![Box::new(i64::from(limit.min(ROWS_MAX)))], |found| {
+            let (row, commitment) = (rows::get(found, 0)?, rows::sha256(found, 1)?);
+            let unsealed = rows::get(found, 2)? && ring.as_ref().is_some_and(|ring| ring.seals(row));
+            Ok(WaitingLeaf { row, commitment, unsealed })
         })
     }
 

@@ -14,7 +14,10 @@ use super::footprint::Footprint;
 use super::rows::{self, Read};
 use super::schema::ROWS_IN_A_BLOCK;
 use super::session::Parameter;
-use super::sheet::{AccountRow, Block, Key, KeyRow, NonceRow, PaceRow, Sheet, Tally, TransactionRow, Written};
+use super::sheet::{
+    AccountRow, Block, Key, KeyRow, NonceRow, PaceRow, Sheet, SigningSlot, Tally, TransactionRow, Written,
+};
+use super::signing;
 use crate::kernel::decide::{Binding, Counter, marks_of_signer};
 use crate::kernel::ledger::Inconsistent;
 use crate::kernel::mandate::STANDING_MAX;
@@ -43,6 +46,7 @@ pub(super) enum What {
     Marks,
     Bindings,
     Nonces,
+    Signings,
     Offers,
     Breaker,
     Crls,
@@ -71,6 +75,7 @@ pub(super) struct Wanted<'a> {
     marks: Vec<&'a str>,
     bindings: Vec<&'a [u8]>,
     nonces: Vec<&'a [u8]>,
+    signings: Vec<&'a [u8]>,
     offers: Vec<(&'a str, &'a str)>,
     crls: Vec<&'a str>,
     outbox: Vec<&'a str>,
@@ -124,6 +129,7 @@ impl<'a> Wanted<'a> {
                 }
                 Key::Binding(scope) => wanted.bindings.push(&scope.0),
                 Key::Nonce(nonce) => wanted.nonces.push(&nonce.0),
+                Key::Signing(scope) => wanted.signings.push(&scope.0),
                 Key::Breaker => wanted.breaker = true,
                 Key::Outbox(id) => wanted.outbox.push(id.as_str()),
                 Key::Question(_) => {}
@@ -207,6 +213,9 @@ impl<'a> Wanted<'a> {
         }
         if !self.nonces.is_empty() {
             call(What::Nonces, NONCES, vec![Box::new(self.nonces.clone())]);
+        }
+        if !self.signings.is_empty() {
+            call(What::Signings, signing::ROWS, vec![Box::new(self.signings.clone())]);
         }
         if !self.offers.is_empty() {
             let (merchants, products): (Vec<&str>, Vec<&str>) = self.offers.iter().copied().unzip();
@@ -340,6 +349,11 @@ impl Sheet {
             What::Nonces => {
                 self.nonces.insert(rows::sha256(row, 0)?.0, NonceRow::Taken);
             }
+            What::Signings => {
+                let row = signing::row(row)?;
+                let scope = row.scope.0;
+                self.signings.entry(scope).or_insert(SigningSlot { row: Some(row), written: Written::Same });
+            }
             What::Offers => {
                 let offer = rows::offer(row)?;
                 self.offers.insert((offer.merchant.clone(), offer.product.clone()), Some(offer));
@@ -430,6 +444,9 @@ impl Sheet {
             }
             Key::Nonce(Sha256(nonce)) => {
                 self.nonces.entry(*nonce).or_insert(NonceRow::Free);
+            }
+            Key::Signing(Sha256(scope)) => {
+                self.signings.entry(*scope).or_insert(SigningSlot { row: None, written: Written::Same });
             }
             Key::Breaker => {
                 self.breaker.get_or_insert_default();

@@ -32,9 +32,11 @@ mod rows;
 mod schema;
 mod session;
 mod sheet;
+mod signing;
 mod status;
 mod tls;
 mod turns;
+mod vault;
 mod witness;
 mod writer;
 
@@ -43,22 +45,28 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::committed::Committed;
 use super::reply::Reply;
 use super::sealing::Slot;
 use super::{
     ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, Cosignature, CosignedCheckpoint, DestroyedKeys, FreezeView, KeyWork, LeafRecord, LedgerCheck,
-    LinePlace, Listing, LogExtent, MandateQuery, Message, Nodes, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery,
-    NoticeWork, RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault,
-    StoreKey, StoredCosignature, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, CredentialLine, CredentialPlace, DestroyedKeys, FreezeView,
+    KeyWork, KnownCredential, LeafRecord, LedgerCheck, LinePlace, Listing, LogExtent, MandateQuery, Message, Nodes,
+    NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Ring, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, StoreKey, StoredCosignature, SubjectLine, SubjectQuery,
+    Told, TransactionQuery, TransactionRecord, Turn, VaultRow, WaitingLeaf,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::merkle::NodeId;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{
+    ApprovalId, CaseId, CredentialName, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+};
+use crate::kernel::vault::SealedCredential;
 use crate::kernel::witness::WitnessedLog;
 pub use endpoint::Endpoint;
 use footprint::Footprint;
@@ -105,7 +113,7 @@ impl PostgresStore {
     pub fn open(endpoint: &Endpoint) -> Result<Arc<Self>, StoreFault> {
         // Of this store alone: another one over the same database opens its keys itself.
         let sealing = Slot::default();
-        let endpoint = &Endpoint { sealing: sealing.clone(), ..endpoint.clone() };
+        let endpoint = &Endpoint { sealing: sealing.clone(), committed: Committed::default(), ..endpoint.clone() };
         let writer = Writer::start("store-writer", endpoint.clone(), First::Migrate)?;
         let log = Writer::start("store-log", endpoint.clone(), First::Nothing)?;
         let reads = Reads::new(endpoint)?;
@@ -297,6 +305,10 @@ impl Store for PostgresStore {
         self.read_batch(batch)
     }
 
+    fn committed_document(&self, batch: i64) -> Option<Sha256> {
+        self.endpoint.committed.document(batch)
+    }
+
     fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
         self.read_batch_statements(batch)
     }
@@ -320,7 +332,7 @@ impl Store for PostgresStore {
         self.opened(self.read_unsequenced(row, limit)?)
     }
 
-    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<WaitingLeaf>, StoreFault> {
         self.read_unsequenced_entries(limit)
     }
 
@@ -384,8 +396,37 @@ impl Store for PostgresStore {
         self.read_cosigned()
     }
 
+    fn signing(&self, scope: &Sha256) -> Result<Option<SigningRow>, StoreFault> {
+        self.read_signing(scope)
+    }
+
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
         self.read_witnessed()
+    }
+
+    fn credential(&self, name: &CredentialName) -> Result<Option<KnownCredential>, StoreFault> {
+        self.read_known_credential(name)
+    }
+
+    fn credential_lines(
+        &self,
+        after: Option<&CredentialPlace>,
+        limit: u32,
+    ) -> Result<Vec<VaultRow<CredentialLine>>, StoreFault> {
+        self.read_credential_lines(after, limit)
+    }
+
+    fn credential_keys(&self) -> Result<Vec<(KeyId, u64)>, StoreFault> {
+        self.read_credential_keys()
+    }
+
+    fn sealed_credentials(
+        &self,
+        not_under: Option<&KeyId>,
+        after: Option<&CredentialPlace>,
+        limit: u32,
+    ) -> Result<Vec<VaultRow<SealedCredential>>, StoreFault> {
+        self.read_sealed_credentials(not_under, after, limit)
     }
 
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
@@ -446,6 +487,10 @@ impl Store for PostgresStore {
     fn seal_with(&self, ring: Arc<Ring>) -> Result<(), StoreFault> {
         self.sealing.set(ring);
         Ok(())
+    }
+
+    fn first_sealed_row(&self) -> Result<i64, StoreFault> {
+        self.read_first_sealed_row()
     }
 
     fn subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::load::Call;
 use super::rows::Read;
-use super::session::Session;
+use super::session::{Parameter, Session};
+use super::signing;
 use crate::kernel::types::{Day, UnixMillis};
 
 /// The day on which nothing was left to forget. Windows move once a day, and until then looking again would read every
@@ -39,6 +40,11 @@ pub(super) async fn forget_keys(session: &mut Session, now: UnixMillis, limit: u
             session.query(&Call { sql: sql.into(), parameters: vec![Box::new(oldest.0), Box::new(left)] }).await?;
         removed += u32::try_from(rows.len())?;
     }
+    let left = i64::from(limit.saturating_sub(removed));
+    let oldest = session.keep.oldest_binding(now).0;
+    let parameters: Vec<Parameter<'_>> = vec![Box::new(oldest), Box::new(left)];
+    let rows = session.query(&Call { sql: signing::FORGET.into(), parameters }).await?;
+    removed += u32::try_from(rows.len())?;
     session.query(&Call { sql: TURNS.into(), parameters: vec![] }).await?;
     let left = i64::from(limit.saturating_sub(removed));
     let rows = session.query(&Call { sql: PACES.into(), parameters: vec![Box::new(now.0), Box::new(left)] }).await?;

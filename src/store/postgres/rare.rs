@@ -4,6 +4,7 @@ use super::keys;
 use super::load::Call;
 use super::policies;
 use super::session::Parameter;
+use super::vault;
 use super::witness;
 use crate::kernel::decide::{Change, CoreRefusal, Grant, ManualCase, Mark, RowFault, marks_of_signer};
 use crate::kernel::ledger::Inconsistent;
@@ -53,6 +54,8 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             ],
         ),
         Change::PutPolicy(record) => calls.push(policies::insert(record)?),
+        Change::PutCredential(credential) => calls.extend(vault::put(credential)?),
+        Change::RemoveCredential { name, version } => calls.push(vault::remove(name, *version)),
         Change::PutWitnessed(log) => calls.push(witness::put(log)?),
         Change::Enqueue(row) => call(
             "INSERT INTO outbox (transaction_name, verb, since) VALUES ($1, $2, $3)
@@ -115,8 +118,8 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
             vec![Box::new(Mark::Frozen(whom.clone()).text()), Box::new(by.as_str())],
         ),
         Change::HoldSubject { subject, by, at, reason } => calls.push(keys::hold(subject, by, *at, reason)),
-        Change::ReleaseSubject { subject } => calls.extend(keys::release(subject)),
-        Change::AskErasure { subject, by, at } => calls.push(keys::ask_erasure(subject, by, *at)),
+        Change::ReleaseSubject { subject, by, at } => calls.push(keys::release(subject, by, *at)),
+        Change::AskErasure { subject, by, at, reason } => calls.push(keys::ask_erasure(subject, by, *at, reason)),
         Change::DestroyKeys { keys, left, forget, at } => {
             calls.extend(keys::destroy(keys, left, forget.as_ref(), *at));
         }
@@ -132,6 +135,8 @@ pub(super) fn calls<'a>(change: &'a Change, calls: &mut Vec<Call<'a>>) -> Result
         | Change::Bind { .. }
         | Change::Unbind { .. }
         | Change::UseNonce { .. }
+        | Change::PutSigning(_)
+        | Change::KeepSignatures { .. }
         | Change::Revoke { .. } => {
             return Err(Box::new(Inconsistent("a common change was kept as a rare one".into())));
         }

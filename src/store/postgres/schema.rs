@@ -47,6 +47,9 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("what a witness remembers, and what one has cosigned", WITNESS),
     ("what leaves say, sealed under a key of each subject and month", SEALED),
     ("what halted a witnessed log, and who asks to go on from it", WITNESS_ACCEPTED),
+    ("credentials of the systems behind, sealed by the HSM", VAULT),
+    ("orders for signatures of other programs", SIGNINGS),
+    ("from which row on leaves are sealed; why an erasure is asked, and who released", FIRST_ROW),
 ];
 
 /// Row numbers that one commit may use: it takes a whole block, so that numbers grow with time on every account. The
@@ -474,6 +477,49 @@ ALTER TABLE leaves ADD COLUMN data_key bigint;
 const WITNESS_ACCEPTED: &str = "
 ALTER TABLE witnessed ADD COLUMN shown_note text;
 ALTER TABLE witnessed ADD COLUMN accept_asked_by text COLLATE \"C\";
+";
+
+/// The vault: values are sealed by the HSM, with everything else that a row says. What is known of a name outlives its
+/// versions, so that no number is given twice.
+const VAULT: &str = "
+CREATE TABLE vault_names (
+    name text COLLATE \"C\" PRIMARY KEY,
+    newest bigint NOT NULL
+);
+CREATE TABLE vault_versions (
+    name text COLLATE \"C\" NOT NULL,
+    version bigint NOT NULL,
+    expires bigint,
+    made bigint NOT NULL,
+    description text COLLATE \"C\" NOT NULL,
+    readers text COLLATE \"C\" NOT NULL,
+    made_by text COLLATE \"C\" NOT NULL,
+    wrapping_key bytea NOT NULL,
+    sealed bytea NOT NULL,
+    PRIMARY KEY (name, version)
+);
+CREATE INDEX vault_versions_by_key ON vault_versions (wrapping_key);
+";
+
+/// Orders for signatures of other programs. `journal`: when and by which key, before it signs; `signatures`: the first ones.
+const SIGNINGS: &str = "
+CREATE TABLE signings (
+    scope bytea PRIMARY KEY,
+    day integer NOT NULL,
+    request bytea NOT NULL,
+    journal bytea NOT NULL,
+    signatures bytea,
+    at bigint NOT NULL
+);
+CREATE INDEX signings_by_day ON signings (day);
+";
+
+/// A store key from before says its first row once it was opened.
+const FIRST_ROW: &str = "
+ALTER TABLE store_keys ADD COLUMN first_row bigint;
+ALTER TABLE subject_marks ADD COLUMN erasure_reason text COLLATE \"C\";
+ALTER TABLE subject_marks ADD COLUMN released_by text COLLATE \"C\";
+ALTER TABLE subject_marks ADD COLUMN released_at bigint;
 ";
 
 /// Whether the table of versions is there.

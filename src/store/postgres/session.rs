@@ -15,6 +15,7 @@ use super::keys::Remembered;
 use super::load::Call;
 use super::pipeline::Pipeline;
 use crate::store::StoreFault;
+use crate::store::committed::Committed;
 use crate::store::keep::Keep;
 use crate::store::planted::planted;
 use crate::store::sealing::Slot;
@@ -113,6 +114,7 @@ pub(super) struct Session {
     known: HashMap<String, i64>,
     /// What seals leaves, and the data keys of subjects that were here before.
     pub(super) sealing: Slot,
+    pub(super) committed: Committed,
     pub(super) data_keys: Remembered,
     /// Warnings that the server sent: one of them says that a commit was not replicated as it should have been.
     warnings: Arc<AtomicU64>,
@@ -136,9 +138,10 @@ impl Session {
             }
         });
         let keep = Keep::days(endpoint.settings.idempotency_days);
-        let (sealing, data_keys) = (endpoint.sealing.clone(), Remembered::default());
+        let (sealing, committed) = (endpoint.sealing.clone(), endpoint.committed.clone());
+        let data_keys = Remembered::default();
         let (prepared, known) = (HashMap::new(), HashMap::new());
-        Ok(Self { client, keep, prepared, known, sealing, data_keys, warnings, driver, closed: false })
+        Ok(Self { client, keep, prepared, known, sealing, committed, data_keys, warnings, driver, closed: false })
     }
 
     /// Time limits, durability and plans for a connection that writes.

@@ -7,21 +7,25 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::keys::{Known, NewDataKey};
+use super::vault::{Damaged, Found};
 use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{CertificateRecord, CoreVerb, Posted};
 use crate::kernel::decide::{
     Binding, Book, Change, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
     Ruled, Signed, Stop, SubjectRow,
 };
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{HeldMandate, Mandate, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
+use crate::kernel::refusal::Refusal;
 use crate::kernel::status::CrlStatus;
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
-    TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, CredentialName, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256,
+    SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::vault::{CredentialCount, CredentialHead, SealedCredential};
 use crate::kernel::witness::WitnessedLog;
 use crate::store::keep::Keep;
 use crate::store::planted::stale_sum;
@@ -52,6 +56,8 @@ pub(super) enum Key {
     Pace(PaceKey),
     Binding(Sha256),
     Nonce(Sha256),
+    /// An order for signatures, by its scope.
+    Signing(Sha256),
     Breaker,
     Outbox(TransactionId),
     Question(Question),
@@ -87,6 +93,9 @@ pub(super) enum Question {
     Witnessed,
     Subject(DataSubject),
     LapsedKeys { before: Period, limit: u32 },
+    Credential(CredentialName),
+    CredentialVersion { name: CredentialName, version: u64 },
+    Credentials,
 }
 
 /// The decision needs what is not in the sheet yet.
@@ -183,6 +192,13 @@ pub(super) enum NonceRow {
     TakenNow(i32),
 }
 
+/// An order for signatures. None: there is none of this scope.
+#[derive(Debug)]
+pub(super) struct SigningSlot {
+    pub(super) row: Option<SigningRow>,
+    pub(super) written: Written,
+}
+
 #[derive(Debug)]
 pub(super) struct EntryRow {
     pub(super) id: i64,
@@ -238,6 +254,7 @@ pub(super) struct Sheet {
     pub(super) paces: BTreeMap<String, PaceRow>,
     pub(super) bindings: BTreeMap<[u8; 32], KeyRow>,
     pub(super) nonces: BTreeMap<[u8; 32], NonceRow>,
+    pub(super) signings: BTreeMap<[u8; 32], SigningSlot>,
     pub(super) breaker: Option<Breaker>,
     pub(super) outbox: HashMap<TransactionId, Vec<CoreVerb>>,
     /// How often data keys were destroyed, by whichever daemon.
@@ -521,6 +538,24 @@ impl Book for Sheet {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         self.ask(Question::Policy)
+    }
+
+    fn credential(&self, name: &CredentialName) -> Ruled<Option<CredentialHead>> {
+        self.ask(Question::Credential(name.clone()))
+    }
+
+    fn credential_version(&self, name: &CredentialName, version: u64) -> Ruled<Option<SealedCredential>> {
+        let found: Found = self.ask(Question::CredentialVersion { name: name.clone(), version })?;
+        found.map_err(|Damaged| Refusal::CredentialDamaged.into())
+    }
+
+    fn credentials(&self) -> Ruled<CredentialCount> {
+        self.ask(Question::Credentials)
+    }
+
+    fn signing(&self, scope: &Sha256) -> Ruled<Option<SigningRow>> {
+        let slot = self.signings.get(&scope.0).ok_or_else(|| missing(Key::Signing(*scope)))?;
+        Ok(slot.row.clone())
     }
 
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {

@@ -10,12 +10,15 @@
 //!
 //! A data key row names its subject and month, and both are part of what its sealing authenticates; a leaf's sealing
 //! authenticates its row number, its data key and its commitment. So a row that was changed or exchanged for another one
-//! does not open, and says so ([`LeafContent::Damaged`]). The nonce of a leaf is the beginning of its commitment, a hash
+//! does not open, and says so ([`LeafContent::Damaged`]). From the first sealed row on every leaf is sealed: one in the
+//! clear behind it was written by somebody without the store's keys ([`LeafContent::Unsealed`]), and which row that is
+//! is part of what the store keys' own sealing authenticates. The nonce of a leaf is the beginning of its commitment, a hash
 //! over 32 fresh random bytes of its own, with the row number added to it bit by bit: as good as a random one (SP
 //! 800-38D, 8.3: 2^32 leaves a key), for nothing, and another one when the same leaf is written again into another row.
 //!
 //! Which subject it is says [`about`](crate::kernel::decide::about); what is done with keys, `docs/RETENTION.md`.
 
+mod packing;
 mod ring;
 
 use std::fmt;
@@ -40,14 +43,20 @@ pub struct StoreKey {
     pub id: i64,
     /// The token's key that sealed it.
     pub wrapping_key: KeyId,
+    /// From this row on every leaf of the store is sealed, under whichever store key. None: kept by a program that did not
+    /// say so yet.
+    pub first_row: Option<i64>,
     pub wrapped: Vec<u8>,
     pub made: UnixMillis,
 }
 
 impl StoreKey {
     /// What its sealing authenticates.
-    pub fn context(id: i64) -> Vec<u8> {
-        [b"countersign/store-key/v1\0".as_slice(), &id.to_be_bytes()].concat()
+    pub fn context(id: i64, first_row: Option<i64>) -> Vec<u8> {
+        match first_row {
+            Some(row) => [b"countersign/store-key/v2\0".as_slice(), &id.to_be_bytes(), &row.to_be_bytes()].concat(),
+            None => [b"countersign/store-key/v1\0".as_slice(), &id.to_be_bytes()].concat(),
+        }
     }
 }
 
@@ -56,7 +65,7 @@ impl StoreKey {
 pub enum KeyWork {
     /// A new one; where another daemon was first, its key with this number stands.
     Keep(StoreKey),
-    /// The same key, sealed under another key of the token.
+    /// The same key, sealed under another key of the token, or with its first row.
     Rewrap(StoreKey),
 }
 
@@ -70,8 +79,10 @@ pub struct SubjectLine {
     pub last: Option<String>,
     /// Who holds it, since when and why.
     pub hold: Option<(String, UnixMillis, String)>,
-    /// Who was the first to ask that it be erased, and when.
-    pub erasure_asked: Option<(String, UnixMillis)>,
+    /// Who was the first to ask that it be erased, when and why.
+    pub erasure_asked: Option<(String, UnixMillis, String)>,
+    /// Who released it last, and when.
+    pub released: Option<(String, UnixMillis)>,
 }
 
 /// Data keys that one decision destroyed.
@@ -118,18 +129,32 @@ pub fn begin(store: &dyn Store, wrapping: Arc<dyn Wrapping>) -> Result<(), Failu
     // First: a token that is another one must not go on with a key of its own.
     let mut key = kept.last().map(|newest| opened(&*wrapping, newest)).transpose()?;
     let active = wrapping.active()?;
+    let first_row = match kept.last().and_then(|newest| newest.first_row) {
+        Some(row) => row,
+        None => store.first_sealed_row()?,
+    };
     if kept.last().is_none_or(|newest| newest.wrapping_key != active) {
         key = None;
         let fresh = Zeroizing::new(clock::random::<32>());
         let id = kept.last().map_or(1, |newest| newest.id + 1);
-        let wrapped = wrapping.wrap(active, &StoreKey::context(id), &fresh)?;
-        store.work_keys(KeyWork::Keep(StoreKey { id, wrapping_key: active, wrapped, made: clock::now() }))?;
+        let first_row = Some(first_row);
+        let wrapped = wrapping.wrap(active, &StoreKey::context(id, first_row), &fresh)?;
+        store.work_keys(KeyWork::Keep(StoreKey {
+            id,
+            wrapping_key: active,
+            first_row,
+            wrapped,
+            made: clock::now(),
+        }))?;
         kept = store.store_keys()?;
     }
-    let newest = kept.pop().ok_or_else(|| {
+    let newest = kept.last().cloned().ok_or_else(|| {
         Failure::fault("store_key_missing", "the store key that was just kept is not there", "report this as a defect")
     })?;
-    for earlier in kept.into_iter().filter(|earlier| earlier.wrapping_key != active) {
+    let key = key.map_or_else(|| opened(&*wrapping, &newest), Ok)?;
+    // Another daemon may have been first: what its key was sealed with stands.
+    let first_row = newest.first_row.unwrap_or(first_row);
+    for earlier in kept.into_iter().filter(|earlier| earlier.wrapping_key != active || earlier.first_row.is_none()) {
         let key = match opened(&*wrapping, &earlier) {
             Ok(key) => key,
             // One whose wrapping key is gone stays as it is: what it sealed is damaged for whoever looks, and says so.
@@ -137,17 +162,17 @@ pub fn begin(store: &dyn Store, wrapping: Arc<dyn Wrapping>) -> Result<(), Failu
             // A token that is away says nothing about it: passed over, its wrapping key could be destroyed after this.
             Err(failure) => return Err(failure),
         };
-        let wrapped = wrapping.wrap(active, &StoreKey::context(earlier.id), &key)?;
-        store.work_keys(KeyWork::Rewrap(StoreKey { wrapping_key: active, wrapped, ..earlier }))?;
+        let first_row = Some(earlier.first_row.unwrap_or(first_row));
+        let wrapped = wrapping.wrap(active, &StoreKey::context(earlier.id, first_row), &key)?;
+        store.work_keys(KeyWork::Rewrap(StoreKey { wrapping_key: active, first_row, wrapped, ..earlier }))?;
     }
-    let key = key.map_or_else(|| opened(&*wrapping, &newest), Ok)?;
-    store.seal_with(Arc::new(Ring::new(newest.id, &key, wrapping)))?;
+    store.seal_with(Arc::new(Ring::new(newest.id, first_row, &key, wrapping)))?;
     Ok(())
 }
 
 /// A store key in the clear.
 fn opened(wrapping: &dyn Wrapping, kept: &StoreKey) -> Result<Zeroizing<[u8; 32]>, Failure> {
-    let unwrapped = wrapping.unwrap(kept.wrapping_key, &StoreKey::context(kept.id), &kept.wrapped);
+    let unwrapped = wrapping.unwrap(kept.wrapping_key, &StoreKey::context(kept.id, kept.first_row), &kept.wrapped);
     let locked = |why: &str| {
         Failure::fault(
             "store_key_locked",
@@ -170,6 +195,15 @@ fn opened(wrapping: &dyn Wrapping, kept: &StoreKey) -> Result<Zeroizing<[u8; 32]
 /// What [`Store::destroyed_keys`] answers, in the words of both databases.
 pub(super) const DESTROYED: &str = "SELECT subject, destroyed, count(*), max(period) FROM data_keys
     WHERE wrapped IS NULL GROUP BY subject, destroyed ORDER BY destroyed, subject";
+
+/// Whether everything is held, in the words of both databases.
+pub(super) const ALL_HELD: &str =
+    "SELECT EXISTS (SELECT 1 FROM subject_marks WHERE subject = 'all' AND hold_at IS NOT NULL)";
+
+/// Marks of subjects that have neither keys nor a hold any more are nobody's, in the words of both databases. An erasure
+/// forgets its own subject's.
+pub(super) const FORGET_MARKS: &str = "DELETE FROM subject_marks WHERE hold_at IS NULL AND NOT EXISTS
+    (SELECT 1 FROM data_keys k WHERE k.subject = subject_marks.subject AND k.wrapped IS NOT NULL)";
 
 /// A store that keeps no keys: one for tests.
 pub(super) fn no_keys() -> StoreFault {
@@ -222,6 +256,7 @@ pub(super) fn open(
     rows.into_iter()
         .map(|leaf| {
             let content = match &leaf.under {
+                None if ring.is_some_and(|ring| ring.seals(leaf.row)) => LeafContent::Unsealed,
                 None => clear(&leaf),
                 Some((id, found)) => {
                     let ring = ring.ok_or_else(|| StoreFault::NotRecorded(KeysClosed.to_string()))?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::{LeafRow, StoreKey, Wrapping, opened};
+use super::{LeafRow, StoreKey, Wrapping, opened, packing};
 use crate::kernel::decide::RowFault;
 use crate::kernel::subject::Period;
 use crate::kernel::types::Sha256;
@@ -36,6 +36,8 @@ pub(in crate::store) struct DataKeyRow {
 /// to it.
 pub struct Ring {
     newest: i64,
+    /// From this row on every leaf is sealed.
+    first_row: i64,
     /// By number: the newest one, and those that were needed since. The lock guards the map only.
     keys: RwLock<BTreeMap<i64, Arc<LessSafeKey>>>,
     wrapping: Arc<dyn Wrapping>,
@@ -49,8 +51,13 @@ impl fmt::Debug for Ring {
 
 impl Ring {
     /// With the newest store key.
-    pub(super) fn new(newest: i64, key: &[u8; 32], wrapping: Arc<dyn Wrapping>) -> Self {
-        Self { newest, keys: RwLock::new(BTreeMap::from([(newest, Arc::new(aes(key)))])), wrapping }
+    pub(super) fn new(newest: i64, first_row: i64, key: &[u8; 32], wrapping: Arc<dyn Wrapping>) -> Self {
+        Self { newest, first_row, keys: RwLock::new(BTreeMap::from([(newest, Arc::new(aes(key)))])), wrapping }
+    }
+
+    /// Whether the leaf of this row must be sealed.
+    pub(in crate::store) fn seals(&self, row: i64) -> bool {
+        row >= self.first_row
     }
 
     fn store_key(&self, id: i64) -> Option<Arc<LessSafeKey>> {
@@ -136,7 +143,7 @@ impl DataKey {
         self.id
     }
 
-    /// Salt and body, sealed for this row.
+    /// Salt and body, packed and sealed for this row.
     ///
     /// # Errors
     /// A body longer than AES-GCM takes, 64 GiB.
@@ -147,9 +154,9 @@ impl DataKey {
         salt: &[u8; SALT_BYTES],
         body: &[u8],
     ) -> Result<Vec<u8>, RowFault> {
-        let mut sealed = Vec::with_capacity(SALT_BYTES + body.len() + TAG_BYTES);
+        let mut sealed = Vec::with_capacity(SALT_BYTES + 1 + body.len() + TAG_BYTES);
         sealed.extend_from_slice(salt);
-        sealed.extend_from_slice(body);
+        packing::pack(body, &mut sealed);
         self.key
             .seal_in_place_append_tag(
                 nonce(row, commitment),
@@ -163,8 +170,8 @@ impl DataKey {
     fn open(&self, row: i64, commitment: &Sha256, mut sealed: Vec<u8>) -> Option<LeafContent> {
         let aad = Aad::from(leaf_data(row, self.id, commitment));
         let opened = self.key.open_in_place(nonce(row, commitment), aad, &mut sealed).ok()?;
-        let (salt, body) = opened.split_first_chunk::<SALT_BYTES>()?;
-        Some(LeafContent::Known { salt: *salt, body: body.to_vec() })
+        let (salt, packed) = opened.split_first_chunk::<SALT_BYTES>()?;
+        Some(LeafContent::Known { salt: *salt, body: packing::unpack(packed)? })
     }
 }
 

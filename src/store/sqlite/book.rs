@@ -13,6 +13,7 @@ use super::pending::Pending;
 use super::policies;
 use super::rows;
 use super::schema::{LAPSING, OPEN};
+use super::signing;
 use super::witness;
 use crate::kernel::breaker::Breaker;
 use crate::kernel::command::{AgentPrincipal, CertificateRecord, CoreVerb, Posted};
@@ -20,15 +21,17 @@ use crate::kernel::decide::{
     Binding, Book, Counter, Grant, HistoryLine, ManualCase, Mark, Marking, Merchant, Offer, Place, PolicyLine,
     RowFault, Ruled, Signed, Stop, SubjectRow, marks_of,
 };
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Inconsistent, Transaction};
 use crate::kernel::mandate::{HeldMandate, Mandate, STANDING_MAX, StoredMandate};
 use crate::kernel::policy::transaction::{Pace, PaceKey};
 use crate::kernel::status::CrlStatus;
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{
-    AccountId, ApprovalId, CaseId, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256, SpiffeId,
-    TransactionId, UnixMillis,
+    AccountId, ApprovalId, CaseId, CredentialName, Day, KeyId, MandateId, MerchantId, ProductId, Serial, Sha256,
+    SpiffeId, TransactionId, UnixMillis,
 };
+use crate::kernel::vault::{CredentialCount, CredentialHead, SealedCredential};
 use crate::kernel::witness::WitnessedLog;
 use crate::store::Ring;
 use crate::store::keep::Keep;
@@ -445,6 +448,22 @@ impl Book for Commit<'_> {
 
     fn policy(&self) -> Ruled<Option<PolicyLine>> {
         self.one(policies::NEWEST, &[], policies::line)
+    }
+
+    fn credential(&self, name: &CredentialName) -> Ruled<Option<CredentialHead>> {
+        self.credential_head(name)
+    }
+
+    fn credential_version(&self, name: &CredentialName, version: u64) -> Ruled<Option<SealedCredential>> {
+        self.sealed_credential(name, version)
+    }
+
+    fn credentials(&self) -> Ruled<CredentialCount> {
+        self.credentials_kept()
+    }
+
+    fn signing(&self, scope: &Sha256) -> Ruled<Option<SigningRow>> {
+        self.one(signing::ROW, &[&scope.0], signing::row)
     }
 
     fn witnessed(&self) -> Ruled<Vec<WitnessedLog>> {

@@ -8,6 +8,7 @@ use super::book::Commit;
 use super::memory::{AccountSlot, Rows};
 use super::pending::{BindingRow, EntryRow};
 use super::policies;
+use super::signing;
 use super::witness;
 use crate::kernel::command::{Actor, Command, Effect, LeafRef};
 use crate::kernel::decide::{Change, CoreRefusal, ManualCase, Mark, Place, RowFault, about, decide, leaf_body};
@@ -377,7 +378,11 @@ impl Commit<'_> {
                 self.memory.borrow_mut().rows.crls.insert(issuer, Some(status));
             }
             Change::PutPolicy(record) => policies::insert(self, *record)?,
+            Change::PutCredential(credential) => self.put_credential(&credential)?,
+            Change::RemoveCredential { name, version } => self.remove_credential(&name, version)?,
             Change::PutWitnessed(log) => witness::put(self, &log)?,
+            Change::PutSigning(row) => signing::put(self, &row)?,
+            Change::KeepSignatures { scope, signatures } => signing::keep(self, &scope, &signatures)?,
             Change::PutCrlNumber { issuer, number } => {
                 let sql = "INSERT INTO crl_numbers (issuer, number) VALUES (?1, ?2)
                            ON CONFLICT (issuer) DO UPDATE SET number = ?2";
@@ -388,8 +393,8 @@ impl Commit<'_> {
                 self.run(sql, params![batch, signature, key.0])?;
             }
             Change::HoldSubject { subject, by, at, reason } => self.hold(&subject, &by, at, &reason)?,
-            Change::ReleaseSubject { subject } => self.release(&subject)?,
-            Change::AskErasure { subject, by, at } => self.ask_erasure(&subject, &by, at)?,
+            Change::ReleaseSubject { subject, by, at } => self.release(&subject, &by, at)?,
+            Change::AskErasure { subject, by, at, reason } => self.ask_erasure(&subject, &by, at, &reason)?,
             Change::DestroyKeys { keys, left, forget, at } => self.destroy_keys(&keys, &left, forget.as_ref(), at)?,
             Change::RevocationsSwept => {
                 self.run("UPDATE revocations SET swept = 1 WHERE swept = 0", &[])?;
@@ -425,7 +430,7 @@ impl Commit<'_> {
         let state = if moved.is_some() { TransactionState::Posted } else { transaction.state };
         let agent = match &transaction.maker {
             Actor::Agent(agent) => Some(agent.spiffe_id.to_string()),
-            Actor::Operator(_) | Actor::System { .. } => None,
+            Actor::Operator(_) | Actor::Program(_) | Actor::System { .. } => None,
         };
         self.run(
             sql,

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::book::{Commit, stop};
 use super::log::{all, one};
 use super::rows;
-use crate::kernel::decide::{RowFault, Ruled, SubjectRow};
+use crate::kernel::decide::{RowFault, Ruled, Said, SubjectRow};
 use crate::kernel::subject::{DataSubject, Period};
 use crate::kernel::types::{Sha256, UnixMillis};
-use crate::store::sealing::{DESTROYED, DataKey, DataKeyRow, KeysClosed};
+use crate::store::sealing::{ALL_HELD, DESTROYED, DataKey, DataKeyRow, FORGET_MARKS, KeysClosed};
 use crate::store::{DestroyedKeys, KeyWork, StoreKey, SubjectLine, SubjectQuery};
 
 type Read<T> = rusqlite::Result<T>;
@@ -71,15 +71,23 @@ impl Commit<'_> {
         let name = subject.to_string();
         let keys = "SELECT id FROM data_keys WHERE subject = ?1 AND wrapped IS NOT NULL ORDER BY id";
         let keys = all(self.connection, keys, [&name], |row| row.get(0)).map_err(stop)?;
-        let marks = "SELECT hold_at IS NOT NULL, erasure_by FROM subject_marks WHERE subject = ?1";
-        let marks = one(self.connection, marks, [&name], |row| Ok((row.get(0)?, row.get(1)?))).map_err(stop)?;
-        let (held, erasure_asked_by) = marks.unwrap_or_default();
-        Ok(SubjectRow { keys, held, erasure_asked_by })
+        let marks = "SELECT hold_at IS NOT NULL, erasure_by, erasure_at, released_by, released_at
+                     FROM subject_marks WHERE subject = ?1";
+        let marks = one(self.connection, marks, [&name], |row| {
+            let said = |by: usize| {
+                let at = row.get::<_, Option<i64>>(by + 1)?.map(UnixMillis);
+                Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(by)?.zip(at).map(|(by, at)| Said { by, at }))
+            };
+            Ok((row.get(0)?, said(1)?, said(3)?))
+        });
+        let (held, erasure_asked, released) = marks.map_err(stop)?.unwrap_or_default();
+        let all_held = one(self.connection, ALL_HELD, [], |row| row.get(0)).map_err(stop)?.unwrap_or_default();
+        Ok(SubjectRow { keys, held, all_held, erasure_asked, released })
     }
 
     pub(super) fn keys_before(&self, before: Period, limit: u32) -> Ruled<Vec<i64>> {
         let sql = "SELECT id FROM data_keys WHERE period < ?1 AND wrapped IS NOT NULL AND NOT EXISTS
-                       (SELECT 1 FROM subject_marks m WHERE m.subject = data_keys.subject AND m.hold_at IS NOT NULL)
+                       (SELECT 1 FROM subject_marks m WHERE m.subject IN (data_keys.subject, 'all') AND m.hold_at IS NOT NULL)
                    ORDER BY period, id LIMIT ?2";
         all(self.connection, sql, params![before.0, limit], |row| row.get(0)).map_err(stop)
     }
@@ -90,16 +98,22 @@ impl Commit<'_> {
         self.run(sql, params![subject.to_string(), by, at.0, reason]).map(drop)
     }
 
-    pub(super) fn release(&self, subject: &DataSubject) -> Result<(), RowFault> {
-        let sql = "UPDATE subject_marks SET hold_by = NULL, hold_at = NULL, hold_reason = NULL WHERE subject = ?1";
-        self.run(sql, params![subject.to_string()])?;
-        self.run("DELETE FROM subject_marks WHERE hold_at IS NULL AND erasure_at IS NULL", &[]).map(drop)
+    pub(super) fn release(&self, subject: &DataSubject, by: &str, at: UnixMillis) -> Result<(), RowFault> {
+        let sql = "UPDATE subject_marks SET hold_by = NULL, hold_at = NULL, hold_reason = NULL, released_by = ?2,
+                       released_at = ?3 WHERE subject = ?1";
+        self.run(sql, params![subject.to_string(), by, at.0]).map(drop)
     }
 
-    pub(super) fn ask_erasure(&self, subject: &DataSubject, by: &str, at: UnixMillis) -> Result<(), RowFault> {
-        let sql = "INSERT INTO subject_marks (subject, erasure_by, erasure_at) VALUES (?1, ?2, ?3)
-                   ON CONFLICT (subject) DO UPDATE SET erasure_by = ?2, erasure_at = ?3";
-        self.run(sql, params![subject.to_string(), by, at.0]).map(drop)
+    pub(super) fn ask_erasure(
+        &self,
+        subject: &DataSubject,
+        by: &str,
+        at: UnixMillis,
+        reason: &str,
+    ) -> Result<(), RowFault> {
+        let sql = "INSERT INTO subject_marks (subject, erasure_by, erasure_at, erasure_reason) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (subject) DO UPDATE SET erasure_by = ?2, erasure_at = ?3, erasure_reason = ?4";
+        self.run(sql, params![subject.to_string(), by, at.0, reason]).map(drop)
     }
 
     /// What was in the rows is overwritten in their pages; the log that still has it is emptied after the commit.
@@ -118,6 +132,7 @@ impl Commit<'_> {
         if let Some(subject) = forget {
             self.run("DELETE FROM subject_marks WHERE subject = ?1", params![subject.to_string()])?;
         }
+        self.run(FORGET_MARKS, &[])?;
         self.connection.pragma_update(None, "secure_delete", false)?;
         let mut memory = self.memory.borrow_mut();
         memory.rows.data_keys.clear();
@@ -130,23 +145,35 @@ impl Commit<'_> {
 pub(super) fn work(connection: &Connection, work: &KeyWork) -> Result<(), RowFault> {
     let (sql, key) = match work {
         KeyWork::Keep(key) => (
-            "INSERT INTO store_keys (id, wrapping_key, wrapped, made) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO store_keys (id, wrapping_key, wrapped, made, first_row) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO NOTHING",
             key,
         ),
         KeyWork::Rewrap(key) => {
-            ("UPDATE store_keys SET wrapping_key = ?2, wrapped = ?3 WHERE id = ?1 AND made = ?4", key)
+            ("UPDATE store_keys SET wrapping_key = ?2, wrapped = ?3, first_row = ?5 WHERE id = ?1 AND made = ?4", key)
         }
     };
-    let StoreKey { id, wrapping_key, wrapped, made } = key;
-    connection.prepare_cached(sql)?.execute(params![id, wrapping_key.0, wrapped, made.0])?;
+    let StoreKey { id, wrapping_key, first_row, wrapped, made } = key;
+    connection.prepare_cached(sql)?.execute(params![id, wrapping_key.0, wrapped, made.0, first_row])?;
     Ok(())
 }
 
 pub(super) fn store_keys(connection: &Connection) -> Read<Vec<StoreKey>> {
-    all(connection, "SELECT id, wrapping_key, wrapped, made FROM store_keys ORDER BY id", [], |row| {
-        let wrapping_key = Sha256(row.get(1)?);
-        Ok(StoreKey { id: row.get(0)?, wrapping_key, wrapped: row.get(2)?, made: UnixMillis(row.get(3)?) })
+    let sql = "SELECT id, wrapping_key, wrapped, made, first_row FROM store_keys ORDER BY id";
+    all(connection, sql, [], |row| {
+        let (id, wrapping_key, made) = (row.get(0)?, Sha256(row.get(1)?), UnixMillis(row.get(3)?));
+        Ok(StoreKey { id, wrapping_key, first_row: row.get(4)?, wrapped: row.get(2)?, made })
     })
+}
+
+/// The first row that is sealed, or the next one.
+pub(super) fn first_sealed_row(connection: &Connection) -> Read<i64> {
+    // Without data keys nothing is sealed, and nobody reads all leaves to find that out.
+    let sql = "SELECT coalesce(
+                   (SELECT row FROM leaves WHERE data_key IS NOT NULL AND EXISTS (SELECT 1 FROM data_keys)
+                    ORDER BY row LIMIT 1),
+                   (SELECT max(row) + 1 FROM leaves), 1)";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
 
 pub(super) fn leaves_in_the_clear(connection: &Connection) -> Read<u64> {
@@ -185,7 +212,7 @@ pub(super) fn data_key(row: &Row<'_>, first: usize) -> Read<DataKeyRow> {
 
 pub(super) fn subjects(connection: &Connection, query: &SubjectQuery) -> Read<Vec<SubjectLine>> {
     let sql = "SELECT n.subject, count(k.id), min(k.period), max(k.period), m.hold_by, m.hold_at, m.hold_reason,
-                      m.erasure_by, m.erasure_at
+                      m.erasure_by, m.erasure_at, m.erasure_reason, m.released_by, m.released_at
                FROM (SELECT subject FROM data_keys WHERE wrapped IS NOT NULL UNION SELECT subject FROM subject_marks) n
                LEFT JOIN data_keys k ON k.subject = n.subject AND k.wrapped IS NOT NULL
                LEFT JOIN subject_marks m ON m.subject = n.subject
@@ -197,13 +224,16 @@ pub(super) fn subjects(connection: &Connection, query: &SubjectQuery) -> Read<Ve
             Ok::<_, rusqlite::Error>(row.get::<_, Option<i32>>(column)?.map(|month| Period(month).to_string()))
         };
         let at = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(UnixMillis));
+        let text = |column| row.get::<_, Option<String>>(column);
+        let why = text(9)?.unwrap_or_default();
         Ok(SubjectLine {
             subject: rows::text(row, 0)?,
             keys: row.get(1)?,
             first: month(2)?,
             last: month(3)?,
-            hold: row.get::<_, Option<String>>(4)?.zip(at(5)?).zip(row.get(6)?).map(|((by, at), why)| (by, at, why)),
-            erasure_asked: row.get::<_, Option<String>>(7)?.zip(at(8)?),
+            hold: text(4)?.zip(at(5)?).zip(text(6)?).map(|((by, at), why)| (by, at, why)),
+            erasure_asked: text(7)?.zip(at(8)?).map(|(by, at)| (by, at, why)),
+            released: text(10)?.zip(at(11)?),
         })
     })
 }

@@ -7,7 +7,7 @@ use crate::kernel::decide::RowFault;
 use crate::kernel::types::{Sha256, TransactionId};
 use crate::store::evidence::BOOKINGS;
 use crate::store::sealing::LeafRow;
-use crate::store::{BatchRecord, Booking, CheckpointRecord, LogExtent, SequenceStep};
+use crate::store::{BatchRecord, Booking, CheckpointRecord, LogExtent, Ring, SequenceStep, WaitingLeaf};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -54,11 +54,15 @@ pub(super) fn unsequenced(connection: &Connection, after: i64, limit: u32) -> Re
     all(connection, &sql, params![after, limit.min(ROWS_MAX)], leaf_row)
 }
 
-/// Rows and commitments of the first of them.
-pub(super) fn unsequenced_entries(connection: &Connection, limit: u32) -> Read<Vec<(i64, Sha256)>> {
-    let sql = "SELECT row, commitment FROM leaves
+/// The first of them, without what they say.
+pub(super) fn unsequenced_entries(connection: &Connection, ring: Option<&Ring>, limit: u32) -> Read<Vec<WaitingLeaf>> {
+    let sql = "SELECT row, commitment, data_key IS NULL FROM leaves
                WHERE row > coalesce((SELECT row FROM places ORDER BY place DESC LIMIT 1), 0) ORDER BY row LIMIT ?1";
-    all(connection, sql, [limit.min(ROWS_MAX)], |row| Ok((row.get(0)?, rows::sha256(row, 1)?)))
+    all(connection, sql, [limit.min(ROWS_MAX)], |found| {
+        let (row, commitment) = (found.get(0)?, rows::sha256(found, 1)?);
+        let unsealed = found.get(2)? && ring.is_some_and(|ring| ring.seals(row));
+        Ok(WaitingLeaf { row, commitment, unsealed })
+    })
 }
 
 pub(super) fn leaves(connection: &Connection, from: u64, limit: u32) -> Read<Vec<LeafRow>> {

@@ -19,8 +19,10 @@ mod purge;
 mod reads;
 mod rows;
 mod schema;
+mod signing;
 mod status;
 mod turns;
+mod vault;
 mod witness;
 mod writer;
 
@@ -35,26 +37,32 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use serde_json::Value;
 
+use super::committed::Committed;
 use super::keep::Keep;
 use super::planted::planted;
 use super::reply::Reply;
 use super::sealing::{self, LeafRow, Slot};
 use super::{
     ApprovalView, BatchRecord, Booking, CasePlace, CertificateLine, CertificateStatus, CertificatesOf, CheckProgress,
-    CheckpointRecord, Cosignature, CosignedCheckpoint, DestroyedKeys, FreezeView, KeyWork, LeafRecord, LedgerCheck,
-    LinePlace, Listing, LogExtent, MandateQuery, Message, NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery,
-    NoticeWork, RevokedEntry, RevokedSince, Ring, Schema, SequenceStep, Statement, StatementQuery, Store, StoreFault,
-    StoreKey, StoredCosignature, SubjectLine, SubjectQuery, Told, TransactionQuery, TransactionRecord, Turn,
+    CheckpointRecord, Cosignature, CosignedCheckpoint, CredentialLine, CredentialPlace, DestroyedKeys, FreezeView,
+    KeyWork, KnownCredential, LeafRecord, LedgerCheck, LinePlace, Listing, LogExtent, MandateQuery, Message,
+    NoticeAnswer, NoticeCounts, NoticePlace, NoticeQuery, NoticeWork, RevokedEntry, RevokedSince, Ring, Schema,
+    SequenceStep, Statement, StatementQuery, Store, StoreFault, StoreKey, StoredCosignature, SubjectLine, SubjectQuery,
+    Told, TransactionQuery, TransactionRecord, Turn, VaultRow, WaitingLeaf,
 };
 use crate::kernel::command::{CertificateRecord, Command, Decision, Posted};
 use crate::kernel::decide::{CoreRefusal, Counter, Grant, ManualCase, OutboxRow, PolicyLine, PolicyRecord};
+use crate::kernel::external::SigningRow;
 use crate::kernel::ledger::{Account, Transaction};
 use crate::kernel::mandate::{ShownMandate, StoredMandate};
 use crate::kernel::merkle::NodeId;
 use crate::kernel::status::StatusSnapshot;
-use crate::kernel::types::{ApprovalId, CaseId, Day, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis};
+use crate::kernel::types::{
+    ApprovalId, CaseId, CredentialName, Day, KeyId, MandateId, Serial, Sha256, SpiffeId, TransactionId, UnixMillis,
+};
+use crate::kernel::vault::SealedCredential;
 use crate::kernel::witness::WitnessedLog;
-use writer::{Answer, Work, Writer};
+use writer::{Answer, Shared, Work, Writer};
 
 /// A connection waits this long for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,6 +83,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     sealing: Slot,
+    committed: Committed,
     /// Idle readers. The lock guards the list only; no call is made under it.
     readers: Mutex<Vec<Connection>>,
 }
@@ -109,8 +118,10 @@ impl SqliteStore {
         make_private(path).map_err(|error| unusable(path, &error))?;
         let connection = open_writing(path)?;
         let sealing = Slot::default();
-        let writer = Writer::start(path.to_owned(), connection, keep, sealing.clone(), commit)?;
-        Ok(Arc::new(Self { path: path.to_owned(), writer, sealing, readers: Mutex::default() }))
+        let committed = Committed::default();
+        let shared = Shared { sealing: sealing.clone(), committed: committed.clone() };
+        let writer = Writer::start(path.to_owned(), connection, keep, shared, commit)?;
+        Ok(Arc::new(Self { path: path.to_owned(), writer, sealing, committed, readers: Mutex::default() }))
     }
 
     /// Runs `read` on one snapshot of committed state.
@@ -306,6 +317,10 @@ impl Store for SqliteStore {
         self.read(|connection| log::batch(connection, batch))
     }
 
+    fn committed_document(&self, batch: i64) -> Option<Sha256> {
+        self.committed.document(batch)
+    }
+
     fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
         self.read(|connection| log::batch_statements(connection, batch))
     }
@@ -326,8 +341,9 @@ impl Store for SqliteStore {
         self.opened(self.read(|connection| log::unsequenced(connection, row, limit))?)
     }
 
-    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<(i64, Sha256)>, StoreFault> {
-        self.read(|connection| log::unsequenced_entries(connection, limit))
+    fn unsequenced_entries(&self, limit: u32) -> Result<Vec<WaitingLeaf>, StoreFault> {
+        let ring = self.sealing.ring();
+        self.read(|connection| log::unsequenced_entries(connection, ring.as_deref(), limit))
     }
 
     fn leaves(&self, from_index: u64, limit: u32) -> Result<Vec<LeafRecord>, StoreFault> {
@@ -390,8 +406,37 @@ impl Store for SqliteStore {
         self.read(|connection| witness::stored(connection, from_size, limit))
     }
 
+    fn signing(&self, scope: &Sha256) -> Result<Option<SigningRow>, StoreFault> {
+        self.read(|connection| signing::find(connection, scope))
+    }
+
     fn witnessed(&self) -> Result<Vec<WitnessedLog>, StoreFault> {
         self.read(witness::logs)
+    }
+
+    fn credential(&self, name: &CredentialName) -> Result<Option<KnownCredential>, StoreFault> {
+        self.read(|connection| vault::known(connection, name))
+    }
+
+    fn credential_lines(
+        &self,
+        after: Option<&CredentialPlace>,
+        limit: u32,
+    ) -> Result<Vec<VaultRow<CredentialLine>>, StoreFault> {
+        self.read(|connection| vault::lines(connection, after, limit))
+    }
+
+    fn credential_keys(&self) -> Result<Vec<(KeyId, u64)>, StoreFault> {
+        self.read(vault::keys)
+    }
+
+    fn sealed_credentials(
+        &self,
+        not_under: Option<&KeyId>,
+        after: Option<&CredentialPlace>,
+        limit: u32,
+    ) -> Result<Vec<VaultRow<SealedCredential>>, StoreFault> {
+        self.read(|connection| vault::all_sealed(connection, not_under, after, limit))
     }
 
     fn core_refusals(&self, of: &TransactionId) -> Result<Vec<CoreRefusal>, StoreFault> {
@@ -443,6 +488,10 @@ impl Store for SqliteStore {
     fn seal_with(&self, ring: Arc<Ring>) -> Result<(), StoreFault> {
         self.sealing.set(ring);
         Ok(())
+    }
+
+    fn first_sealed_row(&self) -> Result<i64, StoreFault> {
+        self.read(keys::first_sealed_row)
     }
 
     fn subjects(&self, query: &SubjectQuery) -> Result<Vec<SubjectLine>, StoreFault> {

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::memory::Memory;
+use super::signing;
 use crate::kernel::decide::RowFault;
 use crate::kernel::types::{Day, UnixMillis};
 use crate::store::keep::Keep;
@@ -29,6 +30,7 @@ pub(super) fn forget_keys(
     let of_paces = connection.prepare_cached(paces)?.execute(params![now.0, left])?;
     let removed = removed + u32::try_from(of_paces)?;
     let removed = removed + remove(nonces, keep.oldest_nonce(now), limit.saturating_sub(removed))?;
+    let removed = removed + signing::forget(connection, keep.oldest_binding(now), limit.saturating_sub(removed))?;
     if let Some(keys) = memory.keys.as_mut().filter(|_| removed > 0) {
         // A day that still has rows is still known: the clock may be set back into its window.
         let first = |sql: &str| -> Result<Option<i32>, RowFault> {

@@ -27,6 +27,9 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("what leaves say, sealed under a key of each subject and month", SEALED),
     ("places of leaves beside them: a leaf is written once", PLACES),
     ("what halted a witnessed log, and who asks to go on from it", WITNESS_ACCEPTED),
+    ("credentials of the systems behind, sealed by the HSM", VAULT),
+    ("orders for signatures of other programs", SIGNINGS),
+    ("from which row on leaves are sealed; why an erasure is asked, and who released", FIRST_ROW),
 ];
 
 const INITIAL: &str = "
@@ -506,6 +509,50 @@ ALTER TABLE leaves DROP COLUMN place;
 const WITNESS_ACCEPTED: &str = "
 ALTER TABLE witnessed ADD COLUMN shown_note TEXT;
 ALTER TABLE witnessed ADD COLUMN accept_asked_by TEXT;
+";
+
+/// The vault: values are sealed by the HSM, with everything else that a row says. What is known of a name outlives its
+/// versions, so that no number is given twice.
+const VAULT: &str = "
+CREATE TABLE vault_names (
+    name TEXT PRIMARY KEY,
+    newest INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE vault_versions (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    description TEXT NOT NULL,
+    readers TEXT NOT NULL,
+    expires INTEGER,
+    made INTEGER NOT NULL,
+    made_by TEXT NOT NULL,
+    wrapping_key BLOB NOT NULL,
+    sealed BLOB NOT NULL,
+    UNIQUE (name, version)
+) STRICT;
+CREATE INDEX vault_versions_by_key ON vault_versions (wrapping_key);
+";
+
+/// Orders for signatures of other programs. `journal`: when and by which key, before it signs; `signatures`: the first ones.
+const SIGNINGS: &str = "
+CREATE TABLE signings (
+    scope BLOB PRIMARY KEY,
+    day INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    journal BLOB NOT NULL,
+    signatures BLOB,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX signings_by_day ON signings (day);
+";
+
+/// A store key from before says its first row once it was opened.
+const FIRST_ROW: &str = "
+ALTER TABLE store_keys ADD COLUMN first_row INTEGER;
+ALTER TABLE subject_marks ADD COLUMN erasure_reason TEXT;
+ALTER TABLE subject_marks ADD COLUMN released_by TEXT;
+ALTER TABLE subject_marks ADD COLUMN released_at INTEGER;
 ";
 
 /// How far the schema of this file is.

@@ -20,7 +20,8 @@ use super::memory::Memory;
 use super::{BUSY_TIMEOUT, keys, log, notices, purge, reopen_writing, turns, witness};
 use crate::kernel::command::{Command, Decision};
 use crate::kernel::decide::RowFault;
-use crate::kernel::types::UnixMillis;
+use crate::kernel::types::{Sha256, UnixMillis};
+use crate::store::committed::Committed;
 use crate::store::keep::Keep;
 use crate::store::reply::{Reply, awaited};
 use crate::store::sealing::Slot;
@@ -85,6 +86,12 @@ impl Job {
     }
 }
 
+/// What the writer has in common with its store.
+pub(super) struct Shared {
+    pub(super) sealing: Slot,
+    pub(super) committed: Committed,
+}
+
 /// The queue in front of the writer thread. Dropping it ends the thread when the queue is empty.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -97,7 +104,7 @@ impl Writer {
         path: PathBuf,
         mut connection: Connection,
         keep: Keep,
-        sealing: Slot,
+        shared: Shared,
         commit: CommitStep,
     ) -> Result<Self, StoreFault> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
@@ -105,7 +112,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                Serving { path, connection, checkpoints, memory: Memory::default(), keep, sealing, commit, jobs }.run()
+                Serving { path, connection, checkpoints, memory: Memory::default(), keep, shared, commit, jobs }.run()
             })
             .map_err(|error| StoreFault::NotRecorded(format!("the writer did not start: {error}")))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
@@ -159,7 +166,7 @@ struct Serving {
     /// As of the last commit; what was remembered for one that did not come about is gone.
     memory: Memory,
     keep: Keep,
-    sealing: Slot,
+    shared: Shared,
     commit: CommitStep,
     jobs: Receiver<Job>,
 }
@@ -240,10 +247,13 @@ impl Serving {
         let connection = &self.connection;
         let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
         begun.map_err(|error| Failed::NotBegun(error.to_string()))?;
-        let ring = self.sealing.ring();
+        let ring = self.shared.sealing.ring();
         match write(connection, &mut self.memory, self.keep, ring.as_deref(), group) {
-            Ok(answers) => {
+            Ok(Written { answers, batch }) => {
                 (self.commit)(connection).map_err(|error| Failed::Unknown(error.to_string()))?;
+                if let Some((number, document)) = batch {
+                    self.shared.committed.remember(number, document);
+                }
                 Ok(answers)
             }
             Err(fault) if is_of_the_decision(&fault) => match connection.execute_batch("ROLLBACK") {
@@ -320,13 +330,20 @@ fn fail(group: Vec<Job>, fault: &StoreFault) {
     }
 }
 
+/// What one transaction wrote.
+struct Written {
+    answers: Vec<Answer>,
+    /// The number of its batch and the hash of what is to be signed for it.
+    batch: Option<(i64, Sha256)>,
+}
+
 fn write(
     connection: &Connection,
     memory: &mut Memory,
     keep: Keep,
     ring: Option<&Ring>,
     group: &[Job],
-) -> Result<Vec<Answer>, RowFault> {
+) -> Result<Written, RowFault> {
     let mut commit = Commit::begin(connection, memory, keep, ring)?;
     let batch = commit.batch;
     let (mut forgotten, mut noticed, mut taken) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
@@ -367,6 +384,7 @@ fn write(
         commit.memory.borrow_mut().rows.batch = Some(batch + 1);
     }
 
+    let document = made.document.as_ref().map(|document| (batch, Sha256::of(&[document])));
     let mut decisions = made.decisions.into_iter();
     let mut answer = |job: &Job| match &job.work {
         Work::Apply(commands) => Answer::Decisions(decisions.by_ref().take(commands.len()).collect()),
@@ -375,7 +393,7 @@ fn write(
         Work::TakeTurn(_) => Answer::Turn(taken.pop_front().flatten()),
         Work::Sequence(_) | Work::SignedCheckpoint { .. } | Work::Cosignature { .. } | Work::Keys(_) => Answer::Done,
     };
-    Ok(group.iter().map(&mut answer).collect())
+    Ok(Written { answers: group.iter().map(&mut answer).collect(), batch: document })
 }
 
 /// True for faults that say nothing about the disk: constraints, values of a wrong shape, our own checks.
@@ -422,7 +440,7 @@ mod tests {
     fn committed(connection: &Connection, memory: &mut Memory, works: Vec<Work>) -> Vec<Result<Effect, Refusal>> {
         let group: Vec<Job> = works.into_iter().map(|work| Job { work, reply: Reply::to(drop) }).collect();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let answers = write(connection, memory, Keep::days(7), None, &group).unwrap();
+        let Written { answers, .. } = write(connection, memory, Keep::days(7), None, &group).unwrap();
         connection.execute_batch("COMMIT").unwrap();
         let decisions = answers.into_iter().flat_map(|answer| match answer {
             Answer::Decisions(decisions) => decisions,

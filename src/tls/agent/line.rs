@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use super::{AgentAsk, AgentSays, Asked, Said, unreachable_};
 use crate::ops::failure::Failure;
@@ -48,7 +49,7 @@ struct Lost(String);
 /// A question as it is written.
 struct Frame {
     id: u64,
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// Questions go to the thread that writes. It ends when this is dropped, and with it the one that reads.
@@ -224,7 +225,7 @@ fn write_all(stream: &mut UnixStream, unwritten: &Receiver<Frame>, open: &Open) 
         let (mut bytes, mut next) = (vec![], Some(first));
         while let Some(frame) = next.take() {
             if is_awaited(&frame) {
-                bytes.extend(frame.bytes);
+                bytes.extend_from_slice(&frame.bytes);
             }
             next = if bytes.len() < WRITTEN_BYTES { unwritten.try_recv().ok() } else { None };
         }

@@ -32,6 +32,11 @@ fn the_evidence_of_the_corpus_still_verifies() {
     let bundle = bundle::verify(&read("corpus/bundle/seed-0"), &root, OID_BASE).unwrap();
     assert_eq!(receipt.statement(), bundle.receipt().statement());
     assert_eq!(proof.index(), 5);
+    // The text was first written by a program that shares nothing with ours.
+    let json: receipt::Receipt = serde_json::from_slice(&read("corpus/receipt/seed-0")).unwrap();
+    let text = read("corpus/receipt/text-0");
+    assert_eq!(json.to_text().unwrap().as_bytes(), text);
+    assert_eq!(receipt::verify(&text, &root, OID_BASE).unwrap().statement(), receipt.statement());
 }
 
 /// Keys and signatures are new each time: whoever runs this replaces all of the evidence.
@@ -39,7 +44,9 @@ fn the_evidence_of_the_corpus_still_verifies() {
 #[ignore = "makes the corpus of evidence anew: to be run when the shape of a receipt, proof or bundle has changed"]
 fn makes_the_corpus_of_evidence_anew() {
     let (bank, paid) = Bank::with_payments();
-    let receipt = bank.log.receipt(&paid.approved, Duration::ZERO).unwrap().to_bytes().unwrap();
+    let receipt = bank.log.receipt(&paid.approved, Duration::ZERO).unwrap();
+    let receipt_text = receipt.to_text().unwrap();
+    let receipt = receipt.to_bytes().unwrap();
     let proof = bank.log.prove(&LeafChoice::Index(5)).unwrap().into_bytes();
     let evidence = bank.log.bundle(&paid.approved, Duration::ZERO).unwrap();
     let head = bank.log.head(Duration::ZERO).unwrap();
@@ -68,6 +75,7 @@ fn makes_the_corpus_of_evidence_anew() {
     ];
     std::fs::create_dir_all(fuzz().join("evidence")).unwrap();
     std::fs::write(fuzz().join("evidence/root.der"), &bank.kit.root).unwrap();
+    std::fs::write(fuzz().join("corpus/receipt/text-0"), receipt_text).unwrap();
     for (name, seeds) in seeds {
         let place = fuzz().join("corpus").join(name);
         std::fs::create_dir_all(&place).unwrap();

@@ -17,6 +17,14 @@ const ERASE: [&str; 6] = ["audit", "erase", "owner:OWN_001", "--reason", "reques
 #[test]
 fn a_customer_is_erased_by_two_people_and_every_proof_stays() {
     let world = World::new();
+    // Who ends a hold is neither of the two who erase.
+    world.run("bank", &["stop"]);
+    let config = world.state("bank").join("countersign.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let uid = text.split_once("\nuid = ").unwrap().1.lines().next().unwrap();
+    let third = format!("\n[[operator]]\nname = \"otto\"\nuid = {uid}\nroles = [\"officer\"]\n");
+    std::fs::write(&config, text.clone() + &third).unwrap();
+    world.serve("bank");
     let paid = ask(&world, "auditor", &["transaction", "list", "--account", "CHK_001", "--status", "executed"]);
     let transaction = paid["items"][0]["transaction_id"].as_str().unwrap().to_owned();
     let file = |name: &str| world.state("bank").join(name).display().to_string();
@@ -44,14 +52,25 @@ fn a_customer_is_erased_by_two_people_and_every_proof_stays() {
         assert_eq!(refused(&world, operator, words), (code, name.to_owned()), "{operator} {words:?}");
     }
     let release = ["audit", "release", "owner:OWN_001", "--reason", "over"];
-    assert_eq!(ask(&world, "bank-officer", &release)["changed"], true);
+    assert_eq!(ask(&world, "otto", &release)["changed"], true);
+    assert_eq!(refused(&world, "otto", &ERASE), (3, "maker_is_checker".to_owned()));
     assert_eq!(ask(&world, "bank-officer", &ERASE)["status"], "erasure_asked");
+    // Who comes second sees that before anything is confirmed, and nothing was.
+    let output = world.output("bank", &[&["--operator", "bank-admin"], &ERASE[..5]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for words in ["bank-officer has asked on 20", "(request 31)", "this is the second call", "otto ended a legal hold"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let shown = line(&ask(&world, "auditor", &["audit", "subjects"])).unwrap();
+    assert_eq!((&shown["erasure_asked"]["reason"], &shown["released"]["by"]), (&json!("request 31"), &json!("otto")));
     assert_eq!(refused(&world, "bank-officer", &ERASE), (3, "maker_is_checker".to_owned()));
     // Whoever restarts the bank between the two changes nothing.
     world.run("bank", &["stop"]);
     world.serve("bank");
     let erased = ask(&world, "bank-admin", &ERASE);
     assert_eq!((&erased["status"], &erased["changed"]), (&json!("erased"), &json!(true)), "{erased}");
+    assert_eq!((&erased["erasure_asked"]["by"], &erased["released"]["by"]), (&json!("bank-officer"), &json!("otto")));
     assert_eq!(erased["pseudonym"].as_str().unwrap().len(), 64);
     assert_eq!(ask(&world, "bank-admin", &ERASE)["changed"], false);
     assert_eq!(line(&ask(&world, "auditor", &["audit", "subjects"])), None);
@@ -73,8 +92,12 @@ fn a_customer_is_erased_by_two_people_and_every_proof_stays() {
     assert!(!erased.is_empty() && erased.iter().all(|leaf| leaf["body"].is_null()));
     let of_account = |leaf: &&Value| leaf["body"]["parameters"]["from_account"] == "CHK_001";
     assert_eq!(shown.iter().filter(of_account).count(), 0);
-    let last = shown.iter().rev().find(|leaf| leaf["body"]["act"] == "erase_subject").unwrap();
+    // The repetition that found nothing left names nobody either.
+    let erasing = |leaf: &&Value| leaf["body"]["act"] == "erase_subject" && leaf["body"]["result"]["keys"] != 0;
+    let last = shown.iter().rev().find(erasing).unwrap();
     assert!(!last.to_string().contains("OWN_001"), "{last}");
+    let decided = &last["body"]["result"];
+    assert_eq!((&decided["asked_by"], &decided["released_by"]), (&json!("bank-officer"), &json!("otto")), "{last}");
 }
 
 /// What no leaf may say: tokens (a JWT begins with `eyJ`), keys, PINs, what people type into headers.
@@ -111,10 +134,21 @@ fn every_leaf_says_who_asked_and_signed_and_none_has_a_secret_in_it() {
 #[test]
 fn the_wrapping_key_is_rotated_while_the_bank_runs_and_the_one_before_is_not_needed() {
     let world = World::new();
+    let store = world.state("bank").join("store/store.sqlite3");
+    let first: (Vec<u8>, Vec<u8>) = rusqlite::Connection::open(&store)
+        .unwrap()
+        .query_row("SELECT wrapping_key, wrapped FROM store_keys", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
     let rotated = ask(&world, "bank-admin", &["key", "rotate", "data-wrapping"]);
     assert_eq!((&rotated["version"], &rotated["effective"]), (&json!(2), &json!("now")), "{rotated}");
     assert_eq!(rotated["retired"], json!(["bank-data-wrapping-v1"]));
     let destroy = ["key", "destroy", "bank-data-wrapping-v1"];
+    // As a rotation leaves it that was cut off between two store keys: the key that still seals stays.
+    let sql = "UPDATE store_keys SET wrapping_key = ?1, wrapped = ?2 WHERE id = 1";
+    assert_eq!(rusqlite::Connection::open(&store).unwrap().execute(sql, first).unwrap(), 1);
+    assert_eq!(refused(&world, "bank-admin", &destroy), (3, "key_still_seals".to_owned()));
+    world.run("bank", &["stop"]);
+    world.serve("bank");
     let confirm = ask(&world, "bank-admin", &destroy)["confirm"].as_str().unwrap().to_owned();
     ask(&world, "bank-admin", &[&destroy[..], &["--confirm", &confirm]].concat());
     world.run("bank", &["stop"]);

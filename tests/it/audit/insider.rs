@@ -1,6 +1,6 @@
 //! Somebody with the database, and without a key: what they write is not signed, and not paid.
 
-use countersign::audit::Wrong;
+use countersign::audit::{Advance, Wrong};
 use countersign::kernel::command::Effect;
 use countersign::kernel::note::Checkpoint;
 use countersign::kernel::types::{Sha256, TransactionId};
@@ -46,6 +46,25 @@ fn a_checkpoint_that_somebody_wrote_into_the_store_is_not_signed() {
     forge(&bank, newest.size, newest.root);
     let _ = bank.log.advance().unwrap();
     assert!(bank.store.newest_checkpoint().unwrap().unwrap().signed.is_some(), "its own is signed again");
+    assert_eq!(wrong(&bank), []);
+}
+
+/// A body and a salt of their own, and what they commit to: without sealing a leaf like any other.
+const CLEAR_LEAF: &str = "INSERT INTO leaves (row, commitment, salt, body) SELECT max(row) + 1, ";
+
+#[test]
+fn a_leaf_that_somebody_wrote_without_the_stores_keys_gets_no_place() {
+    let (bank, _) = Bank::with_payments();
+    let size = bank.store.newest_checkpoint().unwrap().unwrap().size;
+    let (salt, body) = ([9; 32], b"{\"decision\":\"permitted\"}");
+    let commitment = countersign::kernel::receipt::commitment(&salt, body).hex();
+    let (salt, body) = (hex::encode(salt), hex::encode(body));
+    behind(&bank, &format!("{CLEAR_LEAF} x'{commitment}', x'{salt}', x'{body}' FROM leaves"));
+    assert_eq!(bank.log.advance().unwrap_err().name, "log_damaged");
+    assert_eq!(bank.store.newest_checkpoint().unwrap().unwrap().size, size, "nothing got a place");
+    assert_eq!(wrong(&bank), [Wrong::LeafInTheClear]);
+    behind(&bank, "DELETE FROM leaves WHERE row = (SELECT max(row) FROM leaves)");
+    assert_eq!(bank.log.advance().unwrap(), Advance::Idle);
     assert_eq!(wrong(&bank), []);
 }
 

@@ -51,7 +51,7 @@ impl Rows {
     pub fn said(&mut self, leaf: usize) -> (&mut [u8; 32], &mut Vec<u8>) {
         match &mut self.leaves[leaf].content {
             LeafContent::Known { salt, body } => (salt, body),
-            LeafContent::Erased | LeafContent::Damaged(_) => panic!("leaf {leaf} says nothing"),
+            LeafContent::Erased | LeafContent::Unsealed | LeafContent::Damaged(_) => panic!("leaf {leaf} says nothing"),
         }
     }
 }

@@ -305,18 +305,97 @@ fn a_receipt_carries_the_certificate_that_its_transaction_was_signed_under() {
 }
 
 #[test]
+fn the_compact_text_says_the_same() {
+    let (bank, secco, receipt) = cosigned();
+    let (json, text) = (receipt.to_bytes().unwrap(), receipt.to_text().unwrap());
+    assert!(text.starts_with("c2sp.org/tlog-proof@v1\nextra ") && text.len() < json.len(), "{}", text.len());
+    let said = |bytes: &[u8]| verify_witnessed(bytes, &bank.root, Some(&secco.root), OID_BASE).unwrap();
+    assert_eq!(said(text.as_bytes()), said(&json));
+    // What other tools read of it: the entry of the leaf is under the checkpoint, with both signatures.
+    let proof = TlogProof::parse(&text).unwrap();
+    assert_eq!((proof.index, &proof.path), (receipt.log.leaf_index, &receipt.log.path));
+    assert_eq!(SignedNote::parse(proof.checkpoint.as_bytes()).unwrap().signatures.len(), 2);
+    let (bank, receipt) = issued();
+    let text = receipt.to_text().unwrap();
+    assert_eq!(refusal(&bank, text.as_bytes()), None);
+    assert_eq!(refusal(&secco, text.as_bytes()), Some("chain_root_differs"));
+}
+
+#[test]
+fn a_compact_text_has_one_writing() {
+    let (bank, _, receipt) = cosigned();
+    let text = receipt.to_text().unwrap();
+    let proof = TlogProof::parse(&text).unwrap();
+    let bytes = proof.extra.clone().unwrap();
+    let (extra, certificates) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap());
+    let extra: serde_json::Value = serde_json::from_slice(extra).unwrap();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut extra = extra.clone();
+        change(&mut extra);
+        let extra = Some([&canonical(&extra).unwrap(), certificates].concat());
+        TlogProof { extra, ..proof.clone() }.compose()
+    };
+    assert_eq!(changed(&|_| {}), text);
+    let rows: [(&str, String); 11] = [
+        ("another schema", changed(&|extra| extra["schema"] = json!("countersign/receipt-text/v2"))),
+        (
+            "a certificate that nobody names",
+            changed(&|extra| {
+                extra["certificates"].as_array_mut().unwrap().push(json!(0));
+            }),
+        ),
+        (
+            "certificates cut elsewhere",
+            changed(&|extra| {
+                let cut = |by: i64, length: &serde_json::Value| json!(length.as_i64().unwrap() + by);
+                extra["certificates"][0] = cut(1, &extra["certificates"][0]);
+                extra["certificates"][1] = cut(-1, &extra["certificates"][1]);
+            }),
+        ),
+        ("something behind the certificates", {
+            let extra = Some([bytes.as_slice(), b"x"].concat());
+            TlogProof { extra, ..proof.clone() }.compose()
+        }),
+        ("a certificate that is not there", changed(&|extra| extra["chain"][0] = json!(99))),
+        ("a witness too few", changed(&|extra| extra["witnesses"] = json!([]))),
+        (
+            "a witness too many",
+            changed(&|extra| {
+                let first = extra["witnesses"][0].clone();
+                extra["witnesses"].as_array_mut().unwrap().push(first);
+            }),
+        ),
+        ("a member more", changed(&|extra| extra["more"] = json!(1))),
+        ("no extra", TlogProof { extra: None, ..proof.clone() }.compose()),
+        ("a line feed more", format!("{text}\n")),
+        ("the JSON's schema", changed(&|extra| extra["schema"] = json!("countersign/receipt/v1"))),
+    ];
+    for (what, text) in rows {
+        let name =
+            if what == "certificates cut elsewhere" { "chain_certificate_malformed" } else { "receipt_malformed" };
+        assert_eq!(refusal(&bank, text.as_bytes()), Some(name), "{what}");
+    }
+}
+
+#[test]
 fn every_single_changed_byte_of_a_receipt_is_refused() {
     // Without the witness's root, too: no byte of its word is of no account.
     let (bank, _, receipt) = cosigned();
-    let bytes = receipt.to_bytes().unwrap();
-    assert_eq!(refusal(&bank, &bytes), None);
+    for bytes in [receipt.to_bytes().unwrap(), receipt.to_text().unwrap().into_bytes()] {
+        every_changed_byte_is_refused(&bank, &bytes);
+    }
+}
+
+fn every_changed_byte_is_refused(bank: &Bank, bytes: &[u8]) {
+    let refusal = |bytes: &[u8]| refusal(bank, bytes);
+    assert_eq!(refusal(bytes), None);
     // The lowest bit, and the bit between upper and lower case, space and NUL, '=' and GS.
     let try_all = |positions: std::ops::Range<usize>| {
-        let mut changed = bytes.clone();
+        let mut changed = bytes.to_vec();
         for position in positions {
             for bit in [0x01, 0x20] {
                 changed[position] ^= bit;
-                assert_ne!(refusal(&bank, &changed), None, "byte {position} ^ {bit:#x}");
+                assert_ne!(refusal(&changed), None, "byte {position} ^ {bit:#x}");
                 changed[position] ^= bit;
             }
         }

@@ -99,7 +99,8 @@ fn takes_it_and_no_other(python: &Path, log: Algorithm, witness: Algorithm) {
     std::fs::write(place("secco.pem"), pem(&secco.root)).unwrap();
     let witnessed = |root: &str| {
         let mut run = Command::new(python);
-        run.arg("-B").arg(script()).args([place("receipt.json"), place("root.pem")]).arg(OID_BASE).arg(place(root));
+        run.arg("-B").arg(script()).args([place("receipt.json"), place("root.pem")]);
+        run.args(["--oid-base", OID_BASE, "--witness-root"]).arg(place(root));
         run.output().unwrap()
     };
     let with_root = witnessed("secco.pem");

@@ -48,6 +48,14 @@ fn what_is_behind_many_erased_leaves_is_found() {
     let query = SearchQuery { until: Some(UnixMillis(1_795_234_837_126)), ..SearchQuery::default() };
     assert_eq!(places(&log, &query, Order::OldestFirst, 10), [150, 151, 152]);
     assert_eq!(places(&log, &query, Order::NewestFirst, 2), [152, 151, 150]);
+    // Nobody can say whether the others were what is looked for: so many are told, and signed.
+    let call = ExportCall { query, format: Format::Jsonl, size: None, span: None };
+    let page = log.export(&call).unwrap();
+    assert_eq!((page.records, page.unread), (3, 150));
+    let note = log.sign_export(&call, Sha256::of(&[page.text.as_bytes()]), &mut |_| {}).unwrap();
+    assert!(note.contains("\nrecords 3\nunread 150\nquery "), "{note}");
+    let everything = ExportCall { query: SearchQuery::default(), ..call };
+    assert_eq!(log.export(&everything).unwrap().unread, 0, "who asks for all of it gets them as what they are");
 }
 
 #[test]

@@ -147,6 +147,34 @@ fn the_verbs_of_the_check_answer_by_place_and_in_pages_on_both_stores() {
     assert_eq!(answers(&on_postgres), answers(&on_sqlite));
 }
 
+#[test]
+fn an_erasure_is_sound_on_both_stores_and_a_leaf_in_the_clear_gets_no_place() {
+    let database = shared().database();
+    let (bank, paid) = Bank::with_payments_on(&database);
+    let (other, _) = Bank::with_payments();
+    for bank in [&bank, &other] {
+        bank.erases("owner:OWN_001");
+    }
+    let found = counted(&bank);
+    assert_eq!(found, counted(&other));
+    assert!(found["erased"].as_u64().unwrap() > 5, "{found}");
+    assert_eq!(bank.log.bundle(&paid.bought, Duration::ZERO).unwrap_err().name, "leaf_erased");
+    let undone = "UPDATE data_keys SET wrapped = '\\x00', subject = 'owner:OWN_001' WHERE subject LIKE 'erased:%'";
+    database.sql(undone);
+    assert!(names(&bank.log.examine(None, &mut |_| {}).unwrap()).contains(&Wrong::ErasureUndone));
+
+    let (other, _) = (shared().database(), ());
+    let (bank, _) = Bank::with_payments_on(&other);
+    let commitment = countersign::kernel::receipt::commitment(&[9; 32], b"{}").hex();
+    let salt = hex::encode([9; 32]);
+    other.sql(&format!(
+        "INSERT INTO leaves (row, commitment, salt, body) SELECT max(row) + 1, '\\x{commitment}', '\\x{salt}', '{{}}' FROM leaves;
+         INSERT INTO leaves_waiting (row) SELECT max(row) FROM leaves"
+    ));
+    assert_eq!(bank.log.advance().unwrap_err().name, "log_damaged");
+    assert_eq!(names(&bank.log.examine(None, &mut |_| {}).unwrap()), [Wrong::LeafInTheClear]);
+}
+
 /// Each undoes itself when it is done twice.
 const DEEDS: &[(&str, Wrong)] = &[
     (

@@ -5,10 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::audit::copy::Copy;
-use countersign::audit::{CopyHead, Examined, Wrong};
+use countersign::audit::export::{ExportCall, Format};
+use countersign::audit::retention::{Doubt, Start};
+use countersign::audit::search::SearchQuery;
+use countersign::audit::{CopyHead, Examined, Wrong, cosigned_at};
+use countersign::kernel::command::Act;
 use countersign::kernel::note::Checkpoint;
 use countersign::kernel::sign::Algorithm;
 use countersign::kernel::tile::Tile;
+use countersign::kernel::types::{Sha256, UnixMillis};
+use countersign::kernel::vault::{SealedCredential, VaultAct};
+use countersign::ops::clock;
 use countersign::store::LeafContent;
 use rusqlite::Connection;
 
@@ -16,6 +23,8 @@ use super::log::{advance_all, open};
 use super::memory::MemoryStore;
 use super::parties::{Bank as BareBank, OID_BASE};
 use super::payments::{Bank, Paid};
+use crate::store::vault::{put, rotate, sealed};
+use crate::store::world::World;
 
 /// Where the bank's own code does not look: another connection to its file.
 fn behind(bank: &Bank, sql: &str) -> usize {
@@ -82,7 +91,12 @@ fn every_record_that_somebody_changes_is_named() {
         ("a sealed leaf cut", vec![format!("UPDATE leaves SET body = substr(body, 1, 20) WHERE {leaf_3}")], LeafNotCommitted),
         ("a sealed leaf emptied", vec![format!("UPDATE leaves SET body = x'' WHERE {leaf_3}")], LeafNotCommitted),
         ("a salt beside a sealed leaf", vec![format!("UPDATE leaves SET salt = x'41' WHERE {leaf_3}")], LeafNotCommitted),
-        ("a sealed leaf called clear", vec![format!("UPDATE leaves SET data_key = NULL WHERE {leaf_3}")], LeafNotCommitted),
+        ("a sealed leaf called clear", vec![format!("UPDATE leaves SET data_key = NULL WHERE {leaf_3}")], LeafInTheClear),
+        (
+            "a leaf in the clear in the place of a sealed one",
+            vec![format!("UPDATE leaves SET data_key = NULL, salt = zeroblob(32), body = x'7b7d' WHERE {leaf_3}")],
+            LeafInTheClear,
+        ),
         ("another data key", vec![format!("UPDATE leaves SET data_key = data_key + 1 WHERE {leaf_3}")], LeafNotCommitted),
         ("a data key's nonce", vec![flipped("data_keys", "wrapped", key_3, "5")], LeafNotCommitted),
         ("a data key", vec![flipped("data_keys", "wrapped", key_3, "30")], LeafNotCommitted),
@@ -278,6 +292,91 @@ fn every_record_that_somebody_changes_is_named() {
     assert_eq!(names(&examine(&bank)), []);
 }
 
+/// What is sealed says by itself whether it was changed, and not whether it is the last that was put there.
+#[test]
+fn every_row_of_the_vault_that_somebody_changes_is_named() {
+    let (bank, _) = Bank::with_payments();
+    let w = World::new(&*bank.store);
+    w.ids.set(5_000_000);
+    w.now.set(clock::now().0);
+    let row = |of: &str, version: u64| SealedCredential { made: UnixMillis(w.now.get()), ..sealed(of, version) };
+    let anew = |row: &SealedCredential, under: u8, value: &[u8]| {
+        Act::Vault(VaultAct::Rewrap {
+            name: row.name.clone(),
+            version: row.version,
+            before: row.sealed_sha256(),
+            key: Sha256([under; 32]),
+            sealed: value.to_vec(),
+        })
+    };
+    for act in [
+        put(row("a", 1)),
+        rotate(row("a", 2)),
+        rotate(row("a", 3)),
+        Act::Vault(VaultAct::Remove { name: "a".parse().unwrap(), version: Some(1) }),
+        put(row("b", 1)),
+        anew(&row("b", 1), 2, b"sealed anew"),
+        put(row("gone", 1)),
+        Act::Vault(VaultAct::Remove { name: "gone".parse().unwrap(), version: None }),
+    ] {
+        w.admin(act).unwrap();
+    }
+    // Refused and repeated ones say nothing.
+    assert!(w.admin(put(row("a", 9))).is_err());
+    bank.settle();
+    assert_eq!(names(&examine(&bank)), []);
+    // One that came in since is judged by its own leaf, which has no place yet.
+    w.admin(rotate(row("b", 2))).unwrap();
+    assert_eq!(names(&examine(&bank)), []);
+    let connection = opened(&bank);
+    connection
+        .execute_batch(
+            "CREATE TABLE kept_names AS SELECT * FROM vault_names; CREATE TABLE kept AS SELECT * FROM vault_versions",
+        )
+        .unwrap();
+    let of_a = "WHERE name = 'a' AND version = 3";
+    let rolled_back = "DELETE FROM vault_versions WHERE name = 'a' AND version = 3; UPDATE vault_names SET newest = 2 WHERE name = 'a'";
+    let planted = "INSERT INTO vault_versions (name, version, description, readers, made, made_by, wrapping_key, sealed)
+                   SELECT 'planted', 1, description, readers, made, made_by, wrapping_key, sealed FROM kept WHERE name = 'b' AND version = 1";
+    let back = "INSERT INTO vault_versions (name, version, description, readers, made, made_by, wrapping_key, sealed)
+                SELECT 'a', 1, description, readers, made, made_by, wrapping_key, sealed FROM kept WHERE name = 'b' AND version = 1";
+    for (what, sql, on, findings) in [
+        ("an older state put back", rolled_back.to_owned(), "a", 2),
+        ("a version deleted", format!("DELETE FROM vault_versions {of_a}"), "a", 1),
+        ("an older version deleted", "DELETE FROM vault_versions WHERE name = 'a' AND version = 2".into(), "a", 1),
+        ("a name forgotten", "DELETE FROM vault_versions WHERE name = 'a'; DELETE FROM vault_names WHERE name = 'a'".into(), "a", 3),
+        ("a name forgotten that had no version", "DELETE FROM vault_names WHERE name = 'gone'".into(), "gone", 1),
+        ("a number that goes back", "UPDATE vault_names SET newest = 1 WHERE name = 'gone'; UPDATE vault_names SET newest = 0 WHERE name = 'gone'".into(), "gone", 1),
+        (
+            "what an older rewrap had",
+            "UPDATE vault_versions SET sealed = CAST('sealed b 1' AS BLOB), wrapping_key = (SELECT wrapping_key FROM kept WHERE name = 'a' LIMIT 1)
+             WHERE name = 'b' AND version = 1"
+                .into(),
+            "b",
+            1,
+        ),
+        ("a value exchanged with another", format!("UPDATE vault_versions SET sealed = (SELECT sealed FROM kept WHERE name = 'b' AND version = 1) {of_a}"), "a", 1),
+        ("a reader more", format!("UPDATE vault_versions SET readers = '[\"operator:eve\"]' {of_a}"), "a", 1),
+        ("another end", format!("UPDATE vault_versions SET expires = 1 {of_a}"), "a", 1),
+        ("another text", format!("UPDATE vault_versions SET description = 'of another' {of_a}"), "a", 1),
+        ("a row that is none", format!("UPDATE vault_versions SET readers = 'x' {of_a}"), "a", 1),
+        ("a version that was removed", back.into(), "a", 1),
+        ("a name that nobody kept", planted.into(), "planted", 1),
+    ] {
+        connection.execute_batch(&sql).unwrap();
+        let examined = examine(&bank);
+        let found: Vec<_> = examined.findings.told.iter().map(|finding| (finding.name, finding.on.as_str())).collect();
+        assert_eq!(found, vec![(Wrong::VaultRowDiffers, on); findings], "{what}: {:#}", examined.to_json());
+        connection
+            .execute_batch(
+                "DELETE FROM vault_names; INSERT INTO vault_names SELECT * FROM kept_names;
+                 DELETE FROM vault_versions; INSERT INTO vault_versions SELECT * FROM kept",
+            )
+            .unwrap();
+        assert_eq!(names(&examine(&bank)), [], "{what}");
+    }
+}
+
 /// Every checkpoint cosigned by a security company, whose keys this answers.
 pub fn witnessed(bank: &Bank) -> BareBank {
     let secco = BareBank::new();
@@ -398,7 +497,7 @@ fn a_log_that_was_rewritten_up_to_its_root_is_found_by_its_signatures() {
         )
         .unwrap();
     let found = names(&examine(&bank));
-    assert_eq!(found.first(), Some(&Wrong::LeafNotInTree), "{found:?}");
+    assert_eq!(found[..2], [Wrong::LeafInTheClear, Wrong::LeafNotInTree], "{found:?}");
     rebuild_nodes(&bank);
     let found = names(&examine(&bank));
     assert!(found.contains(&Wrong::CheckpointRootDiffers), "{found:?}");
@@ -446,6 +545,69 @@ fn an_erasure_is_sound_and_whoever_undoes_it_is_named() {
     opened(&bank).execute(sql, [&wrapped]).unwrap();
     let found = names(&examine(&bank));
     assert!(found.contains(&Wrong::ErasureUndone), "{found:?}");
+}
+
+/// Whoever changes records behind the bank's back, and has it sign what is found then.
+#[test]
+fn nothing_is_signed_over_leaves_that_are_not_those_of_the_log() {
+    let (bank, _) = Bank::with_payments();
+    let export = |format: Format, query: &SearchQuery| {
+        let call = ExportCall { query: query.clone(), format, size: None, span: None };
+        let page = bank.log.export(&call).unwrap();
+        assert_eq!(page.next, None);
+        bank.log.sign_export(&call, Sha256::of(&[page.text.as_bytes()]), &mut |_| {})
+    };
+    let all = SearchQuery::default();
+    export(Format::Jsonl, &all).unwrap();
+    let original = bank.directory().join("original.sqlite3");
+    Connection::open(bank.database()).unwrap().execute(&format!("VACUUM INTO '{}'", original.display()), []).unwrap();
+    let leaf_3 = "row = (SELECT row FROM places WHERE place = 3)";
+    let newest = "size = (SELECT max(size) FROM checkpoints)";
+    for (what, changes) in [
+        ("a body", vec![flipped("leaves", "body", leaf_3, "100")]),
+        ("a commitment", vec![flipped("leaves", "commitment", leaf_3, "5")]),
+        ("a leaf called clear", vec![format!("UPDATE leaves SET data_key = NULL WHERE {leaf_3}")]),
+        ("a leaf removed", vec!["DELETE FROM places WHERE place = 3".into()]),
+        (
+            "two leaves exchanged",
+            vec![
+                "UPDATE places SET place = 99999 WHERE place = 3".into(),
+                "UPDATE places SET place = 3 WHERE place = 4".into(),
+                "UPDATE places SET place = 4 WHERE place = 99999".into(),
+            ],
+        ),
+        (
+            "a leaf that says it was erased",
+            vec![
+                format!("UPDATE leaves SET commitment = zeroblob(32) WHERE {leaf_3}"),
+                format!("UPDATE data_keys SET wrapped = NULL WHERE id = (SELECT data_key FROM leaves WHERE {leaf_3})"),
+            ],
+        ),
+        ("a checkpoint's signature", vec![flipped("checkpoints", "signed", newest, "length(signed) - 20")]),
+    ] {
+        let changed: usize = changes.iter().map(|sql| behind(&bank, sql)).sum();
+        assert!(changed > 0, "{what}: nothing was changed");
+        // Nor over other leaves: all that were looked at are vouched for.
+        let other = SearchQuery { tool: Some("execute_purchase".into()), ..all.clone() };
+        for (format, query) in [(Format::Jsonl, &all), (Format::Csv, &other)] {
+            assert_eq!(export(format, query).unwrap_err().name, "log_damaged", "{what}");
+        }
+        restore(&bank, &original);
+    }
+    export(Format::Csv, &all).unwrap();
+}
+
+/// The witness's clock, under its signature, is believed before ours.
+#[test]
+fn retention_goes_by_the_witnesss_clock_where_one_cosigns() {
+    let (bank, _) = Bank::with_payments();
+    let time = || Start::look(&*bank.store).unwrap().time(Some(&bank.log)).unwrap();
+    assert_eq!(time(), Err(Doubt::NotCosigned));
+    let secco = witnessed(&bank);
+    assert_eq!(time(), Err(Doubt::NotCosigned), "a row is nobody's word");
+    bank.log.trust_witness(secco.root.clone());
+    let at = cosigned_at(&bank.log.cosigned().unwrap().unwrap().cosignature).unwrap();
+    assert_eq!(time(), Ok(at.min(clock::now())));
 }
 
 fn copied(bank: &Bank) -> std::path::PathBuf {

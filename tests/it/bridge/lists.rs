@@ -116,6 +116,50 @@ async fn what_changed_while_the_subscription_was_broken_is_told_when_there_is_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_acknowledged_when_the_bank_has_it_and_not_before() {
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let (address, seen) = serve(bank(move |request| {
+        held.lock().unwrap().recv().unwrap();
+        changed(request)
+    }));
+    let mut client = Client::of(Way::to(address));
+    client.ask(1, "server/discover", json!({})).await;
+    let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["bank://policy"] });
+    client.request(2, LISTEN, json!({ "notifications": filter }), json!({})).await;
+    next_request(&seen, LISTEN);
+    // The bank does not have it yet: what changed now would be missed.
+    let listed = client.ask(3, "tools/list", json!({})).await;
+    assert!(listed["result"].is_object(), "{listed}");
+    let_go.send(()).unwrap();
+    for method in ["subscriptions/acknowledged", "resources/updated", "tools/list_changed"] {
+        assert_eq!(client.hear().await["method"], format!("notifications/{method}"));
+    }
+    client.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_at_a_bank_that_is_away_is_kept_until_it_is_there() {
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let way = Way::to(away);
+    let mut client = Client::of(way.clone());
+    let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["bank://policy"] });
+    client.request(1, LISTEN, json!({ "notifications": filter }), json!({})).await;
+    assert_eq!(client.hear().await["method"], "notifications/subscriptions/acknowledged");
+    let (address, seen) = serve(bank(|request| Reply::Open(vec![acknowledged(request)])));
+    way.moves_to(address);
+    next_request(&seen, LISTEN);
+    // What it was subscribed to may have changed meanwhile, each of it.
+    assert_eq!(client.hear().await["method"], "notifications/tools/list_changed");
+    let heard = client.hear().await;
+    assert_eq!(
+        (&heard["method"], &heard["params"]["uri"]),
+        (&json!("notifications/resources/updated"), &json!("bank://policy"))
+    );
+    client.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_subscription_is_told_to_who_asked_for_it_and_takes_nothing_else_with_it() {
     let refusal = |retry: bool| {
         let error = json!({

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use countersign::hsm::{HsmFault, Token};
-use countersign::kernel::sign::Purpose;
+use countersign::hsm::{HsmFault, KeyInfo, KeyState, Token};
+use countersign::kernel::sign::{Purpose, signature_is_valid};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Bank, FOR_EVER, input};
@@ -90,6 +90,35 @@ fn sixteen_sessions_are_enough_also_while_workers_die() {
         bank.sign_at_last(round * 16);
     }
     bank.only_signed(0..48);
+}
+
+/// SoftHSM2 2.6.1 shows nothing of an object while another thread or process reads or writes its file: a key that one worker
+/// has just made is taken for destroyed, or for unknown, by the others, and by one that has just come up.
+#[test]
+fn a_key_that_a_search_does_not_show_is_neither_destroyed_nor_unknown() {
+    let bank = Bank::running();
+    let another = bank.token.another();
+    let another: Arc<dyn Token> = another.pool();
+    let asked = |key: &KeyInfo, entry: u32| {
+        let signature = another.sign(key.id, input(entry)).expect("the key is there");
+        assert!(signature_is_valid(&key.spki, &input(entry).message(), &signature));
+    };
+    // A look searches for a private key and for a secret one, twice; it is taken once, and then up to three times alone.
+    // Retiring and destroying are alone from the start.
+    for (entry, searches) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 12)] {
+        let key = bank.pool().generate("bank", Purpose::Transaction, None).expect("a key is made");
+        let missed = bank.control.blind(&key.id.hex(), searches);
+        asked(&key, entry);
+        assert!(bank.control.seen(missed) > searches, "{searches}: it was seen at last");
+        bank.control.withdraw();
+
+        bank.control.blind(&key.id.hex(), searches.min(8));
+        assert_eq!(another.destroy(key.id).unwrap_err().name(), "key_still_active", "{searches}");
+        bank.control.withdraw();
+        bank.control.blind(&key.id.hex(), searches.min(8));
+        assert_eq!(another.retire(key.id).unwrap().state, KeyState::VerifyOnly, "{searches}");
+    }
+    assert_eq!(bank.token.workers_started(), 1, "nobody was given up");
 }
 
 /// The same report: another program of the device holds the rest.

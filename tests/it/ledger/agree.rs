@@ -141,6 +141,8 @@ fn word(effect: &Effect) -> Word {
         | Effect::PolicyInForce { .. }
         | Effect::CrlNumber(_)
         | Effect::LogAccepted { .. }
+        | Effect::Vault(_)
+        | Effect::Signing { .. }
         | Effect::Witnessed(_)
         | Effect::Spread { .. }
         | Effect::MandateRevoked { .. }

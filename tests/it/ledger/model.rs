@@ -65,6 +65,7 @@ impl Maker {
         match actor {
             Actor::Agent(agent) => Self::Agent { name: agent.spiffe_id.to_string(), key: agent.key.hex() },
             Actor::Operator(operator) => Self::Human(operator.name.to_string()),
+            Actor::Program(_) => unreachable!("no program asks for money"),
             Actor::System { component } => Self::Daemon(format!("system:{component}")),
         }
     }

@@ -508,7 +508,7 @@ impl Book {
 fn staff(actor: &Actor, roles: &[&str]) -> Ruled<String> {
     match actor {
         Actor::System { .. } => Ok(actor.name()),
-        Actor::Agent(_) | Actor::Operator(_) => human(actor, roles),
+        Actor::Agent(_) | Actor::Operator(_) | Actor::Program(_) => human(actor, roles),
     }
 }
 
@@ -517,7 +517,9 @@ fn human(actor: &Actor, roles: &[&str]) -> Ruled<String> {
         Actor::Operator(operator) if roles.iter().any(|role| operator.roles.iter().any(|has| has == role)) => {
             Ok(operator.name.to_string())
         }
-        Actor::Operator(_) | Actor::Agent(_) | Actor::System { .. } => Err(Refusal::OperatorNotPermitted),
+        Actor::Operator(_) | Actor::Agent(_) | Actor::Program(_) | Actor::System { .. } => {
+            Err(Refusal::OperatorNotPermitted)
+        }
     }
 }
 

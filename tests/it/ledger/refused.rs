@@ -18,9 +18,12 @@ use crate::store::world::*;
 
 const ROWS_MIN: usize = 150;
 
-/// Names that other decisions give, about certificates, revocation lists and a witness's logs (`tests/it/store/witness.rs`);
-/// and one that no request reaches: what is executed was held when it was authorized (`kernel/ledger` has its row).
-const OF_OTHERS: [Refusal; 10] = [
+/// Names that other decisions give, about certificates, revocation lists and a witness's logs (`tests/it/store/witness.rs`),
+/// or about signatures of other programs (`tests/it/store/signing.rs`); one that no request reaches: what is executed was held when it was authorized (`kernel/ledger` has its row); and one
+/// that takes somebody who changes the store behind our back (`tests/it/vault.rs`).
+const OF_OTHERS: [Refusal; 13] = [
+    Refusal::IdempotencyMismatch,
+    Refusal::UnknownSigning,
     Refusal::SerialTaken,
     Refusal::StaleCrl,
     Refusal::LogOfAnother,
@@ -31,6 +34,7 @@ const OF_OTHERS: [Refusal; 10] = [
     Refusal::HeadNotShown,
     Refusal::SizeTooLarge,
     Refusal::HoldMissing,
+    Refusal::CredentialDamaged,
 ];
 
 fn tables() {
@@ -51,6 +55,8 @@ fn tables() {
     staff::a_payment_is_queued_once_and_a_late_repeat_does_not_undo_the_answer();
     staff::money_at_an_external_core_moves_when_it_says_so_and_never_twice();
     on_every_store(rest);
+    on_every_store(crate::store::vault::refused);
+    on_every_store(crate::store::vault::limits);
 }
 
 /// Names that no other table of these has.

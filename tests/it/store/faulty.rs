@@ -253,6 +253,9 @@ impl Store for Faulty {
     fn batch(&self, batch: i64) -> Result<Option<BatchRecord>, StoreFault> {
         self.read(|| self.inner.batch(batch))
     }
+    fn committed_document(&self, batch: i64) -> Option<Sha256> {
+        self.inner.committed_document(batch)
+    }
     fn batch_statements(&self, batch: i64) -> Result<Vec<(u32, Vec<u8>)>, StoreFault> {
         self.read(|| self.inner.batch_statements(batch))
     }

@@ -67,9 +67,9 @@ fn a_file_of_every_older_version_is_brought_up_to_date_with_what_is_in_it() {
     for (version, sql) in [(1, SQLITE_1), (2, SQLITE_2)] {
         let path = directory.path().join(format!("{version}.sqlite3"));
         written(&path, sql);
-        waits(&SqliteStore::schema(&path).unwrap(), version..17);
+        waits(&SqliteStore::schema(&path).unwrap(), version..20);
         let store = SqliteStore::open(&path).unwrap();
-        waits(&SqliteStore::schema(&path).unwrap(), 17..17);
+        waits(&SqliteStore::schema(&path).unwrap(), 20..20);
         goes_on(&*store);
         if version == 2 {
             the_core_answers(&*store);
@@ -119,9 +119,9 @@ fn a_database_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
     let database = postgres::shared().database();
     database.sql(POSTGRES_1);
     let endpoint = postgres::endpoint(&database.settings());
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..14);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 1..17);
     let store = database.open();
-    waits(&PostgresStore::schema(&endpoint).unwrap(), 14..14);
+    waits(&PostgresStore::schema(&endpoint).unwrap(), 17..17);
     goes_on(&*store);
     the_core_answers(&*store);
     drop(store);

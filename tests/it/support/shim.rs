@@ -78,6 +78,14 @@ impl Control {
         Order(counter)
     }
 
+    /// The next searches for the private or secret key of this CKA_ID, in hexadecimal, find nothing, so many.
+    pub fn blind(&self, id: &str, searches: u64) -> Order {
+        let counter = self.last_fault.fetch_add(1, Ordering::Relaxed);
+        assert!(counter < counters::FAULTS, "each fault has a counter of its own");
+        self.order(&format!("blind {counter} {id} take {searches}"));
+        Order(counter)
+    }
+
     /// Takes every order back, but for what happened already (`lose-sessions`, `log-out`).
     pub fn withdraw(&self) {
         self.faults.lock().unwrap().retain(|line| line.starts_with("lose-sessions") || line.starts_with("log-out"));

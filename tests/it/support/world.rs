@@ -14,7 +14,11 @@ pub struct World(tempfile::TempDir);
 impl World {
     pub fn new() -> Self {
         let world = Self(tempfile::tempdir().unwrap());
-        let output = Command::new(PROGRAM).args(["demo", "--keep", "--dir"]).arg(world.0.path()).output().unwrap();
+        let output = Command::new(PROGRAM)
+            .args(["demo", "--no-witness", "--keep", "--dir"])
+            .arg(world.0.path())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         world
     }
