@@ -104,6 +104,10 @@ fn told(shown: &Value, key: &PublicKey) -> String {
 
 /// A raw signature as `sign --kind raw` writes it: base64url of r and s, or DER; alone, or in the answer of `sign --json`.
 fn raw_in(bytes: &[u8], text: &str, key: &PublicKey) -> Option<Vec<u8>> {
+    // SEQUENCE of INTEGER: no text has the second tag's byte, and any other may stand for a letter or a point.
+    if matches!(bytes, [0x30, _, 0x02, ..] | [0x30, 0x81, _, 0x02, ..]) {
+        return Some(bytes.to_vec());
+    }
     let answered: Option<Value> = serde_json::from_str(text).ok();
     let signature = answered.as_ref().and_then(|answer| answer["result"]["signature"].as_str());
     let encoded = signature.or_else(|| (answered.is_none() && !text.contains('.')).then_some(text))?;
@@ -254,4 +258,30 @@ fn mismatch() -> Failure {
 
 fn refused(name: &str, message: &str) -> Failure {
     Failure::refused(name, message, "do not rely on it; ask whoever signed for the right file and signature")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+
+    /// Every fourth signature in DER has the byte of a point in it, by which a JWS was known once.
+    #[test]
+    fn der_is_der_whatever_bytes_are_in_it() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let jwk = json!({
+            "kty": "EC", "crv": "P-256",
+            "x": URL_SAFE_NO_PAD.encode(&pair.public_key().as_ref()[1..33]),
+            "y": URL_SAFE_NO_PAD.encode(&pair.public_key().as_ref()[33..]),
+        });
+        let key = PublicKey::from_jwk(&jwk).unwrap();
+        let (mut pointed, mut plain) = (0, 0);
+        while pointed < 3 || plain < 3 {
+            let made = pair.sign(&SystemRandom::new(), b"one").unwrap();
+            let text = String::from_utf8_lossy(made.as_ref()).trim().to_owned();
+            assert_eq!(raw_in(made.as_ref(), &text, &key).as_deref(), Some(made.as_ref()));
+            *(if text.contains('.') { &mut pointed } else { &mut plain }) += 1;
+        }
+    }
 }

@@ -246,7 +246,8 @@ fn replaced(daemon: &Daemon, before: &[i32]) -> Outcome {
         if daemon.children("hsm-worker").iter().any(|pid| !before.contains(pid)) {
             return Outcome::Passed;
         }
-        std::thread::yield_now();
+        // What is waited for needs the processor, too.
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     Outcome::Failed(format!("no new worker:\n{}", daemon.log_text()))
 }

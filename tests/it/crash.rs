@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 /// Far more than anything here needs; reached only when something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A bank's state directory of its own, with no daemon.
 struct Bank {
@@ -140,7 +140,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(Instant::now() < deadline, "waited too long: {what}");
-        std::thread::yield_now();
+        crate::support::before_another_look();
     }
 }
 

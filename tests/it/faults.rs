@@ -21,7 +21,7 @@ use crate::support::shim::{self, Control};
 use crate::support::token::RealToken;
 
 /// "For ever", for a healing that takes up to two seconds and a machine that is busy.
-const FOR_EVER: Duration = Duration::from_secs(60);
+const FOR_EVER: Duration = Duration::from_secs(180);
 
 /// A token behind the shim with a transaction key, and the journal of entries it is asked to sign.
 struct Bank {
@@ -74,7 +74,7 @@ impl Bank {
             let last = faults.last().expect("just pushed");
             assert!(matches!(last, HsmFault::Unavailable { .. } | HsmFault::Busy), "{last}");
             assert!(began.elapsed() < FOR_EVER, "the HSM is back and nothing is signed: {last}");
-            std::thread::yield_now();
+            crate::support::before_another_look();
         }
     }
 

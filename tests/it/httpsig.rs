@@ -247,7 +247,7 @@ fn a_request_counts_once_on_whatever_connection_and_after_a_restart() {
     // Signatures count seconds: the daemon that comes next begins in a later one.
     let killed = made(0, 470).created;
     while made(0, 470).created == killed {
-        std::thread::yield_now();
+        crate::support::before_another_look();
     }
     world.serve("bank");
     let mut line = open();

@@ -371,7 +371,7 @@ fn no_call_that_starts_after_it_is_effective_has_an_effect(nodes: &Nodes) {
             .collect();
         while paid.load(Ordering::SeqCst) < 10 {
             assert!(runners.iter().all(|runner| !runner.is_finished()), "nobody pays");
-            std::thread::yield_now();
+            crate::support::before_another_look();
         }
         let answer = nodes.ask("bank", "bank-officer", &["revoke", "runner", "--reason", "key-compromise"]);
         stop.store(true, Ordering::SeqCst);

@@ -347,7 +347,7 @@ fn a_bank_takes_the_companys_list_over_where_it_is_published() {
     std::fs::write(&config, changed).unwrap();
     world.serve("bank");
     while revoked() == 0 {
-        std::thread::yield_now();
+        crate::support::before_another_look();
     }
     assert_eq!(revoked(), 1);
 }

@@ -184,7 +184,7 @@ fn results_turn_when_the_running_system_turns() {
         if item(&sox, "people_told", "given up") == "1" {
             break sox;
         }
-        std::thread::yield_now();
+        crate::support::before_another_look();
     };
     assert_eq!(evidence(&sox, "people_told")["result"], "partly");
     assert_eq!(frozen(&sox), "1");

@@ -15,7 +15,7 @@ use super::memory::{Fault, MemoryStore, Rows};
 use super::parties::{Bank, OID_BASE};
 
 /// Longer than any healthy wait, short enough to fail a hung test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub fn open(bank: &Bank, store: &Arc<MemoryStore>) -> Arc<Log> {
     open_with(bank, store, AuditSettings { checkpoint_leaves: 64, ..AuditSettings::default() })

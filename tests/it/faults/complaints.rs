@@ -215,7 +215,7 @@ fn no_log_line_of_any_process_has_the_pin_even_when_everything_is_logged() {
         let log = token.state.resolve("log");
         while std::fs::read_to_string(&log).unwrap().matches("HSM worker ready").count() < 2 {
             assert!(began.elapsed() < FOR_EVER, "the worker is replaced: {:?}", control.logins());
-            std::thread::yield_now();
+            crate::support::before_another_look();
         }
     });
     assert!(log.contains("DEBUG"), "everything is logged: {log}");

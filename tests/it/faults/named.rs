@@ -130,7 +130,7 @@ fn two_processes_that_initialise_at_once_and_see_no_token_look_again() {
     });
     // It looks a bounded number of times; the second look is enough.
     while control.calls("C_Initialize") == 0 {
-        std::thread::yield_now();
+        crate::support::before_another_look();
     }
     control.withdraw();
     let (token, started) = waiting.join().unwrap();

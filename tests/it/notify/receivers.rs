@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Long enough for a busy machine, short against for ever.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How a receiver answers one request; the last mood stays.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use countersign::store::settings::StoreSettings;
 use countersign::store::{Listing, Store, StoreFault, Turn};
 
 /// Long enough for a busy machine, short against for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn apply(store: &dyn Store, command: Command) -> Result<Outcome, StoreFault> {
     store.apply(vec![command]).map(|mut decisions| decisions.pop().unwrap().outcome)

@@ -94,7 +94,7 @@ impl World {
             if let Some(found) = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_it) {
                 return found;
             }
-            std::thread::yield_now();
+            super::before_another_look();
         }
     }
 
