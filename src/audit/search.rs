@@ -36,16 +36,23 @@ pub struct SearchQuery {
     /// Account that the leaf, or the payment that it names, is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
-    /// An agent's name or SPIFFE ID, or an operator's name: who asked, or whom it is about.
+    /// An agent's name or SPIFFE ID, an operator's name, or a program as `program:` and its user's name or number: who
+    /// asked, or whom it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount_max: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount_min: Option<Money>,
+    /// A credential of the vault, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// `permitted`, `refused`, the name of a refusal, or what came of it: `executed`, `requires_approval`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
+    /// A key that signed or sealed: the signing service's name for it, its label or its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// From this instant on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<UnixMillis>,
@@ -287,7 +294,12 @@ impl Matching<'_> {
         });
         let transaction = query.transaction.as_ref().is_none_or(|wanted| names_transaction(body, wanted));
         let agent = query.agent.as_deref().is_none_or(|wanted| is_about(body, wanted));
-        if !(in_time && tool && decided && transaction && agent) {
+        let said = &body["parameters"];
+        let key = query.key.as_deref().is_none_or(|wanted| {
+            [&said["key"], &said["key_id"], &said["label"]].into_iter().any(|named| is(named, wanted))
+        });
+        let credential = query.credential.as_deref().is_none_or(|wanted| is(&said["credential"], wanted));
+        if !(in_time && tool && decided && transaction && agent && key && credential) {
             return Ok(false);
         }
         if query.amount_min.is_none() && query.amount_max.is_none() && query.account.is_none() {
@@ -347,6 +359,11 @@ fn is_about(body: &Value, wanted: &str) -> bool {
         })
     };
     let (actor, parameters) = (&body["actor"], &body["parameters"]);
+    if let Some(program) = wanted.strip_prefix("program:") {
+        let is_numbered = actor["uid"].as_u64().is_some_and(|uid| uid.to_string() == program);
+        let asked = actor["kind"] == "program" && (is_numbered || actor["user"].as_str() == Some(program));
+        return asked || is(&parameters["subject"]);
+    }
     is(&actor["spiffe_id"]) || is(&actor["name"]) || is(&parameters["agent"]) || is(&parameters["subject"])
 }
 

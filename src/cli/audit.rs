@@ -67,6 +67,8 @@ enum Verb {
     #[command(after_help = "Examples:
   countersign audit search --agent assistant --decision refused --since 2026-11-22
   countersign audit search --amount-min 1000 --currency USD --tool execute_transfer --json
+  countersign audit search --credential smtp/relay --decision refused
+  countersign audit search --key invoices --agent program:billing
   countersign audit search --since 2026-11-01 --until 2026-12-01 --out november.csv --format csv
   countersign verify export november.csv --root bank-root.pem")]
     Search(search::SearchArgs),

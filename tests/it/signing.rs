@@ -397,6 +397,25 @@ fn every_signature_has_its_leaf(service: &Service) {
         (refused["decision"].as_str(), refused["reason"].as_str()),
         (Some("refused"), Some("kind_not_permitted"))
     );
+    // The same by its key, whichever of its names is asked for, and by the program.
+    let found = |words: &[&str]| {
+        let search = ["--json", "--operator", "auditor", "audit", "search", "--tool", "sign", "--limit", "1000"];
+        let found: Value = serde_json::from_str(&service.world.run("bank", &[&search, words].concat())).unwrap();
+        found["items"].as_array().unwrap().iter().filter(|leaf| leaf["body"] == *ordered).count()
+    };
+    let id = ordered["parameters"]["key_id"].as_str().unwrap();
+    for words in [
+        ["--key", "papers"],
+        ["--key", "bank-external.papers-v1"],
+        ["--key", id],
+        ["--agent", "program:0"],
+        ["--agent", "program:root"],
+    ] {
+        assert_eq!(found(&words), 1, "{words:?}");
+    }
+    for words in [["--key", "raw-blobs"], ["--agent", "program:1"], ["--agent", "root"], ["--credential", "papers"]] {
+        assert_eq!(found(&words), 0, "{words:?}");
+    }
     // What came of it is said a moment later.
     let outcome = until("its outcome", || {
         let outcomes = service.leaves("signed").into_iter();

@@ -24,7 +24,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// What is looked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Wanted {
-    /// An agent's name or SPIFFE ID, or an operator's name: who asked, or whom it is about
+    /// Who asked, or whom it is about: agent, SPIFFE ID, operator, or program:USER (name or number)
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// A tool (execute_transfer), or an act of the bank's people (revoke, decide_approval)
@@ -53,11 +53,30 @@ pub struct Wanted {
     /// An account that the leaf, or the payment that it names, is about
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<AccountId>,
+    /// A key that signed or sealed: the signing service's name for it, its label or its id
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// A credential of the vault: who read it, rotated it, and was refused it
+    #[arg(long, value_name = "NAME")]
+    credential: Option<String>,
 }
 
 impl Wanted {
     fn query(self) -> Result<SearchQuery, Failure> {
-        let Self { agent, tool, decision, amount_min, amount_max, currency, since, until, transaction, account } = self;
+        let Self {
+            agent,
+            tool,
+            decision,
+            amount_min,
+            amount_max,
+            currency,
+            since,
+            until,
+            transaction,
+            account,
+            key,
+            credential,
+        } = self;
         let money = |text: Option<String>| {
             let bound = text.zip(currency).map(|(text, currency)| {
                 Money::parse_positive(&text, currency).map_err(|refused| {
@@ -78,7 +97,9 @@ impl Wanted {
             agent,
             amount_max: money(amount_max)?,
             amount_min: money(amount_min)?,
+            credential,
             decision,
+            key,
             since,
             tool,
             transaction,

@@ -199,6 +199,18 @@ fn a_credential_is_kept_and_read_by_people_and_leaves_no_trace_of_its_value() {
     let outcomes: Vec<_> =
         found["items"].as_array().unwrap().iter().map(|leaf| leaf["body"]["decision"].clone()).collect();
     assert!(outcomes.contains(&json!("permitted")) && outcomes.contains(&json!("refused")), "{found}");
+    let count = |words: &[&str]| {
+        let found = done(&world, &[&["audit", "search", "--tool", "vault_get"], words].concat(), b"");
+        let items = found["items"].as_array().unwrap().clone();
+        assert!(
+            items.iter().all(|leaf| leaf["body"]["parameters"]["credential"] == "core/token"),
+            "{words:?}: {found}"
+        );
+        items.len()
+    };
+    assert!(count(&["--credential", "core/token"]) >= 2);
+    assert!(count(&["--credential", "core/token", "--agent", "alice"]) >= 1);
+    assert_eq!(count(&["--credential", "core/tokens"]), 0);
 
     done(&world, &["vault", "rm", "core/token", "--version", "1"], b"");
     done(&world, &["vault", "rm", "core/token"], b"");
