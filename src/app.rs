@@ -18,13 +18,14 @@ use crate::front::admin_group::AdminGroup;
 use crate::front::admin_socket;
 use crate::front::agent_keys::AgentKeysGate;
 use crate::front::agent_socket;
+use crate::front::console::{Console, Pages};
 use crate::front::follow::{self, follow};
 use crate::front::gates::Gates;
 use crate::front::lease::RENEWAL_INTERVAL;
 use crate::front::listener::{Listener, ListenerSetup};
+use crate::front::live::Live;
 use crate::front::log_tiles::LogDoor;
 use crate::front::operators::Operators;
-use crate::front::pages::Pages;
 use crate::front::peer::PeerListener;
 use crate::front::peer_lease;
 use crate::front::pki::{self, Publication};
@@ -335,7 +336,7 @@ fn start(
             Some(address) => {
                 let (listening, bound) = bind(address, "[listen] console")?;
                 let base = config.listen.console_url.clone();
-                services.pages_at(base.unwrap_or_else(|| format!("https://{}", bound.as_str().unwrap_or_default())));
+                services.pages_at(base.unwrap_or_else(|| console_address(address, &bound)));
                 ports["console"] = bound;
                 Some(listening)
             }
@@ -380,6 +381,16 @@ fn signing_desk(services: &Arc<Services>, settings: &SigningSettings, callers: s
         // A bank forgets its payments' keys, and these with them.
         forgets: services.setup.kind != PartyKind::Bank,
     })
+}
+
+/// Under which people reach the console where nobody has said so: passkeys need a host name, and this machine has one for
+/// itself.
+fn console_address(address: std::net::SocketAddr, bound: &Value) -> String {
+    let bound = bound.as_str().unwrap_or_default();
+    match bound.rsplit_once(':') {
+        Some((_, port)) if address.ip().is_loopback() => format!("https://localhost:{port}"),
+        Some(_) | None => format!("https://{bound}"),
+    }
 }
 
 /// Listens on an address; answers which one it is.
@@ -460,11 +471,13 @@ async fn listen(
         return;
     };
     let gates = Arc::new(Gates::new(Arc::clone(&services)));
+    let live = pages.as_ref().map(|_| Live::start(Arc::clone(&services), stop.clone()));
     let started = services.setup.authority.tls_identity().and_then(|identity| {
         services.setup.authority.listening_with(identity.key.id);
         let log = || LogDoor::new(Arc::clone(&services), config.audit.serve.clone());
+        let console = || Console::new(Arc::clone(&services), log(), live.clone(), config.shown());
         let started =
-            pages.map(|pages| Pages::start(pages, &identity, services.token(), log(), stop.clone())).transpose();
+            pages.map(|pages| Pages::start(pages, &identity, services.token(), console(), stop.clone())).transpose();
         let pages = started.unwrap_or_else(|Failure { name, message, .. }| {
             tracing::error!(%name, %message, "the pages for people are not served");
             None
@@ -490,6 +503,9 @@ async fn listen(
             retire_superseded(&services).await;
             stop.cancelled().await;
             listener.stop().await;
+            if let Some(live) = live {
+                live.ended().await;
+            }
         }
         Err(failure) => tracing::error!(name = %failure.name, message = %failure.message, "the listener did not start"),
     }

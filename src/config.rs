@@ -83,6 +83,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// The configuration in effect as TOML, every default written out. Secrets stand in files and are named only; what the
+    /// address of a store carries of one is masked.
+    pub fn shown(&self) -> String {
+        let text = toml::to_string(self).unwrap_or_else(|error| format!("# it cannot be shown: {error}\n"));
+        text.lines().map(|line| masked_password(line) + "\n").collect()
+    }
+
     /// Reads and checks the file of a state directory.
     ///
     /// # Errors
@@ -271,5 +278,34 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// `scheme://user:password@host` without the password.
+fn masked_password(line: &str) -> String {
+    let Some((before, rest)) = line.split_once("://") else { return line.to_owned() };
+    let authority = rest.split(['/', '?', '"']).next().unwrap_or_default();
+    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{before}://{user}:********@{host}{}", &rest[authority.len()..]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_an_address_is_shown() {
+        let table = [
+            ("url = \"postgres://me:hunter2@db:5432/bank\"", "url = \"postgres://me:********@db:5432/bank\""),
+            ("url = \"postgres://me:a:b@c@db/bank\"", "url = \"postgres://me:********@db/bank\""),
+            ("url = \"postgres://me@db/bank?x=a:b@c\"", "url = \"postgres://me@db/bank?x=a:b@c\""),
+            ("url = \"https://bank.example:8445\"", "url = \"https://bank.example:8445\""),
+            ("name = \"x\"", "name = \"x\""),
+        ];
+        for (line, shown) in table {
+            assert_eq!(masked_password(line), shown);
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::ca::authority::{ADMINISTRATOR, Authority, OFFICER};
 use crate::ca::build::OperatorPlan;
 use crate::ca::files;
 use crate::ca::issue::Wish;
+use crate::ca::making::Turn;
 use crate::ca::settings::PartyKind;
 use crate::ca::setup::{DAY_MS, released};
 use crate::hsm::KeyInfo;
@@ -22,6 +23,7 @@ use crate::kernel::credential::pem::{self, Kind};
 use crate::kernel::credential::profile::{Facts, Profile};
 use crate::kernel::quorum::OWNER;
 use crate::kernel::sign::Purpose;
+use crate::kernel::status::StatusSnapshot;
 use crate::kernel::types::{KeyId, OperatorName, OwnerId, PartyName, SpiffeId, UnixMillis};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
@@ -141,73 +143,95 @@ impl Authority {
             let signed: SignedRequest =
                 serde_json::from_value(request.clone()).map_err(|_| refused(OperatorRefusal::Malformed))?;
             let spki = signed.verify(clock::now()).map_err(refused)?;
-            if let Some(unknown) = roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
-                return Err(Failure::usage(
-                    "operator_role_unknown",
-                    format!("there is no role {unknown:?}"),
-                    format!("give one or more of {}", ROLES.join(", ")),
-                ));
-            }
-            if roles.iter().any(|role| role == OWNER) != owner.is_some() {
-                return Err(Failure::usage(
-                    "operator_owner_unnamed",
-                    "the role owner and the customer that the person is go together",
-                    "give --role owner and --owner with the owner id of the accounts, or neither",
-                ));
-            }
-            if owner.is_some() {
-                self.only_for(&[PartyKind::Bank])?;
-            }
-            let _issuing = self.begin_issuing()?;
-            let (issuing, _) = self.own_authority()?;
-            let name = signed.request.name;
-            let subject = format!("operator {name}");
-            self.may_certify(Profile::Operator, &subject, signed.request.key)?;
-            self.is_nobody_elses(&name, signed.request.key)?;
-            let wish = Wish {
-                profile: Profile::Operator,
-                subject: subject.clone(),
-                organization: Some(self.party.to_string()),
-                common_name: name.to_string(),
-                spki,
-                life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
-                agent: None,
-                operator: Some(OperatorPlan { trust_domain: self.pki.trust_domain.clone(), name: name.clone() }),
-                server_names: Vec::new(),
-                issuer: Some(issuing.der),
-            };
-            let record = self.certificate_for(actor, &wish, |_| true)?;
-            let certificate = BASE64_STANDARD.encode(released(&record)?);
-            let before = self.enrolled_operator(&name)?;
-            let mut earlier = Vec::new();
-            if let Some(before) = before.clone().filter(|before| before.key == record.key) {
-                earlier = before.earlier;
-                earlier.push(before.certificate);
-                earlier.retain(|known| *known != certificate);
-            }
-            let enrolled = EnrolledOperator {
-                name: name.clone(),
-                roles: roles.to_vec(),
-                key: record.key,
-                token_serial: signed.request.token_serial,
-                certificate,
-                owner: owner.cloned(),
-                earlier,
-            };
-            let changed = before.as_ref() != Some(&enrolled);
-            if changed {
-                files::write_json(&self.operator_file(&name), &enrolled)?;
-            }
-            Ok(json!({
-                "name": name,
-                "roles": roles,
-                "owner": owner,
-                "key": record.key,
-                "serial": record.serial,
-                "not_after": record.not_after.rfc3339(),
-                "changed": changed,
-            }))
+            self.roles_fit(roles, owner)?;
+            let issuing = self.begin_issuing()?;
+            let SignedRequest { request: OperatorRequest { name, token_serial, .. }, .. } = signed;
+            self.certify_person(actor, &name, &spki, &token_serial, roles, owner, &issuing)
         })
+    }
+
+    /// Whether these roles exist, and go with this customer.
+    pub(super) fn roles_fit(&self, roles: &[String], owner: Option<&OwnerId>) -> Result<(), Failure> {
+        if let Some(unknown) = roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
+            return Err(Failure::usage(
+                "operator_role_unknown",
+                format!("there is no role {unknown:?}"),
+                format!("give one or more of {}", ROLES.join(", ")),
+            ));
+        }
+        if roles.iter().any(|role| role == OWNER) != owner.is_some() {
+            return Err(Failure::usage(
+                "operator_owner_unnamed",
+                "the role owner and the customer that the person is go together",
+                "give --role owner and --owner with the owner id of the accounts, or neither",
+            ));
+        }
+        if owner.is_some() {
+            self.only_for(&[PartyKind::Bank])?;
+        }
+        Ok(())
+    }
+
+    /// Issues the certificate of a person over a key that has proven itself, and keeps the person with it.
+    #[expect(clippy::too_many_arguments, reason = "who, which key, as what: each is one thing of its own")]
+    pub(super) fn certify_person(
+        &self,
+        actor: &Actor,
+        name: &OperatorName,
+        spki: &[u8],
+        token_serial: &str,
+        roles: &[String],
+        owner: Option<&OwnerId>,
+        _issuing: &Turn<'_>,
+    ) -> Result<Value, Failure> {
+        let key = KeyId::of(&[spki]);
+        let (issuing, _) = self.own_authority()?;
+        let subject = format!("operator {name}");
+        self.may_certify(Profile::Operator, &subject, key)?;
+        self.is_nobody_elses(name, key)?;
+        let wish = Wish {
+            profile: Profile::Operator,
+            subject: subject.clone(),
+            organization: Some(self.party.to_string()),
+            common_name: name.to_string(),
+            spki: spki.to_vec(),
+            life_ms: i64::from(self.pki.service_life_days) * DAY_MS,
+            agent: None,
+            operator: Some(OperatorPlan { trust_domain: self.pki.trust_domain.clone(), name: name.clone() }),
+            server_names: Vec::new(),
+            issuer: Some(issuing.der),
+        };
+        let record = self.certificate_for(actor, &wish, |_| true)?;
+        let certificate = BASE64_STANDARD.encode(released(&record)?);
+        let before = self.enrolled_operator(name)?;
+        let mut earlier = Vec::new();
+        if let Some(before) = before.clone().filter(|before| before.key == record.key) {
+            earlier = before.earlier;
+            earlier.push(before.certificate);
+            earlier.retain(|known| *known != certificate);
+        }
+        let enrolled = EnrolledOperator {
+            name: name.clone(),
+            roles: roles.to_vec(),
+            key: record.key,
+            token_serial: token_serial.to_owned(),
+            certificate,
+            owner: owner.cloned(),
+            earlier,
+        };
+        let changed = before.as_ref() != Some(&enrolled);
+        if changed {
+            files::write_json(&self.operator_file(name), &enrolled)?;
+        }
+        Ok(json!({
+            "name": name,
+            "roles": roles,
+            "owner": owner,
+            "key": record.key,
+            "serial": record.serial,
+            "not_after": record.not_after.rfc3339(),
+            "changed": changed,
+        }))
     }
 
     /// A key is one person's: under two names it would speak for two.
@@ -350,6 +374,17 @@ impl Authority {
         certificate: &str,
         at: UnixMillis,
     ) -> Result<Facts, Failure> {
+        self.operator_facts_under(&self.store.status()?, name, certificate, at)
+    }
+
+    /// The same under a revocation status that is known already.
+    pub(super) fn operator_facts_under(
+        &self,
+        status: &StatusSnapshot,
+        name: &OperatorName,
+        certificate: &str,
+        at: UnixMillis,
+    ) -> Result<Facts, Failure> {
         let der = BASE64_STANDARD.decode(certificate).map_err(|_| {
             Failure::fault(
                 "operator_unreadable",
@@ -364,7 +399,6 @@ impl Authority {
                 "enrol the operator again with `countersign operator enrol`: a fresh certificate is issued",
             )
         })?;
-        let status = self.store.status()?;
         let serial = (leaf.facts.issuer_identifier.clone(), leaf.facts.serial.clone());
         if status.keys.contains(&leaf.facts.key) || status.certificates.contains(&serial) {
             return Err(Failure::refused(

@@ -17,6 +17,7 @@ use crate::kernel::credential::operator::OperatorRefusal;
 use crate::kernel::credential::reading::{READING_SCHEMA, Reading, SignedReading};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{ApprovalId, OperatorName, OwnerId, PartyName, UnixMillis};
+use crate::kernel::webauthn::{Assertion, RelyingParty};
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 
@@ -27,6 +28,9 @@ pub struct SignedWord {
     pub document: ApprovalDocument,
     /// Base64: by the person's key.
     pub signature: String,
+    /// That key is a passkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passkey: Option<Assertion>,
 }
 
 /// An enrolled person whose certificate counts.
@@ -96,7 +100,7 @@ impl Authority {
             }
             let input = document.sign_input().ok_or_else(|| told(Refusal::ApprovalMismatch))?;
             let signature = BASE64_STANDARD.encode(self.token.sign(self.operator_key()?.id, input)?);
-            Ok(json!(SignedWord { document: document.clone(), signature }))
+            Ok(json!(SignedWord { document: document.clone(), signature, passkey: None }))
         })
     }
 
@@ -141,17 +145,29 @@ impl Authority {
         Ok(OperatorPrincipal { owner: enrolled.or(configured), ..operator })
     }
 
-    /// Who signed this word, at the admin socket under this user id, and the word as evidence. What it is about, and
-    /// whether it counts, is decided where it is recorded.
+    /// Who signed this word, which came under this user id, and the word as evidence. What it is about, and whether it
+    /// counts, is decided where it is recorded. A passkey's word was made at this bank's `console` or counts for nothing.
     ///
     /// # Errors
     /// As [`Self::person`]; `approval_signature_invalid`.
-    pub fn speaker(&self, word: &SignedWord, uid: u32) -> Result<(OperatorPrincipal, Evidence), Failure> {
+    pub fn speaker(
+        &self,
+        word: &SignedWord,
+        uid: u32,
+        console: Option<&RelyingParty>,
+    ) -> Result<(OperatorPrincipal, Evidence), Failure> {
+        if word.passkey.as_ref().is_some_and(|assertion| Some(&assertion.origin) != console) {
+            return Err(told(Refusal::ApprovalSignatureInvalid));
+        }
         let person = self.person(&word.document.approver, clock::now())?;
         let document = word.document.canonical().and_then(|text| String::from_utf8(text).ok());
         let document = document.ok_or_else(|| told(Refusal::ApprovalMismatch))?;
-        let evidence =
-            Evidence { document, signature: word.signature.clone(), certificate: person.certificate.clone() };
+        let evidence = Evidence {
+            document,
+            signature: word.signature.clone(),
+            certificate: person.certificate.clone(),
+            passkey: word.passkey.clone(),
+        };
         evidence.signed_by().map_err(told)?;
         Ok((person.principal(uid), evidence))
     }

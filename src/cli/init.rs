@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::console;
 use super::context::Context;
 use crate::ca::settings::PartyKind;
 use crate::config::Config;
-use crate::front::admin::AdminCall;
+use crate::front::admin::{AdminCall, ConsoleCall};
 use crate::hsm::provision::{self, ModuleChange, TokenOrigin};
 use crate::kernel::types::OperatorName;
-use crate::ops::failure::Failure;
+use crate::ops::failure::{Failure, Kind as FailureKind};
 
+/// How long the console's first administrator has.
+const FIRST_LINK_HOURS: u32 = 24;
 /// As the bank's sample has it, and as it is once the security company's daemon is known.
 const WITNESS_OFF: &str = "\nwitness_lag_max = \"off\" ";
 const WITNESS_ON: &str = "\nwitness_lag_max = { seconds = 60, leaves = 100000 } ";
@@ -69,6 +72,9 @@ pub struct Args {
     /// Bank: where the security company publishes its revocation lists, in a new configuration.
     #[arg(long, value_name = "URL")]
     company_pki_url: Option<String>,
+    /// Bank: what the console's first administrator is called, for whom a one-time link is printed
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    administrator: OperatorName,
     /// Write the configuration and nothing else: to be edited before the first key and certificate are made.
     #[arg(long)]
     config_only: bool,
@@ -120,6 +126,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let provisioned = provision::provision(&context.state, &settings.token, hsm, change)?;
     let new = provisioned.origin == TokenOrigin::Created;
     let mut made = context.call(AdminCall::InitParty {})?;
+    made["invitation"] = first_link(&args, &config, context)?;
     made["state"] = context.state.root().display().to_string().into();
     made["party"] = party.as_str().into();
     made["token"] = serde_json::json!({
@@ -137,8 +144,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         };
         let notices = made["notices"].as_array().map(Vec::as_slice).unwrap_or_default();
         let notices: String = notices.iter().filter_map(|one| one.as_str()).map(|one| format!("{one}\n")).collect();
+        let link = match &made["invitation"] {
+            serde_json::Value::Null => String::new(),
+            invitation => format!("the console’s first administrator: {}\n", console::invited(invitation)),
+        };
         format!(
-            "{party}: token `{}` {}, certificates: {}\n{notices}next: `countersign {next} --state {}`",
+            "{party}: token `{}` {}, certificates: {}\n{notices}{link}next: `countersign {next} --state {}`",
             settings.token,
             if new { "provisioned" } else { "was there" },
             if names.is_empty() { "none needed".to_owned() } else { names.join(", ") },
@@ -235,6 +246,31 @@ fn uncommented(sample: &str, section: &str, key: &str, line: &str) -> Option<Str
         lines[above] = heading;
     }
     Some(lines.join("\n") + "\n")
+}
+
+/// The one-time link of the console's first administrator, until somebody has a passkey. None where there is no console whose
+/// address is known, and in a demo, where people are asserted.
+fn first_link(args: &Args, config: &Config, context: &Context) -> Result<serde_json::Value, Failure> {
+    let base = match (&config.listen.console_url, config.listen.console) {
+        (Some(url), _) => url.clone(),
+        (None, Some(at)) if at.port() != 0 && at.ip().is_loopback() => format!("https://localhost:{}", at.port()),
+        (None, Some(_) | None) => return Ok(serde_json::Value::Null),
+    };
+    if config.demo.enabled {
+        return Ok(serde_json::Value::Null);
+    }
+    let first = ConsoleCall::First { name: args.administrator.clone(), hours: FIRST_LINK_HOURS };
+    let mut made = match context.call(AdminCall::Console(first)) {
+        Ok(mut answer) => answer["invitation"].take(),
+        // Whoever repeats this may be nobody's administrator, and needs no link then.
+        Err(failure) if failure.kind == FailureKind::Refused => return Ok(serde_json::Value::Null),
+        Err(failure) => return Err(failure),
+    };
+    // A daemon that was started for this command alone serves no console: its address is the configuration's.
+    if let Some((_, token)) = made["link"].as_str().and_then(|link| link.rsplit_once('#')) {
+        made["link"] = format!("{base}/enrol#{token}").into();
+    }
+    Ok(made)
 }
 
 /// Fills the places of a sample other than the demo mark.

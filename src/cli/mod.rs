@@ -15,6 +15,7 @@ mod cert_verify;
 pub mod check;
 pub mod connect;
 pub mod consent;
+mod console;
 pub mod context;
 pub mod crl;
 pub mod custody;
@@ -141,6 +142,7 @@ enum Verb {
     Mandate(mandate::Args),
     Approvals(approvals::Args),
     Consent(consent::Args),
+    Console(console::Args),
     Transaction(transaction::Args),
     Manual(manual::Args),
     Ledger(ledger::Args),
@@ -228,6 +230,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Mandate(args) => mandate::run(args, context),
         Verb::Approvals(args) => approvals::run(args, context),
         Verb::Consent(args) => consent::run(args, context),
+        Verb::Console(args) => console::run(args, context),
         Verb::Transaction(args) => transaction::run(args, context),
         Verb::Manual(args) => manual::run(args, context),
         Verb::Ledger(args) => ledger::run(args, context),

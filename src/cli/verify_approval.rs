@@ -16,6 +16,7 @@ use crate::kernel::credential::profile::Profile;
 use crate::kernel::quorum::{Answer, GateRule, Side};
 use crate::kernel::refusal::Refusal;
 use crate::kernel::types::{Sha256, UnixMillis};
+use crate::kernel::webauthn::RelyingParty;
 use crate::ops::failure::Failure;
 
 /// Which file, under which CAs.
@@ -32,6 +33,9 @@ pub struct Args {
     /// Base of the private OIDs [default: pki.oid_base of the state directory, else 1.3.6.1.4.1.32473]
     #[arg(long, value_name = "OID")]
     oid_base: Option<String>,
+    /// Where the bank's console is: words of passkeys must have been made there [default: it is only shown]
+    #[arg(long, value_name = "URL")]
+    origin: Option<String>,
 }
 
 /// Verifies every signed word of an approval: the structure, its terms, the signature, the certificate and its issuer.
@@ -40,7 +44,14 @@ pub struct Args {
 /// `approval_mismatch`, `approval_signature_invalid`, `operator_certificate_invalid`, `approval_unsigned` when no word is
 /// signed; `document_malformed`, `file_unreadable`, `root_unreadable`, `issuing_unreadable`.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Args { file, root, issuing, oid_base } = args;
+    let Args { file, root, issuing, oid_base, origin } = args;
+    let console = match &origin {
+        Some(origin) => Some(RelyingParty::of(origin).ok_or_else(|| {
+            let next = "write --origin as https://bank.example:8445";
+            Failure::usage("origin_invalid", format!("{origin:?} is no origin of a console"), next)
+        })?),
+        None => None,
+    };
     let view = documents::read_json(&file)?;
     let certs = context.state.certs();
     let anchors = PartyAnchors {
@@ -52,7 +63,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         .parse()
         .map_err(|_| Failure::usage("config_invalid", format!("{base} is no OID"), "correct --oid-base"))?;
     let Verified { first, terms, words } =
-        verified(&view, &anchors, &base).map_err(|failure| in_file(&file, failure))?;
+        verified(&view, &anchors, &base, console.as_ref()).map_err(|failure| in_file(&file, failure))?;
     let shown = json!({
         "valid": true,
         "signed": {
@@ -81,7 +92,16 @@ fn told_apart(file: &Path, shown: &Value) -> String {
         ),
     ];
     lines.extend(signed["words"].as_array().into_iter().flatten().map(|word| {
-        format!("  {:<10} {} (certificate {})", cell(&word["person"]), cell(&word["decision"]), cell(&word["serial"]))
+        let with = match word["origin"].as_str() {
+            Some(origin) => format!(", with a passkey at {origin}"),
+            None => String::new(),
+        };
+        format!(
+            "  {:<10} {} (certificate {}){with}",
+            cell(&word["person"]),
+            cell(&word["decision"]),
+            cell(&word["serial"])
+        )
     }));
     lines.push("Only stated by whoever made the file, signed by nobody:".to_owned());
     lines.push(format!("  status     {}", cell(&stated["status"])));
@@ -141,7 +161,12 @@ struct Verified {
     words: Vec<Value>,
 }
 
-fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Verified, Failure> {
+fn verified(
+    view: &Value,
+    anchors: &PartyAnchors,
+    base: &OidBase,
+    console: Option<&RelyingParty>,
+) -> Result<Verified, Failure> {
     let malformed = |what: &str| {
         let next = "take what `countersign approvals show --json` prints, as it is";
         Failure::usage("document_malformed", format!("it has no readable {what}"), next)
@@ -156,6 +181,13 @@ fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Veri
         }
         let evidence: Evidence = serde_json::from_value(word["evidence"].clone()).map_err(|_| malformed("evidence"))?;
         let signed_by = evidence.signed_by().map_err(told)?;
+        let made_at = evidence.passkey.as_ref().map(|assertion| &assertion.origin);
+        // What the browser signed says where: whether that is the bank's console only its reader knows.
+        if let (Some(wanted), Some(made_at)) = (console, made_at)
+            && wanted != made_at
+        {
+            return Err(told(Refusal::ApprovalMismatch));
+        }
         let document =
             ApprovalDocument::read(evidence.document.as_bytes()).ok_or_else(|| told(Refusal::ApprovalMismatch))?;
         let answer: Answer = serde_json::from_value(word["answer"].clone()).map_err(|_| malformed("answer"))?;
@@ -186,7 +218,7 @@ fn verified(view: &Value, anchors: &PartyAnchors, base: &OidBase) -> Result<Veri
         }
         words.push(json!({
             "person": document.approver, "decision": document.decision, "key": signed_by.key, "serial": signed_by.serial, "certificate_sha256": Sha256::of(&[&der]),
-            "evidence_sha256": evidence.hash(),
+            "evidence_sha256": evidence.hash(), "origin": made_at,
         }));
         first.get_or_insert(document);
     }

@@ -13,7 +13,7 @@ use crate::audit::search::SearchCall;
 use crate::audit::subjects::{self, SubjectCall};
 use crate::ca::mandates::MandateWish;
 use crate::ca::settings::PartyKind;
-use crate::ca::{RevokeMode, RevokeRequest, SignedWord};
+use crate::ca::{InvitationWish, RevokeMode, RevokeRequest, SignedWord};
 use crate::front::compliance::{self, ReportWish};
 use crate::front::doctor;
 use crate::front::services::Services;
@@ -29,8 +29,8 @@ use crate::kernel::sign::{Algorithm, Purpose};
 use crate::kernel::text::OnHostile;
 use crate::kernel::tile::Tile;
 use crate::kernel::types::{
-    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OwnerId,
-    PartyName, ProductId, RoleName, Sha256, SpiffeId, TransactionId,
+    AccountId, AgentName, ApprovalId, Currency, IdempotencyKey, KeyId, MandateId, MerchantId, Money, OperatorName,
+    OwnerId, PartyName, ProductId, RoleName, Sha256, SpiffeId, TransactionId,
 };
 use crate::kernel::witness::Head;
 use crate::notify::NotifyCall;
@@ -372,6 +372,46 @@ pub enum AdminCall {
 
     // report
     ReportCompliance(ReportWish),
+
+    /// Who may sign in at the console.
+    Console(ConsoleCall),
+}
+
+/// What is asked about the console's people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", content = "args", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConsoleCall {
+    /// The first administrator's link, as long as nobody has a passkey.
+    First {
+        name: OperatorName,
+        hours: u32,
+    },
+    Invite {
+        name: OperatorName,
+        roles: Vec<String>,
+        #[serde(default)]
+        owner: Option<OwnerId>,
+        hours: u32,
+    },
+    Invitations {},
+    /// A second administrator's word for somebody who had a key before.
+    Confirm {
+        id: String,
+    },
+    Withdraw {
+        id: String,
+    },
+    Sessions {},
+    /// Ends the sessions of one person, or of all.
+    SignOut {
+        name: Option<OperatorName>,
+    },
+}
+
+impl ConsoleCall {
+    fn only_shows(&self) -> bool {
+        matches!(self, Self::Invitations {} | Self::Sessions {})
+    }
 }
 
 /// Tiles that one call answers.
@@ -380,10 +420,11 @@ const TILES_MAX: usize = 64;
 /// Carries out one request of the peer with this uid. Blocking; a long one tells `progress` how far it is.
 pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mut dyn FnMut(Value)) -> AdminAnswer {
     let setup = &services.setup;
-    let (verb, only_shows) = (verb_of(&request.call), only_shows(&request.call));
     let operator = match signed_in(&request.call) {
         Some(Signed::Approval(approval)) => setup.authority.officer(approval, uid),
-        Some(Signed::Word(word)) => setup.authority.speaker(word, uid).map(|(operator, _)| operator),
+        Some(Signed::Word(word)) => {
+            setup.authority.speaker(word, uid, services.console_origin().as_ref()).map(|(operator, _)| operator)
+        }
         Some(Signed::Reading(reading)) => setup.authority.reader(reading, uid),
         None => setup.operators.identify(uid, request.operator.as_deref()),
     };
@@ -391,19 +432,32 @@ pub fn serve(services: &Services, uid: u32, request: AdminRequest, progress: &mu
         let configured = setup.operators.owner_of(&operator.name);
         setup.authority.with_owner(operator, configured)
     });
+    asked(services, operator, request.call, progress)
+}
+
+/// Carries out what somebody asks who is known, at whichever door: the socket, or the console. Who may ask what is decided
+/// here and behind it, and nowhere else.
+pub fn asked(
+    services: &Services,
+    operator: Result<OperatorPrincipal, Failure>,
+    call: AdminCall,
+    progress: &mut dyn FnMut(Value),
+) -> AdminAnswer {
+    let setup = &services.setup;
+    let (verb, only_shows) = (verb_of(&call), only_shows(&call));
     let operator = operator.and_then(|operator| {
         let is_stranger = setup.authority.kind() == PartyKind::Bank && operator.is_only_owner();
-        if is_stranger && !is_for_owners(&request.call) {
+        if is_stranger && !is_for_owners(&call) {
             let refusal = Refusal::OperatorNotPermitted;
             return Err(Failure::refused(refusal.name(), refusal.message(), refusal.next_step()));
         }
         Ok(operator)
     });
     let operator = operator.and_then(|operator| match services.disagreement() {
-        Some(disagreement) if !goes_on_disagreeing(&request.call, only_shows) => Err(disagreement.failure()),
+        Some(disagreement) if !goes_on_disagreeing(&call, only_shows) => Err(disagreement.failure()),
         Some(_) | None => Ok(operator),
     });
-    let answer = operator.and_then(|operator| match request.call {
+    let answer = operator.and_then(|operator| match call {
         AdminCall::Vault(VaultCall::Get { name, version }) => {
             services.setup.vault.release(&operator, &name, version).map(AdminAnswer::Secret)
         }
@@ -448,6 +502,9 @@ fn only_shows(call: &AdminCall) -> bool {
         return call.only_shows();
     }
     if let AdminCall::Desk(call) = call {
+        return call.only_shows();
+    }
+    if let AdminCall::Console(call) = call {
         return call.only_shows();
     }
     use AdminCall::{
@@ -684,7 +741,10 @@ fn dispatch(
             bank()?.approvals_question(operator, named(&reading)?, side, verdict)
         }
         AdminCall::ApprovalsDecide { approval, side, verdict, note, signed } => {
-            let evidence = signed.map(|word| authority.speaker(&word, operator.uid).map(|(_, evidence)| evidence));
+            let evidence = signed.map(|word| {
+                let console = services.console_origin();
+                authority.speaker(&word, operator.uid, console.as_ref()).map(|(_, evidence)| evidence)
+            });
             bank()?.approvals_decide(operator, approval, side, verdict, note, evidence.transpose()?)
         }
         AdminCall::ConsentList { .. } => bank()?.consent_list(operator),
@@ -743,6 +803,32 @@ fn dispatch(
         },
 
         AdminCall::ReportCompliance(wish) => compliance::report(services, operator, wish),
+        AdminCall::Console(call) => console_people(services, &actor, call),
+    }
+}
+
+fn console_people(services: &Services, actor: &Actor, call: ConsoleCall) -> Result<Value, Failure> {
+    let authority = &services.setup.authority;
+    let linked = |mut made: Value| {
+        let token = made.as_object_mut().and_then(|made| made.remove("token"));
+        made["link"] = json!(services.invitation_link(token.as_ref().and_then(Value::as_str).unwrap_or_default()));
+        made
+    };
+    match call {
+        ConsoleCall::First { name, hours } => {
+            let made = authority.invite_first(actor, &name, hours)?;
+            Ok(json!({ "invitation": made.map(linked) }))
+        }
+        ConsoleCall::Invite { name, roles, owner, hours } => {
+            authority.invite(actor, &InvitationWish { name, roles, owner, hours }).map(linked)
+        }
+        ConsoleCall::Invitations {} => authority.invitation_list(),
+        ConsoleCall::Confirm { id } => authority.invitation_confirm(actor, &id),
+        ConsoleCall::Withdraw { id } => authority.invitation_withdraw(actor, &id),
+        ConsoleCall::Sessions {} => Ok(json!({ "items": services.sessions.list(), "next": null })),
+        ConsoleCall::SignOut { name } => {
+            authority.sessions_ended(actor, name.as_ref(), || services.sessions.end_of(name.as_ref()))
+        }
     }
 }
 

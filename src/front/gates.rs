@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -83,6 +83,7 @@ impl ToolGate for Gates {
 
     fn call(&self, agent: &AgentPrincipal, call: ToolCall, request: &ToolRequest) -> Result<Value, Unanswered> {
         let payments = self.services.payments().map_err(|failure| failed(failure, &request.id))?;
+        let began = Instant::now();
         // Counted before the look, so that a freeze that comes now waits for this call.
         let _call = self.services.calls.begin();
         if self.services.heard.freezes(&agent.spiffe_id) {
@@ -94,6 +95,7 @@ impl ToolGate for Gates {
         if let Ok(log) = self.services.log() {
             log.notify();
         }
+        self.services.call_times.record(began.elapsed());
         let answer = answer.map_err(|failure| unanswered(failure, &request.id))?;
         Ok(self.outgoing.seen(answer, &self.clearance(agent)))
     }
@@ -104,6 +106,7 @@ impl ToolGate for Gates {
             Err(failure) => return Box::pin(future::ready(Err(failed(failure, &request.id)))),
         };
         let (services, request) = (Arc::clone(&self.services), request.clone());
+        let (began, call_times) = (Instant::now(), Arc::clone(&self.services.call_times));
         // Counted before the look, and until there is an answer.
         let counted = services.calls.begin();
         if services.heard.freezes(&agent.spiffe_id) {
@@ -152,6 +155,7 @@ impl ToolGate for Gates {
                 Conclusion::Due(decided) => payments.concluded(*decided),
                 Conclusion::Drawn(answer) => answer,
             };
+            call_times.record(began.elapsed());
             let answer = answer.map_err(|failure| unanswered(failure, &request.id))?;
             Ok(outgoing.seen(answer, &clearance))
         })

@@ -19,6 +19,7 @@ use crate::banking::CoreBanking;
 use crate::ca::settings::PartyKind;
 use crate::ca::{Acted, Authority, Responder};
 use crate::front::agent_keys::AgentSignatures;
+use crate::front::console::sessions::Sessions;
 use crate::front::known_pairs::KnownPairs;
 use crate::front::lease::Lease;
 use crate::front::manifest::Manifests;
@@ -38,8 +39,10 @@ use crate::kernel::policy::finding::Finding;
 use crate::kernel::policy::role::Policy;
 use crate::kernel::sign::{Purpose, SignInput};
 use crate::kernel::types::{ApprovalId, KeyId, PartyName, Sha256, UnixMillis};
+use crate::kernel::webauthn::RelyingParty;
 use crate::monitor::Watch;
 use crate::notify::Notifier;
+use crate::ops::call_times::CallTimes;
 use crate::ops::clock;
 use crate::ops::failure::Failure;
 use crate::ops::paths::StateDir;
@@ -107,6 +110,8 @@ pub struct Services {
     pub limit: Arc<ServingLimit>,
     pub heard: Heard,
     pub calls: Arc<Calls>,
+    /// How long calls of tools took, for whoever shows it.
+    pub call_times: Arc<CallTimes>,
     /// At an agent host: what its agents had signed.
     pub signatures: AgentSignatures,
     /// At a security company that gives leases.
@@ -141,8 +146,10 @@ pub struct Services {
     lapse_at: AtomicI64,
     /// Where what leaves say has an end: what the clock is compared with.
     start: Option<Start>,
-    /// The address of the pages for people, `https://host:port`, once they are served.
+    /// The address of the console, `https://host:port`, once it is served.
     pages: OnceLock<String>,
+    /// Who is signed in there.
+    pub sessions: Sessions,
 }
 
 impl std::fmt::Debug for Services {
@@ -175,6 +182,7 @@ impl Services {
             limit,
             heard: Heard::default(),
             calls: Arc::default(),
+            call_times: Arc::default(),
             signatures,
             lender,
             live,
@@ -199,6 +207,7 @@ impl Services {
             lapse_at: AtomicI64::new(0),
             start,
             pages: OnceLock::new(),
+            sessions: Sessions::default(),
         });
         // Weak: the authority is part of the services and must not keep them alive.
         let listening = Arc::downgrade(&services);
@@ -559,6 +568,17 @@ impl Services {
     /// Pages for people are served under this address from now on.
     pub fn pages_at(&self, base: String) {
         let _ = self.pages.set(base);
+    }
+
+    /// The origin at which people sign with passkeys, if the console's address has a host name.
+    pub fn console_origin(&self) -> Option<RelyingParty> {
+        self.pages.get().and_then(|base| RelyingParty::of(base))
+    }
+
+    /// The link that lets somebody in who has this invitation. What is behind the `#` stays in the browser.
+    pub fn invitation_link(&self, token: &str) -> String {
+        let base = self.pages.get().map_or("https://localhost:8445", String::as_str);
+        format!("{base}/enrol#{token}")
     }
 
     /// Where a person finds what to do about an approval.

@@ -149,6 +149,8 @@ pub struct HsmHealth {
     pub state: HsmState,
     /// Workers that answer now.
     pub workers: usize,
+    /// Signatures that were answered since this process began.
+    pub signatures: u64,
     /// The last failure's name, message and next step, while it matters.
     pub reason: Option<Failure>,
 }
@@ -180,6 +182,7 @@ pub struct Flow<S> {
     lost_at: Option<Instant>,
     stopping: bool,
     last_id: u64,
+    signatures: u64,
 }
 
 impl<S: Clone> Flow<S> {
@@ -195,6 +198,7 @@ impl<S: Clone> Flow<S> {
             lost_at: None,
             stopping: false,
             last_id: 0,
+            signatures: 0,
         }
     }
 
@@ -303,6 +307,9 @@ impl<S: Clone> Flow<S> {
                 job.avoided = Some(worker);
                 self.queue.push_front((id, job));
                 return;
+            }
+            if matches!(outcome, Ok(Reply::Signature(_))) {
+                self.signatures += 1;
             }
             job.caller.tell(outcome);
         }
@@ -432,7 +439,7 @@ impl<S: Clone> Flow<S> {
     pub fn health(&self, now: Instant, limit: Duration) -> HsmHealth {
         let state = self.state(now, limit);
         let reason = self.down.clone().filter(|_| state != HsmState::Up);
-        HsmHealth { state, workers: self.links.len(), reason }
+        HsmHealth { state, workers: self.links.len(), signatures: self.signatures, reason }
     }
 
     fn state(&self, now: Instant, limit: Duration) -> HsmState {

@@ -17,6 +17,7 @@ use crate::kernel::refusal::Refusal;
 use crate::kernel::sign::{DocumentTag, SignInput, signature_is_valid};
 use crate::kernel::types::{ApprovalId, KeyId, OperatorName, ProductId, Serial, Sha256, SpiffeId, TransactionId};
 use crate::kernel::types::{MerchantId, UnixMillis};
+use crate::kernel::webauthn::Assertion;
 
 /// Longer than any structure that is signed, and any certificate over which it is verified.
 const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
@@ -151,6 +152,12 @@ impl ApprovalDocument {
         sound.then_some(document)
     }
 
+    /// What a passkey signs in place of the structure: SHA-256 of the very bytes that a token signs. `None`: it has no
+    /// canonical form.
+    pub fn challenge(&self) -> Option<Sha256> {
+        Some(Sha256::of(&[&self.sign_input()?.message()]))
+    }
+
     /// What the person's token signs. `None`: it has no canonical form.
     pub fn sign_input(&self) -> Option<SignInput> {
         let canonical_json = self.canonical()?;
@@ -168,6 +175,10 @@ pub struct Evidence {
     pub signature: String,
     /// Base64 DER: the certificate that the bank had issued to the person.
     pub certificate: String,
+    /// The person's key is a passkey: then `signature` is over this (W3C WebAuthn), whose challenge is
+    /// [`ApprovalDocument::challenge`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passkey: Option<Assertion>,
 }
 
 /// Whose key a signature was verified with.
@@ -202,6 +213,14 @@ impl Evidence {
         self.read_signer().ok_or(Refusal::ApprovalSignatureInvalid)
     }
 
+    /// Whether the signature is over this document: as a token signs it, or as an assertion.
+    fn is_signed(&self, document: &ApprovalDocument, spki: &[u8], signature: &[u8]) -> Option<bool> {
+        Some(match &self.passkey {
+            None => signature_is_valid(spki, &document.sign_input()?.message(), signature),
+            Some(assertion) => assertion.verify(spki, signature, &document.challenge()?).is_ok(),
+        })
+    }
+
     fn read_signer(&self) -> Option<SignedBy> {
         let short = |text: &String| text.len() <= EVIDENCE_BYTES_MAX;
         if ![&self.document, &self.signature, &self.certificate].into_iter().all(short) {
@@ -211,7 +230,7 @@ impl Evidence {
         let der = BASE64_STANDARD.decode(&self.certificate).ok()?;
         let tbs = Certificate::read(&der).ok()?.tbs;
         let signature = BASE64_STANDARD.decode(&self.signature).ok()?;
-        if !signature_is_valid(tbs.spki, &document.sign_input()?.message(), &signature) {
+        if !self.is_signed(&document, tbs.spki, &signature)? {
             return None;
         }
         Some(SignedBy {
@@ -224,7 +243,14 @@ impl Evidence {
 
     /// What a leaf says of it.
     pub fn hash(&self) -> Sha256 {
-        Sha256::of(&[self.document.as_bytes(), &[0], self.signature.as_bytes(), &[0], self.certificate.as_bytes()])
+        let mut parts =
+            vec![self.document.as_bytes(), &[0], self.signature.as_bytes(), &[0], self.certificate.as_bytes()];
+        if let Some(Assertion { authenticator_data, client_data, origin }) = &self.passkey {
+            for part in [authenticator_data, client_data, origin.origin()] {
+                parts.extend([&[0][..], part.as_bytes()]);
+            }
+        }
+        Sha256::of(&parts)
     }
 }
 

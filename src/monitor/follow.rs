@@ -137,8 +137,11 @@ pub(super) fn told_of(leaf: &LeafRecord) -> Option<Told> {
     Told::of(leaf.body()?)
 }
 
-/// The first leaf at or after an instant, between two places. Leaves are in the order of time but for some seconds.
-fn first_since(store: &dyn Store, least: u64, end: u64, since: UnixMillis) -> Result<u64, StoreFault> {
+/// The first leaf at or after an instant, between two places, by halves. Leaves are in the order of time but for some seconds.
+///
+/// # Errors
+/// The store's.
+pub fn first_since(store: &dyn Store, least: u64, end: u64, since: UnixMillis) -> Result<u64, StoreFault> {
     let (mut low, mut high) = (least, end);
     while low < high {
         let middle = low + (high - low) / 2;

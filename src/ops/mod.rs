@@ -1,6 +1,7 @@
 //! What every service needs from its surroundings: time, places, connections, failures.
 
 pub mod accepting;
+pub mod call_times;
 pub mod clock;
 pub mod failure;
 pub mod ipc;

@@ -10,7 +10,7 @@ mod erasure;
 mod formats;
 mod insider;
 mod log;
-mod memory;
+pub mod memory;
 mod mutations;
 pub mod parties;
 pub mod payments;

@@ -28,6 +28,7 @@ mod install;
 mod keys;
 mod ledger;
 mod lint;
+mod live;
 mod log_tiles;
 mod mandates;
 mod mcp_server;

@@ -12,9 +12,10 @@ use crate::kernel::ledger::{
 };
 use crate::kernel::policy::look_alike::{imitated, is_alike};
 use crate::kernel::policy::transaction::{Denied, Why};
+use crate::kernel::quorum::OWNER;
 use crate::kernel::refusal::Refusal;
 use crate::kernel::text::{Limit, OnHostile, clean};
-use crate::kernel::types::{Money, Sha256, TransactionId, UnixMillis};
+use crate::kernel::types::{Money, OwnerId, Sha256, TransactionId, UnixMillis};
 
 /// Grants that differ only by less than this in their expiry are the same grant entered twice.
 const GRANT_EXPIRY_SLACK_MS: i64 = 86_400_000;
@@ -90,7 +91,7 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             }
         }
         Act::AddGrant { agent, account, owner, verbs, per_transaction_max, expires } => {
-            let (entered_by, asserted) = permitted(&command.actor, &["officer", "administrator"])?;
+            let (entered_by, asserted) = lets_agents_in(&command.actor, owner)?;
             let customer = |account: &Account| account.kind == AccountKind::Customer;
             let row = book.account(account.as_str())?.filter(customer).ok_or(Refusal::UnknownAccount)?;
             if row.owner != owner.as_str() {
@@ -118,8 +119,13 @@ pub(super) fn set_up(book: &dyn Book, command: &Command) -> Ruled<Orders> {
             }
         }
         Act::RevokeGrant { agent, account } => {
-            permitted(&command.actor, &["officer", "administrator"])?;
-            if book.grant(agent, account)?.is_none() {
+            let there = book.grant(agent, account)?;
+            match &there {
+                Some(there) => lets_agents_in(&command.actor, &there.owner)?,
+                // Whoever may take back something is told that there is nothing to take.
+                None => permitted(&command.actor, &["officer", "administrator", OWNER])?,
+            };
+            if there.is_none() {
                 return Ok((Effect::Done { changed: false }, vec![]));
             }
             done(vec![Change::RevokeGrant { agent: agent.clone(), account: account.clone(), at: at.wall }])
@@ -194,6 +200,19 @@ pub(super) fn sweep(book: &dyn Book, now: UnixMillis, limit: u32) -> Ruled<Order
 }
 
 /// The operator's name and whether it was only asserted, if a role fits. The daemon itself may set up.
+/// An officer, an administrator, or the owner of the account themselves: their name, and whether it was asserted.
+fn lets_agents_in(actor: &Actor, owner: &OwnerId) -> Result<(String, bool), Refusal> {
+    let is_theirs = match actor {
+        Actor::Operator(person) => person.owner.as_ref() == Some(owner),
+        Actor::System { .. } | Actor::Agent(_) | Actor::Program(_) => false,
+    };
+    if is_theirs {
+        permitted(actor, &["officer", "administrator", OWNER])
+    } else {
+        permitted(actor, &["officer", "administrator"])
+    }
+}
+
 pub(super) fn permitted(actor: &Actor, roles: &[&str]) -> Result<(String, bool), Refusal> {
     match actor {
         Actor::Operator(operator) if operator.roles.iter().any(|role| roles.contains(&role.as_str())) => {

@@ -374,6 +374,7 @@ impl Bank {
                 signature: BASE64_STANDARD.encode(key.sign(&document.sign_input().unwrap().message())),
                 document: String::from_utf8(document.canonical().unwrap()).unwrap(),
                 certificate: BASE64_STANDARD.encode(certificate),
+                passkey: None,
             })
         });
         let approval = approval.clone();

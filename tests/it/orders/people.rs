@@ -97,5 +97,6 @@ pub fn evidence(asked: &Transaction, by: usize, side: Side, verdict: Verdict, pr
         document: String::from_utf8(document.canonical().unwrap()).unwrap(),
         signature: BASE64_STANDARD.encode(signature),
         certificate: BASE64_STANDARD.encode(certificate),
+        passkey: None,
     }))
 }

@@ -221,8 +221,11 @@ impl Witness {
             Act::TakeCase { .. } | Act::ResolveCase { .. } => self.worked(asked, effect),
             Act::QueueManual { transaction_id, case, .. } => self.waits(transaction_id.as_str(), case.as_str(), effect),
             Act::ApplyPolicy { expects, .. } => self.ruled(asked, *expects, effect),
-            Act::AddGrant { .. } => {
-                self.has_role(asked, &["officer", "administrator"])?;
+            Act::AddGrant { owner, .. } => {
+                // Whoever owns the account lets agents at it themselves.
+                let is_theirs = matches!(&asked.command.actor, Actor::Operator(by) if by.owner.as_ref() == Some(owner));
+                let also: &[&str] = if is_theirs { &["owner"] } else { &[] };
+                self.has_role(asked, &[&["officer", "administrator"], also].concat())?;
                 if *effect == (Effect::Done { changed: true }) {
                     self.founded(&asked.command);
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use countersign::kernel::approval::{ApprovalDocument, Evidence, SignedDecision};
 use countersign::kernel::command::*;
 use countersign::kernel::credential::profile::Profile;
@@ -12,6 +12,7 @@ use countersign::kernel::quorum::{GateRule, Side};
 use countersign::kernel::refusal::Refusal;
 use countersign::kernel::sign::Algorithm;
 use countersign::kernel::types::*;
+use countersign::kernel::webauthn::{Assertion, RelyingParty};
 use countersign::store::sqlite::SqliteStore;
 use proptest::prelude::*;
 
@@ -84,6 +85,27 @@ fn evidence(w: &World<'_>, by: &str, approval: &ApprovalId, side: Side, verdict:
         document: String::from_utf8(document.canonical().unwrap()).unwrap(),
         signature: BASE64_STANDARD.encode(signature),
         certificate: BASE64_STANDARD.encode(&person.certificate),
+        passkey: None,
+    })
+}
+
+/// The same word as a passkey with that person's key says it at the bank's console.
+fn by_passkey(signed: &Evidence, by: &str, flags: u8) -> Box<Evidence> {
+    let origin = RelyingParty::of("https://bank.example:8445").unwrap();
+    let document = ApprovalDocument::read(signed.document.as_bytes()).unwrap();
+    let challenge = BASE64_URL_SAFE_NO_PAD.encode(document.challenge().unwrap().0);
+    let origin_text = origin.origin();
+    let client = format!(r#"{{"type":"webauthn.get","challenge":"{challenge}","origin":"{origin_text}"}}"#);
+    let data = [&Sha256::of(&[origin.id().as_bytes()]).0[..], &[flags], &1_u32.to_be_bytes()].concat();
+    let message = [&data[..], &Sha256::of(&[client.as_bytes()]).0].concat();
+    Box::new(Evidence {
+        signature: BASE64_STANDARD.encode(PEOPLE[by].key.sign(&message)),
+        passkey: Some(Assertion {
+            authenticator_data: BASE64_STANDARD.encode(data),
+            client_data: BASE64_STANDARD.encode(client),
+            origin,
+        }),
+        ..signed.clone()
     })
 }
 
@@ -256,6 +278,84 @@ sentences! {
         word(w, "anna", &approval, bank, yes, Some(replayed.clone())).unwrap();
         assert_eq!(word(w, "anna", &approval, bank, yes, Some(replayed)), Err(Refusal::AlreadySpoken));
     };
+    a_passkeys_word_counts_as_an_assertion_over_exactly_what_is_asked: |w| {
+        let w = &under(w.bank(), both());
+        let (approval, _) = w.waiting(transfer("2001", "one"));
+        let (other, _) = w.waiting(transfer("2001", "two"));
+        let (yes, no, bank) = (Verdict::Approve, Verdict::Deny, Side::Bank);
+        let asserted = |by: &str, of: &ApprovalId, verdict| by_passkey(&evidence(w, by, of, bank, verdict, AS_ASKED), by, 0x05);
+        let invalid = Err(Refusal::ApprovalSignatureInvalid);
+        let mismatch = Err(Refusal::ApprovalMismatch);
+        let signed = || asserted("anna", &approval, yes);
+        let with = |change: fn(&mut Assertion)| {
+            let mut bent = signed();
+            change(bent.passkey.as_mut().unwrap());
+            bent
+        };
+        let plain = evidence(w, "anna", &approval, bank, yes, AS_ASKED);
+        let document = |of: &Evidence| of.document.clone();
+        let deny = asserted("anna", &approval, no);
+        let table = [
+            // An assertion for "deny" as "approve", with its own document and with the right one.
+            (deny.clone(), mismatch),
+            (Box::new(Evidence { document: document(&plain), ..*deny }), invalid),
+            // Another payment's, whose nonce is another one; somebody else's.
+            (asserted("anna", &other, yes), mismatch),
+            (Box::new(Evidence { document: document(&plain), ..*asserted("anna", &other, yes) }), invalid),
+            (Box::new(Evidence { document: document(&plain), ..*asserted("ben", &approval, yes) }), invalid),
+            // Nobody was verified; not present.
+            (by_passkey(&plain, "anna", 0x01), invalid),
+            (by_passkey(&plain, "anna", 0x04), invalid),
+            // Made elsewhere, or said to be.
+            (with(|it| it.origin = RelyingParty::of("https://evil.example").unwrap()), invalid),
+            (with(|it| it.client_data = BASE64_STANDARD.encode("{}")), invalid),
+            (with(|it| it.authenticator_data.clear()), invalid),
+            // A token's signature as a passkey's, and the reverse.
+            (Box::new(Evidence { passkey: signed().passkey, ..*plain.clone() }), invalid),
+            (Box::new(Evidence { passkey: None, ..*signed() }), invalid),
+        ];
+        for (row, (evidence, expected)) in table.into_iter().enumerate() {
+            assert_eq!(word(w, "anna", &approval, bank, yes, Some(evidence)).map(|_| ()), expected, "row {row}");
+        }
+        assert_ne!(signed().hash(), plain.hash());
+        let replayed = signed();
+        assert_eq!(
+            pending(word(w, "anna", &approval, bank, yes, Some(replayed.clone()))),
+            ["owner_consent_pending", "bank_approval_pending 1 of 2"]
+        );
+        assert_eq!(word(w, "anna", &approval, bank, yes, Some(replayed)), Err(Refusal::AlreadySpoken));
+        // Kept as it was said, and verified again at the last word.
+        pending(approve(w, "ben", &approval));
+        assert_eq!(pending(consent(w, "olivia", &approval)), [""; 0]);
+    };
+    an_owner_lets_agents_at_their_own_accounts_and_at_no_others: |w| {
+        let w = w.bank();
+        let newcomer = agent("purchaser", "newcomer");
+        let by = |name: &str, act: Act| w.decision(Actor::Operator(PEOPLE[name].principal.clone()), act).outcome;
+        let give = |owner: &str| match grant(&newcomer, "CHK_001", &[Verb::Read]) {
+            Act::AddGrant { agent, account, verbs, per_transaction_max, expires, .. } => {
+                Act::AddGrant { agent, account, owner: owner.parse().unwrap(), verbs, per_transaction_max, expires }
+            }
+            other => panic!("{other:?}"),
+        };
+        let take = || Act::RevokeGrant { agent: newcomer.spiffe_id.clone(), account: "CHK_001".parse().unwrap() };
+        for (name, owner, refused) in [
+            // Not theirs; said to be theirs; no role for it.
+            ("otto", "OWN_001", Refusal::OperatorNotPermitted),
+            ("otto", "OWN_002", Refusal::AccountNotGranted),
+            ("olivia", "OWN_002", Refusal::OperatorNotPermitted),
+            ("anna", "OWN_001", Refusal::OperatorNotPermitted),
+            ("aud", "OWN_001", Refusal::OperatorNotPermitted),
+        ] {
+            assert_eq!(by(name, give(owner)), Err(refused), "{name} for {owner}");
+        }
+        assert_eq!(by("olivia", give("OWN_001")), Ok(Effect::Done { changed: true }));
+        for name in ["otto", "anna", "aud"] {
+            assert_eq!(by(name, take()), Err(Refusal::OperatorNotPermitted), "{name}");
+        }
+        assert_eq!(by("omar", take()), Ok(Effect::Done { changed: true }), "the same customer under another name");
+        assert_eq!(by("olivia", take()), Ok(Effect::Done { changed: false }));
+    };
     one_key_counts_once_whoever_is_said_to_hold_it: |w| {
         let w = &under(w.bank(), both());
         let (approval, transaction) = w.waiting(transfer("2001", "k"));
@@ -267,8 +367,7 @@ sentences! {
         let again = Box::new(Evidence {
             document: String::from_utf8(document.canonical().unwrap()).unwrap(),
             signature: BASE64_STANDARD.encode(signature),
-            certificate: BASE64_STANDARD.encode(&PEOPLE["anna"].certificate),
-        });
+            certificate: BASE64_STANDARD.encode(&PEOPLE["anna"].certificate), passkey: None });
         let said = word(w, "ben", &approval, Side::Bank, Verdict::Approve, Some(again));
         assert_eq!(said, Err(Refusal::AlreadySpoken));
         assert_eq!(pending(approve(w, "ben", &approval)), ["owner_consent_pending"]);
