@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use crate::clients::Bridge;
 use crate::store::world::*;
-use corpus::{BENIGN, HOSTILE};
+use corpus::BENIGN;
+pub use corpus::HOSTILE;
 use variations::{Dress, Seeded};
 
 /// No limit: the families are asked for, not the length.

@@ -11,6 +11,7 @@ mod bridge;
 mod ca;
 mod catalogue;
 mod clients;
+mod console;
 mod core;
 mod crash;
 mod demo;

@@ -23,7 +23,7 @@ const JSON_DEPTH_MAX: usize = 16;
 /// Everything is ours and nothing is written into a page but text; nobody frames it, no form goes elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
-                      require-trusted-types-for 'script'";
+                      require-trusted-types-for 'script'; trusted-types console";
 
 /// An answer with every header that all of them have.
 pub fn answer(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -42,7 +42,8 @@ pub fn dress(headers: &mut HeaderMap, media: &'static str) {
         (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Without a referrer at all, a form says no origin either (Fetch, 3.2).
+        (header::REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (

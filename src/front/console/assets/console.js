@@ -159,7 +159,7 @@ function times(root) {
 }
 function countdown() {
   for (const one of document.querySelectorAll("[data-expires]")) {
-    const left = Math.floor((new Date(one.dataset.expires) - Date.now()) / 1000);
+    const left = Math.ceil((new Date(one.dataset.expires) - Date.now()) / 1000);
     const words = left <= 0 ? "expired" : left < 3600
       ? `${Math.floor(left / 60)} min ${String(left % 60).padStart(2, "0")} s left`
       : `${Math.floor(left / 3600)} h ${Math.floor((left % 3600) / 60)} min left`;
@@ -189,6 +189,9 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Our own pages alone are parsed, and without running anything in them.
+const markup = window.trustedTypes?.createPolicy("console", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
+
 // What waits is live: the page is read again when something changed, unless somebody is at work on it.
 const live = document.querySelector("[data-live]");
 if (live) {
@@ -204,7 +207,7 @@ if (live) {
     if (known !== null && known !== event.data) {
       const read = await fetch(location.href, { headers: { accept: "text/html" } });
       if (read.ok) {
-        const fresh = new DOMParser().parseFromString(await read.text(), "text/html").querySelector("[data-live]");
+        const fresh = new DOMParser().parseFromString(markup.createHTML(await read.text()), "text/html").querySelector("[data-live]");
         const focused = document.activeElement?.getAttribute("href");
         if (fresh && !live.contains(document.activeElement?.closest("form"))) {
           live.replaceChildren(...fresh.childNodes);
